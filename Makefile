@@ -1,0 +1,46 @@
+# Everything a person or a machine does with this repository. Needs Python >= 3.11 with pip, and make.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEMO   := runs/demo
+BENCH  := runs/bench
+SOURCES := fxgrow tests $(wildcard tools)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+venv: $(STAMP)  ## the virtual environment with everything in it
+
+# Redone only when pyproject.toml changes; the stamp is written last, so an interrupted install is redone too.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit("fxgrow needs Python >= 3.11; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[all]'
+	touch $@
+
+demo: $(STAMP)  ## grow a ResNet-18 on real digits and show what changed
+	$(BIN)/fxgrow grow 'torchvision:resnet18?num_classes=10' --data digits --epochs 6 --grow-steps 2 --neurons 0.3 --seed 0 --out $(DEMO)
+	$(BIN)/fxgrow diff $(DEMO)/initial $(DEMO)
+
+test: $(STAMP)  ## all tests (ARGS='-k digits' for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## lint, format and types, changing nothing
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(STAMP)  ## rewrite the sources in house style
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(STAMP)  ## measure against the rivals
+	$(BIN)/python tools/bench.py --out $(BENCH) $(ARGS)
+
+clean:  ## remove caches and build products (not the virtual environment, not runs/)
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

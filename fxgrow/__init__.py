@@ -1,0 +1,1 @@
+"""fxgrow: a graph-rewriting compiler that makes neural networks grow."""

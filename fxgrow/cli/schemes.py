@@ -1,0 +1,252 @@
+"""One function per kind of model reference, from a parsed reference to a module; no weights are ever downloaded.
+
+Initial weights come from torch's default generator, as for a hand-written constructor call: seed it first.
+"""
+
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrow.cli.reference import Reference, Shape
+from fxgrow.errors import ModelError
+from fxgrow.optional import need
+
+IMAGE: Shape = (3, 224, 224)
+VIDEO: Shape = (3, 16, 224, 224)
+# What torchvision's models want to see, by the module they are defined in; the others take one IMAGE.
+TORCHVISION_INPUTS: Mapping[str, tuple[Shape, ...]] = MappingProxyType(
+    {
+        "torchvision.models.inception": ((3, 299, 299),),
+        "torchvision.models.quantization.inception": ((3, 299, 299),),
+        "torchvision.models.optical_flow.raft": ((3, 128, 128), (3, 128, 128)),
+        "torchvision.models.video.mvit": (VIDEO,),
+        "torchvision.models.video.resnet": (VIDEO,),
+        "torchvision.models.video.s3d": (VIDEO,),
+        "torchvision.models.video.swin_transformer": (VIDEO,),
+    }
+)
+# Options that torchvision's functions take out of **kwargs, so that no signature shows them.
+TORCHVISION_HIDDEN: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "torchvision.models.efficientnet": frozenset({"dropout"}),
+        "torchvision.models.maxvit": frozenset({"input_size"}),
+        "torchvision.models.mobilenetv3": frozenset({"dilated", "reduced_tail", "width_mult"}),
+        "torchvision.models.vision_transformer": frozenset({"image_size"}),
+    }
+)
+# Ours to decide: weights would be downloaded.
+TORCHVISION_WEIGHTS = ("weights", "weights_backbone")
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedModel:
+    """A model and a tuple of arguments to run it on.
+
+    ``width`` is the factor that the reference asks all widths to be scaled by (surgery does it), or None. ``label``
+    names the same model again, in one line.
+    """
+
+    model: nn.Module
+    example_inputs: tuple[Any, ...]
+    label: str
+    width: float | None = None
+
+
+def torchvision_model(reference: Reference, classes: int | None) -> ResolvedModel:
+    """``torchvision:NAME?option=value``: any model that ``torchvision.models`` lists."""
+    models = need("torchvision.models", extra="vision", error=ModelError)
+    _known(reference.name, models.list_models(), "torchvision")
+    builder = models.get_model_builder(reference.name)
+    accepted = _torchvision_options(builder)
+    reference = _with_classes(reference, classes, "num_classes" if "num_classes" in accepted else None)
+    _check_options(reference, accepted)
+    without = {name: None for name in TORCHVISION_WEIGHTS if name in inspect.signature(builder).parameters}
+    model = _construct(builder, reference, {**reference.options, **without}, accepted)
+    side = getattr(model, "image_size", None)
+    shapes = ((3, side, side),) if isinstance(side, int) else TORCHVISION_INPUTS.get(builder.__module__, (IMAGE,))
+    return _resolved(model, reference, shapes)
+
+
+def _torchvision_options(builder: Callable[..., nn.Module]) -> frozenset[str]:
+    signature = inspect.signature(builder)
+    made = signature.return_annotation
+    explicit = _explicit(signature) | {name for kind in made.__mro__[:-1] for name in _defaulted(kind)}
+    hidden = TORCHVISION_HIDDEN.get(builder.__module__, frozenset())
+    return frozenset(explicit | hidden) - {*TORCHVISION_WEIGHTS, "progress"}
+
+
+def _explicit(signature: inspect.Signature) -> frozenset[str]:
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return frozenset(name for name, parameter in signature.parameters.items() if parameter.kind not in variadic)
+
+
+def _defaulted(kind: type) -> Iterator[str]:
+    """Options of a class that may be left out; what may not be is filled in by the function that builds it."""
+    for name, parameter in inspect.signature(kind).parameters.items():
+        if parameter.default is not inspect.Parameter.empty:
+            yield name
+
+
+def timm_model(reference: Reference, classes: int | None) -> ResolvedModel:
+    """``timm:NAME?option=value``: any model that ``timm`` lists."""
+    timm = need("timm", extra="zoo", error=ModelError)
+    _known(reference.name, timm.list_models(), "timm")
+    reference = _with_classes(reference, classes, "num_classes")
+
+    def build(**options: Any) -> nn.Module:
+        made: nn.Module = timm.create_model(reference.name, pretrained=False, **options)
+        return made
+
+    with torch.device("meta"):
+        accepted = frozenset(_defaulted(type(build())))
+    model = _construct(build, reference, reference.options, accepted)
+    shape = getattr(model, "default_cfg", {}).get("input_size", IMAGE)
+    return _resolved(model, reference, (tuple(shape),))
+
+
+def hugging_face_model(reference: Reference, classes: int | None) -> ResolvedModel:
+    """``hf:bert?hidden_size=64`` or ``hf:BertForMaskedLM``: the architecture, from its configuration.
+
+    The name is a model type, for the bare model, or a model class of ``transformers``.
+    """
+    transformers = need("transformers", extra="zoo", error=ModelError)
+    kinds = transformers.CONFIG_MAPPING
+    if reference.name in kinds:
+        configuration, make = kinds[reference.name], transformers.AutoModel.from_config
+    else:
+        _known(reference.name, [*kinds.keys(), *_model_classes(transformers)], "transformers")
+        make = getattr(transformers, reference.name)
+        configuration = make.config_class
+    labelled = reference.name.endswith("Classification")
+    reference = _with_classes(reference, classes, "num_labels" if labelled else None)
+    accepted = _explicit(inspect.signature(configuration)) | {"num_labels"}
+    _check_options(reference, accepted)
+    config = _construct(configuration, reference, reference.options, accepted)
+    return _hugging_face_inputs(_construct(make, reference, {"config": config}, accepted), config, reference)
+
+
+def _model_classes(transformers: Any) -> Iterator[str]:
+    return (name for name in dir(transformers) if "For" in name or name.endswith("Model"))
+
+
+def _hugging_face_inputs(model: Any, config: Any, reference: Reference) -> ResolvedModel:
+    if model.main_input_name == "pixel_values":
+        side = config.image_size
+        return _resolved(model, reference, ((config.num_channels, side, side),))
+    tokens = tuple(torch.ones(1, *shape, dtype=torch.int64) for shape in reference.inputs)
+    return ResolvedModel(model, tokens or (model.dummy_inputs["input_ids"],), reference.label, reference.width)
+
+
+def python_factory(reference: Reference, classes: int | None) -> ResolvedModel:
+    """``package.module:factory?option=value``; modules are looked for in the current directory too.
+
+    The factory (a function or a module class) returns an ``nn.Module``, or that and a tuple of example inputs.
+    """
+    module_name, _, name = reference.name.partition(":")
+    if not module_name or not name:
+        raise ModelError("bad-reference", f"{reference.name!r} names no factory; write package.module:factory")
+    with _current_directory_importable():
+        factory = _factory(module_name, name)
+        accepted = _explicit(inspect.signature(factory))
+        reference = _with_classes(reference, classes, "num_classes" if "num_classes" in accepted else None)
+        try:
+            inspect.signature(factory).bind(**reference.options)
+        except TypeError as error:
+            raise _wrong_options(reference, str(error), accepted) from error
+        made = factory(**reference.options)
+    model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            "not-a-model",
+            f"{reference.label} returned a {type(model).__name__}, which cannot be grown; return an nn.Module, or one "
+            "and a tuple of example inputs",
+        )
+    if inputs is None or reference.inputs:
+        return _resolved(model, reference, (IMAGE,))
+    arguments = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    return ResolvedModel(model, arguments, reference.label, reference.width)
+
+
+@contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    # Last, so that a file of the user's cannot stand in for a library.
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _factory(module_name: str, name: str) -> Callable[..., Any]:
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that is there but imports one that is not has its own, better message.
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ModelError(
+            "unknown-model",
+            f"there is no module {error.name!r} to import {name!r} from; check the name (or the scheme: torchvision, "
+            "timm, hf), or run where the module can be found",
+        ) from error
+    _known(name, [key for key, value in vars(module).items() if callable(value)], module_name)
+    factory: Callable[..., Any] = getattr(module, name)
+    return factory
+
+
+def _known(name: str, names: Iterable[str], where: str) -> None:
+    known = list(names)
+    if name in known:
+        return
+    closest = ", ".join(get_close_matches(name, known, n=3, cutoff=0.0)) or "nothing"
+    raise ModelError("unknown-model", f"{where} has no model {name!r}; the closest names are {closest}")
+
+
+def _with_classes(reference: Reference, classes: int | None, option: str | None) -> Reference:
+    """The reference with the number of classes under ``option``, unless the user has said it or nothing takes it."""
+    if classes is None or option is None or option in reference.options:
+        return reference
+    return replace(reference, options={**reference.options, option: classes})
+
+
+def _check_options(reference: Reference, accepted: frozenset[str]) -> None:
+    for option in reference.options:
+        if option not in accepted:
+            raise _wrong_options(reference, f"it has no option {option!r}", accepted)
+
+
+def _construct(
+    constructor: Callable[..., Any], reference: Reference, options: Mapping[str, Any], accepted: frozenset[str]
+) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # GoogLeNet and Inception announce a future change of their initial weights; nobody here can act on it.
+            warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)
+            return constructor(**options)
+    except (TypeError, ValueError) as error:
+        raise _wrong_options(reference, str(error), accepted) from error
+
+
+def _wrong_options(reference: Reference, reason: str, accepted: frozenset[str]) -> ModelError:
+    takes = ", ".join(sorted(accepted)) or "no options"
+    reason = " ".join(reason.split())
+    return ModelError("model-options", f"{reference.label} cannot be built: {reason}; it takes {takes}")
+
+
+def _resolved(model: nn.Module, reference: Reference, shapes: tuple[Shape, ...]) -> ResolvedModel:
+    """The model with example inputs of the shapes that the reference gives, else of ``shapes``."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = tuple(torch.randn(1, *shape, generator=generator) for shape in reference.inputs or shapes)
+    return ResolvedModel(model, inputs, reference.label, reference.width)

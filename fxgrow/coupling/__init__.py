@@ -1,0 +1,75 @@
+"""Coupling: which parameter slices together make one neuron, and which of those sets can grow."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from fxgrow.capture import Captured
+from fxgrow.coupling.fields import flat
+from fxgrow.coupling.grids import Direction
+from fxgrow.coupling.labels import Ints, Pin
+from fxgrow.coupling.probe import blame, change_maps, try_growing
+from fxgrow.coupling.trace import observe
+from fxgrow.coupling.values import Context, Role
+from fxgrow.coupling.widths import Coupling, Owners, Site, Width, build, classify
+from fxgrow.errors import InternalError
+
+__all__ = ["Coupling", "Owners", "Role", "Site", "Width", "change_maps", "couple"]
+
+
+def couple(model_or_captured: nn.Module | Captured, example_inputs: tuple[Any, ...] | None = None) -> Coupling:
+    """Find the neurons of a model by running its data movement once on the meta device.
+
+    Parameters are named as in the user's own module. Nothing is computed or changed on the model itself.
+    Raises ``ModelError`` if the model does not run on ``example_inputs`` (a tuple of arguments).
+    """
+    if isinstance(model_or_captured, Captured):
+        captured = model_or_captured
+        trials: tuple[nn.Module, ...] = (captured.graph_module, captured.model)
+        return _couple(captured.graph_module, example_inputs or captured.example_inputs, trials)
+    return _couple(model_or_captured, example_inputs or (), (model_or_captured,))
+
+
+def _couple(model: nn.Module, example_inputs: tuple[Any, ...], trials: tuple[nn.Module, ...]) -> Coupling:
+    carried: dict[str, Ints] = {}
+
+    def run(bare: nn.Module, inputs: tuple[Any, ...], ctx: Context) -> Any:
+        return _Walk(bare, ctx, carried).run(*inputs) if isinstance(bare, fx.GraphModule) else bare(*inputs)
+
+    ctx = observe(model, example_inputs, run)
+    banned: set[Direction] = set()
+    pins: list[Pin] = []
+    for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
+        classes = classify(ctx, banned, pins)
+        coupling = build(ctx, classes, carried)
+        tried = ((trial, try_growing(trial, example_inputs, run, ctx, classes, coupling)) for trial in trials)
+        trial, failure = next(((t, f) for t, f in tried if f), (model, None))
+        if failure is None:
+            return coupling
+        if isinstance(failure, Pin):
+            pins.append(failure)
+        else:
+            directions, more = blame(ctx, trial, coupling, classes, failure)
+            banned |= directions
+            pins += more
+    raise InternalError(f"the trial growth of {type(model).__name__} never settles")
+
+
+class _Walk(fx.Interpreter):
+    """Runs an fx graph node by node, so that what is learnt can be told per node."""
+
+    def __init__(self, module: fx.GraphModule, ctx: Context, carried: dict[str, Ints]) -> None:
+        super().__init__(module)
+        self.ctx, self.carried = ctx, carried
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.ctx.graph_node = n.name
+        result = super().run_node(n)
+        found = [flat(f) for leaf in tree_leaves(result) if isinstance(leaf, Tensor) for f in self.ctx.fields(leaf).values()]
+        if found:
+            with torch.utils._python_dispatch._disable_current_modes():
+                self.carried[n.name] = np.unique(np.concatenate(found))
+        return result

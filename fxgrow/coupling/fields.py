@@ -1,0 +1,94 @@
+"""Label fields: which neuron does each element of a tensor belong to?
+
+A field is an int64 tensor of the value's shape. It has **stride 0 along every dimension in which it is constant**
+(batch, space) and a non-zero stride along the others, so it costs O(channels) and not O(elements), and its *support*
+(the dimensions along which it varies) can be read off its strides. This convention holds for dimensions of size 1
+too, so a hidden layer of a single neuron is still a labelled dimension.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fxgrow.coupling.labels import Ints
+
+Support = tuple[int, ...]
+Fields = dict[Support, Tensor]
+
+
+def support(labels: Tensor) -> Support:
+    """The dimensions along which a field varies."""
+    return tuple(dim for dim, stride in enumerate(labels.stride()) if stride)
+
+
+def spread(core: Tensor, dims: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """The field of ``shape`` that varies as ``core`` along ``dims`` (one per dimension of ``core``, ascending)."""
+    core = core.contiguous()
+    strides = [0] * len(shape)
+    for dim, size, stride in zip(dims, core.shape, _dense_strides(core.shape), strict=True):
+        if shape[dim] == size:
+            strides[dim] = stride
+    return core.as_strided(tuple(shape), strides)
+
+
+def _dense_strides(shape: Sequence[int]) -> list[int]:
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return strides[::-1]
+
+
+def core(labels: Tensor) -> Tensor:
+    """The varying part of a field: one dimension per dimension of its support."""
+    dims = support(labels)
+    index = tuple(slice(None) if dim in dims else 0 for dim in range(labels.dim()))
+    return labels[index] if labels.numel() else labels.new_zeros([labels.shape[dim] for dim in dims])
+
+
+def axis_field(labels: Ints, axis: int, shape: Sequence[int]) -> Tensor:
+    """The field that gives index i along ``axis`` the label ``labels[i]``."""
+    return spread(torch.from_numpy(labels), (axis,), shape)
+
+
+def place(labels: Tensor, dims: Sequence[int | None], shape: Sequence[int]) -> Tensor | None:
+    """The same field seen in another value: dimension i goes to ``dims[i]`` of ``shape`` (None: dropped).
+
+    Returns None when a dimension of the support is dropped, since then the field does not say what an element of
+    the new value belongs to.
+    """
+    moved = [dims[dim] for dim in support(labels)]
+    if any(dim is None for dim in moved):
+        return None
+    targets = [dim for dim in moved if dim is not None]
+    order = sorted(range(len(targets)), key=targets.__getitem__)
+    return spread(core(labels).permute(order), [targets[i] for i in order], shape)
+
+
+def squash(labels: Tensor) -> Tensor:
+    """A dense field with stride 0 restored along every dimension in which it is constant."""
+    varying = [
+        dim
+        for dim in range(labels.dim())
+        if labels.size(dim) > 1 and not torch.equal(labels, labels.narrow(dim, 0, 1).expand_as(labels))
+    ]
+    index = tuple(slice(None) if dim in varying else 0 for dim in range(labels.dim()))
+    return spread(labels[index], varying, labels.shape)
+
+
+def by_support(fields: Iterable[Tensor]) -> Fields:
+    """One field per support; of several the oldest labels win, because a grid's joint field is older than its factors."""
+    found: Fields = {}
+    for labels in fields:
+        key = support(labels)
+        if key and (key not in found or labels.numel() and int(labels.min()) < int(found[key].min())):
+            found[key] = labels
+    return found
+
+
+def flat(labels: Tensor) -> Ints:
+    """The labels of a field as a flat array, constant dimensions left out."""
+    array: Ints = np.asarray(core(labels).reshape(-1).numpy())
+    return array

@@ -1,0 +1,87 @@
+"""Statistics, reductions and pooling: what they run over cannot grow; what they leave alone is carried."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fxgrow.coupling.fields import place
+from fxgrow.coupling.rules.pointwise import along_channels, combine
+from fxgrow.coupling.values import Context, placed
+
+NORMALISED = "normalised over, so adding a neuron changes all the others"
+
+
+def _dims(dims: Any, rank: int) -> set[int]:
+    """A dimension argument (None, an int or a list) as a set of non-negative dimensions."""
+    listed = [dims] if isinstance(dims, int) else list(dims or range(rank))
+    return {dim % rank for dim in listed}
+
+
+def _over(ctx: Context, x: Tensor, dims: set[int], reason: str = NORMALISED, code: str = "normalised") -> None:
+    """Neurons that lie along ``dims`` alone cannot grow (a joint field's factor says the same of a grid)."""
+    for key, field in ctx.fields(x).items():
+        if dims.issuperset(key):
+            ctx.pin(field, code, reason)
+
+
+def batch_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
+    """``native_batch_norm(x, weight, bias, running_mean, running_var, ...)``: every channel by itself."""
+    x, vectors = args[0], [arg for arg in args[1:5] if isinstance(arg, Tensor)]
+    combine(ctx, [x, *(along_channels(ctx, vector, x) for vector in vectors)], out[0])
+
+
+def layer_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
+    """``native_layer_norm(x, normalized_shape, weight, bias, eps)``."""
+    x, shape = args[0], args[1]
+    combine(ctx, [x, *(arg for arg in args[2:4] if isinstance(arg, Tensor))], out[0])
+    _over(ctx, out[0], set(range(x.dim() - len(shape), x.dim())))
+
+
+def group_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
+    """``native_group_norm(x, weight, bias, N, C, HxW, groups, eps)``."""
+    x, vectors = args[0], [arg for arg in args[1:3] if isinstance(arg, Tensor)]
+    combine(ctx, [x, *(along_channels(ctx, vector, x) for vector in vectors)], out[0])
+    _over(ctx, out[0], {1})
+
+
+def softmax(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``softmax(x, dim)`` and its relatives."""
+    ctx.give(out, ctx.fields(args[0]).values())
+    _over(ctx, out, _dims(args[1], out.dim()))
+
+
+def reduction(ctx: Context, args: Sequence[Any], out: Any) -> None:
+    """``op(x, dims=None, keepdim=False)``: sums, means, maxima, variances."""
+    _reduce(ctx, args[0], args[1] if len(args) > 1 else None, out)
+
+
+def vector_norm(ctx: Context, args: Sequence[Any], out: Any) -> None:
+    """``linalg_vector_norm(x, ord, dims, keepdim)``."""
+    _reduce(ctx, args[0], args[2] if len(args) > 2 else None, out)
+
+
+def _reduce(ctx: Context, x: Tensor, dims: Any, out: Any) -> None:
+    gone = _dims(dims, x.dim())
+    _over(ctx, x, gone, "reduced over, so adding a neuron changes the result", "reduced")
+    for result in out if isinstance(out, (tuple, list)) else [out]:
+        kept = result.dim() == x.dim()
+        left = [dim for dim in range(x.dim()) if dim not in gone]
+        mapping = [None if dim in gone else dim if kept else left.index(dim) for dim in range(x.dim())]
+        ctx.give(result, placed(ctx.fields(x), mapping, result.shape))
+
+
+def space(ctx: Context, args: Sequence[Any], out: Any) -> None:
+    """Pooling and resampling of ``[batch, channels, ...]``: channels are carried, space is not neurons."""
+    x = args[0]
+    lead = x.dim() - _space_rank(x)
+    mapping = [dim if dim < lead else None for dim in range(x.dim())]
+    for result in out if isinstance(out, (tuple, list)) else [out]:
+        ctx.give(result, placed(ctx.fields(x), mapping, result.shape))
+    for field in ctx.fields(x).values():
+        if place(field, mapping, (*x.shape[:lead], *[1] * (x.dim() - lead))) is None:
+            ctx.pin(field, "space", "pooled or resampled over as over space")
+
+
+def _space_rank(x: Tensor) -> int:
+    return x.dim() - 2 if x.dim() > 3 else 1

@@ -1,0 +1,72 @@
+"""Element-wise operators: what is combined element by element belongs to one neuron."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxgrow.coupling.fields import Fields, core, place, spread, support
+from fxgrow.coupling.values import Context, Role
+
+
+def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
+    """Any operator tagged ``torch.Tag.pointwise``, in place or not."""
+    result = out[0] if isinstance(out, (tuple, list)) else out
+    combine(ctx, [arg for arg in args if isinstance(arg, Tensor)], result)
+
+
+def combine(ctx: Context, operands: Sequence[Tensor], out: Tensor, role: Role = Role.CARRIES) -> None:
+    """Unite the fields of the operands after broadcasting; parameters among activations play ``role``."""
+    views = [broadcast(ctx, operand, out) for operand in operands]
+    united: Fields = {}
+    for fields in views:
+        for key, labels in fields.items():
+            if key in united:
+                ctx.unite(united[key], labels)
+            united.setdefault(key, labels)
+    for operand, fields in zip(operands, views, strict=True):
+        pin_against(ctx, united, fields, fixed_dims(operand, out))
+    axes = [ctx.value(operand).axes for operand in operands]
+    made_of_parameters = all(axes)
+    if not made_of_parameters:
+        for operand in operands:
+            ctx.play(operand, role)
+    ctx.give(out, united.values(), tuple(axis for found in axes for axis in found) if made_of_parameters else ())
+
+
+def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
+    """The operand's fields in the shape of the result; a neuron that is broadcast over others cannot grow."""
+    offset = out.dim() - operand.dim()
+    found: Fields = {}
+    for labels in ctx.fields(operand).values():
+        moved = place(labels, range(offset, out.dim()), out.shape)
+        if moved is not None and support(moved) == tuple(dim + offset for dim in support(labels)):
+            found[support(moved)] = moved
+        else:
+            ctx.pin(labels, "broadcast", "a dimension of size 1 is broadcast, it cannot have another size")
+            if moved is not None and support(moved):
+                found.setdefault(support(moved), moved)
+    return found
+
+
+def fixed_dims(operand: Tensor, out: Tensor) -> set[int]:
+    """Dimensions of the result along which the operand has a size of its own (is not broadcast)."""
+    offset = out.dim() - operand.dim()
+    return {dim + offset for dim, size in enumerate(operand.shape) if size == out.shape[dim + offset] and size > 1}
+
+
+def pin_against(ctx: Context, united: Fields, fields: Fields, fixed: set[int]) -> None:
+    """Neurons along a dimension in which another operand has a size but no neurons cannot grow."""
+    labelled = {dim for key in fields for dim in key}
+    for key, labels in united.items():
+        if len(key) == 1 and key[0] in fixed - labelled:
+            ctx.pin(labels, "fixed-size", "combined with a value whose size there is fixed")
+
+
+def along_channels(ctx: Context, vector: Tensor, image: Tensor) -> Tensor:
+    """A per-channel vector as it is broadcast over an image ``[batch, channels, ...]``."""
+    view = torch.empty((vector.shape[0], *[1] * (image.dim() - 2)), device="meta")
+    known = ctx.value(vector)
+    ctx.give(view, [spread(core(labels), (0,), view.shape) for labels in known.fields.values()], known.axes)
+    return view

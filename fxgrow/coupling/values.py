@@ -1,0 +1,161 @@
+"""What coupling knows about a tensor while the model runs, and the context in which rules write it down."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fxgrow.coupling.fields import Fields, axis_field, by_support, core, flat, place, support
+from fxgrow.coupling.labels import FIXED, Ints, Labels
+
+_VALUE = "_fxgrow_value"
+_LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, sys.modules["fxgrow"]))
+
+
+class Role(StrEnum):
+    """What an axis of a parameter does to the neurons along it."""
+
+    WRITES = "writes"
+    CARRIES = "carries"
+    READS = "reads"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of one parameter or buffer; ``labels[i]`` is the label of index i."""
+
+    parameter: str
+    axis: int
+    labels: Ints
+
+
+@dataclass
+class Value:
+    """``axes`` is non-empty while the value is parameters only; ``real`` holds the numbers of small integer values."""
+
+    fields: Fields = field(default_factory=dict)
+    axes: tuple[Axis, ...] = ()
+    real: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One labelled axis seen as a grid: ``joint[i, j, ...]`` is cell (i, j, ...), ``factors[d][i]`` is line i along d.
+
+    A grid grows along one of its dimensions d only: then all cells of line i along d are one neuron, the one that
+    ``factors[d][i]`` names, and its other dimensions are fixed.
+    """
+
+    joint: Ints
+    factors: tuple[Ints, ...]
+    node: str
+    module: str
+
+
+@dataclass(frozen=True)
+class ShapeEvent:
+    """A reshape or split of labelled dimensions inside ``module``: what a wrong size there would be blamed on."""
+
+    module: str
+    labels: Ints
+
+
+@dataclass
+class Context:
+    """The notebook of one coupling run: rules read fields from it and write unions, pins, roles and grids to it."""
+
+    labels: Labels = field(default_factory=Labels)
+    axes: list[Axis] = field(default_factory=list)
+    roles: dict[tuple[str, int], set[Role]] = field(default_factory=dict)
+    grids: list[Grid] = field(default_factory=list)
+    shape_events: list[ShapeEvent] = field(default_factory=list)
+    reads: dict[str, list[Ints]] = field(default_factory=dict)
+    writes: dict[str, list[Ints]] = field(default_factory=dict)
+    modules: list[str] = field(default_factory=lambda: [""])
+    graph_node: str = ""
+    operator: str = ""
+    training: bool = True
+    outputs: list[tuple[int, ...]] = field(default_factory=list)
+
+    def value(self, tensor: Any) -> Value:
+        """What is known of a tensor (nothing, for one that no rule has written to)."""
+        found = getattr(tensor, _VALUE, None)
+        return found if isinstance(found, Value) else Value()
+
+    def fields(self, tensor: Any) -> Fields:
+        return self.value(tensor).fields
+
+    def know(self, tensor: Tensor, value: Value) -> None:
+        setattr(tensor, _VALUE, value)
+
+    def label(self, tensor: Tensor, axes: tuple[Axis, ...]) -> None:
+        """Give every axis of a parameter its labels."""
+        self.know(tensor, Value({(a.axis,): axis_field(a.labels, a.axis, tensor.shape) for a in axes}, axes))
+
+    def give(self, tensor: Tensor, fields: Iterable[Tensor], axes: tuple[Axis, ...] = ()) -> None:
+        """Write down the fields (and, for parameters only, the axes) of an operator's result."""
+        self.know(tensor, Value(by_support(fields), axes, self.value(tensor).real))
+
+    def unite(self, left: Tensor, right: Tensor) -> None:
+        """Unite two fields of one support, element by element."""
+        if left is right:
+            return
+        dims = sorted(set(support(left)) | set(support(right)))
+        index = tuple(slice(None) if dim in dims else 0 for dim in range(left.dim()))
+        self.labels.unite(left[index].reshape(-1).numpy(), right[index].reshape(-1).numpy())
+
+    def pin(self, labels: Tensor | Ints, code: str, reason: str) -> None:
+        array = labels if isinstance(labels, np.ndarray) else flat(labels)
+        if array.size and (array != FIXED).any():
+            self.labels.pin(array, code, reason, self.node())
+
+    def pin_all(self, fields: Iterable[Tensor], code: str, reason: str) -> None:
+        for labels in fields:
+            self.pin(labels, code, reason)
+
+    def play(self, tensor: Any, role: Role, dim: int | None = None) -> None:
+        """Record that a value made of parameters plays ``role`` (along ``dim``, or along all of its dimensions)."""
+        value = self.value(tensor)
+        seen = [flat(labels) for key, labels in value.fields.items() if dim is None or dim in key]
+        for axis in value.axes:
+            low, high = axis.labels[0], axis.labels[-1]
+            if any(((array >= low) & (array <= high)).any() for array in seen):
+                self.roles.setdefault((axis.parameter, axis.axis), set()).add(role)
+
+    def note(self, book: dict[str, list[Ints]], labels: Iterable[Tensor]) -> None:
+        """Remember which labels the current fx node contracts (``reads``) or makes (``writes``)."""
+        if self.graph_node:
+            book.setdefault(self.graph_node, []).extend(flat(one) for one in labels)
+
+    def moved(self, labels: Iterable[Tensor]) -> None:
+        """Remember that the current module reshapes or splits these labels."""
+        self.shape_events.extend(ShapeEvent(self.modules[-1], flat(one)) for one in labels)
+
+    def node(self) -> str:
+        """``module.path: operator (file:line)`` of the operator that is running, the user's own line if there is one."""
+        frame = sys._getframe(1)
+        chosen = None
+        while frame is not None:
+            if not frame.f_code.co_filename.startswith((*_LIBRARIES, "<")):
+                chosen = frame
+                break
+            frame = frame.f_back  # type: ignore[assignment]
+        where = f" ({Path(chosen.f_code.co_filename).name}:{chosen.f_lineno})" if chosen else ""
+        return f"{self.modules[-1] or 'model'}: {self.operator}{where}"
+
+
+def placed(fields: Fields, dims: Sequence[int | None], shape: Sequence[int]) -> list[Tensor]:
+    """The fields of a value seen in another one (``place``); those that lose a dimension are left out."""
+    return [moved for labels in fields.values() if (moved := place(labels, dims, shape)) is not None]
+
+
+def line(labels: Tensor) -> Ints:
+    """A one-dimensional field as an array."""
+    array: Ints = core(labels).reshape(-1).numpy()
+    return array

@@ -1,0 +1,212 @@
+"""From unions and pins to widths: ordered sets of neurons with the same sites."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+
+from fxgrow.coupling.grids import Decision, Direction, decide
+from fxgrow.coupling.labels import FIXED, Ints, Pin, components, touching_fixed
+from fxgrow.coupling.values import Axis, Context, Role
+from fxgrow.errors import Refusal
+
+PRECEDENCE = (Role.READS, Role.WRITES, Role.CARRIES)
+"""An axis that reads neurons somewhere is a reader: splitting must halve it."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One axis of one parameter or buffer of the user's own module, and what it does to the neurons along it."""
+
+    parameter: str
+    axis: int
+    role: Role
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.parameter, self.axis
+
+
+@dataclass(frozen=True)
+class Width:
+    """An ordered set of neurons with the same sites. ``granule`` is how many rows of its writer one neuron owns."""
+
+    name: str
+    size: int
+    granule: int
+    sites: tuple[Site, ...]
+    refusal: Refusal | None = None
+
+    @property
+    def growable(self) -> bool:
+        return self.refusal is None
+
+
+@dataclass(frozen=True)
+class Owners:
+    """For each index of one axis: the width that owns it (its number, -1: none) and the neuron's place in that width."""
+
+    width: Ints
+    neuron: Ints
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """The neurons of a model.
+
+    ``widths``: all of them, refused ones included. ``owners[parameter, axis]``: who owns each index of an axis.
+    ``reads`` / ``carries`` / ``writes``: for coupling of an fx graph, the numbers of the widths per node name.
+    """
+
+    widths: tuple[Width, ...]
+    owners: dict[tuple[str, int], Owners]
+    reads: dict[str, frozenset[int]]
+    writes: dict[str, frozenset[int]]
+    carries: dict[str, frozenset[int]]
+
+    @cached_property
+    def by_name(self) -> dict[str, Width]:
+        return {width.name: width for width in self.widths}
+
+    def to_networkx(self) -> nx.Graph:
+        """A bipartite graph of widths and parameters; every edge is a site (attributes ``axis``, ``role``)."""
+        graph = nx.MultiGraph()
+        for width in self.widths:
+            graph.add_node(width.name, kind="width", size=width.size, growable=width.growable)
+            for site in width.sites:
+                graph.add_node(site.parameter, kind="parameter")
+                graph.add_edge(width.name, site.parameter, axis=site.axis, role=site.role.value)
+        return graph
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The neurons: ``of[label]`` is the class of a label; ``blame[class]`` is why it cannot grow."""
+
+    of: Ints
+    blame: dict[int, Refusal]
+    decision: Decision
+
+
+def classify(ctx: Context, banned: set[Direction], extra: Sequence[Pin]) -> Classes:
+    """Resolve unions, pins and grids; ``banned`` grid directions and ``extra`` pins come from failed trials."""
+    base = components(ctx.labels.count, ctx.labels.pairs)
+    loose = Pin(touching_fixed(ctx.labels.pairs), "fixed-size", "combined with a value whose size there is fixed", "")
+    pins = (*ctx.labels.pins, *extra, loose)
+    pinned = set(np.concatenate([np.unique(base[pin.labels]) for pin in pins]).tolist())
+    decision = decide(ctx.grids, base, pinned, banned)
+    final = components(len(base) + 1, [(a + 1, b + 1) for a, b in decision.pairs])[1:][base]
+    blame: dict[int, Refusal] = {}
+    for pin in pins:
+        refusal = Refusal(pin.code, pin.reason, (pin.node,) if pin.node else ())
+        for one in np.unique(final[pin.labels]).tolist():
+            blame.setdefault(one, refusal)
+    to_final = dict(zip(base.tolist(), final.tolist(), strict=True))
+    for one, grid in decision.fixed.items():
+        refusal = Refusal("grid", "seen as a grid that cannot grow along this direction", (ctx.grids[grid].node,))
+        blame.setdefault(to_final[one], refusal)
+    return Classes(final, blame, decision)
+
+
+def build(ctx: Context, classes: Classes, carried: dict[str, Ints]) -> Coupling:
+    """Group the classes with the same sites into widths, and name and order them."""
+    axes = [axis for axis in ctx.axes if (axis.parameter, axis.axis) in ctx.roles]
+    seeds = _seeds(ctx, axes, classes, _same_sites(axes, classes))
+    names = _names([seed.stem for seed in seeds])
+    number_of, place_of = np.full((2, len(classes.of) + 1), -1)
+    widths = []
+    for number, (seed, name) in enumerate(zip(seeds, names, strict=True)):
+        number_of[seed.neurons], place_of[seed.neurons] = number, np.arange(len(seed.neurons))
+        refusal = _refusal(ctx, seed, classes)
+        widths.append(Width(name, len(seed.neurons), seed.granule, seed.sites, refusal))
+    owners = {}
+    for axis in axes:
+        own = Owners(number_of[classes.of[axis.labels]], place_of[classes.of[axis.labels]])
+        if (own.width >= 0).any():
+            owners[axis.parameter, axis.axis] = own
+    reads, writes, carries = (
+        {node: _numbers(labels, classes, number_of) for node, labels in book.items()}
+        for book in (_joined(ctx.reads), _joined(ctx.writes), carried)
+    )
+    return Coupling(tuple(widths), owners, reads, writes, carries)
+
+
+def _joined(book: dict[str, list[Ints]]) -> dict[str, Ints]:
+    return {node: np.concatenate(labels) for node, labels in book.items() if labels}
+
+
+def _numbers(labels: Ints, classes: Classes, number_of: Ints) -> frozenset[int]:
+    found = np.unique(number_of[classes.of[labels[labels != FIXED]]])
+    return frozenset(found[found >= 0].tolist())
+
+
+def _same_sites(axes: Sequence[Axis], classes: Classes) -> Ints:
+    """A group number per class (-1: on no axis): classes that occur on the same axes equally often are one group.
+
+    Every axis gets a random 128-bit number and a class the sum of those of its places, so equal sums mean equal sites.
+    """
+    keys = np.random.default_rng(0).integers(1, 1 << 62, size=(len(axes), 2), dtype=np.uint64)
+    used, place = np.unique(np.concatenate([classes.of[axis.labels] for axis in axes]), return_inverse=True)
+    sums = np.zeros((len(used), 2), dtype=np.uint64)
+    np.add.at(sums, place, np.repeat(keys, [len(axis.labels) for axis in axes], axis=0))
+    groups: Ints = np.full(len(classes.of), -1)
+    groups[used] = np.unique(sums, axis=0, return_inverse=True)[1].reshape(-1)
+    return groups
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A width in the making: the module that first writes it, its classes in that module's order, its sites."""
+
+    stem: str
+    neurons: Ints
+    sites: tuple[Site, ...]
+    granule: int
+
+
+def _seeds(ctx: Context, axes: Sequence[Axis], classes: Classes, groups: Ints) -> list[Seed]:
+    """One seed per group that some parameter writes, in the order of their first writers."""
+    places: dict[int, list[Axis]] = {}
+    for axis in axes:
+        for group in np.unique(groups[classes.of[axis.labels]]).tolist():
+            places.setdefault(group, []).append(axis)
+    seeds = []
+    for group, found in places.items():
+        sites = tuple(Site(a.parameter, a.axis, _role(ctx.roles[a.parameter, a.axis])) for a in found)
+        writer = next((a for a in found if Role.WRITES in ctx.roles[a.parameter, a.axis]), None)
+        if writer is not None:
+            along = classes.of[writer.labels]
+            mine = along[groups[along] == group]
+            ordered = mine[np.sort(np.unique(mine, return_index=True)[1])]
+            stem = writer.parameter.rpartition(".")[0] or writer.parameter
+            seeds.append((axes.index(writer), Seed(stem, ordered, sites, len(mine) // len(ordered))))
+    return [seed for _, seed in sorted(seeds, key=lambda pair: pair[0])]
+
+
+def _role(roles: Iterable[Role]) -> Role:
+    return next(role for role in PRECEDENCE if role in roles)
+
+
+def _names(stems: Sequence[str]) -> list[str]:
+    """Widths are named after the module that first writes them; a second one of that module gets ``#2``."""
+    seen: dict[str, int] = {}
+    names = []
+    for stem in stems:
+        seen[stem] = seen.get(stem, 0) + 1
+        names.append(stem if seen[stem] == 1 else f"{stem}#{seen[stem]}")
+    return names
+
+
+def _refusal(ctx: Context, seed: Seed, classes: Classes) -> Refusal | None:
+    blamed = next((classes.blame[one] for one in seed.neurons.tolist() if one in classes.blame), None)
+    if blamed:
+        return blamed
+    roles = [ctx.roles[site.key] for site in seed.sites]
+    both = [site.parameter for site, role in zip(seed.sites, roles, strict=True) if {Role.READS, Role.WRITES} <= role]
+    if both:
+        return Refusal("tied-role", "one axis both writes and reads it", tuple(both))
+    if not any(Role.READS in role for role in roles):
+        return Refusal("unread", "no parameter reads it", (seed.stem,))
+    return None

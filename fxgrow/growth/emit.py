@@ -1,0 +1,74 @@
+"""Emission: carry selected candidates out on a module (DESIGN section 4).
+
+Let M_a be the IndexMap of axis a of a parameter W. The emitted parameter is
+
+    W' = M(W) + sum_a sign_a * M(D_a) + sum_a M_{-a}(place_a(F_a))
+
+with D_a the perturbation (eps delta) of the neurons along a, added to the original and subtracted from its copy, and
+F_a the fresh entries along a; M maps all axes (readers halved for split neurons) and M_{-a} all but a.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fxgrow.coupling import Coupling, change_maps
+from fxgrow.surgery.index_map import Change, IndexMap, along
+from fxgrow.surgery.resize import Maps, mapped, resize, tensors
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What one parameter receives, per axis: ``delta[a]`` has its old shape, ``fresh[a]`` has one entry per fresh
+    neuron's place along a and the old size along the other axes."""
+
+    delta: Mapping[int, Tensor] = field(default_factory=dict)
+    fresh: Mapping[int, Tensor] = field(default_factory=dict)
+
+
+def emit(
+    module: nn.Module,
+    coupling: Coupling,
+    changes: Mapping[int, Change],
+    fillings: Mapping[str, Filling],
+    optimizer: Optimizer | None = None,
+) -> dict[tuple[str, int], IndexMap]:
+    """Carry out ``changes`` (per number of a width) on ``module`` in place; gives back the IndexMaps."""
+    maps = {key: m for key, m in change_maps(coupling, dict(changes)).items() if key[0] in tensors(module)}
+    before = {name: tensor.shape for name, tensor in tensors(module).items()}
+    resize(module, maps, optimizer)
+    fill(module, maps, {name: f for name, f in fillings.items() if name in before})
+    return maps
+
+
+@torch.no_grad()
+def fill(module: nn.Module, maps: Maps, fillings: Mapping[str, Filling]) -> None:
+    """Add the fillings to an already resized module."""
+    axes: dict[str, dict[int, IndexMap]] = defaultdict(dict)
+    for (name, axis), index_map in maps.items():
+        axes[name][axis] = index_map
+    found = tensors(module)
+    for name, filling in fillings.items():
+        mine = axes[name]
+        for axis, delta in filling.delta.items():
+            if axis in mine:
+                signs = along(split_signs(mine[axis]).to(delta), axis, delta.dim())
+                found[name].data += mapped(delta, mine) * signs
+        for axis, values in filling.fresh.items():
+            if axis in mine and len(mine[axis].fresh):
+                others = {a: m for a, m in mine.items() if a != axis}
+                found[name].data += mapped(mine[axis].place(values, axis), others)
+
+
+def split_signs(index_map: IndexMap) -> Tensor:
+    """+1 for the original of a split neuron, -1 for its first copy, 0 for everything else."""
+    old = index_map.source >= 0
+    counts = torch.bincount(index_map.source[old])
+    split = torch.zeros_like(index_map.scale)
+    split[old] = (counts[index_map.source[old]] > 1).to(split)
+    sign = (index_map.copy == 0).to(split) - (index_map.copy == 1).to(split)
+    return split * sign

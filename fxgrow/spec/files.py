@@ -1,0 +1,125 @@
+"""Reading and writing the two files of a spec directory, with every failure of the file system as a SpecError."""
+
+import hashlib
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fxgrow.errors import SpecError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CONFIG_LIMIT = 64 * 2**20
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Failures of the operating system while reading ``path`` become SpecErrors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SpecError(
+            "missing-file", "there is no such file; save the model again or correct the path", str(path)
+        ) from (error)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise SpecError("unreadable", f"it cannot be read ({error}); check its permissions", str(path)) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Failures of the operating system while writing ``path`` become SpecErrors."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise SpecError("unwritable", f"it cannot be written ({error}); nothing was changed", str(path)) from error
+
+
+def check_kind(path: Path, directory: bool) -> os.stat_result:
+    """The status of ``path``, which must be a directory or a regular file, and no link."""
+    with reading(path):
+        status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise SpecError("symlink", "it is a symbolic link, which is not followed; put the real thing there", str(path))
+    if not (stat.S_ISDIR if directory else stat.S_ISREG)(status.st_mode):
+        wanted = "directory" if directory else "regular file"
+        raise SpecError("not-a-file", f"it is no {wanted}; give the directory that a model was saved to", str(path))
+    return status
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file within the size limit."""
+    status = check_kind(path, directory=False)
+    if status.st_size > CONFIG_LIMIT:
+        raise SpecError("too-large", f"it has {status.st_size} bytes, over the limit of {CONFIG_LIMIT}", str(path))
+    with reading(path):
+        data = path.read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise SpecError("bad-json", "it is not UTF-8; save the model again", str(path)) from error
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or directory is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_replaceable(target: Path) -> None:
+    """``target`` is new, an empty directory, or holds a spec of ours."""
+    if not os.path.lexists(target):
+        return
+    check_kind(target, directory=True)
+    with reading(target):
+        empty = not any(target.iterdir())
+    if not empty and not (target / CONFIG).exists():
+        raise SpecError(
+            "foreign-directory", "it holds something else than a spec; choose another directory", str(target)
+        )
+    for name in (CONFIG, WEIGHTS):
+        if os.path.lexists(target / name):
+            check_kind(target / name, directory=False)
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A new directory beside ``target``; what is in it goes to ``target`` at the end if nothing went wrong.
+
+    A new target appears by one rename. In an existing one files are replaced one by one, the weights first: stopped in
+    between, the old config.json finds weights that are not its own and refuses to load.
+    """
+    staging = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
+        try:
+            yield staging
+            _publish(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, target: Path) -> None:
+    for name in (WEIGHTS, CONFIG):
+        sync(staging / name)
+    sync(staging)
+    if target.exists():
+        for name in (WEIGHTS, CONFIG):
+            (staging / name).replace(target / name)
+        sync(target)
+    else:
+        staging.rename(target)
+    sync(target.parent)

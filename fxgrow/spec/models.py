@@ -1,0 +1,186 @@
+"""The specification of an architecture as frozen, closed, versioned pydantic models.
+
+Everything here is data. What the names in it may refer to is decided by :mod:`fxgrow.spec.check` and
+:mod:`fxgrow.spec.allowlist`; how it becomes a graph module, by :mod:`fxgrow.spec.load`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue
+
+from fxgrow.spec.arguments import Argument, DType, Frozen
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=0, le=2**48)]
+Shape = Annotated[tuple[Size, ...], Field(max_length=32)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class InputSpec(Frozen):
+    """One example input: the placeholder it feeds, its shape and dtype."""
+
+    name: str
+    shape: Shape
+    dtype: DType
+
+
+class Provenance(Frozen):
+    """Which rule put a node into the graph, and for which width and candidate."""
+
+    rule: str
+    width: str | None = None
+    candidate: str | int | None = None
+
+
+class NodeSpec(Frozen):
+    """One fx node. ``target`` is a public qualified name for functions, else what fx has."""
+
+    name: str
+    op: Literal["placeholder", "get_attr", "call_function", "call_method", "call_module", "output"]
+    target: str
+    args: tuple[Argument, ...] = ()
+    kwargs: dict[str, Argument] = Field(default={})
+    provenance: Provenance | None = None
+
+
+class ModuleSpec(Frozen):
+    """One module: class by public name and the arguments of its constructor. ``torch.nn.Module``: a container."""
+
+    name: str
+    type: str
+    config: dict[str, Argument] = Field(default={})
+
+
+class ParameterSpec(Frozen):
+    """One parameter. ``tied_to`` names the earlier tensor it is the same object as."""
+
+    name: str
+    shape: Shape
+    dtype: DType
+    requires_grad: bool = True
+    tied_to: str | None = None
+
+
+class BufferSpec(Frozen):
+    """One buffer; the values of those that are not persistent are saved too, no constructor makes them again."""
+
+    name: str
+    shape: Shape
+    dtype: DType
+    persistent: bool = True
+    tied_to: str | None = None
+
+
+class SiteSpec(Frozen):
+    """One axis of one parameter or buffer that a width reaches."""
+
+    parameter: str
+    axis: Annotated[int, Field(ge=0, lt=32)]
+    role: Literal["writes", "carries", "reads"]
+
+
+class RefusalSpec(Frozen):
+    """Why a width cannot grow."""
+
+    code: str
+    reason: str
+    nodes: tuple[str, ...] = ()
+
+
+class WidthSpec(Frozen):
+    """An ordered set of ``size`` neurons with the same sites; it grows in multiples of ``granule``."""
+
+    name: str
+    size: Size
+    granule: Annotated[int, Field(ge=1)] = 1
+    sites: tuple[SiteSpec, ...] = ()
+    growable: bool
+    refusal: RefusalSpec | None = None
+
+
+class Cost(Frozen):
+    """What a model costs: parameters (elements, tied ones once) and multiply-adds of one forward pass."""
+
+    parameters: Count
+    multiply_adds: Count
+
+
+class MethodRecord(Frozen):
+    """The growth method and its settings."""
+
+    name: str
+    settings: dict[str, JsonValue] = Field(default={})
+
+
+class WidthChange(Frozen):
+    """One width in one growth step: sizes (neurons), how many were split or new, and the scores of those chosen."""
+
+    width: str
+    before: Size
+    after: Size
+    split: Size = 0
+    new: Size = 0
+    scores: tuple[float, ...] = ()
+
+
+class LayerInsertion(Frozen):
+    """One layer put in by a growth step: its module's name, the node it follows, its score."""
+
+    name: str
+    after: str
+    score: float | None = None
+
+
+class GrowthStep(Frozen):
+    """One growth. Errors are relative differences of outputs, losses are on the growth batches. None: not measured."""
+
+    parent: Digest
+    method: MethodRecord
+    budget: dict[str, JsonValue] = Field(default={})
+    widths: tuple[WidthChange, ...] = ()
+    layers: tuple[LayerInsertion, ...] = ()
+    cost_before: Cost
+    cost_after: Cost
+    faithful_error: float | None = None
+    preservation_error: float | None = None
+    loss_before: float | None = None
+    loss_after: float | None = None
+    backtracks: Count = 0
+
+
+class WeightsSpec(Frozen):
+    """SHA-256 of the weights file."""
+
+    sha256: Digest
+
+
+class ArchitectureSpec(Frozen):
+    """A model without its weights. ``fingerprint`` covers inputs, nodes, modules and tensors, and nothing else."""
+
+    schema_version: Literal[1]
+    fingerprint: Digest
+    inputs: tuple[InputSpec, ...]
+    nodes: tuple[NodeSpec, ...]
+    modules: tuple[ModuleSpec, ...] = ()
+    parameters: tuple[ParameterSpec, ...] = ()
+    buffers: tuple[BufferSpec, ...] = ()
+    widths: tuple[WidthSpec, ...] = ()
+    history: tuple[GrowthStep, ...] = ()
+    cost: Cost
+    weights: WeightsSpec | None = None
+    versions: dict[str, str] = Field(default={})
+
+    @property
+    def tensors(self) -> tuple[ParameterSpec | BufferSpec, ...]:
+        """Parameters, then buffers."""
+        return self.parameters + self.buffers
+
+    def __hash__(self) -> int:
+        """By fingerprint: dicts inside make the fields unhashable."""
+        return hash(self.fingerprint)
+
+
+def to_json(spec: Frozen) -> Any:
+    """The JSON value of a model; fields at their default are left out."""
+    return spec.model_dump(mode="json", exclude_defaults=True)

@@ -1,0 +1,138 @@
+"""From a checked specification and tensors to a graph module."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import fx, nn
+
+from fxgrow.errors import SpecError
+from fxgrow.spec.allowlist import CONTAINER, Trust, function_named
+from fxgrow.spec.arguments import decode
+from fxgrow.spec.check import parent_of
+from fxgrow.spec.codes import located
+from fxgrow.spec.constructor import build_module, tensors_of
+from fxgrow.spec.models import ArchitectureSpec, BufferSpec, NodeSpec, ParameterSpec
+
+# What fx and Python's compiler raise on a graph that has no source form.
+_CODE_ERRORS = (SyntaxError, RuntimeError, ValueError, TypeError, LookupError, AssertionError, RecursionError)
+
+
+def rebuild(spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor], trust: Trust) -> fx.GraphModule:
+    """The graph module of a checked ``spec`` with ``tensors`` (untied ones, by name) as its weights, in eval mode.
+
+    Raises SpecError: bad-config, missing-tensor, tensor-mismatch, unknown-target, bad-name, bad-graph.
+    """
+    graph_module = fx.GraphModule(nn.Module(), fx.Graph())
+    _add_modules(graph_module, spec, trust)
+    _assign(graph_module, spec, tensors)
+    _check_called(graph_module, spec)
+    try:
+        graph_module.graph = _graph(spec, trust)
+        graph_module.graph.lint()
+    except _CODE_ERRORS as error:
+        raise SpecError(
+            "bad-graph", f"fx cannot generate code for the graph ({error}); save it again", "nodes"
+        ) from error
+    return graph_module.eval()
+
+
+def _add_modules(root: fx.GraphModule, spec: ArchitectureSpec, trust: Trust) -> None:
+    declared = {item.name: item.shape for item in spec.tensors}
+    for index, item in enumerate(spec.modules):
+        with located(f"modules[{index}]"):
+            module = nn.Module() if item.type == CONTAINER else build_module(item, trust, len(declared))
+            _check_shapes(item.name, module, declared)
+            root.get_submodule(parent_of(item.name)).add_module(item.name.rpartition(".")[2], module)
+
+
+def _check_shapes(name: str, module: nn.Module, declared: Mapping[str, tuple[int, ...]]) -> None:
+    for inner, shape in tensors_of(module).items():
+        found = declared.get(f"{name}.{inner}")
+        if found is None:
+            raise SpecError("missing-tensor", f"{name!r} needs {inner!r}, which is not listed; list it")
+        if found != shape:
+            raise SpecError(
+                "tensor-mismatch", f"{name}.{inner} is listed as {found}, but its module makes {shape}; correct one"
+            )
+
+
+def _assign(root: fx.GraphModule, spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor]) -> None:
+    made: dict[str, torch.Tensor] = {}
+    for parameter in spec.parameters:
+        with located(f"parameters[{parameter.name}]"):
+            made[parameter.name] = made[parameter.tied_to] if parameter.tied_to else _parameter(parameter, tensors)
+            _set_parameter(root, parameter.name, made[parameter.name])
+    for buffer in spec.buffers:
+        with located(f"buffers[{buffer.name}]"):
+            made[buffer.name] = made[buffer.tied_to] if buffer.tied_to else tensors[buffer.name]
+            _set_buffer(root, buffer, made[buffer.name])
+
+
+def _parameter(spec: ParameterSpec, tensors: Mapping[str, torch.Tensor]) -> nn.Parameter:
+    tensor = tensors[spec.name]
+    if spec.requires_grad and not (tensor.is_floating_point() or tensor.is_complex()):
+        raise SpecError("tensor-mismatch", f"{tensor.dtype} cannot require a gradient; set requires_grad to false")
+    return nn.Parameter(tensor, requires_grad=spec.requires_grad)
+
+
+def _set_parameter(root: fx.GraphModule, name: str, parameter: torch.Tensor) -> None:
+    owner = _owner(root, name)
+    leaf = name.rpartition(".")[2]
+    _check_slot(owner, leaf, owner._parameters)
+    # Not register_parameter: recurrent modules keep a second list that only setattr updates.
+    setattr(owner, leaf, parameter)
+
+
+def _set_buffer(root: fx.GraphModule, spec: BufferSpec, tensor: torch.Tensor) -> None:
+    owner = _owner(root, spec.name)
+    leaf = spec.name.rpartition(".")[2]
+    _check_slot(owner, leaf, owner._buffers)
+    owner.register_buffer(leaf, tensor, persistent=spec.persistent)
+
+
+def _owner(root: fx.GraphModule, name: str) -> nn.Module:
+    try:
+        return root.get_submodule(parent_of(name))
+    except AttributeError as error:
+        raise SpecError(
+            "missing-parent", f"there is no module {parent_of(name)!r} to hold {name!r}; list it"
+        ) from error
+
+
+def _check_slot(owner: nn.Module, leaf: str, slots: Mapping[str, torch.Tensor | None]) -> None:
+    """A container takes any new tensor, a leaf only those that its constructor made."""
+    if type(owner) is nn.Module or isinstance(owner, fx.GraphModule):
+        if hasattr(owner, leaf):
+            raise SpecError("duplicate-name", f"{leaf!r} is a module already; rename one of the two")
+    elif slots.get(leaf) is None:
+        raise SpecError("tensor-mismatch", f"{type(owner).__name__} has no such tensor of this kind; do not list it")
+
+
+def _graph(spec: ArchitectureSpec, trust: Trust) -> fx.Graph:
+    graph = fx.Graph()
+    made: dict[str, fx.Node] = {}
+    for node in spec.nodes:
+        made[node.name] = _create(graph, node, made, trust)
+    return graph
+
+
+def _create(graph: fx.Graph, node: NodeSpec, made: Mapping[str, fx.Node], trust: Trust) -> fx.Node:
+    created = graph.create_node(
+        node.op,
+        function_named(node.target, trust) if node.op == "call_function" else node.target,
+        tuple(decode(item, made.__getitem__) for item in node.args),
+        {key: decode(item, made.__getitem__) for key, item in node.kwargs.items()},
+        name=node.name,
+    )
+    if created.name != node.name:
+        raise SpecError("bad-name", f"{node.name!r} hides a name that Python has; rename it", f"nodes[{node.name}]")
+    if node.provenance is not None:
+        created.meta["fxgrow"] = node.provenance
+    return created
+
+
+def _check_called(root: fx.GraphModule, spec: ArchitectureSpec) -> None:
+    names = {name for name, _ in root.named_modules(remove_duplicate=False)}
+    for index, node in enumerate(spec.nodes):
+        if node.op == "call_module" and node.target not in names:
+            raise SpecError("unknown-target", f"there is no module {node.target!r}; list it", f"nodes[{index}].target")

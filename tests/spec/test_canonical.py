@@ -1,0 +1,102 @@
+"""What the fingerprint must not see (names and order of nodes, weights) and what it must."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from fxgrow.errors import SpecError
+from fxgrow.spec import describe
+from fxgrow.spec.canonical import canonical_json
+
+Body = Callable[[fx.Graph, fx.Node], object]
+X = (torch.ones(2, 3),)
+
+
+def graph_module(body: Body, root: nn.Module | None = None) -> fx.GraphModule:
+    graph = fx.Graph()
+    graph.output(body(graph, graph.placeholder("x")))
+    return fx.GraphModule(root or nn.Module(), graph)
+
+
+def fingerprint(body: Body, root: nn.Module | None = None) -> str:
+    return describe(graph_module(body, root), X).fingerprint
+
+
+def ab(graph: fx.Graph, x: fx.Node) -> object:
+    a = graph.call_function(torch.sin, (x,))
+    return graph.call_function(torch.sub, (a, graph.call_function(torch.cos, (x,))))
+
+
+def ba(graph: fx.Graph, x: fx.Node) -> object:
+    b = graph.create_node("call_function", torch.cos, (x,), name="other")
+    return graph.call_function(torch.sub, (graph.call_function(torch.sin, (x,)), b))
+
+
+def swapped(graph: fx.Graph, x: fx.Node) -> object:
+    b = graph.call_function(torch.cos, (x,))
+    return graph.call_function(torch.sub, (b, graph.call_function(torch.sin, (x,))))
+
+
+def test_names_and_order_of_nodes_do_not_matter() -> None:
+    assert fingerprint(ab) == fingerprint(ba)
+
+
+def test_order_of_operands_matters() -> None:
+    assert fingerprint(ab) != fingerprint(swapped)
+
+
+def test_an_integer_is_not_its_float() -> None:
+    one, point = (lambda g, x, c=c: g.call_method("mul", (x, c)) for c in (1, 1.0))
+    assert fingerprint(one) != fingerprint(point)
+
+
+@pytest.mark.parametrize("method", ["relu", "relu_"])
+def test_order_matters_only_around_an_in_place_operation(method: str) -> None:
+    def read_first(graph: fx.Graph, x: fx.Node) -> object:
+        a, b = graph.call_method("abs", (x,)), graph.call_method(method, (x,))
+        return (a, b)
+
+    def write_first(graph: fx.Graph, x: fx.Node) -> object:
+        b, a = graph.call_method(method, (x,)), graph.call_method("abs", (x,))
+        return (a, b)
+
+    assert (fingerprint(read_first) == fingerprint(write_first)) is (method == "relu")
+
+
+def linear(graph: fx.Graph, x: fx.Node) -> object:
+    return graph.call_module("fc", (x,))
+
+
+def holding(layer: nn.Module) -> nn.Module:
+    root = nn.Module()
+    root.fc = layer
+    return root
+
+
+def test_weights_and_freezing_do_not_matter_but_shapes_do() -> None:
+    frozen = nn.Linear(3, 4).requires_grad_(requires_grad=False)
+    prints = [fingerprint(linear, holding(layer)) for layer in (nn.Linear(3, 4), frozen, nn.Linear(3, 5))]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_tying_matters(net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
+    tied = describe(net, inputs)
+    b = net.get_submodule("b")
+    b.weight = nn.Parameter(torch.zeros(4, 4))
+    assert describe(net, inputs).fingerprint != tied.fingerprint
+
+
+def test_json_is_sorted_broken_at_120_columns_and_ends_with_a_newline() -> None:
+    text = canonical_json({"b": [1.0, -0.0, 1e-30], "a": ["x" * 50] * 3}).decode()
+    assert text.startswith('{\n "a": [\n  "xxx') and text.endswith('],\n "b": [1.0, -0.0, 1e-30]\n}\n')
+    assert max(map(len, text.splitlines())) <= 120
+    assert json.loads(text) == {"b": [1.0, -0.0, 1e-30], "a": ["x" * 50] * 3}
+
+
+def test_nan_is_refused() -> None:
+    with pytest.raises(SpecError, match="NaN") as caught:
+        canonical_json([float("nan")])
+    assert caught.value.code == "not-finite"
