@@ -47,7 +47,11 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         childless_library = m.__module__.startswith("torchvision.ops") and not any(m.children())
-        return module_qualified_name in self.opaque or childless_library or super().is_leaf_module(m, module_qualified_name)
+        return (
+            module_qualified_name in self.opaque
+            or childless_library
+            or super().is_leaf_module(m, module_qualified_name)
+        )
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         self.path.append(self.path_of_module(m))
@@ -92,8 +96,10 @@ def _trace(model: nn.Module) -> tuple[fx.GraphModule, dict[str, str]]:
                 ) from error
             opaque[place] = why
             continue
-        graph.eliminate_dead_code()
-        return fx.GraphModule(tracer.root, graph, type(model).__name__), opaque
+        graph_module = fx.GraphModule(tracer.root, graph, type(model).__name__)
+        graph_module.graph.eliminate_dead_code()
+        graph_module.recompile()
+        return graph_module, opaque
 
 
 def _compare(model: nn.Module, expected: Any, found: Any) -> None:

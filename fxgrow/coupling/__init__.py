@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import Captured
 from fxgrow.coupling.fields import flat
 from fxgrow.coupling.grids import Direction
-from fxgrow.coupling.labels import Ints, Pin
+from fxgrow.coupling.labels import Pin
 from fxgrow.coupling.probe import blame, change_maps, try_growing
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context, Role
@@ -34,17 +34,15 @@ def couple(model_or_captured: nn.Module | Captured, example_inputs: tuple[Any, .
 
 
 def _couple(model: nn.Module, example_inputs: tuple[Any, ...], trials: tuple[nn.Module, ...]) -> Coupling:
-    carried: dict[str, Ints] = {}
-
     def run(bare: nn.Module, inputs: tuple[Any, ...], ctx: Context) -> Any:
-        return _Walk(bare, ctx, carried).run(*inputs) if isinstance(bare, fx.GraphModule) else bare(*inputs)
+        return _Walk(bare, ctx).run(*inputs) if isinstance(bare, fx.GraphModule) else bare(*inputs)
 
     ctx = observe(model, example_inputs, run)
     banned: set[Direction] = set()
     pins: list[Pin] = []
     for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
         classes = classify(ctx, banned, pins)
-        coupling = build(ctx, classes, carried)
+        coupling = build(ctx, classes, ctx.carried)
         tried = ((trial, try_growing(trial, example_inputs, run, ctx, classes, coupling)) for trial in trials)
         trial, failure = next(((t, f) for t, f in tried if f), (model, None))
         if failure is None:
@@ -52,7 +50,7 @@ def _couple(model: nn.Module, example_inputs: tuple[Any, ...], trials: tuple[nn.
         if isinstance(failure, Pin):
             pins.append(failure)
         else:
-            directions, more = blame(ctx, trial, coupling, classes, failure)
+            directions, more = blame(ctx, trial, classes, failure)
             banned |= directions
             pins += more
     raise InternalError(f"the trial growth of {type(model).__name__} never settles")
@@ -61,15 +59,16 @@ def _couple(model: nn.Module, example_inputs: tuple[Any, ...], trials: tuple[nn.
 class _Walk(fx.Interpreter):
     """Runs an fx graph node by node, so that what is learnt can be told per node."""
 
-    def __init__(self, module: fx.GraphModule, ctx: Context, carried: dict[str, Ints]) -> None:
+    def __init__(self, module: fx.GraphModule, ctx: Context) -> None:
         super().__init__(module)
-        self.ctx, self.carried = ctx, carried
+        self.ctx = ctx
 
     def run_node(self, n: fx.Node) -> Any:
         self.ctx.graph_node = n.name
         result = super().run_node(n)
-        found = [flat(f) for leaf in tree_leaves(result) if isinstance(leaf, Tensor) for f in self.ctx.fields(leaf).values()]
-        if found:
-            with torch.utils._python_dispatch._disable_current_modes():
-                self.carried[n.name] = np.unique(np.concatenate(found))
+        with torch.utils._python_dispatch._disable_current_modes():
+            known = [self.ctx.fields(leaf).values() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+            found = [flat(field) for fields in known for field in fields]
+            if found:
+                self.ctx.carried[n.name] = np.unique(np.concatenate(found))
         return result

@@ -1,4 +1,4 @@
-"""Label fields: which neuron does each element of a tensor belong to?
+"""Label fields say which neuron each element of a tensor belongs to.
 
 A field is an int64 tensor of the value's shape. It has **stride 0 along every dimension in which it is constant**
 (batch, space) and a non-zero stride along the others, so it costs O(channels) and not O(elements), and its *support*
@@ -79,12 +79,11 @@ def squash(labels: Tensor) -> Tensor:
 
 
 def by_support(fields: Iterable[Tensor]) -> Fields:
-    """One field per support; of several the oldest labels win, because a grid's joint field is older than its factors."""
+    """One field per support; of several the first wins: a grid's joint field comes before its factors."""
     found: Fields = {}
     for labels in fields:
-        key = support(labels)
-        if key and (key not in found or labels.numel() and int(labels.min()) < int(found[key].min())):
-            found[key] = labels
+        found.setdefault(support(labels), labels)
+    found.pop((), None)
     return found
 
 

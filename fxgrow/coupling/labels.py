@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 FIXED = 0
 
@@ -45,6 +46,7 @@ class Labels:
         self.pairs.append((left, right))
 
     def pin(self, labels: Ints, code: str, reason: str, node: str) -> None:
+        """These labels cannot grow (``FIXED`` among them is nobody's)."""
         self.pins.append(Pin(labels[labels != FIXED], code, reason, node))
 
 

@@ -7,7 +7,7 @@ copies are united, and their neurons are refused.
 """
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from torch import nn
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Pin
 from fxgrow.coupling.trace import Run, meta_inputs, run_once, skeleton
-from fxgrow.coupling.values import Axis, Context
-from fxgrow.coupling.widths import Classes, Coupling, Role
+from fxgrow.coupling.values import Axis, Context, Role
+from fxgrow.coupling.widths import Classes, Coupling
 from fxgrow.surgery.index_map import Change, IndexMap, axis_map
 from fxgrow.surgery.resize import Maps, resize, tensors
+
+
+MIXED = "the model mixes copies of its neurons, so there is no order in which to insert them"
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,15 @@ class Failure:
     message: str
 
 
-def change_maps(coupling: Coupling, changes: dict[int, Change]) -> dict[tuple[str, int], IndexMap]:
+def change_maps(coupling: Coupling, changes: Mapping[int, Change]) -> dict[tuple[str, int], IndexMap]:
     """The IndexMap of every axis that the changed widths (by number) reach."""
-    maps = {}
     reads = {site.key for width in coupling.widths for site in width.sites if site.role is Role.READS}
-    for key, owners in coupling.owners.items():
-        if set(np.unique(owners.width).tolist()) & changes.keys():
-            pairs = list(zip(owners.width.tolist(), owners.neuron.tolist(), strict=True))
-            maps[key] = axis_map(pairs, changes, key in reads)
-    return maps
+    by_axis: dict[tuple[str, int], dict[int, Change]] = {}
+    for number, change in changes.items():
+        for site in coupling.widths[number].sites:
+            by_axis.setdefault(site.key, {})[number] = change
+    owners = coupling.owners
+    return {key: axis_map(owners[key].width, owners[key].neuron, mine, key in reads) for key, mine in by_axis.items()}
 
 
 def try_growing(
@@ -52,8 +55,9 @@ def try_growing(
     """
     bare = skeleton(model)
     changes = {n: Change((2,) * (w.size - 1) + (3,)) for n, w in enumerate(coupling.widths) if w.growable}
-    maps = change_maps(coupling, changes)
-    resize(bare, {key: m for key, m in maps.items() if key[0] in tensors(bare)})
+    found = tensors(bare)
+    maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
+    resize(bare, maps)
     trial = Context()
     trial.labels.count = 4 * (int(classes.of.max()) + 2)
     _label_copies(trial, bare, ctx.axes, classes, maps)
@@ -83,23 +87,24 @@ def _label_copies(trial: Context, bare: nn.Module, axes: Sequence[Axis], classes
 def _misplaced(trial: Context, classes: Classes) -> Pin | None:
     """The neurons of which two different copies were united."""
     size = 4 * (int(classes.of.max()) + 2)
-    bad = [pair[i][(pair[0] != pair[1]) & (pair[0] < size) & (pair[1] < size) & (pair[0] > 3) & (pair[1] > 3)] // 4 - 1
-           for pair in trial.labels.pairs for i in (0, 1)]
-    wrong = np.unique(np.concatenate([*bad, np.empty(0, np.int64)]))
-    if not wrong.size:
+    if not trial.labels.pairs:
         return None
-    labels = np.flatnonzero(np.isin(classes.of, wrong))
-    return Pin(labels, "order", "the model mixes copies of its neurons, so there is no order in which to insert them", "")
+    left, right = (np.concatenate(side) for side in zip(*trial.labels.pairs, strict=True))
+    ours = (np.minimum(left, right) >= 4) & (np.maximum(left, right) < size)  # not FIXED, not fresh in the trial
+    bad = (left != right) & ours
+    if not bad.any():
+        return None
+    labels = np.flatnonzero(np.isin(classes.of, np.concatenate([left[bad], right[bad]]) // 4 - 1))
+    return Pin(labels, "order", MIXED, "")
 
 
 def _where(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{str(error).splitlines()[0] if str(error) else type(error).__name__} ({Path(last.filename).name}:{last.lineno})"
+    what = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"{what} ({Path(last.filename).name}:{last.lineno})"
 
 
-def blame(
-    ctx: Context, model: nn.Module, coupling: Coupling, classes: Classes, failure: Failure
-) -> tuple[set[Direction], list[Pin]]:
+def blame(ctx: Context, model: nn.Module, classes: Classes, failure: Failure) -> tuple[set[Direction], list[Pin]]:
     """The grid directions and labels to give up after a failed trial: what modules of the failing kind reshape.
 
     If the failing module reshapes nothing that grows, its surroundings are blamed, one level after the other.
@@ -109,19 +114,14 @@ def blame(
     while True:
         same = {name for name, kind in kinds.items() if kind is kinds[place]} if place else {""}
         directions = {(n, d) for n, d in classes.decision.chosen.items() if ctx.grids[n].module in same}
-        directions = {(n, d) for n, d in directions if _grows(ctx.grids[n].joint.reshape(-1), classes, coupling)}
+        directions = {(n, d) for n, d in directions if classes.free(ctx.grids[n].joint)}
         if directions:
             return directions, []
         events = [e.labels for e in ctx.shape_events if (e.module in same or not place)]
-        labels = [one for one in events if _grows(one, classes, coupling)]
+        labels = [one for one in events if classes.free(one)]
         if labels or not place:
             return set(), [_pin(labels or _everything(ctx), failure)]
         place = place.rpartition(".")[0]
-
-
-def _grows(labels: Any, classes: Classes, coupling: Coupling) -> bool:
-    """Whether some label is of a class that is not blamed for anything yet."""
-    return any(one not in classes.blame for one in np.unique(classes.of[labels[labels > 0]]).tolist())
 
 
 def _everything(ctx: Context) -> list[Any]:

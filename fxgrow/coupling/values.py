@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class Context:
     shape_events: list[ShapeEvent] = field(default_factory=list)
     reads: dict[str, list[Ints]] = field(default_factory=dict)
     writes: dict[str, list[Ints]] = field(default_factory=dict)
+    carried: dict[str, Ints] = field(default_factory=dict)
     modules: list[str] = field(default_factory=lambda: [""])
     graph_node: str = ""
     operator: str = ""
@@ -89,9 +91,11 @@ class Context:
         return found if isinstance(found, Value) else Value()
 
     def fields(self, tensor: Any) -> Fields:
+        """The label fields of a tensor."""
         return self.value(tensor).fields
 
     def know(self, tensor: Tensor, value: Value) -> None:
+        """Write down what is known of a tensor."""
         setattr(tensor, _VALUE, value)
 
     def label(self, tensor: Tensor, axes: tuple[Axis, ...]) -> None:
@@ -111,11 +115,13 @@ class Context:
         self.labels.unite(left[index].reshape(-1).numpy(), right[index].reshape(-1).numpy())
 
     def pin(self, labels: Tensor | Ints, code: str, reason: str) -> None:
+        """Refuse these neurons, because of the operator that is running."""
         array = labels if isinstance(labels, np.ndarray) else flat(labels)
         if array.size and (array != FIXED).any():
             self.labels.pin(array, code, reason, self.node())
 
     def pin_all(self, fields: Iterable[Tensor], code: str, reason: str) -> None:
+        """Refuse the neurons of several fields."""
         for labels in fields:
             self.pin(labels, code, reason)
 
@@ -138,21 +144,27 @@ class Context:
         self.shape_events.extend(ShapeEvent(self.modules[-1], flat(one)) for one in labels)
 
     def node(self) -> str:
-        """``module.path: operator (file:line)`` of the operator that is running, the user's own line if there is one."""
-        frame = sys._getframe(1)
-        chosen = None
-        while frame is not None:
-            if not frame.f_code.co_filename.startswith((*_LIBRARIES, "<")):
-                chosen = frame
-                break
-            frame = frame.f_back  # type: ignore[assignment]
-        where = f" ({Path(chosen.f_code.co_filename).name}:{chosen.f_lineno})" if chosen else ""
+        """``module.path: operator (file:line)`` of the running operator, the user's own line if there is one."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith((*_LIBRARIES, "<")):
+            frame = frame.f_back
+        where = f" ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})" if frame is not None else ""
         return f"{self.modules[-1] or 'model'}: {self.operator}{where}"
 
 
 def placed(fields: Fields, dims: Sequence[int | None], shape: Sequence[int]) -> list[Tensor]:
     """The fields of a value seen in another one (``place``); those that lose a dimension are left out."""
     return [moved for labels in fields.values() if (moved := place(labels, dims, shape)) is not None]
+
+
+def joint_axes(ctx: Context, operands: Sequence[Tensor], role: Role) -> tuple[Axis, ...]:
+    """The axes of a value made of these operands if all are parameters; else the parameters play ``role``."""
+    axes = [ctx.value(operand).axes for operand in operands]
+    if all(axes):
+        return tuple(axis for found in axes for axis in found)
+    for operand in operands:
+        ctx.play(operand, role)
+    return ()
 
 
 def line(labels: Tensor) -> Ints:

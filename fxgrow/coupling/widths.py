@@ -15,6 +15,8 @@ from fxgrow.errors import Refusal
 PRECEDENCE = (Role.READS, Role.WRITES, Role.CARRIES)
 """An axis that reads neurons somewhere is a reader: splitting must halve it."""
 
+GRID = "seen as a grid that cannot grow along this direction"
+
 
 @dataclass(frozen=True)
 class Site:
@@ -26,6 +28,7 @@ class Site:
 
     @property
     def key(self) -> tuple[str, int]:
+        """(parameter, axis), as IndexMaps are keyed."""
         return self.parameter, self.axis
 
 
@@ -41,12 +44,13 @@ class Width:
 
     @property
     def growable(self) -> bool:
+        """Whether neurons can be added to it."""
         return self.refusal is None
 
 
 @dataclass(frozen=True)
 class Owners:
-    """For each index of one axis: the width that owns it (its number, -1: none) and the neuron's place in that width."""
+    """For each index of one axis: the number of the width that owns it (-1: none) and the neuron's place in it."""
 
     width: Ints
     neuron: Ints
@@ -68,11 +72,12 @@ class Coupling:
 
     @cached_property
     def by_name(self) -> dict[str, Width]:
+        """The widths by name."""
         return {width.name: width for width in self.widths}
 
-    def to_networkx(self) -> nx.Graph:
+    def to_networkx(self) -> "nx.MultiGraph[str]":
         """A bipartite graph of widths and parameters; every edge is a site (attributes ``axis``, ``role``)."""
-        graph = nx.MultiGraph()
+        graph: nx.MultiGraph[str] = nx.MultiGraph()
         for width in self.widths:
             graph.add_node(width.name, kind="width", size=width.size, growable=width.growable)
             for site in width.sites:
@@ -83,11 +88,16 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Classes:
-    """The neurons: ``of[label]`` is the class of a label; ``blame[class]`` is why it cannot grow."""
+    """The neurons: ``of[label]`` is a label's class; ``blame[class]`` which of ``refusals`` it has (-1: none)."""
 
     of: Ints
-    blame: dict[int, Refusal]
+    blame: Ints
+    refusals: tuple[Refusal, ...]
     decision: Decision
+
+    def free(self, labels: Ints) -> bool:
+        """Whether some neuron among these labels is not refused."""
+        return bool((self.blame[self.of[labels[labels != FIXED]]] < 0).any())
 
 
 def classify(ctx: Context, banned: set[Direction], extra: Sequence[Pin]) -> Classes:
@@ -95,19 +105,17 @@ def classify(ctx: Context, banned: set[Direction], extra: Sequence[Pin]) -> Clas
     base = components(ctx.labels.count, ctx.labels.pairs)
     loose = Pin(touching_fixed(ctx.labels.pairs), "fixed-size", "combined with a value whose size there is fixed", "")
     pins = (*ctx.labels.pins, *extra, loose)
-    pinned = set(np.concatenate([np.unique(base[pin.labels]) for pin in pins]).tolist())
+    pinned = np.zeros(len(base), dtype=bool)
+    pinned[base[np.concatenate([pin.labels for pin in pins])]] = True
     decision = decide(ctx.grids, base, pinned, banned)
-    final = components(len(base) + 1, [(a + 1, b + 1) for a, b in decision.pairs])[1:][base]
-    blame: dict[int, Refusal] = {}
-    for pin in pins:
-        refusal = Refusal(pin.code, pin.reason, (pin.node,) if pin.node else ())
-        for one in np.unique(final[pin.labels]).tolist():
-            blame.setdefault(one, refusal)
-    to_final = dict(zip(base.tolist(), final.tolist(), strict=True))
-    for one, grid in decision.fixed.items():
-        refusal = Refusal("grid", "seen as a grid that cannot grow along this direction", (ctx.grids[grid].node,))
-        blame.setdefault(to_final[one], refusal)
-    return Classes(final, blame, decision)
+    final = components(len(base) + 1, [(a + 1, b + 1) for a, b in decision.pairs])[1:]
+    fixed = [Pin(classes, "grid", GRID, ctx.grids[grid].node) for grid, classes in decision.fixed]
+    blamed = [*((final[base[pin.labels]], pin) for pin in pins), *((final[pin.labels], pin) for pin in fixed)]
+    blame = np.full(final.max() + 1, -1)
+    for number, (classes, _) in reversed(list(enumerate(blamed))):  # the first pin of a class is the one to blame
+        blame[classes] = number
+    refusals = (Refusal(pin.code, pin.reason, (pin.node,) if pin.node else ()) for _, pin in blamed)
+    return Classes(final[base], blame, tuple(refusals), decision)
 
 
 def build(ctx: Context, classes: Classes, carried: dict[str, Ints]) -> Coupling:
@@ -115,7 +123,7 @@ def build(ctx: Context, classes: Classes, carried: dict[str, Ints]) -> Coupling:
     axes = [axis for axis in ctx.axes if (axis.parameter, axis.axis) in ctx.roles]
     seeds = _seeds(ctx, axes, classes, _same_sites(axes, classes))
     names = _names([seed.stem for seed in seeds])
-    number_of, place_of = np.full((2, len(classes.of) + 1), -1)
+    number_of, place_of = np.full((2, len(classes.blame)), -1)
     widths = []
     for number, (seed, name) in enumerate(zip(seeds, names, strict=True)):
         number_of[seed.neurons], place_of[seed.neurons] = number, np.arange(len(seed.neurons))
@@ -145,14 +153,13 @@ def _numbers(labels: Ints, classes: Classes, number_of: Ints) -> frozenset[int]:
 def _same_sites(axes: Sequence[Axis], classes: Classes) -> Ints:
     """A group number per class (-1: on no axis): classes that occur on the same axes equally often are one group.
 
-    Every axis gets a random 128-bit number and a class the sum of those of its places, so equal sums mean equal sites.
+    Every axis gets a random 64-bit number and a class the sum of those of its places, so equal sums mean equal sites.
     """
-    keys = np.random.default_rng(0).integers(1, 1 << 62, size=(len(axes), 2), dtype=np.uint64)
-    used, place = np.unique(np.concatenate([classes.of[axis.labels] for axis in axes]), return_inverse=True)
-    sums = np.zeros((len(used), 2), dtype=np.uint64)
-    np.add.at(sums, place, np.repeat(keys, [len(axis.labels) for axis in axes], axis=0))
-    groups: Ints = np.full(len(classes.of), -1)
-    groups[used] = np.unique(sums, axis=0, return_inverse=True)[1].reshape(-1)
+    keys = np.random.default_rng(0).integers(1, 1 << 63, size=len(axes), dtype=np.uint64)
+    sums = np.zeros(len(classes.blame), dtype=np.uint64)
+    for axis, key in zip(axes, keys, strict=True):
+        np.add.at(sums, classes.of[axis.labels], key)
+    groups: Ints = np.unique(sums, return_inverse=True)[1].reshape(-1) - 1
     return groups
 
 
@@ -200,9 +207,9 @@ def _names(stems: Sequence[str]) -> list[str]:
 
 
 def _refusal(ctx: Context, seed: Seed, classes: Classes) -> Refusal | None:
-    blamed = next((classes.blame[one] for one in seed.neurons.tolist() if one in classes.blame), None)
-    if blamed:
-        return blamed
+    blamed = classes.blame[seed.neurons]
+    if (blamed >= 0).any():
+        return classes.refusals[int(blamed[blamed >= 0][0])]
     roles = [ctx.roles[site.key] for site in seed.sites]
     both = [site.parameter for site, role in zip(seed.sites, roles, strict=True) if {Role.READS, Role.WRITES} <= role]
     if both:

@@ -23,8 +23,11 @@ from fxgrow.surgery.resize import Maps, mapped, resize, tensors
 
 @dataclass(frozen=True)
 class Filling:
-    """What one parameter receives, per axis: ``delta[a]`` has its old shape, ``fresh[a]`` has one entry per fresh
-    neuron's place along a and the old size along the other axes."""
+    """What one parameter receives, per axis.
+
+    ``delta[a]`` has its old shape; ``fresh[a]`` has one entry per fresh neuron's place along a and the old size along
+    the other axes.
+    """
 
     delta: Mapping[int, Tensor] = field(default_factory=dict)
     fresh: Mapping[int, Tensor] = field(default_factory=dict)
@@ -38,10 +41,10 @@ def emit(
     optimizer: Optimizer | None = None,
 ) -> dict[tuple[str, int], IndexMap]:
     """Carry out ``changes`` (per number of a width) on ``module`` in place; gives back the IndexMaps."""
-    maps = {key: m for key, m in change_maps(coupling, dict(changes)).items() if key[0] in tensors(module)}
-    before = {name: tensor.shape for name, tensor in tensors(module).items()}
+    found = tensors(module)
+    maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
     resize(module, maps, optimizer)
-    fill(module, maps, {name: f for name, f in fillings.items() if name in before})
+    fill(module, maps, {name: f for name, f in fillings.items() if name in found})
     return maps
 
 

@@ -51,9 +51,7 @@ def widen(
     return Widened(module, emit(module, coupling, changes, fillings))
 
 
-def _changes(
-    coupling: Coupling, amounts: Mapping[str, int], plan: "Plan", rng: random.Random
-) -> dict[int, Change]:
+def _changes(coupling: Coupling, amounts: Mapping[str, int], plan: "Plan", rng: random.Random) -> dict[int, Change]:
     if not any(amounts.values()) or min(amounts.values()) < 0:
         raise BudgetError("empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width")
     for name in amounts:
@@ -97,7 +95,9 @@ def fresh_fillings(
                 tensor = found[site.parameter]
                 places = _fresh_places(coupling, site.key, changes)
                 shape = [places if axis == site.axis else size for axis, size in enumerate(tensor.shape)]
-                fresh.setdefault(site.parameter, {})[site.axis] = _values(module, site.parameter, site.role, shape, generator)
+                fresh.setdefault(site.parameter, {})[site.axis] = _values(
+                    module, site.parameter, site.role, shape, generator
+                )
     return {name: Filling(fresh=values) for name, values in fresh.items()}
 
 

@@ -46,10 +46,10 @@ def load(directory: str | Path, *, trust: Trust = _NO_TRUST) -> fx.GraphModule:
 def parse_spec(text: str) -> ArchitectureSpec:
     """The specification in a JSON text: right in every single field, but not yet checked across them."""
     data = _parse_json(text)
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
+    version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else SCHEMA_VERSION
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise SpecError(
-            "schema-version", f"the spec has version {version}, this fxgrow reads {SCHEMA_VERSION}", "schema_version"
+            "schema-version", f"the spec has version {version!r}, this fxgrow reads {SCHEMA_VERSION}", "schema_version"
         )
     try:
         return ArchitectureSpec.model_validate_json(text)

@@ -89,7 +89,7 @@ class RefusalSpec(Frozen):
 
 
 class WidthSpec(Frozen):
-    """An ordered set of ``size`` neurons with the same sites; it grows in multiples of ``granule``."""
+    """An ordered set of ``size`` neurons with the same sites; one neuron owns ``granule`` rows of its writer."""
 
     name: str
     size: Size
@@ -100,7 +100,7 @@ class WidthSpec(Frozen):
 
 
 class Cost(Frozen):
-    """What a model costs: parameters (elements, tied ones once) and multiply-adds of one forward pass."""
+    """Parameters (elements, tied ones once) and multiply-adds of one pass over the example inputs."""
 
     parameters: Count
     multiply_adds: Count

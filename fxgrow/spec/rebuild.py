@@ -16,6 +16,8 @@ from fxgrow.spec.models import ArchitectureSpec, BufferSpec, NodeSpec, Parameter
 # What fx and Python's compiler raise on a graph that has no source form.
 _CODE_ERRORS = (SyntaxError, RuntimeError, ValueError, TypeError, LookupError, AssertionError, RecursionError)
 
+_NEVER_TRACED = ("torch.", "operator.", "builtins.", "math.")
+
 
 def rebuild(spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor], trust: Trust) -> fx.GraphModule:
     """The graph module of a checked ``spec`` with ``tensors`` (untied ones, by name) as its weights, in eval mode.
@@ -57,15 +59,14 @@ def _check_shapes(name: str, module: nn.Module, declared: Mapping[str, tuple[int
 
 
 def _assign(root: fx.GraphModule, spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor]) -> None:
-    made: dict[str, torch.Tensor] = {}
-    for parameter in spec.parameters:
-        with located(f"parameters[{parameter.name}]"):
-            made[parameter.name] = made[parameter.tied_to] if parameter.tied_to else _parameter(parameter, tensors)
-            _set_parameter(root, parameter.name, made[parameter.name])
+    parameters: dict[str, nn.Parameter] = {}
+    for item in spec.parameters:
+        with located(f"parameters[{item.name}]"):
+            parameters[item.name] = parameters[item.tied_to] if item.tied_to else _parameter(item, tensors)
+            _set_parameter(root, item.name, parameters[item.name])
     for buffer in spec.buffers:
         with located(f"buffers[{buffer.name}]"):
-            made[buffer.name] = made[buffer.tied_to] if buffer.tied_to else tensors[buffer.name]
-            _set_buffer(root, buffer, made[buffer.name])
+            _set_buffer(root, buffer, tensors[buffer.tied_to or buffer.name])
 
 
 def _parameter(spec: ParameterSpec, tensors: Mapping[str, torch.Tensor]) -> nn.Parameter:
@@ -75,12 +76,11 @@ def _parameter(spec: ParameterSpec, tensors: Mapping[str, torch.Tensor]) -> nn.P
     return nn.Parameter(tensor, requires_grad=spec.requires_grad)
 
 
-def _set_parameter(root: fx.GraphModule, name: str, parameter: torch.Tensor) -> None:
+def _set_parameter(root: fx.GraphModule, name: str, parameter: nn.Parameter) -> None:
     owner = _owner(root, name)
     leaf = name.rpartition(".")[2]
     _check_slot(owner, leaf, owner._parameters)
-    # Not register_parameter: recurrent modules keep a second list that only setattr updates.
-    setattr(owner, leaf, parameter)
+    owner.register_parameter(leaf, parameter)
 
 
 def _set_buffer(root: fx.GraphModule, spec: BufferSpec, tensor: torch.Tensor) -> None:
@@ -126,6 +126,9 @@ def _create(graph: fx.Graph, node: NodeSpec, made: Mapping[str, fx.Node], trust:
     )
     if created.name != node.name:
         raise SpecError("bad-name", f"{node.name!r} hides a name that Python has; rename it", f"nodes[{node.name}]")
+    # As symbolic tracing leaves it on wrapped functions: the loaded module can be traced again without entering them.
+    if node.op == "call_function" and not node.target.startswith(_NEVER_TRACED):
+        created.meta["is_wrapped"] = True
     if node.provenance is not None:
         created.meta["fxgrow"] = node.provenance
     return created

@@ -1,18 +1,24 @@
 """IndexMap: for one axis, where each new index comes from. Splitting, adding and pruning neurons are all IndexMaps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Ints = npt.NDArray[np.int64]
 
 FRESH = -1
 
 
 @dataclass(frozen=True)
 class IndexMap:
-    """``source[new]``: the old index that the new one copies, or ``FRESH``; ``scale[new]``: its factor;
-    ``copy[new]``: 0 for the original, 1, 2, ... for its copies (and for fresh entries the number of the fresh neuron).
+    """Where each new index comes from.
+
+    ``source[new]``: the old index that the new one copies, or ``FRESH``; ``scale[new]``: its factor; ``copy[new]``:
+    0 for the original, 1, 2, ... for its copies (and for fresh entries the number of the fresh neuron).
     """
 
     source: Tensor
@@ -39,6 +45,7 @@ class IndexMap:
 
     @staticmethod
     def identity(size: int) -> "IndexMap":
+        """The map that changes nothing."""
         return IndexMap(torch.arange(size), torch.ones(size, dtype=torch.float64), torch.zeros(size, dtype=torch.long))
 
     def then(self, later: "IndexMap") -> "IndexMap":
@@ -59,44 +66,52 @@ def along(vector: Tensor, axis: int, rank: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to one width: ``times[i]``, how often neuron i occurs afterwards (0 removed, 1 kept, 2 split), and
-    ``fresh``, the number of new neurons, which follow the last one."""
+    """What happens to one width.
+
+    ``times[i]``: how often neuron i occurs afterwards (0 removed, 1 kept, 2 split); ``fresh``: the number of new
+    neurons, which follow the last one.
+    """
 
     times: Sequence[int]
     fresh: int = 0
 
     @property
     def size(self) -> int:
+        """The new number of neurons."""
         return sum(self.times) + self.fresh
 
 
-def axis_map(owners: Sequence[tuple[int, int]], changes: dict[int, Change], reads: bool) -> IndexMap:
-    """The IndexMap of one axis.
+def axis_map(width: Ints, neuron: Ints, changes: Mapping[int, Change], reads: bool) -> IndexMap:
+    """The IndexMap of one axis whose index i is neuron ``neuron[i]`` of width number ``width[i]``.
 
-    ``owners[i]`` is (number of the width, neuron in it) of index i. The copies of a neuron follow each maximal run of
-    its occurrences (a flattened 7x7 map gives 49 in a row); fresh neurons follow the last neuron. An axis that
-    ``reads`` shares the outgoing weight among the copies, so that the function is kept.
+    The copies of a neuron follow each maximal run of its occurrences (a flattened 7x7 map gives 49 in a row); fresh
+    neurons follow the last neuron. An axis that ``reads`` shares the outgoing weight among the copies, so that the
+    function is kept.
     """
-    source: list[int] = []
-    scale: list[float] = []
-    copy: list[int] = []
-    for start, stop in runs(owners):
-        width, neuron = owners[start]
-        change = changes.get(width)
-        times = change.times[neuron] if change else 1
-        for number in range(times):
-            source += range(start, stop)
-            scale += [1 / times if reads else 1.0] * (stop - start)
-            copy += [number] * (stop - start)
-        if change and neuron == len(change.times) - 1:
-            for number in range(change.fresh):
-                source += [FRESH] * (stop - start)
-                scale += [1.0] * (stop - start)
-                copy += [number] * (stop - start)
-    return IndexMap(torch.tensor(source), torch.tensor(scale, dtype=torch.float64), torch.tensor(copy))
+    starts = run_starts(width, neuron)
+    lengths = np.diff(starts, append=len(width))
+    times, fresh = np.ones_like(starts), np.zeros_like(starts)
+    for number, change in changes.items():
+        mine = width[starts] == number
+        times[mine] = np.asarray(change.times, np.int64)[neuron[starts][mine]]
+        fresh[mine & (neuron[starts] == len(change.times) - 1)] = change.fresh
+    run, block = _expand(times + fresh)  # every run becomes `times` copies of itself and `fresh` fresh ones
+    block_of, offset = _expand(lengths[run])
+    run, block = run[block_of], block[block_of]
+    is_copy = block < times[run]
+    source = np.where(is_copy, starts[run] + offset, FRESH)
+    scale = np.where(is_copy & reads, 1 / np.maximum(times[run], 1), 1.0)
+    copy = np.where(is_copy, block, block - times[run])
+    return IndexMap(torch.from_numpy(source), torch.from_numpy(scale), torch.from_numpy(copy))
 
 
-def runs(owners: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(start, stop) of the maximal runs of equal owners."""
-    starts = [i for i in range(len(owners)) if i == 0 or owners[i] != owners[i - 1]]
-    return list(zip(starts, [*starts[1:], len(owners)], strict=True))
+def run_starts(width: Ints, neuron: Ints) -> Ints:
+    """Where the maximal runs of equal owners start."""
+    new = (np.diff(width, prepend=-2) != 0) | (np.diff(neuron, prepend=-2) != 0)
+    return np.flatnonzero(new)
+
+
+def _expand(counts: Ints) -> tuple[Ints, Ints]:
+    """For ``counts[i]`` repetitions of every i: which i, and the number of the repetition."""
+    which = np.repeat(np.arange(len(counts)), counts)
+    return which, np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -1,6 +1,7 @@
 """Small hand-made graphs that the tests of this room save, load and damage."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,17 @@ Edit = Callable[[dict[str, Any]], None]
 Damage = Callable[[Edit], Path]
 
 
+class Scale(nn.Module):
+    """A module that is never called: the graph gets its parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(4), requires_grad=False)
+
+
 class Net(nn.Module):
     """Convolution, batch norm, dropout, a got parameter, a temporary buffer, tied weights, constants in arguments."""
 
-    scale: Tensor
     offset: Tensor
 
     def __init__(self) -> None:
@@ -30,15 +38,15 @@ class Net(nn.Module):
         self.a = nn.Linear(4, 4)
         self.b = nn.Linear(4, 4)
         self.b.weight = self.a.weight
-        self.inner = nn.Module()
-        self.inner.scale = nn.Parameter(torch.rand(4), requires_grad=False)
+        self.inner = Scale()
         self.register_buffer("offset", torch.rand(4), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.act(self.bn(self.conv(x)))
         h = torch.flatten(nn.functional.adaptive_avg_pool2d(h, (1, 1)), 1) * self.inner.scale
         h = self.drop(self.b(self.a(h))) + self.offset
-        return h.to(torch.float32)[:, 1:3].clamp(-float("inf"), 3.0)
+        out: Tensor = h.to(torch.float32)[:, 1:3].clamp(-math.inf, 3.0)
+        return out
 
 
 @pytest.fixture

@@ -80,8 +80,10 @@ def test_a_class_off_the_list_is_refused(name: str) -> None:
 
 
 def test_methods_and_attributes_do_no_harm() -> None:
-    harmful = {"apply_", "map_", "map2_", "numpy", "backward", "register_hook", "share_memory_", "storage", "set_", "data",
-               "untyped_storage", "data_ptr", "resize_", "requires_grad_", "as_strided", "tolist", "grad_fn"}  # fmt: skip
+    harmful = {
+        "apply_", "map_", "map2_", "numpy", "backward", "register_hook", "share_memory_", "storage", "untyped_storage",
+        "set_", "data", "data_ptr", "resize_", "requires_grad_", "as_strided", "tolist", "grad_fn",
+    }  # fmt: skip
     assert not harmful & (METHODS | ATTRIBUTES)
     assert not [name for name in METHODS | ATTRIBUTES if name.startswith("_")]
 

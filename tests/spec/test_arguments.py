@@ -1,6 +1,5 @@
 import math
-from collections import namedtuple
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -10,7 +9,12 @@ from pydantic import TypeAdapter
 from torch import fx
 
 from fxgrow.errors import SpecError
-from fxgrow.spec.arguments import Argument, NodeArg, decode, encode, references, show
+from fxgrow.spec.arguments import Argument, decode, encode, references, show
+
+
+class Pair(NamedTuple):
+    first: int
+
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(Argument)
 PLAIN = (
@@ -31,7 +35,7 @@ VALUES = st.recursive(
 
 def through_json(value: object) -> Any:
     text = ADAPTER.dump_json(encode(value))
-    return decode(ADAPTER.validate_json(text), NodeArg)
+    return decode(ADAPTER.validate_json(text), str)
 
 
 @given(VALUES)
@@ -47,7 +51,7 @@ def test_nan_comes_back() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [torch.zeros(1), object(), {1: 2}, 2**63, 1j, torch.sparse_coo, torch.complex128, len, namedtuple("P", "x")(1)],
+    [torch.zeros(1), object(), {1: 2}, 2**63, 1j, torch.sparse_coo, torch.complex128, len, Pair(1)],
     ids=str,
 )
 def test_a_value_that_is_no_data_is_refused(value: object) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from fxgrow.errors import SpecError
 from fxgrow.spec import describe
 from fxgrow.spec.canonical import canonical_json
 
-Body = Callable[[fx.Graph, fx.Node], object]
+Body = Callable[[fx.Graph, fx.Node], Any]
 X = (torch.ones(2, 3),)
 
 
@@ -42,6 +43,16 @@ def swapped(graph: fx.Graph, x: fx.Node) -> object:
 
 def test_names_and_order_of_nodes_do_not_matter() -> None:
     assert fingerprint(ab) == fingerprint(ba)
+
+
+def test_names_of_inputs_do_not_matter_but_their_order_does() -> None:
+    def subtract(first: str, second: str, swap: bool) -> str:
+        graph = fx.Graph()
+        a, b = graph.placeholder(first), graph.placeholder(second)
+        graph.output(graph.call_method("sub", (b, a) if swap else (a, b)))
+        return describe(fx.GraphModule(nn.Module(), graph), (*X, *X)).fingerprint
+
+    assert subtract("a", "b", swap=False) == subtract("b", "c", swap=False) != subtract("a", "b", swap=True)
 
 
 def test_order_of_operands_matters() -> None:
@@ -91,7 +102,8 @@ def test_tying_matters(net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
 
 def test_json_is_sorted_broken_at_120_columns_and_ends_with_a_newline() -> None:
     text = canonical_json({"b": [1.0, -0.0, 1e-30], "a": ["x" * 50] * 3}).decode()
-    assert text.startswith('{\n "a": [\n  "xxx') and text.endswith('],\n "b": [1.0, -0.0, 1e-30]\n}\n')
+    assert text.startswith('{\n "a": [\n  "xxx')
+    assert text.endswith('],\n "b": [1.0, -0.0, 1e-30]\n}\n')
     assert max(map(len, text.splitlines())) <= 120
     assert json.loads(text) == {"b": [1.0, -0.0, 1e-30], "a": ["x" * 50] * 3}
 

@@ -31,16 +31,17 @@ def put(*path: str | int, value: Any) -> Any:
     return change
 
 
-def call(target: str, *args: Any, op: str = "call_function", **kwargs: Any) -> Any:
+def call(target: str, *args: Any, op: str = "call_function", kwargs: Json | None = None) -> Any:
     """A change that makes the node ``flatten`` call something else."""
 
     def change(data: Json) -> None:
-        node(data, "flatten").update(op=op, target=target, args=list(args), kwargs=kwargs)
+        node(data, "flatten").update(op=op, target=target, args=list(args), kwargs=kwargs or {})
 
     return change
 
 
 X = {"node": "x"}
+CHANGED = "fingerprint-mismatch"
 CASES: dict[str, tuple[Any, str, str]] = {
     # names
     "node name is source": (lambda d: put("name", value="x=1;y")(d["nodes"][1]), "bad-name", "nodes[1].name"),
@@ -52,7 +53,7 @@ CASES: dict[str, tuple[Any, str, str]] = {
     "two modules of one name": (put("modules", 1, "name", value="conv"), "duplicate-name", "modules[1].name"),
     "module hides forward": (put("modules", 0, "name", value="forward"), "bad-name", "modules[0].name"),
     "module name ends a string": (put("modules", 0, "name", value='a");("'), "bad-name", "modules[0].name"),
-    "keyword is source": (call("torch.flatten", X, **{"a=1, b": 2}), "bad-name", "nodes[flatten]"),
+    "keyword is source": (call("torch.flatten", X, kwargs={"a=1, b": 2}), "bad-name", "nodes[flatten]"),
     # references
     "unknown node": (call("torch.flatten", {"node": "nobody"}), "unknown-node", "nodes[flatten]"),
     "later node": (call("torch.flatten", {"node": "clamp"}), "unknown-node", "nodes[flatten]"),
@@ -90,9 +91,9 @@ CASES: dict[str, tuple[Any, str, str]] = {
     "tie to nothing": (put("parameters", 0, "tied_to", value="zzz"), "bad-tie", "parameters[conv.weight]"),
     "tie of other shape": (put("parameters", 1, "tied_to", value="conv.weight"), "bad-tie", "parameters[bn.weight]"),
     # changed, but consistent
-    "other stride": (put("modules", 0, "config", "stride", value={"tuple": [2, 2]}), "fingerprint-mismatch", "fingerprint"),
-    "other constant": (call("torch.flatten", {"node": "adaptive_avg_pool2d"}, 2), "fingerprint-mismatch", "fingerprint"),
-    "untied": (lambda d: entry(d, "parameters", "b.weight").pop("tied_to"), "fingerprint-mismatch", "fingerprint"),
+    "other stride": (put("modules", 0, "config", "stride", value={"tuple": [2, 2]}), CHANGED, "fingerprint"),
+    "other constant": (call("torch.flatten", {"node": "adaptive_avg_pool2d"}, 2), CHANGED, "fingerprint"),
+    "untied": (lambda d: entry(d, "parameters", "b.weight").pop("tied_to"), CHANGED, "fingerprint"),
 }  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def hooked() -> nn.Module:
 
 def patched() -> nn.Module:
     layer = nn.Linear(3, 4)
-    layer.forward = torch.sin  # type: ignore[assignment]
+    layer.forward = torch.sin  # type: ignore[method-assign]
     return layer
 
 

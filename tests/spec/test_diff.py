@@ -49,7 +49,8 @@ def test_a_grown_width_with_its_history() -> None:
     ]  # fmt: skip
     assert (found.cost_before.parameters, found.cost_after.parameters) == (26, 38)
     assert (found.cost_before.multiply_adds, found.cost_after.multiply_adds) == (40, 60)  # 2 samples
-    assert not (found.inserted or found.removed or found.changed or found.empty)
+    assert (found.inserted, found.removed, found.changed) == ((), (), ())
+    assert not found.empty
 
 
 def test_without_common_history_only_sizes_are_known() -> None:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxgrow.errors import SpecError
-from fxgrow.spec import describe, load, read_spec, save, spec_of, write
-from fxgrow.spec import files as files_module
+from fxgrow.spec import GrowthStep, MethodRecord, describe, load, read_spec, save, spec_of, write
 from fxgrow.spec.save import state_of
 
 FILES = ("config.json", "model.safetensors")
@@ -32,7 +31,8 @@ def test_the_returned_spec_is_the_one_on_disk(tmp_path: Path, net: fx.GraphModul
 
 def test_tied_tensors_are_stored_once(saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
     state = state_of(net, describe(net, inputs))
-    assert "a.weight" in state and "b.weight" not in state
+    assert "a.weight" in state
+    assert "b.weight" not in state
 
 
 def test_a_run_is_replaced_and_its_other_files_stay(saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
@@ -47,12 +47,13 @@ def test_a_run_is_replaced_and_its_other_files_stay(saved: Path, net: fx.GraphMo
 @pytest.mark.parametrize("kind", ["foreign", "file", "link"])
 def test_what_is_not_ours_is_left_alone(tmp_path: Path, saved: Path, net: fx.GraphModule, kind: str) -> None:
     spec, target = read_spec(saved), tmp_path / "target"
-    makers: dict[str, Any] = {
-        "foreign": lambda: (target.mkdir(), (target / "thesis.tex").write_text("x")),
-        "file": lambda: target.write_text("x"),
-        "link": lambda: target.symlink_to(saved),
-    }
-    makers[kind]()
+    if kind == "foreign":
+        target.mkdir()
+        (target / "thesis.tex").write_text("x")
+    elif kind == "file":
+        target.write_text("x")
+    else:
+        target.symlink_to(saved)
     before = sorted(path.name for path in tmp_path.rglob("*"))
     with pytest.raises(SpecError) as caught:
         write(target, spec, state_of(net, spec))
@@ -60,22 +61,30 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path, saved: Path, net: fx.Gra
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
-def test_a_failed_write_changes_nothing(
-    saved: Path, net: fx.GraphModule, inputs: tuple[Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = contents(saved)
-
-    def full(path: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files_module, "sync", full)
+def test_a_failed_write_changes_nothing(saved: Path, net: fx.GraphModule) -> None:
+    """The weights are written by the time the spec turns out to hold a NaN."""
+    before, spec = contents(saved), read_spec(saved)
+    step = GrowthStep(
+        parent=spec.fingerprint,
+        method=MethodRecord(name="x", settings={"rate": 1.0}),
+        cost_before=spec.cost,
+        cost_after=spec.cost,
+    )
+    step.method.settings["rate"] = float("nan")
     with torch.no_grad():
         net.get_parameter("conv.weight").zero_()
     with pytest.raises(SpecError) as caught:
-        save(net, saved, describe(net, inputs))
-    assert caught.value.code == "unwritable"
+        save(net, saved, spec.model_copy(update={"history": (step,)}))
+    assert caught.value.code == "not-finite"
     assert contents(saved) == before
     assert [path.name for path in saved.parent.iterdir()] == ["run"]
+
+
+def test_a_path_that_cannot_be_made_is_reported(tmp_path: Path, saved: Path, net: fx.GraphModule) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SpecError) as caught:
+        save(net, tmp_path / "file" / "run", read_spec(saved))
+    assert caught.value.code == "unwritable"
 
 
 def test_a_stop_between_the_two_files_is_found(saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
@@ -122,9 +131,9 @@ def test_a_changed_module_needs_a_new_spec(saved: Path, tmp_path: Path, net: fx.
 
 def test_views_of_one_memory_are_saved_apart(tmp_path: Path) -> None:
     root, memory, graph = nn.Module(), torch.arange(6.0), fx.Graph()
-    root.a, root.b = nn.Parameter(memory[:3]), nn.Parameter(memory[::2])
-    graph.output((graph.get_attr("a"), graph.get_attr("b")))  # type: ignore[no-untyped-call]
+    root.a, root.b = nn.Parameter(memory[:3]), nn.Parameter(memory[1:4])
+    graph.output((graph.get_attr("a"), graph.get_attr("b")))
     net = fx.GraphModule(root, graph)
     save(net, tmp_path / "run", describe(net, ()))
     a, b = load(tmp_path / "run")()
-    assert a.tolist() == [0, 1, 2] and b.tolist() == [0, 2, 4]
+    assert (a.tolist(), b.tolist()) == ([0, 1, 2], [1, 2, 3])

@@ -13,11 +13,15 @@ from fxgrow.coupling.values import Context, Role, line
 FIXED_INPUT = "reads a dimension that is not made of neurons (a model input, a constant, positions in space or time)"
 
 
-def product(
-    ctx: Context, sides: tuple[Tensor, Tensor], along: tuple[int, int], maps: Sequence[Sequence[int | None]], out: Tensor
-) -> None:
-    """``out`` sums ``sides[0] * sides[1]`` over dimension ``along[i]`` of side i; ``maps[i]`` sends its dimensions to
-    those of ``out`` (None for the contracted one). Dimensions that both sides send to one place are batch dimensions.
+Sides = tuple[Tensor, Tensor]
+Mapping = Sequence[int | None]
+
+
+def product(ctx: Context, sides: Sides, along: tuple[int, int], maps: Sequence[Mapping], out: Tensor) -> None:
+    """``out`` sums ``sides[0] * sides[1]`` over dimension ``along[i]`` of side i.
+
+    ``maps[i]`` sends the dimensions of side i to those of ``out`` (None for the contracted one). Dimensions that both
+    sides send to one place are batch dimensions.
     """
     shared = _contracted(ctx, sides, along, maps, out)
     for i, weight in enumerate(sides):
@@ -30,7 +34,7 @@ def product(
     _free(ctx, sides, maps, out)
 
 
-def _play(ctx: Context, weight: Tensor, along: int, mine: Sequence[int | None], other: Sequence[int | None]) -> None:
+def _play(ctx: Context, weight: Tensor, along: int, mine: Mapping, other: Mapping) -> None:
     """A weight reads along the contracted axis, writes along its free axes and carries along batch axes."""
     ctx.play(weight, Role.READS, along)
     for dim, to in enumerate(mine):
@@ -39,7 +43,7 @@ def _play(ctx: Context, weight: Tensor, along: int, mine: Sequence[int | None], 
 
 
 def _contracted(
-    ctx: Context, sides: tuple[Tensor, Tensor], along: tuple[int, int], maps: Sequence[Sequence[int | None]], out: Tensor
+    ctx: Context, sides: Sides, along: tuple[int, int], maps: Sequence[Mapping], out: Tensor
 ) -> list[Tensor]:
     """Unite the fields along the contracted dimension; gives back those that vary along it alone."""
     shape = (*out.shape, sides[0].shape[along[0]])
@@ -60,14 +64,12 @@ def _contracted(
     return [view[alone] for view in views if alone in view]
 
 
-def _free(ctx: Context, sides: tuple[Tensor, Tensor], maps: Sequence[Sequence[int | None]], out: Tensor) -> None:
+def _free(ctx: Context, sides: Sides, maps: Sequence[Mapping], out: Tensor) -> None:
     """The result carries what varies along free and batch dimensions; batch dimensions are united."""
     united: Fields = {}
-    for side, mapping, other in zip(sides, maps, maps[::-1], strict=True):
+    for side, mate, mapping, other in zip(sides, sides[::-1], maps, maps[::-1], strict=True):
         batch = {dim for dim in mapping if dim is not None and dim in other}
-        mate = sides[1] if side is sides[0] else sides[0]
-        lone = {dim for key in ctx.fields(mate) for dim in key}
-        known = {other[dim] for dim in lone}
+        known = {other[dim] for key in ctx.fields(mate) for dim in key}
         for field in ctx.fields(side).values():
             moved = place(field, mapping, out.shape)
             if moved is None:
@@ -127,7 +129,7 @@ def convolution(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
         combine(ctx, [out, along_channels(ctx, bias, out)], out, Role.WRITES)
 
 
-def _maps(x: Tensor, free: int) -> tuple[list[int | None], list[int | None]]:
+def _maps(x: Tensor, free: int) -> tuple[Mapping, Mapping]:
     """Where the dimensions of input and kernel go: batch to 0, output channels to 1, space nowhere."""
     space: list[int | None] = [None] * (x.dim() - 2)
     return [0, None, *space], [1 if dim == free else None for dim in (0, 1)] + space

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fxgrow.coupling.fields import core, place, spread, squash, support
 from fxgrow.coupling.labels import FIXED, Ints
-from fxgrow.coupling.values import Context, Grid, placed
+from fxgrow.coupling.values import Context, Grid, Role, joint_axes, placed
 
 aten = torch.ops.aten
 
@@ -93,10 +93,9 @@ def cat(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``cat(tensors, dim)``: one after the other along ``dim``, united along all other dimensions."""
     parts = [part for part in args[0] if part.dim() == out.dim()]
     dim = (args[1] if len(args) > 1 else 0) % out.dim()
-    keys = {key for part in parts for key in ctx.fields(part)}
+    keys = dict.fromkeys(key for part in parts for key in ctx.fields(part))
     result = [_along(ctx, parts, key, dim, out) if dim in key else _beside(ctx, parts, key, out) for key in keys]
-    axes = [ctx.value(part).axes for part in parts]
-    ctx.give(out, result, tuple(axis for found in axes for axis in found) if all(axes) else ())
+    ctx.give(out, result, joint_axes(ctx, parts, Role.CARRIES))
 
 
 def _along(ctx: Context, parts: Sequence[Tensor], key: tuple[int, ...], dim: int, out: Tensor) -> Tensor:
@@ -126,7 +125,7 @@ def pad(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     for key, field in ctx.fields(x).items():
         flat = [n for dim in reversed(key) for n in (before.get(dim, 0), after.get(dim, 0))]
         fields.append(spread(aten.constant_pad_nd(core(field), flat, FIXED), key, out.shape))
-    ctx.give(out, fields)
+    ctx.give(out, fields, ctx.value(x).axes)
 
 
 def roll(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -137,7 +136,7 @@ def roll(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
         mine = [(shift, key.index(dim)) for shift, dim in zip(shifts, dims, strict=True) if dim in key]
         moved = torch.roll(core(field), [s for s, _ in mine], [d for _, d in mine]) if mine else core(field)
         fields.append(spread(moved, key, out.shape))
-    ctx.give(out, fields)
+    ctx.give(out, fields, ctx.value(x).axes)
 
 
 def flip(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -146,7 +145,7 @@ def flip(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     for key, field in ctx.fields(args[0]).items():
         if dims & set(key):
             ctx.pin(field, "flipped", "its order is reversed")
-    ctx.give(out, ctx.fields(args[0]).values())
+    ctx.give(out, ctx.fields(args[0]).values(), ctx.value(args[0]).axes)
 
 
 def repeat(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -157,7 +156,7 @@ def repeat(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
         key = [dim + out.dim() - x.dim() for dim in support(field)]
         fields.append(spread(core(field).repeat([counts[dim] for dim in key]), key, out.shape))
     ctx.moved(ctx.fields(x).values())
-    ctx.give(out, fields)
+    ctx.give(out, fields, ctx.value(x).axes)
 
 
 def index(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -176,8 +175,6 @@ def index(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 
 def embedding(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``embedding(weight [V, C], numbers)``: the table writes C; V is looked up by number."""
-    from fxgrow.coupling.values import Role
-
     weight = args[0]
     ctx.play(weight, Role.WRITES, 1)
     for key, field in ctx.fields(weight).items():
@@ -242,7 +239,9 @@ def _reshaped(field: Tensor, groups: Sequence[tuple[list[int], list[int]]], shap
                 source = next((d for d in old if field.shape[d] > 1), next(d for d in old if d in key))
                 mapping[source] = next((d for d in new if shape[d] > 1), new[0])
         moved = place(field, mapping, shape)
-        return moved if moved is not None else torch.full(tuple(shape), FIXED).as_strided(tuple(shape), [0] * len(shape))
+        return (
+            moved if moved is not None else torch.full(tuple(shape), FIXED).as_strided(tuple(shape), [0] * len(shape))
+        )
     olds, news = [d for old, _ in touched for d in old], [d for _, new in touched for d in new]
     index = tuple(slice(None) if d in olds else 0 for d in range(field.dim()))
     dense = field[index].reshape([shape[d] for d in news])

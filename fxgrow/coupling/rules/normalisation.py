@@ -47,7 +47,7 @@ def group_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None
 
 def softmax(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``softmax(x, dim)`` and its relatives."""
-    ctx.give(out, ctx.fields(args[0]).values())
+    ctx.give(out, ctx.fields(args[0]).values(), ctx.value(args[0]).axes)
     _over(ctx, out, _dims(args[1], out.dim()))
 
 
@@ -68,7 +68,7 @@ def _reduce(ctx: Context, x: Tensor, dims: Any, out: Any) -> None:
         kept = result.dim() == x.dim()
         left = [dim for dim in range(x.dim()) if dim not in gone]
         mapping = [None if dim in gone else dim if kept else left.index(dim) for dim in range(x.dim())]
-        ctx.give(result, placed(ctx.fields(x), mapping, result.shape))
+        ctx.give(result, placed(ctx.fields(x), mapping, result.shape), ctx.value(x).axes)
 
 
 def space(ctx: Context, args: Sequence[Any], out: Any) -> None:
@@ -77,7 +77,7 @@ def space(ctx: Context, args: Sequence[Any], out: Any) -> None:
     lead = x.dim() - _space_rank(x)
     mapping = [dim if dim < lead else None for dim in range(x.dim())]
     for result in out if isinstance(out, (tuple, list)) else [out]:
-        ctx.give(result, placed(ctx.fields(x), mapping, result.shape))
+        ctx.give(result, placed(ctx.fields(x), mapping, result.shape), ctx.value(x).axes)
     for field in ctx.fields(x).values():
         if place(field, mapping, (*x.shape[:lead], *[1] * (x.dim() - lead))) is None:
             ctx.pin(field, "space", "pooled or resampled over as over space")

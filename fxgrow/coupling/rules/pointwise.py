@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fxgrow.coupling.fields import Fields, core, place, spread, support
-from fxgrow.coupling.values import Context, Role
+from fxgrow.coupling.values import Context, Role, joint_axes
 
 
 def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
@@ -27,12 +27,7 @@ def combine(ctx: Context, operands: Sequence[Tensor], out: Tensor, role: Role = 
             united.setdefault(key, labels)
     for operand, fields in zip(operands, views, strict=True):
         pin_against(ctx, united, fields, fixed_dims(operand, out))
-    axes = [ctx.value(operand).axes for operand in operands]
-    made_of_parameters = all(axes)
-    if not made_of_parameters:
-        for operand in operands:
-            ctx.play(operand, role)
-    ctx.give(out, united.values(), tuple(axis for found in axes for axis in found) if made_of_parameters else ())
+    ctx.give(out, united.values(), joint_axes(ctx, operands, role))
 
 
 def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:

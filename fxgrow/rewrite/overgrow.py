@@ -1,0 +1,150 @@
+"""Put every candidate into the graph at once (DESIGN section 3; Wu et al. 2020, Eqs. 3 and 4)."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from fxgrow.capture import Captured
+from fxgrow.coupling import Coupling
+from fxgrow.errors import InternalError, Refusal
+from fxgrow.rewrite.candidates import Candidates, Entry
+from fxgrow.rewrite.lanes import Lanes
+from fxgrow.rewrite.rewriter import Provenance, Rewriter
+from fxgrow.rewrite.rules import EPS, GROWN, RULES, Rule, Walk
+
+
+@dataclass(frozen=True)
+class OverGrown:
+    """The over-grown graph and its candidates. At eps = 0 it computes what the old graph computes.
+
+    ``entries``: what emission adds to which parameter. ``refusals``: widths (by number) without candidates, and why.
+    ``edits``: how many nodes each rewrite rule inserted.
+    """
+
+    graph_module: fx.GraphModule
+    candidates: Candidates
+    entries: tuple[Entry, ...]
+    refusals: dict[int, Refusal]
+    edits: Counter[str]
+
+
+def overgrow(
+    captured: Captured, coupling: Coupling, split: Iterable[int], new: Mapping[int, int], generator: torch.Generator
+) -> OverGrown:
+    """Insert split candidates for every neuron of the widths ``split`` and ``new[width]`` new neurons per width.
+
+    Widths are given by number. The base parameters are shared with ``captured`` and get no gradient. A width that no
+    rule can rewrite is left out and its refusal reported.
+    """
+    walk_split = {w: coupling.widths[w].size for w in split if coupling.widths[w].growable}
+    walk_new = {w: count for w, count in new.items() if coupling.widths[w].growable and count}
+    refusals = _check(captured.graph_module, coupling)
+    while True:
+        kept_split = {w: n for w, n in walk_split.items() if w not in refusals}
+        kept_new = {w: n for w, n in walk_new.items() if w not in refusals}
+        grown = _build(captured, coupling, kept_split, kept_new, refusals, generator)
+        failed = _first_failure(grown.graph_module, captured.example_inputs)
+        if failed is None:
+            return grown
+        node, message = failed
+        provenance = node.meta.get("fxgrow")
+        width = next((n for n, w in enumerate(coupling.widths) if provenance and w.name == provenance.width), None)
+        if width is None or width in refusals:
+            raise InternalError(f"the over-grown graph does not run at {node.format_node()}: {message}")
+        refusals[width] = Refusal("no-lane", f"new neurons cannot pass alone: {message}", (node.name,))
+
+
+def _rule(walk: Walk, node: fx.Node) -> Rule:
+    return next(rule for rule in RULES if rule.match(walk, node))
+
+
+def _check(graph_module: fx.GraphModule, coupling: Coupling) -> dict[int, Refusal]:
+    """The widths that some node refuses to pass."""
+    walk = Walk(graph_module, coupling, Candidates({}, {}, torch.empty(0)), Rewriter(nn.Module()), torch.Generator())
+    found: dict[int, Refusal] = {}
+    for node in graph_module.graph.nodes:
+        refusal = _rule(walk, node).check(walk, node)
+        for width in walk.touched(node) if refusal else ():
+            found.setdefault(width, refusal)  # type: ignore[arg-type]
+    return {width: refusal for width, refusal in found.items() if coupling.widths[width].growable}
+
+
+def _build(
+    captured: Captured,
+    coupling: Coupling,
+    split: dict[int, int],
+    new: dict[int, int],
+    refusals: dict[int, Refusal],
+    generator: torch.Generator,
+) -> OverGrown:
+    old = captured.graph_module
+    candidates = Candidates(split, new, next(p for p in old.parameters() if p.is_floating_point()))
+    root = _root(old, candidates)
+    rewriter = Rewriter(root)
+    walk = Walk(old, coupling, candidates, rewriter, generator, _untensored(old, captured.example_inputs))
+    for node in old.graph.nodes:
+        if node.op != "placeholder" and not walk.eps_nodes:
+            walk.eps_nodes = [rewriter.get_attr(target, Provenance("layer")) for target in EPS]
+        walk.env[node] = Lanes(rewriter.copy(node, lambda n: walk.env[n].plus)) if node.op == "output" else _rule(
+            walk, node
+        ).rewrite(walk, node)
+    graph_module = fx.GraphModule(root, rewriter.graph, f"OverGrown{type(old).__name__}").eval()
+    graph_module.graph.eliminate_dead_code()
+    graph_module.graph.lint()
+    graph_module.recompile()
+    return OverGrown(graph_module, candidates, tuple(walk.entries), refusals, rewriter.edits)
+
+
+def _root(old: fx.GraphModule, candidates: Candidates) -> nn.Module:
+    """A root that holds the old modules (shared) beside those that will be inserted."""
+    root = nn.Module()
+    for name, child in old.named_children():
+        root.add_module(name, child)
+    for name, parameter in old.named_parameters(recurse=False):
+        root.register_parameter(name, parameter)
+    for name, buffer in old.named_buffers(recurse=False):
+        root.register_buffer(name, buffer)
+    root.add_module(GROWN, nn.Module())
+    root.add_module(EPS[0].partition(".")[0], candidates)
+    return root
+
+
+class _Watch(fx.Interpreter):
+    """Runs a graph and remembers which nodes give no tensors, and where it was."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.untensored: set[str] = set()
+        self.at: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.at = n
+        result = super().run_node(n)
+        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            self.untensored.add(n.name)
+        return result
+
+
+def _untensored(module: fx.GraphModule, inputs: tuple[Any, ...]) -> frozenset[str]:
+    watch = _Watch(module)
+    with torch.no_grad():
+        watch.run(*inputs)
+    return frozenset(watch.untensored)
+
+
+def _first_failure(module: fx.GraphModule, inputs: tuple[Any, ...]) -> tuple[fx.Node, str] | None:
+    """Where the graph fails on the example inputs, if it does."""
+    watch = _Watch(module)
+    try:
+        with torch.no_grad():
+            watch.run(*inputs)
+    except Exception as error:  # whatever an operator of the user's graph says about a lane's shape
+        if watch.at is None:
+            raise
+        return watch.at, str(error).splitlines()[0]
+    return None

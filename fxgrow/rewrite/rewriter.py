@@ -1,0 +1,46 @@
+"""The one place where fx graphs are written: a new graph is built beside the old one, and every edit is an event."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx, nn
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Why a node exists: the rule that inserted it, for which width (its name) and in which lane."""
+
+    rule: str
+    width: str = ""
+    lane: str = ""
+
+
+@dataclass
+class Rewriter:
+    """Builds ``graph`` for a copy of ``root`` that owns the modules of both; ``edits`` counts events per rule."""
+
+    root: nn.Module
+    graph: fx.Graph = field(default_factory=fx.Graph)
+    edits: Counter[str] = field(default_factory=Counter)
+
+    def copy(self, node: fx.Node, mapping: Callable[[fx.Node], Any], provenance: Provenance | None = None) -> fx.Node:
+        """Copy a node of the old graph with its arguments mapped; with a provenance it counts as inserted."""
+        new = self.graph.node_copy(node, mapping)
+        return self._mark(new, provenance) if provenance else new
+
+    def call_module(self, target: str, args: tuple[Any, ...], name: str, provenance: Provenance) -> fx.Node:
+        new = self.graph.create_node("call_module", target, args, {}, name=name)
+        return self._mark(new, provenance)
+
+    def call_function(self, function: Callable[..., Any], args: tuple[Any, ...], provenance: Provenance) -> fx.Node:
+        return self._mark(self.graph.call_function(function, args), provenance)
+
+    def get_attr(self, target: str, provenance: Provenance) -> fx.Node:
+        return self._mark(self.graph.create_node("get_attr", target, (), {}), provenance)
+
+    def _mark(self, node: fx.Node, provenance: Provenance) -> fx.Node:
+        node.meta["fxgrow"] = provenance
+        self.edits[provenance.rule] += 1
+        return node

@@ -1,0 +1,26 @@
+"""What fresh entries of a parameter that writes or carries neurons start from."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from fxgrow.surgery.attributes import fresh_value
+
+
+def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` entries along ``axis``, normal, with the spread of the existing ones."""
+    shape = list(tensor.shape)
+    shape[axis] = count
+    spread = float(tensor.detach().double().std(correction=0))
+    return torch.randn(shape, generator=generator, dtype=torch.float64).mul(spread).to(tensor)
+
+
+def carrier_entries(
+    owner: nn.Module, name: str, tensor: Tensor, axis: int, count: int, generator: torch.Generator
+) -> Tensor:
+    """``count`` entries of a carrier: random kernels, else the neutral value of their module."""
+    if isinstance(owner, _ConvNd) and tensor.dim() > 1:
+        return random_entries(tensor, axis, count, generator)
+    shape = list(tensor.shape)
+    shape[axis] = count
+    return torch.full(shape, fresh_value(owner, name.rpartition(".")[2], tensor)).to(tensor)
