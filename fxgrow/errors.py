@@ -32,6 +32,14 @@ class GrowthError(FxgrowError):
     """A growth that could not be carried out; the caller's model and optimiser are as they were."""
 
 
+class TrainingError(FxgrowError):
+    """A training run that cannot be made or went wrong: impossible settings, a loss that is not a number."""
+
+
+class RunError(FxgrowError):
+    """A run directory that cannot be written where it was asked for."""
+
+
 class SpecError(FxgrowError):
     """A specification or spec directory that is wrong; ``path`` is the JSON path or the file that is to blame."""
 

@@ -11,7 +11,7 @@ from fxgrow.capture import Captured
 from fxgrow.coupling.fields import flat
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Pin
-from fxgrow.coupling.probe import blame, change_maps, try_growing
+from fxgrow.coupling.probe import change_maps, try_growing
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context, Role
 from fxgrow.coupling.widths import Coupling, Owners, Site, Width, build, classify
@@ -43,16 +43,12 @@ def _couple(model: nn.Module, example_inputs: tuple[Any, ...], trials: tuple[nn.
     for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
         classes = classify(ctx, banned, pins)
         coupling = build(ctx, classes, ctx.carried)
-        tried = ((trial, try_growing(trial, example_inputs, run, ctx, classes, coupling)) for trial in trials)
-        trial, failure = next(((t, f) for t, f in tried if f), (model, None))
-        if failure is None:
+        tried = (try_growing(trial, example_inputs, run, ctx, classes, coupling) for trial in trials)
+        verdict = next((one for one in tried if one), None)
+        if verdict is None:
             return coupling
-        if isinstance(failure, Pin):
-            pins.append(failure)
-        else:
-            directions, more = blame(ctx, trial, classes, failure)
-            banned |= directions
-            pins += more
+        banned |= verdict.banned
+        pins += verdict.pins
     raise InternalError(f"the trial growth of {type(model).__name__} never settles")
 
 

@@ -79,7 +79,7 @@ def squash(labels: Tensor) -> Tensor:
 
 
 def by_support(fields: Iterable[Tensor]) -> Fields:
-    """One field per support; of several the first wins: a grid's joint field comes before its factors."""
+    """One field per support; of several the first wins."""
     found: Fields = {}
     for labels in fields:
         found.setdefault(support(labels), labels)

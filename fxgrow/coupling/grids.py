@@ -33,7 +33,7 @@ class Lines:
 
 @dataclass
 class Decision:
-    """``chosen``: direction per grid; ``pairs``: the unions that this adds; ``fixed``: (grid, classes that it fixes)."""
+    """``chosen``: direction per grid; ``pairs``: the unions that this adds; ``fixed``: (grid, classes it fixes)."""
 
     pairs: list[tuple[Ints, Ints]] = field(default_factory=list)
     fixed: list[tuple[int, Ints]] = field(default_factory=list)

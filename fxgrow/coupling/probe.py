@@ -1,9 +1,10 @@
 """Does the model's own code carry what coupling found? Grow every width on the meta device and watch once more.
 
-Two things can go wrong. A reshape with a number in it (``view(-1, 512)``, ``num_heads`` in an attribute) cannot follow
-its neurons: the run fails there, and everything that modules of that kind reshape is refused. Or the copies do not
-arrive where IndexMaps expect them (a channel shuffle of indistinguishable neurons): then somewhere two different
-copies are united, and their neurons are refused.
+Three things can go wrong. A reshape with a number in it (``view(-1, 512)``, ``num_heads`` in an attribute) cannot
+follow its neurons: the run fails there, and everything that modules of that kind reshape is refused. Or it does not
+fail but cuts neurons apart, and the grid must grow in another direction. Or the copies do not arrive where IndexMaps
+expect them (a channel shuffle of indistinguishable neurons): then somewhere two different copies are united, and their
+neurons are refused.
 """
 
 import traceback
@@ -23,16 +24,15 @@ from fxgrow.coupling.widths import Classes, Coupling
 from fxgrow.surgery.index_map import Change, IndexMap, axis_map
 from fxgrow.surgery.resize import Maps, resize, tensors
 
-
 MIXED = "the model mixes copies of its neurons, so there is no order in which to insert them"
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Where a trial run failed: the path of the innermost module that was running, and what it said."""
+class Verdict:
+    """What a trial shows to be impossible: grid directions and labels to give up."""
 
-    module: str
-    message: str
+    banned: frozenset[Direction] = frozenset()
+    pins: tuple[Pin, ...] = ()
 
 
 def change_maps(coupling: Coupling, changes: Mapping[int, Change]) -> dict[tuple[str, int], IndexMap]:
@@ -48,8 +48,8 @@ def change_maps(coupling: Coupling, changes: Mapping[int, Change]) -> dict[tuple
 
 def try_growing(
     model: nn.Module, example_inputs: tuple[Any, ...], run: Run, ctx: Context, classes: Classes, coupling: Coupling
-) -> Failure | Pin | None:
-    """Split every growable neuron on the meta device and run the model: a failed run, misplaced neurons, or None.
+) -> Verdict | None:
+    """Split every growable neuron on the meta device and run the model; None if all is well.
 
     The last neuron of each width is split in three, since that is where fresh neurons go.
     """
@@ -59,14 +59,20 @@ def try_growing(
     maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
     resize(bare, maps)
     trial = Context()
-    trial.labels.count = 4 * (int(classes.of.max()) + 2)
+    trial.labels.count = _first_fresh(classes)
     _label_copies(trial, bare, ctx.axes, classes, maps)
     error = run_once(trial, bare, meta_inputs(example_inputs), run, ctx.training)
     if error is not None:
-        return Failure(trial.modules[-1], _where(error))
-    if trial.outputs != ctx.outputs[-len(trial.outputs) :]:
-        return Failure("", f"the output's shape changes from {ctx.outputs} to {trial.outputs}")
-    return _misplaced(trial, classes)
+        return blame(ctx, model, classes, trial.modules[-1], _where(error))
+    before, after = (one.passes[ctx.training].outputs for one in (ctx, trial))
+    if before != after:
+        return blame(ctx, model, classes, "", f"the output's shape changes from {before} to {after}")
+    return _torn(trial, ctx, classes) or _misplaced(trial, classes)
+
+
+def _first_fresh(classes: Classes) -> int:
+    """In a trial, copy number c of class n has label 4 (n + 1) + c; this is the first label after all those."""
+    return 4 * (len(classes.blame) + 1)
 
 
 def _label_copies(trial: Context, bare: nn.Module, axes: Sequence[Axis], classes: Classes, maps: Maps) -> None:
@@ -75,7 +81,7 @@ def _label_copies(trial: Context, bare: nn.Module, axes: Sequence[Axis], classes
     by_name: dict[str, list[Axis]] = {}
     for axis in axes:
         index_map = maps.get((axis.parameter, axis.axis))
-        labels = 4 * (classes.of[axis.labels] + 1)
+        labels = 4 * (classes.of[axis.labels] + 1)  # see _first_fresh
         if index_map is not None:
             labels = labels[index_map.source.numpy()] + index_map.copy.numpy()
         by_name.setdefault(axis.parameter, []).append(Axis(axis.parameter, axis.axis, labels))
@@ -84,18 +90,31 @@ def _label_copies(trial: Context, bare: nn.Module, axes: Sequence[Axis], classes
             trial.label(found[name], tuple(mine))
 
 
-def _misplaced(trial: Context, classes: Classes) -> Pin | None:
+def _torn(trial: Context, ctx: Context, classes: Classes) -> Verdict | None:
+    """The grid directions in which the model's own code does not follow, but cuts neurons apart.
+
+    In a trial all cells of a line are copies of one neuron, so a grid that can grow looks like a vector: what is still
+    seen as a grid there is cut in the wrong places (``view(2, -1)`` when the 2 should have become 4).
+    """
+    seen = np.concatenate([np.empty(0, np.int64), *(grid.joint.reshape(-1) for grid in trial.grids)])
+    torn = np.unique(seen[(seen >= 4) & (seen < _first_fresh(classes))] // 4 - 1)
+    torn = torn[classes.blame[torn] < 0]
+    chosen = classes.decision.chosen.items()
+    banned = frozenset((n, d) for n, d in chosen if np.isin(classes.of[ctx.grids[n].joint], torn).any())
+    return Verdict(banned) if banned else None
+
+
+def _misplaced(trial: Context, classes: Classes) -> Verdict | None:
     """The neurons of which two different copies were united."""
-    size = 4 * (int(classes.of.max()) + 2)
     if not trial.labels.pairs:
         return None
     left, right = (np.concatenate(side) for side in zip(*trial.labels.pairs, strict=True))
-    ours = (np.minimum(left, right) >= 4) & (np.maximum(left, right) < size)  # not FIXED, not fresh in the trial
+    ours = (np.minimum(left, right) >= 4) & (np.maximum(left, right) < _first_fresh(classes))
     bad = (left != right) & ours
     if not bad.any():
         return None
     labels = np.flatnonzero(np.isin(classes.of, np.concatenate([left[bad], right[bad]]) // 4 - 1))
-    return Pin(labels, "order", MIXED, "")
+    return Verdict(pins=(Pin(labels, "order", MIXED, ""),))
 
 
 def _where(error: Exception) -> str:
@@ -104,30 +123,22 @@ def _where(error: Exception) -> str:
     return f"{what} ({Path(last.filename).name}:{last.lineno})"
 
 
-def blame(ctx: Context, model: nn.Module, classes: Classes, failure: Failure) -> tuple[set[Direction], list[Pin]]:
-    """The grid directions and labels to give up after a failed trial: what modules of the failing kind reshape.
+def blame(ctx: Context, model: nn.Module, classes: Classes, place: str, message: str) -> Verdict:
+    """What to give up after a run that failed in module ``place``: what modules of that kind reshape.
 
-    If the failing module reshapes nothing that grows, its surroundings are blamed, one level after the other.
+    If they reshape nothing that grows, their surroundings are blamed, one level after the other.
     """
     kinds = {name: type(module) for name, module in model.named_modules()}
-    place = failure.module
+    reason = f"the model's own code cannot run with another size: {message}"
+    inside = place
     while True:
-        same = {name for name, kind in kinds.items() if kind is kinds[place]} if place else {""}
-        directions = {(n, d) for n, d in classes.decision.chosen.items() if ctx.grids[n].module in same}
-        directions = {(n, d) for n, d in directions if classes.free(ctx.grids[n].joint)}
-        if directions:
-            return directions, []
-        events = [e.labels for e in ctx.shape_events if (e.module in same or not place)]
-        labels = [one for one in events if classes.free(one)]
-        if labels or not place:
-            return set(), [_pin(labels or _everything(ctx), failure)]
-        place = place.rpartition(".")[0]
-
-
-def _everything(ctx: Context) -> list[Any]:
-    return [axis.labels for axis in ctx.axes]
-
-
-def _pin(labels: Sequence[Any], failure: Failure) -> Pin:
-    reason = f"the model's own code cannot run with another size: {failure.message}"
-    return Pin(np.concatenate(labels), "fixed-code", reason, failure.module or "model")
+        same = {name for name, kind in kinds.items() if kind is kinds[inside]} if inside else kinds.keys()
+        chosen = classes.decision.chosen.items()
+        banned = {(n, d) for n, d in chosen if ctx.grids[n].module in same and classes.free(ctx.grids[n].joint)}
+        if banned:
+            return Verdict(frozenset(banned))
+        labels = [e.labels for e in ctx.shape_events if e.module in same and classes.free(e.labels)]
+        if labels or not inside:
+            labels = labels or [axis.labels for axis in ctx.axes]
+            return Verdict(pins=(Pin(np.concatenate(labels), "fixed-code", reason, place or "model"),))
+        inside = inside.rpartition(".")[0]

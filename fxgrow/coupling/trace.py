@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.coupling.fields import flat
 from fxgrow.coupling.rules import rule_for
-from fxgrow.coupling.values import Axis, Context, Value
+from fxgrow.coupling.values import Axis, Context, Pass, Value
 from fxgrow.errors import ModelError
 
 Run = Callable[[nn.Module, tuple[Any, ...], Context], Any]
@@ -61,6 +61,7 @@ def observe(model: nn.Module, example_inputs: tuple[Any, ...], run: Run) -> Cont
         name = type(model).__name__
         raise ModelError("does-not-run", f"{name} does not run on its example inputs: {failures[-1]}") from failures[-1]
     ctx.training = failures[0] is None
+    ctx.settle()
     return ctx
 
 
@@ -68,6 +69,7 @@ def run_once(ctx: Context, bare: nn.Module, inputs: tuple[Any, ...], run: Run, t
     """One pass in train or eval mode (dropout off in both: it only adds noise of the same shape)."""
     for module in bare.modules():
         module.training = training and not isinstance(module, _DropoutNd)
+    first_grid = len(ctx.grids)
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
@@ -77,7 +79,8 @@ def run_once(ctx: Context, bare: nn.Module, inputs: tuple[Any, ...], run: Run, t
             output = run(bare, inputs, ctx)
     except Exception as error:  # noqa: BLE001 - whatever the user's model raises: the caller reports it if no mode works
         return error
-    ctx.outputs = [tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    shapes = tuple(tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    ctx.passes[training] = Pass(shapes, range(first_grid, len(ctx.grids)))
     for field in (field for tensor in tree_leaves(output) for field in ctx.fields(tensor).values()):
         ctx.labels.pin(flat(field), "output", "is part of the model's output", "model: output")
     return None
@@ -113,14 +116,14 @@ def _module_paths(ctx: Context, bare: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _like_first(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The results of a normalisation (its statistics are read by the backward pass only)."""
+def _normalised(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The results of a batch normalisation (its statistics are read by the backward pass only)."""
     return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
 
 
 SHAPES: dict[Any, Callable[..., Any]] = {
-    torch.ops.aten.native_batch_norm.default: _like_first,
-    torch.ops.aten.native_layer_norm.default: _like_first,
+    torch.ops.aten.native_batch_norm.default: _normalised,
+    torch.ops.aten.native_layer_norm.default: lambda x, *_: _normalised(x.contiguous()),
 }
 """Operators that torch decomposes on the meta device, which would take half the time of a run."""
 
@@ -134,11 +137,11 @@ def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
             yield from tensors_in(one)
 
 
-class Observer(TorchDispatchMode):
+class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs every operator on the meta device and applies its rule; whole numbers are also computed for real."""
 
     def __init__(self, ctx: Context) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ctx = ctx
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

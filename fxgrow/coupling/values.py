@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fxgrow.coupling.fields import Fields, axis_field, by_support, core, flat, place, support
-from fxgrow.coupling.labels import FIXED, Ints, Labels
+from fxgrow.coupling.labels import FIXED, Ints, Labels, components
 
 _VALUE = "_fxgrow_value"
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, sys.modules["fxgrow"]))
@@ -67,6 +67,14 @@ class ShapeEvent:
     labels: Ints
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One run of the model: the shapes of its outputs, and the numbers of the grids that it met."""
+
+    outputs: tuple[tuple[int, ...], ...]
+    grids: range
+
+
 @dataclass
 class Context:
     """The notebook of one coupling run: rules read fields from it and write unions, pins, roles and grids to it."""
@@ -74,6 +82,7 @@ class Context:
     labels: Labels = field(default_factory=Labels)
     axes: list[Axis] = field(default_factory=list)
     roles: dict[tuple[str, int], set[Role]] = field(default_factory=dict)
+    later: list[tuple[Axis, Role, list[Ints]]] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
     shape_events: list[ShapeEvent] = field(default_factory=list)
     reads: dict[str, list[Ints]] = field(default_factory=dict)
@@ -83,7 +92,7 @@ class Context:
     graph_node: str = ""
     operator: str = ""
     training: bool = True
-    outputs: list[tuple[int, ...]] = field(default_factory=list)
+    passes: dict[bool, Pass] = field(default_factory=dict)
 
     def value(self, tensor: Any) -> Value:
         """What is known of a tensor (nothing, for one that no rule has written to)."""
@@ -129,10 +138,22 @@ class Context:
         """Record that a value made of parameters plays ``role`` (along ``dim``, or along all of its dimensions)."""
         value = self.value(tensor)
         seen = [flat(labels) for key, labels in value.fields.items() if dim is None or dim in key]
+        several = len({axis.parameter for axis in value.axes}) > 1
         for axis in value.axes:
             low, high = axis.labels[0], axis.labels[-1]
             if any(((array >= low) & (array <= high)).any() for array in seen):
                 self.roles.setdefault((axis.parameter, axis.axis), set()).add(role)
+            elif several:  # a product or sum of parameters shows the labels of one of them
+                self.later.append((axis, role, seen))
+
+    def settle(self) -> None:
+        """Find the roles of parameters whose labels were united with those of another one before they were used."""
+        if self.later:
+            classes = components(self.labels.count, self.labels.pairs)
+            for axis, role, seen in self.later:
+                if any(np.isin(classes[array], classes[axis.labels]).any() for array in seen):
+                    self.roles.setdefault((axis.parameter, axis.axis), set()).add(role)
+            self.later.clear()
 
     def note(self, book: dict[str, list[Ints]], labels: Iterable[Tensor]) -> None:
         """Remember which labels the current fx node contracts (``reads``) or makes (``writes``)."""

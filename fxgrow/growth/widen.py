@@ -69,14 +69,14 @@ Plan = Callable[[Width, int, random.Random], Change]
 
 
 def _split(width: Width, k: int, rng: random.Random) -> Change:
-    """k copies, spread as evenly as possible, the odd ones at random."""
+    """That many copies, spread as evenly as possible, the odd ones at random."""
     times = [1 + k // width.size] * width.size
     for i in rng.sample(range(width.size), k % width.size):
         times[i] += 1
     return Change(tuple(times))
 
 
-def _new(width: Width, k: int, rng: random.Random) -> Change:
+def _new(width: Width, k: int, _: random.Random) -> Change:
     return Change((1,) * width.size, k)
 
 
@@ -113,7 +113,7 @@ def _fresh_places(coupling: Coupling, key: tuple[str, int], changes: Mapping[int
 def _values(module: nn.Module, name: str, role: Role, shape: list[int], generator: torch.Generator) -> Tensor:
     tensor = tensors(module)[name]
     owner, _, leaf = name.rpartition(".")
-    if role is Role.WRITES and tensor.dim() > 1 or _is_kernel(module.get_submodule(owner), leaf):
+    if (role is Role.WRITES and tensor.dim() > 1) or _is_kernel(module.get_submodule(owner), leaf):
         spread = float(tensor.detach().double().std(correction=0))
         return torch.randn(shape, generator=generator, dtype=torch.float64).mul(spread).to(tensor)
     return torch.full(shape, fresh_value(module.get_submodule(owner), leaf, tensor)).to(tensor)

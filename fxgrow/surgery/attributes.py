@@ -33,6 +33,7 @@ ATTRIBUTES: dict[type[nn.Module], Attributes] = {
     nn.Linear: lambda m: {"out_features": m.weight.shape[0], "in_features": m.weight.shape[1]},
     nn.Bilinear: lambda m: dict(zip(("out_features", "in1_features", "in2_features"), m.weight.shape, strict=True)),
     nn.Embedding: lambda m: {"num_embeddings": m.weight.shape[0], "embedding_dim": m.weight.shape[1]},
+    nn.RNNBase: lambda m: {"hidden_size": m.weight_hh_l0.shape[1], "input_size": m.weight_ih_l0.shape[1]},
     nn.PReLU: lambda m: {"num_parameters": m.weight.shape[0]},
 }
 

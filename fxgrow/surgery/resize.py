@@ -30,7 +30,7 @@ def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) ->
     for (name, axis), index_map in maps.items():
         by_name[name][axis] = index_map
     found = tensors(module)
-    owners = {name.rpartition(".")[0] for name in by_name}
+    owners = {name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0] for name in by_name}
     for name, axes in by_name.items():
         tensor = found[name]
         gradient = None if tensor.grad is None else mapped(tensor.grad, axes, scaled=False)

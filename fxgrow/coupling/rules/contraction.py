@@ -48,8 +48,8 @@ def _contracted(
     """Unite the fields along the contracted dimension; gives back those that vary along it alone."""
     shape = (*out.shape, sides[0].shape[along[0]])
     views: list[Fields] = []
-    for side, mapping in zip(sides, maps, strict=True):
-        to = [len(out.shape) if dim is None else dim for dim in mapping]
+    for side, mapping, contracted in zip(sides, maps, along, strict=True):
+        to = [out.dim() if dim == contracted else where for dim, where in enumerate(mapping)]
         moved = [place(field, to, shape) for field in ctx.fields(side).values()]
         views.append({support(one): one for one in moved if one is not None and len(shape) - 1 in support(one)})
     alone = (len(shape) - 1,)

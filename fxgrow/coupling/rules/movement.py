@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fxgrow.coupling.fields import core, place, spread, squash, support
 from fxgrow.coupling.labels import FIXED, Ints
+from fxgrow.coupling.rules.pointwise import combine
 from fxgrow.coupling.values import Context, Grid, Role, joint_axes, placed
 
 aten = torch.ops.aten
@@ -107,13 +108,55 @@ def _along(ctx: Context, parts: Sequence[Tensor], key: tuple[int, ...], dim: int
     return spread(torch.cat(pieces, key.index(dim)), key, out.shape)
 
 
-def _beside(ctx: Context, parts: Sequence[Tensor], key: tuple[int, ...], out: Tensor) -> Tensor:
-    found = [spread(core(ctx.fields(part)[key]), key, out.shape) for part in parts if key in ctx.fields(part)]
+def _beside(
+    ctx: Context, parts: Sequence[Tensor], key: tuple[int, ...], out: Tensor, to: tuple[int, ...] | None = None
+) -> Tensor:
+    found = [spread(core(ctx.fields(part)[key]), to or key, out.shape) for part in parts if key in ctx.fields(part)]
     for field in found[1:]:
         ctx.unite(found[0], field)
     if len(found) < len(parts):
         ctx.pin(found[0], "fixed-size", "concatenated with a value whose size there is fixed")
     return found[0]
+
+
+def stack(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``stack(tensors, dim)``: beside each other along a new dimension."""
+    parts, dim = args[0], (args[1] if len(args) > 1 else 0) % out.dim()
+    keys = dict.fromkeys(key for part in parts for key in ctx.fields(part))
+    moved = {key: tuple(d + (d >= dim) for d in key) for key in keys}
+    result = [_beside(ctx, parts, key, out, to) for key, to in moved.items()]
+    ctx.give(out, result, joint_axes(ctx, parts, Role.CARRIES))
+
+
+def glu(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``glu(x, dim)``: one half of ``x`` times the sigmoid of the other."""
+    x, dim = args[0], (args[1] if len(args) > 1 else -1) % out.dim()
+    for field in ctx.fields(x).values():
+        _part(ctx, field, dim, [out, out])
+    ctx.give(out, [field.narrow(dim, 0, out.shape[dim]) for field in ctx.fields(x).values()], ctx.value(x).axes)
+
+
+def pixel_shuffle(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``pixel_shuffle(x [..., C r^2, H, W], r)``: r^2 channels in a row make one."""
+    x, channels = args[0], args[0].dim() - 3
+    found = []
+    for key, field in ctx.fields(x).items():
+        if key == (channels,):
+            rows = core(field).view(out.shape[channels], -1)
+            ctx.unite(rows, rows[:, :1].expand_as(rows).contiguous())
+            found.append(spread(rows[:, 0], key, out.shape))
+        elif max(key) >= channels:
+            ctx.pin(field, "space", "pixels are shuffled over it as over space")
+    ctx.give(out, found)
+
+
+def copy(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``x.copy_(source)``: element by element; what is written into a part of a bare tensor is lost from sight."""
+    x, source = args[0], args[1]
+    lost = not ctx.fields(x) and x._is_view()
+    combine(ctx, [x, source] if ctx.fields(x) else [source], out)
+    if lost:
+        ctx.pin_all(ctx.fields(source).values(), "written", "written into a part of another tensor")
 
 
 def pad(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -193,8 +236,10 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     groups = reshape_groups(x.shape, out.shape)
     for old, _ in groups:
         _check_merge(ctx, x, old)
-    fields = [_reshaped(field, groups, out.shape) for field in ctx.fields(x).values()]
-    for field, moved in zip(list(ctx.fields(x).values()), fields, strict=True):
+    # where dimensions are merged, a grid's joint field says more than its factors
+    known = sorted(ctx.fields(x).values(), key=lambda field: -len(support(field)))
+    fields = [_reshaped(field, groups, out.shape) for field in known]
+    for field, moved in zip(known, fields, strict=True):
         if not support(moved):
             ctx.pin(field, "squeezed", "a dimension of size 1 is dropped")
     for old, new in groups:

@@ -51,6 +51,13 @@ def softmax(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     _over(ctx, out, _dims(args[1], out.dim()))
 
 
+def weight_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
+    """``_weight_norm_interface(v, g, dim)``: ``g v / |v|``, the norm over all dimensions but ``dim``."""
+    v, g, dim = args[0], args[1], args[2] if len(args) > 2 else 0
+    combine(ctx, [v, g], out[0])
+    _over(ctx, out[0], set(range(v.dim())) - {dim})
+
+
 def reduction(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """``op(x, dims=None, keepdim=False)``: sums, means, maxima, variances."""
     _reduce(ctx, args[0], args[1] if len(args) > 1 else None, out)

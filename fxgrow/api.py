@@ -1,0 +1,58 @@
+"""The library's front door: the pipeline with its default method, and saving what it gives."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import fx, nn
+from torch.optim import Optimizer
+
+from fxgrow import spec as specs
+from fxgrow.spec.save import META_KEY
+from fxgrow.growth import Batch, Budget, Growth, Loss, Method, grow_step
+from fxgrow.methods import Firefly
+from fxgrow.spec import ArchitectureSpec, GrowthStep
+
+
+def grow(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: Loss,
+    *,
+    example_inputs: tuple[Any, ...],
+    method: Method | None = None,
+    budget: Budget | None = None,
+    optimizer: Optimizer | None = None,
+    seed: int = 0,
+    history: Sequence[GrowthStep] = (),
+) -> Growth:
+    """Grow a copy of ``model`` once: by Firefly descent and by 30 % of its neurons, unless told otherwise.
+
+    ``batches``: a few (input, target) pairs; ``loss(output, target)``: a scalar tensor; ``example_inputs``: tuple of
+    arguments of the model; ``history``: growth steps to put before this one in the spec (those of a loaded model are
+    found by themselves). See ``fxgrow.growth.grow_step`` for what holds on return and what is raised.
+    """
+    return grow_step(
+        model,
+        batches,
+        loss,
+        example_inputs=example_inputs,
+        method=method or Firefly(),
+        budget=budget or Budget(neurons=0.3),
+        optimizer=optimizer,
+        seed=seed,
+        history=history or _known_history(model),
+    )
+
+
+def _known_history(model: nn.Module) -> tuple[GrowthStep, ...]:
+    """The growth steps of a model that was loaded from a spec directory."""
+    found = model.meta.get(META_KEY) if isinstance(model, fx.GraphModule) else None
+    return found.history if isinstance(found, ArchitectureSpec) else ()
+
+
+def save(growth_or_model: Growth | fx.GraphModule, directory: str | Path) -> ArchitectureSpec:
+    """Write a growth (with the weights that its module has now) or a loaded model to ``directory``; gives its spec."""
+    if isinstance(growth_or_model, Growth):
+        return specs.save(growth_or_model.graph_module, directory, growth_or_model.spec)
+    return specs.save(growth_or_model, directory)

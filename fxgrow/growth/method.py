@@ -1,0 +1,41 @@
+"""The Method protocol: all that the pipeline knows of Firefly and its rivals."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fxgrow.coupling import Coupling
+from fxgrow.growth.objective import Objective
+from fxgrow.rewrite import OverGrown
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Which candidates there are: widths (by number) whose neurons may split, and new neurons per width."""
+
+    split: frozenset[int]
+    new: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How much each candidate is expected to lower the loss (higher is better), in the order of the eps vectors."""
+
+    split: Tensor
+    new: Tensor
+
+
+class Method(Protocol):
+    """One way to choose what to grow; a frozen pydantic model, so that the spec can record its settings."""
+
+    def neighbourhood(self, coupling: Coupling) -> Neighbourhood:
+        """The candidates to put into the over-grown graph."""
+        ...
+
+    def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator) -> Scores:
+        """Set every candidate's eps and direction in ``grown`` and score it. Base parameters must not change."""
+        ...
+
+    def model_dump(self) -> dict[str, Any]: ...

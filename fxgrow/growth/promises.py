@@ -1,0 +1,68 @@
+"""The three promises of emission (DESIGN section 4), checked at every growth.
+
+1. faithful: the emitted model equals the over-grown graph with the unselected candidates switched off;
+2. eps -> 0: with eps = 0 it equals the old model;
+3. descent: the loss on the growth batches does not rise.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from fxgrow.errors import GrowthError
+from fxgrow.growth.budget import Selection
+from fxgrow.growth.objective import Objective
+from fxgrow.rewrite import OverGrown
+
+ROUNDINGS = 2.0**12
+"""Rounding errors that a deep network may add up: outputs equal to this many units in the last place are equal."""
+
+HALVINGS = 8
+
+
+def relative_error(found: Any, expected: Any) -> float:
+    """Largest absolute difference of two outputs over the largest absolute value of the expected one."""
+    errors = [
+        float((a - b).abs().max() / b.abs().max().clamp(min=torch.finfo(b.dtype).tiny))
+        for a, b in zip(tree_leaves(found), tree_leaves(expected), strict=True)
+        if isinstance(b, Tensor) and b.is_floating_point() and b.numel()
+    ]
+    return max(errors, default=0.0)
+
+
+def tolerance(output: Any) -> float:
+    """What counts as rounding for the dtype of an output."""
+    kinds = [leaf.dtype for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return ROUNDINGS * max((torch.finfo(kind).eps for kind in kinds), default=torch.finfo(torch.float32).eps)
+
+
+def keep(promise: str, found: Any, expected: Any) -> float:
+    """The error of a promise. Raises GrowthError if it is more than rounding; nothing of the caller's has changed."""
+    error, bound = relative_error(found, expected), tolerance(expected)
+    if not error <= bound:
+        raise GrowthError(
+            "broken-promise", f"the grown model is not {promise}: its output is off by {error:.1e} (rounding is {bound:.0e})"
+        )
+    return error
+
+
+@torch.no_grad()
+def descend(grown: OverGrown, selection: Selection, objective: Objective, before: float) -> tuple[int, float]:
+    """Switch the unselected off and halve eps until the loss is not above ``before``; at last set eps to 0.
+
+    Gives back how often eps was halved (``HALVINGS`` + 1: it is 0 now) and the loss.
+    """
+    candidates = grown.candidates
+    candidates.split_eps *= selection.split.to(candidates.split_eps)
+    candidates.new_eps *= selection.new.to(candidates.new_eps)
+    for halvings in range(HALVINGS + 1):
+        loss = objective.mean(grown.graph_module)
+        if loss <= before:
+            return halvings, loss
+        candidates.split_eps *= 0.5
+        candidates.new_eps *= 0.5
+    candidates.split_eps.zero_()
+    candidates.new_eps.zero_()
+    return HALVINGS + 1, before

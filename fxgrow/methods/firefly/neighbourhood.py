@@ -1,0 +1,84 @@
+"""Where candidates start, and the box and ball constraints of Eq. 3: ||eps||_inf <= eps, ||delta||_{2,inf} <= 1."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from fxgrow.rewrite import GrownLayer, OverGrown
+
+
+def layers(grown: OverGrown) -> list[GrownLayer]:
+    """The layers that hold candidates."""
+    return [module for module in grown.graph_module.modules() if isinstance(module, GrownLayer)]
+
+
+def directions(grown: OverGrown) -> list[nn.Parameter]:
+    """Everything that step one may move, apart from eps: split directions, and new neurons with their carriers."""
+    held = [parameter for layer in layers(grown) for parameter in layer.parameters() if parameter.requires_grad]
+    own = [parameter for parameter in grown.graph_module.parameters() if parameter.requires_grad]
+    eps = {id(grown.candidates.split_eps), id(grown.candidates.new_eps)}
+    return list({id(p): p for p in (*held, *own) if id(p) not in eps}.values())
+
+
+@torch.no_grad()
+def start(grown: OverGrown, eps: float, generator: torch.Generator) -> None:
+    """Random directions of norm 1, outgoing weights of new neurons 0 (step one then starts from their gradient)."""
+    grown.candidates.split_eps.fill_(eps)
+    grown.candidates.new_eps.fill_(eps)
+    for layer in layers(grown):
+        for parameter in (*(layer.delta or []), *(layer.fresh or [])):
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(noise)
+        for outgoing in layer.outgoing:
+            outgoing.zero_()
+    _normalise(grown, at_most=False)
+
+
+@torch.no_grad()
+def project(grown: OverGrown, eps: float) -> None:
+    """Back into the box and the ball."""
+    grown.candidates.split_eps.clamp_(-eps, eps)
+    grown.candidates.new_eps.clamp_(-eps, eps)
+    _normalise(grown, at_most=True)
+
+
+def _normalise(grown: OverGrown, at_most: bool) -> None:
+    """Scale every delta_i (all that writes neuron i, over all its layers) to norm 1, or to norm at most 1."""
+    groups = (
+        (grown.candidates.split_eps, list(_split_parts(grown))),
+        (grown.candidates.new_eps, list(_incoming_parts(grown))),
+        (grown.candidates.new_eps, list(_outgoing_parts(grown)) if at_most else []),
+    )
+    for like, parts in groups:
+        squares = torch.zeros_like(like)
+        for tensor, index, axis in parts:
+            others = [dim for dim in range(tensor.dim()) if dim != axis]
+            own = tensor.square().sum(others) if others else tensor.square()
+            squares.index_add_(0, index.clamp(min=0), torch.where(index >= 0, own, 0.0))
+        norms = squares.sqrt().clamp(min=1.0 if at_most else torch.finfo(squares.dtype).tiny)
+        for tensor, index, axis in parts:
+            shape = [-1 if dim == axis else 1 for dim in range(tensor.dim())]
+            tensor /= torch.where(index >= 0, norms[index.clamp(min=0)], 1.0).reshape(shape)
+
+
+Part = tuple[Tensor, Tensor, int]
+"""(tensor, candidate of each entry along its axis, that axis)."""
+
+
+def _split_parts(grown: OverGrown) -> Iterator[Part]:
+    for layer in layers(grown):
+        for tensor in layer.delta or []:
+            yield tensor, layer.split, 0  # type: ignore[misc]
+
+
+def _incoming_parts(grown: OverGrown) -> Iterator[Part]:
+    for layer in layers(grown):
+        for tensor in layer.fresh or []:
+            yield tensor, torch.cat([slots.candidate for slots in layer.rows]), 0
+
+
+def _outgoing_parts(grown: OverGrown) -> Iterator[Part]:
+    for layer in layers(grown):
+        for tensor, slots in zip(layer.outgoing, layer.columns, strict=True):
+            yield tensor, slots.candidate, 1

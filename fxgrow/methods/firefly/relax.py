@@ -1,0 +1,22 @@
+"""Step one (Eq. 4): minimise the loss over (eps, delta) of all candidates at once, without the sparsity constraint."""
+
+import itertools
+
+import torch
+
+from fxgrow.growth import Objective
+from fxgrow.methods.firefly.neighbourhood import directions, project
+from fxgrow.rewrite import OverGrown
+
+
+def relax(grown: OverGrown, objective: Objective, eps: float, steps: int, lr: float) -> None:
+    """``steps`` projected Adam steps, one growth batch each. Base parameters get no gradient."""
+    candidates = grown.candidates
+    moved = [p for p in (candidates.split_eps, candidates.new_eps) if len(p)]
+    optimizer = torch.optim.Adam([{"params": directions(grown), "lr": lr}, {"params": moved, "lr": lr * eps}])
+    for batch in itertools.islice(itertools.cycle(objective.batches), steps):
+        optimizer.zero_grad(set_to_none=True)
+        objective.on(grown.graph_module, batch).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        project(grown, eps)
+    optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,107 @@
+"""The directory that a run leaves behind: all of it or nothing.
+
+::
+
+    config.json  model.safetensors    the grown model, as ``fxgrow.load`` reads it
+    initial/                          the model as it was before the run, in the same form
+    result.json  log.jsonl            the run in numbers, and event by event
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fxgrow.errors import RunError
+from fxgrow.spec import ArchitectureSpec, save
+from fxgrow.training.result import Result
+from fxgrow.training.run import Network, Run
+
+RESULT = "result.json"
+LOG = "log.jsonl"
+INITIAL = "initial"
+OURS = ("config.json", RESULT)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The two specs as they stand in the directory."""
+
+    initial: ArchitectureSpec
+    final: ArchitectureSpec
+
+
+@contextmanager
+def run_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A new directory beside ``target`` to write to, which becomes ``target`` at the end if nothing went wrong.
+
+    ``replace`` allows a ``target`` that is empty or holds a run or a spec; nothing else is ever replaced. Raises
+    ``RunError`` (``directory-exists``, ``foreign-directory``, ``unwritable-run``) before anything is written.
+    """
+    target = target.absolute()
+    _check(target, replace)
+    staging = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
+    try:
+        yield staging
+        with _writing(target):
+            _publish(staging, target, replace)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_run(directory: Path, run: Run, result: Result) -> Written:
+    """Write a finished run to ``directory``. Raises ``SpecError`` if a spec cannot be written."""
+    # The log is there already, and a spec is not written over foreign files: hence by way of a directory of its own.
+    final = _save(run.final, directory / "final")
+    with _writing(directory):
+        for path in (directory / "final").iterdir():
+            path.rename(directory / path.name)
+        (directory / "final").rmdir()
+        (directory / RESULT).write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return Written(_save(run.initial, directory / INITIAL), final)
+
+
+def _save(network: Network, directory: Path) -> ArchitectureSpec:
+    return save(network.graph_module, directory, network.spec)
+
+
+def _check(target: Path, replace: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not replace:
+        raise RunError("directory-exists", f"{target} exists already and is kept; choose another one or say --force")
+    holds = {path.name for path in target.iterdir()} if target.is_dir() and not target.is_symlink() else {""}
+    if holds and not holds & set(OURS):
+        raise RunError(
+            "foreign-directory", f"{target} is neither an empty directory nor a run, so --force leaves it; choose another"
+        )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError("unwritable-run", f"{path} cannot be written ({error}); choose a place that can") from error
+
+
+def _publish(staging: Path, target: Path, replace: bool) -> None:
+    """By renaming: the old run is moved aside first and comes back if the new one cannot take its place."""
+    if not os.path.lexists(target):
+        staging.rename(target)
+        return
+    _check(target, replace)  # it may have appeared meanwhile
+    aside = staging.with_suffix(".old")
+    target.rename(aside)
+    try:
+        staging.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,73 @@
+"""What a classifier says, and how often it is right."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fxgrow.errors import DataError, ModelError
+from fxgrow.growth import Batch, Loss
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss per image and the share of images that were classified rightly, from 0 to 1."""
+
+    loss: float
+    accuracy: float
+
+
+def logits(output: Any) -> Tensor:
+    """The class scores (batch x classes) in a model's output: the tensor itself or what it calls ``logits``.
+
+    Raises ``ModelError`` (``no-logits``) if there are none.
+    """
+    found = output["logits"] if isinstance(output, Mapping) and "logits" in output else output
+    found = getattr(found, "logits", found)
+    if isinstance(found, Tensor) and found.dim() == 2:
+        return found
+    shape = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(output).__name__}"
+    raise ModelError(
+        "no-logits", f"the model gives {shape}, which holds no class scores; give a model with one row of them per image"
+    )
+
+
+def cross_entropy(output: Any, target: Tensor) -> Tensor:
+    """Mean cross entropy of a model's output against class indices."""
+    return F.cross_entropy(logits(output), target)
+
+
+def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """The share of images that ``model``, in evaluation mode, classifies rightly; its mode is restored."""
+    return evaluate(model, batches).accuracy
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[Batch], loss: Loss = cross_entropy) -> Evaluation:
+    """Loss and accuracy of ``model``, in evaluation mode, over (input, class index) batches; its mode is restored."""
+    total, right, seen = 0.0, 0, 0
+    with evaluating(model):
+        for inputs, target in batches:
+            output = model(inputs)
+            total += float(loss(output, target)) * len(target)
+            right += int((logits(output).argmax(1) == target).sum())
+            seen += len(target)
+    if not seen:
+        raise DataError("no-batches", "there is no image to evaluate the model on; give at least one")
+    return Evaluation(total / seen, right / seen)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; every submodule's own mode comes back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

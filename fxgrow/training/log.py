@@ -1,0 +1,54 @@
+"""``log.jsonl``: one JSON object per event, with its kind, written as the run goes on."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fxgrow.training.events import BatchDone, EpochDone, Event, GrowthDone, GrowthStarted, RunStarted
+from fxgrow.training.result import step_result
+
+
+def _started(event: Any) -> dict[str, Any]:
+    return {**asdict(event), "settings": event.settings.model_dump(mode="json")}
+
+
+def _grown(event: Any) -> dict[str, Any]:
+    report = event.report
+    return {
+        "step": event.step,
+        "epoch": event.epoch,
+        "test_accuracy": event.test_accuracy,
+        **step_result(report).model_dump(mode="json"),
+        "faithful_error": report.faithful_error,
+        "preservation_error": report.preservation_error,
+        "backtracks": report.backtracks,
+        "multiply_adds": report.multiply_adds_after,
+        "timings": report.timings,
+        "widths": [change.model_dump(mode="json") for change in report.widths],
+        "refusals": {name: refusal.code for name, refusal in report.refusals.items()},
+    }
+
+
+# The kind and the content of every event that is logged; those without a row (single batches) are not.
+ROWS: Mapping[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    RunStarted: ("run-started", _started),
+    EpochDone: ("epoch", asdict),
+    GrowthDone: ("growth", _grown),
+}
+UNLOGGED = (BatchDone, GrowthStarted)
+
+
+class Log:
+    """A listener that appends events to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, event: Event) -> None:
+        row = ROWS.get(type(event))
+        if row is not None:
+            kind, content = row
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"event": kind, **content(event)}, allow_nan=False) + "\n")
