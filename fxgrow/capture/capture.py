@@ -89,7 +89,7 @@ def _trace(model: nn.Module) -> tuple[fx.GraphModule, dict[str, str]]:
             graph = tracer.trace(model)
         except Exception as error:  # anything that the user's forward raises when it is fed proxies
             place = tracer.path[-1]
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            why = first_line(error)
             if not place:
                 raise ModelError(
                     "untraceable", f"torch.fx cannot trace {type(model).__name__}.forward itself: {why}"
@@ -100,6 +100,11 @@ def _trace(model: nn.Module) -> tuple[fx.GraphModule, dict[str, str]]:
         graph_module.graph.eliminate_dead_code()
         graph_module.recompile()
         return graph_module, opaque
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _compare(model: nn.Module, expected: Any, found: Any) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fxgrow.cli.reference import Reference, Shape, parse
-from fxgrow.cli.schemes import ResolvedModel, hugging_face_model, python_factory, timm_model, torchvision_model
+from fxgrow.cli.schemes import (
+    ResolvedModel,
+    hugging_face_model,
+    python_factory,
+    spec_directory,
+    timm_model,
+    torchvision_model,
+)
 from fxgrow.errors import ModelError
 
 __all__ = ["SCHEMES", "Reference", "ResolvedModel", "Scheme", "resolve"]
@@ -22,6 +29,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
         "timm": timm_model,
         "hf": hugging_face_model,
         PYTHON: python_factory,
+        DIRECTORY: spec_directory,
     }
 )
 
@@ -57,4 +65,4 @@ def split(reference: str) -> tuple[str, str]:
             f"{reference!r} is neither a directory with a config.json nor a reference; write torchvision:NAME, "
             "timm:NAME, hf:NAME or package.module:factory",
         )
-    return (scheme, rest) if scheme in {*SCHEMES, DIRECTORY} else (PYTHON, reference)
+    return (scheme, rest) if scheme in SCHEMES else (PYTHON, reference)

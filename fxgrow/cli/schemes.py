@@ -21,6 +21,7 @@ from torch import nn
 from fxgrow.cli.reference import Reference, Shape
 from fxgrow.errors import ModelError
 from fxgrow.optional import need
+from fxgrow.spec import ArchitectureSpec, GrowthStep, load, spec_of
 
 IMAGE: Shape = (3, 224, 224)
 VIDEO: Shape = (3, 16, 224, 224)
@@ -54,13 +55,16 @@ class ResolvedModel:
     """A model and a tuple of arguments to run it on.
 
     ``width`` is the factor that the reference asks all widths to be scaled by (surgery does it), or None. ``label``
-    names the same model again, in one line.
+    names the same model again, in one line. ``stated``: the shapes of the example inputs are those that the reference,
+    the factory or the directory states, not a guess. ``history``: the growth steps that a loaded model has behind it.
     """
 
     model: nn.Module
     example_inputs: tuple[Any, ...]
     label: str
     width: float | None = None
+    stated: bool = False
+    history: tuple[GrowthStep, ...] = ()
 
 
 def torchvision_model(reference: Reference, classes: int | None) -> ResolvedModel:
@@ -175,7 +179,30 @@ def python_factory(reference: Reference, classes: int | None) -> ResolvedModel:
     if inputs is None or reference.inputs:
         return _resolved(model, reference, (IMAGE,))
     arguments = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-    return ResolvedModel(model, arguments, reference.label, reference.width)
+    return ResolvedModel(model, arguments, reference.label, reference.width, stated=True)
+
+
+def spec_directory(reference: Reference, classes: int | None) -> ResolvedModel:
+    """``directory:PATH``: a run or spec directory; its weights and its growth history come along.
+
+    ``classes`` does not matter here: a saved model has the outputs that it has.
+    """
+    del classes
+    _check_options(reference, frozenset())
+    model = load(reference.name)
+    spec = spec_of(model)
+    resolved = _resolved(model, reference, ())
+    inputs = resolved.example_inputs or example_inputs_of(spec)
+    return replace(resolved, example_inputs=inputs, stated=True, history=spec.history)
+
+
+def example_inputs_of(spec: ArchitectureSpec) -> tuple[torch.Tensor, ...]:
+    """Arguments of the shapes and dtypes that a spec records: random where they are real numbers, else zeros."""
+    generator = torch.Generator().manual_seed(0)
+    blank = (torch.zeros(item.shape, dtype=getattr(torch, item.dtype)) for item in spec.inputs)
+    return tuple(
+        torch.randn(each.shape, generator=generator).to(each) if each.is_floating_point() else each for each in blank
+    )
 
 
 @contextmanager
@@ -249,4 +276,4 @@ def _resolved(model: nn.Module, reference: Reference, shapes: tuple[Shape, ...])
     """The model with example inputs of the shapes that the reference gives, else of ``shapes``."""
     generator = torch.Generator().manual_seed(0)
     inputs = tuple(torch.randn(1, *shape, generator=generator) for shape in reference.inputs or shapes)
-    return ResolvedModel(model, inputs, reference.label, reference.width)
+    return ResolvedModel(model, inputs, reference.label, reference.width, stated=bool(reference.inputs))

@@ -67,12 +67,12 @@ def place(labels: Tensor, dims: Sequence[int | None], shape: Sequence[int]) -> T
     return spread(core(labels).permute(order), [targets[i] for i in order], shape)
 
 
-def squash(labels: Tensor) -> Tensor:
-    """A dense field with stride 0 restored along every dimension in which it is constant."""
+def squash(labels: Tensor, keep: Sequence[int] = ()) -> Tensor:
+    """A dense field with stride 0 restored along every dimension in which it is constant (but those to ``keep``)."""
     varying = [
         dim
         for dim in range(labels.dim())
-        if labels.size(dim) > 1 and not torch.equal(labels, labels.narrow(dim, 0, 1).expand_as(labels))
+        if dim in keep or (labels.size(dim) > 1 and not torch.equal(labels, labels.narrow(dim, 0, 1).expand_as(labels)))
     ]
     index = tuple(slice(None) if dim in varying else 0 for dim in range(labels.dim()))
     return spread(labels[index], varying, labels.shape)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fxgrow.capture import first_line
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Pin
 from fxgrow.coupling.trace import Run, meta_inputs, run_once, skeleton
@@ -61,12 +62,13 @@ def try_growing(
     trial = Context()
     trial.labels.count = _first_fresh(classes)
     _label_copies(trial, bare, ctx.axes, classes, maps)
-    error = run_once(trial, bare, meta_inputs(example_inputs), run, ctx.training)
-    if error is not None:
-        return blame(ctx, model, classes, trial.modules[-1], _where(error))
-    before, after = (one.passes[ctx.training].outputs for one in (ctx, trial))
-    if before != after:
-        return blame(ctx, model, classes, "", f"the output's shape changes from {before} to {after}")
+    for training, before in ctx.passes.items():
+        error = run_once(trial, bare, meta_inputs(example_inputs), run, training)
+        if error is not None:
+            return blame(ctx, model, classes, trial.modules[-1], _where(error))
+        after = trial.passes[training]
+        if before != after:
+            return blame(ctx, model, classes, "", f"the output's shape changes from {before} to {after}")
     return _torn(trial, ctx, classes) or _misplaced(trial, classes)
 
 
@@ -119,8 +121,7 @@ def _misplaced(trial: Context, classes: Classes) -> Verdict | None:
 
 def _where(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    what = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"{what} ({Path(last.filename).name}:{last.lineno})"
+    return f"{first_line(error)} ({Path(last.filename).name}:{last.lineno})"
 
 
 def blame(ctx: Context, model: nn.Module, classes: Classes, place: str, message: str) -> Verdict:

@@ -11,9 +11,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fxgrow.capture import first_line
 from fxgrow.coupling.fields import flat
 from fxgrow.coupling.rules import rule_for
-from fxgrow.coupling.values import Axis, Context, Pass, Value
+from fxgrow.coupling.values import Axis, Context, Value
 from fxgrow.errors import ModelError
 
 Run = Callable[[nn.Module, tuple[Any, ...], Context], Any]
@@ -58,9 +59,9 @@ def observe(model: nn.Module, example_inputs: tuple[Any, ...], run: Run) -> Cont
     if failures[0] or any(name not in met for name, _ in bare.named_parameters()):
         failures.append(run_once(ctx, bare, inputs, run, training=False))
     if all(failures):
-        name = type(model).__name__
-        raise ModelError("does-not-run", f"{name} does not run on its example inputs: {failures[-1]}") from failures[-1]
-    ctx.training = failures[0] is None
+        last = next(error for error in reversed(failures) if error)
+        message = f"{type(model).__name__} does not run on its example inputs: {first_line(last)}"
+        raise ModelError("does-not-run", message) from last
     ctx.settle()
     return ctx
 
@@ -69,7 +70,6 @@ def run_once(ctx: Context, bare: nn.Module, inputs: tuple[Any, ...], run: Run, t
     """One pass in train or eval mode (dropout off in both: it only adds noise of the same shape)."""
     for module in bare.modules():
         module.training = training and not isinstance(module, _DropoutNd)
-    first_grid = len(ctx.grids)
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
@@ -79,8 +79,7 @@ def run_once(ctx: Context, bare: nn.Module, inputs: tuple[Any, ...], run: Run, t
             output = run(bare, inputs, ctx)
     except Exception as error:  # noqa: BLE001 - whatever the user's model raises: the caller reports it if no mode works
         return error
-    shapes = tuple(tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-    ctx.passes[training] = Pass(shapes, range(first_grid, len(ctx.grids)))
+    ctx.passes[training] = tuple(tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
     for field in (field for tensor in tree_leaves(output) for field in ctx.fields(tensor).values()):
         ctx.labels.pin(flat(field), "output", "is part of the model's output", "model: output")
     return None
@@ -143,6 +142,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ctx = ctx
+        self.twins: dict[int, tuple[Tensor, Tensor]] = {}  # the meta twins of tensors that live elsewhere
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -176,9 +176,13 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A tensor that lives elsewhere enters the run: its shape, and its values if they are whole numbers."""
         if not isinstance(x, Tensor) or x.is_meta:
             return x
+        known = self.twins.get(id(x))
+        if known is not None:
+            return known[1]
         bare = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
         if not x.is_floating_point():
             self.ctx.know(bare, Value(real=x))
+        self.twins[id(x)] = (x, bare)
         return bare
 
     def _real(self, func: Any, args: Any, kwargs: Any) -> Any:

@@ -29,11 +29,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of one parameter or buffer; ``labels[i]`` is the label of index i."""
+    """One axis of one parameter or buffer; ``labels[i]`` is the label of index i.
+
+    ``scales``: halving the parameter halves the value that is made of it (not so for a mask or a nonlinear function).
+    """
 
     parameter: str
     axis: int
     labels: Ints
+    scales: bool = True
 
 
 @dataclass
@@ -67,17 +71,15 @@ class ShapeEvent:
     labels: Ints
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One run of the model: the shapes of its outputs, and the numbers of the grids that it met."""
-
-    outputs: tuple[tuple[int, ...], ...]
-    grids: range
+Shapes = tuple[tuple[int, ...], ...]
 
 
 @dataclass
 class Context:
-    """The notebook of one coupling run: rules read fields from it and write unions, pins, roles and grids to it."""
+    """The notebook of one coupling run: rules read fields from it and write unions, pins, roles and grids to it.
+
+    ``passes``: the shapes of the outputs per mode (training or not) in which the model ran.
+    """
 
     labels: Labels = field(default_factory=Labels)
     axes: list[Axis] = field(default_factory=list)
@@ -91,8 +93,7 @@ class Context:
     modules: list[str] = field(default_factory=lambda: [""])
     graph_node: str = ""
     operator: str = ""
-    training: bool = True
-    passes: dict[bool, Pass] = field(default_factory=dict)
+    passes: dict[bool, Shapes] = field(default_factory=dict)
 
     def value(self, tensor: Any) -> Value:
         """What is known of a tensor (nothing, for one that no rule has written to)."""
@@ -141,10 +142,14 @@ class Context:
         several = len({axis.parameter for axis in value.axes}) > 1
         for axis in value.axes:
             low, high = axis.labels[0], axis.labels[-1]
+            mine = Role.CARRIES if role is Role.READS and not axis.scales else role
             if any(((array >= low) & (array <= high)).any() for array in seen):
-                self.roles.setdefault((axis.parameter, axis.axis), set()).add(role)
+                self.roles.setdefault((axis.parameter, axis.axis), set()).add(mine)
             elif several:  # a product or sum of parameters shows the labels of one of them
-                self.later.append((axis, role, seen))
+                self.later.append((axis, mine, seen))
+        if role is Role.READS and not _shareable(value.axes):
+            for array in seen:
+                self.pin(array, "nonlinear", "read through a nonlinear function of a weight, which copies cannot share")
 
     def settle(self) -> None:
         """Find the roles of parameters whose labels were united with those of another one before they were used."""
@@ -176,6 +181,12 @@ class Context:
 def placed(fields: Fields, dims: Sequence[int | None], shape: Sequence[int]) -> list[Tensor]:
     """The fields of a value seen in another one (``place``); those that lose a dimension are left out."""
     return [moved for labels in fields.values() if (moved := place(labels, dims, shape)) is not None]
+
+
+def _shareable(axes: Sequence[Axis]) -> bool:
+    """Whether halving parameters halves a value made of them: some scale it, and none of these in other ways too."""
+    scaling, others = ({axis.parameter for axis in axes if axis.scales is scales} for scales in (True, False))
+    return not axes or (bool(scaling) and not scaling & others)
 
 
 def joint_axes(ctx: Context, operands: Sequence[Tensor], role: Role) -> tuple[Axis, ...]:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from fxgrow.coupling import Coupling
 from fxgrow.growth.budget import Selection
 from fxgrow.growth.emit import Filling
 from fxgrow.rewrite import OverGrown
-from fxgrow.surgery.index_map import Change
+from fxgrow.surgery.index_map import Change, run_starts
 
 
 def changes_of(coupling: Coupling, grown: OverGrown, selection: Selection) -> dict[int, Change]:
@@ -20,16 +21,37 @@ def changes_of(coupling: Coupling, grown: OverGrown, selection: Selection) -> di
 
 
 @torch.no_grad()
-def fillings_of(grown: OverGrown, selection: Selection, scale: float = 1.0) -> dict[str, Filling]:
+def fillings_of(coupling: Coupling, grown: OverGrown, selection: Selection, scale: float = 1.0) -> dict[str, Filling]:
     """What each parameter receives, with every eps multiplied by ``scale`` (0: the old function)."""
     split_eps, new_eps = grown.candidates.split_eps * scale, grown.candidates.new_eps * scale
     delta: dict[str, dict[int, Tensor]] = defaultdict(dict)
-    fresh: dict[str, dict[int, Tensor]] = defaultdict(dict)
+    pieces: dict[tuple[str, int], dict[int, Tensor]] = defaultdict(dict)
     for entry in grown.entries:
         values = entry.values(split_eps, new_eps).detach()
-        if entry.candidate is None:
+        if entry.slots is None:
             delta[entry.parameter][entry.axis] = values
         else:
-            chosen = selection.new[entry.candidate].nonzero().reshape(-1).to(values.device)
-            fresh[entry.parameter][entry.axis] = values.index_select(entry.axis, chosen)
+            chosen = selection.new[entry.slots.candidate].nonzero().reshape(-1).to(values.device)
+            pieces[entry.parameter, entry.axis][entry.slots.width] = values.index_select(entry.axis, chosen)
+    fresh: dict[str, dict[int, Tensor]] = defaultdict(dict)
+    for (name, axis), by_width in pieces.items():
+        fresh[name][axis] = _in_order(coupling, (name, axis), by_width, grown, selection)
     return {name: Filling(delta.get(name, {}), fresh.get(name, {})) for name in {*delta, *fresh}}
+
+
+def _in_order(
+    coupling: Coupling, key: tuple[str, int], by_width: dict[int, Tensor], grown: OverGrown, selection: Selection
+) -> Tensor:
+    """The fresh entries of several widths on one axis, in the order of the places where emission inserts them."""
+    owners = coupling.owners[key]
+    starts = run_starts(owners.width, owners.neuron)
+    lengths = np.diff(starts, append=len(owners.width))
+    cursor = dict.fromkeys(by_width, 0)
+    parts = []
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        width = int(owners.width[start])
+        if width in by_width and owners.neuron[start] == coupling.widths[width].size - 1:
+            count = length * int(selection.new[grown.candidates.new[width]].sum())
+            parts.append(by_width[width].narrow(key[1], cursor[width], count))
+            cursor[width] += count
+    return torch.cat(parts, key[1])

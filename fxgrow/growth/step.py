@@ -116,8 +116,8 @@ def grow_step(
             graphs = {"overgrown": dump(grown.graph_module)}
             expected, old = objective.output(grown.graph_module), objective.output(captured.graph_module)
             still = copy.deepcopy(work)
-            changes, fillings = changes_of(coupling, grown, selection), fillings_of(grown, selection)
-            emit(still, coupling, changes, fillings_of(grown, selection, scale=0.0))
+            changes, fillings = changes_of(coupling, grown, selection), fillings_of(coupling, grown, selection)
+            emit(still, coupling, changes, fillings_of(coupling, grown, selection, scale=0.0))
             emit(work, coupling, changes, fillings, grown_optimizer)
         with clock.phase("verify"):
             preserved = keep("function-preserving at eps = 0", objective.output(still), old)

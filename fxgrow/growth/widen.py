@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.capture import Captured
-from fxgrow.coupling import Coupling, Role, Width, couple
+from fxgrow.coupling import Coupling, Role, Site, Width, couple
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import Filling, emit
-from fxgrow.surgery.attributes import fresh_value
+from fxgrow.surgery.fresh import carrier_entries, random_entries
 from fxgrow.surgery.index_map import Change, IndexMap
 from fxgrow.surgery.resize import tensors
 
@@ -43,6 +43,8 @@ def widen(
     weight zero. ``inplace=True`` changes the given module itself, else a copy of it (same class). Raises
     ``GrowthError`` for a width that is unknown or not growable, ``BudgetError`` if no neuron is asked for.
     """
+    if how not in PLANS:
+        raise GrowthError("unknown-plan", f"how={how!r} is no way to widen; say one of {', '.join(map(repr, PLANS))}")
     model = model_or_captured.model if isinstance(model_or_captured, Captured) else model_or_captured
     coupling = couple(model_or_captured, example_inputs)
     changes = _changes(coupling, amounts, PLANS[how], random.Random(seed))
@@ -92,12 +94,9 @@ def fresh_fillings(
     for number, change in changes.items():
         for site in coupling.widths[number].sites:
             if change.fresh and site.role is not Role.READS:
-                tensor = found[site.parameter]
                 places = _fresh_places(coupling, site.key, changes)
-                shape = [places if axis == site.axis else size for axis, size in enumerate(tensor.shape)]
-                fresh.setdefault(site.parameter, {})[site.axis] = _values(
-                    module, site.parameter, site.role, shape, generator
-                )
+                values = _entries(module, found[site.parameter], site, places, generator)
+                fresh.setdefault(site.parameter, {})[site.axis] = values
     return {name: Filling(fresh=values) for name, values in fresh.items()}
 
 
@@ -110,15 +109,8 @@ def _fresh_places(coupling: Coupling, key: tuple[str, int], changes: Mapping[int
     )
 
 
-def _values(module: nn.Module, name: str, role: Role, shape: list[int], generator: torch.Generator) -> Tensor:
-    tensor = tensors(module)[name]
-    owner, _, leaf = name.rpartition(".")
-    if (role is Role.WRITES and tensor.dim() > 1) or _is_kernel(module.get_submodule(owner), leaf):
-        spread = float(tensor.detach().double().std(correction=0))
-        return torch.randn(shape, generator=generator, dtype=torch.float64).mul(spread).to(tensor)
-    return torch.full(shape, fresh_value(module.get_submodule(owner), leaf, tensor)).to(tensor)
-
-
-def _is_kernel(owner: nn.Module, leaf: str) -> bool:
-    """A depthwise kernel carries, but a fresh one must be random all the same."""
-    return isinstance(owner, nn.modules.conv._ConvNd) and leaf == "weight"
+def _entries(module: nn.Module, tensor: Tensor, site: Site, count: int, generator: torch.Generator) -> Tensor:
+    if site.role is Role.WRITES and tensor.dim() > 1:
+        return random_entries(tensor, site.axis, count, generator)
+    owner = module.get_submodule(site.parameter.rpartition(".")[0])
+    return carrier_entries(owner, site.parameter, tensor, site.axis, count, generator)

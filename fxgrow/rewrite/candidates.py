@@ -12,16 +12,24 @@ Values = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Places of one width's neurons along an axis: ``candidate[i]`` is the index of place i in its eps vector."""
+
+    width: int
+    candidate: Tensor
+
+
+@dataclass(frozen=True)
 class Entry:
     """Something that emission adds to the axis of a parameter.
 
-    ``values(split_eps, new_eps)``: for a perturbation (``candidate`` None) a tensor of the parameter's old shape; else
-    one entry along ``axis`` per place of a new neuron, ``candidate[i]`` being its index in new_eps.
+    ``values(split_eps, new_eps)``: for a perturbation (``slots`` None) a tensor of the parameter's old shape; else one
+    entry along ``axis`` for each of the places ``slots`` of a width's new neurons.
     """
 
     parameter: str
     axis: int
-    candidate: Tensor | None
+    slots: Slots | None
     values: Values
 
 

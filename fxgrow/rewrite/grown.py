@@ -12,12 +12,12 @@ columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.product import PRODUCTS, block_product
 
 
@@ -26,14 +26,6 @@ class Block(NamedTuple):
 
     weight: Tensor
     bias: Tensor | None
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Places of one width's neurons along an axis: ``candidate[i]`` is the index of place i in its eps vector."""
-
-    width: int
-    candidate: Tensor
 
 
 class GrownLayer(nn.Module):
@@ -66,6 +58,11 @@ class GrownLayer(nn.Module):
         if self.fresh is None:
             return None
         return Block(*(tensor * self.unit_row for tensor in self.fresh), *[None] * (2 - len(self.fresh)))
+
+    def incoming_of(self, number: int) -> list[Tensor]:
+        """The rows (weight, and bias if there is one) of the new neurons of ``rows[number]``."""
+        sizes = [len(slots.candidate) for slots in self.rows]
+        return [tensor.split(sizes)[number] for tensor in self.incoming() or () if tensor is not None]
 
     def columns_of(self, number: int, new_eps: Tensor) -> Tensor:
         """eps_j times the outgoing weights of the new neurons of ``columns[number]``."""

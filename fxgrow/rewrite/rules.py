@@ -8,18 +8,20 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from fxgrow.coupling import Coupling
 from fxgrow.errors import Refusal
-from fxgrow.rewrite.candidates import Candidates, Entry
-from fxgrow.rewrite.grown import GrownLayer, Slots
+from fxgrow.rewrite.candidates import Candidates, Entry, Slots
+from fxgrow.rewrite.grown import GrownLayer
 from fxgrow.rewrite.lanes import MINUS, PLUS, Environment, Lanes, picked
 from fxgrow.rewrite.product import PRODUCTS
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
 from fxgrow.surgery.attributes import refresh
 from fxgrow.surgery.fresh import carrier_entries
+from fxgrow.surgery.index_map import run_starts
 
 GROWN = "fxgrow_grown"
 EPS = ("fxgrow_candidates.split_eps", "fxgrow_candidates.new_eps")
@@ -47,16 +49,11 @@ class Walk:
     def slots(self, name: str, axis: int, width: int) -> Slots:
         """The places that the new neurons of a width take on an axis, as if the width consisted of them alone."""
         owners = self.coupling.owners[name, axis]
-        last = self.coupling.widths[width].size - 1
-        mine = ((owners.width == width) & (owners.neuron == last)).tolist()
-        first = self.candidates.new[width].start
-        count = self.candidates.new[width].stop - first
-        places: list[int] = []
-        for i, owned in enumerate(mine):
-            if owned and not (i and mine[i - 1]):
-                run = next((j for j in range(i, len(mine)) if not mine[j]), len(mine)) - i
-                places += [first + number for number in range(count) for _ in range(run)]
-        return Slots(width, torch.tensor(places))
+        starts = run_starts(owners.width, owners.neuron)
+        lengths = np.diff(starts, append=len(owners.width))
+        last = (owners.width == width) & (owners.neuron == self.coupling.widths[width].size - 1)
+        candidates = np.arange(self.candidates.new[width].start, self.candidates.new[width].stop)
+        return Slots(width, torch.from_numpy(np.concatenate([np.repeat(candidates, n) for n in lengths[last[starts]]])))
 
     def parameters(self, node: fx.Node) -> list[tuple[str, int, Tensor]]:
         """(name in the user's module, axis, tensor) of every labelled axis that a call_module or get_attr node owns."""
@@ -149,7 +146,7 @@ class Parameter:
                 target = f"{GROWN}.{name.replace('.', '_')}_{axis}_{width}"
                 walk.rewriter.root.get_submodule(GROWN).register_parameter(target.partition(".")[2], nn.Parameter(values))
                 found = _attribute(walk.rewriter.root, target)
-                walk.entries.append(Entry(name, axis, slots.candidate, lambda *_, found=found: found))
+                walk.entries.append(Entry(name, axis, slots, lambda *_, found=found: found))
                 fresh[width] = walk.rewriter.get_attr(target, self._provenance(walk, width))
         return Lanes(plus, None, fresh)
 
@@ -215,7 +212,7 @@ class Path:
                 leaf = name.removeprefix(f"{node.target}.")
                 mine = _attribute(carrier, leaf)
                 mine.data = carrier_entries(base, name, tensor, axis, len(slots.candidate), walk.generator)
-                walk.entries.append(Entry(name, axis, slots.candidate, lambda *_, mine=mine: mine))
+                walk.entries.append(Entry(name, axis, slots, lambda *_, mine=mine: mine))
             refresh(carrier)
             for parameter in carrier.parameters():
                 parameter.requires_grad_(True)
@@ -229,17 +226,16 @@ RULES: tuple[Rule, ...] = (Layer(), Parameter(), Cat(), Path())
 def layer_entries(stem: str, module: GrownLayer) -> list[Entry]:
     """Where the candidates of a layer go at emission: its weight and bias, per axis."""
     entries: list[Entry] = []
-    leaves = ["weight", "bias"]
-    rows = torch.cat([slots.candidate for slots in module.rows]) if module.rows else None
-    for i, leaf in enumerate(leaves[: len(module.delta or module.fresh or [0])]):
-        name = f"{stem}.{leaf}"
-        if module.delta is not None:
-            entries.append(Entry(name, 0, None, lambda split, new, i=i: module.perturbation(split)[i]))  # type: ignore[index]
-        if rows is not None:
-            entries.append(Entry(name, 0, rows, lambda split, new, i=i: module.incoming()[i]))  # type: ignore[index]
+    weight, bias = f"{stem}.weight", f"{stem}.bias"
+    for i, name in enumerate((weight, bias)[: len(module.delta or ())]):
+        entries.append(Entry(name, 0, None, lambda split, new, i=i: module.perturbation(split)[i]))  # type: ignore[index]
+    for i, name in enumerate((weight, bias)[: len(module.fresh or ())]):
+        for number, slots in enumerate(module.rows):
+            read = lambda split, new, i=i, number=number: module.incoming_of(number)[i]  # noqa: E731
+            entries.append(Entry(name, 0, slots, read))
     for number, slots in enumerate(module.columns):
-        read = lambda split, new, number=number: module.columns_of(number, new)  # noqa: E731
-        entries.append(Entry(f"{stem}.weight", 1, slots.candidate, read))
+        columns = lambda split, new, number=number: module.columns_of(number, new)  # noqa: E731
+        entries.append(Entry(weight, 1, slots, columns))
     return entries
 
 

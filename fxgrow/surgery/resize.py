@@ -30,7 +30,7 @@ def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) ->
     for (name, axis), index_map in maps.items():
         by_name[name][axis] = index_map
     found = tensors(module)
-    owners = {name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0] for name in by_name}
+    owners = {_owner(name) for name in by_name}
     for name, axes in by_name.items():
         tensor = found[name]
         gradient = None if tensor.grad is None else mapped(tensor.grad, axes, scaled=False)
@@ -44,6 +44,12 @@ def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) ->
         own = (*owner.parameters(recurse=False), *owner.buffers(recurse=False))
         if path in owners or any(id(tensor) in tied for tensor in own):
             refresh(owner)
+
+
+def _owner(name: str) -> str:
+    """The module whose sizes depend on a parameter; of a parametrised weight the module that uses it."""
+    user, parametrised, _ = name.partition(".parametrizations.")
+    return user if parametrised else name.rpartition(".")[0]
 
 
 def mapped(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool = True) -> Tensor:

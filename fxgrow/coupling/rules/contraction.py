@@ -146,9 +146,10 @@ def _depthwise(ctx: Context, x: Tensor, weight: Tensor, out: Tensor, transposed:
     rate = out.shape[1] // x.shape[1]
     found = [spread(f.repeat_interleave(rate), (1,), out.shape) for f in _channels(ctx, x)]
     kernel = [f for key, f in ctx.fields(weight).items() if key == (0,)]
-    if transposed and rate > 1:
-        ctx.pin_all([*found, *kernel], "unsupported", "a transposed depthwise convolution with a multiplier")
-    mine = [spread(torch.from_numpy(line(f)), (1,), out.shape) for f in kernel]
+    repeats = (
+        rate if transposed else 1
+    )  # a transposed kernel is [channels, rate, ...], a plain one [channels rate, 1, ...]
+    mine = [spread(torch.from_numpy(line(f)).repeat_interleave(repeats), (1,), out.shape) for f in kernel]
     ctx.play(weight, Role.CARRIES, 0)
     if not found:
         ctx.pin_all(kernel, "fixed-size", FIXED_INPUT)

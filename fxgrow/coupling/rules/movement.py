@@ -231,8 +231,7 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``view``, ``reshape``, ``unsqueeze``, ``squeeze`` ...: merge and split groups of dimensions."""
     x = args[0]
     if not out.numel():
-        ctx.pin_all(ctx.fields(x).values(), "empty", "passes through an empty tensor")
-        return
+        return  # no element, nothing to say
     groups = reshape_groups(x.shape, out.shape)
     for old, _ in groups:
         _check_merge(ctx, x, old)
@@ -290,7 +289,8 @@ def _reshaped(field: Tensor, groups: Sequence[tuple[list[int], list[int]]], shap
     olds, news = [d for old, _ in touched for d in old], [d for _, new in touched for d in new]
     index = tuple(slice(None) if d in olds else 0 for d in range(field.dim()))
     dense = field[index].reshape([shape[d] for d in news])
-    thin = squash(dense)
+    # a neuron merged with space fills its new dimension even if it is the only one
+    thin = squash(dense, [news.index(new[0]) for _, new in touched if len(new) == 1])
     return spread(core(thin), [news[d] for d in support(thin)], shape)
 
 

@@ -1,6 +1,7 @@
 """Element-wise operators: what is combined element by element belongs to one neuron."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,29 @@ from fxgrow.coupling.values import Context, Role, joint_axes
 def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """Any operator tagged ``torch.Tag.pointwise``, in place or not."""
     result = out[0] if isinstance(out, (tuple, list)) else out
-    combine(ctx, [arg for arg in args if isinstance(arg, Tensor)], result)
+    operands = [arg for arg in args if isinstance(arg, Tensor)]
+    linear = LINEAR_IN.get(ctx.operator.split(".")[1].rstrip("_"), _in_none)(args)
+    scales = [axis.scales and i in linear for i, operand in enumerate(operands) for axis in ctx.value(operand).axes]
+    combine(ctx, operands, result)
+    known = ctx.value(result)
+    if known.axes:
+        known.axes = tuple(replace(axis, scales=one) for axis, one in zip(known.axes, scales, strict=True))
+
+
+def _in_none(_: Sequence[Any]) -> set[int]:
+    return set()
+
+
+def _in_both(args: Sequence[Any]) -> set[int]:
+    return {0, 1} if all(isinstance(arg, Tensor) for arg in args[:2]) else set()
+
+
+def _in_first(_: Sequence[Any]) -> set[int]:
+    return {0}
+
+
+LINEAR_IN = {"add": _in_both, "sub": _in_both, "neg": _in_first, "mul": _in_first, "div": _in_first}
+"""In which of their operands these operators are linear (a number that is added spoils it)."""
 
 
 def combine(ctx: Context, operands: Sequence[Tensor], out: Tensor, role: Role = Role.CARRIES) -> None:

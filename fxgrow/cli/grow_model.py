@@ -1,0 +1,105 @@
+"""``fxgrow grow``: train a model and grow it on the way."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from fxgrow.cli.arguments import AsJson, ModelWords, budget, settings
+from fxgrow.cli.console import console, show, show_text
+from fxgrow.cli.progress import drawing
+from fxgrow.cli.subject import DataWords, subject_and_data
+from fxgrow.errors import RunError
+from fxgrow.growth import Growth
+from fxgrow.methods import Firefly
+from fxgrow.report import diff_tables, run_lines
+from fxgrow.spec import diff
+from fxgrow.training import Event, Listener, Log, RunSettings, result_of, run_directory, train_and_grow, write_run
+from fxgrow.training.directory import LOG
+
+DEFAULTS = RunSettings()
+
+
+def grow_model(
+    model: ModelWords,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="the run directory to write", show_default=False)],
+    data: Annotated[str, typer.Option(metavar="NAME", help="digits, shapes, cifar10, cifar100, imagefolder")] = "digits",
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="where the files of cifar or imagefolder lie", show_default=False)
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="epochs of training in all")] = DEFAULTS.epochs,
+    grow_steps: Annotated[
+        int, typer.Option(help="growth steps between them, at equal distances")
+    ] = DEFAULTS.grow_steps,
+    neurons: Annotated[str, typer.Option(help="budget of one growth step: a count (64) or a fraction (0.3)")] = "0.3",
+    seed: Annotated[int, typer.Option(help="of the weights, the order of images and the candidates")] = DEFAULTS.seed,
+    lr: Annotated[float, typer.Option(help="learning rate at the start; it falls to 0")] = DEFAULTS.lr,
+    batch_size: Annotated[int, typer.Option(help="images per step of training")] = DEFAULTS.batch_size,
+    new: Annotated[
+        int | None, typer.Option(help="candidates for new neurons per width", show_default="the method's")
+    ] = None,
+    eps: Annotated[
+        float | None, typer.Option(help="radius of the neighbourhood searched", show_default="the method's")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="use that many training images", show_default="all")] = None,
+    classes: Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")] = None,
+    size: Annotated[int | None, typer.Option(help="side of the images", show_default="the model's or 32")] = None,
+    dump_graphs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the fx graphs of every step as text", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --out")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train MODEL on data, grow it between the epochs, and leave a run directory: all of it or nothing."""
+    plan = settings(RunSettings, epochs=epochs, grow_steps=grow_steps, lr=lr, batch_size=batch_size, seed=seed)
+    method, money = settings(Firefly, new=new, eps=eps), budget(neurons)
+    _check_dump(dump_graphs)
+    with run_directory(out, replace=force) as staging:
+        words = DataWords(data, data_root, seed, limit, classes, size)
+        found, splits = subject_and_data(model, words, seed=plan.seed)
+        with drawing(console(stderr=True)) as draw:
+            run = train_and_grow(
+                found.model,
+                splits,
+                plan,
+                example_inputs=found.example_inputs,
+                method=method,
+                budget=money,
+                history=found.history,
+                listen=_both(draw, Log(staging / LOG)),
+            )
+        result = result_of(run, plan, model=found.label, data=data)
+        written = write_run(staging, run, result)
+        _dump(run.growths, dump_graphs)
+    if as_json:
+        show_text(result.model_dump_json(indent=2))
+    else:
+        lines = (*run_lines(result), Text(f"written to {out}"))
+        show(*diff_tables(diff(written.initial, written.final)), *lines)
+
+
+def _both(first: Listener, second: Listener) -> Listener:
+    def listen(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return listen
+
+
+def _check_dump(directory: Path | None) -> None:
+    if directory is not None and directory.exists() and not directory.is_dir():
+        raise RunError("not-a-directory", f"--dump-graphs {directory} is a file; name a directory")
+
+
+def _dump(growths: Sequence[Growth], directory: Path | None) -> None:
+    if directory is None:
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for step, growth in enumerate(growths, start=1):
+            for name, text in growth.graphs.items():
+                (directory / f"step{step}.{name}.txt").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError("unwritable-run", f"graphs cannot be written to {directory} ({error}); choose another") from error

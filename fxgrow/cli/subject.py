@@ -1,0 +1,154 @@
+"""A model to work on, and the data that fits it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrow.cli.reference import Shape
+from fxgrow.cli.references import resolve
+from fxgrow.cli.schemes import ResolvedModel
+from fxgrow.data import Splits, load_data
+from fxgrow.errors import ModelError
+from fxgrow.growth.scale import scale_widths
+from fxgrow.spec import GrowthStep
+from fxgrow.training import logits
+from fxgrow.training.evaluate import evaluating
+
+# What a model may raise when it does not fit its input; an internal error of torch is a RuntimeError.
+RUN_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, AssertionError)
+COLOURED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model, arguments to run it on, its name, and the growth steps that it has behind it."""
+
+    model: nn.Module
+    example_inputs: tuple[Any, ...]
+    label: str
+    history: tuple[GrowthStep, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataWords:
+    """What the user said about the data; None: nothing."""
+
+    name: str
+    root: Path | None = None
+    seed: int = 0
+    limit: int | None = None
+    classes: int | None = None
+    size: int | None = None
+
+    def load(self, channels: int | None, size: int | None) -> Splits:
+        """The images, of ``channels`` x ``size`` x ``size`` (None: the data set's default)."""
+        return load_data(
+            self.name,
+            root=self.root,
+            seed=self.seed,
+            channels=channels,
+            size=size,
+            classes=self.classes,
+            train_size=self.limit,
+        )
+
+
+def subject(words: str, *, seed: int = 0) -> Subject:
+    """The model that a reference names, with its widths scaled and its weights drawn from ``seed``."""
+    with _drawn_from(seed):
+        resolved = resolve(words)
+    return _scaled(resolved, resolved.example_inputs, seed)
+
+
+def subject_and_data(words: str, data: DataWords, *, seed: int = 0) -> tuple[Subject, Splits]:
+    """The model that a reference names, with as many classes as the data, and the data in the shape that it takes.
+
+    A shape that the reference or the user states is taken; else the first that the model runs on, of the data set's
+    size with the channels of the model's first convolution, and the model's own default. Raises ``ModelError``.
+    """
+    splits = data.load(None, data.size)
+    with _drawn_from(seed):
+        resolved = resolve(words, classes=splits.classes)
+    shape = _fitting(resolved, _candidates(resolved, splits, data.size))
+    if shape != splits.shape:
+        splits = data.load(shape[0], shape[1])
+    found = _scaled(resolved, (splits.train.images[:1].clone(),), seed)
+    _check_classes(found, splits)
+    return found, splits
+
+
+@contextmanager
+def _drawn_from(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _scaled(resolved: ResolvedModel, example_inputs: tuple[Any, ...], seed: int) -> Subject:
+    if resolved.width is None:
+        return Subject(resolved.model, example_inputs, resolved.label, resolved.history)
+    model = scale_widths(resolved.model, example_inputs, resolved.width, seed)
+    joint = "&" if "?" in resolved.label else "?"
+    return Subject(model, example_inputs, f"{resolved.label}{joint}width={resolved.width:g}")
+
+
+def _candidates(resolved: ResolvedModel, splits: Splits, size: int | None) -> tuple[Shape, ...]:
+    """Shapes of one image to try, the best first."""
+    own = _own_shape(resolved)
+    if resolved.stated and size is None:
+        return (own,)
+    channels = own[0] if resolved.stated else _first_channels(resolved.model)
+    side = splits.shape[1] if size is None else size
+    guess = (channels, side, side)
+    return (guess,) if size is not None else (guess, own)
+
+
+def _own_shape(resolved: ResolvedModel) -> Shape:
+    shapes = [tuple(each.shape[1:]) if isinstance(each, torch.Tensor) else () for each in resolved.example_inputs]
+    if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][1] == shapes[0][2]:
+        return shapes[0]
+    raise ModelError(
+        "no-images",
+        f"{resolved.label} takes inputs of shape {', '.join(map(str, shapes)) or 'none'}, not one square image, so the "
+        "data cannot be fed to it; name a model of images or say input=3x32x32",
+    )
+
+
+def _first_channels(model: nn.Module) -> int:
+    return next((part.in_channels for part in model.modules() if isinstance(part, nn.Conv2d)), COLOURED)
+
+
+def _fitting(resolved: ResolvedModel, candidates: tuple[Shape, ...]) -> Shape:
+    failures = []
+    for shape in candidates:
+        try:
+            _run(resolved.model, (torch.zeros(1, *shape),))
+        except RUN_ERRORS as error:
+            failures.append(" ".join(str(error).split()) or type(error).__name__)
+        else:
+            return shape
+    tried = " or ".join("x".join(map(str, shape)) for shape in candidates)
+    raise ModelError(
+        "does-not-run", f"{resolved.label} does not run on images of {tried} ({failures[0]}); say input= or --size"
+    )
+
+
+@torch.no_grad()
+def _run(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
+    with evaluating(model):
+        return model(*arguments)
+
+
+def _check_classes(found: Subject, splits: Splits) -> None:
+    given = logits(_run(found.model, found.example_inputs)).shape[1]
+    if given != splits.classes:
+        raise ModelError(
+            "classes",
+            f"{found.label} tells {given} classes apart, but {splits.name} has {splits.classes}; build it with "
+            f"{splits.classes} outputs or choose other data",
+        )

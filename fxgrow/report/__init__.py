@@ -1,0 +1,23 @@
+"""What people see: rich tables and lines, as pure functions of data."""
+
+from fxgrow.report.capture import capture_table
+from fxgrow.report.diff import diff_tables
+from fxgrow.report.growth import growth_lines, growth_table
+from fxgrow.report.numbers import count, number, percent, ratio, seconds
+from fxgrow.report.run import run_lines
+from fxgrow.report.widths import widths_lines, widths_table
+
+__all__ = [
+    "capture_table",
+    "count",
+    "diff_tables",
+    "growth_lines",
+    "growth_table",
+    "number",
+    "percent",
+    "ratio",
+    "run_lines",
+    "seconds",
+    "widths_lines",
+    "widths_table",
+]

@@ -1,0 +1,69 @@
+"""Factories of small models, for references such as ``tests.cli.models:tiny``."""
+
+import torch
+from torch import Tensor, nn
+
+IMAGE = (1, 8, 8)
+
+
+def tiny(num_classes: int = 10, channels: int = 4) -> tuple[nn.Module, tuple[Tensor]]:
+    """Two convolutions and a classifier for grey images of 8 x 8."""
+    return _network(num_classes, channels), (torch.zeros(1, *IMAGE),)
+
+
+def unstated(num_classes: int = 10, channels: int = 4) -> nn.Module:
+    """The same without example inputs."""
+    return _network(num_classes, channels)
+
+
+def _network(classes: int, channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(channels, 2 * channels, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2 * channels, classes),
+    )
+
+
+def nothing_grows() -> tuple[nn.Module, tuple[Tensor]]:
+    """One layer between input and output."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (torch.zeros(1, *IMAGE),)
+
+
+class Explodes(nn.Module):
+    """Gives infinite class scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = _network(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.body(x) * torch.inf
+        return scores
+
+
+def explodes() -> tuple[nn.Module, tuple[Tensor]]:
+    return Explodes(), (torch.zeros(1, *IMAGE),)
+
+
+def words() -> tuple[nn.Module, tuple[Tensor]]:
+    """A model that takes no images."""
+    return nn.Linear(5, 10), (torch.zeros(1, 5),)
+
+
+def maps() -> tuple[nn.Module, tuple[Tensor]]:
+    """A model that gives images."""
+    return nn.Conv2d(1, 10, 1), (torch.zeros(1, *IMAGE),)
+
+
+def bug() -> nn.Module:
+    raise RuntimeError("a bug in the factory")
+
+
+def interrupted() -> nn.Module:
+    raise KeyboardInterrupt

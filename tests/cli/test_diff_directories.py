@@ -1,0 +1,30 @@
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Fxgrow
+
+
+def test_tables(fxgrow: Fxgrow, grown: Path) -> None:
+    done = fxgrow("diff", grown / "initial", grown)
+    assert done.exit_code == 0, done.output
+    for words in ("before", "after", "split", "new", "score", "parameters", "multiply-adds", "no layers inserted"):
+        assert words in done.stdout
+
+
+def test_json(fxgrow: Fxgrow, grown: Path) -> None:
+    record = json.loads(fxgrow("diff", grown / "initial", grown, "--json").stdout)
+    assert sum(width["split"] + width["new"] for width in record["widths"]) == 6
+    assert all(width["after"] - width["before"] == width["split"] + width["new"] for width in record["widths"])
+    assert record["inserted"] == []
+    assert record["cost_before"]["parameters"] < record["cost_after"]["parameters"]
+
+
+def test_nothing_differs(fxgrow: Fxgrow, grown: Path) -> None:
+    assert "are the same" in fxgrow("diff", grown, grown).stdout
+
+
+def test_a_missing_directory(fxgrow: Fxgrow, grown: Path) -> None:
+    done = fxgrow("diff", grown, grown / "none")
+    assert done.exit_code == 2
+    assert "there is no such file" in done.stderr
+    assert done.stderr.rstrip().endswith("[missing-file]")

@@ -1,0 +1,222 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fxgrow.spec import load, read_spec, spec_of
+from tests.cli.conftest import SHORT, Fxgrow
+
+TINY = "tests.cli.models:tiny"
+ROOT = Path(__file__).parents[2]
+KEYS = {
+    "params_before", "params_after", "loss_before", "loss_after", "test_accuracy_before", "test_accuracy_after",
+    "faithful_error", "backtracks", "growth_seconds", "epoch_seconds", "steps",
+}  # fmt: skip
+STEP_KEYS = {"loss_before", "loss_after", "params", "split", "new", "seconds"}
+TIMES = {"growth_seconds", "epoch_seconds"}
+
+
+def left(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_run_directory(grown: Path) -> None:
+    assert left(grown) == ["config.json", "initial", "log.jsonl", "model.safetensors", "result.json"]
+    assert left(grown / "initial") == ["config.json", "model.safetensors"]
+    assert left(grown.parent) == ["grown"]
+    result = json.loads((grown / "result.json").read_text())
+    assert set(result) == KEYS | {"model", "data", "seed", "settings", "versions"}
+    (step,) = result["steps"]
+    assert set(step) == STEP_KEYS
+    assert step["split"] + step["new"] == 6
+    assert step["loss_after"] <= step["loss_before"]
+    assert result["params_before"] < result["params_after"] == step["params"]
+    spec = read_spec(grown)
+    assert spec.cost.parameters == result["params_after"]
+    assert [change.method.name for change in spec.history] == ["Firefly"]
+    assert spec.history[0].parent == read_spec(grown / "initial").fingerprint
+
+
+def test_the_log_holds_epochs_and_growth_steps(grown: Path) -> None:
+    events = [json.loads(line) for line in (grown / "log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["run-started", "epoch", "growth", "epoch"]
+    assert STEP_KEYS < set(events[2])
+
+
+def test_the_same_seed_gives_the_same_model_and_result(grown: Path, fxgrow: Fxgrow, tmp_path: Path) -> None:
+    again, other = tmp_path / "again", tmp_path / "other"
+    for seed, out in (0, again), (1, other):
+        done = fxgrow("grow", TINY, "--neurons", 0.5, "--seed", seed, "--out", out, *SHORT)
+        assert done.exit_code == 0, done.output
+    assert (again / "model.safetensors").read_bytes() == (grown / "model.safetensors").read_bytes()
+    assert (again / "config.json").read_bytes() == (grown / "config.json").read_bytes()
+    assert (other / "model.safetensors").read_bytes() != (grown / "model.safetensors").read_bytes()
+    first, second = (json.loads((out / "result.json").read_text()) for out in (grown, again))
+    for name in TIMES:
+        assert first.pop(name) > 0
+        assert second.pop(name) > 0
+    assert [step.pop("seconds") > 0 for result in (first, second) for step in result["steps"]] == [True, True]
+    assert first == second
+
+
+def test_what_is_shown(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    done = fxgrow("grow", TINY, "--neurons", 5, "--out", tmp_path / "run", *SHORT)
+    assert done.exit_code == 0, done.output
+    for words in ("Widths", "parameters", "multiply-adds", "no layers inserted or removed", "test accuracy", "written"):
+        assert words in done.stdout
+    for words in ("epoch 1/2", "epoch 2/2", "Growth step 1", "loss on the growth batches"):
+        assert words in done.stderr
+
+
+def test_json_and_graphs(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    graphs = tmp_path / "graphs"
+    done = fxgrow("grow", TINY, "--out", tmp_path / "run", "--json", "--dump-graphs", graphs, *SHORT)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads((tmp_path / "run" / "result.json").read_text())
+    assert left(graphs) == ["step1.emitted.txt", "step1.overgrown.txt"]
+    assert len((graphs / "step1.overgrown.txt").read_text()) > len((graphs / "step1.emitted.txt").read_text()) > 0
+
+
+def test_no_growth_step_is_plain_training(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    words = ("--limit", 64, "--epochs", 1, "--grow-steps", 0, "--json")
+    done = fxgrow("grow", TINY, "--out", tmp_path / "run", *words)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["steps"] == []
+    assert result["params_before"] == result["params_after"]
+    assert read_spec(tmp_path / "run").history == ()
+
+
+def test_a_grown_model_grows_further(grown: Path, fxgrow: Fxgrow, tmp_path: Path) -> None:
+    done = fxgrow("grow", grown, "--neurons", 2, "--out", tmp_path / "run", *SHORT)
+    assert done.exit_code == 0, done.output
+    old, new = read_spec(grown), read_spec(tmp_path / "run")
+    assert len(new.history) == 2
+    assert new.history[:1] == old.history
+    assert new.history[1].parent == old.fingerprint
+    inputs = (torch.randn(3, 1, 8, 8),)
+    assert torch.equal(load(tmp_path / "run" / "initial")(*inputs), load(grown)(*inputs))
+
+
+def test_a_width_multiplier(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    done = fxgrow("grow", f"{TINY}?channels=8&width=0.5", "--out", tmp_path / "run", *SHORT)
+    assert done.exit_code == 0, done.output
+    assert [width.size for width in read_spec(tmp_path / "run" / "initial").widths if width.growable] == [4, 8]
+    assert "channels=8&num_classes=10&width=0.5" in (tmp_path / "run" / "result.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["tests.cli.models:tny"], "unknown-model", "has no model 'tny'"),
+        (["nowhere"], "bad-reference", "'nowhere' is neither a directory"),
+        ([TINY, "--data", "digit"], "unknown-data", "did you mean 'digits'"),
+        ([TINY, "--data", "cifar10"], "no-root", "root"),
+        ([TINY, "--limit", "0"], "option", "train_size=0 leaves no data"),
+        ([TINY, "--neurons", "0"], "empty-budget", "buys nothing"),
+        ([TINY, "--neurons", "-3"], "empty-budget", "buys nothing"),
+        ([TINY, "--neurons", "nan"], "empty-budget", "buys nothing"),
+        ([TINY, "--neurons", "many"], "bad-budget", "--neurons many is no number"),
+        ([TINY, "--neurons", "0.001"], "empty-budget", "less than one"),
+        ([TINY, "--epochs", "0", "--grow-steps", "0"], "no-epochs", "0 epochs train nothing"),
+        ([TINY, "--epochs", "2", "--grow-steps", "2"], "too-few-epochs", "at least 3 epochs"),
+        ([TINY, "--lr", "-1"], "bad-setting", "--lr -1.0 cannot be used"),
+        ([TINY, "--eps", "0"], "bad-setting", "--eps 0.0 cannot be used"),
+        ([TINY, "--seed", "-1"], "bad-setting", "--seed -1 cannot be used"),
+        ([TINY, "--lr", "1e30"], "nan-loss", "lower the learning rate"),
+        (["tests.cli.models:explodes"], "nan-loss", "training loss is nan"),
+        (["tests.cli.models:nothing_grows"], "nothing-growable", "no width of the model can grow"),
+        ([f"{TINY}?num_classes=4"], "classes", "tells 4 classes apart, but digits has 10"),
+        (["tests.cli.models:words"], "no-images", "not one square image"),
+        (["tests.cli.models:maps"], "no-logits", "holds no class scores"),
+        ([f"{TINY}?input=3x8x8"], "does-not-run", "does not run on images of 3x8x8"),
+    ],
+)
+def test_wrong_input(fxgrow: Fxgrow, tmp_path: Path, words: list[str], code: str, sentence: str) -> None:
+    done = fxgrow("grow", *SHORT, "--out", tmp_path / "runs" / "run", *words)
+    assert done.exit_code == 2, done.output
+    (last,) = [line for line in done.stderr.splitlines() if line.startswith("fxgrow: ")]
+    assert sentence in last
+    assert last.endswith(f"[{code}]")
+    assert done.stdout == ""
+    assert not (tmp_path / "runs").exists() or left(tmp_path / "runs") == []
+
+
+def test_an_earlier_run_is_kept_unless_forced(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    short = (TINY, "--out", out, "--limit", 32, "--epochs", 1, "--grow-steps", 0)
+    assert fxgrow("grow", *short).exit_code == 0
+    before = (out / "model.safetensors").read_bytes()
+    refused = fxgrow("grow", *short, "--seed", 1)
+    assert refused.exit_code == 2
+    assert "exists already" in refused.stderr
+    assert (out / "model.safetensors").read_bytes() == before
+    assert fxgrow("grow", *short, "--seed", 1, "--lr", 1e30, "--force").exit_code == 2
+    assert (out / "model.safetensors").read_bytes() == before
+    assert fxgrow("grow", *short, "--seed", 1, "--force").exit_code == 0
+    assert (out / "model.safetensors").read_bytes() != before
+    assert left(tmp_path) == ["run"]
+
+
+def test_force_spares_what_is_no_run(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    done = fxgrow("grow", TINY, "--out", tmp_path, "--force", *SHORT)
+    assert done.exit_code == 2
+    assert "foreign-directory" in done.stderr
+    assert left(tmp_path) == ["thesis.txt"]
+
+
+def test_a_bug_is_shown_as_it_is(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    done = fxgrow("grow", "tests.cli.models:bug", "--out", tmp_path / "run", *SHORT)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, RuntimeError)
+    assert left(tmp_path) == []
+
+
+def test_an_interrupt_leaves_nothing(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    done = fxgrow("grow", "tests.cli.models:interrupted", "--out", tmp_path / "run", *SHORT)
+    assert done.exit_code == 130
+    assert "nothing was written" in done.stderr
+    assert left(tmp_path) == []
+
+
+def process(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fxgrow.cli", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_a_real_process_loads_bit_identical_logits(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = process("grow", TINY, "--out", str(out), *SHORT)
+    _, errors = done.communicate(timeout=100)
+    assert done.returncode == 0, errors
+    inputs = (torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)),)
+    torch.save(load(out)(*inputs).detach(), tmp_path / "logits.pt")
+    code = (
+        f"import torch; from fxgrow.spec import load; torch.set_num_threads(1)\n"
+        f"x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))\n"
+        f"raise SystemExit(not torch.equal(load({str(out)!r})(x), torch.load({str(tmp_path / 'logits.pt')!r})))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert spec_of(load(out)).history
+
+
+def test_ctrl_c_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    running = process("grow", TINY, "--out", str(tmp_path / "run"), "--epochs", "1000", "--grow-steps", "0")
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".run.*/log.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == 130, errors
+    assert "interrupted" in errors
+    assert left(tmp_path) == []

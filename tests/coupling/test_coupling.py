@@ -1,0 +1,130 @@
+"""What ``couple`` promises as a whole: names, owners, roles, the graph, errors, and that it changes nothing."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fxgrow.capture import capture
+from fxgrow.coupling import Role, couple
+from fxgrow.errors import ModelError
+from tests.coupling.models import IMAGE, SEQUENCE, VECTOR, Net, linears
+
+PAIR = {"a": nn.Linear(6, 4), "b": nn.Linear(4, 2)}
+
+
+def test_sites_have_roles() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    width = couple(model, (IMAGE,)).by_name["0"]
+    roles = {(site.parameter, site.axis): site.role for site in width.sites}
+    assert roles == {
+        ("0.weight", 0): Role.WRITES,
+        ("0.bias", 0): Role.WRITES,
+        ("1.weight", 0): Role.CARRIES,
+        ("1.bias", 0): Role.CARRIES,
+        ("1.running_mean", 0): Role.CARRIES,
+        ("1.running_var", 0): Role.CARRIES,
+        ("2.weight", 1): Role.READS,
+    }
+
+
+def test_owners_say_which_neuron_each_index_is() -> None:
+    model = Net(
+        lambda n, x: n.c(torch.cat([n.a(x), n.b(x)], 1)), a=nn.Linear(6, 2), b=nn.Linear(6, 1), c=nn.Linear(3, 2)
+    )
+    coupling = couple(model, (VECTOR,))
+    owners = coupling.owners["c.weight", 1]
+    assert [coupling.widths[number].name for number in owners.width] == ["a", "a", "b"]
+    assert owners.neuron.tolist() == [0, 1, 0]
+
+
+def test_a_second_width_of_a_module_has_a_number() -> None:
+    model = linears(lambda h: h[:, :3], read=3)
+    assert [width.name for width in couple(model, (VECTOR,)).widths] == ["a", "a#2", "b"]
+
+
+def test_the_networkx_graph_has_an_edge_per_site() -> None:
+    coupling = couple(linears(torch.relu), (VECTOR,))
+    graph = coupling.to_networkx()
+    assert graph.number_of_edges() == sum(len(width.sites) for width in coupling.widths)
+    assert graph.nodes["a"] == {"kind": "width", "size": 4, "growable": True}
+    assert graph.edges["a", "b.weight", 0] == {"axis": 1, "role": "reads"}
+
+
+def test_the_model_is_left_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(), nn.Conv2d(4, 2, 1))
+    model[1].eval()
+    before = copy.deepcopy(model.state_dict())
+    couple(model, (IMAGE,))
+    assert [module.training for module in model.modules()] == [True, True, False, True, True]
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
+
+
+def test_coupling_twice_gives_the_same() -> None:
+    model = linears(lambda h: h + torch.ones(4))
+    first, second = (couple(model, (VECTOR,)).widths for _ in range(2))
+    assert first == second
+
+
+def test_a_captured_graph_says_what_each_node_does() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
+    coupling = couple(capture(model, (VECTOR,)))
+    assert coupling.writes["_0"] == {0}
+    assert coupling.carries["_1"] == {0}
+    assert coupling.reads["_2"] == {0}
+    assert coupling.writes["_2"] == {1}
+
+
+def test_a_model_that_does_not_run_is_an_error() -> None:
+    with pytest.raises(ModelError, match=r"Net does not run on its example inputs: .*4") as caught:
+        couple(linears(torch.relu, read=5), (VECTOR,))
+    assert caught.value.code == "does-not-run"
+
+
+def test_a_number_read_out_of_floats_is_an_error() -> None:
+    with pytest.raises(ModelError, match="item") as caught:
+        couple(linears(lambda h: h * h.sum().item()), (VECTOR,))
+    assert caught.value.code == "does-not-run"
+
+
+def test_whole_numbers_are_real() -> None:
+    """Control flow on an integer mask takes the branch that the data says."""
+
+    def forward(net: Any, x: Tensor, mask: Tensor) -> Tensor:
+        hidden = net.a(x)
+        out: Tensor = net.b(hidden if bool(mask.sum() > 2) else hidden.sort(-1).values)
+        return out
+
+    def code(ones: int) -> str | None:
+        mask = torch.zeros(5, dtype=torch.long)
+        mask[:ones] = 1
+        refusal = couple(Net(forward, **PAIR), (SEQUENCE, mask)).by_name["a"].refusal
+        return refusal.code if refusal else None
+
+    assert code(3) is None
+    assert code(1) == "unknown-operator"
+
+
+def test_an_auxiliary_head_of_train_mode_takes_part() -> None:
+    model = Net(lambda n, x: (n.b(n.a(x)), n.aux(n.a(x))) if n.training else n.b(n.a(x)), aux=nn.Linear(4, 3), **PAIR)
+    sites = {site.parameter for site in couple(model, (VECTOR,)).by_name["a"].sites}
+    assert "aux.weight" in sites
+
+
+def test_a_branch_of_eval_mode_must_grow_too() -> None:
+    model = Net(lambda n, x: n.b(n.a(x)) if n.training else n.b(n.a(x).view(2, 4) * n.scale), **PAIR)
+    model.scale = nn.Parameter(torch.ones(()))  # not met in train mode
+    refusal = couple(model, (VECTOR,)).by_name["a"].refusal
+    assert refusal is not None
+    assert refusal.code == "fixed-code"
+
+
+def test_a_branch_of_eval_mode_takes_part() -> None:
+    model = Net(
+        lambda n, x: n.b(n.a(x)) if n.training else n.b(n.a(x) * n.scale.weight[0]), scale=nn.Linear(4, 1), **PAIR
+    )
+    sites = {site.parameter for site in couple(model, (VECTOR,)).by_name["a"].sites}
+    assert "scale.weight" in sites

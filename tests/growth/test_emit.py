@@ -1,0 +1,74 @@
+"""Emission against its formula, written out entry by entry for a small layer that both reads and writes."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrow.coupling import Coupling, couple
+from fxgrow.growth.emit import Filling, emit, split_signs
+from fxgrow.surgery.index_map import Change, IndexMap
+
+VECTOR = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def example() -> tuple[Any, Coupling]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    return model, couple(model, (VECTOR,))
+
+
+def test_plus_delta_for_the_original_and_minus_for_its_copy() -> None:
+    model, coupling = example()
+    old = copy.deepcopy(model)
+    delta = torch.arange(1.0, 7).double().view(2, 3)
+    emit(model, coupling, {0: Change((2, 1))}, {"0.weight": Filling(delta={0: delta})})
+    rows = torch.stack([old[0].weight[0] + delta[0], old[0].weight[0] - delta[0], old[0].weight[1]])
+    assert torch.equal(model[0].weight, rows)
+    assert torch.equal(model[0].bias, old[0].bias[[0, 0, 1]])
+    assert torch.equal(model[2].weight, old[2].weight[:, [0, 0, 1]] * torch.tensor([0.5, 0.5, 1]))
+
+
+def test_both_axes_of_one_weight_at_once() -> None:
+    """The middle layer's rows are split with a delta while its columns are split and receive fresh entries."""
+    model, coupling = example()
+    old = model[2].weight.detach().clone()
+    delta = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double()
+    fresh = torch.tensor([[5.0], [6.0]]).double()
+    changes = {0: Change((2, 1), fresh=1), 1: Change((2, 1))}
+    emit(model, coupling, changes, {"2.weight": Filling(delta={0: delta}, fresh={1: fresh})})
+
+    def row(i: int, sign: float) -> list[float]:
+        first, second = old[i] + sign * delta[i]
+        return [float(first / 2), float(first / 2), float(second), float(fresh[i])]
+
+    expected = torch.tensor([row(0, 1), row(0, -1), row(1, 0)]).double()
+    torch.testing.assert_close(model[2].weight.detach(), expected)
+
+
+def test_without_fillings_the_function_is_kept() -> None:
+    model, coupling = example()
+    before = model(VECTOR)
+    maps = emit(model, coupling, {0: Change((3, 1)), 1: Change((1, 2), fresh=2)}, {})
+    torch.testing.assert_close(model(VECTOR), before, rtol=1e-12, atol=1e-12)
+    assert set(maps) == {
+        ("0.weight", 0),
+        ("0.bias", 0),
+        ("2.weight", 0),
+        ("2.weight", 1),
+        ("2.bias", 0),
+        ("4.weight", 1),
+    }
+
+
+def test_fillings_of_unknown_parameters_are_ignored() -> None:
+    model, coupling = example()
+    emit(model, coupling, {0: Change((2, 1))}, {"nowhere": Filling(delta={0: torch.ones(2)})})
+    assert model[0].weight.shape == (3, 3)
+
+
+def test_signs() -> None:
+    source, copies = torch.tensor([0, 0, 1, -1, 2, 2, 2]), torch.tensor([0, 1, 0, 0, 0, 1, 2])
+    index_map = IndexMap(source, torch.ones(7, dtype=torch.float64), copies)
+    assert split_signs(index_map).tolist() == [1, -1, 0, 0, 1, -1, 0]

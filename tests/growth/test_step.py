@@ -1,0 +1,131 @@
+"""One growth step as a user calls it."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxgrow
+from fxgrow import Budget, Firefly, RandomGrowth
+from fxgrow.errors import BudgetError, DataError, GrowthError
+from fxgrow.growth.promises import keep
+from tests.networks import NETWORKS, images, network
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def batches(count: int = 2) -> Batches:
+    labels = torch.Generator().manual_seed(3)
+    return [(images(8, seed), torch.randint(0, 2, (8,), generator=labels)) for seed in range(count)]
+
+
+def grown(module: nn.Module, **options: object) -> fxgrow.Growth:
+    settings = {"method": Firefly(new=2, steps=4), "budget": Budget(neurons=3)} | options
+    return fxgrow.grow(module, batches(), F.cross_entropy, example_inputs=(images(),), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_promises(name: str) -> None:
+    module = network(name)
+    before = copy.deepcopy(module.state_dict())
+    growth = grown(module)
+    report = growth.report
+    assert report.loss_after <= report.loss_before
+    assert report.faithful_error < 1e-12 and report.preservation_error < 1e-12
+    assert type(growth.module) is type(module)
+    assert sum(w.after - w.before for w in report.widths) == 3 == sum(w.split + w.new for w in report.widths)
+    assert report.params_after == sum(p.numel() for p in growth.module.parameters()) > report.params_before
+    torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
+
+
+def test_grown_module_trains_and_keeps_its_flags() -> None:
+    module = network("residual").train()
+    module.stem.weight.requires_grad_(False)
+    growth = grown(module)
+    assert growth.module.training and not growth.module.stem.weight.requires_grad
+    loss = F.cross_entropy(growth.module(images()), torch.tensor([0, 1, 0]))
+    loss.backward()
+    assert growth.module.stem.weight.grad is None and growth.module.head.weight.grad is not None
+    assert module.stem.weight.requires_grad is False and module.head.weight.requires_grad
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_optimizer_comes_along(kind: type[torch.optim.Optimizer]) -> None:
+    module = network("chain").train()
+    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    optimizer = kind(module.parameters(), lr=0.01, **options)
+    F.cross_entropy(module(images()), torch.tensor([0, 1, 0])).backward()
+    optimizer.step()
+    growth = grown(module, optimizer=optimizer)
+    assert growth.optimizer is not None and growth.optimizer is not optimizer
+    owned = {id(p) for group in growth.optimizer.param_groups for p in group["params"]}
+    assert owned == {id(p) for p in growth.module.parameters()}
+    for parameter, state in growth.optimizer.state.items():
+        assert all(v.shape == parameter.shape for v in state.values() if isinstance(v, Tensor) and v.dim())
+    F.cross_entropy(growth.module(images()), torch.tensor([0, 1, 0])).backward()
+    growth.optimizer.step()
+
+
+def test_history_and_lineage() -> None:
+    first = grown(network("chain"))
+    second = grown(first.module, history=first.spec.history)
+    assert [step.method.name for step in second.spec.history] == ["Firefly", "Firefly"]
+    assert second.spec.history[1].parent == first.spec.fingerprint != second.spec.fingerprint
+    assert second.spec.history[0] == first.spec.history[0]
+
+
+def test_same_seed_same_growth() -> None:
+    one, two = grown(network("gate"), seed=7), grown(network("gate"), seed=7)
+    assert one.spec == two.spec
+    torch.testing.assert_close(one.module.state_dict(), two.module.state_dict(), rtol=0, atol=0)
+
+
+def test_random_growth_never_raises_the_loss() -> None:
+    report = grown(network("chain"), method=RandomGrowth(new=2, eps=3.0)).report
+    assert report.loss_after <= report.loss_before and report.backtracks > 0
+
+
+def test_save_and_load(tmp_path: object) -> None:
+    growth = grown(network("dense"))
+    fxgrow.save(growth, f"{tmp_path}/grown")
+    loaded = fxgrow.load(f"{tmp_path}/grown")
+    assert torch.equal(loaded(images()), growth.module(images()))
+    assert [step.method.name for step in grown(loaded).spec.history] == ["Firefly", "Firefly"]
+
+
+def test_graph_dumps_name_lanes_and_widths() -> None:
+    graphs = grown(network("chain")).graphs
+    assert "# path 0 fresh" in graphs["overgrown"] and "minus" in graphs["overgrown"]
+    assert "fxgrow" not in graphs["emitted"]
+
+
+class Normalised(nn.Module):
+    """Nothing in it can grow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x.mean((1, 2))).softmax(-1))
+
+
+def test_bad_requests() -> None:
+    with pytest.raises(GrowthError, match="no width of the model can grow .*normalised"):
+        grown(Normalised().double())
+    with pytest.raises(DataError, match="no growth batches"):
+        fxgrow.grow(network("chain"), [], F.cross_entropy, example_inputs=(images(),))
+    with pytest.raises(BudgetError):
+        grown(network("chain"), budget=Budget(neurons=0.01))
+    broken = network("chain")
+    torch.nn.init.constant_(broken[0].weight, float("nan"))  # type: ignore[index]
+    with pytest.raises(GrowthError, match="loss on the growth batches is nan"):
+        grown(broken)
+
+
+def test_broken_promise_is_an_error() -> None:
+    with pytest.raises(GrowthError, match="not faithful"):
+        keep("faithful", torch.tensor([1.0, 1.1]), torch.tensor([1.0, 1.0]))
+    assert keep("faithful", torch.tensor([1.0, 1.0 + 1e-6]), torch.tensor([1.0, 1.0])) < 2e-6

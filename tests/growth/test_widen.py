@@ -1,0 +1,172 @@
+"""Widening keeps the function: hypothesis-made networks in float64, to 1e-12, with randomised statistics."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from fxgrow.capture import capture
+from fxgrow.coupling import couple
+from fxgrow.errors import BudgetError, GrowthError
+from fxgrow.growth.widen import widen
+
+IMAGE = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+VECTOR = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+HOW = pytest.mark.parametrize("how", ["split", "new"])
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.relu(self.inner(x))
+
+
+class Dense(nn.Module):
+    """Concatenates, as in DenseNet."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(channels, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.inner(x)], 1)
+
+
+class Gate(nn.Module):
+    """Two halves, one of which gates the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = x.chunk(2, 1)
+        return left * right.sigmoid()
+
+
+BLOCKS: dict[str, Any] = {
+    "convolution": lambda c: (nn.Conv2d(c, c + 2, 3, padding=1), c + 2),
+    "grouped": lambda c: (nn.Conv2d(c, c + 2, 1, groups=2), c + 2) if c % 2 == 0 else (nn.Identity(), c),
+    "depthwise": lambda c: (nn.Conv2d(c, c, 3, padding=1, groups=c), c),
+    "batch norm": lambda c: (nn.BatchNorm2d(c), c),
+    "activation": lambda c: (nn.Hardswish(), c),
+    "residual": lambda c: (Residual(c), c),
+    "dense": lambda c: (Dense(c), c + 2),
+    "gate": lambda c: (Gate(), c // 2) if c % 4 == 0 else (nn.Identity(), c),
+    "pooling": lambda c: (nn.AvgPool2d(3, 1, padding=1), c),
+}
+
+
+def network(blocks: list[str], seed: int) -> nn.Sequential:
+    """A stem, the blocks, a flattened map and two linear layers; statistics randomised."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = [nn.Conv2d(3, 4, 3, stride=2)]
+    channels = 4
+    for name in blocks:
+        layer, channels = BLOCKS[name](channels)
+        layers.append(layer)
+    layers += [nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(4 * channels, 3), nn.ReLU(), nn.Linear(3, 2)]
+    model = nn.Sequential(*layers).double()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point():
+            tensor.data.uniform_(0.5, 1.5) if "var" in name else tensor.data.normal_(0, 0.5)
+    return model
+
+
+@HOW
+@settings(deadline=None, max_examples=12)
+@given(blocks=st.lists(st.sampled_from(sorted(BLOCKS)), min_size=1, max_size=5), seed=st.integers(0, 99))
+def test_the_function_is_kept(how: Any, blocks: list[str], seed: int) -> None:
+    model = network(blocks, seed).eval()
+    coupling = couple(model, (IMAGE,))
+    amounts = {width.name: 1 + seed % (2 * width.size) for width in coupling.widths if width.growable}
+    refused = {width.refusal.code for width in coupling.widths if width.refusal}
+    # halves of neurons that occur side by side cannot be told apart ("order")
+    assert refused <= ({"output", "order"} if "gate" in blocks else {"output"})
+    wider = widen(model, amounts, (IMAGE,), how=how, seed=seed).module
+    torch.testing.assert_close(wider(IMAGE), model(IMAGE), rtol=1e-12, atol=1e-12)
+    sizes = {width.name: width.size for width in couple(wider, (IMAGE,)).widths}
+    assert all(sizes[w.name] == w.size + amounts.get(w.name, 0) for w in coupling.widths)
+
+
+def pair() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+def test_splits_are_spread_evenly_and_the_seed_decides_the_rest() -> None:
+    first = widen(pair(), {"0": 6}, (VECTOR,), seed=1).index_maps["0.weight", 0]
+    counts = torch.bincount(first.source)
+    assert sorted(counts.tolist()) == [2, 2, 3, 3]
+    assert torch.equal(first.source, widen(pair(), {"0": 6}, (VECTOR,), seed=1).index_maps["0.weight", 0].source)
+    assert any(
+        not torch.equal(first.source, widen(pair(), {"0": 6}, (VECTOR,), seed=n).index_maps["0.weight", 0].source)
+        for n in range(2, 6)
+    )
+
+
+def test_new_neurons_read_at_random_and_are_not_read() -> None:
+    wider: Any = widen(pair(), {"0": 2}, (VECTOR,), how="new").module
+    assert wider[0].weight[4:].unique().numel() == 12
+    assert wider[2].weight[:, 4:].eq(0).all()
+
+
+def test_a_copy_is_widened_and_has_the_same_class() -> None:
+    model = pair()
+    wider: Any = widen(model, {"0": 1}, (VECTOR,)).module
+    assert model[0].out_features == 4
+    assert (wider[0].out_features, wider[2].in_features, type(wider)) == (5, 5, nn.Sequential)
+
+
+def test_in_place_keeps_the_parameter_objects() -> None:
+    model = pair()
+    before = [id(p) for p in model.parameters()]
+    result = widen(model, {"0": 1}, (VECTOR,), inplace=True)
+    assert result.module is model
+    assert [id(p) for p in model.parameters()] == before
+
+
+def test_a_captured_model_is_widened_with_its_graph() -> None:
+    model = pair()
+    captured = capture(model, (VECTOR,))
+    expected = model(VECTOR)
+    widen(captured, {"0": 3}, how="new", inplace=True)
+    torch.testing.assert_close(captured.graph_module(VECTOR), expected)
+    assert captured.graph_module.get_submodule("0") is model[0]
+
+
+@HOW
+def test_the_wider_model_trains(how: Any) -> None:
+    wider = widen(network(["depthwise", "batch norm", "dense"], 0), {"0": 3}, (IMAGE,), how=how).module.train()
+    optimizer = torch.optim.SGD(wider.parameters(), lr=1e-3)
+    wider(IMAGE).square().sum().backward()
+    optimizer.step()
+    assert all(p.grad is not None and p.isfinite().all() for p in wider.parameters())
+
+
+WRONG: list[tuple[dict[str, int], str, str, type[Exception]]] = [
+    ({}, "empty-budget", "adds no neuron", BudgetError),
+    ({"0": 0}, "empty-budget", "adds no neuron", BudgetError),
+    ({"0": -1}, "empty-budget", "adds no neuron", BudgetError),
+    ({"7": 1}, "unknown-width", "no width '7'; the model's widths are 0, 2", GrowthError),
+    ({"2": 1}, "output", "width '2' cannot grow", GrowthError),
+]
+
+
+@pytest.mark.parametrize(("amounts", "code", "message", "kind"), WRONG)
+def test_wrong_amounts(amounts: dict[str, int], code: str, message: str, kind: type[Exception]) -> None:
+    model = pair()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(kind, match=message) as caught:
+        widen(model, amounts, (VECTOR,), inplace=True)
+    assert caught.value.code == code  # type: ignore[attr-defined]
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_an_unknown_way_is_refused() -> None:
+    with pytest.raises(GrowthError, match="how='clone' is no way to widen; say one of 'split', 'new'"):
+        widen(pair(), {"0": 1}, (VECTOR,), how="clone")  # type: ignore[arg-type]

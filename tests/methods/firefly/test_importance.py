@@ -1,0 +1,187 @@
+"""Scores against finite differences, and the invariances that follow from their definition."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fxgrow.growth import Objective
+from fxgrow.methods.firefly.importance import joint, midpoints, single
+from fxgrow.methods.firefly.neighbourhood import start
+from fxgrow.rewrite import OverGrown
+from tests.networks import images, network, randomised
+from tests.rewrite.rewriting import over_grown, randomise_candidates
+
+
+
+class Smooth(nn.Module):
+    """No kinks, so that Taylor expansions hold: convolutions, batch norm, a residual, a depthwise layer, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.inner, self.back = nn.Conv2d(4, 3, 1), nn.Conv2d(3, 4, 1)
+        self.depth, self.head = nn.Conv2d(4, 4, 3, groups=4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.norm(self.stem(x)))
+        x = x + self.back(torch.tanh(self.inner(x)))
+        return self.head(F.gelu(self.depth(x)).mean((2, 3)))
+
+
+LABELS = torch.tensor([0, 1, 0, 1])
+
+
+def searched(eps: float, new: int = 2) -> tuple[OverGrown, Objective]:
+    """A smooth over-grown network with every candidate at ``eps``."""
+    torch.manual_seed(0)
+    grown = over_grown(randomised(Smooth()), images(4), new=new)
+    randomise_candidates(grown)
+    with torch.no_grad():
+        grown.candidates.split_eps.fill_(eps)
+        grown.candidates.new_eps.fill_(eps)
+    return grown, Objective([(images(4), LABELS)], F.cross_entropy)
+
+
+def without(grown: OverGrown, objective: Objective, i: int) -> float:
+    """The loss with candidate i switched off."""
+    both = (grown.candidates.split_eps, grown.candidates.new_eps)
+    target, place = (both[0], i) if i < len(both[0]) else (both[1], i - len(both[0]))
+    with torch.no_grad():
+        kept, target[place] = target[place].clone(), 0.0
+        loss = objective.mean(grown.graph_module)
+        target[place] = kept
+    return loss
+
+
+def test_single_path_is_the_finite_difference() -> None:
+    """eps_i s_i = L(f) - L(f without i), by the fundamental theorem; midpoint rule with many points."""
+    grown, objective = searched(0.05, new=1)
+    total = objective.mean(grown.graph_module)
+    scores = torch.cat(single(grown, objective, 8)) * 0.05
+    expected = torch.tensor([total - without(grown, objective, i) for i in range(len(scores))], dtype=torch.float64)
+    torch.testing.assert_close(scores, expected, rtol=2e-3, atol=1e-7)
+
+
+def test_joint_path_sums_to_the_whole_difference() -> None:
+    """Along the joint ray sum_i eps_i s_i = L(f_eps) - L(f_0), exactly but for the midpoint rule."""
+    grown, objective = searched(0.05)
+    split, new = joint(grown, objective, 8)
+    whole = objective.mean(grown.graph_module)
+    kept = [p.detach().clone() for p in (grown.candidates.split_eps, grown.candidates.new_eps)]
+    with torch.no_grad():
+        grown.candidates.split_eps.zero_()
+        grown.candidates.new_eps.zero_()
+    base = objective.mean(grown.graph_module)
+    total = float((kept[0] * split).sum() + (kept[1] * new).sum())
+    assert total == pytest.approx(whole - base, rel=1e-3)
+
+
+def test_paths_agree_to_second_order() -> None:
+    """The two paths evaluate one gradient at points O(eps) apart: eps s differs by O(eps^2), s by O(eps) or less."""
+    gaps = []
+    for eps in (0.08, 0.04, 0.02):
+        grown, objective = searched(eps)
+        gaps.append(float((joint(grown, objective, 3)[1] - single(grown, objective, 3)[1]).abs().max()))
+    assert gaps[0] > 1e-6 and gaps[0] / gaps[1] > 1.8 and gaps[1] / gaps[2] > 1.8
+
+
+def test_splits_are_second_order() -> None:
+    """The loss is even in a split's eps, so its integrated slope is O(eps): halving eps halves s."""
+    slopes = [joint(*searched(eps, new=0), 3)[0].abs().max() for eps in (0.02, 0.01)]
+    assert float(slopes[0] / slopes[1]) == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize("path", [joint, single])
+def test_slope_at_zero(path: object) -> None:
+    """As eps -> 0 the score of a new neuron is the slope of the loss in its eps there."""
+    grown, objective = searched(1e-5)
+    _, new = path(grown, objective, 3)  # type: ignore[operator]
+    with torch.no_grad():
+        grown.candidates.split_eps.zero_()
+        grown.candidates.new_eps.zero_()
+        for i in range(len(new)):
+            ends = []
+            for sign in (1, -1):
+                grown.candidates.new_eps[i] = sign * 1e-5
+                ends.append(objective.mean(grown.graph_module))
+            grown.candidates.new_eps[i] = 0.0
+            assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(float(new[i]), rel=1e-2, abs=1e-6)
+
+
+def test_duplicating_the_batch_changes_nothing() -> None:
+    grown, once = searched(0.05)
+    twice = Objective([*once.batches, *once.batches], F.cross_entropy)
+    for a, b in zip(joint(grown, once, 3), joint(grown, twice, 3), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+class Pair(nn.Module):
+    """One hidden layer of ReLU neurons."""
+
+    def __init__(self, hidden: int = 4) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, hidden), nn.Linear(hidden, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.relu(self.a(x)))
+
+
+def pair_scores(module: nn.Module, delta: Tensor, delta_bias: Tensor) -> Tensor:
+    x = torch.randn(16, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    grown = over_grown(module, x)
+    layer = grown.graph_module.get_submodule("fxgrow_grown.a")
+    with torch.no_grad():
+        grown.candidates.split_eps.fill_(1.0)
+        layer.delta[0].copy_(delta / layer.unit_row)  # type: ignore[index, operator, union-attr]
+        layer.delta[1].copy_(delta_bias / layer.unit_row)  # type: ignore[index, operator, union-attr]
+    return joint(grown, Objective([(x, (x[:, 0] > 0).long())], F.cross_entropy), 3)[0]
+
+
+def test_permuting_neurons_permutes_scores() -> None:
+    torch.manual_seed(0)
+    module, order = Pair().double(), torch.tensor([2, 0, 3, 1])
+    delta, bias = 0.1 * torch.randn(4, 3, dtype=torch.float64), 0.1 * torch.randn(4, dtype=torch.float64)
+    moved = copy.deepcopy(module)
+    for tensor, axis in ((moved.a.weight, 0), (moved.a.bias, 0), (moved.b.weight, 1)):
+        tensor.data = tensor.data.index_select(axis, order)
+    torch.testing.assert_close(pair_scores(moved, delta[order], bias[order]), pair_scores(module, delta, bias)[order])
+
+
+def test_relu_rescaling() -> None:
+    """Incoming weights times a, outgoing divided by a is the same function; with delta times a so are the scores."""
+    torch.manual_seed(1)
+    module, a = Pair().double(), 3.0
+    delta, bias = 0.1 * torch.randn(4, 3, dtype=torch.float64), 0.1 * torch.randn(4, dtype=torch.float64)
+    scaled = copy.deepcopy(module)
+    with torch.no_grad():
+        scaled.a.weight *= a
+        scaled.a.bias *= a
+        scaled.b.weight /= a
+    torch.testing.assert_close(pair_scores(scaled, a * delta, a * bias), pair_scores(module, delta, bias))
+
+
+def test_dead_neurons_score_zero() -> None:
+    torch.manual_seed(2)
+    module = Pair().double()
+    with torch.no_grad():
+        module.a.bias[1] = -100.0
+        module.b.weight[:, 2] = 0.0
+    delta, bias = 0.1 * torch.randn(4, 3, dtype=torch.float64), 0.1 * torch.randn(4, dtype=torch.float64)
+    scores = pair_scores(module, delta, bias)
+    assert scores[1] == 0 and scores[2] == 0 and scores[0] != 0 and scores[3] != 0
+
+
+def test_midpoints() -> None:
+    assert midpoints(3) == pytest.approx([1 / 6, 1 / 2, 5 / 6])
+
+
+def test_start_gives_unit_directions() -> None:
+    grown = over_grown(network("residual"), images(), new=2)
+    start(grown, 0.2, torch.Generator().manual_seed(0))
+    layer = grown.graph_module.get_submodule("fxgrow_grown.a1")
+    squares = layer.delta[0].flatten(1).square().sum(1) + layer.delta[1].square()  # type: ignore[index, operator, union-attr]
+    torch.testing.assert_close(squares, torch.ones_like(squares))
+    assert grown.candidates.split_eps.unique().tolist() == [0.2]

@@ -1,0 +1,61 @@
+"""GrownLayer against its equations, and block products against separate products."""
+
+import pytest
+import torch
+from torch import nn
+
+from fxgrow.rewrite.candidates import Slots
+from fxgrow.rewrite.grown import GrownLayer
+from fxgrow.rewrite.product import block_product
+
+LAYERS = {
+    "linear": (nn.Linear(4, 6), (3, 4)),
+    "conv": (nn.Conv2d(4, 6, 3, padding=1), (3, 4, 5, 5)),
+    "strided without bias": (nn.Conv2d(4, 6, 3, stride=2, bias=False), (3, 4, 5, 5)),
+    "grouped": (nn.Conv2d(4, 6, 3, groups=2), (3, 4, 5, 5)),
+    "reflect": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), (3, 4, 5, 5)),
+    "conv1d": (nn.Conv1d(4, 6, 2), (3, 4, 5)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_block_product_equals_separate_products(name: str) -> None:
+    base, shape = LAYERS[name]
+    base, x = base.double(), torch.randn(shape, dtype=torch.float64)
+    rows = torch.randn(4, *base.weight.shape[1:], dtype=torch.float64)
+    bias = None if base.bias is None else torch.randn(4, dtype=torch.float64)
+    z, more = block_product(base, x, (base.weight, base.bias), [(rows, bias)])
+    torch.testing.assert_close(z, base(x))
+    other = type(base)(4, 4) if isinstance(base, nn.Linear) else type(base)(
+        4, 4, base.kernel_size, base.stride, base.padding, groups=base.groups, padding_mode=base.padding_mode,
+        bias=bias is not None,
+    )  # fmt: skip
+    other.weight.data = rows
+    if bias is not None:
+        other.bias.data = bias
+    torch.testing.assert_close(more, other(x))
+
+
+def test_equations() -> None:
+    """z = W x + C (eps_new x_w), z +- eps_split D x, R x, in the layer's units."""
+    torch.manual_seed(0)
+    base = nn.Linear(3, 2).double()
+    layer = GrownLayer(base, torch.tensor([0, -1]), [Slots(1, torch.tensor([0, 1]))], [Slots(0, torch.tensor([2]))]).double()
+    for parameter in (*layer.delta, *layer.fresh, *layer.outgoing):  # type: ignore[misc]
+        nn.init.normal_(parameter)
+    x, lane = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)
+    split_eps, new_eps = torch.tensor([0.5], dtype=torch.float64), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    plus, minus, fresh = layer(x, None, [lane], split_eps, new_eps)
+    row, column = base.weight.norm(dim=1).mean(), base.weight.norm(dim=0).mean()
+    z = base(x) + 0.3 * column * lane @ layer.outgoing[0].T
+    dz = row * torch.tensor([0.5, 0.0]) * (x @ layer.delta[0].T + layer.delta[1])  # type: ignore[index]
+    torch.testing.assert_close(plus, z + dz)
+    torch.testing.assert_close(minus, z - dz)
+    torch.testing.assert_close(fresh, row * (x @ layer.fresh[0].T + layer.fresh[1]))  # type: ignore[index]
+
+
+def test_reads_the_mean_of_the_halves() -> None:
+    layer = GrownLayer(nn.Linear(3, 2), None, [], [])
+    plus, minus = torch.randn(2, 4, 3)
+    (out,) = layer(plus, minus, [], torch.empty(0), torch.empty(0))
+    torch.testing.assert_close(out, (layer.base(plus) + layer.base(minus)) / 2)
