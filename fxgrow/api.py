@@ -8,10 +8,10 @@ from torch import fx, nn
 from torch.optim import Optimizer
 
 from fxgrow import spec as specs
-from fxgrow.spec.save import META_KEY
 from fxgrow.growth import Batch, Budget, Growth, Loss, Method, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import ArchitectureSpec, GrowthStep
+from fxgrow.spec.save import META_KEY
 
 
 def grow(

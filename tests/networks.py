@@ -109,7 +109,7 @@ def images(count: int = 3, seed: int = 5) -> Tensor:
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module in float64 and eval mode, with every parameter and statistic random, so that equality says something."""
+    """The module in float64 and eval mode with parameters and statistics random, so that equality says something."""
     generator = torch.Generator().manual_seed(seed)
     module.double().eval()
     with torch.no_grad():

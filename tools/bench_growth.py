@@ -35,7 +35,7 @@ from fxgrow.rewrite import GrownLayer, OverGrown, overgrow
 
 def over_grown(model: nn.Module, x: Tensor, method: Firefly) -> OverGrown:
     """The over-grown graph of a copy of ``model`` with frozen base weights and started candidates."""
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    frozen = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
     captured = capture(frozen, (x[:2],))
     coupling = couple(captured)
     proposed = method.neighbourhood(coupling)
@@ -63,7 +63,7 @@ def grown_step(grown: OverGrown, x: Tensor, y: Tensor, method: Firefly) -> Calla
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        objective.on(grown.graph_module, (x, y)).backward()  # type: ignore[no-untyped-call]
+        objective.on(grown.graph_module, (x, y)).backward()
         optimizer.step()
         project(grown, method.eps)
 
@@ -141,12 +141,18 @@ def main() -> None:
     steps |= {name: grown_step(grown[name], x, y, method) for name, method in methods.items()}
     times = measure(steps, args.rounds)
     plain = plain_multiplications(model, x)
-    result: dict[str, Any] = {"torch": torch.__version__, "machine": platform.processor() or platform.machine(), "times": times}
+    result: dict[str, Any] = {
+        "torch": torch.__version__,
+        "machine": platform.processor() or platform.machine(),
+        "times": times,
+    }
     for name in methods:
         floor = grown_multiplications(grown[name], x) / plain
         ratios = {kind: times[name][kind] / times["plain"][kind] for kind in ("wall", "cpu")}
         result[name] = {"ratio": ratios, "floor": floor, "over_floor": ratios["cpu"] / floor}
-        print(f"{name:7s} step / plain step: cpu {ratios['cpu']:.2f}  wall {ratios['wall']:.2f}  floor {floor:.2f}  cpu / floor {ratios['cpu'] / floor:.2f}")
+        print(
+            f"{name:7s} step / plain step: cpu {ratios['cpu']:.2f}  wall {ratios['wall']:.2f}  floor {floor:.2f}  cpu / floor {ratios['cpu'] / floor:.2f}"
+        )
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""``fxgrow check``: does a directory hold a model, and which?"""
+"""``fxgrow check``: whether a directory holds a model, and which."""
 
 from typing import Any
 

@@ -11,6 +11,7 @@ from fxgrow.cli.arguments import AsJson, ModelWords, budget, settings
 from fxgrow.cli.console import console, show, show_text
 from fxgrow.cli.progress import drawing
 from fxgrow.cli.subject import DataWords, subject_and_data
+from fxgrow.data import SOURCES
 from fxgrow.errors import RunError
 from fxgrow.growth import Growth
 from fxgrow.methods import Firefly
@@ -25,7 +26,7 @@ DEFAULTS = RunSettings()
 def grow_model(
     model: ModelWords,
     out: Annotated[Path, typer.Option(metavar="DIR", help="the run directory to write", show_default=False)],
-    data: Annotated[str, typer.Option(metavar="NAME", help="digits, shapes, cifar10, cifar100, imagefolder")] = "digits",
+    data: Annotated[str, typer.Option(metavar="NAME", help=", ".join(SOURCES))] = "digits",
     data_root: Annotated[
         Path | None, typer.Option(metavar="DIR", help="where the files of cifar or imagefolder lie", show_default=False)
     ] = None,
@@ -102,4 +103,4 @@ def _dump(growths: Sequence[Growth], directory: Path | None) -> None:
             for name, text in growth.graphs.items():
                 (directory / f"step{step}.{name}.txt").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RunError("unwritable-run", f"graphs cannot be written to {directory} ({error}); choose another") from error
+        raise RunError("unwritable-run", f"{directory} cannot be written ({error}); choose another") from error

@@ -13,7 +13,8 @@ from fxgrow.spec import ArchitectureSpec
 SCHEMA = "architecture.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help=f"write DIR/{SCHEMA} instead of printing", show_default=False)
+    Path | None,
+    typer.Option("--out", metavar="DIR", help=f"write DIR/{SCHEMA} instead", show_default=False),
 ]
 
 

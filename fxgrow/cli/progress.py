@@ -44,6 +44,7 @@ class Drawing:
         }
 
     def __call__(self, event: Event) -> None:
+        """Draw one event."""
         self.rows[type(event)](event)
 
     def _started(self, event: RunStarted) -> None:

@@ -9,7 +9,7 @@ neurons are refused.
 
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def _label_copies(trial: Context, bare: nn.Module, axes: Sequence[Axis], classes
         labels = 4 * (classes.of[axis.labels] + 1)  # see _first_fresh
         if index_map is not None:
             labels = labels[index_map.source.numpy()] + index_map.copy.numpy()
-        by_name.setdefault(axis.parameter, []).append(Axis(axis.parameter, axis.axis, labels))
+        by_name.setdefault(axis.parameter, []).append(replace(axis, labels=labels))
     for name, mine in by_name.items():
         if name in found:
             trial.label(found[name], tuple(mine))

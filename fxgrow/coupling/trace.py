@@ -50,7 +50,10 @@ def observe(model: nn.Module, example_inputs: tuple[Any, ...], run: Run) -> Cont
     bare = skeleton(model)
     for name, tensor in (*bare.named_parameters(), *bare.named_buffers()):
         if tensor.is_meta:
-            axes = tuple(Axis(name, dim, ctx.labels.fresh(size)) for dim, size in enumerate(tensor.shape))
+            fixed = not isinstance(tensor, nn.Parameter)
+            axes = tuple(
+                Axis(name, dim, ctx.labels.fresh(size), constant=fixed) for dim, size in enumerate(tensor.shape)
+            )
             ctx.axes.extend(axes)
             ctx.label(tensor, axes)
     inputs = meta_inputs(example_inputs)

@@ -32,12 +32,14 @@ class Axis:
     """One axis of one parameter or buffer; ``labels[i]`` is the label of index i.
 
     ``scales``: halving the parameter halves the value that is made of it (not so for a mask or a nonlinear function).
+    ``constant``: it is a buffer, which is not learnt.
     """
 
     parameter: str
     axis: int
     labels: Ints
     scales: bool = True
+    constant: bool = False
 
 
 @dataclass

@@ -4,7 +4,8 @@ from fxgrow.growth.budget import Budget, Selection, select
 from fxgrow.growth.emit import Filling, emit
 from fxgrow.growth.method import Method, Neighbourhood, Scores
 from fxgrow.growth.objective import Batch, Loss, Objective
-from fxgrow.growth.step import Growth, GrowthReport, grow_step
+from fxgrow.growth.result import Growth, GrowthReport
+from fxgrow.growth.step import grow_step
 from fxgrow.growth.widen import Widened, widen
 
 __all__ = [

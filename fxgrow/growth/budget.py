@@ -22,7 +22,9 @@ class Budget(BaseModel):
     @model_validator(mode="after")
     def _positive(self) -> "Budget":
         if not 0 < self.neurons < float("inf"):
-            raise BudgetError("empty-budget", f"a budget of {self.neurons} neurons buys nothing; give a count or a fraction above 0")
+            raise BudgetError(
+                "empty-budget", f"a budget of {self.neurons} neurons buys nothing; give a count or a fraction above 0"
+            )
         return self
 
     def count(self, coupling: Coupling) -> int:
@@ -46,7 +48,9 @@ class Selection:
 
     def change(self, candidates: Candidates, width: int, size: int) -> Change:
         """What happens to one width."""
-        split = self.split[candidates.split[width]] if width in candidates.split else torch.zeros(size, dtype=torch.bool)
+        split = (
+            self.split[candidates.split[width]] if width in candidates.split else torch.zeros(size, dtype=torch.bool)
+        )
         fresh = int(self.new[candidates.new[width]].sum()) if width in candidates.new else 0
         return Change(tuple((1 + split.long()).tolist()), fresh)
 

@@ -40,7 +40,9 @@ class Objective:
         total = sum(float(self.on(module, b)) * n for b, n in zip(self.batches, sizes, strict=True))
         mean = total / sum(sizes)
         if not -float("inf") < mean < float("inf"):
-            raise GrowthError("nan-loss", f"the loss on the growth batches is {mean}; train the model or lower its step size first")
+            raise GrowthError(
+                "nan-loss", f"the loss on the growth batches is {mean}; train the model or lower its step size first"
+            )
         return mean
 
     @torch.no_grad()

@@ -43,26 +43,26 @@ def keep(promise: str, found: Any, expected: Any) -> float:
     error, bound = relative_error(found, expected), tolerance(expected)
     if not error <= bound:
         raise GrowthError(
-            "broken-promise", f"the grown model is not {promise}: its output is off by {error:.1e} (rounding is {bound:.0e})"
+            "broken-promise",
+            f"the grown model is not {promise}: its output is off by {error:.1e} (rounding is {bound:.0e})",
         )
     return error
 
 
 @torch.no_grad()
-def descend(grown: OverGrown, selection: Selection, objective: Objective, before: float) -> tuple[int, float]:
+def descend(grown: OverGrown, selection: Selection, objective: Objective, before: float) -> int:
     """Switch the unselected off and halve eps until the loss is not above ``before``; at last set eps to 0.
 
-    Gives back how often eps was halved (``HALVINGS`` + 1: it is 0 now) and the loss.
+    Gives back how often eps was halved (``HALVINGS`` + 1: it is 0 now).
     """
     candidates = grown.candidates
-    candidates.split_eps *= selection.split.to(candidates.split_eps)
-    candidates.new_eps *= selection.new.to(candidates.new_eps)
+    candidates.split_eps.mul_(selection.split.to(candidates.split_eps))
+    candidates.new_eps.mul_(selection.new.to(candidates.new_eps))
     for halvings in range(HALVINGS + 1):
-        loss = objective.mean(grown.graph_module)
-        if loss <= before:
-            return halvings, loss
-        candidates.split_eps *= 0.5
-        candidates.new_eps *= 0.5
+        if objective.mean(grown.graph_module) <= before:
+            return halvings
+        candidates.split_eps.mul_(0.5)
+        candidates.new_eps.mul_(0.5)
     candidates.split_eps.zero_()
     candidates.new_eps.zero_()
-    return HALVINGS + 1, before
+    return HALVINGS + 1

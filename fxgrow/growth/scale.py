@@ -1,4 +1,4 @@
-"""Scale all widths of a model by a factor: the ``width=0.125`` of a model reference, by surgery instead of a constructor.
+"""Scale all widths of a model by a factor: the ``width=0.125`` of a model reference, by surgery.
 
 Nothing of the function is kept: neurons are dropped or repeated and the weights drawn anew.
 """

@@ -4,17 +4,16 @@ capture -> couple -> over-grow -> relax and score (the method's search) -> selec
 """
 
 import copy
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.capture import capture
+from fxgrow.capture import Captured, capture
 from fxgrow.coupling import Coupling, couple
 from fxgrow.errors import GrowthError, Refusal
 from fxgrow.growth.budget import Budget, Selection, select
@@ -23,56 +22,9 @@ from fxgrow.growth.method import Method
 from fxgrow.growth.objective import Batch, Loss, Objective
 from fxgrow.growth.promises import descend, keep
 from fxgrow.growth.realise import changes_of, fillings_of
+from fxgrow.growth.result import Clock, Growth, GrowthReport, dump
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.spec import ArchitectureSpec, GrowthStep, MethodRecord, WidthChange, describe
-
-
-@dataclass(frozen=True)
-class GrowthReport:
-    """What one growth did. Losses are means over the growth batches in evaluation mode; seconds are wall time."""
-
-    loss_before: float
-    loss_after: float
-    faithful_error: float
-    preservation_error: float
-    backtracks: int
-    params_before: int
-    params_after: int
-    multiply_adds_before: int
-    multiply_adds_after: int
-    widths: tuple[WidthChange, ...]
-    refusals: dict[str, Refusal]
-    edits: dict[str, int]
-    timings: dict[str, float]
-
-    @property
-    def seconds(self) -> float:
-        return sum(self.timings.values())
-
-
-@dataclass(frozen=True)
-class Growth:
-    """A grown copy of the caller's model (``module``, of the same class), its graph, its optimiser and its spec."""
-
-    module: nn.Module
-    graph_module: fx.GraphModule
-    optimizer: Optimizer | None
-    spec: ArchitectureSpec
-    report: GrowthReport
-    graphs: dict[str, str] = field(repr=False)
-
-
-@dataclass
-class Clock:
-    """Wall time per named phase."""
-
-    phases: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.phases[name] = time.perf_counter() - start
 
 
 def grow_step(
@@ -93,70 +45,27 @@ def grow_step(
     ``growth.promises`` hold on return. Raises ``GrowthError`` if nothing can grow, ``BudgetError`` if the budget buys
     nothing.
     """
-    objective, clock, generator = Objective.of(batches, loss), Clock(), torch.Generator().manual_seed(seed)
-    work, grown_optimizer = copy.deepcopy((model, optimizer))
+    objective, clock = Objective.of(batches, loss), Clock()
+    work, work_optimizer = copy.deepcopy((model, optimizer))
     with _for_growth(work):
         with clock.phase("capture"):
             captured = capture(work, example_inputs)
         with clock.phase("couple"):
             coupling = couple(captured)
             count = _affordable(coupling, budget)
-        with clock.phase("overgrow"):
-            neighbourhood = method.neighbourhood(coupling)
-            grown = overgrow(captured, coupling, neighbourhood.split, neighbourhood.new, generator)
-            _require_candidates(coupling, grown)
-        with clock.phase("search"):
-            before = objective.mean(captured.graph_module)
-            scores = method.search(grown, objective, generator)
-        with clock.phase("select"):
-            selection = select(scores, count)
-            backtracks, _ = descend(grown, selection, objective, before)
-        with clock.phase("emit"):
+        chosen = _choose(captured, coupling, method, objective, count, seed, clock)
+        with clock.phase("describe"):
             parent = describe(captured.graph_module, example_inputs, widths=coupling.widths)
-            graphs = {"overgrown": dump(grown.graph_module)}
-            expected, old = objective.output(grown.graph_module), objective.output(captured.graph_module)
-            still = copy.deepcopy(work)
-            changes, fillings = changes_of(coupling, grown, selection), fillings_of(coupling, grown, selection)
-            emit(still, coupling, changes, fillings_of(coupling, grown, selection, scale=0.0))
-            emit(work, coupling, changes, fillings, grown_optimizer)
-        with clock.phase("verify"):
-            preserved = keep("function-preserving at eps = 0", objective.output(still), old)
-            faithful = keep("faithful to the over-grown graph", objective.output(work), expected)
-            keep("the same as its own graph", objective.output(captured.graph_module), objective.output(work))
-            after = objective.mean(work)
-    graphs["emitted"] = dump(captured.graph_module)
-    widths = _width_changes(coupling, grown, selection)
-    emitted = describe(captured.graph_module, example_inputs, widths=couple(captured).widths)
-    step = GrowthStep(
-        parent=parent.fingerprint,
-        method=MethodRecord(name=type(method).__name__, settings=method.model_dump()),
-        budget=budget.model_dump(),
-        widths=widths,
-        cost_before=parent.cost,
-        cost_after=emitted.cost,
-        faithful_error=faithful,
-        preservation_error=preserved,
-        loss_before=before,
-        loss_after=after,
-        backtracks=backtracks,
-    )
+            over_grown = dump(chosen.grown.graph_module)
+        with clock.phase("emit"):
+            checks = _emit(captured, coupling, chosen, objective, work_optimizer)
+        with clock.phase("describe"):
+            emitted = describe(captured.graph_module, example_inputs, widths=couple(captured).widths)
+    step = _record(method, budget, coupling, chosen, checks, parent, emitted)
     spec = emitted.model_copy(update={"history": (*history, step)})
-    report = GrowthReport(
-        loss_before=before,
-        loss_after=after,
-        faithful_error=faithful,
-        preservation_error=preserved,
-        backtracks=backtracks,
-        params_before=parent.cost.parameters,
-        params_after=emitted.cost.parameters,
-        multiply_adds_before=parent.cost.multiply_adds,
-        multiply_adds_after=emitted.cost.multiply_adds,
-        widths=widths,
-        refusals=_refusals(coupling, grown),
-        edits=dict(grown.edits),
-        timings=clock.phases,
-    )
-    return Growth(work, captured.graph_module, grown_optimizer, spec, report, graphs)
+    report = _report(step, _refusals(coupling, chosen.grown), chosen, clock)
+    graphs = {"overgrown": over_grown, "emitted": dump(captured.graph_module)}
+    return Growth(work, captured.graph_module, work_optimizer, spec, report, graphs)
 
 
 @contextmanager
@@ -164,9 +73,7 @@ def _for_growth(work: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradients for base parameters while candidates are searched; restored afterwards."""
     training = {module: module.training for module in work.modules()}
     learning = {parameter: parameter.requires_grad for parameter in work.parameters()}
-    work.eval()
-    for parameter in learning:
-        parameter.requires_grad_(False)
+    work.eval().requires_grad_(requires_grad=False)
     try:
         yield
     finally:
@@ -177,10 +84,39 @@ def _for_growth(work: nn.Module) -> Iterator[None]:
 
 
 def _affordable(coupling: Coupling, budget: Budget) -> int:
+    """The number of neurons to add."""
     if not any(width.growable for width in coupling.widths):
         reasons = "; ".join(f"{w.name}: {w.refusal.reason}" for w in coupling.widths[:5] if w.refusal)
         raise GrowthError("nothing-growable", f"no width of the model can grow ({reasons})")
     return budget.count(coupling)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The over-grown graph with the unselected candidates off, what was selected, and the loss before."""
+
+    grown: OverGrown
+    selection: Selection
+    loss_before: float
+    backtracks: int
+
+
+def _choose(
+    captured: Captured, coupling: Coupling, method: Method, objective: Objective, count: int, seed: int, clock: Clock
+) -> Chosen:
+    """Over-grow, search, select, and shorten the step until the loss does not rise."""
+    generator = torch.Generator().manual_seed(seed)
+    with clock.phase("overgrow"):
+        proposed = method.neighbourhood(coupling)
+        grown = overgrow(captured, coupling, proposed.split, proposed.new, generator)
+        _require_candidates(coupling, grown)
+    with clock.phase("search"):
+        before = objective.mean(captured.graph_module)
+        scores = method.search(grown, objective, generator)
+    with clock.phase("select"):
+        selection = select(scores, count)
+        backtracks = descend(grown, selection, objective, before)
+    return Chosen(grown, selection, before, backtracks)
 
 
 def _require_candidates(coupling: Coupling, grown: OverGrown) -> None:
@@ -189,8 +125,57 @@ def _require_candidates(coupling: Coupling, grown: OverGrown) -> None:
         raise GrowthError("no-candidates", f"no candidate could be inserted ({reasons or 'the method proposes none'})")
 
 
-def _width_changes(coupling: Coupling, grown: OverGrown, selection: Selection) -> tuple[WidthChange, ...]:
+@dataclass(frozen=True)
+class Checks:
+    """How well the promises were kept."""
+
+    faithful_error: float
+    preservation_error: float
+    loss_after: float
+
+
+def _emit(
+    captured: Captured, coupling: Coupling, chosen: Chosen, objective: Objective, optimizer: Optimizer | None
+) -> Checks:
+    """Carry the selection out on the captured model in place, and check the promises on what comes out."""
+    grown, selection, work = chosen.grown, chosen.selection, captured.model
+    expected, old = objective.output(grown.graph_module), objective.output(work)
     changes = changes_of(coupling, grown, selection)
+    still = copy.deepcopy(work)
+    emit(still, coupling, changes, fillings_of(coupling, grown, selection, scale=0.0))
+    preserved = keep("function-preserving at eps = 0", objective.output(still), old)
+    emit(work, coupling, changes, fillings_of(coupling, grown, selection), optimizer)
+    faithful = keep("faithful to the over-grown graph", objective.output(work), expected)
+    keep("the same as its own graph", objective.output(captured.graph_module), objective.output(work))
+    return Checks(faithful, preserved, objective.mean(work))
+
+
+def _record(
+    method: Method,
+    budget: Budget,
+    coupling: Coupling,
+    chosen: Chosen,
+    checks: Checks,
+    parent: ArchitectureSpec,
+    emitted: ArchitectureSpec,
+) -> GrowthStep:
+    """The step as the specification's history keeps it."""
+    return GrowthStep(
+        parent=parent.fingerprint,
+        method=MethodRecord(name=type(method).__name__, settings=method.model_dump()),
+        budget=budget.model_dump(),
+        widths=_width_changes(coupling, chosen.grown, chosen.selection),
+        cost_before=parent.cost,
+        cost_after=emitted.cost,
+        faithful_error=checks.faithful_error,
+        preservation_error=checks.preservation_error,
+        loss_before=chosen.loss_before,
+        loss_after=checks.loss_after,
+        backtracks=chosen.backtracks,
+    )
+
+
+def _width_changes(coupling: Coupling, grown: OverGrown, selection: Selection) -> tuple[WidthChange, ...]:
     return tuple(
         WidthChange(
             width=coupling.widths[n].name,
@@ -200,7 +185,7 @@ def _width_changes(coupling: Coupling, grown: OverGrown, selection: Selection) -
             new=change.fresh,
             scores=selection.chosen_scores(grown.candidates, n),
         )
-        for n, change in changes.items()
+        for n, change in changes_of(coupling, grown, selection).items()
     )
 
 
@@ -210,11 +195,19 @@ def _refusals(coupling: Coupling, grown: OverGrown) -> dict[str, Refusal]:
     return found | {coupling.widths[n].name: refusal for n, refusal in grown.refusals.items()}
 
 
-def dump(graph_module: fx.GraphModule) -> str:
-    """An fx graph as text, with the provenance of every inserted node."""
-    lines = []
-    for node in graph_module.graph.nodes:
-        origin = node.meta.get("fxgrow")
-        note = f"  # {origin.rule} {origin.width} {origin.lane}".rstrip() if origin else ""
-        lines.append(f"{node.format_node()}{note}")
-    return "\n".join(lines) + "\n"
+def _report(step: GrowthStep, refusals: dict[str, Refusal], chosen: Chosen, clock: Clock) -> GrowthReport:
+    return GrowthReport(
+        loss_before=chosen.loss_before,
+        loss_after=step.loss_after or 0.0,
+        faithful_error=step.faithful_error or 0.0,
+        preservation_error=step.preservation_error or 0.0,
+        backtracks=chosen.backtracks,
+        params_before=step.cost_before.parameters,
+        params_after=step.cost_after.parameters,
+        multiply_adds_before=step.cost_before.multiply_adds,
+        multiply_adds_after=step.cost_after.multiply_adds,
+        widths=step.widths,
+        refusals=refusals,
+        edits=dict(chosen.grown.edits),
+        timings=clock.phases,
+    )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +12,7 @@ from fxgrow.report.style import BAD, GOOD, cells, table
 from fxgrow.spec import WidthSpec
 
 # The order in which a neuron passes them.
-ROLES = ("writes", "carries", "reads")
+ROLES: tuple[Literal["writes", "carries", "reads"], ...] = ("writes", "carries", "reads")
 
 
 def widths_table(widths: Sequence[WidthSpec]) -> Table:

@@ -7,8 +7,8 @@ One layer W with input x (the mean of the two halves of the split neurons that i
     R x                                      the new neurons that it writes
 
 with W, D and R in *one* product of concatenated weights (DESIGN section 3). W is frozen: it gets no gradient.
-Candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its rows and ``unit_column`` that of its
-columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer.
+Candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its rows and ``unit_column`` that of
+its columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,8 @@ class GrownLayer(nn.Module):
 
     def __init__(self, base: nn.Module, split: Tensor | None, rows: Sequence[Slots], columns: Sequence[Slots]) -> None:
         super().__init__()
-        weight, bias = layer = base_block(base)
+        layer = base_block(base)
+        weight = layer.weight
         self.base, self.rows, self.columns = base, tuple(rows), tuple(columns)
         self.unit_row = float(weight.detach().flatten(1).norm(dim=1).mean())
         self.unit_column = float(weight.detach().transpose(0, 1).flatten(1).norm(dim=1).mean())

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import fx
 
-PLUS, MINUS = "plus", "minus"
+PLUS, MINUS, FRESH = "plus", "minus", "fresh"
 
 
 @dataclass(frozen=True)

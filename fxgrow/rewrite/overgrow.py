@@ -90,9 +90,11 @@ def _build(
     for node in old.graph.nodes:
         if node.op != "placeholder" and not walk.eps_nodes:
             walk.eps_nodes = [rewriter.get_attr(target, Provenance("layer")) for target in EPS]
-        walk.env[node] = Lanes(rewriter.copy(node, lambda n: walk.env[n].plus)) if node.op == "output" else _rule(
-            walk, node
-        ).rewrite(walk, node)
+        walk.env[node] = (
+            Lanes(rewriter.copy(node, lambda n: walk.env[n].plus))
+            if node.op == "output"
+            else _rule(walk, node).rewrite(walk, node)
+        )
     graph_module = fx.GraphModule(root, rewriter.graph, f"OverGrown{type(old).__name__}").eval()
     graph_module.graph.eliminate_dead_code()
     graph_module.graph.lint()

@@ -15,8 +15,12 @@ def _convolve(base: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     return out
 
 
+def _linear(_: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x, weight, bias)
+
+
 PRODUCTS: dict[type[nn.Module], Product] = {
-    nn.Linear: lambda base, x, weight, bias: F.linear(x, weight, bias),
+    nn.Linear: _linear,
     nn.Conv1d: _convolve,
     nn.Conv2d: _convolve,
     nn.Conv3d: _convolve,

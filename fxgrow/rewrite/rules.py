@@ -6,6 +6,7 @@
 import copy
 import operator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxgrow.coupling import Coupling
-from fxgrow.errors import Refusal
+from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Candidates, Entry, Slots
 from fxgrow.rewrite.grown import GrownLayer
-from fxgrow.rewrite.lanes import MINUS, PLUS, Environment, Lanes, picked
+from fxgrow.rewrite.lanes import FRESH, MINUS, PLUS, Environment, Lanes, picked
 from fxgrow.rewrite.product import PRODUCTS
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
 from fxgrow.surgery.attributes import refresh
@@ -41,6 +42,11 @@ class Walk:
     entries: list[Entry] = field(default_factory=list)
     eps_nodes: list[fx.Node] = field(default_factory=list)
 
+    @property
+    def holder(self) -> nn.Module:
+        """The module that holds everything inserted."""
+        return self.rewriter.root.get_submodule(GROWN)
+
     def widths_of(self, name: str, axis: int) -> frozenset[int]:
         """Numbers of the widths that own places of one axis of a parameter."""
         owners = self.coupling.owners.get((name, axis))
@@ -64,7 +70,9 @@ class Walk:
             tensors = {f"{node.target}.{n}": t for n, t in (*module.named_parameters(), *module.named_buffers())}
         else:
             return []
-        return [(n, axis, t) for n, t in tensors.items() for axis in range(t.dim()) if (n, axis) in self.coupling.owners]
+        return [
+            (n, axis, t) for n, t in tensors.items() for axis in range(t.dim()) if (n, axis) in self.coupling.owners
+        ]
 
     def touched(self, node: fx.Node) -> frozenset[int]:
         """Numbers of the widths that a node reads, writes, or holds parameters of."""
@@ -85,8 +93,7 @@ class Layer:
     """A node that reads or writes neurons: a convolution or linear layer and its candidates become one module."""
 
     def match(self, walk: Walk, node: fx.Node) -> bool:
-        books = walk.coupling.reads, walk.coupling.writes
-        return any(book.get(node.name) for book in books)
+        return any(book.get(node.name) for book in (walk.coupling.reads, walk.coupling.writes))
 
     def check(self, walk: Walk, node: fx.Node) -> Refusal | None:
         layer = walk.old.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -96,34 +103,35 @@ class Layer:
         return Refusal("no-rewrite", f"there is no rewrite rule for {kind} as a reader or writer", (node.name,))
 
     def rewrite(self, walk: Walk, node: fx.Node) -> Lanes:
-        source, target = walk.env[node.all_input_nodes[0]], str(node.target)
-        name = f"{target}.weight"
-        writes, reads = walk.widths_of(name, 0), walk.widths_of(name, 1)
-        lanes = [width for width in sorted(reads) if width in source.fresh]
-        split = walk.candidates.split_index(walk.coupling.owners[name, 0]) if writes & walk.candidates.split.keys() else None
-        rows = [walk.slots(name, 0, width) for width in sorted(writes & walk.candidates.new.keys())]
+        source, weight = walk.env[node.all_input_nodes[0]], f"{node.target}.weight"
+        lanes = sorted(source.fresh.keys() & walk.widths_of(weight, 1))
+        split, rows = self._written(walk, weight)
         if split is None and not rows and not lanes and source.minus is None:
-            return Lanes(walk.rewriter.copy(node, picked(walk.env, lambda lanes: lanes.plus)))
-        grown = f"{GROWN}.{target.replace('.', '_')}"
-        if not hasattr(walk.rewriter.root.get_submodule(GROWN), grown.partition(".")[2]):
-            self._install(walk, name, grown, split, rows, [walk.slots(name, 1, width) for width in lanes])
+            return Lanes(walk.rewriter.copy(node, picked(walk.env, lambda one: one.plus)))
+        key = str(node.target).replace(".", "_")
+        if not hasattr(walk.holder, key):
+            columns = [walk.slots(weight, 1, width) for width in lanes]
+            module = GrownLayer(walk.old.get_submodule(str(node.target)), split, rows, columns)
+            walk.holder.add_module(key, module)
+            walk.entries += layer_entries(str(node.target), module)
         args = (source.plus, source.minus, [source.fresh[width] for width in lanes], *walk.eps_nodes)
-        call = walk.rewriter.call_module(grown, args, node.name, Provenance("layer"))
-        parts = iter(range(3 + len(rows)))
-        take = lambda lane, width="": walk.rewriter.call_function(  # noqa: E731
-            operator.getitem, (call, next(parts)), Provenance("layer", width, lane)
-        )
-        plus = take(PLUS)
-        minus = take(MINUS) if split is not None else None
-        return Lanes(plus, minus, {slots.width: take("fresh", walk.coupling.widths[slots.width].name) for slots in rows})
+        call = walk.rewriter.call_module(f"{GROWN}.{key}", args, node.name, Provenance("layer"))
+        names = [("", PLUS)] + [("", MINUS)] * (split is not None)
+        names += [(walk.coupling.widths[slots.width].name, FRESH) for slots in rows]
+        parts = [
+            walk.rewriter.call_function(operator.getitem, (call, i), Provenance("layer", width, lane))
+            for i, (width, lane) in enumerate(names)
+        ]
+        fresh = dict(zip((slots.width for slots in rows), parts[len(parts) - len(rows) :], strict=True))
+        return Lanes(parts[0], parts[1] if split is not None else None, fresh)
 
-    def _install(
-        self, walk: Walk, name: str, grown: str, split: Tensor | None, rows: list[Slots], columns: list[Slots]
-    ) -> None:
-        module = GrownLayer(walk.old.get_submodule(name.rpartition(".")[0]), split, rows, columns)
-        walk.rewriter.root.get_submodule(GROWN).add_module(grown.partition(".")[2], module)
-        stem = name.rpartition(".")[0]
-        walk.entries += layer_entries(stem, module)
+    def _written(self, walk: Walk, weight: str) -> tuple[Tensor | None, list[Slots]]:
+        """The split candidate of each row (None: none in this layer), and the new neurons that the layer writes."""
+        writes = walk.widths_of(weight, 0)
+        rows = [walk.slots(weight, 0, width) for width in sorted(writes & walk.candidates.new.keys())]
+        if not writes & walk.candidates.split.keys():
+            return None, rows
+        return walk.candidates.split_index(walk.coupling.owners[weight, 0]), rows
 
 
 class Parameter:
@@ -144,14 +152,16 @@ class Parameter:
                 owner = walk.old.get_submodule(name.rpartition(".")[0])
                 values = carrier_entries(owner, name, tensor, axis, len(slots.candidate), walk.generator)
                 target = f"{GROWN}.{name.replace('.', '_')}_{axis}_{width}"
-                walk.rewriter.root.get_submodule(GROWN).register_parameter(target.partition(".")[2], nn.Parameter(values))
+                walk.rewriter.root.get_submodule(GROWN).register_parameter(
+                    target.partition(".")[2], nn.Parameter(values)
+                )
                 found = _attribute(walk.rewriter.root, target)
-                walk.entries.append(Entry(name, axis, slots, lambda *_, found=found: found))
+                walk.entries.append(Entry(name, axis, slots, partial(_itself, found)))
                 fresh[width] = walk.rewriter.get_attr(target, self._provenance(walk, width))
         return Lanes(plus, None, fresh)
 
     def _provenance(self, walk: Walk, width: int) -> Provenance:
-        return Provenance("parameter", walk.coupling.widths[width].name, "fresh")
+        return Provenance("parameter", walk.coupling.widths[width].name, FRESH)
 
 
 class Cat:
@@ -187,14 +197,18 @@ class Path:
         carried = walk.coupling.carries.get(node.name, frozenset())
         number = node.name in walk.untensored
         twin = any(source.minus is not None for source in sources) and bool(carried & walk.candidates.split.keys())
-        plus = walk.rewriter.copy(node, picked(walk.env, lambda lanes: lanes.plus), Provenance("path", "", PLUS) if twin else None)
+        plus = walk.rewriter.copy(
+            node, picked(walk.env, lambda lanes: lanes.plus), Provenance("path", "", PLUS) if twin else None
+        )
         minus = None
         if twin:
-            minus = walk.rewriter.copy(node, picked(walk.env, lambda lanes: lanes.half(True)), Provenance("path", "", MINUS))
+            minus = walk.rewriter.copy(
+                node, picked(walk.env, lambda lanes: lanes.half(minus=True)), Provenance("path", "", MINUS)
+            )
         fresh = {}
         for width in sorted({width for source in sources for width in source.fresh if number or width in carried}):
-            provenance = Provenance("path", walk.coupling.widths[width].name, "fresh")
-            fresh[width] = walk.rewriter.copy(node, picked(walk.env, lambda lanes, w=width: lanes.lane(w)), provenance)
+            provenance = Provenance("path", walk.coupling.widths[width].name, FRESH)
+            fresh[width] = walk.rewriter.copy(node, picked(walk.env, partial(Lanes.lane, width=width)), provenance)
             if any(width in walk.widths_of(name, axis) for name, axis, _ in walk.parameters(node)):
                 fresh[width].target = self._carrier(walk, node, width)
         return Lanes(plus, minus, fresh)
@@ -203,8 +217,7 @@ class Path:
         """A module like the node's own for the new neurons of one width alone."""
         base = walk.old.get_submodule(str(node.target))
         key = f"{str(node.target).replace('.', '_')}_{width}"
-        holder = walk.rewriter.root.get_submodule(GROWN)
-        if not hasattr(holder, key):
+        if not hasattr(walk.holder, key):
             carrier = copy.deepcopy(base)
             owned = [(n, a, t) for n, a, t in walk.parameters(node) if width in walk.widths_of(n, a)]
             for name, axis, tensor in owned:
@@ -212,11 +225,11 @@ class Path:
                 leaf = name.removeprefix(f"{node.target}.")
                 mine = _attribute(carrier, leaf)
                 mine.data = carrier_entries(base, name, tensor, axis, len(slots.candidate), walk.generator)
-                walk.entries.append(Entry(name, axis, slots, lambda *_, mine=mine: mine))
+                walk.entries.append(Entry(name, axis, slots, partial(_itself, mine)))
             refresh(carrier)
             for parameter in carrier.parameters():
-                parameter.requires_grad_(True)
-            holder.add_module(key, carrier)
+                parameter.requires_grad_()
+            walk.holder.add_module(key, carrier)
         return f"{GROWN}.{key}"
 
 
@@ -225,18 +238,33 @@ RULES: tuple[Rule, ...] = (Layer(), Parameter(), Cat(), Path())
 
 def layer_entries(stem: str, module: GrownLayer) -> list[Entry]:
     """Where the candidates of a layer go at emission: its weight and bias, per axis."""
-    entries: list[Entry] = []
-    weight, bias = f"{stem}.weight", f"{stem}.bias"
-    for i, name in enumerate((weight, bias)[: len(module.delta or ())]):
-        entries.append(Entry(name, 0, None, lambda split, new, i=i: module.perturbation(split)[i]))  # type: ignore[index]
-    for i, name in enumerate((weight, bias)[: len(module.fresh or ())]):
-        for number, slots in enumerate(module.rows):
-            read = lambda split, new, i=i, number=number: module.incoming_of(number)[i]  # noqa: E731
-            entries.append(Entry(name, 0, slots, read))
-    for number, slots in enumerate(module.columns):
-        columns = lambda split, new, number=number: module.columns_of(number, new)  # noqa: E731
-        entries.append(Entry(weight, 1, slots, columns))
+    names = (f"{stem}.weight", f"{stem}.bias")
+    entries = [
+        Entry(name, 0, None, partial(_delta, module, i)) for i, name in enumerate(names[: len(module.delta or ())])
+    ]
+    for i, name in enumerate(names[: len(module.fresh or ())]):
+        entries += [Entry(name, 0, slots, partial(_rows, module, n, i)) for n, slots in enumerate(module.rows)]
+    entries += [Entry(names[0], 1, slots, partial(_columns, module, n)) for n, slots in enumerate(module.columns)]
     return entries
+
+
+def _delta(module: GrownLayer, i: int, split_eps: Tensor, _: Tensor) -> Tensor:
+    block = module.perturbation(split_eps)
+    if block is None or (found := block[i]) is None:
+        raise InternalError("a layer without split candidates was asked for their directions")
+    return found
+
+
+def _rows(module: GrownLayer, number: int, i: int, _: Tensor, __: Tensor) -> Tensor:
+    return module.incoming_of(number)[i]
+
+
+def _columns(module: GrownLayer, number: int, _: Tensor, new_eps: Tensor) -> Tensor:
+    return module.columns_of(number, new_eps)
+
+
+def _itself(tensor: Tensor, _: Tensor, __: Tensor) -> Tensor:
+    return tensor
 
 
 def _attribute(module: nn.Module, path: str) -> Any:

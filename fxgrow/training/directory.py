@@ -79,7 +79,8 @@ def _check(target: Path, replace: bool) -> None:
     holds = {path.name for path in target.iterdir()} if target.is_dir() and not target.is_symlink() else {""}
     if holds and not holds & set(OURS):
         raise RunError(
-            "foreign-directory", f"{target} is neither an empty directory nor a run, so --force leaves it; choose another"
+            "foreign-directory",
+            f"{target} is neither empty nor a run, so it is kept in spite of --force; choose another",
         )
 
 

@@ -44,6 +44,6 @@ def _not_finite(value: float, batch: int, optimizer: Optimizer) -> TrainingError
     rate = max(float(group["lr"]) for group in optimizer.param_groups)
     return TrainingError(
         "nan-loss",
-        f"the training loss is {value} at batch {batch + 1} of this epoch, so training cannot go on; lower the learning "
+        f"the training loss is {value} at batch {batch + 1} of this epoch, so training stops; lower the learning "
         f"rate (it is {rate:g} now) or check the data for such values",
     )

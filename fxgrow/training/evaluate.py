@@ -32,7 +32,8 @@ def logits(output: Any) -> Tensor:
         return found
     shape = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(output).__name__}"
     raise ModelError(
-        "no-logits", f"the model gives {shape}, which holds no class scores; give a model with one row of them per image"
+        "no-logits",
+        f"the model gives {shape}, which holds no class scores; give a model with a row of them per image",
     )
 
 

@@ -47,6 +47,7 @@ class Log:
         self.path = path
 
     def __call__(self, event: Event) -> None:
+        """Append one event, if it has a row."""
         row = ROWS.get(type(event))
         if row is not None:
             kind, content = row

@@ -6,6 +6,7 @@ the whole run.
 """
 
 import copy
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from torch.optim import SGD, Optimizer
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.data import Batches, DataSet, Splits, batches
+from fxgrow.errors import TrainingError
 from fxgrow.growth import Budget, Growth, Method, grow_step
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
 from fxgrow.training.epoch import train_epoch
@@ -138,12 +140,14 @@ class Trainee:
 
     def moment(self) -> Moment:
         """Measure where the run stands."""
-        train = batches(self.data.train, EVALUATION_BATCH)
-        return Moment(
-            self.network.spec.cost.parameters,
-            evaluate(self.network.module, train),
-            evaluate(self.network.module, self.test),
-        )
+        train = evaluate(self.network.module, batches(self.data.train, EVALUATION_BATCH))
+        if not math.isfinite(train.loss):
+            raise TrainingError(
+                "nan-loss",
+                f"the loss on the training images is {train.loss} after epoch {len(self.seconds)}, so the run is "
+                f"worthless; lower the learning rate (it starts at {self.settings.lr:g})",
+            )
+        return Moment(self.network.spec.cost.parameters, train, evaluate(self.network.module, self.test))
 
     def trained(self, phase: int) -> "Trainee":
         """One epoch further."""

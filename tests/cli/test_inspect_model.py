@@ -10,7 +10,7 @@ def test_a_table_of_widths(fxgrow: Fxgrow) -> None:
     done = fxgrow("inspect", TINY)
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[0] == "python:tests.cli.models:tiny: 438 parameters"
+    assert lines[0] == "python:tests.cli.models:tiny: 430 parameters"
     assert any(line.split()[:3] == ["0", "4", "1"] and "yes" in line for line in lines)
     assert any("no, output:" in line for line in lines)
     assert lines[-1] == "2 of 3 widths can grow, 12 neurons in them"

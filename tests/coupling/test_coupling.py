@@ -45,6 +45,13 @@ def test_a_second_width_of_a_module_has_a_number() -> None:
     assert [width.name for width in couple(model, (VECTOR,)).widths] == ["a", "a#2", "b"]
 
 
+def test_widths_of_one_module_are_in_the_order_of_its_rows() -> None:
+    model = Net(
+        lambda n, x: n.c((h := n.a(x))[:, 2:]) + n.b(h[:, :2]), a=nn.Linear(6, 5), b=nn.Linear(2, 2), c=nn.Linear(3, 2)
+    )
+    assert [(width.name, width.size) for width in couple(model, (VECTOR,)).widths][:2] == [("a", 2), ("a#2", 3)]
+
+
 def test_the_networkx_graph_has_an_edge_per_site() -> None:
     coupling = couple(linears(torch.relu), (VECTOR,))
     graph = coupling.to_networkx()

@@ -47,6 +47,13 @@ def _shared_layer() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 4), shared, nn.ReLU(), shared, nn.Linear(4, 2))
 
 
+def _with_table() -> nn.Module:
+    """A small network on a buffer, as in the position bias of Swin V2."""
+    model = Net(lambda n, x: x[:, :2] + n.b(n.a(n.table).relu()).mean(0), a=nn.Linear(3, 4), b=nn.Linear(4, 2))
+    model.register_buffer("table", torch.randn(5, 3))
+    return model
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "convolution": (lambda: convolutions(F.relu), IMAGE, {"a": FREE, "b": OUT}),
     "1d": (lambda: nn.Sequential(nn.Conv1d(5, 4, 3), nn.Conv1d(4, 2, 1)), SEQUENCE, {"0": FREE, "1": OUT}),
@@ -251,7 +258,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "slice": (
         lambda: linears(lambda h: h[:, :3], read=3),
         VECTOR,
-        {"a": (1, 1, "sliced"), "a#2": (3, 1, "sliced"), "b": OUT},
+        {"a": (3, 1, "sliced"), "a#2": (1, 1, "sliced"), "b": OUT},
     ),
     "slice of time": (lambda: linears(lambda h: h[:, 1:3].select(1, 0)), SEQUENCE, {"a": FREE, "b": OUT}),
     "shuffle": (
@@ -404,6 +411,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         ),
         VECTOR,
         {"a": FREE, "b": OUT},
+    ),
+    "table of positions": (
+        _with_table,
+        VECTOR,
+        {"a": FREE, "b": (2, 1, "fixed-size")},
     ),
     "nonlinear reader": (
         lambda: Net(lambda n, x: F.linear(n.a(x), n.b.weight.tanh()), a=nn.Linear(6, 4), b=nn.Linear(4, 2, bias=False)),

@@ -26,8 +26,8 @@ def test_emitted_equals_over_grown(name: str, seed: int) -> None:
     scores = Scores(torch.rand_like(grown.candidates.split_eps), torch.rand_like(grown.candidates.new_eps))
     selection = select(scores, (len(scores.split) + len(scores.new)) // 2)
     with torch.no_grad():
-        grown.candidates.split_eps *= selection.split
-        grown.candidates.new_eps *= selection.new
+        grown.candidates.split_eps.mul_(selection.split)
+        grown.candidates.new_eps.mul_(selection.new)
     expected, before = grown.graph_module(x), module(x)
     assert (expected - before).abs().max() > 1e-5
     changes = changes_of(coupling, grown, selection)

@@ -113,7 +113,7 @@ class Normalised(nn.Module):
 
 
 def test_bad_requests() -> None:
-    with pytest.raises(GrowthError, match="no width of the model can grow .*normalised"):
+    with pytest.raises(GrowthError, match=r"no width of the model can grow .*normalised"):
         grown(Normalised().double())
     with pytest.raises(DataError, match="no growth batches"):
         fxgrow.grow(network("chain"), [], F.cross_entropy, example_inputs=(images(),))

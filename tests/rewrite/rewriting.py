@@ -5,7 +5,7 @@ from torch import nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
-from fxgrow.growth.step import dump
+from fxgrow.growth.result import dump
 from fxgrow.rewrite import OverGrown, overgrow
 
 

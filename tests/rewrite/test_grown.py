@@ -40,7 +40,9 @@ def test_equations() -> None:
     """z = W x + C (eps_new x_w), z +- eps_split D x, R x, in the layer's units."""
     torch.manual_seed(0)
     base = nn.Linear(3, 2).double()
-    layer = GrownLayer(base, torch.tensor([0, -1]), [Slots(1, torch.tensor([0, 1]))], [Slots(0, torch.tensor([2]))]).double()
+    layer = GrownLayer(
+        base, torch.tensor([0, -1]), [Slots(1, torch.tensor([0, 1]))], [Slots(0, torch.tensor([2]))]
+    ).double()
     for parameter in (*layer.delta, *layer.fresh, *layer.outgoing):  # type: ignore[misc]
         nn.init.normal_(parameter)
     x, lane = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
-from fxgrow.growth.step import dump
+from fxgrow.growth.result import dump
 from fxgrow.rewrite import GrownLayer, overgrow
 from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import assert_rewrite, over_grown, randomise_candidates

@@ -24,14 +24,22 @@ def product(ctx: Context, sides: Sides, along: tuple[int, int], maps: Sequence[M
     sides send to one place are batch dimensions.
     """
     shared = _contracted(ctx, sides, along, maps, out)
+    weights = _weights(ctx, sides)
     for i, weight in enumerate(sides):
-        if ctx.value(weight).axes and not ctx.value(sides[1 - i]).axes:
+        if weights[i] and not weights[1 - i]:
             _play(ctx, weight, along[i], maps[i], maps[1 - i])
             ctx.note(ctx.reads, shared)
             ctx.note(ctx.writes, [field for key, field in ctx.fields(weight).items() if along[i] not in key])
-    if not any(ctx.value(side).axes for side in sides):
+    if not any(weights):
         ctx.pin_all(shared, "bilinear", "two activations are multiplied and summed over it, which rescales the result")
     _free(ctx, sides, maps, out)
+
+
+def _weights(ctx: Context, sides: Sides) -> list[bool]:
+    """Which sides are weights; a buffer that meets a learnt weight is an input (a table of positions)."""
+    axes = [ctx.value(side).axes for side in sides]
+    learnt = [any(not axis.constant for axis in found) for found in axes]
+    return learnt if all(axes) and any(learnt) else [bool(found) for found in axes]
 
 
 def _play(ctx: Context, weight: Tensor, along: int, mine: Mapping, other: Mapping) -> None:
@@ -80,8 +88,8 @@ def _free(ctx: Context, sides: Sides, maps: Sequence[Mapping], out: Tensor) -> N
             united.setdefault(key, moved)
             if len(key) == 1 and key[0] in batch - known and out.shape[key[0]] > 1:
                 ctx.pin(moved, "fixed-size", "multiplied with a value whose size there is fixed")
-    both = all(ctx.value(side).axes for side in sides)
-    ctx.give(out, united.values(), ctx.value(sides[0]).axes + ctx.value(sides[1]).axes if both else ())
+    both = ctx.value(sides[0]).axes + ctx.value(sides[1]).axes
+    ctx.give(out, united.values(), both if all(_weights(ctx, sides)) else ())
 
 
 def mm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:

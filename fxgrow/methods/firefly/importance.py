@@ -20,7 +20,7 @@ def midpoints(points: int) -> list[float]:
 
 
 def joint(grown: OverGrown, objective: Objective, points: int) -> tuple[Tensor, Tensor]:
-    """s of all split and all new candidates, moved together."""
+    """The s of all split and all new candidates, moved together."""
     eps = _eps(grown)
     total = torch.zeros_like(eps)
     for place in midpoints(points):
@@ -30,7 +30,7 @@ def joint(grown: OverGrown, objective: Objective, points: int) -> tuple[Tensor, 
 
 
 def single(grown: OverGrown, objective: Objective, points: int) -> tuple[Tensor, Tensor]:
-    """s of all split and all new candidates, each moved alone."""
+    """The s of all split and all new candidates, each moved alone."""
     eps = _eps(grown)
     total = torch.zeros_like(eps)
     for i in range(len(eps)):
@@ -53,7 +53,9 @@ def _parts(grown: OverGrown, both: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _set(grown: OverGrown, eps: Tensor) -> None:
-    for parameter, values in zip((grown.candidates.split_eps, grown.candidates.new_eps), _parts(grown, eps), strict=True):
+    for parameter, values in zip(
+        (grown.candidates.split_eps, grown.candidates.new_eps), _parts(grown, eps), strict=True
+    ):
         parameter.copy_(values)
 
 
@@ -66,6 +68,6 @@ def _gradient(grown: OverGrown, objective: Objective, eps: Tensor) -> Tensor:
     for batch, size in zip(objective.batches, sizes, strict=True):
         loss = objective.on(grown.graph_module, batch)
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]  # type: ignore[redundant-expr]
         total += torch.cat(parts) * (size / sum(sizes))
     return total

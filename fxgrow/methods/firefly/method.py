@@ -16,8 +16,11 @@ PATHS = {"joint": importance.joint, "single": importance.single}
 
 
 class Firefly(BaseModel):
-    """Settings. ``new``: new-neuron candidates per width (m'); ``eps``: radius of the neighbourhood, relative to the
-    weights of each layer; ``steps``, ``lr``: step one; ``points``, ``path``: step two."""
+    """Settings.
+
+    ``new``: new-neuron candidates per width (m'); ``eps``: radius of the neighbourhood, relative to the weights of each
+    layer; ``steps``, ``lr``: step one; ``points``, ``path``: step two.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     split: bool = True

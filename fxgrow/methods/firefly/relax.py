@@ -16,7 +16,7 @@ def relax(grown: OverGrown, objective: Objective, eps: float, steps: int, lr: fl
     optimizer = torch.optim.Adam([{"params": directions(grown), "lr": lr}, {"params": moved, "lr": lr * eps}])
     for batch in itertools.islice(itertools.cycle(objective.batches), steps):
         optimizer.zero_grad(set_to_none=True)
-        objective.on(grown.graph_module, batch).backward()  # type: ignore[no-untyped-call]
+        objective.on(grown.graph_module, batch).backward()
         optimizer.step()
         project(grown, eps)
     optimizer.zero_grad(set_to_none=True)

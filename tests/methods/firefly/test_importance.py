@@ -15,7 +15,6 @@ from tests.networks import images, network, randomised
 from tests.rewrite.rewriting import over_grown, randomise_candidates
 
 
-
 class Smooth(nn.Module):
     """No kinks, so that Taylor expansions hold: convolutions, batch norm, a residual, a depthwise layer, a head."""
 

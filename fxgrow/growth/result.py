@@ -1,0 +1,75 @@
+"""What a growth gives back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from torch import fx, nn
+from torch.optim import Optimizer
+
+from fxgrow.errors import Refusal
+from fxgrow.spec import ArchitectureSpec, WidthChange
+
+
+@dataclass(frozen=True)
+class GrowthReport:
+    """What one growth did. Losses are means over the growth batches in evaluation mode; timings are wall seconds."""
+
+    loss_before: float
+    loss_after: float
+    faithful_error: float
+    preservation_error: float
+    backtracks: int
+    params_before: int
+    params_after: int
+    multiply_adds_before: int
+    multiply_adds_after: int
+    widths: tuple[WidthChange, ...]
+    refusals: dict[str, Refusal]
+    edits: dict[str, int]
+    timings: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds of the whole growth."""
+        return sum(self.timings.values())
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A grown copy of the caller's model (``module``, of the same class), its graph, its optimiser and its spec.
+
+    ``graph_module`` calls the modules of ``module``; ``graphs`` holds the over-grown and the emitted graph as text.
+    """
+
+    module: nn.Module
+    graph_module: fx.GraphModule
+    optimizer: Optimizer | None
+    spec: ArchitectureSpec
+    report: GrowthReport
+    graphs: dict[str, str] = field(repr=False)
+
+
+@dataclass
+class Clock:
+    """Wall seconds per named phase."""
+
+    phases: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what runs inside."""
+        start = perf_counter()
+        yield
+        self.phases[name] = self.phases.get(name, 0.0) + perf_counter() - start
+
+
+def dump(graph_module: fx.GraphModule) -> str:
+    """An fx graph as text, with the provenance of every inserted node."""
+    lines = []
+    for node in graph_module.graph.nodes:
+        origin = node.meta.get("fxgrow")
+        note = f"  # {origin.rule} {origin.width} {origin.lane}".rstrip() if origin else ""
+        lines.append(f"{node.format_node()}{note}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,110 @@
+from io import StringIO
+
+from rich.console import Console, RenderableType
+
+from fxgrow.capture import PartReport
+from fxgrow.capture.capture import How
+from fxgrow.errors import Refusal
+from fxgrow.growth import GrowthReport
+from fxgrow.report import capture_table, diff_tables, growth_lines, growth_table, widths_lines, widths_table
+from fxgrow.spec import Cost, SpecDiff, WidthChange, WidthSpec
+from fxgrow.spec.diff import NodeDiff, WidthDiff
+from fxgrow.spec.models import RefusalSpec, SiteSpec
+
+
+def text(*parts: RenderableType) -> list[list[str]]:
+    """The words of every line that has some."""
+    out = Console(file=StringIO(), width=200)
+    for part in parts:
+        out.print(part)
+    assert isinstance(out.file, StringIO)
+    return [line.split() for line in out.file.getvalue().splitlines() if line.split()]
+
+
+SITES = (
+    SiteSpec(parameter="a.weight", axis=0, role="writes"),
+    SiteSpec(parameter="a.bias", axis=0, role="writes"),
+    SiteSpec(parameter="b.weight", axis=1, role="reads"),
+)
+WIDTHS = (
+    WidthSpec(name="a[0]", size=4, granule=2, sites=SITES, growable=True),
+    WidthSpec(
+        name="b",
+        size=10,
+        growable=False,
+        refusal=RefusalSpec(code="output", reason="it is the output", nodes=("b: addmm (x.py:3)",)),
+    ),
+)
+REPORT = GrowthReport(
+    loss_before=0.5,
+    loss_after=0.25,
+    faithful_error=1e-7,
+    preservation_error=2e-7,
+    backtracks=2,
+    params_before=1000,
+    params_after=1500,
+    multiply_adds_before=10**6,
+    multiply_adds_after=2 * 10**6,
+    widths=(WidthChange(width="a[0]", before=4, after=7, split=2, new=1, scores=(0.5, 0.25)),),
+    refusals={"b": Refusal("output", "it is the output")},
+    edits={},
+    timings={"search": 2.0},
+)
+
+
+def test_widths() -> None:
+    lines = text(widths_table(WIDTHS), widths_lines(WIDTHS))
+    assert lines[3:5] == [
+        ["a[0]", "4", "2", "2", "writes,", "1", "reads", "yes"],
+        ["b", "10", "1", "no,", "output:", "it", "is", "the", "output", "[b:", "addmm", "(x.py:3)]"],
+    ]
+    assert lines[-1] == ["1", "of", "2", "widths", "can", "grow,", "4", "neurons", "in", "them"]
+
+
+def words(*lines: str) -> list[list[str]]:
+    return [line.split() for line in lines]
+
+
+def test_growth() -> None:
+    table = text(growth_table(REPORT, 3))
+    assert [table[0], table[-1]] == words("Growth step 3", "a[0] 4 7 2 1 0.5")
+    assert text(*growth_lines(REPORT)) == words(
+        "loss on the growth batches 0.5 -> 0.25 after halving eps 2 times",
+        "parameters 1 k -> 1.5 k (x1.50)",
+        "multiply-adds 1 M -> 2 M (x2.00)",
+        "off by 1.0e-07 from the over-grown graph, by 2.0e-07 from the old model at eps = 0; took 2 s",
+        "did not take part: 1 width (1 output)",
+    )
+
+
+SMALL, LARGE = Cost(parameters=10, multiply_adds=100), Cost(parameters=20, multiply_adds=150)
+
+
+def test_diff() -> None:
+    difference = SpecDiff(
+        widths=(
+            WidthDiff(name="a", before=4, after=6, split=2, score=0.5),
+            WidthDiff(name="c", before=None, after=3),
+        ),
+        inserted=("extra",),
+        changed=(NodeDiff(name="flat", before="x", after="y"),),
+        cost_before=SMALL,
+        cost_after=LARGE,
+    )
+    lines = text(*diff_tables(difference))
+    assert ["a", "4", "6", "2", "0", "0.5"] in lines
+    assert ["c", "-", "3", "0", "0", "-"] in lines
+    assert ["inserted", "nodes", "(1):", "extra"] in lines
+    assert ["changed", "nodes", "(1):", "flat"] in lines
+    assert ["parameters", "10", "20", "x2.00"] in lines
+    assert ["multiply-adds", "100", "150", "x1.50"] in lines
+
+
+def test_no_difference() -> None:
+    same = SpecDiff(cost_before=SMALL, cost_after=SMALL)
+    assert text(*diff_tables(same)) == [["The", "two", "architectures", "are", "the", "same."]]
+
+
+def test_capture() -> None:
+    parts = (PartReport("", How.TRACED), PartReport("head", How.OPAQUE, "if [x] > 0"))
+    assert text(capture_table(parts))[3:] == [["(whole", "model)", "traced"], ["head", "opaque", "if", "[x]", ">", "0"]]

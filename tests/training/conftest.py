@@ -1,0 +1,38 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from fxgrow.data import Splits, load_data
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Splits:
+    """97 grey digits of 8 x 8 to train on, 360 to test on: the last training batch of 32 is a single image."""
+    return load_data("digits", channels=1, size=8, train_size=97)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    """A small classifier with batch norm and dropout."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(36, 8),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(8, 10),
+    )

@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fxgrow.data import Splits
+from fxgrow.errors import RunError
+from fxgrow.growth import Budget
+from fxgrow.methods import Firefly
+from fxgrow.spec import diff, load, read_spec
+from fxgrow.training import Log, Result, RunSettings, result_of, run_directory, train_and_grow, write_run
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_everything_of_a_run(model: nn.Module, digits: Splits, tmp_path: Path) -> None:
+    settings = RunSettings(epochs=2, grow_steps=1, growth_batches=1)
+    with run_directory(tmp_path / "a" / "run") as staging:
+        run = train_and_grow(
+            model,
+            digits,
+            settings,
+            example_inputs=(digits.train.images[:1],),
+            method=Firefly(steps=1),
+            budget=Budget(neurons=2),
+            listen=Log(staging / "log.jsonl"),
+        )
+        result = result_of(run, settings, model="net", data="digits")
+        written = write_run(staging, run, result)
+        assert not (tmp_path / "a" / "run").exists()
+    directory = tmp_path / "a" / "run"
+    assert names(tmp_path / "a") == ["run"]
+    assert names(directory) == ["config.json", "initial", "log.jsonl", "model.safetensors", "result.json"]
+    assert (read_spec(directory / "initial"), read_spec(directory)) == (written.initial, written.final)
+    assert sum(w.split + w.new for w in diff(written.initial, written.final).widths) == 2
+    images = digits.test.images[:5]
+    assert torch.equal(load(directory)(images), run.final.module.eval()(images))
+    assert torch.equal(load(directory / "initial")(images), model.eval()(images))
+    assert Result.model_validate_json((directory / "result.json").read_text()) == result
+    assert [json.loads(line)["event"] for line in (directory / "log.jsonl").read_text().splitlines()] == [
+        "run-started", "epoch", "growth", "epoch",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_run_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
+    def fail() -> None:
+        with run_directory(tmp_path / "run") as staging:
+            (staging / "log.jsonl").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert names(tmp_path) == []
+
+
+def test_an_existing_directory_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RunError, match="exists already") as caught, run_directory(tmp_path / "run"):
+        pass
+    assert caught.value.code == "directory-exists"
+    assert names(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("holds", [[], ["result.json", "log.jsonl"], ["config.json"]])
+def test_replacing_a_run(holds: list[str], tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    target.mkdir()
+    for name in holds:
+        (target / name).write_text("old")
+    with run_directory(target, replace=True) as staging:
+        assert names(target) == sorted(holds)
+        (staging / "result.json").write_text("new")
+    assert names(tmp_path) == ["run"]
+    assert names(target) == ["result.json"]
+    assert (target / "result.json").read_text() == "new"
+
+
+def foreign(target: Path) -> None:
+    target.mkdir()
+    (target / "thesis.txt").touch()
+
+
+def a_file(target: Path) -> None:
+    target.touch()
+
+
+def a_link(target: Path) -> None:
+    (target.parent / "elsewhere").mkdir()
+    target.symlink_to(target.parent / "elsewhere")
+
+
+@pytest.mark.parametrize("make", [foreign, a_file, a_link])
+def test_what_is_no_run_is_never_replaced(make: object, tmp_path: Path) -> None:
+    assert callable(make)
+    make(tmp_path / "run")
+    before = names(tmp_path)
+    with pytest.raises(RunError) as caught, run_directory(tmp_path / "run", replace=True):
+        pass
+    assert caught.value.code == "foreign-directory"
+    assert names(tmp_path) == before
+
+
+def test_one_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="exists already"), run_directory(tmp_path / "run"):
+        foreign(tmp_path / "run")
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == ["thesis.txt"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError) as caught, run_directory(tmp_path / "file" / "run"):
+        pass
+    assert caught.value.code == "unwritable-run"

@@ -1,0 +1,120 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fxgrow.data import Splits
+from fxgrow.errors import GrowthError, TrainingError
+from fxgrow.growth import Budget
+from fxgrow.methods import Firefly
+from fxgrow.training import BatchDone, EpochDone, Event, GrowthDone, Run, RunSettings, RunStarted, train_and_grow
+from fxgrow.training.events import GrowthStarted
+from fxgrow.training.run import network
+
+SETTINGS = RunSettings(epochs=3, grow_steps=2, batch_size=32, growth_batches=2, growth_batch_size=16)
+METHOD = Firefly(new=1, steps=2)
+
+
+def run(model: nn.Module, data: Splits, settings: RunSettings = SETTINGS) -> tuple[Run, list[Event]]:
+    events: list[Event] = []
+    done = train_and_grow(
+        model,
+        data,
+        settings,
+        example_inputs=(data.train.images[:1],),
+        method=METHOD,
+        budget=Budget(neurons=3),
+        listen=events.append,
+    )
+    return done, events
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_phases_of_training_with_growth_between_them(model: nn.Module, digits: Splits) -> None:
+    before = state(model)
+    done, events = run(model, digits)
+    assert [type(event) for event in events if not isinstance(event, BatchDone)] == [
+        RunStarted, EpochDone, GrowthStarted, GrowthDone, EpochDone, GrowthStarted, GrowthDone, EpochDone,
+    ]  # fmt: skip
+    assert [(e.epoch, e.batch) for e in events if isinstance(e, BatchDone)] == [
+        (epoch, batch) for epoch in (1, 2, 3) for batch in (1, 2, 3)
+    ]
+    assert same(state(model), before)
+    assert [len(growth.report.widths) > 0 for growth in done.growths] == [True, True]
+    sizes = [sum(w.size for w in spec.widths if w.growable) for spec in (done.initial.spec, done.final.spec)]
+    assert sizes[1] == sizes[0] + 6
+    assert len(done.epoch_seconds) == 3
+
+
+def test_the_final_graph_shares_the_trained_weights(model: nn.Module, digits: Splits) -> None:
+    done, _ = run(model, digits)
+    assert type(done.final.module) is type(model)
+    images = digits.test.images[:8]
+    assert torch.equal(done.final.module.eval()(images), done.final.graph_module.eval()(images))
+    assert not torch.equal(done.final.module(images), done.growths[0].module.eval()(images))
+    assert torch.equal(done.initial.graph_module.eval()(images), model.eval()(images))
+
+
+def test_the_history_names_every_parent(model: nn.Module, digits: Splits) -> None:
+    done, _ = run(model, digits)
+    first, second = done.final.spec.history
+    assert first.parent == done.initial.spec.fingerprint
+    assert second.parent == done.growths[0].spec.fingerprint
+    assert done.final.spec.fingerprint == done.growths[1].spec.fingerprint
+    assert done.before.parameters == first.cost_before.parameters
+    assert done.after.parameters == second.cost_after.parameters
+
+
+def test_the_same_settings_give_the_same_weights_whatever_the_global_generator(
+    model: nn.Module, digits: Splits
+) -> None:
+    first, _ = run(model, digits)
+    torch.manual_seed(123)
+    drawn = torch.get_rng_state()
+    second, _ = run(model, digits)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert same(state(first.final.module), state(second.final.module))
+    third, _ = run(model, digits, SETTINGS.model_copy(update={"seed": 1}))
+    assert not same(state(first.final.module), state(third.final.module))
+
+
+def test_the_learning_rate_falls_over_the_whole_run(model: nn.Module, digits: Splits) -> None:
+    _, events = run(model, digits)
+    rates = [event.lr for event in events if isinstance(event, EpochDone)]
+    assert rates == pytest.approx([SETTINGS.lr * 0.75, SETTINGS.lr * 0.25, 0])
+
+
+def test_plain_training_grows_nothing(model: nn.Module, digits: Splits) -> None:
+    done, _ = run(model, digits, RunSettings(epochs=1, grow_steps=0))
+    assert done.growths == ()
+    assert done.before is done.after
+    assert done.final.spec == done.initial.spec
+
+
+def test_training_goes_wrong(model: nn.Module, digits: Splits) -> None:
+    before = state(model)
+    with pytest.raises(TrainingError) as caught:
+        run(model, digits, SETTINGS.model_copy(update={"lr": 1e30}))
+    assert caught.value.code == "nan-loss"
+    assert same(state(model), before)
+
+
+def test_nothing_can_grow(digits: Splits) -> None:
+    with pytest.raises(GrowthError) as caught:
+        run(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits)
+    assert caught.value.code == "nothing-growable"
+
+
+def test_a_copied_network_keeps_model_and_graph_together(model: nn.Module, digits: Splits) -> None:
+    made = copy.deepcopy(network(model, (digits.train.images[:1],)))
+    mine = dict(made.module.named_parameters())
+    assert all(mine[name] is tensor for name, tensor in made.graph_module.named_parameters())
+    assert mine.keys() == dict(model.named_parameters()).keys()

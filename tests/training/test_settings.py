@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fxgrow.errors import TrainingError
+from fxgrow.training import RunSettings
+
+
+@pytest.mark.parametrize(
+    ("epochs", "grow_steps", "phases"),
+    [(6, 2, (2, 2, 2)), (7, 2, (2, 3, 2)), (3, 2, (1, 1, 1)), (5, 0, (5,)), (5, 1, (2, 3))],
+)
+def test_phases(epochs: int, grow_steps: int, phases: tuple[int, ...]) -> None:
+    assert RunSettings(epochs=epochs, grow_steps=grow_steps).phases == phases
+
+
+@given(st.integers(1, 400), st.integers(0, 40))
+def test_phases_are_equal_to_one_epoch(epochs: int, grow_steps: int) -> None:
+    if epochs > grow_steps:
+        phases = RunSettings(epochs=epochs, grow_steps=grow_steps).phases
+        assert sum(phases) == epochs
+        assert len(phases) == grow_steps + 1
+        assert max(phases) - min(phases) <= 1
+        assert min(phases) >= 1
+
+
+def test_the_learning_rate_falls_along_half_a_cosine() -> None:
+    settings = RunSettings(lr=0.4, final_lr=0.2)
+    assert [settings.learning_rate(part) for part in (0, 0.5, 1)] == pytest.approx([0.4, 0.3, 0.2])
+    constant = RunSettings(lr=0.1, final_lr=0.1)
+    assert constant.learning_rate(0.7) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "grow_steps", "code"), [(0, 0, "no-epochs"), (-1, 0, "no-epochs"), (2, 2, "too-few-epochs")]
+)
+def test_runs_that_cannot_be_made(epochs: int, grow_steps: int, code: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        RunSettings(epochs=epochs, grow_steps=grow_steps)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_learning_rate_is_a_positive_number(lr: float) -> None:
+    with pytest.raises(ValidationError):
+        RunSettings(lr=lr)
