@@ -5,7 +5,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO   := runs/demo
-BENCH  := runs/bench
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
@@ -39,8 +38,9 @@ format: $(STAMP)  ## rewrite the sources in house style
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: $(STAMP)  ## measure against the rivals
-	$(BIN)/python tools/bench.py --out $(BENCH) $(ARGS)
+bench: $(STAMP)  ## what growth and coupling cost
+	$(BIN)/python tools/bench_coupling.py --out docs/results/bench_coupling.json
+	$(BIN)/python tools/bench_growth.py --out docs/results/bench_growth.json
 
 clean:  ## remove caches and build products (not the virtual environment, not runs/)
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

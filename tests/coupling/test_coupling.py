@@ -70,6 +70,16 @@ def test_the_model_is_left_alone() -> None:
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_fast_path_of_attention_is_as_before(enabled: bool) -> None:
+    torch.backends.mha.set_fastpath_enabled(enabled)
+    try:
+        couple(linears(torch.relu), (VECTOR,))
+        assert torch.backends.mha.get_fastpath_enabled() is enabled
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+
+
 def test_coupling_twice_gives_the_same() -> None:
     model = linears(lambda h: h + torch.ones(4))
     first, second = (couple(model, (VECTOR,)).widths for _ in range(2))

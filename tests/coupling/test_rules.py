@@ -281,6 +281,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         IMAGE,
         {"0": FREE, "3": OUT},
     ),
+    "flattened map of one neuron": (
+        lambda: nn.Sequential(nn.Conv2d(3, 1, 2), nn.Flatten(), nn.Linear(49, 2)),
+        IMAGE,
+        {"0": (1, 1, ""), "2": OUT},
+    ),
     "squeezed neuron": (
         lambda: linears(lambda h: h.squeeze(1).unsqueeze(1), 1),
         VECTOR,
