@@ -139,11 +139,11 @@ def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
             yield from tensors_in(one)
 
 
-class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Observer(TorchDispatchMode):
     """Runs every operator on the meta device and applies its rule; whole numbers are also computed for real."""
 
     def __init__(self, ctx: Context) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.ctx = ctx
         self.twins: dict[int, tuple[Tensor, Tensor]] = {}  # the meta twins of tensors that live elsewhere
 

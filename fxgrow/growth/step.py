@@ -59,8 +59,8 @@ def grow_step(
             over_grown = dump(chosen.grown.graph_module)
         with clock.phase("emit"):
             checks = _emit(captured, coupling, chosen, objective, work_optimizer)
-        with clock.phase("describe"):
-            emitted = describe(captured.graph_module, example_inputs, widths=couple(captured).widths)
+    with clock.phase("describe"):  # outside: the spec records which parameters learn
+        emitted = describe(captured.graph_module, example_inputs, widths=couple(captured).widths)
     step = _record(method, budget, coupling, chosen, checks, parent, emitted)
     spec = emitted.model_copy(update={"history": (*history, step)})
     report = _report(step, _refusals(coupling, chosen.grown), chosen, clock)

@@ -32,7 +32,7 @@ def train_epoch(
         if not math.isfinite(losses[-1]):
             raise _not_finite(losses[-1], batch, optimizer)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         optimizer.step()
         on_step(batch, losses[-1])
     if not losses:

@@ -20,11 +20,11 @@ class RunSettings(BaseModel):
 
     epochs: int = 6
     grow_steps: int = Field(default=2, ge=0)
-    lr: float = Field(default=0.02, gt=0)
+    lr: float = Field(default=0.01, gt=0)
     final_lr: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     growth_batches: int = Field(default=8, ge=1)
     growth_batch_size: int = Field(default=64, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
