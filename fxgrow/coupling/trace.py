@@ -143,7 +143,7 @@ class Observer(TorchDispatchMode):
     """Runs every operator on the meta device and applies its rule; whole numbers are also computed for real."""
 
     def __init__(self, ctx: Context) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ctx = ctx
         self.twins: dict[int, tuple[Tensor, Tensor]] = {}  # the meta twins of tensors that live elsewhere
 

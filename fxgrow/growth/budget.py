@@ -46,6 +46,12 @@ class Selection:
     new: Tensor
     scores: Scores
 
+    @torch.no_grad()
+    def switch_off_others(self, candidates: Candidates) -> None:
+        """Set eps of every candidate that was not chosen to 0."""
+        candidates.split_eps.mul_(self.split.to(candidates.split_eps))
+        candidates.new_eps.mul_(self.new.to(candidates.new_eps))
+
     def change(self, candidates: Candidates, width: int, size: int) -> Change:
         """What happens to one width."""
         split = (

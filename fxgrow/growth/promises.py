@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.errors import GrowthError
-from fxgrow.growth.budget import Selection
 from fxgrow.growth.objective import Objective
 from fxgrow.rewrite import OverGrown
 
@@ -50,14 +49,12 @@ def keep(promise: str, found: Any, expected: Any) -> float:
 
 
 @torch.no_grad()
-def descend(grown: OverGrown, selection: Selection, objective: Objective, before: float) -> int:
-    """Switch the unselected off and halve eps until the loss is not above ``before``; at last set eps to 0.
+def descend(grown: OverGrown, objective: Objective, before: float) -> int:
+    """Halve eps until the loss is not above ``before``; at last set eps to 0.
 
     Gives back how often eps was halved (``HALVINGS`` + 1: it is 0 now).
     """
     candidates = grown.candidates
-    candidates.split_eps.mul_(selection.split.to(candidates.split_eps))
-    candidates.new_eps.mul_(selection.new.to(candidates.new_eps))
     for halvings in range(HALVINGS + 1):
         if objective.mean(grown.graph_module) <= before:
             return halvings

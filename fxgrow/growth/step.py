@@ -1,6 +1,7 @@
 """One growth step, the compiler's table of contents (DESIGN; Wu et al. 2020, Algorithm 1, steps 2 and 3).
 
-capture -> couple -> over-grow -> relax and score (the method's search) -> select -> descend -> emit -> verify -> spec
+capture -> couple -> over-grow -> relax and score (the method's search) -> select -> refine -> descend -> emit and
+verify -> spec
 """
 
 import copy
@@ -104,7 +105,7 @@ class Chosen:
 def _choose(
     captured: Captured, coupling: Coupling, method: Method, objective: Objective, count: int, seed: int, clock: Clock
 ) -> Chosen:
-    """Over-grow, search, select, and shorten the step until the loss does not rise."""
+    """Over-grow, search, select, refine, and shorten the step until the loss does not rise."""
     generator = torch.Generator().manual_seed(seed)
     with clock.phase("overgrow"):
         proposed = method.neighbourhood(coupling)
@@ -115,7 +116,11 @@ def _choose(
         scores = method.search(grown, objective, generator)
     with clock.phase("select"):
         selection = select(scores, count)
-        backtracks = descend(grown, selection, objective, before)
+        selection.switch_off_others(grown.candidates)
+    with clock.phase("refine"):
+        method.refine(grown, objective)
+    with clock.phase("descend"):
+        backtracks = descend(grown, objective, before)
     return Chosen(grown, selection, before, backtracks)
 
 

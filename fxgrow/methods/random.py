@@ -35,6 +35,9 @@ class RandomGrowth(BaseModel):
                     outgoing.copy_(torch.randn(outgoing.shape, generator=generator) / outgoing[:, 0].numel() ** 0.5)
         return Scores(*(_random(eps, generator) for eps in (grown.candidates.split_eps, grown.candidates.new_eps)))
 
+    def refine(self, grown: OverGrown, objective: Objective) -> None:
+        """Nothing: a control does not look at the loss."""
+
 
 def _random(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(len(like), generator=generator, dtype=torch.float64).to(like)

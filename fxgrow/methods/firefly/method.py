@@ -19,7 +19,8 @@ class Firefly(BaseModel):
     """Settings.
 
     ``new``: new-neuron candidates per width (m'); ``eps``: radius of the neighbourhood, relative to the weights of each
-    layer; ``steps``, ``lr``: step one; ``points``, ``path``: step two.
+    layer; ``steps``, ``lr``: step one; ``points``, ``path``: step two; ``refine_steps``: more of step one for the
+    selected alone (the others that they were tuned beside are gone).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +29,7 @@ class Firefly(BaseModel):
     eps: float = Field(default=0.1, gt=0)
     steps: int = Field(default=20, ge=0)
     lr: float = Field(default=0.03, gt=0)
+    refine_steps: int = Field(default=10, ge=0)
     points: int = Field(default=3, ge=1)
     path: Literal["joint", "single"] = "joint"
 
@@ -51,3 +53,7 @@ class Firefly(BaseModel):
             candidates.split_eps.fill_(self.eps)
             candidates.new_eps.copy_(-self.eps * new.sign())
         return Scores(gain.detach(), self.eps * new.abs())
+
+    def refine(self, grown: OverGrown, objective: Objective) -> None:
+        """Step one again, for the selected candidates alone."""
+        relax(grown, objective, self.eps, self.refine_steps, self.lr)

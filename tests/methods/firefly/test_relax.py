@@ -29,6 +29,19 @@ def test_relax_lowers_the_loss_within_its_constraints(name: str) -> None:
             assert outgoing.transpose(0, 1).flatten(1).norm(dim=1).max() <= 1 + 1e-12
 
 
+def test_refining_keeps_the_unselected_off() -> None:
+    grown = over_grown(network("chain"), images(), new=2)
+    start(grown, 0.1, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        grown.candidates.split_eps[::2] = 0
+        grown.candidates.new_eps[1:] = 0
+    before = OBJECTIVE.mean(grown.graph_module)
+    Firefly(refine_steps=10).refine(grown, OBJECTIVE)
+    assert (grown.candidates.split_eps[::2] == 0).all() and (grown.candidates.new_eps[1:] == 0).all()
+    assert grown.candidates.split_eps[1::2].abs().min() > 0
+    assert OBJECTIVE.mean(grown.graph_module) < before
+
+
 def test_directions_leave_out_eps_and_base() -> None:
     module = network("gate")
     grown = over_grown(module, images(), new=2)
