@@ -8,7 +8,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench clean
+.PHONY: help venv demo test check format bench sweep clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)  ## grow a ResNet-18 on real digits and show what changed
 	$(BIN)/fxgrow grow 'torchvision:resnet18?num_classes=10' --data digits --epochs 9 --grow-steps 2 --neurons 0.3 --seed 0 --out $(DEMO) --force
-	$(BIN)/fxgrow diff $(DEMO)/initial $(DEMO)
+	$(BIN)/fxgrow check $(DEMO)
 
 test: $(STAMP)  ## all tests (ARGS='-k digits' for some)
 	$(BIN)/python -m pytest $(ARGS)
@@ -41,6 +41,9 @@ format: $(STAMP)  ## rewrite the sources in house style
 bench: $(STAMP)  ## what growth and coupling cost
 	$(BIN)/python tools/bench_coupling.py --out docs/results/bench_coupling.json
 	$(BIN)/python tools/bench_growth.py --out docs/results/bench_growth.json
+
+sweep: $(STAMP)  ## does widening keep the function of real models?
+	$(BIN)/python tools/sweep_widen.py --out docs/results/sweep_widen.json
 
 clean:  ## remove caches and build products (not the virtual environment, not runs/)
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
