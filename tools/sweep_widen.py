@@ -3,7 +3,7 @@
     python tools/sweep_widen.py --out docs/results/sweep_widen.json          # the thirteen models of issue A
     python tools/sweep_widen.py resnet50 maxvit_t
 
-Batch-norm statistics, zero-initialised and constant parameters are randomised first, so that equal outputs say something.
+Batch-norm statistics, zero-initialised and constant parameters are randomised first, so that equality says something.
 Checked for split and for new neurons: the relative change of the output in eval mode, that the sizes which modules keep
 agree with their parameters, and that SGD in train mode gives a finite loss. Random weights, nothing is downloaded.
 """

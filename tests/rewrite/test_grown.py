@@ -61,3 +61,10 @@ def test_reads_the_mean_of_the_halves() -> None:
     plus, minus = torch.randn(2, 4, 3)
     (out,) = layer(plus, minus, [], torch.empty(0), torch.empty(0))
     torch.testing.assert_close(out, (layer.base(plus) + layer.base(minus)) / 2)
+
+
+def test_frozen_block_gets_no_gradient() -> None:
+    base, rows = nn.Linear(3, 2), torch.randn(4, 3, requires_grad=True)
+    z, more = block_product(base, torch.randn(5, 3), (base.weight, base.bias), [(rows, torch.zeros(4))])
+    (z.sum() + more.sum()).backward()
+    assert base.weight.grad is None and base.bias.grad is None and rows.grad is not None
