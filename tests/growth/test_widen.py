@@ -85,12 +85,19 @@ def test_the_function_is_kept(how: Any, blocks: list[str], seed: int) -> None:
     coupling = couple(model, (IMAGE,))
     amounts = {width.name: 1 + seed % (2 * width.size) for width in coupling.widths if width.growable}
     refused = {width.refusal.code for width in coupling.widths if width.refusal}
-    # halves of neurons that occur side by side cannot be told apart ("order")
-    assert refused <= ({"output", "order"} if "gate" in blocks else {"output"})
+    # gates and groups unite places of one axis; where those are neighbours, copies have no order: refused, not wrong
+    assert refused <= ({"output", "order"} if {"gate", "grouped"} & set(blocks) else {"output"})
     wider = widen(model, amounts, (IMAGE,), how=how, seed=seed).module
     torch.testing.assert_close(wider(IMAGE), model(IMAGE), rtol=1e-12, atol=1e-12)
     sizes = {width.name: width.size for width in couple(wider, (IMAGE,)).widths}
     assert all(sizes[w.name] == w.size + amounts.get(w.name, 0) for w in coupling.widths)
+
+
+def test_groups_across_a_concatenation_are_refused_by_name() -> None:
+    """Two groups that cut through a concatenation unite all its channels: a known limit, and no wrong result."""
+    widths = couple(network(["grouped", "dense", "grouped"], 0), (IMAGE,)).widths
+    assert {width.refusal.code for width in widths if width.refusal} == {"order", "output"}
+    assert any(width.growable for width in widths)
 
 
 def pair() -> Any:
