@@ -78,13 +78,13 @@ class GrownLayer(nn.Module):
         z, *parts = block_product(self.base, x, base_block(self.base), added)
         for number, lane in enumerate(lanes):
             z = z + PRODUCTS[type(self.base)](self.base, lane, self.columns_of(number, new_eps), None)
-        out = [z]
+        out = [z.clone()]  # clones, not views of one product: what follows may work in place
         if self.delta is not None:
             dz = parts.pop(0)
             out = [z + dz, z - dz]
         if self.rows:
             dim = -1 if isinstance(self.base, nn.Linear) else 1
-            out += parts[0].split([len(slots.candidate) for slots in self.rows], dim=dim)
+            out += [lane.clone() for lane in parts[0].split([len(slots.candidate) for slots in self.rows], dim=dim)]
         return out
 
 
