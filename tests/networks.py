@@ -81,7 +81,8 @@ def chain() -> nn.Module:
     """Convolutions, batch norm, pooling, a flattened map and linear layers."""
     return nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(4, 4, 3, padding=1), nn.PReLU(4), nn.Flatten(), nn.Linear(36, 5), nn.ReLU(inplace=True), nn.Linear(5, 2),
+        nn.Conv2d(4, 4, 3, padding=1), nn.PReLU(4), nn.Flatten(), nn.Linear(36, 5),
+        nn.ReLU(inplace=True), nn.Linear(5, 2),
     )  # fmt: skip
 
 
