@@ -1,5 +1,7 @@
-"""Capture: from an nn.Module to a torch.fx graph that calls the same modules."""
+"""Capture: from any nn.Module to a torch.fx graph that holds the same parameters, and a report of how."""
 
-from fxgrow.capture.capture import Captured, PartReport, capture, first_line
+from fxgrow.capture.capture import capture, verify
+from fxgrow.capture.inputs import positional
+from fxgrow.capture.parts import Captured, How, PartReport, first_line
 
-__all__ = ["Captured", "PartReport", "capture", "first_line"]
+__all__ = ["Captured", "How", "PartReport", "capture", "first_line", "positional", "verify"]

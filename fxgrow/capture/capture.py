@@ -1,114 +1,76 @@
-"""Symbolic tracing first; what it cannot trace becomes an opaque leaf, and the report says so."""
+"""From a model to a graph, the best of three ways: torch.fx, torch.export, one opaque call.
 
-from dataclasses import dataclass
-from enum import StrEnum
+Which is best is decided by what can be grown in it; see ``docs/decisions/0007-three-ways-to-capture.md``.
+"""
+
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
+from fxgrow.capture.export import exported, opaque_root
+from fxgrow.capture.inputs import positional
+from fxgrow.capture.parts import Captured, How, PartReport, first_line, traced_share
+from fxgrow.capture.running import run, undisturbed
+from fxgrow.capture.trace import Attempt, disagreement, traced
 from fxgrow.errors import ModelError
 
-
-class How(StrEnum):
-    """How a part of the model was captured."""
-
-    TRACED = "traced"
-    OPAQUE = "opaque"
+ENOUGH = 0.5
+"""A traced graph is taken if at least this share of the parameters lies outside its opaque parts."""
 
 
-@dataclass(frozen=True)
-class PartReport:
-    """One part of the model: its path ("" is the whole), how it was captured, and why not better."""
+def capture(model: nn.Module, example_inputs: Any) -> Captured:
+    """A graph of ``model`` (in eval mode) that was run beside it and gives the same output.
 
-    module: str
-    how: How
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Captured:
-    """``graph_module`` calls the very modules of ``model``, so resizing one resizes both."""
-
-    model: nn.Module
-    graph_module: fx.GraphModule
-    example_inputs: tuple[Any, ...]
-    report: tuple[PartReport, ...]
-
-
-class _Tracer(fx.Tracer):
-    """Leaves are torch's own modules, library modules that hold no others, and what an earlier try failed on."""
-
-    def __init__(self, opaque: frozenset[str]) -> None:
-        super().__init__()
-        self.opaque = opaque
-        self.path: list[str] = [""]
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        childless_library = m.__module__.startswith("torchvision.ops") and not any(m.children())
-        return (
-            module_qualified_name in self.opaque
-            or childless_library
-            or super().is_leaf_module(m, module_qualified_name)
-        )
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        self.path.append(self.path_of_module(m))
-        result = super().call_module(m, forward, args, kwargs)
-        self.path.pop()  # not in a finally: after an error the path must still say where it happened
-        return result
-
-
-def capture(model: nn.Module, example_inputs: tuple[Any, ...]) -> Captured:
-    """Trace ``model`` (in eval mode) to an fx graph and check that the graph gives the same output.
-
-    ``example_inputs``: tuple of positional arguments. The model keeps its training flag and its parameters; the graph
-    module shares them. Raises ``ModelError`` if the model itself cannot be traced or the graph disagrees with it.
+    ``example_inputs``: a tuple of arguments, one tensor, or a dict of keyword arguments. Any model that runs on them is
+    captured; the report says how. The graph holds the model's own parameters, and the model is left as it was. Raises
+    ``ModelError`` if the model itself does not run.
     """
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
+    inputs = positional(model, example_inputs)
+    with undisturbed(model):
+        expected = _expected(model, inputs)
+        return _best(model, inputs, expected)
+
+
+def verify(captured: Captured) -> str | None:
+    """Run the graph beside the model: None if both give the same output, else what is wrong."""
+    with undisturbed(captured.model):
+        expected = _expected(captured.model, captured.example_inputs)
+        return disagreement(captured.graph_module, captured.example_inputs, expected)
+
+
+def _expected(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     try:
-        with torch.no_grad():
-            expected = model(*example_inputs)  # first, so that caches inside the model are filled with real values
-            graph_module, opaque = _trace(model)
-            _compare(model, expected, graph_module(*example_inputs))
-    finally:
-        for module, training in flags.items():
-            module.training = training
-    parts = (PartReport("", How.TRACED), *(PartReport(path, How.OPAQUE, why) for path, why in opaque.items()))
-    return Captured(model, graph_module, example_inputs, parts)
+        return run(model, inputs)
+    except Exception as error:
+        message = f"{type(model).__name__} does not run on its example inputs: {first_line(error)}"
+        raise ModelError("does-not-run", message) from error
 
 
-def _trace(model: nn.Module) -> tuple[fx.GraphModule, dict[str, str]]:
-    """Trace, making one more part opaque after each failure."""
-    opaque: dict[str, str] = {}
-    while True:
-        tracer = _Tracer(frozenset(opaque))
-        try:
-            graph = tracer.trace(model)
-        except Exception as error:  # anything that the user's forward raises when it is fed proxies
-            place = tracer.path[-1]
-            why = first_line(error)
-            if not place:
-                raise ModelError(
-                    "untraceable", f"torch.fx cannot trace {type(model).__name__}.forward itself: {why}"
-                ) from error
-            opaque[place] = why
-            continue
-        graph_module = fx.GraphModule(tracer.root, graph, type(model).__name__)
-        graph_module.graph.eliminate_dead_code()
-        graph_module.recompile()
-        return graph_module, opaque
+def _best(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> Captured:
+    plain = traced(model, inputs, expected, decide=False)
+    best = plain if _share(model, plain) == 1 else _better(model, plain, traced(model, inputs, expected, decide=True))
+    if best.graph_module is not None and _share(model, best) >= ENOUGH:
+        return _captured(model, inputs, best, How.TRACED)
+    other = exported(model, inputs, expected)
+    if other.graph_module is not None:
+        why = f"torch.fx: {best.why or 'most of it would be opaque'}"
+        return _captured(model, inputs, Attempt(other.graph_module, {}, why), How.EXPORTED)
+    if best.graph_module is not None:
+        return _captured(model, inputs, best, How.TRACED)
+    why = f"torch.fx: {best.why}; torch.export: {other.why}"
+    return _captured(model, inputs, Attempt(opaque_root(model, inputs), {}, why), How.OPAQUE)
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+def _share(model: nn.Module, attempt: Attempt) -> float:
+    return -1.0 if attempt.graph_module is None else traced_share(model, attempt.opaque)
 
 
-def _compare(model: nn.Module, expected: Any, found: Any) -> None:
-    """The graph must compute what the model computes (bit for bit up to the order of its own operations)."""
-    for a, b in zip(tree_leaves(expected), tree_leaves(found), strict=True):
-        if isinstance(a, Tensor) and not torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True):
-            raise ModelError("capture-differs", f"the fx graph of {type(model).__name__} gives another output than it")
+def _better(model: nn.Module, first: Attempt, second: Attempt) -> Attempt:
+    return second if _share(model, second) > _share(model, first) else first
+
+
+def _captured(model: nn.Module, inputs: tuple[Any, ...], attempt: Attempt, how: How) -> Captured:
+    if attempt.graph_module is None:
+        raise TypeError("no graph was made")
+    parts = (PartReport(path, How.OPAQUE, why) for path, why in attempt.opaque.items())
+    return Captured(model, attempt.graph_module, inputs, (PartReport("", how, attempt.why), *parts))

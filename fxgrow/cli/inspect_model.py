@@ -7,8 +7,7 @@ from typing import Any
 from rich.text import Text
 from torch import nn
 
-from fxgrow.capture import Captured, PartReport, capture
-from fxgrow.capture.capture import How
+from fxgrow.capture import Captured, How, PartReport, capture
 from fxgrow.cli.arguments import AsJson, ModelWords
 from fxgrow.cli.console import show, show_text
 from fxgrow.cli.subject import Subject, subject

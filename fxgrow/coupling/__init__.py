@@ -1,5 +1,6 @@
 """Coupling: which parameter slices together make one neuron, and which of those sets can grow."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,43 +8,44 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import Captured
+from fxgrow.capture import Captured, How
 from fxgrow.coupling.fields import flat
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Pin
+from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.probe import change_maps, try_growing
 from fxgrow.coupling.trace import observe
-from fxgrow.coupling.values import Context, Role
+from fxgrow.coupling.values import Context, Role, Subject
 from fxgrow.coupling.widths import Coupling, Owners, Site, Width, build, classify
 from fxgrow.errors import InternalError
 
 __all__ = ["Coupling", "Owners", "Role", "Site", "Width", "change_maps", "couple"]
 
 
-def couple(model_or_captured: nn.Module | Captured, example_inputs: tuple[Any, ...] | None = None) -> Coupling:
+def couple(
+    model_or_captured: nn.Module | Captured,
+    example_inputs: Any = None,
+    *,
+    ignore: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> Coupling:
     """Find the neurons of a model by running its data movement once on the meta device.
 
     Parameters are named as in the user's own module. Nothing is computed or changed on the model itself.
-    Raises ``ModelError`` if the model does not run on ``example_inputs`` (a tuple of arguments).
+    ``example_inputs``: a tuple of arguments. ``ignore`` / ``only``: patterns of module paths (``"layer4.*"``); neurons
+    that touch an ignored module, or none of those in ``only``, are refused by name. Raises ``ModelError`` if the model
+    does not run on its example inputs, or if a pattern fits no module.
     """
-    if isinstance(model_or_captured, Captured):
-        captured = model_or_captured
-        trials: tuple[nn.Module, ...] = (captured.graph_module, captured.model)
-        return _couple(captured.graph_module, example_inputs or captured.example_inputs, trials)
-    return _couple(model_or_captured, example_inputs or (), (model_or_captured,))
-
-
-def _couple(model: nn.Module, example_inputs: tuple[Any, ...], trials: tuple[nn.Module, ...]) -> Coupling:
-    def run(bare: nn.Module, inputs: tuple[Any, ...], ctx: Context) -> Any:
-        return _Walk(bare, ctx).run(*inputs) if isinstance(bare, fx.GraphModule) else bare(*inputs)
-
-    ctx = observe(model, example_inputs, run)
+    subjects = _subjects(model_or_captured, example_inputs)
+    model = subjects[-1].model
+    patterns = Patterns.of(model, ignore, only)
+    ctx = observe(subjects)
     banned: set[Direction] = set()
     pins: list[Pin] = []
     for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
         classes = classify(ctx, banned, pins)
-        coupling = build(ctx, classes, ctx.carried)
-        tried = (try_growing(trial, example_inputs, run, ctx, classes, coupling) for trial in trials)
+        coupling = build(ctx, classes, patterns)
+        tried = (try_growing(one, ctx, classes, coupling) for one in subjects)
         verdict = next((one for one in tried if one), None)
         if verdict is None:
             return coupling
@@ -52,11 +54,34 @@ def _couple(model: nn.Module, example_inputs: tuple[Any, ...], trials: tuple[nn.
     raise InternalError(f"the trial growth of {type(model).__name__} never settles")
 
 
+def _subjects(model_or_captured: nn.Module | Captured, example_inputs: Any) -> tuple[Subject, ...]:
+    """The one to observe first, then those that must still run when they have grown.
+
+    A model is both. Of a captured model the graph is observed, node by node; its own module must run as well, since it
+    takes other ways in train mode than the graph that was captured in eval mode.
+    """
+    if not isinstance(model_or_captured, Captured):
+        return (_subject(model_or_captured, example_inputs or ()),)
+    captured = model_or_captured
+    inputs = example_inputs or captured.example_inputs
+    whole = _subject(captured.model, inputs)
+    return (whole,) if captured.how is How.OPAQUE else (_subject(captured.graph_module, inputs), whole)
+
+
+def _subject(model: nn.Module, example_inputs: tuple[Any, ...]) -> Subject:
+    graph = model.graph if isinstance(model, fx.GraphModule) else None
+
+    def run(bare: nn.Module, inputs: tuple[Any, ...], ctx: Context) -> Any:
+        return _Walk(bare, graph, ctx).run(*inputs) if graph else bare(*inputs)
+
+    return Subject(model, example_inputs, run)
+
+
 class _Walk(fx.Interpreter):
     """Runs an fx graph node by node, so that what is learnt can be told per node."""
 
-    def __init__(self, module: fx.GraphModule, ctx: Context) -> None:
-        super().__init__(module)
+    def __init__(self, module: nn.Module, graph: fx.Graph, ctx: Context) -> None:
+        super().__init__(module, graph=graph)
         self.ctx = ctx
 
     def run_node(self, n: fx.Node) -> Any:

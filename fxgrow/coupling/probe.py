@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -19,8 +18,8 @@ from torch import nn
 from fxgrow.capture import first_line
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Pin
-from fxgrow.coupling.trace import Run, meta_inputs, run_once, skeleton
-from fxgrow.coupling.values import Axis, Context, Role
+from fxgrow.coupling.trace import run_once, skeleton
+from fxgrow.coupling.values import Axis, Context, Role, Subject
 from fxgrow.coupling.widths import Classes, Coupling
 from fxgrow.surgery.index_map import Change, IndexMap, axis_map
 from fxgrow.surgery.resize import Maps, resize, tensors
@@ -43,18 +42,24 @@ def change_maps(coupling: Coupling, changes: Mapping[int, Change]) -> dict[tuple
     for number, change in changes.items():
         for site in coupling.widths[number].sites:
             by_axis.setdefault(site.key, {})[number] = change
-    owners = coupling.owners
-    return {key: axis_map(owners[key].width, owners[key].neuron, mine, key in reads) for key, mine in by_axis.items()}
+    made: dict[tuple[bytes, bytes, bool], IndexMap] = {}  # the axes of one layer and its norm have equal owners
+
+    def made_once(key: tuple[str, int], mine: Mapping[int, Change]) -> IndexMap:
+        own = coupling.owners[key]
+        alike = own.width.tobytes(), own.neuron.tobytes(), key in reads
+        if alike not in made:
+            made[alike] = axis_map(own.width, own.neuron, mine, key in reads)
+        return made[alike]
+
+    return {key: made_once(key, mine) for key, mine in by_axis.items()}
 
 
-def try_growing(
-    model: nn.Module, example_inputs: tuple[Any, ...], run: Run, ctx: Context, classes: Classes, coupling: Coupling
-) -> Verdict | None:
+def try_growing(subject: Subject, ctx: Context, classes: Classes, coupling: Coupling) -> Verdict | None:
     """Split every growable neuron on the meta device and run the model; None if all is well.
 
     The last neuron of each width is split in three, since that is where fresh neurons go.
     """
-    bare = skeleton(model)
+    bare = skeleton(subject.model)
     changes = {n: Change((2,) * (w.size - 1) + (3,)) for n, w in enumerate(coupling.widths) if w.growable}
     found = tensors(bare)
     maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
@@ -62,13 +67,14 @@ def try_growing(
     trial = Context()
     trial.labels.count = _first_fresh(classes)
     _label_copies(trial, bare, ctx.axes, classes, maps)
-    for training, before in ctx.passes.items():
-        error = run_once(trial, bare, meta_inputs(example_inputs), run, training)
+    seen = ctx.passes.get(subject, {False: None})  # capture has run in eval mode what was not observed
+    for training, before in seen.items():
+        error = run_once(trial, bare, subject, training)
         if error is not None:
-            return blame(ctx, model, classes, trial.modules[-1], _where(error))
-        after = trial.passes[training]
-        if before != after:
-            return blame(ctx, model, classes, "", f"the output's shape changes from {before} to {after}")
+            return blame(ctx, subject.model, classes, trial.modules[-1], _where(error))
+        after = trial.passes[subject][training]
+        if before not in (None, after):
+            return blame(ctx, subject.model, classes, "", f"the output's shape changes from {before} to {after}")
     return _torn(trial, ctx, classes) or _misplaced(trial, classes)
 
 

@@ -1,12 +1,14 @@
 """Run a model once on meta tensors and let the rules see every ATen operator."""
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -14,21 +16,58 @@ from torch.utils._pytree import tree_leaves, tree_map
 from fxgrow.capture import first_line
 from fxgrow.coupling.fields import flat
 from fxgrow.coupling.rules import rule_for
-from fxgrow.coupling.values import Axis, Context, Value
+from fxgrow.coupling.values import Axis, Context, Subject, Value
 from fxgrow.errors import ModelError
 
-Run = Callable[[nn.Module, tuple[Any, ...], Context], Any]
 _REAL_LIMIT = 1 << 20
 
 
 def skeleton(model: nn.Module) -> nn.Module:
-    """A copy of the model whose floating-point tensors are on the meta device; whole numbers keep their values."""
+    """A copy of the model whose floating-point tensors are on the meta device; whole numbers keep their values.
+
+    The counters of batch norms are left out: no neuron reaches them and they would cost an operator per layer.
+    """
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
             bare = torch.empty_like(tensor, device="meta")
             memo[id(tensor)] = nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
-    return copy.deepcopy(model, memo)
+    copied = _bare_root(model, memo) if isinstance(model, fx.GraphModule) else _bare_copy(model, memo)
+    for norm in (module for module in copied.modules() if isinstance(module, _NormBase)):
+        norm.num_batches_tracked = None
+    return copied
+
+
+def _bare_root(graph_module: fx.GraphModule, memo: dict[int, Any]) -> nn.Module:
+    """What a graph is interpreted on: the modules and values that it names."""
+    root = nn.Module()
+    known = vars(root).keys()
+    for key, value in vars(graph_module).items():
+        if key in known or isinstance(value, (Tensor, nn.Module)):
+            vars(root)[key] = _bare_value(key, value, memo)
+    return root
+
+
+def _bare_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """``copy.deepcopy`` of a module, which spends most of its time on a dozen empty dictionaries of hooks."""
+    if id(module) in memo:
+        return memo[id(module)]  # type: ignore[no-any-return]
+    kind = type(module)
+    if hasattr(kind, "__deepcopy__"):
+        return copy.deepcopy(module, memo)
+    new = kind.__new__(kind)
+    memo[id(module)] = new
+    for key, value in vars(module).items():
+        vars(new)[key] = _bare_value(key, value, memo)
+    return new
+
+
+def _bare_value(key: str, value: Any, memo: dict[int, Any]) -> Any:
+    if isinstance(value, dict) and not value:
+        return type(value)()
+    if key == "_modules":
+        return {name: child if child is None else _bare_copy(child, memo) for name, child in value.items()}
+    return copy.deepcopy(value, memo)
 
 
 def meta_inputs(example_inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -41,35 +80,50 @@ def _floating(x: Any) -> bool:
     return isinstance(x, Tensor) and x.is_floating_point()
 
 
-def observe(model: nn.Module, example_inputs: tuple[Any, ...], run: Run) -> Context:
-    """Run the model's skeleton and give back everything that the rules learnt.
+def observe(subjects: Sequence[Subject]) -> Context:
+    """Run the skeletons of one model's subjects and give back everything that the rules learnt.
 
-    The run is in train mode, where auxiliary heads take part; in eval mode too if some parameter was not met.
+    The first is run in train mode, where auxiliary heads take part. While some parameter was not met, it is run in
+    eval mode too, and so are the other subjects, whose parameters have the same names.
     """
     ctx = Context()
-    bare = skeleton(model)
-    for name, tensor in (*bare.named_parameters(), *bare.named_buffers()):
-        if tensor.is_meta:
-            fixed = not isinstance(tensor, nn.Parameter)
-            axes = tuple(
-                Axis(name, dim, ctx.labels.fresh(size), constant=fixed) for dim, size in enumerate(tensor.shape)
-            )
-            ctx.axes.extend(axes)
-            ctx.label(tensor, axes)
-    inputs = meta_inputs(example_inputs)
-    failures = [run_once(ctx, bare, inputs, run, training=True)]
-    met = {parameter for parameter, _ in ctx.roles}
-    if failures[0] or any(name not in met for name, _ in bare.named_parameters()):
-        failures.append(run_once(ctx, bare, inputs, run, training=False))
+    failures: list[Exception | None] = []
+    for subject in subjects:
+        bare = skeleton(subject.model)
+        _label(ctx, bare)
+        for training in (True, False):
+            if not failures or failures[-1] or _unmet(ctx, bare):
+                failures.append(run_once(ctx, bare, subject, training))
     if all(failures):
         last = next(error for error in reversed(failures) if error)
-        message = f"{type(model).__name__} does not run on its example inputs: {first_line(last)}"
+        message = f"{type(subjects[0].model).__name__} does not run on its example inputs: {first_line(last)}"
         raise ModelError("does-not-run", message) from last
     ctx.settle()
     return ctx
 
 
-def run_once(ctx: Context, bare: nn.Module, inputs: tuple[Any, ...], run: Run, training: bool) -> Exception | None:
+def _label(ctx: Context, bare: nn.Module) -> None:
+    """Give every axis of every parameter and buffer its labels, the same ones if its name has some."""
+    known: dict[str, list[Axis]] = defaultdict(list)
+    for axis in ctx.axes:
+        known[axis.parameter].append(axis)
+    for name, tensor in (*bare.named_parameters(), *bare.named_buffers()):
+        if not tensor.is_meta:
+            continue
+        axes = known.get(name)
+        if axes is None:
+            fixed = not isinstance(tensor, nn.Parameter)
+            axes = [Axis(name, dim, ctx.labels.fresh(size), constant=fixed) for dim, size in enumerate(tensor.shape)]
+            ctx.axes.extend(axes)
+        ctx.label(tensor, tuple(axes))
+
+
+def _unmet(ctx: Context, bare: nn.Module) -> bool:
+    met = {parameter for parameter, _ in ctx.roles}
+    return any(name not in met for name, _ in bare.named_parameters())
+
+
+def run_once(ctx: Context, bare: nn.Module, subject: Subject, training: bool) -> Exception | None:
     """One pass in train or eval mode (dropout off in both: it only adds noise of the same shape)."""
     for module in bare.modules():
         module.training = training and not isinstance(module, _DropoutNd)
@@ -79,10 +133,11 @@ def run_once(ctx: Context, bare: nn.Module, inputs: tuple[Any, ...], run: Run, t
             stack.enter_context(_plain_attention())
             stack.enter_context(_module_paths(ctx, bare))
             stack.enter_context(Observer(ctx))
-            output = run(bare, inputs, ctx)
+            output = subject.run(bare, meta_inputs(subject.example_inputs), ctx)
     except Exception as error:  # noqa: BLE001 - whatever the user's model raises: the caller reports it if no mode works
         return error
-    ctx.passes[training] = tuple(tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    shapes = tuple(tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    ctx.passes.setdefault(subject, {})[training] = shapes
     for field in (field for tensor in tree_leaves(output) for field in ctx.fields(tensor).values()):
         ctx.labels.pin(flat(field), "output", "is part of the model's output", "model: output")
     return None

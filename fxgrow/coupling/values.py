@@ -1,7 +1,8 @@
 """What coupling knows about a tensor while the model runs, and the context in which rules write it down."""
 
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fxgrow.coupling.fields import Fields, axis_field, by_support, core, flat, place, support
 from fxgrow.coupling.labels import FIXED, Ints, Labels, components
 
 _VALUE = "_fxgrow_value"
-_LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch, sys.modules["fxgrow"]))
+_LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}{os.sep}" for module in (torch, sys.modules["fxgrow"]))
 
 
 class Role(StrEnum):
@@ -74,13 +75,23 @@ class ShapeEvent:
 
 
 Shapes = tuple[tuple[int, ...], ...]
+Run = Callable[[nn.Module, tuple[Any, ...], "Context"], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Something that is run to learn of its neurons, or to see whether it can grow: a model or its graph."""
+
+    model: nn.Module
+    example_inputs: tuple[Any, ...]
+    run: Run
 
 
 @dataclass
 class Context:
     """The notebook of one coupling run: rules read fields from it and write unions, pins, roles and grids to it.
 
-    ``passes``: the shapes of the outputs per mode (training or not) in which the model ran.
+    ``passes``: the shapes of the outputs per subject and mode (training or not) in which it ran.
     """
 
     labels: Labels = field(default_factory=Labels)
@@ -95,7 +106,7 @@ class Context:
     modules: list[str] = field(default_factory=lambda: [""])
     graph_node: str = ""
     operator: str = ""
-    passes: dict[bool, Shapes] = field(default_factory=dict)
+    passes: dict[Subject, dict[bool, Shapes]] = field(default_factory=dict)
 
     def value(self, tensor: Any) -> Value:
         """What is known of a tensor (nothing, for one that no rule has written to)."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from fxgrow.coupling.grids import Decision, Direction, decide
 from fxgrow.coupling.labels import FIXED, Ints, Pin, components, touching_fixed
+from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.values import Axis, Context, Role
 from fxgrow.errors import Refusal
 
@@ -118,7 +119,7 @@ def classify(ctx: Context, banned: set[Direction], extra: Sequence[Pin]) -> Clas
     return Classes(final[base], blame, tuple(refusals), decision)
 
 
-def build(ctx: Context, classes: Classes, carried: dict[str, Ints]) -> Coupling:
+def build(ctx: Context, classes: Classes, patterns: Patterns) -> Coupling:
     """Group the classes with the same sites into widths, and name and order them."""
     axes = [axis for axis in ctx.axes if (axis.parameter, axis.axis) in ctx.roles]
     seeds = _seeds(ctx, axes, classes, _same_sites(axes, classes))
@@ -127,7 +128,7 @@ def build(ctx: Context, classes: Classes, carried: dict[str, Ints]) -> Coupling:
     widths = []
     for number, (seed, name) in enumerate(zip(seeds, names, strict=True)):
         number_of[seed.neurons], place_of[seed.neurons] = number, np.arange(len(seed.neurons))
-        refusal = _refusal(ctx, seed, classes)
+        refusal = _refusal(ctx, seed, classes) or patterns.refusal(*_touched(seed))
         widths.append(Width(name, len(seed.neurons), seed.granule, seed.sites, refusal))
     owners = {}
     for axis in axes:
@@ -136,7 +137,7 @@ def build(ctx: Context, classes: Classes, carried: dict[str, Ints]) -> Coupling:
             owners[axis.parameter, axis.axis] = own
     reads, writes, carries = (
         {node: _numbers(labels, classes, number_of) for node, labels in book.items()}
-        for book in (_joined(ctx.reads), _joined(ctx.writes), carried)
+        for book in (_joined(ctx.reads), _joined(ctx.writes), ctx.carried)
     )
     return Coupling(tuple(widths), owners, reads, writes, carries)
 
@@ -207,6 +208,11 @@ def _names(stems: Sequence[str]) -> list[str]:
         seen[stem] = seen.get(stem, 0) + 1
         names.append(stem if seen[stem] == 1 else f"{stem}#{seen[stem]}")
     return names
+
+
+def _touched(seed: Seed) -> tuple[list[str], list[str]]:
+    """The parameters of a width, and those that write it."""
+    return [site.parameter for site in seed.sites], [s.parameter for s in seed.sites if s.role is Role.WRITES]
 
 
 def _refusal(ctx: Context, seed: Seed, classes: Classes) -> Refusal | None:

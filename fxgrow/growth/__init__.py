@@ -2,7 +2,7 @@
 
 from fxgrow.growth.budget import Budget, Selection, select
 from fxgrow.growth.emit import Filling, emit
-from fxgrow.growth.method import Method, Neighbourhood, Scores
+from fxgrow.growth.method import Choose, Method, Neighbourhood, Scores
 from fxgrow.growth.objective import Batch, Loss, Objective
 from fxgrow.growth.result import Growth, GrowthReport
 from fxgrow.growth.step import grow_step
@@ -11,6 +11,7 @@ from fxgrow.growth.widen import Widened, widen
 __all__ = [
     "Batch",
     "Budget",
+    "Choose",
     "Filling",
     "Growth",
     "GrowthReport",

@@ -1,7 +1,8 @@
 """The Method protocol: all that the pipeline knows of Firefly and its rivals."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ from torch import Tensor
 from fxgrow.coupling import Coupling
 from fxgrow.growth.objective import Objective
 from fxgrow.rewrite import OverGrown
+
+if TYPE_CHECKING:
+    from fxgrow.growth.budget import Selection
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,10 @@ class Scores:
     new: Tensor
 
 
+Choose = Callable[[Scores], "Selection"]
+"""Which candidates the budget would keep of those scores; for methods that try out whole selections."""
+
+
 class Method(Protocol):
     """One way to choose what to grow; a frozen pydantic model, so that the spec can record its settings."""
 
@@ -34,7 +42,7 @@ class Method(Protocol):
         """The candidates to put into the over-grown graph."""
         ...
 
-    def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator) -> Scores:
+    def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator, choose: Choose) -> Scores:
         """Set every candidate's eps and direction in ``grown`` and score it. Base parameters must not change."""
         ...
 

@@ -8,6 +8,7 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -107,15 +108,16 @@ def _choose(
 ) -> Chosen:
     """Over-grow, search, select, refine, and shorten the step until the loss does not rise."""
     generator = torch.Generator().manual_seed(seed)
+    choose = partial(select, count=count)
     with clock.phase("overgrow"):
         proposed = method.neighbourhood(coupling)
         grown = overgrow(captured, coupling, proposed.split, proposed.new, generator)
         _require_candidates(coupling, grown)
     with clock.phase("search"):
         before = objective.mean(captured.graph_module)
-        scores = method.search(grown, objective, generator)
+        scores = method.search(grown, objective, generator, choose)
     with clock.phase("select"):
-        selection = select(scores, count)
+        selection = choose(scores)
         selection.switch_off_others(grown.candidates)
     with clock.phase("refine"):
         method.refine(grown, objective)

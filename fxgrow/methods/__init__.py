@@ -2,5 +2,7 @@
 
 from fxgrow.methods.firefly import Firefly
 from fxgrow.methods.random import RandomGrowth
+from fxgrow.methods.scratch import from_scratch
+from fxgrow.methods.splitting import Splitting
 
-__all__ = ["Firefly", "RandomGrowth"]
+__all__ = ["Firefly", "RandomGrowth", "Splitting", "from_scratch"]

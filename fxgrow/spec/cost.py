@@ -1,12 +1,22 @@
-"""What one forward pass costs, counted on the meta device."""
+"""What one forward pass costs, counted on the meta device.
 
-from collections.abc import Iterator, Sequence
+Besides whole counts there are *terms*: a cost as a sum of formulas over sizes of tensors. When a width grows, every such
+size changes by a fixed number per neuron, so terms of the model and of the model with one more neuron tell what any
+number of neurons costs (``growth.meters``).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from fxgrow.errors import SpecError
 from fxgrow.spec.models import Cost
@@ -15,27 +25,127 @@ from fxgrow.spec.models import Cost
 _RUN_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, AssertionError)
 
 
-def multiply_adds(graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor]) -> int:
+@dataclass(frozen=True)
+class Term:
+    """One summand of a cost: ``formula(sizes)``."""
+
+    formula: Callable[[Sequence[int]], int]
+    sizes: tuple[int, ...]
+
+    @property
+    def value(self) -> int:
+        """What it adds to the cost."""
+        return self.formula(self.sizes)
+
+
+def multiply_adds(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> int:
     """Multiply-adds of convolutions, matrix products and attention in one forward pass; nothing is allocated.
 
     Counted in eval mode; the module is as before afterwards.
     ``SpecError("not-runnable")`` if the graph does not run on tensors without values.
     """
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        _run(graph_module, example_inputs)
+    return counter.get_total_flops() // 2
+
+
+def cost(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> Cost:
+    """Parameters (tied ones once) and multiply-adds of ``graph_module``."""
+    parameters = sum(parameter.numel() for parameter in graph_module.parameters())
+    return Cost(parameters=parameters, multiply_adds=multiply_adds(graph_module, example_inputs))
+
+
+def parameter_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[Term, ...]:
+    """The elements of every parameter (tied ones once)."""
+    return tuple(Term(math.prod, tuple(parameter.shape)) for parameter in module.parameters())
+
+
+def multiply_add_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[Term, ...]:
+    """The multiply-adds of every operator that ``multiply_adds`` counts, by torch's own formulas."""
+    found: list[Term] = []
+    formulas = {kind: formula for kind, formula in flop_registry.items() if hasattr(formula, "__wrapped__")}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_noting(formulas, found)):
+        _run(module, example_inputs)
+    return tuple(found)
+
+
+def activation_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[Term, ...]:
+    """The bytes of every storage that one forward pass keeps for the backward pass, its inputs included.
+
+    Parameters and buffers are not counted. Counted in eval mode, as if every parameter learnt.
+    """
+    own: set[int] = set()
+    kept: dict[int, tuple[Any, Term]] = {}  # the storage beside the term, so that its number stays its own
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept.setdefault(storage._cdata, (storage, _bytes_of(tensor)))
+        return tensor
+
+    with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
+        _run(module, example_inputs, learning=True, own=own)
+    return tuple(term for _, term in kept.values())
+
+
+def _bytes_of(tensor: Tensor) -> Term:
+    """By the tensor's shape, which says which sizes there are, unless it is a view of something larger or smaller."""
+    storage = tensor.untyped_storage().nbytes()
+    full = tensor.numel() * tensor.element_size() == storage
+    return Term(math.prod, (*tensor.shape, tensor.element_size()) if full else (storage,))
+
+
+def _noting(formulas: dict[Any, Callable[..., int]], found: list[Term]) -> dict[Any, Callable[..., int]]:
+    """The formulas of FlopCounterMode, each of which also appends what it was asked as a term."""
+
+    def row(formula: Callable[..., int]) -> Callable[..., int]:
+        def asked(*args: Any, out_shape: Any, **kwargs: Any) -> int:
+            found.append(_term(formula, args, {**kwargs, "out_shape": out_shape}))
+            return 0
+
+        return asked
+
+    return {kind: row(formula.__wrapped__) for kind, formula in formulas.items()}  # type: ignore[attr-defined]
+
+
+def _term(formula: Callable[..., int], args: Any, kwargs: dict[str, Any]) -> Term:
+    """A formula over the whole numbers in its arguments; everything else in them stays as it is."""
+    plain = tree_map(tuple, (args, kwargs), is_leaf=lambda x: isinstance(x, torch.Size))
+    leaves, form = tree_flatten(plain)
+    places = [i for i, leaf in enumerate(leaves) if type(leaf) is int]
+
+    def evaluated(sizes: Sequence[int]) -> int:
+        filled = list(leaves)
+        for place, size in zip(places, sizes, strict=True):
+            filled[place] = size
+        args, kwargs = tree_unflatten(filled, form)
+        return formula(*args, **kwargs) // 2
+
+    return Term(evaluated, tuple(leaves[i] for i in places))
+
+
+def _run(
+    module: nn.Module, example_inputs: Sequence[Tensor], *, learning: bool = False, own: set[int] | None = None
+) -> None:
+    """One pass in eval mode with parameters, buffers and inputs on the meta device; ``own`` gets their storages."""
     state = {
         name: torch.empty_like(tensor, device="meta")
-        for named in (graph_module.named_parameters, graph_module.named_buffers)
+        for named in (module.named_parameters, module.named_buffers)
         for name, tensor in named(remove_duplicate=False)
     }
+    for name, _ in module.named_parameters(remove_duplicate=False):
+        state[name].requires_grad_(learning)
+    if own is not None:
+        own.update(tensor.untyped_storage()._cdata for tensor in state.values())
     inputs = tuple(torch.empty_like(tensor, device="meta") for tensor in example_inputs)
-    counter = FlopCounterMode(display=False)
     try:
-        with _evaluating(graph_module), torch.no_grad(), counter:
-            functional_call(graph_module, state, inputs, tie_weights=False)
+        with _evaluating(module):
+            functional_call(module, state, inputs, tie_weights=False)
     except _RUN_ERRORS as error:
         raise SpecError(
             "not-runnable", f"the graph does not run on its example inputs ({error}); give inputs that it accepts"
         ) from error
-    return counter.get_total_flops() // 2
 
 
 @contextmanager
@@ -48,9 +158,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for inner, training in modes.items():
             inner.training = training
-
-
-def cost(graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor]) -> Cost:
-    """Parameters (tied ones once) and multiply-adds of ``graph_module``."""
-    parameters = sum(parameter.numel() for parameter in graph_module.parameters())
-    return Cost(parameters=parameters, multiply_adds=multiply_adds(graph_module, example_inputs))

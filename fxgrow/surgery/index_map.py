@@ -32,6 +32,10 @@ class IndexMap:
 
     def apply(self, tensor: Tensor, axis: int, scaled: bool = True) -> Tensor:
         """``tensor`` with its ``axis`` mapped; fresh entries are zero. Differentiable, any dtype and device."""
+        if tensor.is_meta:
+            shape = list(tensor.shape)
+            shape[axis] = len(self.source)
+            return tensor.new_empty(shape)
         index = self.source.clamp(min=0).to(tensor.device)
         out = tensor.index_select(axis, index)
         factor = torch.where(self.source == FRESH, 0.0, self.scale if scaled else torch.ones_like(self.scale))

@@ -2,8 +2,7 @@ from io import StringIO
 
 from rich.console import Console, RenderableType
 
-from fxgrow.capture import PartReport
-from fxgrow.capture.capture import How
+from fxgrow.capture import How, PartReport
 from fxgrow.errors import Refusal
 from fxgrow.growth import GrowthReport
 from fxgrow.report import capture_table, diff_tables, growth_lines, growth_table, widths_lines, widths_table

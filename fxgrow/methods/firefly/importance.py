@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fxgrow.growth import Objective
+from fxgrow.methods.gradients import mean_gradients
 from fxgrow.rewrite import OverGrown
 
 
@@ -62,12 +63,4 @@ def _set(grown: OverGrown, eps: Tensor) -> None:
 def _gradient(grown: OverGrown, objective: Objective, eps: Tensor) -> Tensor:
     """dL/d eps at ``eps``, the mean over the growth batches."""
     _set(grown, eps)
-    parameters = [grown.candidates.split_eps, grown.candidates.new_eps]
-    sizes = [len(target) for _, target in objective.batches]
-    total = torch.zeros_like(eps)
-    for batch, size in zip(objective.batches, sizes, strict=True):
-        loss = objective.on(grown.graph_module, batch)
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]  # type: ignore[redundant-expr]
-        total += torch.cat(parts) * (size / sum(sizes))
-    return total
+    return torch.cat(mean_gradients(grown, objective, [grown.candidates.split_eps, grown.candidates.new_eps]))

@@ -6,7 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from fxgrow.coupling import Coupling
-from fxgrow.growth import Neighbourhood, Objective, Scores
+from fxgrow.growth import Choose, Neighbourhood, Objective, Scores
 from fxgrow.methods.firefly import importance
 from fxgrow.methods.firefly.neighbourhood import start
 from fxgrow.methods.firefly.relax import relax
@@ -38,7 +38,7 @@ class Firefly(BaseModel):
         growable = [number for number, width in enumerate(coupling.widths) if width.growable]
         return Neighbourhood(frozenset(growable if self.split else ()), dict.fromkeys(growable, self.new))
 
-    def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator) -> Scores:
+    def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator, choose: Choose) -> Scores:
         """Step one, then step two; eps is left at -eps sign(s) for new neurons (splits are symmetric in eps).
 
         The score is what switching the candidate on is expected to lower the loss by, to first order: eps |s| for new

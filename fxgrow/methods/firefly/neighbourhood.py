@@ -46,7 +46,7 @@ def project(grown: OverGrown, eps: float) -> None:
 def _normalise(grown: OverGrown, at_most: bool) -> None:
     """Scale every delta_i (all that writes neuron i, over all its layers) to norm 1, or to norm at most 1."""
     groups = (
-        (grown.candidates.split_eps, list(_split_parts(grown))),
+        (grown.candidates.split_eps, list(split_parts(grown))),
         (grown.candidates.new_eps, list(_incoming_parts(grown))),
         (grown.candidates.new_eps, list(_outgoing_parts(grown)) if at_most else []),
     )
@@ -66,7 +66,8 @@ Part = tuple[Tensor, Tensor, int]
 """(tensor, candidate of each entry along its axis, that axis)."""
 
 
-def _split_parts(grown: OverGrown) -> Iterator[Part]:
+def split_parts(grown: OverGrown) -> Iterator[Part]:
+    """All that writes the neurons that may split."""
     for layer in layers(grown):
         for tensor in layer.delta or []:
             yield tensor, layer.split, 0  # type: ignore[misc]

@@ -1,0 +1,261 @@
+"""Couple, widen everything, compare: what fxgrow does with real models. Random weights, nothing is downloaded.
+
+    python -m tools.sweep --zoo torchvision --zoo timm          # one line of JSON per model into runs/sweep/
+    python -m tools.sweep --zoo torchvision --only 'swin*' --resume
+    python -m tools.sweep --zoo random --random 2000
+    python -m tools.coverage                                    # the table of all lines: specs/coverage.{json,md}
+
+Every model is built in float64 with nothing constant left in it, coupled, and widened in every growable width at once, by
+split and by new neurons. ``ok``: the output is kept to 1e-9 relative and the sizes that modules keep agree with their
+parameters; ``differs``: it is not; ``fails``: an exception, or the time limit. Each model runs in a process of its own, on
+one thread.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatch
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
+
+import fxgrow
+from fxgrow.coupling import Coupling, Width
+from tools.zoo import Row
+
+BOUND = 1e-9
+LOGS = Path("runs/sweep")
+MODULES = {"torchvision": "torchvision_zoo", "timm": "timm_zoo", "hf": "hf_zoo"}
+LARGE = 200_000_000  # parameters: from here on a width gets two neurons more, not a third more
+NOT_HIDDEN = {"output", "fixed-size", "normalised", "reduced"}
+"""Refusals of widths that are not hidden: outputs, what meets an input or a constant, and normalised streams."""
+
+
+@dataclass
+class Result:
+    """What one model gave.
+
+    ``hidden``: widths not refused for a code of NOT_HIDDEN; ``error``: the largest relative change of the output;
+    ``signal``: the relative change of the output from one input to another (equality says nothing where it is 0).
+    """
+
+    zoo: str
+    name: str
+    family: str
+    status: str = "fails"
+    message: str = ""
+    note: str = ""
+    parameters: int = 0
+    widths: int = 0
+    growable: int = 0
+    neurons: int = 0
+    hidden: int = 0
+    refusals: dict[str, int] = field(default_factory=dict)
+    hidden_refusals: dict[str, int] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    seconds_couple: float = 0.0
+    seconds: float = 0.0
+    errors: dict[str, float] = field(default_factory=dict)
+    signal: float = 0.0
+    sizes_agree: bool = True
+
+
+def rows(zoo: str) -> tuple[Row, ...]:
+    """The table of a zoo."""
+    table: tuple[Row, ...] = import_module(f"tools.zoo.{MODULES[zoo]}").ROWS
+    return table
+
+
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Nothing constant is left in the model, so that equality says something."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.is_floating_point()):
+            if parameter.numel() == 1 or float(parameter.std()) < 1e-3:
+                spread = 0.3 / max(1, parameter[0].numel() if parameter.dim() > 1 else 1) ** 0.5
+                parameter.add_(spread * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+        for norm in (m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_var is not None):
+            norm.running_mean.normal_(0, 0.2, generator=generator)
+            norm.running_var.uniform_(0.5, 2, generator=generator)
+    return model
+
+
+def sizes_agree(model: nn.Module) -> bool:
+    """Whether every convolution, linear layer and batch norm knows the size of its weight."""
+    return all(
+        (not isinstance(m, _ConvNd) or set(m.weight.shape[:2]) <= {m.out_channels, m.in_channels, *_per_group(m)})
+        and (not isinstance(m, nn.Linear) or m.weight.shape == (m.out_features, m.in_features))
+        and (not isinstance(m, _BatchNorm) or m.weight is None or len(m.weight) == m.num_features)
+        for m in model.modules()
+    )
+
+
+def _per_group(m: _ConvNd) -> tuple[int, int]:
+    return m.in_channels // m.groups, m.out_channels // m.groups
+
+
+def change(found: Any, expected: Any) -> float:
+    """The largest relative difference of two outputs of any structure; infinite where shapes or whole numbers differ."""
+    mine, theirs = ([leaf for leaf in tree_leaves(one) if isinstance(leaf, Tensor)] for one in (found, expected))
+    if [leaf.shape for leaf in mine] != [leaf.shape for leaf in theirs]:
+        return float("inf")
+    return max((_relative(a, b) for a, b in zip(mine, theirs, strict=True) if b.numel()), default=0.0)
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    if not b.is_floating_point():
+        return 0.0 if torch.equal(a, b) else float("inf")
+    finite = b.isfinite()
+    if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()) or not finite.any():
+        return float("inf")
+    return float((a - b)[finite].abs().max() / b[finite].abs().max().clamp(min=1e-300))
+
+
+def measure(row: Row, result: Result) -> None:
+    """Fill in ``result``; what is known when an exception passes through stays in it."""
+    torch.manual_seed(0)
+    start = time.perf_counter()
+    model = randomise(row.factory().double()).eval()
+    inputs = row.inputs(torch.float64)
+    result.parameters = sum(p.numel() for p in model.parameters())
+    before = time.perf_counter()
+    coupling = fxgrow.couple(model, inputs)
+    result.seconds_couple = round(time.perf_counter() - before, 2)
+    describe(coupling, result)
+    few = result.parameters > LARGE
+    amounts = {w.name: min(w.size, 2) if few else max(1, w.size // 3) for w in coupling.widths if w.growable}
+    result.note = "; ".join(filter(None, (row.note, "two more neurons per width" if few else "")))
+    with torch.no_grad():
+        expected = model.eval()(*row.inputs(torch.float64))
+        result.signal = change(model(*shifted(inputs)), expected)
+        for how in ("split", "new") if amounts else ():
+            wider = fxgrow.widen(model, amounts, inputs, how=how).module.eval()  # type: ignore[arg-type]
+            result.errors[how] = change(wider(*row.inputs(torch.float64)), expected)
+            result.sizes_agree &= sizes_agree(wider)
+            del wider
+    kept = max(result.errors.values(), default=0.0) < BOUND and result.sizes_agree
+    result.status = "ok" if kept else "differs"
+    result.seconds = round(time.perf_counter() - start, 1)
+
+
+def shifted(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Other inputs of the same shapes."""
+    return tuple(
+        [0.5 * x + 0.1 for x in one] if isinstance(one, list) else 0.5 * one + 0.1 if _floating(one) else one
+        for one in inputs
+    )
+
+
+def _floating(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+
+def describe(coupling: Coupling, result: Result) -> None:
+    """Count widths, neurons and refusals."""
+    widths = coupling.widths
+    codes = Counter(w.refusal.code for w in widths if w.refusal)
+    result.widths, result.growable = len(widths), sum(w.growable for w in widths)
+    result.neurons = sum(w.size for w in widths if w.growable)
+    result.refusals = dict(sorted(codes.items()))
+    result.hidden = sum(_hidden(w) for w in widths)
+    result.hidden_refusals = {code: n for code, n in result.refusals.items() if code not in NOT_HIDDEN}
+    result.unknown = sorted({w.refusal.reason for w in widths if w.refusal and w.refusal.code == "unknown-operator"})
+
+
+def _hidden(width: Width) -> bool:
+    return width.refusal is None or width.refusal.code not in NOT_HIDDEN
+
+
+def run_one(zoo: str, name: str) -> Result:
+    """The result of one model, in this process."""
+    row = next(row for row in rows(zoo) if row.name == name)
+    result = Result(zoo, row.name, row.family, note=row.note)
+    start = time.perf_counter()
+    try:
+        measure(row, result)
+    except Exception as error:  # noqa: BLE001 - whatever a model or fxgrow raises is the row's result
+        result.message = f"{type(error).__name__}: {error}"[:500]
+        result.seconds = round(time.perf_counter() - start, 1)
+    return result
+
+
+def run_apart(zoo: str, row: Row, limit: int) -> dict[str, Any]:
+    """The result of one model, in a process of its own that is ended after ``limit`` seconds."""
+    command = [sys.executable, "-W", "ignore", "-m", "tools.sweep", "--zoo", zoo, "--one", row.name]
+    failed = Result(zoo, row.name, row.family, note=row.note)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        failed.message, failed.seconds = f"not done after {limit} s", limit
+        return asdict(failed)
+    last = done.stdout.strip().rpartition("\n")[2]
+    if done.returncode or not last.startswith("{"):
+        failed.message = f"the process ended with {done.returncode}: {done.stderr[-300:]}"
+        return asdict(failed)
+    found: dict[str, Any] = json.loads(last)
+    return found
+
+
+def chosen(args: argparse.Namespace, zoo: str, done: set[str]) -> Iterator[Row]:
+    """The rows of a zoo that were asked for and are not in the log yet."""
+    for row in rows(zoo):
+        if row.name not in done and (not args.only or any(fnmatch(row.name, one) for one in args.only)):
+            yield row
+
+
+def logged(path: Path) -> dict[str, dict[str, Any]]:
+    """The last line of each model in a log."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {line["name"]: line for line in map(json.loads, lines)}
+
+
+def sweep(args: argparse.Namespace, zoo: str) -> None:
+    """Run the rows of a zoo and append their results to its log."""
+    path = LOGS / f"{zoo}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not args.resume and not args.only:
+        path.unlink(missing_ok=True)
+    done = {name for name, line in logged(path).items() if line["status"] == "ok"} if args.resume else set()
+    for row in chosen(args, zoo, done):
+        line = run_apart(zoo, row, args.limit)
+        with path.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        worst = max(line["errors"].values(), default=0.0)
+        print(
+            f"{line['status']:8s} {row.name:40s} {line['growable']:4d} of {line['widths']:4d} widths  {worst:.0e}"
+            f"  couple {line['seconds_couple']:5.1f} s  {line['seconds']:6.1f} s  {line['hidden_refusals']}"
+            f" {line['message'][:150]}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zoo", action="append", choices=[*MODULES, "random"], required=True)
+    parser.add_argument("--only", action="append", metavar="PATTERN", help="only models whose name matches")
+    parser.add_argument("--resume", action="store_true", help="keep the log, and skip what is ok in it")
+    parser.add_argument("--random", type=int, default=2000, metavar="N", help="number of random networks")
+    parser.add_argument("--limit", type=int, default=300, help="seconds per model")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.one:
+        print(json.dumps(asdict(run_one(args.zoo[0], args.one))))
+        return
+    for zoo in args.zoo:
+        sweep(args, zoo)
+
+
+if __name__ == "__main__":
+    main()
