@@ -9,17 +9,15 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.capture import Captured, How
+from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.fields import flat
-from fxgrow.coupling.grids import Direction
-from fxgrow.coupling.labels import Pin
 from fxgrow.coupling.patterns import Patterns
-from fxgrow.coupling.probe import change_maps, try_growing
+from fxgrow.coupling.settle import settle
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context, Role, Subject
-from fxgrow.coupling.widths import Coupling, Owners, Site, Width, build, classify
-from fxgrow.errors import InternalError
+from fxgrow.coupling.widths import Coupling, Owners, Site, Width
 
-__all__ = ["Coupling", "Owners", "Role", "Site", "Width", "change_maps", "couple"]
+__all__ = ["Coupling", "Owners", "Role", "Site", "Width", "change_maps", "couple", "set_attributes"]
 
 
 def couple(
@@ -37,28 +35,14 @@ def couple(
     does not run on its example inputs, or if a pattern fits no module.
     """
     subjects = _subjects(model_or_captured, example_inputs)
-    model = subjects[-1].model
-    patterns = Patterns.of(model, ignore, only)
-    ctx = observe(subjects)
-    banned: set[Direction] = set()
-    pins: list[Pin] = []
-    for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
-        classes = classify(ctx, banned, pins)
-        coupling = build(ctx, classes, patterns)
-        tried = (try_growing(one, ctx, classes, coupling) for one in subjects)
-        verdict = next((one for one in tried if one), None)
-        if verdict is None:
-            return coupling
-        banned |= verdict.banned
-        pins += verdict.pins
-    raise InternalError(f"the trial growth of {type(model).__name__} never settles")
+    patterns = Patterns.of(subjects[-1].model, ignore, only)
+    return settle(observe(subjects), subjects[-1], patterns)
 
 
 def _subjects(model_or_captured: nn.Module | Captured, example_inputs: Any) -> tuple[Subject, ...]:
-    """The one to observe first, then those that must still run when they have grown.
+    """What to observe; the last one is the model itself, which must still run when it has grown.
 
-    A model is both. Of a captured model the graph is observed, node by node; its own module must run as well, since it
-    takes other ways in train mode than the graph that was captured in eval mode.
+    Of a captured model the graph is observed, node by node. It is not grown: after growth it is captured again.
     """
     if not isinstance(model_or_captured, Captured):
         return (_subject(model_or_captured, example_inputs or ()),)

@@ -5,7 +5,7 @@ stays legal beside what was already decided, and the assignment that leaves most
 most neurons among equals.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -40,7 +40,7 @@ class Decision:
     chosen: dict[int, int] = field(default_factory=dict)
 
 
-def decide(grids: Sequence[Grid], classes: Ints, pinned: Bools, banned: set[Direction]) -> Decision:
+def decide(grids: Sequence[Grid], classes: Ints, pinned: Bools, banned: Set[Direction]) -> Decision:
     """Choose a direction for every grid; ``classes`` maps labels to classes, ``pinned`` classes cannot grow."""
     total = Decision()
     lines = [Lines(classes[grid.joint], tuple(classes[factor] for factor in grid.factors)) for grid in grids]
@@ -68,7 +68,7 @@ def _clusters(lines: Sequence[Lines], pinned: Bools) -> list[list[int]]:
 
 
 def _assign(
-    members: Mapping[int, Lines], pinned: Bools, banned: set[Direction], backwards: bool
+    members: Mapping[int, Lines], pinned: Bools, banned: Set[Direction], backwards: bool
 ) -> tuple[tuple[int, int], Decision]:
     """One greedy assignment, and how good it is: (positions left growable, number of neurons in them)."""
     local = _Local(list(members.values()), pinned)

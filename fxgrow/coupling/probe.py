@@ -1,57 +1,45 @@
 """Does the model's own code carry what coupling found? Grow every width on the meta device and watch once more.
 
-Three things can go wrong. A reshape with a number in it (``view(-1, 512)``, ``num_heads`` in an attribute) cannot
-follow its neurons: the run fails there, and everything that modules of that kind reshape is refused. Or it does not
+Three things can go wrong; ``settle`` says what is tried then. A reshape with a number in it (``view(-1, 512)``) cannot
+follow its neurons: the run fails there, and everything that modules of that kind reshape is to blame. Or it does not
 fail but cuts neurons apart, and the grid must grow in another direction. Or the copies do not arrive where IndexMaps
-expect them (a channel shuffle of indistinguishable neurons): then somewhere two different copies are united, and their
-neurons are refused.
+expect them (a channel shuffle of indistinguishable neurons): then somewhere two different copies are united.
 """
 
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from fxgrow.capture import first_line
+from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.grids import Direction
-from fxgrow.coupling.labels import Pin
-from fxgrow.coupling.trace import run_once, skeleton
-from fxgrow.coupling.values import Axis, Context, Role, Subject
+from fxgrow.coupling.labels import FIXED, Ints, Pin
+from fxgrow.coupling.skeleton import skeleton
+from fxgrow.coupling.trace import know_numbers, run_once
+from fxgrow.coupling.values import Axis, Context, Subject
 from fxgrow.coupling.widths import Classes, Coupling
-from fxgrow.surgery.index_map import Change, IndexMap, axis_map
-from fxgrow.surgery.resize import Maps, resize, tensors
+from fxgrow.errors import GrowthError
+from fxgrow.surgery.index_map import Change, IndexMap
+from fxgrow.surgery.resize import Maps, mapped, resize, tensors
 
 MIXED = "the model mixes copies of its neurons, so there is no order in which to insert them"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a trial shows to be impossible: grid directions and labels to give up."""
+    """What a trial shows to be impossible: grid directions and labels to give up.
+
+    ``mixed``: the labels of neurons whose copies arrived elsewhere than the standard order says.
+    """
 
     banned: frozenset[Direction] = frozenset()
     pins: tuple[Pin, ...] = ()
-
-
-def change_maps(coupling: Coupling, changes: Mapping[int, Change]) -> dict[tuple[str, int], IndexMap]:
-    """The IndexMap of every axis that the changed widths (by number) reach."""
-    reads = {site.key for width in coupling.widths for site in width.sites if site.role is Role.READS}
-    by_axis: dict[tuple[str, int], dict[int, Change]] = {}
-    for number, change in changes.items():
-        for site in coupling.widths[number].sites:
-            by_axis.setdefault(site.key, {})[number] = change
-    made: dict[tuple[bytes, bytes, bool], IndexMap] = {}  # the axes of one layer and its norm have equal owners
-
-    def made_once(key: tuple[str, int], mine: Mapping[int, Change]) -> IndexMap:
-        own = coupling.owners[key]
-        alike = own.width.tobytes(), own.neuron.tobytes(), key in reads
-        if alike not in made:
-            made[alike] = axis_map(own.width, own.neuron, mine, key in reads)
-        return made[alike]
-
-    return {key: made_once(key, mine) for key, mine in by_axis.items()}
+    mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def try_growing(subject: Subject, ctx: Context, classes: Classes, coupling: Coupling) -> Verdict | None:
@@ -62,20 +50,40 @@ def try_growing(subject: Subject, ctx: Context, classes: Classes, coupling: Coup
     bare = skeleton(subject.model)
     changes = {n: Change((2,) * (w.size - 1) + (3,)) for n, w in enumerate(coupling.widths) if w.growable}
     found = tensors(bare)
-    maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
+    try:
+        maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
+    except GrowthError as mixed:
+        labels = np.flatnonzero(np.isin(classes.of, _singly(coupling)))
+        return Verdict(pins=(Pin(labels, "order", str(mixed), ""),))
     resize(bare, maps)
-    trial = Context()
+    set_attributes(bare, coupling, changes)
+    trial = Context(numbers=ctx.numbers)
     trial.labels.count = _first_fresh(classes)
-    _label_copies(trial, bare, ctx.axes, classes, maps)
-    seen = ctx.passes.get(subject, {False: None})  # capture has run in eval mode what was not observed
-    for training, before in seen.items():
+    _label_copies(trial, bare, ctx.axes, classes, maps, _singly(coupling))
+    for training, before in ctx.modes(subject).items():
+        know_numbers(trial, bare, _resized_numbers(ctx, subject.model, maps))
         error = run_once(trial, bare, subject, training)
         if error is not None:
             return blame(ctx, subject.model, classes, trial.modules[-1], _where(error))
         after = trial.passes[subject][training]
-        if before not in (None, after):
+        if before != after:
             return blame(ctx, subject.model, classes, "", f"the output's shape changes from {before} to {after}")
     return _torn(trial, ctx, classes) or _misplaced(trial, classes)
+
+
+def _singly(coupling: Coupling) -> Ints:
+    """The classes whose order a replay finds and checks; here they are nobody's."""
+    return coupling.replay.classes if coupling.replay else np.empty(0, np.int64)
+
+
+def _resized_numbers(ctx: Context, model: nn.Module, maps: Maps) -> dict[str, Tensor]:
+    """The numbers of the grown model: its function is the old one, so its tokens take the same ways."""
+    if not ctx.numbers:
+        return {}
+    axes: dict[str, dict[int, IndexMap]] = defaultdict(dict)
+    for (name, axis), index_map in maps.items():
+        axes[name][axis] = index_map
+    return {name: mapped(tensor.detach(), axes[name]) for name, tensor in tensors(model).items()}
 
 
 def _first_fresh(classes: Classes) -> int:
@@ -83,15 +91,20 @@ def _first_fresh(classes: Classes) -> int:
     return 4 * (len(classes.blame) + 1)
 
 
-def _label_copies(trial: Context, bare: nn.Module, axes: Sequence[Axis], classes: Classes, maps: Maps) -> None:
+def _label_copies(
+    trial: Context, bare: nn.Module, axes: Sequence[Axis], classes: Classes, maps: Maps, nobodys: Ints
+) -> None:
     """Label every index with its class and the number of its copy."""
     found = tensors(bare)
     by_name: dict[str, list[Axis]] = {}
     for axis in axes:
         index_map = maps.get((axis.parameter, axis.axis))
-        labels = 4 * (classes.of[axis.labels] + 1)  # see _first_fresh
+        of = classes.of[axis.labels]
+        labels = 4 * (of + 1)  # see _first_fresh
+        copies = 0 if index_map is None else index_map.copy.numpy()
         if index_map is not None:
-            labels = labels[index_map.source.numpy()] + index_map.copy.numpy()
+            of, labels = of[index_map.source.numpy()], labels[index_map.source.numpy()]
+        labels = np.where(np.isin(of, nobodys), FIXED, labels + copies)
         by_name.setdefault(axis.parameter, []).append(replace(axis, labels=labels))
     for name, mine in by_name.items():
         if name in found:
@@ -109,7 +122,8 @@ def _torn(trial: Context, ctx: Context, classes: Classes) -> Verdict | None:
     torn = torn[classes.blame[torn] < 0]
     chosen = classes.decision.chosen.items()
     banned = frozenset((n, d) for n, d in chosen if np.isin(classes.of[ctx.grids[n].joint], torn).any())
-    return Verdict(banned) if banned else None
+    labels = np.concatenate([np.empty(0, np.int64), *(ctx.grids[n].joint.reshape(-1) for n, _ in banned)])
+    return Verdict(banned, mixed=labels) if banned else None
 
 
 def _misplaced(trial: Context, classes: Classes) -> Verdict | None:
@@ -122,7 +136,7 @@ def _misplaced(trial: Context, classes: Classes) -> Verdict | None:
     if not bad.any():
         return None
     labels = np.flatnonzero(np.isin(classes.of, np.concatenate([left[bad], right[bad]]) // 4 - 1))
-    return Verdict(pins=(Pin(labels, "order", MIXED, ""),))
+    return Verdict(pins=(Pin(labels, "order", MIXED, ""),), mixed=labels)
 
 
 def _where(error: Exception) -> str:

@@ -91,6 +91,7 @@ class Subject:
 class Context:
     """The notebook of one coupling run: rules read fields from it and write unions, pins, roles and grids to it.
 
+    ``numbers``: whether values have their numbers, and not their shapes alone (see ``observer``).
     ``passes``: the shapes of the outputs per subject and mode (training or not) in which it ran.
     """
 
@@ -106,7 +107,16 @@ class Context:
     modules: list[str] = field(default_factory=lambda: [""])
     graph_node: str = ""
     operator: str = ""
+    numbers: bool = False
     passes: dict[Subject, dict[bool, Shapes]] = field(default_factory=dict)
+
+    def modes(self, subject: Subject) -> dict[bool, Shapes]:
+        """The modes in which a subject is to be run again, and the output shapes that it then should have.
+
+        One that was not observed itself gives in eval mode what the others gave.
+        """
+        eval_shapes = [passes[False] for passes in self.passes.values() if False in passes]
+        return self.passes.get(subject) or {False: next(iter(eval_shapes), ())}
 
     def value(self, tensor: Any) -> Value:
         """What is known of a tensor (nothing, for one that no rule has written to)."""
@@ -154,6 +164,8 @@ class Context:
         seen = [flat(labels) for key, labels in value.fields.items() if dim is None or dim in key]
         several = len({axis.parameter for axis in value.axes}) > 1
         for axis in value.axes:
+            if not axis.labels.size:
+                continue
             low, high = axis.labels[0], axis.labels[-1]
             mine = Role.CARRIES if role is Role.READS and not axis.scales else role
             if any(((array >= low) & (array <= high)).any() for array in seen):

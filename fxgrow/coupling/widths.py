@@ -1,16 +1,18 @@
 """From unions and pins to widths: ordered sets of neurons with the same sites."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import networkx as nx
 import numpy as np
+from torch import nn
 
 from fxgrow.coupling.grids import Decision, Direction, decide
 from fxgrow.coupling.labels import FIXED, Ints, Pin, components, touching_fixed
 from fxgrow.coupling.patterns import Patterns
-from fxgrow.coupling.values import Axis, Context, Role
+from fxgrow.coupling.replay import Replay, replay_of
+from fxgrow.coupling.values import Axis, Context, Role, Subject
 from fxgrow.errors import Refusal
 
 PRECEDENCE = (Role.READS, Role.WRITES, Role.CARRIES)
@@ -58,11 +60,23 @@ class Owners:
 
 
 @dataclass(frozen=True)
+class SizeAttribute:
+    """A whole number that a module of the user's own holds: ``each`` times the neurons of width number ``width``."""
+
+    module: str
+    name: str
+    width: int
+    each: int
+
+
+@dataclass(frozen=True)
 class Coupling:
     """The neurons of a model.
 
     ``widths``: all of them, refused ones included. ``owners[parameter, axis]``: who owns each index of an axis.
     ``reads`` / ``carries`` / ``writes``: for coupling of an fx graph, the numbers of the widths per node name.
+    ``attributes``: numbers in the user's modules that follow a width. ``replay``: how the order of shuffled widths is
+    found, if there are some.
     """
 
     widths: tuple[Width, ...]
@@ -70,6 +84,8 @@ class Coupling:
     reads: dict[str, frozenset[int]]
     writes: dict[str, frozenset[int]]
     carries: dict[str, frozenset[int]]
+    attributes: tuple[SizeAttribute, ...] = ()
+    replay: Replay | None = None
 
     @cached_property
     def by_name(self) -> dict[str, Width]:
@@ -88,6 +104,23 @@ class Coupling:
 
 
 @dataclass(frozen=True)
+class HeldSize:
+    """A module's attribute that is taken to hold the number of the neurons ``labels``, or a multiple of it."""
+
+    module: str
+    name: str
+    labels: Ints
+
+
+@dataclass(frozen=True)
+class Remedies:
+    """What is assumed so that more can grow: these attributes follow, and these labels' order is found by replay."""
+
+    attributes: tuple[HeldSize, ...] = ()
+    mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+@dataclass(frozen=True)
 class Classes:
     """The neurons: ``of[label]`` is a label's class; ``blame[class]`` which of ``refusals`` it has (-1: none)."""
 
@@ -101,7 +134,7 @@ class Classes:
         return bool((self.blame[self.of[labels[labels != FIXED]]] < 0).any())
 
 
-def classify(ctx: Context, banned: set[Direction], extra: Sequence[Pin]) -> Classes:
+def classify(ctx: Context, banned: Set[Direction], extra: Sequence[Pin]) -> Classes:
     """Resolve unions, pins and grids; ``banned`` grid directions and ``extra`` pins come from failed trials."""
     base = components(ctx.labels.count, ctx.labels.pairs)
     loose = Pin(touching_fixed(ctx.labels.pairs), "fixed-size", "combined with a value whose size there is fixed", "")
@@ -119,7 +152,7 @@ def classify(ctx: Context, banned: set[Direction], extra: Sequence[Pin]) -> Clas
     return Classes(final[base], blame, tuple(refusals), decision)
 
 
-def build(ctx: Context, classes: Classes, patterns: Patterns) -> Coupling:
+def build(ctx: Context, classes: Classes, patterns: Patterns, subject: Subject, remedies: Remedies) -> Coupling:
     """Group the classes with the same sites into widths, and name and order them."""
     axes = [axis for axis in ctx.axes if (axis.parameter, axis.axis) in ctx.roles]
     seeds = _seeds(ctx, axes, classes, _same_sites(axes, classes))
@@ -139,7 +172,34 @@ def build(ctx: Context, classes: Classes, patterns: Patterns) -> Coupling:
         {node: _numbers(labels, classes, number_of) for node, labels in book.items()}
         for book in (_joined(ctx.reads), _joined(ctx.writes), ctx.carried)
     )
-    return Coupling(tuple(widths), owners, reads, writes, carries)
+    replay = _replay(ctx, classes, number_of, subject, remedies.mixed)
+    attributes = _attributes(subject.model, classes, number_of, widths, remedies.attributes)
+    return Coupling(tuple(widths), owners, reads, writes, carries, attributes, replay)
+
+
+def _replay(ctx: Context, classes: Classes, number_of: Ints, subject: Subject, mixed: Ints) -> Replay | None:
+    """A replay of the whole widths that some of the labels ``mixed`` belong to."""
+    numbers = np.unique(number_of[classes.of[mixed]])
+    singly = frozenset(numbers[numbers >= 0].tolist())
+    if not singly:
+        return None
+    mine = np.flatnonzero(np.isin(number_of, list(singly)))
+    chosen = classes.decision.chosen.items()
+    directions = {n: d for n, d in chosen if np.isin(classes.of[ctx.grids[n].joint], mine).any()}
+    return replay_of(ctx, subject, singly, mine, directions)
+
+
+def _attributes(
+    model: nn.Module, classes: Classes, number_of: Ints, widths: Sequence[Width], held: Iterable[HeldSize]
+) -> tuple[SizeAttribute, ...]:
+    """The attributes that follow a width, as far as its neurons divide their value."""
+    found = []
+    for one in held:
+        number = int(number_of[classes.of[one.labels[0]]])
+        value = getattr(model.get_submodule(one.module), one.name)
+        if number >= 0 and value % widths[number].size == 0:
+            found.append(SizeAttribute(one.module, one.name, number, value // widths[number].size))
+    return tuple(found)
 
 
 def _joined(book: dict[str, list[Ints]]) -> dict[str, Ints]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fxgrow.coupling import Coupling, change_maps
+from fxgrow.coupling import Coupling, change_maps, set_attributes
 from fxgrow.surgery.index_map import Change, IndexMap, along
 from fxgrow.surgery.resize import Maps, mapped, resize, tensors
 
@@ -44,6 +44,7 @@ def emit(
     found = tensors(module)
     maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
     resize(module, maps, optimizer)
+    set_attributes(module, coupling, changes)
     fill(module, maps, {name: f for name, f in fillings.items() if name in found})
     return maps
 

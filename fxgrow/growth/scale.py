@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxgrow.coupling import Width, change_maps, couple
+from fxgrow.coupling import Width, change_maps, couple, set_attributes
 from fxgrow.errors import GrowthError
 from fxgrow.surgery.index_map import Change
 from fxgrow.surgery.resize import resize
@@ -29,6 +29,7 @@ def scale_widths(model: nn.Module, example_inputs: tuple[Any, ...], factor: floa
         )
     module = copy.deepcopy(model)
     resize(module, change_maps(coupling, changes))
+    set_attributes(module, coupling, changes)
     reinitialise(module, seed)
     return module
 

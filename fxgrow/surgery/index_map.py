@@ -1,6 +1,6 @@
 """IndexMap: for one axis, where each new index comes from. Splitting, adding and pruning neurons are all IndexMaps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,14 +85,35 @@ class Change:
         return sum(self.times) + self.fresh
 
 
-def axis_map(width: Ints, neuron: Ints, changes: Mapping[int, Change], reads: bool) -> IndexMap:
-    """The IndexMap of one axis whose index i is neuron ``neuron[i]`` of width number ``width[i]``.
+@dataclass(frozen=True)
+class Placement:
+    """What stands where on a grown axis: a copy of old index ``element[new]``, or a fresh entry placed after it.
 
-    The copies of a neuron follow each maximal run of its occurrences (a flattened 7x7 map gives 49 in a row); fresh
-    neurons follow the last neuron. An axis that ``reads`` shares the outgoing weight among the copies, so that the
-    function is kept.
+    ``block[new]``: 0 for the original, 1, 2, ... for copies, ``times[new]``, ``times[new]`` + 1, ... for fresh ones.
     """
-    starts = run_starts(width, neuron)
+
+    element: Ints
+    block: Ints
+    times: Ints
+
+    def index_map(self, reads: bool) -> IndexMap:
+        """The IndexMap; an axis that ``reads`` shares the outgoing weight among copies, so the function is kept."""
+        is_copy = self.block < self.times
+        source = np.where(is_copy, self.element, FRESH)
+        scale = np.where(is_copy & reads, 1 / np.maximum(self.times, 1), 1.0)
+        copy = np.where(is_copy, self.block, self.block - self.times)
+        return IndexMap(torch.from_numpy(source), torch.from_numpy(scale), torch.from_numpy(copy))
+
+
+def placement(
+    width: Ints, neuron: Ints, changes: Mapping[int, Change], singly: Collection[int] = frozenset()
+) -> Placement:
+    """Where everything goes on one axis whose index i is neuron ``neuron[i]`` of width number ``width[i]``.
+
+    The copies of a neuron follow each maximal run of its occurrences (a flattened 7x7 map gives 49 in a row), or, in
+    the widths ``singly``, each single occurrence; fresh neurons follow the last neuron.
+    """
+    starts = run_starts(width, neuron, singly)
     lengths = np.diff(starts, append=len(width))
     times, fresh = np.ones_like(starts), np.zeros_like(starts)
     for number, change in changes.items():
@@ -102,16 +123,19 @@ def axis_map(width: Ints, neuron: Ints, changes: Mapping[int, Change], reads: bo
     run, block = _expand(times + fresh)  # every run becomes `times` copies of itself and `fresh` fresh ones
     block_of, offset = _expand(lengths[run])
     run, block = run[block_of], block[block_of]
-    is_copy = block < times[run]
-    source = np.where(is_copy, starts[run] + offset, FRESH)
-    scale = np.where(is_copy & reads, 1 / np.maximum(times[run], 1), 1.0)
-    copy = np.where(is_copy, block, block - times[run])
-    return IndexMap(torch.from_numpy(source), torch.from_numpy(scale), torch.from_numpy(copy))
+    return Placement(starts[run] + offset, block, times[run])
 
 
-def run_starts(width: Ints, neuron: Ints) -> Ints:
-    """Where the maximal runs of equal owners start."""
+def axis_map(width: Ints, neuron: Ints, changes: Mapping[int, Change], reads: bool) -> IndexMap:
+    """The IndexMap of one axis (see ``placement``)."""
+    return placement(width, neuron, changes).index_map(reads)
+
+
+def run_starts(width: Ints, neuron: Ints, singly: Collection[int] = frozenset()) -> Ints:
+    """Where the maximal runs of equal owners start; in the widths ``singly`` every index is a run."""
     new = (np.diff(width, prepend=-2) != 0) | (np.diff(neuron, prepend=-2) != 0)
+    if singly:
+        new |= np.isin(width, list(singly))
     return np.flatnonzero(new)
 
 

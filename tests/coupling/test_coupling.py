@@ -101,9 +101,43 @@ def test_a_model_that_does_not_run_is_an_error() -> None:
     assert caught.value.code == "does-not-run"
 
 
-def test_a_number_read_out_of_floats_is_an_error() -> None:
-    with pytest.raises(ModelError, match="item") as caught:
-        couple(linears(lambda h: h * h.sum().item()), (VECTOR,))
+def test_a_number_read_out_of_floats_is_computed() -> None:
+    """Which way the data goes is found by computing it, and the grown model goes the same way."""
+
+    def forward(net: Any, x: Tensor) -> Tensor:
+        hidden = net.a(x).relu()
+        out: Tensor = net.b(hidden if float(x.sum()) < 1e6 else hidden.sort(-1).values)
+        return out
+
+    assert couple(Net(forward, **PAIR), (VECTOR,)).by_name["a"].growable
+
+
+def test_tokens_find_their_experts() -> None:
+    """The shapes depend on the data: every expert gets the tokens whose gate is largest for it."""
+
+    def forward(net: Any, x: Tensor) -> Tensor:
+        out = torch.zeros(len(x), 2)
+        for expert, own in enumerate(net.gate(x).argmax(-1) == n for n in range(2)):
+            rows = own.nonzero().squeeze(-1)
+            part = [net.a, net.c][expert](x[rows]).relu()
+            out = out.index_add(0, rows, [net.b, net.d][expert](part))
+        return out
+
+    parts = {
+        "gate": nn.Linear(6, 2),
+        "a": nn.Linear(6, 4),
+        "b": nn.Linear(4, 2),
+        "c": nn.Linear(6, 5),
+        "d": nn.Linear(5, 2),
+    }
+    coupling = couple(Net(forward, **parts), (torch.randn(9, 6),))
+    assert {name for name in ("a", "c") if coupling.by_name[name].growable} == {"a", "c"}
+
+
+def test_a_number_that_nobody_knows_is_an_error() -> None:
+    model = linears(lambda h: h * h.sum().item()).to("meta")
+    with pytest.raises(ModelError, match="number") as caught:
+        couple(model, (VECTOR,))
     assert caught.value.code == "does-not-run"
 
 

@@ -337,7 +337,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         IMAGE,
         {"a": FREE, "b": OUT},
     ),
-    "rolled neurons": (lambda: linears(lambda h: h.roll(1, 1)), VECTOR, {"a": (4, 1, "order"), "b": OUT}),
+    "rolled neurons": (lambda: linears(lambda h: h.roll(1, 1)), VECTOR, {"a": FREE, "b": OUT}),
+    "rolled against itself": (
+        lambda: linears(lambda h: h * h.roll(1, 1)),
+        VECTOR,
+        {"a": (1, 4, "order"), "b": OUT},
+    ),
     "flip": (lambda: convolutions(lambda h: h.flip(3)), IMAGE, {"a": FREE, "b": OUT}),
     "flipped neurons": (lambda: linears(lambda h: h.flip(1)), VECTOR, {"a": (4, 1, "flipped"), "b": OUT}),
     "repeat": (lambda: linears(lambda h: h.repeat(1, 2), read=8), VECTOR, {"a": FREE, "b": OUT}),

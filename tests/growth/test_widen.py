@@ -1,6 +1,7 @@
 """Widening keeps the function: hypothesis-made networks in float64, to 1e-12, with randomised statistics."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
-from fxgrow.errors import BudgetError, GrowthError
+from fxgrow.errors import BudgetError, GrowthError, ModelError
 from fxgrow.growth.widen import widen
 
 IMAGE = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -85,19 +86,19 @@ def test_the_function_is_kept(how: Any, blocks: list[str], seed: int) -> None:
     coupling = couple(model, (IMAGE,))
     amounts = {width.name: 1 + seed % (2 * width.size) for width in coupling.widths if width.growable}
     refused = {width.refusal.code for width in coupling.widths if width.refusal}
-    # gates, and groups over groups, unite neighbours of one axis; their copies have no order: refused, not wrong
-    assert refused <= ({"output", "order"} if "gate" in blocks or blocks.count("grouped") > 1 else {"output"})
+    # gates in a row deal channels out so that a copy cannot stay beside its original: refused, not wrong
+    assert refused <= ({"output", "order"} if "gate" in blocks else {"output"})
     wider = widen(model, amounts, (IMAGE,), how=how, seed=seed).module
     torch.testing.assert_close(wider(IMAGE), model(IMAGE), rtol=1e-12, atol=1e-12)
     sizes = {width.name: width.size for width in couple(wider, (IMAGE,)).widths}
     assert all(sizes[w.name] == w.size + amounts.get(w.name, 0) for w in coupling.widths)
 
 
-def test_groups_across_a_concatenation_are_refused_by_name() -> None:
-    """Two groups that cut through a concatenation unite all its channels: a known limit, and no wrong result."""
-    widths = couple(network(["grouped", "dense", "grouped"], 0), (IMAGE,)).widths
-    assert {width.refusal.code for width in widths if width.refusal} == {"order", "output"}
-    assert any(width.growable for width in widths)
+def test_groups_across_a_concatenation_get_their_order_from_a_replay() -> None:
+    """Two groups that cut through a concatenation unite all its channels; no local order fits them."""
+    coupling = couple(network(["grouped", "dense", "grouped"], 0), (IMAGE,))
+    assert coupling.replay
+    assert {width.refusal.code for width in coupling.widths if width.refusal} == {"output"}
 
 
 def pair() -> Any:
@@ -172,6 +173,109 @@ def test_wrong_amounts(amounts: dict[str, int], code: str, message: str, kind: t
         widen(model, amounts, (VECTOR,), inplace=True)
     assert caught.value.code == code  # type: ignore[attr-defined]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def chain(*sizes: int) -> Any:
+    torch.manual_seed(0)
+    layers = [nn.Linear(a, b) for a, b in zip((6, *sizes), (*sizes, 2), strict=True)]
+    return nn.Sequential(*[part for layer in layers for part in (layer, nn.Tanh())])
+
+
+def sizes_of(model: Any) -> list[int]:
+    return [layer.out_features for layer in model[::2]]
+
+
+PATTERNS: list[tuple[dict[str, int], int | None, list[int]]] = [
+    ({"*": 1}, None, [5, 6, 7, 2]),  # the output is refused, so the pattern does not stand for it
+    ({"[02]": 2}, None, [6, 7, 6, 2]),
+    ({"*": 1, "2": 4}, None, [5, 9, 7, 2]),  # who is named is not meant by the pattern
+    ({"2": 4, "*": 1}, None, [5, 9, 7, 2]),
+    ({"0": 1, "2": 4}, 8, [8, 16, 6, 2]),
+    ({"*": 0}, 4, [4, 8, 8, 2]),
+    ({"0": 1}, 1, [5, 5, 6, 2]),
+]
+
+
+@pytest.mark.parametrize(("amounts", "round_to", "expected"), PATTERNS)
+def test_patterns_and_rounding(amounts: dict[str, int], round_to: int | None, expected: list[int]) -> None:
+    model = chain(4, 5, 6)
+    wider = widen(model, amounts, (VECTOR,), round_to=round_to).module
+    assert sizes_of(wider) == expected
+    torch.testing.assert_close(wider(VECTOR), model(VECTOR))
+
+
+MISSES: list[tuple[dict[str, int], int | None, str, str]] = [
+    ({"*mlp*": 4}, None, "unknown-width", "no width '*mlp*'; the model's widths are 0, 2, 4, 6"),
+    ({"[6-9]": 4}, None, "output", "width '[6-9]' cannot grow"),
+    ({"0": 0}, 4, "empty-budget", "adds no neuron"),
+    ({"0": 1}, 0, "bad-budget", "multiples of 0; say at least 1"),
+]
+
+
+@pytest.mark.parametrize(("amounts", "round_to", "code", "message"), MISSES)
+def test_patterns_and_roundings_that_mean_nothing(
+    amounts: dict[str, int], round_to: int | None, code: str, message: str
+) -> None:
+    with pytest.raises((BudgetError, GrowthError), match=re.escape(message)) as caught:
+        widen(chain(4, 5, 6), amounts, (VECTOR,), round_to=round_to)
+    assert caught.value.code == code
+
+
+class Named(nn.Module):
+    """Takes its arguments by name, some of which may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, scale: float = 1.0) -> Tensor:
+        y = self.b(self.a(x).relu()) * scale
+        return y if mask is None else y * mask[:, None]
+
+
+def test_inputs_by_name() -> None:
+    model, mask = Named(), torch.tensor([1, 0])
+    wider = widen(model, {"a": 3}, {"x": VECTOR, "mask": mask}).module
+    torch.testing.assert_close(wider(VECTOR, mask=mask), model(VECTOR, mask=mask))
+    with pytest.raises(ModelError, match="takes no positional argument 'y'"):
+        widen(model, {"a": 3}, {"y": VECTOR})
+
+
+class Full(nn.Module):
+    """Runs when it has grown on the meta device only, where its config is sought."""
+
+    class Config:
+        size = 4
+
+        def __init__(self, size: int = 4) -> None:
+            self.size = size
+
+        def to_dict(self) -> dict[str, int]:
+            return {"size": self.size}
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.a, self.b = nn.Linear(6, config.size), nn.Linear(config.size, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_meta and self.a.out_features > 4:
+            raise RuntimeError("no more than four")
+        return self.b(self.a(x))
+
+
+def test_a_failure_in_place_leaves_the_model_as_it_was() -> None:
+    model = Full(Full.Config())
+    model(VECTOR).sum().backward()
+    before, objects = copy.deepcopy(model), [id(p) for p in model.parameters()]
+    gradients = [p.grad.clone() for p in model.parameters()]
+    with pytest.raises(RuntimeError, match="no more than four"):
+        widen(model, {"a": 3}, VECTOR, inplace=True)
+    assert (model.a.out_features, model.b.in_features, model.config.size, model.training) == (4, 4, 4, True)
+    assert [id(p) for p in model.parameters()] == objects
+    for now, then, gradient in zip(model.parameters(), before.parameters(), gradients, strict=True):
+        assert torch.equal(now, then) and torch.equal(now.grad, gradient)
+    torch.testing.assert_close(model(VECTOR), before(VECTOR))
 
 
 def test_an_unknown_way_is_refused() -> None:

@@ -137,6 +137,12 @@ def convolution(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
         combine(ctx, [out, along_channels(ctx, bias, out)], out, Role.WRITES)
 
 
+def deformable(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``torchvision::deform_conv2d(x, weight, offset, mask, bias, 2 strides, paddings, dilations, groups, ...)``."""
+    ctx.pin_all([f for one in args[2:4] for f in ctx.fields(one).values()], "indexed", "its values say where to read")
+    convolution(ctx, (args[0], args[1], args[4], None, None, None, False, None, args[11]), out)
+
+
 def _maps(x: Tensor, free: int) -> tuple[Mapping, Mapping]:
     """Where the dimensions of input and kernel go: batch to 0, output channels to 1, space nowhere."""
     space: list[int | None] = [None] * (x.dim() - 2)

@@ -74,9 +74,9 @@ def _part(ctx: Context, field: Tensor, dim: int, parts: Sequence[Tensor]) -> Non
     if any(part.shape[dim] != size for part in parts):
         ctx.pin(field, "sliced", "split into unequal parts by number")
         return
-    first = field.narrow(dim, 0, size).contiguous()
+    first = field.narrow(dim, 0, size)
     for i in range(1, len(parts)):
-        ctx.unite(first, field.narrow(dim, i * size, size).contiguous())
+        ctx.unite(first, field.narrow(dim, i * size, size))
     ctx.moved([field])
 
 
@@ -136,20 +136,6 @@ def glu(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     ctx.give(out, [field.narrow(dim, 0, out.shape[dim]) for field in ctx.fields(x).values()], ctx.value(x).axes)
 
 
-def pixel_shuffle(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``pixel_shuffle(x [..., C r^2, H, W], r)``: r^2 channels in a row make one."""
-    x, channels = args[0], args[0].dim() - 3
-    found = []
-    for key, field in ctx.fields(x).items():
-        if key == (channels,):
-            rows = core(field).view(out.shape[channels], -1)
-            ctx.unite(rows, rows[:, :1].expand_as(rows).contiguous())
-            found.append(spread(rows[:, 0], key, out.shape))
-        elif max(key) >= channels:
-            ctx.pin(field, "space", "pixels are shuffled over it as over space")
-    ctx.give(out, found)
-
-
 def copy(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``x.copy_(source)``: element by element; what is written into a part of a bare tensor is lost from sight."""
     x, source = args[0], args[1]
@@ -199,20 +185,6 @@ def repeat(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
         key = [dim + out.dim() - x.dim() for dim in support(field)]
         fields.append(spread(core(field).repeat([counts[dim] for dim in key]), key, out.shape))
     ctx.moved(ctx.fields(x).values())
-    ctx.give(out, fields, ctx.value(x).axes)
-
-
-def index(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``index(x, [i, None, j, ...])``: looked-up dimensions have a fixed size, the others are carried."""
-    x, indices = args[0], args[1]
-    looked_up = {dim for dim, one in enumerate(indices) if isinstance(one, Tensor)}
-    fields = []
-    for key, field in ctx.fields(x).items():
-        if looked_up & set(key):
-            ctx.pin(field, "indexed", "looked up by number")
-        else:
-            zeros = [torch.zeros(one.shape, dtype=torch.long) if isinstance(one, Tensor) else None for one in indices]
-            fields.append(squash(aten.index.Tensor(field, zeros)))
     ctx.give(out, fields, ctx.value(x).axes)
 
 

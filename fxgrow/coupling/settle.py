@@ -1,0 +1,116 @@
+"""From what was observed to a coupling that a trial growth confirms.
+
+A trial that fails shows what cannot grow as it was assumed to. Before it is given up, two remedies are tried: numbers
+that the model's own code holds in attributes (``self.num_heads``) follow the neurons, and neurons whose copies arrive
+elsewhere get their order from a replay. A remedy is kept if the next trial no longer complains of the same neurons.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import numpy as np
+from torch import nn
+
+from fxgrow.coupling.grids import Direction
+from fxgrow.coupling.labels import Ints, Pin
+from fxgrow.coupling.patterns import Patterns
+from fxgrow.coupling.probe import Verdict, try_growing
+from fxgrow.coupling.values import Context, Grid, Subject
+from fxgrow.coupling.widths import Coupling, HeldSize, Remedies, build, classify
+from fxgrow.errors import InternalError
+
+LARGEST = 2
+"""How many attributes of one kind of module may have to follow together (heads, and heads times head size)."""
+
+
+@dataclass(frozen=True)
+class _Assumed:
+    """What is given up, and the remedies taken, so far."""
+
+    banned: frozenset[Direction] = frozenset()
+    pins: tuple[Pin, ...] = ()
+    remedies: Remedies = field(default_factory=Remedies)
+
+    def without(self, verdict: Verdict) -> "_Assumed":
+        return replace(self, banned=self.banned | verdict.banned, pins=(*self.pins, *verdict.pins))
+
+
+def settle(ctx: Context, subject: Subject, patterns: Patterns) -> Coupling:
+    """The neurons of the model that ``subject`` runs, refused where no trial of a growth succeeds."""
+    assumed = _Assumed()
+    coupling, verdict = _try(ctx, subject, patterns, assumed)
+    for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
+        if verdict is None:
+            return coupling
+        given_up = assumed.without(verdict)
+        for cured in _cures(ctx, subject.model, assumed, verdict):
+            found, left = _try(ctx, subject, patterns, cured)
+            if not _same_complaint(ctx, verdict, left):
+                assumed, coupling, verdict = cured, found, left
+                break
+        else:
+            assumed = given_up
+            coupling, verdict = _try(ctx, subject, patterns, assumed)
+    raise InternalError(f"the trial growth of {type(subject.model).__name__} never settles")
+
+
+def _try(ctx: Context, subject: Subject, patterns: Patterns, assumed: _Assumed) -> tuple[Coupling, Verdict | None]:
+    classes = classify(ctx, assumed.banned, assumed.pins)
+    coupling = build(ctx, classes, patterns, subject, assumed.remedies)
+    return coupling, try_growing(subject, ctx, classes, coupling)
+
+
+def _cures(ctx: Context, model: nn.Module, assumed: _Assumed, verdict: Verdict) -> Iterator[_Assumed]:
+    """What else could be assumed, the likeliest first."""
+    known = assumed.remedies
+    if len(verdict.mixed) and not ctx.numbers and not np.isin(verdict.mixed, known.mixed).all():
+        mixed = np.union1d(known.mixed, verdict.mixed)
+        yield replace(assumed, remedies=replace(known, mixed=mixed))
+    taken = {(one.module, one.name) for one in known.attributes}
+    for held in _held_sizes(ctx, model, verdict):
+        if not {(one.module, one.name) for one in held} & taken:
+            yield replace(assumed, remedies=replace(known, attributes=(*known.attributes, *held)))
+
+
+def _held_sizes(ctx: Context, model: nn.Module, verdict: Verdict) -> Iterator[tuple[HeldSize, ...]]:
+    """The attributes that hold a banned grid's size along that direction, or the size of the whole grid.
+
+    They are those of the modules that reshape it, alone and in pairs, the same ones in all modules of a kind.
+    """
+    banned = [(ctx.grids[number], direction) for number, direction in sorted(verdict.banned)]
+    paths = dict(model.named_modules())
+    banned = [(grid, d) for grid, d in banned if grid.module in paths and not _library(paths[grid.module])]
+    if not banned:
+        return
+    kind = type(paths[banned[0][0].module])
+    same = [(grid, d) for grid, d in banned if type(paths[grid.module]) is kind]
+    common = set.intersection(
+        *({name for name, value in _integers(paths[grid.module]) if value in _sizes(grid, d)} for grid, d in same)
+    )
+    for count in range(1, LARGEST + 1):
+        for names in combinations(sorted(common), count):
+            yield tuple(HeldSize(grid.module, name, grid.factors[d]) for grid, d in same for name in names)
+
+
+def _sizes(grid: Grid, direction: int) -> tuple[int, int]:
+    return len(grid.factors[direction]), grid.joint.size
+
+
+def _integers(module: nn.Module) -> list[tuple[str, int]]:
+    return [(name, value) for name, value in vars(module).items() if type(value) is int]
+
+
+def _library(module: nn.Module) -> bool:
+    """Torch's own modules: their sizes are in the table of ``surgery.attributes``."""
+    return type(module).__module__.startswith("torch.")
+
+
+def _same_complaint(ctx: Context, before: Verdict, after: Verdict | None) -> bool:
+    """Whether a trial complains of some neuron that the one before complained of."""
+    return after is not None and bool(np.isin(_neurons(ctx, after), _neurons(ctx, before)).any())
+
+
+def _neurons(ctx: Context, verdict: Verdict) -> Ints:
+    cells = [ctx.grids[number].joint.reshape(-1) for number, _ in verdict.banned]
+    return np.concatenate([np.empty(0, np.int64), *cells, *(pin.labels for pin in verdict.pins)])

@@ -1,0 +1,39 @@
+"""All or nothing: a module that is being changed in place is put back as it was if anything fails."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from fxgrow.surgery.resize import tensors
+
+
+@contextmanager
+def undone_on_failure(module: nn.Module) -> Iterator[None]:
+    """Put back tensors, gradients and attributes when the body raises, whatever it raises.
+
+    Surgery gives a tensor new data and leaves the old one alone, so keeping the old data costs no memory until then.
+    """
+    values = [(tensor, tensor.data, tensor.grad) for tensor in tensors(module).values()]
+    attributes = [(vars(one), {key: _shallow(value) for key, value in vars(one).items()}) for one in module.modules()]
+    try:
+        yield
+    except BaseException:
+        for tensor, data, gradient in values:
+            _put_back(tensor, data, gradient)
+        for mine, before in attributes:
+            mine.clear()
+            mine.update(before)
+        raise
+
+
+def _shallow(value: Any) -> Any:
+    """The tables of children, parameters and buffers are changed in place, so they are copied."""
+    return value.copy() if isinstance(value, dict) else value
+
+
+def _put_back(tensor: Tensor, data: Tensor, gradient: Tensor | None) -> None:
+    tensor.grad = None
+    tensor.data = data
+    tensor.grad = gradient
