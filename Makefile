@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+ZOO    := $(VENV)/.installed-zoo
 DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
@@ -42,8 +43,14 @@ bench: $(STAMP)  ## what growth and coupling cost
 	$(BIN)/python tools/bench_coupling.py --out docs/results/bench_coupling.json
 	$(BIN)/python tools/bench_growth.py --out docs/results/bench_growth.json
 
-sweep: $(STAMP)  ## does widening keep the function of real models?
-	$(BIN)/python tools/sweep_widen.py --out docs/results/sweep_widen.json
+# The model zoos are large and only this needs them, so they have a stamp of their own.
+$(ZOO): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[zoo]'
+	touch $@
+
+sweep: $(ZOO)  ## couple and widen every model of three zoos and 2,000 random networks (hours; ARGS=--resume)
+	$(BIN)/python -W ignore -m tools.sweep --zoo torchvision --zoo timm --zoo hf --zoo random $(ARGS)
+	$(BIN)/python -m tools.coverage
 
 clean:  ## remove caches and build products (not the virtual environment, not runs/)
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

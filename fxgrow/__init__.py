@@ -5,6 +5,7 @@ from fxgrow.capture import Captured, capture
 from fxgrow.coupling import couple
 from fxgrow.errors import BudgetError, DataError, FxgrowError, GrowthError, ModelError, Refusal, SpecError
 from fxgrow.growth import Budget, Growth, widen
+from fxgrow.lowering import lower
 from fxgrow.methods import Firefly, RandomGrowth
 from fxgrow.spec import ArchitectureSpec, diff, load
 
@@ -27,6 +28,7 @@ __all__ = [
     "diff",
     "grow",
     "load",
+    "lower",
     "save",
     "widen",
 ]

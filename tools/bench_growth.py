@@ -104,8 +104,8 @@ def grown_multiplications(grown: OverGrown, x: Tensor) -> int:
     total = 0
     for i, (name, positions) in enumerate(sizes.items()):
         layer = grown.graph_module.get_submodule(name)
-        base = layer.base.weight.numel()  # type: ignore[union-attr]
-        candidates = sum(p.numel() for p in layer.parameters() if p.dim() > 1 and p is not layer.base.weight)  # type: ignore[union-attr]
+        base = layer.weight.numel()  # type: ignore[union-attr]
+        candidates = sum(p.numel() for p in layer.parameters() if p.dim() > 1 and p is not layer.weight)  # type: ignore[union-attr]
         total += positions * ((base + candidates) * (2 if i else 1) + candidates)
     return total
 

@@ -5,30 +5,32 @@
     python -m tools.sweep --zoo random --random 2000
     python -m tools.coverage                                    # the table of all lines: specs/coverage.{json,md}
 
-Every model is built in float64 with nothing constant left in it, coupled, and widened in every growable width at once, by
-split and by new neurons. ``ok``: the output is kept to 1e-9 relative and the sizes that modules keep agree with their
-parameters; ``differs``: it is not; ``fails``: an exception, or the time limit. Each model runs in a process of its own, on
-one thread.
+Every model is built in float64 with nothing constant left in it, coupled, and widened in every growable width at
+once, by split and by new neurons. ``ok``: the output is kept to 1e-9 relative and the sizes that modules keep agree with their
+parameters; ``differs``: it is not; ``fails``: an exception, or the time limit. Each model runs in a process of its own,
+on one thread; the random networks share one.
 """
 
 import argparse
 import json
-import subprocess
-import sys
+import multiprocessing
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 import fxgrow
 from fxgrow.coupling import Coupling, Width
@@ -37,7 +39,9 @@ from tools.zoo import Row
 BOUND = 1e-9
 LOGS = Path("runs/sweep")
 MODULES = {"torchvision": "torchvision_zoo", "timm": "timm_zoo", "hf": "hf_zoo"}
-LARGE = 200_000_000  # parameters: from here on a width gets two neurons more, not a third more
+LIBRARIES = {"torchvision": "torchvision.models", "timm": "timm", "hf": "transformers"}
+FORK = multiprocessing.get_context("fork")  # libraries are imported once, for all models
+LARGE = 50_000_000  # parameters: from here on a width gets two neurons more, not a third more
 NOT_HIDDEN = {"output", "fixed-size", "normalised", "reduced"}
 """Refusals of widths that are not hidden: outputs, what meets an input or a constant, and normalised streams."""
 
@@ -73,8 +77,39 @@ class Result:
 
 def rows(zoo: str) -> tuple[Row, ...]:
     """The table of a zoo."""
-    table: tuple[Row, ...] = import_module(f"tools.zoo.{MODULES[zoo]}").ROWS
+    module = import_module(f"tools.zoo.{MODULES[zoo]}")
+    table: tuple[Row, ...] = module.ROWS if zoo != "hf" else tuple(_from_config(module, row) for row in module.ROWS)
     return table
+
+
+def _from_config(module: Any, row: Any) -> Row:
+    """A Hugging Face row, whose inputs are keyword arguments."""
+
+    def inputs(dtype: torch.dtype) -> dict[str, Any]:
+        torch.manual_seed(0)
+        return {name: x.to(dtype) if _floating(x) else x for name, x in row.inputs().items()}
+
+    return Row(row.name, row.family, partial(module.build, row), inputs)
+
+
+def random_rows(count: int) -> list[Row]:
+    """That many random networks, always the same."""
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+    from hypothesis import strategies as st
+
+    from tests.random_networks import IMAGE, PLANS, network
+
+    found: list[Row] = []
+
+    @seed(0)
+    @settings(max_examples=count, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(PLANS, st.integers(0, 999))
+    def note(blocks: list[str], number: int) -> None:
+        name = f"{' + '.join(blocks)} #{number}"
+        found.append(Row(name, "random", partial(network, blocks, number), lambda dtype: (IMAGE.to(dtype),)))
+
+    note()
+    return found
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -106,7 +141,7 @@ def _per_group(m: _ConvNd) -> tuple[int, int]:
 
 
 def change(found: Any, expected: Any) -> float:
-    """The largest relative difference of two outputs of any structure; infinite where shapes or whole numbers differ."""
+    """The largest relative difference of two outputs; infinite where shapes or whole numbers differ."""
     mine, theirs = ([leaf for leaf in tree_leaves(one) if isinstance(leaf, Tensor)] for one in (found, expected))
     if [leaf.shape for leaf in mine] != [leaf.shape for leaf in theirs]:
         return float("inf")
@@ -125,7 +160,6 @@ def _relative(a: Tensor, b: Tensor) -> float:
 def measure(row: Row, result: Result) -> None:
     """Fill in ``result``; what is known when an exception passes through stays in it."""
     torch.manual_seed(0)
-    start = time.perf_counter()
     model = randomise(row.factory().double()).eval()
     inputs = row.inputs(torch.float64)
     result.parameters = sum(p.numel() for p in model.parameters())
@@ -137,24 +171,25 @@ def measure(row: Row, result: Result) -> None:
     amounts = {w.name: min(w.size, 2) if few else max(1, w.size // 3) for w in coupling.widths if w.growable}
     result.note = "; ".join(filter(None, (row.note, "two more neurons per width" if few else "")))
     with torch.no_grad():
-        expected = model.eval()(*row.inputs(torch.float64))
-        result.signal = change(model(*shifted(inputs)), expected)
+        expected = call(model.eval(), row.inputs(torch.float64))
+        result.signal = change(call(model, shifted(inputs)), expected)
         for how in ("split", "new") if amounts else ():
             wider = fxgrow.widen(model, amounts, inputs, how=how).module.eval()  # type: ignore[arg-type]
-            result.errors[how] = change(wider(*row.inputs(torch.float64)), expected)
+            result.errors[how] = change(call(wider, row.inputs(torch.float64)), expected)
             result.sizes_agree &= sizes_agree(wider)
             del wider
     kept = max(result.errors.values(), default=0.0) < BOUND and result.sizes_agree
     result.status = "ok" if kept else "differs"
-    result.seconds = round(time.perf_counter() - start, 1)
 
 
-def shifted(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def call(model: nn.Module, inputs: Any) -> Any:
+    """The model's output on a tuple of arguments or a dict of keyword arguments."""
+    return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+
+
+def shifted(inputs: Any) -> Any:
     """Other inputs of the same shapes."""
-    return tuple(
-        [0.5 * x + 0.1 for x in one] if isinstance(one, list) else 0.5 * one + 0.1 if _floating(one) else one
-        for one in inputs
-    )
+    return tree_map(lambda x: 0.5 * x + 0.1 if _floating(x) else x, inputs)
 
 
 def _floating(x: Any) -> bool:
@@ -177,41 +212,38 @@ def _hidden(width: Width) -> bool:
     return width.refusal is None or width.refusal.code not in NOT_HIDDEN
 
 
-def run_one(zoo: str, name: str) -> Result:
+def run_one(zoo: str, row: Row) -> Result:
     """The result of one model, in this process."""
-    row = next(row for row in rows(zoo) if row.name == name)
     result = Result(zoo, row.name, row.family, note=row.note)
     start = time.perf_counter()
     try:
         measure(row, result)
     except Exception as error:  # noqa: BLE001 - whatever a model or fxgrow raises is the row's result
         result.message = f"{type(error).__name__}: {error}"[:500]
-        result.seconds = round(time.perf_counter() - start, 1)
+    result.seconds = round(time.perf_counter() - start, 1)
     return result
 
 
 def run_apart(zoo: str, row: Row, limit: int) -> dict[str, Any]:
     """The result of one model, in a process of its own that is ended after ``limit`` seconds."""
-    command = [sys.executable, "-W", "ignore", "-m", "tools.sweep", "--zoo", zoo, "--one", row.name]
-    failed = Result(zoo, row.name, row.family, note=row.note)
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        failed.message, failed.seconds = f"not done after {limit} s", limit
-        return asdict(failed)
-    last = done.stdout.strip().rpartition("\n")[2]
-    if done.returncode or not last.startswith("{"):
-        failed.message = f"the process ended with {done.returncode}: {done.stderr[-300:]}"
-        return asdict(failed)
-    found: dict[str, Any] = json.loads(last)
-    return found
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "row.json")
+        process = FORK.Process(target=_child, args=(zoo, row, path))
+        process.start()
+        process.join(limit)
+        late = process.is_alive()
+        process.kill()
+        process.join()
+        if path.exists() and not late:
+            found: dict[str, Any] = json.loads(path.read_text())
+            return found
+    why = f"not done after {limit} s" if late else f"the process ended with {process.exitcode}"
+    return asdict(Result(zoo, row.name, row.family, message=why, note=row.note, seconds=limit if late else 0))
 
 
-def chosen(args: argparse.Namespace, zoo: str, done: set[str]) -> Iterator[Row]:
-    """The rows of a zoo that were asked for and are not in the log yet."""
-    for row in rows(zoo):
-        if row.name not in done and (not args.only or any(fnmatch(row.name, one) for one in args.only)):
-            yield row
+def _child(zoo: str, row: Row, path: Path) -> None:
+    warnings.simplefilter("ignore")
+    path.write_text(json.dumps(asdict(run_one(zoo, row))))
 
 
 def logged(path: Path) -> dict[str, dict[str, Any]]:
@@ -227,8 +259,7 @@ def sweep(args: argparse.Namespace, zoo: str) -> None:
     if not args.resume and not args.only:
         path.unlink(missing_ok=True)
     done = {name for name, line in logged(path).items() if line["status"] == "ok"} if args.resume else set()
-    for row in chosen(args, zoo, done):
-        line = run_apart(zoo, row, args.limit)
+    for row, line in results(args, zoo, done):
         with path.open("a") as log:
             log.write(json.dumps(line) + "\n")
         worst = max(line["errors"].values(), default=0.0)
@@ -240,6 +271,18 @@ def sweep(args: argparse.Namespace, zoo: str) -> None:
         )
 
 
+def results(args: argparse.Namespace, zoo: str, done: set[str]) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """The rows of a zoo that were asked for and are not done yet, one after the other with their results."""
+    if zoo == "random":
+        for row in random_rows(args.random):
+            yield row, asdict(run_one(zoo, row))
+        return
+    import_module(LIBRARIES[zoo])
+    for row in rows(zoo):
+        if row.name not in done and (not args.only or any(fnmatch(row.name, one) for one in args.only)):
+            yield row, run_apart(zoo, row, args.limit)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", action="append", choices=[*MODULES, "random"], required=True)
@@ -247,12 +290,8 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep the log, and skip what is ok in it")
     parser.add_argument("--random", type=int, default=2000, metavar="N", help="number of random networks")
     parser.add_argument("--limit", type=int, default=300, help="seconds per model")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.one:
-        print(json.dumps(asdict(run_one(args.zoo[0], args.one))))
-        return
     for zoo in args.zoo:
         sweep(args, zoo)
 

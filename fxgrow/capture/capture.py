@@ -66,6 +66,8 @@ def _share(model: nn.Module, attempt: Attempt) -> float:
 
 
 def _better(model: nn.Module, first: Attempt, second: Attempt) -> Attempt:
+    if first.graph_module is None and second.graph_module is None:
+        return second  # its reason is what stands in the way in the end
     return second if _share(model, second) > _share(model, first) else first
 
 

@@ -8,7 +8,6 @@ from torch import fx, nn
 
 from fxgrow.capture.inputs import argument_names
 from fxgrow.capture.parts import first_line
-from fxgrow.capture.running import same
 from fxgrow.capture.trace import Attempt, disagreement
 
 WHOLE = "model"
@@ -44,6 +43,3 @@ def opaque_root(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     arguments = tuple(graph.placeholder(name) for name in argument_names(model, inputs))
     graph.output(graph.call_module(WHOLE, arguments))
     return fx.GraphModule({WHOLE: model}, graph, type(model).__name__)
-
-
-__all__ = ["WHOLE", "exported", "opaque_root", "same"]

@@ -26,8 +26,8 @@ def positional(model: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
         return tuple(example_inputs)
     raise ModelError(
         "bad-inputs",
-        f"the example inputs are a {type(example_inputs).__name__}, which cannot be fed to {type(model).__name__}; give "
-        "a tuple of arguments, a tensor or a dict of keyword arguments",
+        f"the example inputs are a {type(example_inputs).__name__}, which cannot be fed to {type(model).__name__}; "
+        "give a tuple of arguments, a tensor or a dict of keyword arguments",
     )
 
 

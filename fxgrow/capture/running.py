@@ -12,21 +12,37 @@ from torch.utils._pytree import tree_leaves, tree_map
 _SEED = 0
 
 
+class State:
+    """The attributes of a model's modules and what is in their dicts, lists and sets, to go back to."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.undo = {module: _attributes(module) for module in model.modules()}
+
+    def restore(self, part: nn.Module) -> None:
+        """Put back the modules of one part."""
+        for module in part.modules():
+            self.undo.get(module, _nothing)()
+
+
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """The model in eval mode inside; as it was afterwards: flags, attributes, the containers in them, buffers."""
-    undo = [_attributes(module) for module in model.modules()]
+    state = State(model)
     buffers = [(buffer, buffer.clone(), buffer._version) for buffer in model.buffers()]
     model.eval()
     try:
         yield
     finally:
-        for restore in undo:
+        for restore in state.undo.values():
             restore()
         for buffer, kept, version in buffers:
             if buffer._version != version:
                 with torch.no_grad():
                     buffer.copy_(kept)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _attributes(module: nn.Module) -> Callable[[], None]:

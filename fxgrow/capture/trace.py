@@ -28,7 +28,7 @@ def traced(model: nn.Module, inputs: tuple[Any, ...], expected: Any, decide: boo
     """Trace; where the graph disagrees with the model, make the part to blame opaque and trace again."""
     opaque: dict[str, str] = {}
     while True:
-        tracer = Tracer(inputs, opaque, decide)
+        tracer = Tracer(model, inputs, opaque, decide)
         try:
             graph_module = graph_of(model, tracer)
         except Exception as error:  # noqa: BLE001 - anything that the user's forward raises when it is fed proxies
@@ -44,8 +44,10 @@ def traced(model: nn.Module, inputs: tuple[Any, ...], expected: Any, decide: boo
 
 def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
     """The graph over the model's own modules; constants that tracing made belong to the graph, not to the model."""
-    graph = tracer.trace(model)
-    graph_module = fx.GraphModule(model, graph, type(model).__name__)
+    try:
+        graph_module = fx.GraphModule(model, tracer.trace(model), type(model).__name__)
+    finally:
+        tracer.state.restore(model)
     drop_unused(graph_module)
     return graph_module
 
@@ -60,28 +62,24 @@ def disagreement(graph_module: nn.Module, inputs: tuple[Any, ...], expected: Any
 
 
 def _culprit(model: nn.Module, graph_module: fx.GraphModule, tracer: Tracer, inputs: tuple[Any, ...]) -> str:
-    """The first part to finish with another result than in the model, or where the graph fails; "" if it is the root."""
+    """The first part to finish with another result than in the model, or where the graph fails; "" for the root."""
     theirs = _results(model, inputs)
     walk = _Walk(graph_module)
     try:
         run(walk.run, inputs)
     except Exception:  # noqa: BLE001 - a wrong graph may raise anything
-        return _innermost(walk.last, tracer)
+        return _innermost(walk.last)
     seen: Counter[str] = Counter()
     for path, nodes in tracer.calls:
         found = tree_map(lambda x: walk.seen.get(x.name) if isinstance(x, fx.Node) else x, nodes)
         real = theirs.get((path, seen[path]))
         seen[path] += 1
-        if not same(real, found) and path in {name for name, _ in tracer.calls} and not _is_leaf(model, tracer, path):
+        if not same(real, found) and not tracer.is_leaf_module(model.get_submodule(path), path):
             return path
     return ""
 
 
-def _is_leaf(model: nn.Module, tracer: Tracer, path: str) -> bool:
-    return tracer.is_leaf_module(model.get_submodule(path), path)
-
-
-def _innermost(node: fx.Node | None, tracer: Tracer) -> str:
+def _innermost(node: fx.Node | None) -> str:
     """The innermost part, no leaf, in which a node was traced."""
     stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()] if node is not None else []
     inner = [path for path in stack if node is None or node.op != "call_module" or path != node.target]

@@ -18,6 +18,7 @@ ModelWords = Annotated[
         show_default=False,
     ),
 ]
+Lower = Annotated[bool, typer.Option("--lower", help="make the heads of fused attention growable first")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a run or spec directory", show_default=False)]
 
@@ -37,13 +38,24 @@ def settings(kind: type[Settings], **values: Any) -> Settings:
         ) from error
 
 
-def budget(words: str) -> Budget:
-    """A number of neurons (``64``) or a fraction of them (``0.3``). Raises ``BudgetError``."""
+DEFAULT_NEURONS = 0.3
+"""The budget of a growth step if no other limit is given."""
+
+
+def budget(round_to: int, **words: str | None) -> Budget:
+    """A budget of counts (``64``) and fractions (``0.3``) by unit; None: no limit. Raises ``BudgetError``."""
+    said = {name: _amount(name, word) for name, word in words.items() if word is not None}
+    default = {} if said.keys() - {"per_width"} else {"neurons": DEFAULT_NEURONS}
+    return Budget.model_validate({"round_to": round_to, **default, **said})
+
+
+def _amount(name: str, word: str) -> int | float:
     for number in (int, float):
         try:
-            return Budget(neurons=number(words))
+            return number(word)
         except ValueError:
             continue
     raise BudgetError(
-        "bad-budget", f"--neurons {words} is no number; give a count such as 64 or a fraction such as 0.3"
+        "bad-budget",
+        f"--{name.replace('_', '-')} {word} is no number; give a count such as 64 or a fraction such as 0.3",
     )

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fxgrow.cli.arguments import AsJson, ModelWords, budget, settings
+from fxgrow.cli.arguments import AsJson, Lower, ModelWords, budget, settings
 from fxgrow.cli.console import console, show, show_text
 from fxgrow.cli.progress import drawing
-from fxgrow.cli.subject import DataWords, subject_and_data
+from fxgrow.cli.subject import DataWords, lowered, subject_and_data
 from fxgrow.data import SOURCES
 from fxgrow.errors import RunError
 from fxgrow.growth import Growth
@@ -34,7 +34,24 @@ def grow_model(
     grow_steps: Annotated[
         int, typer.Option(help="growth steps between them, at equal distances")
     ] = DEFAULTS.grow_steps,
-    neurons: Annotated[str, typer.Option(help="budget of one growth step: a count (64) or a fraction (0.3)")] = "0.3",
+    neurons: Annotated[
+        str | None,
+        typer.Option(
+            help="neurons that a growth step may add: a count (64) or a fraction (0.3)",
+            show_default="0.3 if nothing else is limited",
+        ),
+    ] = None,
+    parameters: Annotated[str | None, typer.Option(help="parameters that it may add")] = None,
+    multiply_adds: Annotated[str | None, typer.Option(help="multiply-adds per image that it may add")] = None,
+    activation_memory: Annotated[
+        str | None, typer.Option(help="bytes per image kept for the backward pass that it may add")
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(help="time per image that it may add, measured: microseconds or a fraction"),
+    ] = None,
+    per_width: Annotated[str | None, typer.Option(help="neurons that it may add to every single width")] = None,
+    round_to: Annotated[int, typer.Option(help="every width that grows ends at a multiple of it")] = 1,
     seed: Annotated[int, typer.Option(help="of the weights, the order of images and the candidates")] = DEFAULTS.seed,
     lr: Annotated[float, typer.Option(help="learning rate at the start; it falls to 0")] = DEFAULTS.lr,
     batch_size: Annotated[int, typer.Option(help="images per step of training")] = DEFAULTS.batch_size,
@@ -51,15 +68,26 @@ def grow_model(
         Path | None, typer.Option(metavar="DIR", help="write the fx graphs of every step as text", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --out")] = False,
+    lower: Lower = False,
     as_json: AsJson = False,
 ) -> None:
     """Train MODEL on data, grow it between the epochs, and leave a run directory: all of it or nothing."""
     plan = settings(RunSettings, epochs=epochs, grow_steps=grow_steps, lr=lr, batch_size=batch_size, seed=seed)
-    method, money = settings(Firefly, new=new, eps=eps), budget(neurons)
+    method = settings(Firefly, new=new, eps=eps)
+    money = budget(
+        round_to,
+        neurons=neurons,
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        activation_memory=activation_memory,
+        latency=latency,
+        per_width=per_width,
+    )
     _check_dump(dump_graphs)
     with run_directory(out, replace=force) as staging:
         words = DataWords(data, data_root, seed, limit, classes, size)
         found, splits = subject_and_data(model, words, seed=plan.seed)
+        found = lowered(found) if lower else found
         with drawing(console(stderr=True)) as draw:
             run = train_and_grow(
                 found.model,

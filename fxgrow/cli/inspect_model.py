@@ -7,38 +7,29 @@ from typing import Any
 from rich.text import Text
 from torch import nn
 
-from fxgrow.capture import Captured, How, PartReport, capture
-from fxgrow.cli.arguments import AsJson, ModelWords
+from fxgrow.capture import How, PartReport, capture
+from fxgrow.cli.arguments import AsJson, Lower, ModelWords
 from fxgrow.cli.console import show, show_text
-from fxgrow.cli.subject import Subject, subject
+from fxgrow.cli.subject import Subject, lowered, subject
 from fxgrow.coupling import couple
-from fxgrow.errors import ModelError
 from fxgrow.report import capture_table, count, widths_lines, widths_table
 from fxgrow.spec import WidthSpec
 from fxgrow.spec.build import width_spec
 
 
-def inspect_model(model: ModelWords, as_json: AsJson = False) -> None:
+def inspect_model(model: ModelWords, lower: Lower = False, as_json: AsJson = False) -> None:
     """List the widths of a model: name, size, granule, sites, growable or the reason why not."""
-    found = subject(model)
-    parts, target = _captured(found)
-    widths = [width_spec(width) for width in couple(target, found.example_inputs).widths]
+    found = lowered(subject(model)) if lower else subject(model)
+    captured = capture(found.model, found.example_inputs)
+    parts = captured.report
+    widths = [width_spec(width) for width in couple(captured).widths]
     if as_json:
         show_text(json.dumps(_record(found, parts, widths), indent=2))
         return
     show(Text(f"{found.label}: {count(_parameters(found.model))} parameters"), widths_table(widths))
     if any(part.how is not How.TRACED for part in parts):
-        show(capture_table(parts))
+        show(capture_table(parts, captured.traced_share))
     show(widths_lines(widths))
-
-
-def _captured(found: Subject) -> tuple[tuple[PartReport, ...], nn.Module | Captured]:
-    """The capture report and what to couple: a model that cannot be traced as a whole has widths all the same."""
-    try:
-        captured = capture(found.model, found.example_inputs)
-    except ModelError as error:
-        return (PartReport("", How.OPAQUE, str(error)),), found.model
-    return captured.report, captured
 
 
 def _parameters(model: nn.Module) -> int:

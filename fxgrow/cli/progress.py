@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fxgrow.report import growth_lines, growth_table, number, percent, seconds
+from fxgrow.report import growth_lines, growth_table, number, percent, plan_lines, plan_table, seconds
 from fxgrow.training import BatchDone, EpochDone, Event, GrowthDone, Listener, RunStarted
 from fxgrow.training.events import GrowthStarted
 
@@ -66,7 +66,8 @@ class Drawing:
 
     def _grown(self, event: GrowthDone) -> None:
         self.progress.console.print(growth_table(event.report, event.step))
-        for line in growth_lines(event.report):
+        self.progress.console.print(plan_table(event.report.plan))
+        for line in (*plan_lines(event.report.plan), *growth_lines(event.report)):
             self.progress.console.print(line)
         self._say(f"test accuracy of the grown model {percent(event.test_accuracy)}")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from fxgrow.cli.schemes import ResolvedModel
 from fxgrow.data import Splits, load_data
 from fxgrow.errors import ModelError
 from fxgrow.growth.scale import scale_widths
+from fxgrow.lowering import lower
 from fxgrow.spec import GrowthStep
 from fxgrow.training import logits
 from fxgrow.training.evaluate import evaluating
@@ -80,6 +81,11 @@ def subject_and_data(words: str, data: DataWords, *, seed: int = 0) -> tuple[Sub
     found = _scaled(resolved, (splits.train.images[:1].clone(),), seed)
     _check_classes(found, splits)
     return found, splits
+
+
+def lowered(found: Subject) -> Subject:
+    """The same with its fused attention lowered, so that heads can grow."""
+    return replace(found, model=lower(found.model))
 
 
 @contextmanager

@@ -29,14 +29,34 @@ def _normalised(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
 
 
+def _like_first(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _first(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return x
+
+
+_ACTIVATIONS = (
+    "relu hardtanh hardswish hardsigmoid silu gelu elu leaky_relu sigmoid tanh mish softplus _softmax _safe_softmax"
+)
+
 SHAPES: dict[Any, Callable[..., Any]] = {
+    **{getattr(aten, name).default: _like_first for name in _ACTIVATIONS.split()},
+    **{getattr(aten, name + "_").default: _first for name in _ACTIVATIONS.split() if hasattr(aten, name + "_")},
     aten.native_batch_norm.default: _normalised,
     aten.native_layer_norm.default: lambda x, *_: _normalised(x.contiguous()),
     aten._grouped_mm.default: lambda a, b, *_, **__: a.new_empty((*a.shape[:-1], b.shape[-1])),
-    aten.hardswish.default: torch.empty_like,
-    aten.hardswish_.default: lambda x: x,
 }
 """Operators that torch decomposes on the meta device, which would take half the time of a run, or that it refuses."""
+
+_STEADY = (
+    "convolution mm addmm native_batch_norm native_layer_norm native_group_norm mean max_pool2d_with_indices avg_pool2d"
+    " _adaptive_avg_pool2d cat clone detach alias expand native_dropout _softmax hardswish hardswish_ view _unsafe_view"
+    " unsqueeze squeeze"
+)
+STEADY = {getattr(aten, name) for name in _STEADY.split()}
+"""Operators that leave neurons where they are (views and grouped convolutions say themselves when they do not)."""
 
 
 def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
@@ -46,6 +66,13 @@ def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
             yield one
         elif isinstance(one, (list, tuple)):
             yield from tensors_in(one)
+
+
+class Shapes(TorchDispatchMode):
+    """Runs operators on the meta device, and nobody watches."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return SHAPES.get(func, func)(*args, **(kwargs or {}))
 
 
 class Observer(TorchDispatchMode):
@@ -76,6 +103,7 @@ class Observer(TorchDispatchMode):
 
     def _apply(self, func: Any, args: Any, tensors: Sequence[Tensor], out: Any) -> None:
         self.ctx.operator = str(func)
+        self.ctx.steady &= func.overloadpacket in STEADY or torch.Tag.pointwise in func.tags
         rule = rule_for(func)
         if rule is not None:
             rule(self.ctx, args, out)

@@ -25,6 +25,9 @@ def skeleton(model: nn.Module) -> nn.Module:
     return copied
 
 
+_ATOMS = {type(None), bool, int, float, str}
+
+
 def _bare_root(graph_module: fx.GraphModule, memo: dict[int, Any]) -> nn.Module:
     """What a graph is interpreted on: the modules and values that it names."""
     root = nn.Module()
@@ -50,10 +53,14 @@ def _bare_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 def _bare_value(key: str, value: Any, memo: dict[int, Any]) -> Any:
+    if type(value) in _ATOMS:
+        return value
     if isinstance(value, dict) and not value:
         return type(value)()
     if key == "_modules":
         return {name: child if child is None else _bare_copy(child, memo) for name, child in value.items()}
+    if key in ("_parameters", "_buffers"):
+        return {name: memo.get(id(one)) if id(one) in memo else copy.deepcopy(one, memo) for name, one in value.items()}
     return copy.deepcopy(value, memo)
 
 

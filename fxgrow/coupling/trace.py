@@ -1,5 +1,6 @@
 """Run a model's skeleton under the observer, and gather what the rules learnt."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from fxgrow.capture import first_line
 from fxgrow.coupling.fields import flat
-from fxgrow.coupling.observer import Observer
+from fxgrow.coupling.observer import Observer, Shapes
 from fxgrow.coupling.skeleton import meta_inputs, skeleton
 from fxgrow.coupling.values import Axis, Context, Subject, Value
 from fxgrow.errors import ModelError
@@ -39,14 +40,13 @@ def observe(subjects: Sequence[Subject]) -> Context:
 
 def _observe(ctx: Context, subjects: Sequence[Subject]) -> list[Exception]:
     failures = []
-    for subject in subjects:
-        bare = skeleton(subject.model)
-        label(ctx, bare)
-        for training in (False, True):
-            if not ctx.passes or _unmet(ctx, bare):
-                know_numbers(ctx, bare, tensors(subject.model))
-                error = run_once(ctx, bare, subject, training)
-                failures += [error] if error else []
+    for subject, training in itertools.product(subjects, (False, True)):
+        if not ctx.passes or _unmet(ctx):
+            bare = skeleton(subject.model)
+            label(ctx, bare)
+            know_numbers(ctx, bare, tensors(subject.model))
+            error = run_once(ctx, bare, subject, training)
+            failures += [error] if error else []
     return failures
 
 
@@ -77,14 +77,18 @@ def know_numbers(ctx: Context, bare: nn.Module, numbers: Mapping[str, Tensor]) -
             ctx.know(tensor, Value(value.fields, value.axes, real.detach().clone()))
 
 
-def _unmet(ctx: Context, bare: nn.Module) -> bool:
+def _unmet(ctx: Context) -> bool:
     met = {parameter for parameter, _ in ctx.roles}
-    return any(name not in met for name, _ in bare.named_parameters())
+    return any(axis.parameter not in met for axis in ctx.axes if not axis.constant)
 
 
-def run_once(ctx: Context, bare: nn.Module, subject: Subject, training: bool) -> Exception | None:
-    """One pass in train or eval mode (dropout off in both: it only adds noise of the same shape)."""
-    for module in bare.modules():
+def run_once(ctx: Context, bare: nn.Module, subject: Subject, training: bool, watch: bool = True) -> Exception | None:
+    """One pass in train or eval mode (dropout off in both: it only adds noise of the same shape).
+
+    ``watch``: whether the rules see it, or the shapes alone are of interest.
+    """
+    parts = list(bare.named_modules())
+    for _, module in parts:
         module.training = training and not isinstance(module, _DropoutNd)
     inputs = meta_inputs(subject.example_inputs)
     if ctx.numbers:
@@ -95,8 +99,8 @@ def run_once(ctx: Context, bare: nn.Module, subject: Subject, training: bool) ->
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(0)  # a layer that is dropped at random must be so in every run
             stack.enter_context(_plain_attention())
-            stack.enter_context(_module_paths(ctx, bare))
-            stack.enter_context(Observer(ctx))
+            stack.enter_context(_module_paths(ctx, parts))
+            stack.enter_context(Observer(ctx) if watch else Shapes())  # type: ignore[no-untyped-call]
             output = subject.run(bare, inputs, ctx)
     except Exception as error:  # noqa: BLE001 - whatever the user's model raises: the caller reports it if no mode works
         return error
@@ -125,14 +129,14 @@ def _plain_attention() -> Iterator[None]:
 
 
 @contextmanager
-def _module_paths(ctx: Context, bare: nn.Module) -> Iterator[None]:
+def _module_paths(ctx: Context, parts: Sequence[tuple[str, nn.Module]]) -> Iterator[None]:
     """Keep ``ctx.modules`` the stack of the modules that are running."""
 
     def leave(*_: Any) -> None:
         ctx.modules.pop()
 
     hooks = []
-    for name, module in bare.named_modules():
+    for name, module in parts:
         hooks.append(module.register_forward_pre_hook(lambda *_, name=name: ctx.modules.append(name)))
         hooks.append(module.register_forward_hook(leave))
     del ctx.modules[1:]

@@ -92,6 +92,7 @@ class Context:
     """The notebook of one coupling run: rules read fields from it and write unions, pins, roles and grids to it.
 
     ``numbers``: whether values have their numbers, and not their shapes alone (see ``observer``).
+    ``steady``: no operator so far moved neurons among each other, so copies cannot have been mixed.
     ``passes``: the shapes of the outputs per subject and mode (training or not) in which it ran.
     """
 
@@ -108,6 +109,7 @@ class Context:
     graph_node: str = ""
     operator: str = ""
     numbers: bool = False
+    steady: bool = True
     passes: dict[Subject, dict[bool, Shapes]] = field(default_factory=dict)
 
     def modes(self, subject: Subject) -> dict[bool, Shapes]:

@@ -1,83 +1,150 @@
-"""Budgets, and the selection of the best candidates within them (Wu et al. 2020, Eq. 5 under the l0 constraint)."""
+"""Budgets: what a growth step may add, and what that comes to for one model.
 
+Wu et al. 2020, Eqs. 1 and 3: C(f[t+1]) <= C(f[t]) + eta[t] for every cost C that is limited, ||eps||_0 <= eta[t] being
+the one in neurons.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
 from pydantic import BaseModel, ConfigDict, model_validator
-from torch import Tensor
 
+from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import BudgetError
-from fxgrow.growth.method import Scores
-from fxgrow.rewrite import Candidates
-from fxgrow.surgery.index_map import Change
+from fxgrow.growth.meters import METERS, UNITS, Counts, Meter
+
+Amount = int | float
+
+ANY = 1 << 62
+"""More neurons than there can be."""
+
+NEARLY_FREE = 1e-9
+"""The smallest price: among candidates that cost nothing the better one still goes first."""
 
 
 class Budget(BaseModel):
-    """``neurons``: how many to add, as a count (int) or as a fraction (float) of the neurons of all growable widths."""
+    """What one growth step may add. An int is an amount, a float a fraction of what the model has now.
+
+    ``neurons``: of all growable widths; ``parameters``; ``multiply_adds``, of one pass over the example inputs;
+    ``activation_memory``: bytes that such a pass keeps for the backward pass; ``latency``: microseconds that it takes
+    on this device, measured. All that are given must hold. ``layers``: how many candidate layers may be kept;
+    ``per_width``: the same rule for the neurons of every single width; ``round_to``: every width that grows ends at a
+    multiple of it, and a width that reaches none within the budget stays as it is.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    neurons: int | float
+    neurons: Amount | None = None
+    layers: int = 0
+    parameters: Amount | None = None
+    multiply_adds: Amount | None = None
+    activation_memory: Amount | None = None
+    latency: Amount | None = None
+    per_width: Amount | None = None
+    round_to: int = 1
 
     @model_validator(mode="after")
     def _positive(self) -> "Budget":
-        if not 0 < self.neurons < float("inf"):
-            raise BudgetError(
-                "empty-budget", f"a budget of {self.neurons} neurons buys nothing; give a count or a fraction above 0"
-            )
+        for name, amount in {**self.amounts, "per_width": self.per_width}.items():
+            if amount is not None and not 0 < amount < float("inf"):
+                raise BudgetError(
+                    "empty-budget",
+                    f"a budget of {amount} {UNITS.get(name, name)} buys nothing; give a count or a fraction above 0",
+                )
+        if not self.amounts:
+            raise BudgetError("empty-budget", f"a budget without a limit; give one of {', '.join(METERS)}")
+        if self.round_to < 1 or self.layers < 0:
+            name, least = ("round_to", 1) if self.round_to < 1 else ("layers", 0)
+            raise BudgetError("bad-budget", f"{name}={getattr(self, name)} cannot be met; give {least} or more")
         return self
 
-    def count(self, coupling: Coupling) -> int:
-        """The number of neurons that the budget buys for this model."""
-        if isinstance(self.neurons, int):
-            return self.neurons
-        present = sum(width.size for width in coupling.widths if width.growable)
-        count = round(self.neurons * present)
-        if count == 0:
-            raise BudgetError("empty-budget", f"{self.neurons} of {present} neurons is less than one; ask for more")
-        return count
+    @property
+    def amounts(self) -> dict[str, Amount]:
+        """The limits that are given, by unit."""
+        return {unit: amount for unit in METERS if (amount := getattr(self, unit)) is not None}
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which candidates were chosen (boolean masks over split_eps and new_eps), and everybody's scores."""
+class Cap:
+    """At most ``limit`` may be added of what ``meter`` counts, in the unit of that name."""
 
-    split: Tensor
-    new: Tensor
-    scores: Scores
+    unit: str
+    limit: float
+    meter: Meter
 
-    @torch.no_grad()
-    def switch_off_others(self, candidates: Candidates) -> None:
-        """Set eps of every candidate that was not chosen to 0."""
-        candidates.split_eps.mul_(self.split.to(candidates.split_eps))
-        candidates.new_eps.mul_(self.new.to(candidates.new_eps))
 
-    def change(self, candidates: Candidates, width: int, size: int) -> Change:
-        """What happens to one width."""
-        split = (
-            self.split[candidates.split[width]] if width in candidates.split else torch.zeros(size, dtype=torch.bool)
+@dataclass(frozen=True)
+class Purse:
+    """A budget for one model. ``room[width]``: how many neurons that width may gain in all, ``sizes``: what it has."""
+
+    caps: tuple[Cap, ...]
+    room: Mapping[int, int]
+    sizes: Mapping[int, int]
+    round_to: int = 1
+
+    def fits(self, counts: Counts) -> bool:
+        """Whether these neurons are within every cap, as far as can be told without building the model."""
+        return all(cap.meter.added(counts) <= cap.limit for cap in self.caps)
+
+    def price(self, counts: Counts) -> float:
+        """The largest share of a cap that these neurons take: the cap that binds is the one to be spared."""
+        return max(NEARLY_FREE, *(cap.meter.added(counts) / cap.limit for cap in self.caps))
+
+    def spent(self, counts: Counts) -> dict[str, float]:
+        """What these neurons cost on the grown model, by unit."""
+        return {cap.unit: cap.meter.measured(counts) for cap in self.caps}
+
+    def steps(self, width: int, most: int) -> Iterator[int]:
+        """In which portions that width may gain up to ``most`` neurons."""
+        step = -self.sizes[width] % self.round_to or self.round_to
+        left = min(most, self.room[width])
+        while step <= left:
+            yield step
+            left, step = left - step, self.round_to
+
+
+def open_purse(budget: Budget, captured: Captured, coupling: Coupling) -> Purse:
+    """The caps of a budget for this model. Raises BudgetError if no growable width can take its smallest step."""
+    meters = {unit: METERS[unit](captured, coupling) for unit in budget.amounts}
+    caps = tuple(
+        Cap(unit, _limit(unit, amount, meters[unit].present), meters[unit]) for unit, amount in budget.amounts.items()
+    )
+    sizes = {number: width.size for number, width in enumerate(coupling.widths) if width.growable}
+    purse = Purse(caps, {n: _room(budget.per_width, size) for n, size in sizes.items()}, sizes, budget.round_to)
+    _require_one(budget, purse, coupling)
+    return purse
+
+
+def _limit(unit: str, amount: Amount, present: float) -> float:
+    limit = float(amount) if isinstance(amount, int) else amount * present
+    return round(limit) if unit == "neurons" else limit
+
+
+def _room(per_width: Amount | None, size: int) -> int:
+    if per_width is None:
+        return ANY
+    return per_width if isinstance(per_width, int) else math.floor(per_width * size)
+
+
+def _require_one(budget: Budget, purse: Purse, coupling: Coupling) -> None:
+    first = {n: step for n in purse.sizes if (step := next(purse.steps(n, ANY), 0))}
+    if not first:
+        raise BudgetError(
+            "empty-budget",
+            f"per_width={budget.per_width} leaves no width room for round_to={budget.round_to}; ask for more",
         )
-        fresh = int(self.new[candidates.new[width]].sum()) if width in candidates.new else 0
-        return Change(tuple((1 + split.long()).tolist()), fresh)
-
-    def chosen_scores(self, candidates: Candidates, width: int) -> tuple[float, ...]:
-        """The scores of a width's chosen candidates, best first."""
-        found = [
-            scores[places][mask[places]]
-            for scores, mask, slices in (
-                (self.scores.split, self.split, candidates.split),
-                (self.scores.new, self.new, candidates.new),
+    for cap in purse.caps:
+        costs = {n: cap.meter.added({n: step}) for n, step in first.items()}
+        width = min(costs, key=lambda n: costs[n])
+        if costs[width] > cap.limit:
+            raise BudgetError(
+                "empty-budget",
+                f"{_spoken(budget.amounts[cap.unit], cap)} are less than one step of growth costs; the cheapest, "
+                f"{first[width]} more in width {coupling.widths[width].name!r}, costs {costs[width]:g}; ask for more",
             )
-            if (places := slices.get(width)) is not None
-        ]
-        return tuple(sorted(torch.cat(found).tolist(), reverse=True)) if found else ()
 
 
-def select(scores: Scores, count: int) -> Selection:
-    """The ``count`` best candidates of all kinds together; of equals the first."""
-    together = torch.cat([scores.split, scores.new])
-    if not torch.isfinite(together).all():
-        raise BudgetError("bad-scores", "some candidate's score is not a number; the loss is probably not finite")
-    chosen = torch.zeros(len(together), dtype=torch.bool)
-    chosen[together.argsort(descending=True, stable=True)[:count]] = True
-    return Selection(chosen[: len(scores.split)], chosen[len(scores.split) :], scores)
+def _spoken(amount: Amount, cap: Cap) -> str:
+    share = f" of the {cap.meter.present:g}" if isinstance(amount, float) else ""
+    return f"{amount}{share} {UNITS[cap.unit]}"

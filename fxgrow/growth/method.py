@@ -12,7 +12,7 @@ from fxgrow.growth.objective import Objective
 from fxgrow.rewrite import OverGrown
 
 if TYPE_CHECKING:
-    from fxgrow.growth.budget import Selection
+    from fxgrow.growth.select import Selection
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from fxgrow.coupling import Coupling
-from fxgrow.growth.budget import Selection
 from fxgrow.growth.emit import Filling
+from fxgrow.growth.select import Selection
 from fxgrow.rewrite import OverGrown
 from fxgrow.surgery.index_map import Change, run_starts
 

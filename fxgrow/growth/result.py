@@ -9,6 +9,7 @@ from torch import fx, nn
 from torch.optim import Optimizer
 
 from fxgrow.errors import Refusal
+from fxgrow.growth.plan import Plan
 from fxgrow.spec import ArchitectureSpec, WidthChange
 
 
@@ -26,6 +27,7 @@ class GrowthReport:
     multiply_adds_before: int
     multiply_adds_after: int
     widths: tuple[WidthChange, ...]
+    plan: Plan
     refusals: dict[str, Refusal]
     edits: dict[str, int]
     timings: dict[str, float]

@@ -18,13 +18,15 @@ from torch.optim import Optimizer
 from fxgrow.capture import Captured, capture
 from fxgrow.coupling import Coupling, couple
 from fxgrow.errors import GrowthError, Refusal
-from fxgrow.growth.budget import Budget, Selection, select
+from fxgrow.growth.budget import Budget, Purse, open_purse
 from fxgrow.growth.emit import emit
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import Batch, Loss, Objective
+from fxgrow.growth.plan import Plan, plan_of
 from fxgrow.growth.promises import descend, keep
 from fxgrow.growth.realise import changes_of, fillings_of
 from fxgrow.growth.result import Clock, Growth, GrowthReport, dump
+from fxgrow.growth.select import Selection, select
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.spec import ArchitectureSpec, GrowthStep, MethodRecord, WidthChange, describe
 
@@ -54,8 +56,9 @@ def grow_step(
             captured = capture(work, example_inputs)
         with clock.phase("couple"):
             coupling = couple(captured)
-            count = _affordable(coupling, budget)
-        chosen = _choose(captured, coupling, method, objective, count, seed, clock)
+        with clock.phase("price"):
+            purse = _affordable(captured, coupling, budget)
+        chosen = _choose(captured, coupling, method, objective, purse, seed, clock)
         with clock.phase("describe"):
             parent = describe(captured.graph_module, example_inputs, widths=coupling.widths)
             over_grown = dump(chosen.grown.graph_module)
@@ -65,7 +68,8 @@ def grow_step(
         emitted = describe(captured.graph_module, example_inputs, widths=couple(captured).widths)
     step = _record(method, budget, coupling, chosen, checks, parent, emitted)
     spec = emitted.model_copy(update={"history": (*history, step)})
-    report = _report(step, _refusals(coupling, chosen.grown), chosen, clock)
+    plan = plan_of(coupling, chosen.grown.candidates, chosen.selection, purse)
+    report = _report(step, plan, _refusals(coupling, chosen.grown), chosen, clock)
     graphs = {"overgrown": over_grown, "emitted": dump(captured.graph_module)}
     return Growth(work, captured.graph_module, work_optimizer, spec, report, graphs)
 
@@ -85,12 +89,12 @@ def _for_growth(work: nn.Module) -> Iterator[None]:
             module.training = training_flag
 
 
-def _affordable(coupling: Coupling, budget: Budget) -> int:
-    """The number of neurons to add."""
+def _affordable(captured: Captured, coupling: Coupling, budget: Budget) -> Purse:
+    """What the budget comes to."""
     if not any(width.growable for width in coupling.widths):
         reasons = "; ".join(f"{w.name}: {w.refusal.reason}" for w in coupling.widths[:5] if w.refusal)
         raise GrowthError("nothing-growable", f"no width of the model can grow ({reasons})")
-    return budget.count(coupling)
+    return open_purse(budget, captured, coupling)
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,15 @@ class Chosen:
 
 
 def _choose(
-    captured: Captured, coupling: Coupling, method: Method, objective: Objective, count: int, seed: int, clock: Clock
+    captured: Captured, coupling: Coupling, method: Method, objective: Objective, purse: Purse, seed: int, clock: Clock
 ) -> Chosen:
     """Over-grow, search, select, refine, and shorten the step until the loss does not rise."""
     generator = torch.Generator().manual_seed(seed)
-    choose = partial(select, count=count)
     with clock.phase("overgrow"):
         proposed = method.neighbourhood(coupling)
         grown = overgrow(captured, coupling, proposed.split, proposed.new, generator)
         _require_candidates(coupling, grown)
+        choose = partial(select, candidates=grown.candidates, purse=purse)
     with clock.phase("search"):
         before = objective.mean(captured.graph_module)
         scores = method.search(grown, objective, generator, choose)
@@ -170,7 +174,7 @@ def _record(
     return GrowthStep(
         parent=parent.fingerprint,
         method=MethodRecord(name=type(method).__name__, settings=method.model_dump()),
-        budget=budget.model_dump(),
+        budget=budget.model_dump(exclude_defaults=True),
         widths=_width_changes(coupling, chosen.grown, chosen.selection),
         cost_before=parent.cost,
         cost_after=emitted.cost,
@@ -202,7 +206,7 @@ def _refusals(coupling: Coupling, grown: OverGrown) -> dict[str, Refusal]:
     return found | {coupling.widths[n].name: refusal for n, refusal in grown.refusals.items()}
 
 
-def _report(step: GrowthStep, refusals: dict[str, Refusal], chosen: Chosen, clock: Clock) -> GrowthReport:
+def _report(step: GrowthStep, plan: Plan, refusals: dict[str, Refusal], chosen: Chosen, clock: Clock) -> GrowthReport:
     return GrowthReport(
         loss_before=chosen.loss_before,
         loss_after=step.loss_after or 0.0,
@@ -214,6 +218,7 @@ def _report(step: GrowthStep, refusals: dict[str, Refusal], chosen: Chosen, cloc
         multiply_adds_before=step.cost_before.multiply_adds,
         multiply_adds_after=step.cost_after.multiply_adds,
         widths=step.widths,
+        plan=plan,
         refusals=refusals,
         edits=dict(chosen.grown.edits),
         timings=clock.phases,

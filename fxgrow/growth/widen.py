@@ -7,62 +7,119 @@ import copy
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from fxgrow.capture import Captured
+from fxgrow.capture import Captured, positional
 from fxgrow.coupling import Coupling, Role, Site, Width, couple
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import Filling, emit
+from fxgrow.surgery.config import ConfigUpdate, follow, shapes
 from fxgrow.surgery.fresh import carrier_entries, random_entries
 from fxgrow.surgery.index_map import Change, IndexMap
 from fxgrow.surgery.resize import tensors
+from fxgrow.surgery.undo import undone_on_failure
 
 
 @dataclass(frozen=True)
 class Widened:
-    """The wider ``module`` and the IndexMap of every axis (parameter name, axis) that changed."""
+    """The wider ``module`` and the IndexMap of every axis (parameter name, axis) that changed.
+
+    ``config``: what became of a Hugging Face style config; None if the model has none.
+    """
 
     module: nn.Module
     index_maps: dict[tuple[str, int], IndexMap]
+    config: ConfigUpdate | None = None
 
 
 def widen(
     model_or_captured: nn.Module | Captured,
     amounts: Mapping[str, int],
-    example_inputs: tuple[Any, ...] | None = None,
+    example_inputs: Any = None,
     how: Literal["split", "new"] = "split",
     seed: int = 0,
     inplace: bool = False,
+    round_to: int | None = None,
 ) -> Widened:
     """Add ``amounts[width]`` neurons to each named width; the function stays the same to rounding.
 
+    A name may be a pattern as in ``fnmatch`` (``{"*mlp*": 4}``): it stands for every growable width that it fits and
+    that is not named itself. ``round_to=8`` rounds the resulting number of neurons of each named width up to a
+    multiple of 8 (then even 0 more may be asked for). ``example_inputs``: a tuple of arguments, a tensor, or a dict of
+    keyword arguments; left out, those of the captured model.
+
     ``how="split"`` copies neurons and shares their outgoing weights; ``how="new"`` adds random neurons with outgoing
-    weight zero. ``inplace=True`` changes the given module itself, else a copy of it (same class). Raises
-    ``GrowthError`` for a width that is unknown or not growable, ``BudgetError`` if no neuron is asked for.
+    weight zero. ``inplace=True`` changes the given module itself, or leaves it as it was if anything fails; else a copy
+    of it (same class) is changed. A Hugging Face model's ``config`` follows if it can (``Widened.config``), so that
+    ``save_pretrained`` and ``from_pretrained`` keep the wider model.
+
+    Raises ``GrowthError`` for a width that is unknown or not growable, ``BudgetError`` if no neuron is asked for.
     """
     if how not in PLANS:
         raise GrowthError("unknown-plan", f"how={how!r} is no way to widen; say one of {', '.join(map(repr, PLANS))}")
     model = model_or_captured.model if isinstance(model_or_captured, Captured) else model_or_captured
-    coupling = couple(model_or_captured, example_inputs)
-    changes = _changes(coupling, amounts, PLANS[how], random.Random(seed))
+    inputs = _inputs(model_or_captured, model, example_inputs)
+    coupling = couple(model_or_captured, inputs)
+    named = rounded(coupling, chosen(coupling, amounts), round_to)
+    if not any(named.values()):
+        raise BudgetError("empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width")
+    changes = _changes(coupling, named, PLANS[how], random.Random(seed))
     module = model if inplace else copy.deepcopy(model)
+    before = shapes(module)
     fillings = fresh_fillings(module, coupling, changes, torch.Generator().manual_seed(seed))
-    return Widened(module, emit(module, coupling, changes, fillings))
+    with undone_on_failure(module):
+        maps = emit(module, coupling, changes, fillings)
+        sizes = ((len(change.times), change.size) for change in changes.values())
+        return Widened(module, maps, follow(module, before, sizes, inputs))
+
+
+def _inputs(model_or_captured: nn.Module | Captured, model: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
+    if example_inputs is None:
+        return model_or_captured.example_inputs if isinstance(model_or_captured, Captured) else ()
+    return positional(model, example_inputs)
+
+
+def chosen(coupling: Coupling, amounts: Mapping[str, int]) -> dict[str, int]:
+    """The amount per width; raises for a name or pattern that stands for no growable width."""
+    if any(k < 0 for k in amounts.values()):
+        raise BudgetError("empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width")
+    patterns = {name: k for name, k in amounts.items() if name not in coupling.by_name}
+    found = {width.name: k for pattern, k in patterns.items() for width in _fitting(coupling, pattern)}
+    exact = {name: k for name, k in amounts.items() if name not in patterns}
+    for name in exact:
+        _growable(coupling.by_name[name], name)
+    return found | exact
+
+
+def _fitting(coupling: Coupling, pattern: str) -> list[Width]:
+    fitting = [width for width in coupling.widths if fnmatchcase(width.name, pattern)]
+    if not fitting:
+        known = ", ".join(width.name for width in coupling.widths[:8])
+        raise GrowthError("unknown-width", f"there is no width {pattern!r}; the model's widths are {known}, ...")
+    growable = [width for width in fitting if width.growable]
+    return growable or [_growable(fitting[0], pattern)]
+
+
+def _growable(width: Width, name: str) -> Width:
+    if width.refusal:
+        raise GrowthError(width.refusal.code, f"width {name!r} cannot grow: {width.refusal.reason}")
+    return width
+
+
+def rounded(coupling: Coupling, amounts: Mapping[str, int], multiple: int | None) -> dict[str, int]:
+    """The amounts, raised so that each width's resulting size is a ``multiple``."""
+    if multiple is None:
+        return dict(amounts)
+    if multiple < 1:
+        raise BudgetError("bad-budget", f"sizes cannot be rounded to multiples of {multiple}; say at least 1")
+    return {name: k + -(coupling.by_name[name].size + k) % multiple for name, k in amounts.items()}
 
 
 def _changes(coupling: Coupling, amounts: Mapping[str, int], plan: "Plan", rng: random.Random) -> dict[int, Change]:
-    if not any(amounts.values()) or min(amounts.values()) < 0:
-        raise BudgetError("empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width")
-    for name in amounts:
-        width = coupling.by_name.get(name)
-        if width is None:
-            known = ", ".join(w.name for w in coupling.widths[:8])
-            raise GrowthError("unknown-width", f"there is no width {name!r}; the model's widths are {known}, ...")
-        if width.refusal:
-            raise GrowthError(width.refusal.code, f"width {name!r} cannot grow: {width.refusal.reason}")
     numbers = {width.name: number for number, width in enumerate(coupling.widths)}
     return {numbers[name]: plan(coupling.by_name[name], k, rng) for name, k in amounts.items() if k}
 

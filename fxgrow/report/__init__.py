@@ -2,7 +2,7 @@
 
 from fxgrow.report.capture import capture_table
 from fxgrow.report.diff import diff_tables
-from fxgrow.report.growth import growth_lines, growth_table
+from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
 from fxgrow.report.numbers import count, number, percent, ratio, seconds
 from fxgrow.report.run import run_lines
 from fxgrow.report.widths import widths_lines, widths_table
@@ -15,6 +15,8 @@ __all__ = [
     "growth_table",
     "number",
     "percent",
+    "plan_lines",
+    "plan_table",
     "ratio",
     "run_lines",
     "seconds",

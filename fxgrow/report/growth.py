@@ -1,12 +1,13 @@
 """One growth step."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from fxgrow.growth import GrowthReport
-from fxgrow.report.numbers import count, number, quantity, ratio, seconds
+from fxgrow.growth import UNITS, GrowthReport, Plan, PlanRow
+from fxgrow.report.numbers import count, number, percent, quantity, ratio, seconds
 from fxgrow.report.style import BAD, GOOD, cells, table
 
 
@@ -21,6 +22,37 @@ def growth_table(report: GrowthReport, step: int) -> Table:
         best = max(change.scores, default=None)
         made.add_row(*cells(change.width, *map(str, numbers), number(best)))
     return made
+
+
+def plan_table(plan: Plan) -> Table:
+    """What the budget bought: per width its neurons, their score, and cost and score per unit; the best bargain first.
+
+    The last row is the whole: what was spent, which is more than the sum where both ends of a layer grow.
+    """
+    units = tuple(plan.spending)
+    numbers = ("split", "new", "score", *(word for unit in units for word in (UNITS[unit], "score per unit")))
+    made = table("What the budget bought", "width", *numbers, right=numbers)
+    for row in plan.rows:
+        made.add_row(*_plan_row(row, units))
+    made.add_section()
+    made.add_row(*_plan_row(plan.whole, units))
+    return made
+
+
+def _plan_row(row: PlanRow, units: Sequence[str]) -> tuple[Text, ...]:
+    costs = (word for unit in units for word in (count(round(row.cost[unit])), number(row.worth(unit))))
+    return cells(row.width, str(row.split), str(row.new), number(row.score), *costs)
+
+
+def plan_lines(plan: Plan) -> tuple[Text, ...]:
+    """For every unit of the budget how much of it was spent."""
+    return tuple(
+        Text(
+            f"budget: {count(round(spending.spent))} of {count(round(spending.limit))} {UNITS[unit]} spent, "
+            f"{percent(spending.spent / spending.present)} of the {count(round(spending.present))} before"
+        )
+        for unit, spending in plan.spending.items()
+    )
 
 
 def growth_lines(report: GrowthReport) -> tuple[Text, ...]:

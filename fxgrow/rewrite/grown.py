@@ -1,4 +1,4 @@
-"""A layer of the over-grown graph: a convolution or linear layer together with the candidates that touch it.
+"""A layer of the over-grown graph: a product with a weight, together with the candidates that touch it.
 
 One layer W with input x (the mean of the two halves of the split neurons that it reads) computes, for its candidates,
 
@@ -8,7 +8,8 @@ One layer W with input x (the mean of the two halves of the split neurons that i
 
 with W, D and R in *one* product of concatenated weights (DESIGN section 3). W is frozen: it gets no gradient.
 Candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its rows and ``unit_column`` that of
-its columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer.
+its columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer. They are ``[out, in, ...]`` in
+whatever layout the parameter is.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.rewrite.candidates import Slots
-from fxgrow.rewrite.product import PRODUCTS, block_product
+from fxgrow.rewrite.product import Product, block_product
 
 
 class Block(NamedTuple):
@@ -29,21 +30,45 @@ class Block(NamedTuple):
 
 
 class GrownLayer(nn.Module):
-    """``base`` and its candidates; ``split[row]`` is the index of the row's neuron in split_eps, -1 for none."""
+    """A product and its candidates; ``split[row]`` is the index of the row's neuron in split_eps, -1 for none.
 
-    def __init__(self, base: nn.Module, split: Tensor | None, rows: Sequence[Slots], columns: Sequence[Slots]) -> None:
+    ``weight``, ``bias``: the model's own tensors, in the parameter's layout.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        product: Product,
+        weight: Tensor,
+        bias: Tensor | None,
+        split: Tensor | None,
+        rows: Sequence[Slots],
+        columns: Sequence[Slots],
+    ) -> None:
         super().__init__()
-        layer = base_block(base)
-        weight = layer.weight
-        self.base, self.rows, self.columns = base, tuple(rows), tuple(columns)
-        self.unit_row = float(weight.detach().flatten(1).norm(dim=1).mean())
-        self.unit_column = float(weight.detach().transpose(0, 1).flatten(1).norm(dim=1).mean())
+        self.product, self.rows, self.columns = product, tuple(rows), tuple(columns)
+        self.weight, self.bias = weight, bias
+        base = self.base().weight.detach()
+        self.unit_row = float(base.flatten(1).norm(dim=1).mean())
+        self.unit_column = float(base.transpose(0, 1).flatten(1).norm(dim=1).mean())
         self.register_buffer("split", split, persistent=False)
-        self.delta = _parameters(layer, len(weight)) if split is not None else None
+        self.delta = self._zeros(len(base)) if split is not None else None
         count = sum(len(slots.candidate) for slots in rows)
-        self.fresh = _parameters(layer, count) if count else None
+        self.fresh = self._zeros(count) if count else None
         self.outgoing = nn.ParameterList(
-            weight.new_zeros((weight.shape[0], len(slots.candidate), *weight.shape[2:])) for slots in columns
+            base.new_zeros((base.shape[0], len(slots.candidate), *base.shape[2:])) for slots in columns
+        )
+
+    def base(self) -> Block:
+        """The weight, ``[out, in, ...]``, and bias of the layer without candidates."""
+        return Block(self.product.oriented(self.weight), self.bias)
+
+    def _zeros(self, count: int) -> nn.ParameterList:
+        """Zeros for ``count`` rows like those of the layer: a weight, and a bias if it has one."""
+        return nn.ParameterList(
+            tensor.new_zeros((count, *tensor.shape[1:])) for tensor in self.base() if tensor is not None
         )
 
     def perturbation(self, split_eps: Tensor) -> Block | None:
@@ -75,27 +100,18 @@ class GrownLayer(nn.Module):
         """``[z]`` or ``[z + dz, z - dz]``, followed by the new neurons of each width in ``rows``."""
         x = plus if minus is None else (plus + minus) / 2
         added = [block for block in (self.perturbation(split_eps), self.incoming()) if block]
-        z, *parts = block_product(self.base, x, base_block(self.base), added)
+        form = self.product.form
+        z, *parts = block_product(form, x, self.base(), added)
         for number, lane in enumerate(lanes):
-            z = z + PRODUCTS[type(self.base)](self.base, lane, self.columns_of(number, new_eps), None)
+            z = z + form(lane, self.columns_of(number, new_eps), None)
         out = [z.clone()]  # clones, not views of one product: what follows may work in place
         if self.delta is not None:
             dz = parts.pop(0)
             out = [z + dz, z - dz]
         if self.rows:
-            dim = -1 if isinstance(self.base, nn.Linear) else 1
-            out += [lane.clone() for lane in parts[0].split([len(slots.candidate) for slots in self.rows], dim=dim)]
+            sizes = [len(slots.candidate) for slots in self.rows]
+            out += [lane.clone() for lane in parts[0].split(sizes, dim=-1 if form.last else 1)]
         return out
-
-
-def base_block(base: nn.Module) -> Block:
-    """Weight and bias of an ordinary layer."""
-    return Block(base.weight, base.bias)  # type: ignore[arg-type]
-
-
-def _parameters(layer: Block, count: int) -> nn.ParameterList:
-    """Zeros for ``count`` rows like those of a layer: a weight, and a bias if the layer has one."""
-    return nn.ParameterList(tensor.new_zeros((count, *tensor.shape[1:])) for tensor in layer if tensor is not None)
 
 
 def _times(tensor: Tensor, factors: Tensor, axis: int) -> Tensor:

@@ -15,15 +15,17 @@ from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Candidates, Entry
 from fxgrow.rewrite.lanes import Lanes
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
-from fxgrow.rewrite.rules import EPS, GROWN, RULES, Rule, Walk
+from fxgrow.rewrite.rules import EPS, RULES, Rule
+from fxgrow.rewrite.walk import GROWN, Walk
 
 
 @dataclass(frozen=True)
 class OverGrown:
     """The over-grown graph and its candidates. At eps = 0 it computes what the old graph computes.
 
-    ``entries``: what emission adds to which parameter. ``refusals``: widths (by number) without candidates, and why.
-    ``edits``: how many nodes each rewrite rule inserted.
+    ``entries``: what emission adds to which parameter. ``refusals``: by number of the width, why it has no candidates;
+    the refusal ``no-lane`` is of new neurons alone, its split candidates take part. ``edits``: how many nodes each
+    rewrite rule inserted.
     """
 
     graph_module: fx.GraphModule
@@ -41,36 +43,52 @@ def overgrow(
     Widths are given by number. The base parameters are shared with ``captured`` and get no gradient. A width that no
     rule can rewrite is left out and its refusal reported.
     """
-    walk_split = {w: coupling.widths[w].size for w in split if coupling.widths[w].growable}
-    walk_new = {w: count for w, count in new.items() if coupling.widths[w].growable and count}
-    refusals = _check(captured.graph_module, coupling)
+    untensored = _untensored(captured.graph_module, captured.example_inputs)
+    refusals = _check(captured, coupling, untensored)
+    able = {n for n, width in enumerate(coupling.widths) if width.growable} - refusals.keys()
+    kept_split = {w: coupling.widths[w].size for w in split if w in able}
     while True:
-        kept_split = {w: n for w, n in walk_split.items() if w not in refusals}
-        kept_new = {w: n for w, n in walk_new.items() if w not in refusals}
-        grown = _build(captured, coupling, kept_split, kept_new, refusals, generator)
+        kept_new = {w: count for w, count in new.items() if w in able - refusals.keys() and count}
+        grown = _build(captured, coupling, kept_split, kept_new, refusals, untensored, generator)
         failed = _first_failure(grown.graph_module, captured.example_inputs)
         if failed is None:
             return grown
         node, message = failed
-        provenance = node.meta.get("fxgrow")
-        width = next((n for n, w in enumerate(coupling.widths) if provenance and w.name == provenance.width), None)
-        if width is None or width in refusals:
+        blamed = _lanes_at(node, coupling) & kept_new.keys()
+        if not blamed:
             raise InternalError(f"the over-grown graph does not run at {node.format_node()}: {message}")
-        refusals[width] = Refusal("no-lane", f"new neurons cannot pass alone: {message}", (node.name,))
+        refusal = Refusal("no-lane", f"new neurons cannot pass alone: {message}", (node.name,))
+        refusals |= dict.fromkeys(blamed, refusal)
+
+
+def _lanes_at(node: fx.Node, coupling: Coupling) -> set[int]:
+    """The widths whose new neurons a node carries, or else reads."""
+    numbers = {width.name: number for number, width in enumerate(coupling.widths)}
+    found: list[set[int]] = []
+    for nodes in ([node], node.all_input_nodes):
+        marks = [one.meta.get("fxgrow") for one in nodes]
+        found.append({numbers[mark.width] for mark in marks if mark and mark.width in numbers})
+    return found[0] or found[1]
 
 
 def _rule(walk: Walk, node: fx.Node) -> Rule:
     return next(rule for rule in RULES if rule.match(walk, node))
 
 
-def _check(graph_module: fx.GraphModule, coupling: Coupling) -> dict[int, Refusal]:
-    """The widths that some node refuses to pass."""
-    walk = Walk(graph_module, coupling, Candidates({}, {}, torch.empty(0)), Rewriter(nn.Module()), torch.Generator())
+def _check(captured: Captured, coupling: Coupling, untensored: frozenset[str]) -> dict[int, Refusal]:
+    """The widths that some node refuses to pass, and those that no node of the graph touches (inside opaque parts)."""
+    none, nowhere = Candidates({}, {}, torch.empty(0)), Rewriter(nn.Module())
+    walk = Walk(captured.model, captured.graph_module, coupling, none, nowhere, torch.Generator(), untensored)
     found: dict[int, Refusal] = {}
-    for node in graph_module.graph.nodes:
+    seen: set[int] = set()
+    for node in captured.graph_module.graph.nodes:
+        touched = walk.touched(node)
+        seen |= touched
         refusal = _rule(walk, node).check(walk, node)
-        for width in walk.touched(node) if refusal else ():
+        for width in touched if refusal else ():
             found.setdefault(width, refusal)  # type: ignore[arg-type]
+    hidden = Refusal("no-rewrite", "no node of the graph reads or writes it")
+    found |= {width: hidden for width in range(len(coupling.widths)) if width not in seen}
     return {width: refusal for width, refusal in found.items() if coupling.widths[width].growable}
 
 
@@ -80,13 +98,15 @@ def _build(
     split: dict[int, int],
     new: dict[int, int],
     refusals: dict[int, Refusal],
+    untensored: frozenset[str],
     generator: torch.Generator,
 ) -> OverGrown:
     old = captured.graph_module
     candidates = Candidates(split, new, next(p for p in old.parameters() if p.is_floating_point()))
     root = _root(old, candidates)
     rewriter = Rewriter(root)
-    walk = Walk(old, coupling, candidates, rewriter, generator, _untensored(old, captured.example_inputs))
+    rewriter.graph.set_codegen(old.graph._codegen)  # how arguments and results are packed, in exported graphs
+    walk = Walk(captured.model, old, coupling, candidates, rewriter, generator, untensored)
     for node in old.graph.nodes:
         if node.op != "placeholder" and not walk.eps_nodes:
             walk.eps_nodes = [rewriter.get_attr(target, Provenance("layer")) for target in EPS]
@@ -96,7 +116,7 @@ def _build(
             else _rule(walk, node).rewrite(walk, node)
         )
     graph_module = fx.GraphModule(root, rewriter.graph, f"OverGrown{type(old).__name__}").eval()
-    graph_module.graph.eliminate_dead_code()
+    graph_module.graph.eliminate_dead_code(rewriter.has_effect)
     graph_module.graph.lint()
     graph_module.recompile()
     return OverGrown(graph_module, candidates, tuple(walk.entries), refusals, rewriter.edits)

@@ -1,47 +1,74 @@
-"""One product for several blocks of rows, of which the first is frozen."""
+"""Products with weights: how one is applied, and one product for several blocks of rows, the first of them frozen."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-Product = Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
+from torch import Tensor
 
 
-def _convolve(base: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    out: Tensor = base._conv_forward(x, weight, bias)
-    return out
+@dataclass(frozen=True)
+class Form:
+    """How a weight ``[out, in, ...]`` is applied: ``function(x, weight, bias, *settings)``.
+
+    ``last``: the rows come out along the last dimension, not along dimension 1. ``groups``: of a grouped convolution.
+    """
+
+    function: Callable[..., Tensor]
+    settings: tuple[Any, ...] = ()
+    groups: int = 1
+    last: bool = False
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self.function(x, weight, bias, *self.settings)
 
 
-def _linear(_: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.linear(x, weight, bias)
+@dataclass(frozen=True)
+class Product:
+    """A weight and the way it is applied; nodes with equal products share their candidates.
 
+    ``swapped``: the parameter is ``[in, out, ...]``, so its rows lie along axis 1.
+    """
 
-PRODUCTS: dict[type[nn.Module], Product] = {
-    nn.Linear: _linear,
-    nn.Conv1d: _convolve,
-    nn.Conv2d: _convolve,
-    nn.Conv3d: _convolve,
-}
-"""The layers that candidates can be inserted at: weight ``[out, in, ...]``, and how to apply another weight."""
+    weight: str
+    bias: str | None
+    form: Form
+    swapped: bool = False
+
+    @property
+    def rows(self) -> int:
+        """The axis of the parameter that writes."""
+        return int(self.swapped)
+
+    @property
+    def columns(self) -> int:
+        """The axis of the parameter that reads."""
+        return 1 - self.rows
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters: the weight, and the bias if there is one."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def oriented(self, weight: Tensor) -> Tensor:
+        """From the parameter's layout to ``[out, in, ...]``, and back."""
+        return weight.transpose(0, 1) if self.swapped else weight
+
 
 Weights = tuple[Tensor, Tensor | None]
 
 
-def block_product(base: nn.Module, x: Tensor, frozen: Weights, blocks: Sequence[Weights]) -> list[Tensor]:
+def block_product(form: Form, x: Tensor, frozen: Weights, blocks: Sequence[Weights]) -> list[Tensor]:
     """The products of ``x`` with the frozen block and with each other block, computed as one.
 
     The rows of a grouped convolution are concatenated within each group.
     """
-    groups = int(getattr(base, "groups", 1))
-    weight = _stack([frozen[0].detach(), *(block[0] for block in blocks)], groups)
+    weight = _stack([frozen[0].detach(), *(block[0] for block in blocks)], form.groups)
     bias = None
     if frozen[1] is not None:
-        bias = _stack([frozen[1].detach(), *(b for _, b in blocks if b is not None)], groups)
-    out = PRODUCTS[type(base)](base, x, weight, bias)
-    return _unstack(out, [len(frozen[0]), *(len(block[0]) for block in blocks)], groups, isinstance(base, nn.Linear))
+        bias = _stack([frozen[1].detach(), *(b for _, b in blocks if b is not None)], form.groups)
+    return _unstack(form(x, weight, bias), [len(frozen[0]), *(len(block[0]) for block in blocks)], form)
 
 
 def _stack(rows: Sequence[Tensor], groups: int) -> Tensor:
@@ -50,8 +77,8 @@ def _stack(rows: Sequence[Tensor], groups: int) -> Tensor:
     return torch.cat([r.unflatten(0, (groups, -1)) for r in rows], 1).flatten(0, 1)
 
 
-def _unstack(out: Tensor, sizes: Sequence[int], groups: int, last: bool) -> list[Tensor]:
-    if groups == 1:
-        return list(out.split(list(sizes), dim=-1 if last else 1))
-    parts = out.unflatten(1, (groups, -1)).split([size // groups for size in sizes], dim=2)
+def _unstack(out: Tensor, sizes: Sequence[int], form: Form) -> list[Tensor]:
+    if form.groups == 1:
+        return list(out.split(list(sizes), dim=-1 if form.last else 1))
+    parts = out.unflatten(1, (form.groups, -1)).split([size // form.groups for size in sizes], dim=2)
     return [part.flatten(1, 2) for part in parts]

@@ -19,15 +19,25 @@ class Provenance:
 
 @dataclass
 class Rewriter:
-    """Builds ``graph`` for a copy of ``root`` that owns the modules of both; ``edits`` counts events per rule."""
+    """Builds ``graph`` for a copy of ``root`` that owns the modules of both; ``edits`` counts events per rule.
+
+    ``effects``: copies of nodes whose value nobody uses, so that they are there for what they do (in place).
+    """
 
     root: nn.Module
     graph: fx.Graph = field(default_factory=fx.Graph)
     edits: Counter[str] = field(default_factory=Counter)
+    effects: set[fx.Node] = field(default_factory=set)
+
+    def has_effect(self, node: fx.Node) -> bool:
+        """Whether a node must stay even if nobody uses its value."""
+        return node.op in ("placeholder", "output") or node in self.effects
 
     def copy(self, node: fx.Node, mapping: Callable[[fx.Node], Any], provenance: Provenance | None = None) -> fx.Node:
         """Copy a node of the old graph with its arguments mapped; with a provenance it counts as inserted."""
         new = self.graph.node_copy(node, mapping)
+        if not node.users:
+            self.effects.add(new)
         return self._mark(new, provenance) if provenance else new
 
     def call_module(self, target: str, args: tuple[Any, ...], name: str, provenance: Provenance) -> fx.Node:

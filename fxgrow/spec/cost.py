@@ -1,8 +1,8 @@
 """What one forward pass costs, counted on the meta device.
 
-Besides whole counts there are *terms*: a cost as a sum of formulas over sizes of tensors. When a width grows, every such
-size changes by a fixed number per neuron, so terms of the model and of the model with one more neuron tell what any
-number of neurons costs (``growth.meters``).
+Besides whole counts there are *terms*: a cost as a sum of formulas over sizes of tensors. When a width grows, every
+such size changes by a fixed number per neuron, so terms of the model and of the model with one more neuron tell what
+any number of neurons costs (``growth.meters``).
 """
 
 import math
@@ -56,7 +56,7 @@ def cost(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> Cost:
     return Cost(parameters=parameters, multiply_adds=multiply_adds(graph_module, example_inputs))
 
 
-def parameter_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[Term, ...]:
+def parameter_terms(module: nn.Module, _: Sequence[Tensor]) -> tuple[Term, ...]:
     """The elements of every parameter (tied ones once)."""
     return tuple(Term(math.prod, tuple(parameter.shape)) for parameter in module.parameters())
 
@@ -111,8 +111,7 @@ def _noting(formulas: dict[Any, Callable[..., int]], found: list[Term]) -> dict[
 
 def _term(formula: Callable[..., int], args: Any, kwargs: dict[str, Any]) -> Term:
     """A formula over the whole numbers in its arguments; everything else in them stays as it is."""
-    plain = tree_map(tuple, (args, kwargs), is_leaf=lambda x: isinstance(x, torch.Size))
-    leaves, form = tree_flatten(plain)
+    leaves, form = tree_flatten(tree_map(_plain, (args, kwargs), is_leaf=lambda x: isinstance(x, torch.Size)))
     places = [i for i, leaf in enumerate(leaves) if type(leaf) is int]
 
     def evaluated(sizes: Sequence[int]) -> int:
@@ -123,6 +122,10 @@ def _term(formula: Callable[..., int], args: Any, kwargs: dict[str, Any]) -> Ter
         return formula(*args, **kwargs) // 2
 
     return Term(evaluated, tuple(leaves[i] for i in places))
+
+
+def _plain(x: Any) -> Any:
+    return tuple(x) if isinstance(x, torch.Size) else x
 
 
 def _run(

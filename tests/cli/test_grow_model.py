@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fxgrow.cli.arguments import budget
 from fxgrow.spec import load, read_spec, spec_of
 from tests.cli.conftest import SHORT, Fxgrow
 
@@ -74,6 +75,33 @@ def test_what_is_shown(fxgrow: Fxgrow, tmp_path: Path) -> None:
         assert words in done.stderr
 
 
+def test_budgets(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    limits = {"parameters": 0.5, "multiply_adds": 0.4, "activation_memory": 0.9, "per_width": 6, "round_to": 2}
+    words = [word for name, limit in limits.items() for word in (f"--{name.replace('_', '-')}", limit)]
+    done = fxgrow("grow", TINY, *words, "--out", tmp_path / "run", *SHORT)
+    assert done.exit_code == 0, done.output
+    for said in ("What the budget bought", "multiply-adds spent", "bytes of activations spent"):
+        assert said in done.stderr
+    (step,) = read_spec(tmp_path / "run").history
+    assert step.budget == limits
+    assert step.cost_before.parameters < step.cost_after.parameters <= 1.5 * step.cost_before.parameters
+    assert step.cost_after.multiply_adds <= 1.4 * step.cost_before.multiply_adds
+    assert all(change.after % 2 == 0 and change.after - change.before <= 6 for change in step.widths)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], {"neurons": 0.3}),
+        (["--per-width", "1"], {"neurons": 0.3, "per_width": 1}),
+        (["--parameters", "200"], {"parameters": 200}),
+    ],
+)
+def test_the_default_budget_and_what_replaces_it(words: list[str], said: dict[str, float]) -> None:
+    typed = {word.strip("-").replace("-", "_"): value for word, value in zip(words[::2], words[1::2], strict=True)}
+    assert budget(1, **typed).model_dump(exclude_defaults=True) == said
+
+
 def test_json_and_graphs(fxgrow: Fxgrow, tmp_path: Path) -> None:
     graphs = tmp_path / "graphs"
     done = fxgrow("grow", TINY, "--out", tmp_path / "run", "--json", "--dump-graphs", graphs, *SHORT)
@@ -124,6 +152,10 @@ def test_a_width_multiplier(fxgrow: Fxgrow, tmp_path: Path) -> None:
         ([TINY, "--neurons", "nan"], "empty-budget", "buys nothing"),
         ([TINY, "--neurons", "many"], "bad-budget", "--neurons many is no number"),
         ([TINY, "--neurons", "0.001"], "empty-budget", "less than one"),
+        ([TINY, "--parameters", "3"], "empty-budget", "3 parameters are less than one step of growth costs"),
+        ([TINY, "--latency", "soon"], "bad-budget", "--latency soon is no number"),
+        ([TINY, "--multiply-adds", "-0.1"], "empty-budget", "-0.1 multiply-adds buys nothing"),
+        ([TINY, "--round-to", "0"], "bad-budget", "round_to=0 cannot be met"),
         ([TINY, "--epochs", "0", "--grow-steps", "0"], "no-epochs", "0 epochs train nothing"),
         ([TINY, "--epochs", "2", "--grow-steps", "2"], "too-few-epochs", "at least 3 epochs"),
         ([TINY, "--lr", "-1"], "bad-setting", "--lr -1.0 cannot be used"),

@@ -180,6 +180,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         VECTOR,
         {"0": (4, 1, "normalised"), "1": OUT},
     ),
+    "weight norm of the reader, for each of what it reads": (
+        lambda: nn.Sequential(nn.Conv1d(5, 4, 1), weight_norm(nn.ConvTranspose1d(4, 2, 3))),
+        SEQUENCE,
+        {"0": FREE, "1": OUT},
+    ),
     "pooling": (
         lambda: convolutions(lambda h: F.interpolate(F.max_pool2d(F.avg_pool2d(h, 2), 2), scale_factor=2)),
         IMAGE,

@@ -1,39 +1,91 @@
-"""Budgets and the choice within them."""
+"""Budgets, and what they come to for one model."""
 
 import pytest
-import torch
 
+from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.errors import BudgetError
-from fxgrow.growth import Budget, Scores, select
+from fxgrow.growth import Budget, Purse, open_purse
 from tests.networks import images, network
 
 
+def purse(**limits: float) -> Purse:
+    captured = capture(network("chain"), (images(),))
+    return open_purse(Budget.model_validate(limits), captured, couple(captured))
+
+
+def limits(found: Purse) -> dict[str, float]:
+    return {cap.unit: cap.limit for cap in found.caps}
+
+
 def test_counts_and_fractions() -> None:
-    coupling = couple(network("chain"), (images(),))
-    assert [(w.name, w.size) for w in coupling.widths if w.growable] == [("0", 4), ("4", 4), ("7", 5)]
-    assert Budget(neurons=3).count(coupling) == 3
-    assert Budget(neurons=0.3).count(coupling) == 4
-    assert Budget(neurons=1.0).count(coupling) == 13
+    assert purse(neurons=3).sizes == {0: 4, 1: 4, 2: 5}
+    assert limits(purse(neurons=3)) == {"neurons": 3}
+    assert limits(purse(neurons=0.3)) == {"neurons": 4}
+    assert limits(purse(neurons=1.0)) == {"neurons": 13}
+    stem, norms, body, dense, head = 4 * 3 * 9, 2 * 4 + 4, 4 * 4 * 9 + 4, 36 * 5 + 5, 5 * 2 + 2
+    assert limits(purse(parameters=0.5)) == {"parameters": (stem + norms + body + dense + head) / 2}
 
 
-@pytest.mark.parametrize("neurons", [0, -1, 0.0, float("nan"), float("inf")])
-def test_nothing_to_buy(neurons: float) -> None:
+@pytest.mark.parametrize("amount", [0, -1, 0.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("unit", ["neurons", "parameters", "multiply_adds", "activation_memory", "latency"])
+def test_nothing_to_buy(unit: str, amount: float) -> None:
     with pytest.raises(BudgetError, match="buys nothing"):
-        Budget(neurons=neurons)
+        Budget.model_validate({unit: amount})
 
 
-def test_less_than_one_neuron() -> None:
-    with pytest.raises(BudgetError, match="less than one"):
-        Budget(neurons=0.01).count(couple(network("chain"), (images(),)))
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({}, "a budget without a limit; give one of neurons, parameters"),
+        ({"round_to": 8}, "without a limit"),
+        ({"neurons": 1, "per_width": 0}, "0 per_width buys nothing"),
+        ({"neurons": 1, "round_to": 0}, "round_to=0 cannot be met; give 1 or more"),
+        ({"neurons": 1, "layers": -1}, "layers=-1 cannot be met; give 0 or more"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, float], sentence: str) -> None:
+    with pytest.raises(BudgetError, match=sentence):
+        Budget.model_validate(settings)
 
 
-def test_best_of_all_kinds_first_among_equals() -> None:
-    selection = select(Scores(torch.tensor([0.5, 0.1, 0.5]), torch.tensor([0.7, 0.5])), 3)
-    assert selection.split.tolist() == [True, False, True]
-    assert selection.new.tolist() == [True, False]
+def test_only_what_was_said_is_recorded() -> None:
+    assert Budget(neurons=0.3).model_dump(exclude_defaults=True) == {"neurons": 0.3}
+    said = {"parameters": 0.2, "latency": 500, "round_to": 8}
+    assert Budget.model_validate(said).model_dump(exclude_defaults=True) == said
 
 
-def test_scores_must_be_numbers() -> None:
-    with pytest.raises(BudgetError, match="not a number"):
-        select(Scores(torch.tensor([float("nan")]), torch.empty(0)), 1)
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"neurons": 0.01}, "0.01 of the 13 neurons are less than one step of growth costs; the cheapest, 1 more in"),
+        ({"parameters": 8}, "8 parameters are less than one .* 1 more in width '7', costs 39"),
+        ({"neurons": 2, "round_to": 8}, "2 neurons are less than one .* 3 more in width '7', costs 3"),
+        ({"neurons": 9, "per_width": 0.5, "round_to": 8}, "per_width=0.5 leaves no width room for round_to=8"),
+    ],
+)
+def test_less_than_one_step(settings: dict[str, float], sentence: str) -> None:
+    with pytest.raises(BudgetError, match=sentence):
+        purse(**settings)
+
+
+def test_steps_end_at_multiples() -> None:
+    found = purse(neurons=100, round_to=3)
+    assert {n: list(found.steps(n, 8)) for n in found.sizes} == {0: [2, 3, 3], 1: [2, 3, 3], 2: [1, 3, 3]}
+    assert list(found.steps(2, 6)) == [1, 3]
+    assert list(found.steps(0, 1)) == []
+
+
+def test_room_of_every_width() -> None:
+    assert purse(neurons=100, per_width=2).room == {0: 2, 1: 2, 2: 2}
+    assert purse(neurons=100, per_width=0.5).room == {0: 2, 1: 2, 2: 2}
+    assert list(purse(neurons=100, per_width=6, round_to=3).steps(0, 100)) == [2, 3]
+
+
+def test_the_cap_that_binds_sets_the_price() -> None:
+    """Width 0 writes 27 weights, 2 of the batch norm and is read by 36: 65 parameters."""
+    assert purse(parameters=650, neurons=1000).price({0: 1}) == pytest.approx(0.1)
+    assert purse(parameters=650, neurons=5).price({0: 1}) == pytest.approx(0.2)
+    assert purse(parameters=650, neurons=5).fits({0: 5})
+    assert not purse(parameters=650, neurons=5).fits({0: 6})
+    assert not purse(parameters=300, neurons=5).fits({0: 5})

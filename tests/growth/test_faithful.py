@@ -7,7 +7,7 @@ import torch
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
-from fxgrow.growth import Scores, emit, select
+from fxgrow.growth import Budget, Scores, emit, open_purse, select
 from fxgrow.growth.realise import changes_of, fillings_of
 from fxgrow.rewrite import overgrow
 from tests.networks import NETWORKS, images, network
@@ -24,7 +24,8 @@ def test_emitted_equals_over_grown(name: str, seed: int) -> None:
     grown = overgrow(captured, coupling, numbers, dict.fromkeys(numbers, 3), torch.Generator().manual_seed(seed))
     randomise_candidates(grown, seed)
     scores = Scores(torch.rand_like(grown.candidates.split_eps), torch.rand_like(grown.candidates.new_eps))
-    selection = select(scores, (len(scores.split) + len(scores.new)) // 2)
+    half = Budget(neurons=(len(scores.split) + len(scores.new)) // 2)
+    selection = select(scores, grown.candidates, open_purse(half, captured, coupling))
     with torch.no_grad():
         grown.candidates.split_eps.mul_(selection.split)
         grown.candidates.new_eps.mul_(selection.new)

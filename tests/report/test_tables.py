@@ -4,8 +4,17 @@ from rich.console import Console, RenderableType
 
 from fxgrow.capture import How, PartReport
 from fxgrow.errors import Refusal
-from fxgrow.growth import GrowthReport
-from fxgrow.report import capture_table, diff_tables, growth_lines, growth_table, widths_lines, widths_table
+from fxgrow.growth import GrowthReport, Plan, PlanRow, Spending
+from fxgrow.report import (
+    capture_table,
+    diff_tables,
+    growth_lines,
+    growth_table,
+    plan_lines,
+    plan_table,
+    widths_lines,
+    widths_table,
+)
 from fxgrow.spec import Cost, SpecDiff, WidthChange, WidthSpec
 from fxgrow.spec.diff import NodeDiff, WidthDiff
 from fxgrow.spec.models import RefusalSpec, SiteSpec
@@ -34,6 +43,10 @@ WIDTHS = (
         refusal=RefusalSpec(code="output", reason="it is the output", nodes=("b: addmm (x.py:3)",)),
     ),
 )
+PLAN = Plan(
+    rows=(PlanRow("a[0]", split=2, new=1, score=0.75, cost={"parameters": 300, "latency": 0.0}),),
+    spending={"parameters": Spending(1000, 600, 500), "latency": Spending(2000.0, 150.0, 100.4)},
+)
 REPORT = GrowthReport(
     loss_before=0.5,
     loss_after=0.25,
@@ -45,6 +58,7 @@ REPORT = GrowthReport(
     multiply_adds_before=10**6,
     multiply_adds_after=2 * 10**6,
     widths=(WidthChange(width="a[0]", before=4, after=7, split=2, new=1, scores=(0.5, 0.25)),),
+    plan=PLAN,
     refusals={"b": Refusal("output", "it is the output")},
     edits={},
     timings={"search": 2.0},
@@ -73,6 +87,17 @@ def test_growth() -> None:
         "multiply-adds 1 M -> 2 M (x2.00)",
         "off by 1.0e-07 from the over-grown graph, by 2.0e-07 from the old model at eps = 0; took 2 s",
         "did not take part: 1 width (1 output)",
+    )
+
+
+def test_plan() -> None:
+    table = text(plan_table(PLAN))
+    assert table[0] == ["What", "the", "budget", "bought"]
+    assert table[3] == words("a[0] 2 1 0.75 300 0.0025 0 -")[0]
+    assert table[-1] == words("all 2 1 0.75 500 0.0015 100 0.00747")[0]
+    assert text(*plan_lines(PLAN)) == words(
+        "budget: 500 of 600 parameters spent, 50.00 % of the 1 k before",
+        "budget: 100 of 150 microseconds spent, 5.02 % of the 2 k before",
     )
 
 
@@ -107,3 +132,4 @@ def test_no_difference() -> None:
 def test_capture() -> None:
     parts = (PartReport("", How.TRACED), PartReport("head", How.OPAQUE, "if [x] > 0"))
     assert text(capture_table(parts))[3:] == [["(whole", "model)", "traced"], ["head", "opaque", "if", "[x]", ">", "0"]]
+    assert text(capture_table(parts, 0.25))[0][:2] == ["Capture:", "25%"]

@@ -1,12 +1,15 @@
 """GrownLayer against its equations, and block products against separate products."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.grown import GrownLayer
-from fxgrow.rewrite.product import block_product
+from fxgrow.rewrite.kinds import LINEAR, MODULES
+from fxgrow.rewrite.product import Product, block_product
 
 LAYERS = {
     "linear": (nn.Linear(4, 6), (3, 4)),
@@ -15,24 +18,27 @@ LAYERS = {
     "grouped": (nn.Conv2d(4, 6, 3, groups=2), (3, 4, 5, 5)),
     "reflect": (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), (3, 4, 5, 5)),
     "conv1d": (nn.Conv1d(4, 6, 2), (3, 4, 5)),
+    "transposed": (nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1), (3, 4, 5, 5)),
 }
+
+
+def grown_layer(base: nn.Linear, split: torch.Tensor | None, rows: list[Slots], columns: list[Slots]) -> GrownLayer:
+    return GrownLayer(Product("weight", "bias", LINEAR), base.weight, base.bias, split, rows, columns)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_block_product_equals_separate_products(name: str) -> None:
     base, shape = LAYERS[name]
     base, x = base.double(), torch.randn(shape, dtype=torch.float64)
-    rows = torch.randn(4, *base.weight.shape[1:], dtype=torch.float64)
+    make, swapped = MODULES[type(base)]
+    weight = base.weight.transpose(0, 1) if swapped else base.weight
+    rows = torch.randn(4, *weight.shape[1:], dtype=torch.float64)
     bias = None if base.bias is None else torch.randn(4, dtype=torch.float64)
-    z, more = block_product(base, x, (base.weight, base.bias), [(rows, bias)])
+    z, more = block_product(make(base), x, (weight, base.bias), [(rows, bias)])
     torch.testing.assert_close(z, base(x))
-    other = type(base)(4, 4) if isinstance(base, nn.Linear) else type(base)(
-        4, 4, base.kernel_size, base.stride, base.padding, groups=base.groups, padding_mode=base.padding_mode,
-        bias=bias is not None,
-    )  # fmt: skip
-    other.weight.data = rows
-    if bias is not None:
-        other.bias.data = bias
+    other = copy.deepcopy(base)
+    other.weight = nn.Parameter(rows.transpose(0, 1) if swapped else rows)
+    other.bias = None if bias is None else nn.Parameter(bias)
     torch.testing.assert_close(more, other(x))
 
 
@@ -40,7 +46,7 @@ def test_equations() -> None:
     """z = W x + C (eps_new x_w), z +- eps_split D x, R x, in the layer's units."""
     torch.manual_seed(0)
     base = nn.Linear(3, 2).double()
-    layer = GrownLayer(
+    layer = grown_layer(
         base, torch.tensor([0, -1]), [Slots(1, torch.tensor([0, 1]))], [Slots(0, torch.tensor([2]))]
     ).double()
     for parameter in (*layer.delta, *layer.fresh, *layer.outgoing):  # type: ignore[misc]
@@ -57,14 +63,15 @@ def test_equations() -> None:
 
 
 def test_reads_the_mean_of_the_halves() -> None:
-    layer = GrownLayer(nn.Linear(3, 2), None, [], [])
+    base = nn.Linear(3, 2)
+    layer = grown_layer(base, None, [], [])
     plus, minus = torch.randn(2, 4, 3)
     (out,) = layer(plus, minus, [], torch.empty(0), torch.empty(0))
-    torch.testing.assert_close(out, (layer.base(plus) + layer.base(minus)) / 2)
+    torch.testing.assert_close(out, (base(plus) + base(minus)) / 2)
 
 
 def test_frozen_block_gets_no_gradient() -> None:
     base, rows = nn.Linear(3, 2), torch.randn(4, 3, requires_grad=True)
-    z, more = block_product(base, torch.randn(5, 3), (base.weight, base.bias), [(rows, torch.zeros(4))])
+    z, more = block_product(LINEAR, torch.randn(5, 3), (base.weight, base.bias), [(rows, torch.zeros(4))])
     (z.sum() + more.sum()).backward()
     assert base.weight.grad is None and base.bias.grad is None and rows.grad is not None

@@ -75,19 +75,19 @@ return getitem_2
     assert_rewrite(module, torch.randn(4, 3, dtype=torch.float64), expected, {"layer": 7, "path": 2})
 
 
-class Functional(nn.Module):
-    """Reads its neurons by a functional call on a raw parameter."""
+class Computed(nn.Module):
+    """Reads its neurons with a weight that is computed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.write, self.read = nn.Linear(3, 4), nn.Parameter(torch.randn(2, 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(torch.relu(self.write(x)), self.read)
+        return nn.functional.linear(torch.relu(self.write(x)), 2 * self.read)
 
 
 def test_reader_without_rule_is_refused() -> None:
-    grown = over_grown(Functional(), torch.randn(5, 3), new=1)
+    grown = over_grown(Computed(), torch.randn(5, 3), new=1)
     assert not grown.candidates.split and not grown.candidates.new
     (refusal,) = grown.refusals.values()
     assert refusal.code == "no-rewrite" and "linear" in refusal.reason and refusal.nodes == ("linear",)

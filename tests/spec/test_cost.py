@@ -1,9 +1,15 @@
 """Costs against numbers worked out by hand."""
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from fxgrow.spec import cost, multiply_adds
+from fxgrow.spec.cost import activation_terms, multiply_add_terms, parameter_terms
+from tests.networks import NETWORKS, images, network
 
 
 def traced(*layers: nn.Module) -> fx.GraphModule:
@@ -37,3 +43,43 @@ def test_the_module_is_left_as_it_was(net: fx.GraphModule, inputs: tuple[Tensor]
     multiply_adds(net, (inputs[0][:1, :, :1, :1],))  # one value per channel: an error in training mode
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert {name for name, module in net.named_modules() if not module.training} == {"drop"}
+
+
+def kept(model: nn.Module, x: Tensor) -> int:
+    """Bytes that a real pass keeps for the backward pass."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    found: dict[int, Any] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        model(x)
+    return sum(storage.nbytes() for storage in found.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_terms_add_up(name: str) -> None:
+    model, x = fx.symbolic_trace(network(name)), images()
+    counted = cost(model, (x,))
+    assert sum(term.value for term in parameter_terms(model, (x,))) == counted.parameters
+    assert sum(term.value for term in multiply_add_terms(model, (x,))) == counted.multiply_adds
+    # the meta device keeps a mean and a spread per channel of a batch norm, in eval mode the CPU does not
+    statistics = sum(16 * len(m.running_mean) for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert sum(term.value for term in activation_terms(model, (x,))) == kept(model, x) + statistics
+
+
+def test_frozen_parameters_keep_their_activations_too() -> None:
+    net = traced(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).requires_grad_(requires_grad=False)
+    assert sum(term.value for term in activation_terms(net, (torch.ones(2, 3),))) == 4 * (2 * 3 + 2 * 5)
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_a_formula_gives_the_count_of_other_sizes() -> None:
+    (small,) = multiply_add_terms(traced(nn.Conv2d(4, 6, 3, groups=2)), (torch.ones(2, 4, 5, 5),))
+    (large,) = multiply_add_terms(traced(nn.Conv2d(8, 10, 3, groups=2)), (torch.ones(2, 8, 5, 5),))
+    assert small.value == 2 * 6 * 2 * 9 * 9
+    assert small.formula(large.sizes) == large.value == 2 * 10 * 4 * 9 * 9

@@ -1,23 +1,28 @@
 """Hugging Face architectures from small random configs: encoders, decoders, encoder-decoders, vision, audio, ...
 
-Nothing is downloaded. Sizes are small and, where a config allows it, different from one another, so that two widths
-are not united by accident. ``build`` gives a model whose constant and zero-initialised parameters are randomised.
+Sizes are small and, where a config allows it, different from one another, so that no two widths are united by accident.
+Inputs are words, images, waves or spectra, as the arguments of ``forward`` by position.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
+
+from tools.zoo.row import Row, noise
 
 BATCH, LENGTH, WORDS = 2, 7, 61
 TEXT = {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
 ENCODER = {**TEXT, "intermediate_size": 24, "max_position_embeddings": 32}
 DECODER = {**ENCODER, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 GROUPED = {**DECODER, "num_key_value_heads": 2}
-EXPERTS = {**GROUPED, "num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
+EXPERTS = {  # the default, grouped_mm, does not exist in float64
+    **GROUPED, "experts_implementation": "eager", "moe_intermediate_size": 12,
+    "num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2,
+}  # fmt: skip
 SEQ2SEQ = {
     "vocab_size": WORDS, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
     "decoder_attention_heads": 4, "encoder_ffn_dim": 24, "decoder_ffn_dim": 28, "max_position_embeddings": 32,
@@ -38,55 +43,68 @@ SPEECH = {
     "num_conv_pos_embedding_groups": 2, "num_feat_extract_layers": 2, "apply_spec_augment": False,
 }  # fmt: skip
 
-Inputs = Callable[[], dict[str, Tensor]]
+Named = Callable[[torch.dtype], dict[str, Tensor]]
+"""The inputs by name, the same at every call."""
 
 
-def words() -> dict[str, Tensor]:
+def words(_: torch.dtype, length: int = LENGTH, name: str = "input_ids") -> dict[str, Tensor]:
+    """Random words."""
+    return {name: torch.randint(3, WORDS, (BATCH, length), generator=torch.Generator().manual_seed(length))}
+
+
+def masked(dtype: torch.dtype) -> dict[str, Tensor]:
     """Random words, and a mask that hides the end of one sentence."""
     mask = torch.ones(BATCH, LENGTH, dtype=torch.long)
     mask[1, -2:] = 0
-    return {"input_ids": torch.randint(3, WORDS, (BATCH, LENGTH)), "attention_mask": mask}
+    return {**words(dtype), "attention_mask": mask}
 
 
-def bare_words() -> dict[str, Tensor]:
-    return {"input_ids": torch.randint(3, WORDS, (BATCH, LENGTH))}
+def pair(dtype: torch.dtype) -> dict[str, Tensor]:
+    """A sentence for the encoder and one for the decoder."""
+    return {**masked(dtype), **words(dtype, 5, "decoder_input_ids")}
 
 
-def pair() -> dict[str, Tensor]:
-    return {**words(), "decoder_input_ids": torch.randint(3, WORDS, (BATCH, 5))}
+def floats(*shape: int, name: str = "input_features") -> Named:
+    """Random numbers of that shape."""
+    return lambda dtype: {name: noise(BATCH, *shape, dtype=dtype)}
 
 
-def pixels(side: int = 16) -> Inputs:
-    return lambda: {"pixel_values": torch.randn(BATCH, 3, side, side)}
+def pixels(side: int = 16) -> Named:
+    return floats(3, side, side, name="pixel_values")
 
 
-def captions() -> dict[str, Tensor]:
-    return {**words(), **pixels()()}
+def both(*parts: Named) -> Named:
+    """The inputs of several of these."""
+    return lambda dtype: {name: value for part in parts for name, value in part(dtype).items()}
 
 
-def wave() -> dict[str, Tensor]:
-    return {"input_values": torch.randn(BATCH, 160)}
+def _build(model: str, config: str, options: Mapping[str, Any]) -> nn.Module:
+    """The model in eval mode, its weights made larger than their small start, nothing in it constant."""
+    import transformers
+
+    made: nn.Module = getattr(transformers, model)(getattr(transformers, config)(**options))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made.eval()
 
 
-def spectrum(bins: int, frames: int, name: str = "input_features") -> Inputs:
-    return lambda: {name: torch.randn(BATCH, bins, frames)}
+def _arguments(model: str, named: Named, dtype: torch.dtype) -> tuple[Any, ...]:
+    """The named inputs by position, the gaps between them filled with the defaults of ``forward``."""
+    import transformers
+
+    given = named(dtype)
+    parameters = list(inspect.signature(getattr(transformers, model).forward).parameters.values())[1:]
+    last = max(i for i, parameter in enumerate(parameters) if parameter.name in given)
+    return tuple(given.get(parameter.name, parameter.default) for parameter in parameters[: last + 1])
 
 
-@dataclass(frozen=True)
-class HfRow:
-    """One architecture: the names of its model and config class, the config's options, and its inputs."""
-
-    name: str
-    family: str
-    model: str
-    config: str
-    options: Mapping[str, Any]
-    inputs: Inputs = field(default=words)
+def _row(name: str, family: str, model: str, config: str, options: Mapping[str, Any], inputs: Named = masked) -> Row:
+    return Row(name, family, partial(_build, model, config, options), partial(_arguments, model, inputs))
 
 
-def _row(name: str, family: str, model: str, config: str, options: Mapping[str, Any], inputs: Inputs = words) -> HfRow:
-    return HfRow(name, family, model, config, options, inputs)
-
+WAVE = floats(160, name="input_values")
+ANSWER = partial(words, length=5, name="decoder_input_ids")
 
 ENCODERS = (
     _row("bert", "encoder", "BertForSequenceClassification", "BertConfig", ENCODER),
@@ -109,7 +127,7 @@ ENCODERS = (
     _row("roformer", "encoder", "RoFormerForMaskedLM", "RoFormerConfig", ENCODER),
     _row("nystromformer", "encoder", "NystromformerForMaskedLM", "NystromformerConfig",
          {**ENCODER, "num_landmarks": LENGTH, "segment_means_seq_len": LENGTH, "conv_kernel_size": 3}),
-    _row("fnet", "encoder", "FNetForMaskedLM", "FNetConfig", ENCODER, bare_words),
+    _row("fnet", "encoder", "FNetForMaskedLM", "FNetConfig", ENCODER, words),
     _row("layoutlm", "encoder", "LayoutLMForMaskedLM", "LayoutLMConfig", ENCODER),
     _row("esm", "encoder", "EsmForMaskedLM", "EsmConfig",
          {**ENCODER, "position_embedding_type": "rotary", "pad_token_id": 0, "mask_token_id": 2}),
@@ -123,7 +141,7 @@ DECODERS = (
     _row("gpt2", "decoder", "GPT2LMHeadModel", "GPT2Config",
          {"vocab_size": WORDS, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_inner": 24, "n_positions": 32}),
     _row("openai-gpt", "decoder", "OpenAIGPTLMHeadModel", "OpenAIGPTConfig",
-         {"vocab_size": WORDS, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32}, bare_words),
+         {"vocab_size": WORDS, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 32}, words),
     _row("gpt_neo", "decoder", "GPTNeoForCausalLM", "GPTNeoConfig",
          {"vocab_size": WORDS, "hidden_size": 16, "num_layers": 2, "attention_types": [[["global", "local"], 1]],
           "num_heads": 4, "intermediate_size": 24, "max_position_embeddings": 32, "window_size": 4}),
@@ -165,15 +183,14 @@ DECODERS = (
     _row("nemotron", "decoder", "NemotronForCausalLM", "NemotronConfig", GROUPED),
     _row("persimmon", "decoder", "PersimmonForCausalLM", "PersimmonConfig", DECODER),
     _row("biogpt", "decoder", "BioGptForCausalLM", "BioGptConfig", DECODER),
-    _row("xglm", "decoder", "XGLMForCausalLM", "XGLMConfig",
-         {"vocab_size": WORDS, "d_model": 16, "ffn_dim": 24, "num_layers": 2, "attention_heads": 4,
-          "max_position_embeddings": 32, "pad_token_id": 0}),
     _row("ctrl", "decoder", "CTRLLMHeadModel", "CTRLConfig",
          {"vocab_size": WORDS, "n_embd": 16, "n_layer": 2, "n_head": 4, "dff": 24, "n_positions": 32}),
 )  # fmt: skip
 
 EXPERT_MIXTURES = (
     _row("mixtral", "mixture of experts", "MixtralForCausalLM", "MixtralConfig", EXPERTS),
+    _row("mixtral-batched", "mixture of experts", "MixtralForCausalLM", "MixtralConfig",
+         {**EXPERTS, "experts_implementation": "batched_mm"}),
     _row("qwen2_moe", "mixture of experts", "Qwen2MoeForCausalLM", "Qwen2MoeConfig",
          {**EXPERTS, "shared_expert_intermediate_size": 20, "decoder_sparse_step": 1}),
     _row("qwen3_moe", "mixture of experts", "Qwen3MoeForCausalLM", "Qwen3MoeConfig", {**EXPERTS, "head_dim": 4}),
@@ -211,7 +228,7 @@ ENCODER_DECODERS = (
     _row("prophetnet", "encoder-decoder", "ProphetNetForConditionalGeneration", "ProphetNetConfig",
          {"vocab_size": WORDS, "hidden_size": 16, "num_encoder_layers": 2, "num_decoder_layers": 2,
           "num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4, "encoder_ffn_dim": 24,
-          "decoder_ffn_dim": 28, "max_position_embeddings": 32}, pair),
+          "decoder_ffn_dim": 28, "max_position_embeddings": 32}, both(words, ANSWER)),
 )  # fmt: skip
 
 VISION = (
@@ -258,8 +275,9 @@ VISION = (
     _row("mobilenet_v2", "vision", "MobileNetV2ForImageClassification", "MobileNetV2Config",
          {"image_size": 32, "depth_multiplier": 0.25, "num_labels": 5}, pixels(32)),
     _row("mobilevit", "vision", "MobileViTForImageClassification", "MobileViTConfig",
-         {"image_size": 32, "patch_size": 2, "hidden_sizes": [12, 16, 20], "neck_hidden_sizes": [4, 8, 8, 12, 12, 16, 20],
-          "num_attention_heads": 4, "mlp_ratio": 2.0, "num_labels": 5}, pixels(64)),
+         {"image_size": 32, "patch_size": 2, "hidden_sizes": [12, 16, 20],
+          "neck_hidden_sizes": [4, 8, 8, 12, 12, 16, 20], "num_attention_heads": 4, "mlp_ratio": 2.0,
+          "num_labels": 5}, pixels(64)),
     _row("efficientnet", "vision", "EfficientNetForImageClassification", "EfficientNetConfig",
          {"image_size": 32, "width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320, "num_labels": 5},
          pixels(32)),
@@ -278,77 +296,62 @@ _TEXT_TOWER = {**ENCODER, "projection_dim": 10, "eos_token_id": 2}
 _VISION_TOWER = {**{k: v for k, v in PATCHES.items() if k != "num_labels"}, "projection_dim": 10}
 MULTIMODAL = (
     _row("clip", "multimodal", "CLIPModel", "CLIPConfig",
-         {"text_config": _TEXT_TOWER, "vision_config": _VISION_TOWER, "projection_dim": 10}, captions),
+         {"text_config": _TEXT_TOWER, "vision_config": _VISION_TOWER, "projection_dim": 10}, both(masked, pixels())),
     _row("siglip", "multimodal", "SiglipModel", "SiglipConfig",
-         {"text_config": _TEXT_TOWER, "vision_config": _VISION_TOWER}, captions),
+         {"text_config": _TEXT_TOWER, "vision_config": _VISION_TOWER}, both(masked, pixels())),
     _row("blip", "multimodal", "BlipModel", "BlipConfig",
          {"text_config": {**_TEXT_TOWER, "is_decoder": False}, "vision_config": _VISION_TOWER, "projection_dim": 10},
-         captions),
-    _row("vilt", "multimodal", "ViltModel", "ViltConfig", {**PATCHES, **ENCODER, "max_image_length": -1}, captions),
+         both(masked, pixels())),
+    _row("vilt", "multimodal", "ViltModel", "ViltConfig", {**PATCHES, **ENCODER, "max_image_length": -1},
+         both(masked, pixels())),
 )  # fmt: skip
 
 AUDIO = (
-    _row("wav2vec2", "audio", "Wav2Vec2ForCTC", "Wav2Vec2Config", SPEECH, wave),
+    _row("wav2vec2", "audio", "Wav2Vec2ForCTC", "Wav2Vec2Config", SPEECH, WAVE),
     _row("wav2vec2-stable", "audio", "Wav2Vec2ForCTC", "Wav2Vec2Config",
-         {**SPEECH, "do_stable_layer_norm": True, "feat_extract_norm": "layer"}, wave),
-    _row("hubert", "audio", "HubertForCTC", "HubertConfig", SPEECH, wave),
-    _row("wavlm", "audio", "WavLMForCTC", "WavLMConfig", SPEECH, wave),
-    _row("unispeech", "audio", "UniSpeechForCTC", "UniSpeechConfig", SPEECH, wave),
-    _row("sew", "audio", "SEWForCTC", "SEWConfig", {**SPEECH, "squeeze_factor": 2}, wave),
+         {**SPEECH, "do_stable_layer_norm": True, "feat_extract_norm": "layer"}, WAVE),
+    _row("hubert", "audio", "HubertForCTC", "HubertConfig", SPEECH, WAVE),
+    _row("wavlm", "audio", "WavLMForCTC", "WavLMConfig", SPEECH, WAVE),
+    _row("unispeech", "audio", "UniSpeechForCTC", "UniSpeechConfig", SPEECH, WAVE),
+    _row("sew", "audio", "SEWForCTC", "SEWConfig", {**SPEECH, "squeeze_factor": 2}, WAVE),
     _row("whisper", "audio", "WhisperForConditionalGeneration", "WhisperConfig",
          {**{k: v for k, v in SEQ2SEQ.items() if k != "forced_eos_token_id"}, "num_mel_bins": 6,
           "max_source_positions": 10, "max_target_positions": 12},
-         lambda: {**spectrum(6, 20)(), "decoder_input_ids": torch.randint(3, WORDS, (BATCH, 5))}),
+         both(floats(6, 20), ANSWER)),
     _row("audio_spectrogram_transformer", "audio", "ASTForAudioClassification", "ASTConfig",
          {**{k: v for k, v in PATCHES.items() if k not in ("image_size", "num_channels")}, "frequency_stride": 4,
-          "time_stride": 4, "max_length": 16, "num_mel_bins": 8}, spectrum(16, 8, "input_values")),
+          "time_stride": 4, "max_length": 16, "num_mel_bins": 8}, floats(16, 8, name="input_values")),
     _row("speech_to_text", "audio", "Speech2TextForConditionalGeneration", "Speech2TextConfig",
          {**{k: v for k, v in SEQ2SEQ.items() if k != "forced_eos_token_id"}, "input_feat_per_channel": 6,
           "conv_channels": 10, "max_source_positions": 40, "max_target_positions": 12},
-         lambda: {**spectrum(20, 6)(), "decoder_input_ids": torch.randint(3, WORDS, (BATCH, 5))}),
+         both(floats(20, 6), ANSWER)),
     _row("encodec", "audio", "EncodecModel", "EncodecConfig",
          {"num_filters": 4, "hidden_size": 8, "codebook_size": 8, "codebook_dim": 8, "num_lstm_layers": 1,
           "upsampling_ratios": [4, 2], "target_bandwidths": [1.5], "sampling_rate": 800},
-         lambda: {"input_values": torch.randn(BATCH, 1, 160)}),
+         floats(1, 160, name="input_values")),
 )  # fmt: skip
 
 STATE_SPACE = (
     _row("mamba", "state space", "MambaForCausalLM", "MambaConfig",
          {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 5, "intermediate_size": 24,
-          "time_step_rank": 3}, bare_words),
+          "time_step_rank": 3}, words),
     _row("mamba2", "state space", "Mamba2ForCausalLM", "Mamba2Config",
          {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 5, "num_heads": 4,
-          "head_dim": 8, "n_groups": 2, "chunk_size": 4}, bare_words),
+          "head_dim": 8, "n_groups": 2, "chunk_size": 4}, words),
     _row("falcon_mamba", "state space", "FalconMambaForCausalLM", "FalconMambaConfig",
          {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 5, "intermediate_size": 24,
-          "time_step_rank": 3}, bare_words),
+          "time_step_rank": 3}, words),
     _row("rwkv", "state space", "RwkvForCausalLM", "RwkvConfig",
          {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "attention_hidden_size": 16,
-          "intermediate_size": 24}, bare_words),
+          "intermediate_size": 24}, words),
     _row("recurrent_gemma", "state space", "RecurrentGemmaForCausalLM", "RecurrentGemmaConfig",
          {**DECODER, "num_hidden_layers": 3, "num_key_value_heads": 1, "lru_width": 16, "attention_window_size": 4},
-         bare_words),
+         words),
     _row("bamba", "state space", "BambaForCausalLM", "BambaConfig",
          {**GROUPED, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 5,
           "mamba_chunk_size": 4, "attn_layer_indices": [1]}),
 )  # fmt: skip
 
-ROWS: tuple[HfRow, ...] = (
+ROWS: tuple[Row, ...] = (
     *ENCODERS, *DECODERS, *EXPERT_MIXTURES, *ENCODER_DECODERS, *VISION, *MULTIMODAL, *AUDIO, *STATE_SPACE,
 )  # fmt: skip
-
-
-def build(row: HfRow, seed: int = 0) -> nn.Module:
-    """The model, in eval mode, with nothing constant in it."""
-    torch.manual_seed(seed)
-    config = getattr(transformers, row.config)(**row.options)
-    model: nn.Module = getattr(transformers, row.model)(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-        for name, buffer in model.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_(0, 0.2)
-            elif name.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return model.eval()

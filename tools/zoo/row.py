@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Inputs = Callable[[torch.dtype], tuple[Any, ...]]
+Inputs = Callable[[torch.dtype], tuple[Any, ...] | dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """``factory()`` builds the model with random weights, ``inputs(dtype)`` the arguments of one call of it."""
+    """``factory()`` builds the model, weights random; ``inputs(dtype)`` are the (keyword) arguments of one call."""
 
     name: str
     family: str

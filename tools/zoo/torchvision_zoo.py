@@ -22,24 +22,25 @@ CLASSIFIERS = """
     shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b swin_s swin_t swin_v2_b swin_v2_s swin_v2_t vgg11 vgg11_bn
     vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32 vit_h_14 vit_l_16 vit_l_32 wide_resnet101_2
     wide_resnet50_2
-""".split()
+"""
 QUANTISABLE = """
     quantized_googlenet quantized_inception_v3 quantized_mobilenet_v2 quantized_mobilenet_v3_large quantized_resnet18
     quantized_resnet50 quantized_resnext101_32x8d quantized_resnext101_64x4d quantized_shufflenet_v2_x0_5
     quantized_shufflenet_v2_x1_0 quantized_shufflenet_v2_x1_5 quantized_shufflenet_v2_x2_0
-""".split()
+"""
 SEGMENTATION = """
     deeplabv3_mobilenet_v3_large deeplabv3_resnet101 deeplabv3_resnet50 fcn_resnet101 fcn_resnet50
     lraspp_mobilenet_v3_large
-""".split()
+"""
 DETECTION = """
     fasterrcnn_mobilenet_v3_large_320_fpn fasterrcnn_mobilenet_v3_large_fpn fasterrcnn_resnet50_fpn
     fasterrcnn_resnet50_fpn_v2 fcos_resnet50_fpn keypointrcnn_resnet50_fpn maskrcnn_resnet50_fpn
     maskrcnn_resnet50_fpn_v2 retinanet_resnet50_fpn retinanet_resnet50_fpn_v2
-""".split()
-SINGLE_SHOT = "ssd300_vgg16 ssdlite320_mobilenet_v3_large".split()
-VIDEO = "mc3_18 mvit_v1_b mvit_v2_s r2plus1d_18 r3d_18 s3d swin3d_b swin3d_s swin3d_t".split()
-FLOW = "raft_large raft_small".split()
+"""
+SINGLE_SHOT = ["ssd300_vgg16", "ssdlite320_mobilenet_v3_large"]
+VIDEO = ["mc3_18", "r2plus1d_18", "r3d_18", "swin3d_b", "swin3d_s", "swin3d_t"]
+LONG_VIDEO = ["mvit_v1_b", "mvit_v2_s", "s3d"]
+FLOW = ["raft_large", "raft_small"]
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "googlenet": {"init_weights": False},  # torch's own initial values: theirs take a minute
@@ -51,8 +52,6 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "vit_h_14": {"image_size": 56},
     "vit_l_16": {"image_size": 64},
     "vit_l_32": {"image_size": 64},
-    "mvit_v1_b": {"spatial_size": (64, 64), "temporal_size": 4},
-    "mvit_v2_s": {"spatial_size": (64, 64), "temporal_size": 4},
 }
 """Constructor options beside ``weights=None``."""
 
@@ -86,7 +85,7 @@ def _pair(dtype: torch.dtype) -> tuple[Any, ...]:
     return noise(1, 3, 128, 128, dtype=dtype), noise(1, 3, 128, 128, dtype=dtype, seed=1), 2
 
 
-def _rows(names: list[str], family: str, inputs: Inputs, note: str = "", **options: Any) -> tuple[Row, ...]:
+def _rows(names: str | list[str], family: str, inputs: Inputs, note: str = "", **options: Any) -> tuple[Row, ...]:
     return tuple(
         Row(
             name,
@@ -95,7 +94,7 @@ def _rows(names: list[str], family: str, inputs: Inputs, note: str = "", **optio
             SIDES.get(name, inputs),
             note,
         )
-        for name in names
+        for name in (names.split() if isinstance(names, str) else names)
     )
 
 
@@ -105,7 +104,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(SEGMENTATION, "segmentation", images(64), weights_backbone=None),
     *_rows(DETECTION, "detection", partial(_scene, 128), weights_backbone=None, min_size=128, max_size=128),
     *_rows(SINGLE_SHOT, "detection", partial(_scene, 128), weights_backbone=None),
-    *_rows([n for n in VIDEO if n != "s3d"], "video", partial(_clip, 4, 64)),
-    *_rows(["s3d"], "video", partial(_clip, 16, 224)),
+    *_rows(VIDEO, "video", partial(_clip, 4, 64)),
+    *_rows(LONG_VIDEO, "video", partial(_clip, 16, 224)),
     *_rows(FLOW, "optical flow", _pair),
 )

@@ -177,6 +177,7 @@ def _grouped(ctx: Context, x: Tensor, weight: Tensor, out: Tensor, transposed: b
     by_dim = {key[0]: torch.from_numpy(line(f)) for key, f in ctx.fields(weight).items() if len(key) == 1}
     shared, split = (1, 0)
     across = _channels(ctx, x)
+    ctx.steady = False
     inputs, outputs = (by_dim[shared], by_dim[split]) if not transposed else (by_dim[split], by_dim[shared])
     ctx.play(weight, Role.READS, shared if not transposed else split)
     ctx.play(weight, Role.WRITES, split if not transposed else shared)

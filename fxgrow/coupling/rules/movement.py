@@ -219,7 +219,12 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
             fields += _grid(ctx, whole[0], out)
     if any(len(old) > 1 or len(new) > 1 for old, new in groups):
         ctx.moved(ctx.fields(x).values())
+        ctx.steady &= all(_is_vector(x.shape, old) and _is_vector(out.shape, new) for old, new in groups)
     ctx.give(out, fields, ctx.value(x).axes)
+
+
+def _is_vector(shape: Sequence[int], dims: Sequence[int]) -> bool:
+    return sum(shape[dim] > 1 for dim in dims) <= 1
 
 
 def reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:

@@ -1,6 +1,7 @@
 """Statistics, reductions and pooling: what they run over cannot grow; what they leave alone is carried."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -52,9 +53,14 @@ def softmax(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 
 
 def weight_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """``_weight_norm_interface(v, g, dim)``: ``g v / |v|``, the norm over all dimensions but ``dim``."""
+    """``_weight_norm_interface(v, g, dim)``: ``g v / |v|``, the norm over all dimensions but ``dim``.
+
+    Only ``g`` scales the result: a reader's ``v`` must be copied, and never be zero.
+    """
     v, g, dim = args[0], args[1], args[2] if len(args) > 2 else 0
     combine(ctx, [v, g], out[0])
+    known, free = ctx.value(out[0]), len(ctx.value(v).axes)
+    known.axes = tuple(replace(axis, scales=i >= free) for i, axis in enumerate(known.axes))
     _over(ctx, out[0], set(range(v.dim())) - {dim})
 
 

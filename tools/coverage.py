@@ -1,0 +1,89 @@
+"""The table of what the sweep found: specs/coverage.json and specs/coverage.md from the logs in runs/sweep.
+
+python -m tools.coverage
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.sweep import BOUND, LOGS, NOT_HIDDEN, logged
+
+OUT = Path("specs")
+ZOOS = ("torchvision", "timm", "hf", "random")
+Line = dict[str, Any]
+
+
+def summary(lines: Sequence[Line]) -> Line:
+    """Counts over the rows of one zoo."""
+    hidden, growable = (sum(line[key] for line in lines) for key in ("hidden", "growable"))
+    refusals: Counter[str] = sum((Counter(line["refusals"]) for line in lines), Counter())
+    return {
+        "models": len(lines),
+        **{status: sum(line["status"] == status for line in lines) for status in ("ok", "differs", "fails")},
+        "widths": sum(line["widths"] for line in lines),
+        "growable": growable,
+        "neurons": sum(line["neurons"] for line in lines),
+        "hidden share growable": growable / hidden if hidden else 1.0,
+        "refusals": dict(sorted(refusals.items())),
+        "unknown operators": sorted({one for line in lines for one in line["unknown"]}),
+        "largest error": max((worst(line) for line in lines), default=0.0),
+        "slowest coupling": max((line["seconds_couple"] for line in lines), default=0.0),
+    }
+
+
+def worst(line: Line) -> float:
+    """The larger error of split and new neurons."""
+    return max(line["errors"].values(), default=0.0)
+
+
+def row(line: Line) -> str:
+    """One line of the Markdown table."""
+    refusals = ", ".join(f"{code} {count}" for code, count in line["refusals"].items())
+    remark = "; ".join(filter(None, (line["note"], line["message"].split("\n")[0][:120].replace("|", "/"))))
+    return (
+        f"| {line['name']} | {line['family']} | {line['status']} | {line['growable']} of {line['widths']} "
+        f"| {line['neurons']} | {line['growable']} of {line['hidden']} | {refusals} | {line['seconds_couple']:.1f} "
+        f"| {line['seconds']:.0f} | {worst(line):.0e} | {remark} |"
+    )
+
+
+def section(zoo: str, lines: Sequence[Line]) -> list[str]:
+    """The summary of a zoo and its rows; of the random networks only those that are not ok."""
+    found = summary(lines)
+    shown = [line for line in lines if zoo != "random" or line["status"] != "ok"]
+    counts = ", ".join(f"{found[status]} {status}" for status in ("ok", "differs", "fails"))
+    text = [
+        f"## {zoo}",
+        "",
+        f"{found['models']} models: {counts}. {found['growable']} of {found['widths']} widths grow "
+        f"({found['neurons']} neurons), {found['hidden share growable']:.1%} of the hidden ones. Largest error "
+        f"{found['largest error']:.0e}. Unknown operators: {', '.join(found['unknown operators']) or 'none'}.",
+        "",
+    ]
+    head = "| model | family | status | widths | neurons | hidden | refusals | couple s | s | error | remark |"
+    return [*text, head, "|" + "---|" * 11, *map(row, shown), ""] if shown else text
+
+
+def write(logs: Path, out: Path) -> None:
+    """Write both files from the logs that there are."""
+    zoos = {zoo: list(logged(logs / f"{zoo}.jsonl").values()) for zoo in ZOOS}
+    zoos = {zoo: lines for zoo, lines in zoos.items() if lines}
+    found = {zoo: {"summary": summary(lines), "rows": [] if zoo == "random" else lines} for zoo, lines in zoos.items()}
+    (out / "coverage.json").write_text(json.dumps(found, indent=1) + "\n")
+    text = [
+        "# Coverage",
+        "",
+        "Written by `make sweep`. Every growable width widened at once, by split and by new neurons, random weights in",
+        f"float64: *ok* means that the output is kept to {BOUND:g} relative, and that modules know their new sizes.",
+        f"*hidden*: growable widths among those not refused for {', '.join(sorted(NOT_HIDDEN))}.",
+        "",
+    ]
+    lines = [line for zoo in zoos for line in section(zoo, zoos[zoo])]
+    (out / "coverage.md").write_text("\n".join([*text, *lines]).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    write(LOGS, OUT)
