@@ -19,18 +19,20 @@ def grow(
     batches: Iterable[Batch],
     loss: Loss,
     *,
-    example_inputs: tuple[Any, ...],
+    example_inputs: Any,
     method: Method | None = None,
     budget: Budget | None = None,
     optimizer: Optimizer | None = None,
     seed: int = 0,
     history: Sequence[GrowthStep] = (),
+    inplace: bool = False,
 ) -> Growth:
     """Grow a copy of ``model`` once: by Firefly descent and by 30 % of its neurons, unless told otherwise.
 
-    ``batches``: a few (input, target) pairs; ``loss(output, target)``: a scalar tensor; ``example_inputs``: tuple of
-    arguments of the model; ``history``: growth steps to put before this one in the spec (those of a loaded model are
-    found by themselves). See ``fxgrow.growth.grow_step`` for what holds on return and what is raised.
+    ``batches``: a few (input, target) pairs; ``loss(output, target)``: a scalar tensor. An input, and
+    ``example_inputs``, is a tuple of arguments of the model, a tensor, or a dict of keyword arguments. ``history``:
+    growth steps to put before this one in the spec (those of a loaded model are found by themselves). ``inplace``: grow
+    the model and the optimiser themselves. See ``fxgrow.growth.grow_step`` for what holds on return and what is raised.
     """
     return grow_step(
         model,
@@ -42,6 +44,7 @@ def grow(
         optimizer=optimizer,
         seed=seed,
         history=history or _known_history(model),
+        inplace=inplace,
     )
 
 

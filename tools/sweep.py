@@ -6,9 +6,9 @@
     python -m tools.coverage                                    # the table of all lines: specs/coverage.{json,md}
 
 Every model is built in float64 with nothing constant left in it, coupled, and widened in every growable width at
-once, by split and by new neurons. ``ok``: the output is kept to 1e-9 relative and the sizes that modules keep agree with their
-parameters; ``differs``: it is not; ``fails``: an exception, or the time limit. Each model runs in a process of its own,
-on one thread; the random networks share one.
+once, by split and by new neurons. ``ok``: the output is kept to 1e-9 relative and the sizes that modules keep agree
+with their parameters; ``differs``: it is not; ``fails``: an exception, or the time limit. Each model runs in a process
+of its own, on one thread; the random networks share one.
 """
 
 import argparse
@@ -77,19 +77,8 @@ class Result:
 
 def rows(zoo: str) -> tuple[Row, ...]:
     """The table of a zoo."""
-    module = import_module(f"tools.zoo.{MODULES[zoo]}")
-    table: tuple[Row, ...] = module.ROWS if zoo != "hf" else tuple(_from_config(module, row) for row in module.ROWS)
+    table: tuple[Row, ...] = import_module(f"tools.zoo.{MODULES[zoo]}").ROWS
     return table
-
-
-def _from_config(module: Any, row: Any) -> Row:
-    """A Hugging Face row, whose inputs are keyword arguments."""
-
-    def inputs(dtype: torch.dtype) -> dict[str, Any]:
-        torch.manual_seed(0)
-        return {name: x.to(dtype) if _floating(x) else x for name, x in row.inputs().items()}
-
-    return Row(row.name, row.family, partial(module.build, row), inputs)
 
 
 def random_rows(count: int) -> list[Row]:
@@ -188,8 +177,12 @@ def call(model: nn.Module, inputs: Any) -> Any:
 
 
 def shifted(inputs: Any) -> Any:
-    """Other inputs of the same shapes."""
-    return tree_map(lambda x: 0.5 * x + 0.1 if _floating(x) else x, inputs)
+    """Other inputs of the same shapes; whole numbers in another order."""
+    return tree_map(lambda x: 0.5 * x + 0.1 if _floating(x) else x.flip(-1) if _words(x) else x, inputs)
+
+
+def _words(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dim() > 0
 
 
 def _floating(x: Any) -> bool:

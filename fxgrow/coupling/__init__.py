@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import Captured, How
+from fxgrow.capture import Captured, How, positional
 from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.fields import flat
 from fxgrow.coupling.patterns import Patterns
@@ -30,7 +30,8 @@ def couple(
     """Find the neurons of a model by running its data movement once on the meta device.
 
     Parameters are named as in the user's own module. Nothing is computed or changed on the model itself.
-    ``example_inputs``: a tuple of arguments. ``ignore`` / ``only``: patterns of module paths (``"layer4.*"``); neurons
+    ``example_inputs``: a tuple of arguments, a tensor, or a
+    dict of keyword arguments. ``ignore`` / ``only``: patterns of module paths (``"layer4.*"``); neurons
     that touch an ignored module, or none of those in ``only``, are refused by name. Raises ``ModelError`` if the model
     does not run on its example inputs, or if a pattern fits no module.
     """
@@ -45,9 +46,10 @@ def _subjects(model_or_captured: nn.Module | Captured, example_inputs: Any) -> t
     Of a captured model the graph is observed, node by node. It is not grown: after growth it is captured again.
     """
     if not isinstance(model_or_captured, Captured):
-        return (_subject(model_or_captured, example_inputs or ()),)
+        given = () if example_inputs is None else example_inputs
+        return (_subject(model_or_captured, positional(model_or_captured, given)),)
     captured = model_or_captured
-    inputs = example_inputs or captured.example_inputs
+    inputs = captured.example_inputs if example_inputs is None else positional(captured.model, example_inputs)
     whole = _subject(captured.model, inputs)
     return (whole,) if captured.how is How.OPAQUE else (_subject(captured.graph_module, inputs), whole)
 

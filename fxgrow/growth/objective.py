@@ -1,12 +1,15 @@
 """The loss on the growth batches, in the one mode that growth knows: evaluation mode, running statistics."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_leaves, tree_structure, tree_unflatten
 
+from fxgrow.capture import positional
 from fxgrow.errors import DataError, GrowthError
 
 Batch = tuple[Any, Tensor]
@@ -15,23 +18,39 @@ Loss = Callable[[Any, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """``loss(output, target)`` averaged over ``batches`` of (input, target), each weighted by its number of targets."""
+    """``loss(output, target)`` averaged over ``batches`` of (input, target), each weighted by its number of targets.
+
+    ``form``: the structure of the model's own output. A graph gives the same tensors in plain containers; the loss sees
+    them as the model would have given them.
+    """
 
     batches: Sequence[Batch]
     loss: Loss
+    form: TreeSpec | None = None
 
     @staticmethod
-    def of(batches: Iterable[Batch], loss: Loss) -> "Objective":
-        """Raises DataError if there is no batch: growth would have nothing to look at."""
-        kept = list(batches)
+    def of(batches: Iterable[Batch], loss: Loss, model: nn.Module) -> "Objective":
+        """An input is a tensor, a tuple of the model's arguments, or a mapping of its keyword arguments.
+
+        Raises DataError if there is no batch: growth would have nothing to look at.
+        """
+        kept = [(_arguments(model, inputs), target) for inputs, target in batches]
         if not kept:
             raise DataError("no-batches", "there are no growth batches; give at least one (input, target)")
-        return Objective(kept, loss)
+        with evaluating(model), torch.no_grad():
+            form = tree_structure(model(*kept[0][0]))
+        return Objective(kept, loss, form)
 
     def on(self, module: nn.Module, batch: Batch) -> Tensor:
         """The loss of one batch (differentiable)."""
         inputs, target = batch
-        return self.loss(module(*inputs) if isinstance(inputs, tuple) else module(inputs), target)
+        return self.loss(self._call(module, inputs), target)
+
+    def _call(self, module: nn.Module, inputs: Any) -> Any:
+        found = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+        if self.form is None or tree_structure(found) == self.form:
+            return found
+        return tree_unflatten(tree_leaves(found), self.form)
 
     @torch.no_grad()
     def mean(self, module: nn.Module) -> float:
@@ -48,5 +67,20 @@ class Objective:
     @torch.no_grad()
     def output(self, module: nn.Module) -> Any:
         """The output on the first batch."""
-        inputs, _ = self.batches[0]
-        return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+        return self._call(module, self.batches[0][0])
+
+
+def _arguments(model: nn.Module, inputs: Any) -> tuple[Any, ...]:
+    return inputs if isinstance(inputs, tuple) else positional(model, inputs)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; afterwards every module is in the mode that it was in."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in training.items():
+            module.training = flag

@@ -8,14 +8,18 @@ from time import perf_counter
 from torch import fx, nn
 from torch.optim import Optimizer
 
-from fxgrow.errors import Refusal
+from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.plan import Plan
 from fxgrow.spec import ArchitectureSpec, WidthChange
+from fxgrow.surgery.config import ConfigUpdate
 
 
 @dataclass(frozen=True)
 class GrowthReport:
-    """What one growth did. Losses are means over the growth batches in evaluation mode; timings are wall seconds."""
+    """What one growth did. Losses are means over the growth batches in evaluation mode; timings are wall seconds.
+
+    ``config``: what became of a Hugging Face style config; None if the model has none.
+    """
 
     loss_before: float
     loss_after: float
@@ -31,6 +35,7 @@ class GrowthReport:
     refusals: dict[str, Refusal]
     edits: dict[str, int]
     timings: dict[str, float]
+    config: ConfigUpdate | None = None
 
     @property
     def seconds(self) -> float:
@@ -43,14 +48,22 @@ class Growth:
     """A grown copy of the caller's model (``module``, of the same class), its graph, its optimiser and its spec.
 
     ``graph_module`` calls the modules of ``module``; ``graphs`` holds the over-grown and the emitted graph as text.
+    ``described``: the specification, or why the model has none.
     """
 
     module: nn.Module
     graph_module: fx.GraphModule
     optimizer: Optimizer | None
-    spec: ArchitectureSpec
+    described: ArchitectureSpec | SpecError = field(repr=False)
     report: GrowthReport
     graphs: dict[str, str] = field(repr=False)
+
+    @property
+    def spec(self) -> ArchitectureSpec:
+        """The specification. Raises ``SpecError`` if the graph calls what a specification may not call."""
+        if isinstance(self.described, SpecError):
+            raise self.described
+        return self.described
 
 
 @dataclass

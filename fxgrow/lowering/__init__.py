@@ -93,5 +93,8 @@ def _beside(module: nn.Module, chosen: Sequence[nn.Module]) -> Iterator[nn.Param
 def _plain(model: nn.Module) -> nn.Module:
     """The model with torch's own transformer layers as plain ones."""
     for module in model.modules():
-        module.__class__ = PLAIN.get(type(module), type(module))
+        if type(module) in PLAIN:
+            module.__class__ = PLAIN[type(module)]
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False  # which only its fused kernel takes; a user's subclass asks for it too
     return model

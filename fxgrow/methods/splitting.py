@@ -6,10 +6,11 @@ Reference: Liu, Wu, Wang, "Splitting Steepest Descent for Growing Neural Archite
     L(u) = L(0) + 1/2 sum_i u_i^T S_i u_i + O(u^4),    S_i = E[ dL/dsigma * d2 sigma(x, theta_i) ]
 
 and S_i is the whole second derivative: there are no blocks between neurons, and one gradient of the over-grown graph
-gives a column of *every* S_i at once. As dL/du is odd in u, S_i e_c = dL/du_i (h e_c) / h + O(h^2), a central difference.
+gives a column of *every* S_i at once. As dL/du is odd in u, dL/du_i (h e_c) / h = S_i e_c + O(h^2)
+is a central difference.
 
-How we differ: u is in units of the layer's weights (S_i times unit_row^2), as in ``methods.firefly``, so that widths can
-be compared; and a finite h lets a kink count, whose second derivative is 0 everywhere (the S of a ReLU network).
+How we differ: u is in units of the layer's weights (S_i times unit_row^2), as in ``methods.firefly``, so that widths
+can be compared; and a finite h lets kinks count, whose second derivative is 0 everywhere (the S of a ReLU network).
 """
 
 from collections.abc import Sequence

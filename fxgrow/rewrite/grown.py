@@ -7,8 +7,8 @@ One layer W with input x (the mean of the two halves of the split neurons that i
     R x                                      the new neurons that it writes
 
 with W, D and R in *one* product of concatenated weights (DESIGN section 3). W is frozen: it gets no gradient.
-Candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its rows and ``unit_column`` that of
-its columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer. They are ``[out, in, ...]`` in
+Candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its rows with their biases and
+``unit_column`` that of its columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer. They are ``[out, in, ...]`` in
 whatever layout the parameter is.
 """
 
@@ -51,7 +51,8 @@ class GrownLayer(nn.Module):
         self.product, self.rows, self.columns = product, tuple(rows), tuple(columns)
         self.weight, self.bias = weight, bias
         base = self.base().weight.detach()
-        self.unit_row = float(base.flatten(1).norm(dim=1).mean())
+        theta = [tensor.detach().reshape(len(base), -1) for tensor in self.base() if tensor is not None]
+        self.unit_row = float(torch.cat(theta, 1).norm(dim=1).mean())
         self.unit_column = float(base.transpose(0, 1).flatten(1).norm(dim=1).mean())
         self.register_buffer("split", split, persistent=False)
         self.delta = self._zeros(len(base)) if split is not None else None

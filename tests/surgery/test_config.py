@@ -104,6 +104,20 @@ def test_each_kind_of_field(width: str, k: int, fields: dict[str, Any]) -> None:
     assert torch.equal(again(X), model(X))
 
 
+def test_a_config_that_could_not_be_read_again_is_left_alone() -> None:
+    class Even(Config):
+        @classmethod
+        def from_dict(cls, fields: dict[str, Any]) -> "Config":
+            if fields["sizes"][0] % 2:
+                raise ValueError("odd")
+            return cls(**fields)
+
+    torch.manual_seed(0)
+    result = widen(Stages(Even()), {"a": 3}, X)
+    assert result.config is not None and not result.config.fields
+    assert widen(Stages(Even()), {"a": 2}, X).config == ConfigUpdate({"config.sizes.0": 6})
+
+
 def test_several_fields_at_once_and_attributes_that_follow_them() -> None:
     model = made(Stages)
     result = widen(model, {"a": 3, "b": 2, "d": 1}, X)

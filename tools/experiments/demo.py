@@ -22,7 +22,7 @@ from fxgrow.training import RunSettings, train_and_grow
 KINDS: dict[str, tuple[Method, int]] = {
     "ungrown": (Firefly(), 0),
     "firefly": (Firefly(), 2),
-    "random": (RandomGrowth(), 2),
+    "random": (RandomGrowth(draws=1), 2),
 }
 
 

@@ -30,17 +30,18 @@ from fxgrow.methods import Firefly, RandomGrowth, Splitting, from_scratch
 
 SIZES = range(1, 11)
 RECIPE, TRUTH = Recipe(), Truth()
+EPS = 0.01
 
 
 def firefly(new: int) -> Firefly:
-    return Firefly(new=new, eps=0.01, steps=40, refine_steps=20)
+    return Firefly(new=new, eps=EPS, steps=40, refine_steps=20)
 
 
 METHODS: dict[str, Method] = {
-    "random (split)": RandomGrowth(new=0, eps=0.1, draws=3),
-    "splitting": Splitting(eps=0.1),
+    "random (split)": RandomGrowth(new=0, eps=EPS, draws=3),
+    "splitting": Splitting(eps=EPS),
     "firefly (split)": firefly(0),
-    "random (split+new)": RandomGrowth(new=5, eps=0.1, draws=3),
+    "random (split+new)": RandomGrowth(new=5, eps=EPS, draws=3),
     "firefly": firefly(5),
     "m' = 1": firefly(1),
     "m' = 2": firefly(2),
@@ -118,7 +119,9 @@ def summary(runs: dict[str, Any], seeds: int) -> dict[str, Any]:
             "firefly_lowest_at": [n for n in SIZES if all(mean["firefly"][n - 1] < mean[r][n - 1] for r in rivals)],
             "firefly_at_10": mean["firefly"][-1],
             "firefly_over_best_rival_at_10": mean["firefly"][-1] / best,
-            "least_of_split_only_at_10": min(mean[name][-1] for name in rivals if "split)" in name or name == "splitting"),
+            "least_of_split_only_at_10": min(
+                mean[name][-1] for name in rivals if "split)" in name or name == "splitting"
+            ),
             "m1_over_m0_at_10": mean["m' = 1"][-1] / mean["firefly (split)"][-1],
             "m5_over_m10_at_10": mean["firefly"][-1] / mean["m' = 10"][-1],
         },
@@ -161,6 +164,7 @@ def main() -> None:
 
 def _write(path: Path, result: dict[str, Any]) -> None:
     """JSON with one run or curve a line."""
+
     def compact(value: Any) -> str:
         return json.dumps(value)
 

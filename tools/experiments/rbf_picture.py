@@ -1,4 +1,4 @@
-"""The picture of the toy experiment: six methods on the left, m' on the right, mean and standard error on a log axis."""
+"""The picture of the toy experiment: six methods on the left, m' on the right; means and standard errors."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.set(yscale="log", xlabel="neurons", xticks=range(1, 11))
         axes.grid(which="major", alpha=0.3)
         axes.legend(fontsize=9, loc="lower left")
-    figure.suptitle(f"RBF network grown 1 to 10 neurons: mean over {result['seeds']} ground truths, bars: standard error")
+    figure.suptitle(
+        f"RBF network grown 1 to 10 neurons: mean over {result['seeds']} ground truths, bars: standard error"
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -44,4 +46,6 @@ def draw(result: dict[str, Any], path: Path) -> None:
 def _line(axes: Any, curve: list[float], errors: list[float], style: Line) -> None:
     """A curve with bars; the lower bar ends above 0, which a log axis cannot show."""
     below = [min(error, 0.9 * value) for value, error in zip(curve, errors, strict=True)]
-    axes.errorbar(range(1, len(curve) + 1), curve, yerr=[below, errors], capsize=2, linewidth=1.5, markersize=6, **style)
+    axes.errorbar(
+        range(1, len(curve) + 1), curve, yerr=[below, errors], capsize=2, linewidth=1.5, markersize=6, **style
+    )

@@ -27,9 +27,14 @@ def _over(ctx: Context, x: Tensor, dims: set[int], reason: str = NORMALISED, cod
 
 
 def batch_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """``native_batch_norm(x, weight, bias, running_mean, running_var, ...)``: every channel by itself."""
+    """``native_batch_norm(x, weight, bias, running_mean, running_var, training, ...)``: every channel by itself.
+
+    In training the statistics are taken over all other dimensions (weight standardisation runs over inputs so).
+    """
     x, vectors = args[0], [arg for arg in args[1:5] if isinstance(arg, Tensor)]
     combine(ctx, [x, *(along_channels(ctx, vector, x) for vector in vectors)], out[0])
+    if args[5]:
+        _over(ctx, out[0], set(range(x.dim())) - {1})
 
 
 def layer_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:

@@ -132,7 +132,7 @@ def ordered(position: int) -> Callable[[Context, Sequence[Any], Any], None]:
     def rule(ctx: Context, args: Sequence[Any], out: Any) -> None:
         x = args[0]
         if "stable" in ctx.operator:  # its dimension is a keyword, which rules do not see
-            ctx.pin_all(ctx.fields(x).values(), "reduced", "sorted")
+            ctx.pin_all(ctx.fields(x).values(), "reduced", "sorted, along a dimension that rules do not see")
             return
         mapping = _without(x, args[position] if len(args) > position else -1)
         for key, field in ctx.fields(x).items():

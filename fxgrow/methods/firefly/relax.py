@@ -12,8 +12,9 @@ from fxgrow.rewrite import OverGrown
 def relax(grown: OverGrown, objective: Objective, eps: float, steps: int, lr: float) -> None:
     """``steps`` projected Adam steps, one growth batch each. Base parameters get no gradient.
 
-    The step size falls linearly to 0: Adam at a constant one stays lr away from the minimum, and so near to it that
-    the loss is small the scores would be those of that noise. A candidate that is off (eps = 0) when it starts stays off, so the same steps refine a selection.
+    The step size falls linearly to 0: Adam at a constant one stays lr away from the minimum, and where the loss is
+    small the scores would be those of that noise. A candidate that is off (eps = 0) when it starts stays off, so the
+    same steps refine a selection.
     """
     candidates = grown.candidates
     moved = [p for p in (candidates.split_eps, candidates.new_eps) if len(p)]

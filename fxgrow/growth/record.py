@@ -1,0 +1,131 @@
+"""What a growth step did, as data: for its report, and for the history in the specification."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fxgrow.capture import Captured
+from fxgrow.coupling import Coupling
+from fxgrow.errors import Refusal, SpecError
+from fxgrow.growth.budget import Budget
+from fxgrow.growth.method import Method
+from fxgrow.growth.plan import Plan
+from fxgrow.growth.realise import changes_of
+from fxgrow.growth.result import Clock, GrowthReport
+from fxgrow.growth.select import Selection
+from fxgrow.rewrite import OverGrown
+from fxgrow.spec import ArchitectureSpec, Cost, GrowthStep, MethodRecord, WidthChange, cost, describe
+from fxgrow.surgery.config import ConfigUpdate
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The over-grown graph with the unselected candidates off, what was selected, and the loss before."""
+
+    grown: OverGrown
+    selection: Selection
+    loss_before: float
+    backtracks: int
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """The emitted model, captured, and how well the promises were kept."""
+
+    captured: Captured
+    faithful_error: float
+    preservation_error: float
+    loss_after: float
+    config: ConfigUpdate | None
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a model costs, and its specification, or why it has none (its graph calls what a spec may not call)."""
+
+    cost: Cost
+    spec: ArchitectureSpec | SpecError
+
+
+def described(captured: Captured, coupling: Coupling) -> Described:
+    """The specification of a captured model, if it can have one."""
+    inputs = captured.example_inputs
+    try:
+        spec = describe(captured.graph_module, inputs, widths=coupling.widths)
+    except SpecError as error:
+        return Described(cost(captured.graph_module, inputs), error)
+    return Described(spec.cost, spec)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished step."""
+
+    method: Method
+    budget: Budget
+    coupling: Coupling
+    chosen: Chosen
+    emitted: Emitted
+    old: Described
+    new: Described
+
+    def spec(self, history: Sequence[GrowthStep]) -> ArchitectureSpec | SpecError:
+        """The new model's specification with this step at the end of its history."""
+        if isinstance(self.old.spec, SpecError):
+            return self.old.spec
+        if isinstance(self.new.spec, SpecError):
+            return self.new.spec
+        return self.new.spec.model_copy(update={"history": (*history, self._step(self.old.spec))})
+
+    def _step(self, parent: ArchitectureSpec) -> GrowthStep:
+        return GrowthStep(
+            parent=parent.fingerprint,
+            method=MethodRecord(name=type(self.method).__name__, settings=self.method.model_dump()),
+            budget=self.budget.model_dump(exclude_defaults=True),
+            widths=self._widths(),
+            cost_before=self.old.cost,
+            cost_after=self.new.cost,
+            faithful_error=self.emitted.faithful_error,
+            preservation_error=self.emitted.preservation_error,
+            loss_before=self.chosen.loss_before,
+            loss_after=self.emitted.loss_after,
+            backtracks=self.chosen.backtracks,
+        )
+
+    def _widths(self) -> tuple[WidthChange, ...]:
+        grown, selection = self.chosen.grown, self.chosen.selection
+        return tuple(
+            WidthChange(
+                width=self.coupling.widths[n].name,
+                before=self.coupling.widths[n].size,
+                after=change.size,
+                split=sum(times - 1 for times in change.times),
+                new=change.fresh,
+                scores=selection.chosen_scores(grown.candidates, n),
+            )
+            for n, change in changes_of(self.coupling, grown, selection).items()
+        )
+
+    def _refusals(self) -> dict[str, Refusal]:
+        """Why the widths that did not take part did not."""
+        found = {width.name: width.refusal for width in self.coupling.widths if width.refusal}
+        return found | {self.coupling.widths[n].name: one for n, one in self.chosen.grown.refusals.items()}
+
+    def report(self, plan: Plan, clock: Clock) -> GrowthReport:
+        """The step as the caller sees it."""
+        return GrowthReport(
+            loss_before=self.chosen.loss_before,
+            loss_after=self.emitted.loss_after,
+            faithful_error=self.emitted.faithful_error,
+            preservation_error=self.emitted.preservation_error,
+            backtracks=self.chosen.backtracks,
+            params_before=self.old.cost.parameters,
+            params_after=self.new.cost.parameters,
+            multiply_adds_before=self.old.cost.multiply_adds,
+            multiply_adds_after=self.new.cost.multiply_adds,
+            widths=self._widths(),
+            plan=plan,
+            refusals=self._refusals(),
+            edits=dict(self.chosen.grown.edits),
+            timings=clock.phases,
+            config=self.emitted.config,
+        )

@@ -1,0 +1,68 @@
+"""Random growth keeps the best of its draws, and with one draw it looks at no loss."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import fxgrow
+from fxgrow import Budget, RandomGrowth
+from fxgrow.growth import Objective, Scores, Selection
+from fxgrow.rewrite import OverGrown
+from tests.methods.toys import rbf, rbf_data
+from tests.rewrite.rewriting import over_grown
+
+OBJECTIVE = Objective([rbf_data()], F.mse_loss)
+
+
+def best_one(scores: Scores) -> Selection:
+    """What a budget of one neuron keeps."""
+    together = torch.cat([scores.split, scores.new])
+    chosen = together == together.max()
+    return Selection(chosen[: len(scores.split)], chosen[len(scores.split) :], scores)
+
+
+def searched(draws: int, generator: torch.Generator, new: int = 3) -> tuple[OverGrown, Scores]:
+    grown = over_grown(rbf(3), rbf_data()[0], new=new)
+    return grown, RandomGrowth(new=new, draws=draws).search(grown, OBJECTIVE, generator, best_one)
+
+
+def selected_loss(grown: OverGrown, scores: Scores) -> float:
+    best_one(scores).switch_off_others(grown.candidates)
+    return OBJECTIVE.mean(grown.graph_module)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_best_of_three_is_the_best_of_three_single_draws(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    alone = [selected_loss(*searched(1, generator)) for _ in range(3)]
+    assert len(set(alone)) == 3
+    assert selected_loss(*searched(3, torch.Generator().manual_seed(seed))) == pytest.approx(min(alone), rel=1e-12)
+
+
+def test_one_draw_looks_at_no_loss() -> None:
+    def refuse(output: Tensor, target: Tensor) -> Tensor:
+        raise AssertionError("looked")
+
+    grown = over_grown(rbf(3), rbf_data()[0], new=2)
+    blind = Objective([rbf_data()], refuse)
+    scores = RandomGrowth(new=2, draws=1).search(grown, blind, torch.Generator().manual_seed(0), best_one)
+    assert len(scores.split) == 3 and len(scores.new) == 2
+    with pytest.raises(AssertionError, match="looked"):
+        RandomGrowth(new=2, draws=2).search(grown, blind, torch.Generator().manual_seed(0), best_one)
+
+
+def test_directions_are_of_norm_one_and_all_candidates_on() -> None:
+    grown, _ = searched(3, torch.Generator().manual_seed(1))
+    layer = grown.graph_module.get_submodule("fxgrow_grown.inner")
+    norms = layer.delta[0].square().sum(1) + layer.delta[1].square()
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+    for eps in (grown.candidates.split_eps, grown.candidates.new_eps):
+        assert eps.unique().tolist() == [0.1]
+
+
+@pytest.mark.parametrize(("method", "kind"), [(RandomGrowth(new=0), "split"), (RandomGrowth(split=False), "new")])
+def test_kinds_of_candidates(method: RandomGrowth, kind: str) -> None:
+    x, y = rbf_data()
+    growth = fxgrow.grow(rbf(3), [(x, y)], F.mse_loss, example_inputs=(x,), method=method, budget=Budget(neurons=2))
+    assert sum(getattr(width, kind) for width in growth.report.widths) == 2
