@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -91,6 +92,8 @@ class Observer(TorchDispatchMode):
             tensors = list(tensors_in((*args, *kwargs.values())))
         if tensors and "device" in kwargs:
             kwargs = {**kwargs, "device": torch.device("meta")}
+        for tensor in tensors:
+            self.ctx.read(tensor)
         numbers = self._numbers(func, args, kwargs, tensors)
         if func is aten._local_scalar_dense.default:
             return _number(numbers)
@@ -140,7 +143,10 @@ class Observer(TorchDispatchMode):
 
     def _real(self, tensor: Tensor) -> Tensor | None:
         """The numbers of a tensor, if they are known (of an empty one they are)."""
-        return self.ctx.value(tensor).real if tensor.numel() else torch.empty_like(tensor, device="cpu")
+        if not tensor.numel():
+            return torch.empty_like(tensor, device="cpu")
+        real = self.ctx.value(tensor).real
+        return real if real is None or real.dtype == tensor.dtype else real.to(tensor.dtype)
 
     def _made(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The numbers of a tensor that is made of none (``torch.ones``), unless it is large or random."""
@@ -164,6 +170,25 @@ class Observer(TorchDispatchMode):
 
 
 _META = (torch.device("meta"), "meta")
+
+
+class Written(TorchFunctionMode):
+    """A number that is written into a string (``f"expert_{index}"``) is read; a meta tensor would write its repr."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__format__ and args[0].dim() == 0:
+            return format(args[0].item(), args[1])
+        return func(*args, **(kwargs or {}))
+
+
+class Constants(TorchFunctionMode):
+    """Tensors that are made of Python numbers keep them: they are made on the CPU, whatever device is asked for."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.tensor, torch.as_tensor, torch.asarray) and args and not isinstance(args[0], Tensor):
+            kwargs.pop("device", None)
+        return func(*args, **kwargs)
 
 
 def _data_dependent(func: Any) -> bool:

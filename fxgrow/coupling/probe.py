@@ -25,6 +25,7 @@ from fxgrow.coupling.trace import know_numbers, run_once
 from fxgrow.coupling.values import Axis, Context, Subject
 from fxgrow.coupling.widths import Classes, Coupling
 from fxgrow.errors import GrowthError
+from fxgrow.surgery.attributes import follows
 from fxgrow.surgery.index_map import Change, IndexMap
 from fxgrow.surgery.resize import Maps, mapped, resize, tensors
 
@@ -160,6 +161,8 @@ def blame(ctx: Context, model: nn.Module, classes: Classes, place: str, message:
     kinds = {name: type(module) for name, module in model.named_modules()}
     reason = f"the model's own code cannot run with another size: {message}"
     inside = place
+    while inside and follows(kinds[inside]):  # its sizes are its parameters' own, so the module around it is to blame
+        inside = inside.rpartition(".")[0]
     while True:
         same = {name for name, kind in kinds.items() if kind is kinds[inside]} if inside else kinds.keys()
         chosen = classes.decision.chosen.items()

@@ -5,6 +5,7 @@ that the model's own code holds in attributes (``self.num_heads``) follow the ne
 elsewhere get their order from a replay. A remedy is kept if the next trial no longer complains of the same neurons.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -68,7 +69,7 @@ def _cures(ctx: Context, model: nn.Module, assumed: _Assumed, verdict: Verdict) 
         mixed = np.union1d(known.mixed, verdict.mixed)
         yield replace(assumed, remedies=replace(known, mixed=mixed))
     taken = {(one.module, one.name) for one in known.attributes}
-    for held in _held_sizes(ctx, model, verdict):
+    for held in (*_held_sizes(ctx, model, verdict), *_own_sizes(ctx, model, verdict)):
         if not {(one.module, one.name) for one in held} & taken:
             yield replace(assumed, remedies=replace(known, attributes=(*known.attributes, *held)))
 
@@ -93,6 +94,24 @@ def _held_sizes(ctx: Context, model: nn.Module, verdict: Verdict) -> Iterator[tu
             yield tuple(HeldSize(grid.module, name, grid.factors[d]) for grid, d in same for name in names)
 
 
+def _own_sizes(ctx: Context, model: nn.Module, verdict: Verdict) -> Iterator[tuple[HeldSize, ...]]:
+    """The attributes that repeat a size of their own module's parameter (``nf`` of GPT-2's ``Conv1D``).
+
+    They are those of the module that failed, the same one for the same axis in all modules of its kind.
+    """
+    paths = dict(model.named_modules())
+    kinds = {type(paths[pin.node]) for pin in verdict.pins if pin.node in paths and not _library(paths[pin.node])}
+    own: dict[tuple[str, str, int], list[HeldSize]] = defaultdict(list)
+    alike = [path for path, module in paths.items() if type(module) in kinds]
+    for axis in ctx.axes:
+        path, _, leaf = axis.parameter.rpartition(".")
+        if path in alike:
+            for name, value in _integers(paths[path]):
+                if value == len(axis.labels):
+                    own[name, leaf, axis.axis].append(HeldSize(path, name, axis.labels))
+    yield from (tuple(held) for _, held in sorted(own.items()) if len(held) == len(alike))
+
+
 def _sizes(grid: Grid, direction: int) -> tuple[int, int]:
     return len(grid.factors[direction]), grid.joint.size
 
@@ -108,7 +127,14 @@ def _library(module: nn.Module) -> bool:
 
 def _same_complaint(ctx: Context, before: Verdict, after: Verdict | None) -> bool:
     """Whether a trial complains of some neuron that the one before complained of."""
-    return after is not None and bool(np.isin(_neurons(ctx, after), _neurons(ctx, before)).any())
+    if after is None or _places(after) != _places(before):
+        return False
+    return bool(np.isin(_neurons(ctx, after), _neurons(ctx, before)).any())
+
+
+def _places(verdict: Verdict) -> set[str]:
+    """The modules in which a trial failed, where that is known."""
+    return {pin.node for pin in verdict.pins if pin.node}
 
 
 def _neurons(ctx: Context, verdict: Verdict) -> Ints:

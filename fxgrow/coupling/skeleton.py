@@ -19,6 +19,9 @@ def skeleton(model: nn.Module) -> nn.Module:
         if tensor.is_floating_point():
             bare = torch.empty_like(tensor, device="meta")
             memo[id(tensor)] = nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+    for held in (one for module in model.modules() for one in vars(module).values() if isinstance(one, Tensor)):
+        if held.grad_fn is not None:  # a derived value, which cannot be copied (the weight of torch's old weight_norm)
+            memo[id(held)] = torch.empty_like(held, device="meta")
     copied = _bare_root(model, memo) if isinstance(model, fx.GraphModule) else _bare_copy(model, memo)
     for norm in (module for module in copied.modules() if isinstance(module, _NormBase)):
         norm.num_batches_tracked = None

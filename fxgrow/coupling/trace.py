@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from fxgrow.capture import first_line
 from fxgrow.coupling.fields import flat
-from fxgrow.coupling.observer import Observer, Shapes
+from fxgrow.coupling.observer import Constants, Observer, Shapes, Written
 from fxgrow.coupling.skeleton import meta_inputs, skeleton
 from fxgrow.coupling.values import Axis, Context, Subject, Value
 from fxgrow.errors import ModelError
@@ -34,8 +34,8 @@ def observe(subjects: Sequence[Subject]) -> Context:
         if ctx.passes:
             ctx.settle()
             return ctx
-    message = f"{type(subjects[0].model).__name__} does not run on its example inputs: {first_line(failures[-1])}"
-    raise ModelError("does-not-run", message) from failures[-1]
+    message = f"{type(subjects[0].model).__name__} does not run on its example inputs: {first_line(failures[0])}"
+    raise ModelError("does-not-run", message) from failures[0]
 
 
 def _observe(ctx: Context, subjects: Sequence[Subject]) -> list[Exception]:
@@ -100,12 +100,17 @@ def run_once(ctx: Context, bare: nn.Module, subject: Subject, training: bool, wa
             torch.manual_seed(0)  # a layer that is dropped at random must be so in every run
             stack.enter_context(_plain_attention())
             stack.enter_context(_module_paths(ctx, parts))
+            stack.enter_context(Constants())
+            if ctx.numbers:
+                stack.enter_context(Written())
             stack.enter_context(Observer(ctx) if watch else Shapes())  # type: ignore[no-untyped-call]
             output = subject.run(bare, inputs, ctx)
     except Exception as error:  # noqa: BLE001 - whatever the user's model raises: the caller reports it if no mode works
         return error
     shapes = tuple(tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
     ctx.passes.setdefault(subject, {})[training] = shapes
+    for tensor in tree_leaves(output):
+        ctx.read(tensor)
     for field in (field for tensor in tree_leaves(output) for field in ctx.fields(tensor).values()):
         ctx.labels.pin(flat(field), "output", "is part of the model's output", "model: output")
     return None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.coupling.fields import Fields, axis_field, by_support, core, flat, place, support
-from fxgrow.coupling.labels import FIXED, Ints, Labels, components
+from fxgrow.coupling.labels import FIXED, Ints, Labels, Pin, components
 
 _VALUE = "_fxgrow_value"
 _LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}{os.sep}" for module in (torch, sys.modules["fxgrow"]))
@@ -106,6 +106,7 @@ class Context:
     writes: dict[str, list[Ints]] = field(default_factory=dict)
     carried: dict[str, Ints] = field(default_factory=dict)
     modules: list[str] = field(default_factory=lambda: [""])
+    unread: dict[int, tuple[Tensor, list[Pin]]] = field(default_factory=dict)
     graph_node: str = ""
     operator: str = ""
     numbers: bool = False
@@ -154,6 +155,17 @@ class Context:
         array = labels if isinstance(labels, np.ndarray) else flat(labels)
         if array.size and (array != FIXED).any():
             self.labels.pin(array, code, reason, self.node())
+
+    def pin_when_read(self, results: Iterable[Tensor], labels: Tensor, code: str, reason: str) -> None:
+        """Refuse these neurons as soon as something reads one of the results of the operator that is running."""
+        pin = Pin(flat(labels), code, reason, self.node())
+        for result in results:
+            self.unread.setdefault(id(result), (result, []))[1].append(pin)
+
+    def read(self, tensor: Any) -> None:
+        """A tensor is read, or is an output of the model."""
+        for pin in self.unread.pop(id(tensor), (tensor, []))[1]:
+            self.labels.pin(pin.labels, pin.code, pin.reason, pin.node)
 
     def pin_all(self, fields: Iterable[Tensor], code: str, reason: str) -> None:
         """Refuse the neurons of several fields."""

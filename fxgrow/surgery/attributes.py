@@ -55,6 +55,11 @@ def refresh(module: nn.Module) -> None:
             module.num_features = vector.shape[0]
 
 
+def follows(kind: type[nn.Module]) -> bool:
+    """Whether modules of a kind compute with whatever sizes their parameters have."""
+    return issubclass(kind, (*ATTRIBUTES, NORMS))
+
+
 def fresh_value(module: nn.Module, name: str, tensor: Tensor) -> float:
     """What a fresh entry of a carrying parameter or buffer starts from: the identity, else the mean of the others."""
     if isinstance(module, NORMS):

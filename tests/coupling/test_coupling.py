@@ -106,7 +106,17 @@ def test_a_number_read_out_of_floats_is_computed() -> None:
 
     def forward(net: Any, x: Tensor) -> Tensor:
         hidden = net.a(x).relu()
-        out: Tensor = net.b(hidden if float(x.sum()) < 1e6 else hidden.sort(-1).values)
+        out: Tensor = net.b(hidden if float(x.sum()) < 1e6 else hidden.cummax(-1).values)
+        return out
+
+    assert couple(Net(forward, **PAIR), (VECTOR,)).by_name["a"].growable
+
+
+def test_a_sum_that_nobody_reads_refuses_nothing() -> None:
+    def forward(net: Any, x: Tensor) -> Tensor:
+        hidden = net.a(x).relu()
+        hidden.mean(1)
+        out: Tensor = net.b(hidden)
         return out
 
     assert couple(Net(forward, **PAIR), (VECTOR,)).by_name["a"].growable
@@ -146,7 +156,7 @@ def test_whole_numbers_are_real() -> None:
 
     def forward(net: Any, x: Tensor, mask: Tensor) -> Tensor:
         hidden = net.a(x)
-        out: Tensor = net.b(hidden if bool(mask.sum() > 2) else hidden.sort(-1).values)
+        out: Tensor = net.b(hidden if bool(mask.sum() > 2) else hidden.cummax(-1).values)
         return out
 
     def code(ones: int) -> str | None:

@@ -12,6 +12,8 @@ from fxgrow.coupling.values import Context, placed
 
 NORMALISED = "normalised over, so adding a neuron changes all the others"
 
+REDUCED = "reduced over, so adding a neuron changes the result"
+
 
 def _dims(dims: Any, rank: int) -> set[int]:
     """A dimension argument (None, an int or a list) as a set of non-negative dimensions."""
@@ -19,11 +21,11 @@ def _dims(dims: Any, rank: int) -> set[int]:
     return {dim % rank for dim in listed}
 
 
-def _over(ctx: Context, x: Tensor, dims: set[int], reason: str = NORMALISED, code: str = "normalised") -> None:
+def _over(ctx: Context, x: Tensor, dims: set[int]) -> None:
     """Neurons that lie along ``dims`` alone cannot grow (a joint field's factor says the same of a grid)."""
     for key, field in ctx.fields(x).items():
         if dims.issuperset(key):
-            ctx.pin(field, code, reason)
+            ctx.pin(field, "normalised", NORMALISED)
 
 
 def batch_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
@@ -81,8 +83,11 @@ def vector_norm(ctx: Context, args: Sequence[Any], out: Any) -> None:
 
 def _reduce(ctx: Context, x: Tensor, dims: Any, out: Any) -> None:
     gone = _dims(dims, x.dim())
-    _over(ctx, x, gone, "reduced over, so adding a neuron changes the result", "reduced")
-    for result in out if isinstance(out, (tuple, list)) else [out]:
+    results = out if isinstance(out, (tuple, list)) else [out]
+    for key, field in ctx.fields(x).items():
+        if gone.issuperset(key):
+            ctx.pin_when_read(results, field, "reduced", REDUCED)
+    for result in results:
         kept = result.dim() == x.dim()
         left = [dim for dim in range(x.dim()) if dim not in gone]
         mapping = [None if dim in gone else dim if kept else left.index(dim) for dim in range(x.dim())]
