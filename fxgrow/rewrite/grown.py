@@ -8,8 +8,8 @@ One layer W with input x (the mean of the two halves of the split neurons that i
 
 with W, D and R in *one* product of concatenated weights (DESIGN section 3). W is frozen: it gets no gradient.
 Candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its rows with their biases and
-``unit_column`` that of its columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer. They are ``[out, in, ...]`` in
-whatever layout the parameter is.
+``unit_column`` that of its columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer. They are
+``[out, in, ...]`` in whatever layout the parameter is.
 """
 
 from collections.abc import Sequence

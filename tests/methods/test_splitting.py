@@ -17,7 +17,7 @@ from tests.methods.toys import RBF, rbf, rbf_data
 from tests.networks import images, network, randomised
 from tests.rewrite.rewriting import over_grown
 
-STEP = 1e-4
+STEP = 1e-5
 
 
 def not_asked(scores: Scores) -> Selection:

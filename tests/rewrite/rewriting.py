@@ -4,7 +4,7 @@ import copy
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_structure
 
 from fxgrow.capture import Captured, How, PartReport, capture
 from fxgrow.capture.export import exported
@@ -65,6 +65,7 @@ def assert_faithful(captured: Captured, *, new: int = 3, seed: int = 0) -> tuple
         *(torch.rand(len(one), generator=generator) < 0.5 for one in (scores.split, scores.new)), scores
     )
     selection.switch_off_others(grown.candidates)
+    assert tree_structure(grown.graph_module(*inputs)) == tree_structure(captured.graph_module(*inputs))
     expected, before = (tree_leaves(one(*inputs)) for one in (grown.graph_module, module))
     assert any((a - b).abs().max() > 1e-5 for a, b in zip(expected, before, strict=True))
     changes, still = changes_of(coupling, grown, selection), copy.deepcopy(module)

@@ -213,6 +213,16 @@ def test_module_called_twice() -> None:
     assert not grown.refusals and len(grown.candidates.new) == 2
 
 
+def test_carrier_as_module_and_as_parameter() -> None:
+    torch.manual_seed(0)
+    net = Raw(
+        lambda n, x: n.head(n.act(n.a(x)).mean((2, 3)) * F.prelu(n.b(x), n.act.weight).mean((2, 3))),
+        a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(3, 4, 1), act=nn.PReLU(4), head=nn.Linear(4, 2),
+    )  # fmt: skip
+    _, grown = assert_faithful(capture(randomised(net), (images(),)))
+    assert not grown.refusals and grown.candidates.new
+
+
 def test_refusal_of_new_neurons_alone() -> None:
     """The size that a reshape reads off a weight is not that of the new neurons; split candidates take part."""
     net = Raw(

@@ -18,7 +18,7 @@ class Config:
     """Some sizes, directly, in a list, in a sub-config, as a ratio, as a gap that stands for a default."""
 
     def __init__(self, **fields: Any) -> None:
-        self.heads, self.head_size, self.sizes, self.ratio, self.last = 2, 2, [4, 7], 2.0, None
+        self.head_size, self.heads, self.sizes, self.ratio, self.last = 2, 2, [4, 7], 2.0, None
         self.names = {"cat": 0, "dog": 1, "cow": 2}
         self._private = 4
         vars(self).update(fields)

@@ -32,11 +32,11 @@ SEGMENTATION = """
     deeplabv3_mobilenet_v3_large deeplabv3_resnet101 deeplabv3_resnet50 fcn_resnet101 fcn_resnet50
     lraspp_mobilenet_v3_large
 """
-DETECTION = """
+TWO_STAGE = """
     fasterrcnn_mobilenet_v3_large_320_fpn fasterrcnn_mobilenet_v3_large_fpn fasterrcnn_resnet50_fpn
-    fasterrcnn_resnet50_fpn_v2 fcos_resnet50_fpn keypointrcnn_resnet50_fpn maskrcnn_resnet50_fpn
-    maskrcnn_resnet50_fpn_v2 retinanet_resnet50_fpn retinanet_resnet50_fpn_v2
+    fasterrcnn_resnet50_fpn_v2 keypointrcnn_resnet50_fpn maskrcnn_resnet50_fpn maskrcnn_resnet50_fpn_v2
 """
+ONE_STAGE = ["fcos_resnet50_fpn", "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"]
 SINGLE_SHOT = ["ssd300_vgg16", "ssdlite320_mobilenet_v3_large"]
 VIDEO = ["mc3_18", "r2plus1d_18", "r3d_18", "swin3d_b", "swin3d_s", "swin3d_t"]
 LONG_VIDEO = ["mvit_v1_b", "mvit_v2_s", "s3d"]
@@ -98,12 +98,17 @@ def _rows(names: str | list[str], family: str, inputs: Inputs, note: str = "", *
     )
 
 
+SCENE = partial(_scene, 128)
+BARE: Mapping[str, Any] = {"weights_backbone": None}
+SMALL: Mapping[str, Any] = {"min_size": 128, "max_size": 128}
+
 ROWS: tuple[Row, ...] = (
     *_rows(CLASSIFIERS, "classification", images(64)),
     *_rows(QUANTISABLE, "quantisable", images(64), quantize=False),
-    *_rows(SEGMENTATION, "segmentation", images(64), weights_backbone=None),
-    *_rows(DETECTION, "detection", partial(_scene, 128), weights_backbone=None, min_size=128, max_size=128),
-    *_rows(SINGLE_SHOT, "detection", partial(_scene, 128), weights_backbone=None),
+    *_rows(SEGMENTATION, "segmentation", images(64), **BARE),
+    *_rows(TWO_STAGE, "detection", SCENE, **BARE, **SMALL, box_score_thresh=0.0, box_detections_per_img=10),
+    *_rows(ONE_STAGE, "detection", SCENE, **BARE, **SMALL, score_thresh=0.0, detections_per_img=10),
+    *_rows(SINGLE_SHOT, "detection", SCENE, **BARE, score_thresh=0.0, detections_per_img=10),
     *_rows(VIDEO, "video", partial(_clip, 4, 64)),
     *_rows(LONG_VIDEO, "video", partial(_clip, 16, 224)),
     *_rows(FLOW, "optical flow", _pair),

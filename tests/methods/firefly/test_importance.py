@@ -184,3 +184,12 @@ def test_start_gives_unit_directions() -> None:
     squares = layer.delta[0].flatten(1).square().sum(1) + layer.delta[1].square()  # type: ignore[index, operator, union-attr]
     torch.testing.assert_close(squares, torch.ones_like(squares))
     assert grown.candidates.split_eps.unique().tolist() == [0.2]
+
+
+def test_unit_of_a_row_includes_its_bias() -> None:
+    """theta_i is all that writes neuron i, so a layer whose biases dominate has a large ball."""
+    module = Pair().double()
+    torch.nn.init.constant_(module.a.bias, 30.0)
+    grown = over_grown(module, torch.randn(4, 3, dtype=torch.float64))
+    expected = torch.cat([module.a.weight, module.a.bias[:, None]], 1).norm(dim=1).mean()
+    assert grown.graph_module.get_submodule("fxgrow_grown.a").unit_row == pytest.approx(float(expected))
