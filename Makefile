@@ -49,7 +49,7 @@ $(ZOO): $(STAMP)
 	touch $@
 
 sweep: $(ZOO)  ## couple and widen every model of three zoos and 2,000 random networks (hours; ARGS=--resume)
-	$(BIN)/python -W ignore -m tools.sweep --zoo torchvision --zoo timm --zoo hf --zoo random $(ARGS)
+	$(BIN)/python -W ignore -m tools.sweep --zoo torchvision --zoo lowered --zoo timm --zoo hf --zoo random $(ARGS)
 	$(BIN)/python -m tools.coverage
 
 clean:  ## remove caches and build products (not the virtual environment, not runs/)

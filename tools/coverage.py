@@ -12,7 +12,7 @@ from typing import Any
 from tools.sweep import BOUND, LOGS, NOT_HIDDEN, logged
 
 OUT = Path("specs")
-ZOOS = ("torchvision", "timm", "hf", "random")
+ZOOS = ("torchvision", "lowered", "timm", "hf", "random")
 Line = dict[str, Any]
 
 

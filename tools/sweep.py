@@ -19,7 +19,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from functools import partial
 from importlib import import_module
@@ -41,7 +41,7 @@ BOUND = 1e-9
 BLIND = 1e-6  # a smaller relative change of the output between two inputs means that comparing says little
 LOGS = Path("runs/sweep")
 MODULES = {"torchvision": "torchvision_zoo", "timm": "timm_zoo", "hf": "hf_zoo"}
-LIBRARIES = {"torchvision": "torchvision.models", "timm": "timm", "hf": "transformers"}
+LIBRARIES = {"torchvision": "torchvision.models", "lowered": "torchvision.models", "timm": "timm", "hf": "transformers"}
 FORK = multiprocessing.get_context("fork")  # libraries are imported once, for all models
 LARGE = 50_000_000  # parameters: from here on a width gets two neurons more, not a third more
 NOT_HIDDEN = {"output", "fixed-size", "normalised", "reduced"}
@@ -77,8 +77,20 @@ class Result:
     sizes_agree: bool = True
 
 
+def lowered_rows() -> tuple[Row, ...]:
+    """The torchvision models whose fused attention ``fxgrow.lower`` takes apart."""
+    fused = [row for row in rows("torchvision") if row.name.startswith(("vit_", "swin", "maxvit"))]
+    return tuple(replace(row, name=f"{row.name} lowered", factory=partial(_lowered, row)) for row in fused)
+
+
+def _lowered(row: Row) -> nn.Module:
+    return fxgrow.lower(row.factory())
+
+
 def rows(zoo: str) -> tuple[Row, ...]:
     """The table of a zoo."""
+    if zoo == "lowered":
+        return lowered_rows()
     table: tuple[Row, ...] = import_module(f"tools.zoo.{MODULES[zoo]}").ROWS
     return table
 
@@ -155,7 +167,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
     if not b.is_floating_point():
         return 0.0 if torch.equal(a, b) else float("inf")
     finite = b.isfinite()
-    if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()) or not finite.any():
+    if not torch.equal(a.isfinite(), finite) or not finite.any():
         return float("inf")
     return float((a - b)[finite].abs().max() / b[finite].abs().max().clamp(min=1e-300))
 
@@ -295,7 +307,7 @@ def results(args: argparse.Namespace, zoo: str, done: set[str]) -> Iterator[tupl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", action="append", choices=[*MODULES, "random"], required=True)
+    parser.add_argument("--zoo", action="append", choices=[*MODULES, "lowered", "random"], required=True)
     parser.add_argument("--only", action="append", metavar="PATTERN", help="only models whose name matches")
     parser.add_argument("--resume", action="store_true", help="keep the log, and skip what is ok in it")
     parser.add_argument("--random", type=int, default=2000, metavar="N", help="number of random networks")

@@ -15,9 +15,9 @@ from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.settle import settle
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context, Role, Subject
-from fxgrow.coupling.widths import Coupling, Owners, Site, Width
+from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Width
 
-__all__ = ["Coupling", "Owners", "Role", "Site", "Width", "change_maps", "couple", "set_attributes"]
+__all__ = ["Coupling", "NodeShape", "Owners", "Role", "Site", "Width", "change_maps", "couple", "set_attributes"]
 
 
 def couple(
@@ -78,4 +78,7 @@ class _Walk(fx.Interpreter):
             found = [flat(field) for fields in known for field in fields]
             if found:
                 self.ctx.carried[n.name] = np.unique(np.concatenate(found))
+            if isinstance(result, Tensor):
+                dims = frozenset(dim for key in self.ctx.fields(result) for dim in key)
+                self.ctx.shapes[n.name] = tuple(result.shape), dims
         return result

@@ -153,7 +153,7 @@ class Observer(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags or kwargs.get("device") not in _META:
             return None
         bare = func(*args, **kwargs)
-        if not isinstance(bare, Tensor) or bare.numel() > LIMIT:
+        if not isinstance(bare, Tensor) or (bare.numel() > LIMIT and not self.ctx.numbers):
             return None
         return func(*args, **{**kwargs, "device": "cpu"})
 
@@ -168,6 +168,9 @@ class Observer(TorchDispatchMode):
             if isinstance(bare, Tensor) and isinstance(real, Tensor):
                 self.ctx.know(bare, Value(self.ctx.fields(bare), self.ctx.value(bare).axes, real))
 
+
+UNTAGGED = {"torchvision::nms"}
+"""Operators whose result's shape depends on the data, although nobody says so."""
 
 _META = (torch.device("meta"), "meta")
 
@@ -192,7 +195,8 @@ class Constants(TorchFunctionMode):
 
 
 def _data_dependent(func: Any) -> bool:
-    return torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
+    tagged = torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
+    return tagged or func._schema.name in UNTAGGED
 
 
 def _number(numbers: Any) -> Any:

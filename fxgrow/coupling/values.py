@@ -105,6 +105,7 @@ class Context:
     reads: dict[str, list[Ints]] = field(default_factory=dict)
     writes: dict[str, list[Ints]] = field(default_factory=dict)
     carried: dict[str, Ints] = field(default_factory=dict)
+    shapes: dict[str, tuple[tuple[int, ...], frozenset[int]]] = field(default_factory=dict)
     modules: list[str] = field(default_factory=lambda: [""])
     unread: dict[int, tuple[Tensor, list[Pin]]] = field(default_factory=dict)
     graph_node: str = ""
@@ -144,7 +145,7 @@ class Context:
 
     def unite(self, left: Tensor, right: Tensor) -> None:
         """Unite two fields of one support, element by element."""
-        if left is right:
+        if left is right or not left.numel():
             return
         dims = sorted(set(support(left)) | set(support(right)))
         index = tuple(slice(None) if dim in dims else 0 for dim in range(left.dim()))

@@ -60,6 +60,14 @@ class Owners:
 
 
 @dataclass(frozen=True)
+class NodeShape:
+    """The shape of a graph node's value, and the dimensions along which its neurons lie."""
+
+    size: tuple[int, ...]
+    dims: frozenset[int]
+
+
+@dataclass(frozen=True)
 class SizeAttribute:
     """A whole number that a module of the user's own holds: ``each`` times the neurons of width number ``width``."""
 
@@ -74,9 +82,9 @@ class Coupling:
     """The neurons of a model.
 
     ``widths``: all of them, refused ones included. ``owners[parameter, axis]``: who owns each index of an axis.
-    ``reads`` / ``carries`` / ``writes``: for coupling of an fx graph, the numbers of the widths per node name.
-    ``attributes``: numbers in the user's modules that follow a width. ``replay``: how the order of shuffled widths is
-    found, if there are some.
+    ``reads`` / ``carries`` / ``writes``: for coupling of an fx graph, the numbers of the widths per node name;
+    ``shapes``: of the nodes that give one tensor. ``attributes``: numbers in the user's modules that follow a width.
+    ``replay``: how the order of shuffled widths is found, if there are some.
     """
 
     widths: tuple[Width, ...]
@@ -86,6 +94,7 @@ class Coupling:
     carries: dict[str, frozenset[int]]
     attributes: tuple[SizeAttribute, ...] = ()
     replay: Replay | None = None
+    shapes: dict[str, NodeShape] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Width]:
@@ -174,7 +183,8 @@ def build(ctx: Context, classes: Classes, patterns: Patterns, subject: Subject, 
     )
     replay = _replay(ctx, classes, number_of, subject, remedies.mixed)
     attributes = _attributes(subject.model, classes, number_of, widths, remedies.attributes)
-    return Coupling(tuple(widths), owners, reads, writes, carries, attributes, replay)
+    shapes = {node: NodeShape(*found) for node, found in ctx.shapes.items()}
+    return Coupling(tuple(widths), owners, reads, writes, carries, attributes, replay, shapes)
 
 
 def _replay(ctx: Context, classes: Classes, number_of: Ints, subject: Subject, mixed: Ints) -> Replay | None:

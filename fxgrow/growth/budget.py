@@ -5,7 +5,7 @@ the one in neurons.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -29,14 +29,14 @@ class Budget(BaseModel):
 
     ``neurons``: of all growable widths; ``parameters``; ``multiply_adds``, of one pass over the example inputs;
     ``activation_memory``: bytes that such a pass keeps for the backward pass; ``latency``: microseconds that it takes
-    on this device, measured. All that are given must hold. ``layers``: how many candidate layers may be kept;
+    on this device, measured. All that are given must hold. ``layers``: how many candidate layers may get neurons;
     ``per_width``: the same rule for the neurons of every single width; ``round_to``: every width that grows ends at a
     multiple of it, and a width that reaches none within the budget stays as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     neurons: Amount | None = None
-    layers: int = 0
+    layers: int | None = None
     parameters: Amount | None = None
     multiply_adds: Amount | None = None
     activation_memory: Amount | None = None
@@ -54,7 +54,7 @@ class Budget(BaseModel):
                 )
         if not self.amounts:
             raise BudgetError("empty-budget", f"a budget without a limit; give one of {', '.join(METERS)}")
-        if self.round_to < 1 or self.layers < 0:
+        if self.round_to < 1 or (self.layers is not None and self.layers < 0):
             name, least = ("round_to", 1) if self.round_to < 1 else ("layers", 0)
             raise BudgetError("bad-budget", f"{name}={getattr(self, name)} cannot be met; give {least} or more")
         return self
@@ -76,15 +76,23 @@ class Cap:
 
 @dataclass(frozen=True)
 class Purse:
-    """A budget for one model. ``room[width]``: how many neurons that width may gain in all, ``sizes``: what it has."""
+    """A budget for one model. ``room[width]``: how many neurons that width may gain in all, ``sizes``: what it has.
+
+    ``layers``: the hidden widths of candidate layers, of which at most ``most_layers`` may get neurons.
+    """
 
     caps: tuple[Cap, ...]
     room: Mapping[int, int]
     sizes: Mapping[int, int]
     round_to: int = 1
+    layers: frozenset[int] = frozenset()
+    most_layers: int | None = None
 
     def fits(self, counts: Counts) -> bool:
         """Whether these neurons are within every cap, as far as can be told without building the model."""
+        layers = sum(width in self.layers and count > 0 for width, count in counts.items())
+        if self.most_layers is not None and layers > self.most_layers:
+            return False
         return all(cap.meter.added(counts) <= cap.limit for cap in self.caps)
 
     def price(self, counts: Counts) -> float:
@@ -104,14 +112,20 @@ class Purse:
             left, step = left - step, self.round_to
 
 
-def open_purse(budget: Budget, captured: Captured, coupling: Coupling) -> Purse:
-    """The caps of a budget for this model. Raises BudgetError if no growable width can take its smallest step."""
+def open_purse(budget: Budget, captured: Captured, coupling: Coupling, layers: Iterable[int] = ()) -> Purse:
+    """The caps of a budget for this model. Raises BudgetError if no growable width can take its smallest step.
+
+    ``layers``: hidden widths of candidate layers, whose neurons are blank and count as none.
+    """
     meters = {unit: METERS[unit](captured, coupling) for unit in budget.amounts}
     caps = tuple(
         Cap(unit, _limit(unit, amount, meters[unit].present), meters[unit]) for unit, amount in budget.amounts.items()
     )
-    sizes = {number: width.size for number, width in enumerate(coupling.widths) if width.growable}
-    purse = Purse(caps, {n: _room(budget.per_width, size) for n, size in sizes.items()}, sizes, budget.round_to)
+    blank = frozenset(layers)
+    present = {number: width.size for number, width in enumerate(coupling.widths) if width.growable}
+    room = {n: ANY if n in blank else _room(budget.per_width, size) for n, size in present.items()}
+    sizes = {n: 0 if n in blank else size for n, size in present.items()}
+    purse = Purse(caps, room, sizes, budget.round_to, blank, budget.layers)
     _require_one(budget, purse, coupling)
     return purse
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fxgrow.coupling import Coupling
 from fxgrow.growth.objective import Objective
-from fxgrow.rewrite import OverGrown
+from fxgrow.rewrite import Depth, OverGrown
 
 if TYPE_CHECKING:
     from fxgrow.growth.select import Selection
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Which candidates there are: widths (by number) whose neurons may split, and new neurons per width."""
+    """Which candidates there are: widths (by number) whose neurons may split, new neurons per width, and layers."""
 
     split: frozenset[int]
     new: dict[int, int]
+    layers: Depth | None = None
 
 
 @dataclass(frozen=True)
@@ -50,4 +51,4 @@ class Method(Protocol):
         """Adapt the chosen candidates to each other; the others are off (eps = 0) and must stay off."""
         ...
 
-    def model_dump(self) -> dict[str, Any]: ...
+    def model_dump(self, *, mode: str = "python") -> dict[str, Any]: ...

@@ -58,7 +58,7 @@ def plan_of(coupling: Coupling, candidates: Candidates, selection: Selection, pu
     for number in sorted(candidates.split.keys() | candidates.new.keys()):
         width = coupling.widths[number]
         change = selection.change(candidates, number, width.size)
-        added = change.size - width.size
+        added = change.size - (0 if number in candidates.layers else width.size)
         if added:
             counts = {number: added}
             score = sum(selection.chosen_scores(candidates, number))

@@ -17,7 +17,7 @@ def changes_of(coupling: Coupling, grown: OverGrown, selection: Selection) -> di
     """What happens to each width that gained neurons, by its number."""
     touched = grown.candidates.split.keys() | grown.candidates.new.keys()
     found = {n: selection.change(grown.candidates, n, coupling.widths[n].size) for n in sorted(touched)}
-    return {n: change for n, change in found.items() if change.size > coupling.widths[n].size}
+    return {n: change for n, change in found.items() if change.fresh or change.size > coupling.widths[n].size}
 
 
 @torch.no_grad()

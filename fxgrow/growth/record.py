@@ -7,13 +7,15 @@ from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.budget import Budget
+from fxgrow.growth.ground import Ground
 from fxgrow.growth.method import Method
 from fxgrow.growth.plan import Plan
 from fxgrow.growth.realise import changes_of
 from fxgrow.growth.result import Clock, GrowthReport
 from fxgrow.growth.select import Selection
+from fxgrow.growth.statistics import Jump
 from fxgrow.rewrite import OverGrown
-from fxgrow.spec import ArchitectureSpec, Cost, GrowthStep, MethodRecord, WidthChange, cost, describe
+from fxgrow.spec import ArchitectureSpec, Cost, GrowthStep, LayerInsertion, MethodRecord, WidthChange, cost, describe
 from fxgrow.surgery.config import ConfigUpdate
 
 
@@ -29,13 +31,13 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Emitted:
-    """The emitted model, captured, and how well the promises were kept."""
+    """How well the promises were kept."""
 
-    captured: Captured
     faithful_error: float
     preservation_error: float
     loss_after: float
     config: ConfigUpdate | None
+    jump: Jump | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Done:
 
     method: Method
     budget: Budget
-    coupling: Coupling
+    base: Ground
     chosen: Chosen
     emitted: Emitted
     old: Described
@@ -79,9 +81,10 @@ class Done:
     def _step(self, parent: ArchitectureSpec) -> GrowthStep:
         return GrowthStep(
             parent=parent.fingerprint,
-            method=MethodRecord(name=type(self.method).__name__, settings=self.method.model_dump()),
+            method=MethodRecord(name=type(self.method).__name__, settings=self.method.model_dump(mode="json")),
             budget=self.budget.model_dump(exclude_defaults=True),
             widths=self._widths(),
+            layers=self._layers(),
             cost_before=self.old.cost,
             cost_after=self.new.cost,
             faithful_error=self.emitted.faithful_error,
@@ -95,20 +98,34 @@ class Done:
         grown, selection = self.chosen.grown, self.chosen.selection
         return tuple(
             WidthChange(
-                width=self.coupling.widths[n].name,
-                before=self.coupling.widths[n].size,
+                width=self.base.coupling.widths[n].name,
+                before=self.base.coupling.widths[n].size,
                 after=change.size,
                 split=sum(times - 1 for times in change.times),
                 new=change.fresh,
                 scores=selection.chosen_scores(grown.candidates, n),
             )
-            for n, change in changes_of(self.coupling, grown, selection).items()
+            for n, change in changes_of(self.base.coupling, grown, selection).items()
+            if n not in self.base.layers
+        )
+
+    def _layers(self) -> tuple[LayerInsertion, ...]:
+        grown, selection = self.chosen.grown, self.chosen.selection
+        return tuple(
+            LayerInsertion(
+                name=self.base.layers[n].path,
+                after=self.base.layers[n].after,
+                score=sum(selection.chosen_scores(grown.candidates, n)),
+                neurons=change.size,
+            )
+            for n, change in changes_of(self.base.coupling, grown, selection).items()
+            if n in self.base.layers
         )
 
     def _refusals(self) -> dict[str, Refusal]:
         """Why the widths that did not take part did not."""
-        found = {width.name: width.refusal for width in self.coupling.widths if width.refusal}
-        return found | {self.coupling.widths[n].name: one for n, one in self.chosen.grown.refusals.items()}
+        found = {width.name: width.refusal for width in self.base.coupling.widths if width.refusal}
+        return found | {self.base.coupling.widths[n].name: one for n, one in self.chosen.grown.refusals.items()}
 
     def report(self, plan: Plan, clock: Clock) -> GrowthReport:
         """The step as the caller sees it."""
@@ -123,9 +140,11 @@ class Done:
             multiply_adds_before=self.old.cost.multiply_adds,
             multiply_adds_after=self.new.cost.multiply_adds,
             widths=self._widths(),
+            layers=self._layers(),
             plan=plan,
             refusals=self._refusals(),
             edits=dict(self.chosen.grown.edits),
             timings=clock.phases,
             config=self.emitted.config,
+            jump=self.emitted.jump,
         )

@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 
 from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.plan import Plan
-from fxgrow.spec import ArchitectureSpec, WidthChange
+from fxgrow.growth.statistics import Jump
+from fxgrow.spec import ArchitectureSpec, LayerInsertion, WidthChange
 from fxgrow.surgery.config import ConfigUpdate
 
 
@@ -18,7 +19,8 @@ from fxgrow.surgery.config import ConfigUpdate
 class GrowthReport:
     """What one growth did. Losses are means over the growth batches in evaluation mode; timings are wall seconds.
 
-    ``config``: what became of a Hugging Face style config; None if the model has none.
+    ``config``: what became of a Hugging Face style config; None if the model has none. ``jump``: how far batch
+    statistics move the loss; None without batch norm.
     """
 
     loss_before: float
@@ -31,11 +33,13 @@ class GrowthReport:
     multiply_adds_before: int
     multiply_adds_after: int
     widths: tuple[WidthChange, ...]
+    layers: tuple[LayerInsertion, ...]
     plan: Plan
     refusals: dict[str, Refusal]
     edits: dict[str, int]
     timings: dict[str, float]
     config: ConfigUpdate | None = None
+    jump: Jump | None = None
 
     @property
     def seconds(self) -> float:

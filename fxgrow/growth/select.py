@@ -40,11 +40,13 @@ class Selection:
         candidates.new_eps.mul_(self.new.to(candidates.new_eps))
 
     def change(self, candidates: Candidates, width: int, size: int) -> Change:
-        """What happens to one width."""
+        """What happens to one width; the blank neurons of a layer go."""
+        fresh = int(self.new[candidates.new[width]].sum()) if width in candidates.new else 0
+        if width in candidates.layers:
+            return Change((0,) * size, fresh)
         split = (
             self.split[candidates.split[width]] if width in candidates.split else torch.zeros(size, dtype=torch.bool)
         )
-        fresh = int(self.new[candidates.new[width]].sum()) if width in candidates.new else 0
         return Change(tuple((1 + split.long()).tolist()), fresh)
 
     def chosen_scores(self, candidates: Candidates, width: int) -> tuple[float, ...]:

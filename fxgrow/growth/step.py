@@ -14,11 +14,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.capture import Captured, capture, positional
+from fxgrow.capture import capture, positional
 from fxgrow.coupling import Coupling, couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth.budget import Budget, Purse, open_purse
 from fxgrow.growth.emit import emit
+from fxgrow.growth.ground import Ground, ground, settle_layers
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import Batch, Loss, Objective, evaluating
 from fxgrow.growth.plan import plan_of
@@ -27,6 +28,7 @@ from fxgrow.growth.realise import changes_of, fillings_of
 from fxgrow.growth.record import Chosen, Done, Emitted, described
 from fxgrow.growth.result import Clock, Growth, dump
 from fxgrow.growth.select import select
+from fxgrow.growth.statistics import Jump, estimate, gap
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.spec import GrowthStep
 from fxgrow.surgery.config import follow, shapes
@@ -50,8 +52,10 @@ def grow_step(
 
     ``batches``: (input, target) pairs, a few tens at most; ``loss(output, target)``: a scalar. Inputs, and
     ``example_inputs``, are a tensor, a tuple of arguments or a dict of keyword arguments of the model. ``inplace``: the
-    model and optimiser themselves grow, unless something fails. The three promises of ``growth.promises`` hold on
-    return. Raises ``GrowthError`` if nothing can grow, ``BudgetError`` if the budget buys nothing.
+    model and optimiser themselves grow, unless something fails. The grown module is of the model's own class; if the
+    method proposes layers, which no forward of the user's calls, it is a graph module of the model's modules and the
+    new ones. The three promises of ``growth.promises`` hold on return. Raises ``GrowthError`` if nothing can grow,
+    ``BudgetError`` if the budget buys nothing.
     """
     inputs = positional(model, example_inputs)
     objective, clock = Objective.of(batches, loss, model), Clock()
@@ -62,20 +66,28 @@ def grow_step(
                 captured = capture(work, inputs)
             with clock.phase("couple"):
                 coupling = couple(captured)
-            with clock.phase("price"):
-                purse = _affordable(captured, coupling, budget)
-            chosen = _choose(captured, coupling, method, objective, purse, seed, clock)
             with clock.phase("describe"):
                 old = described(captured, coupling)
+            with clock.phase("layers"):
+                base = ground(captured, coupling, method)
+            with clock.phase("price"):
+                purse = _affordable(base, budget)
+            chosen = _choose(base, method, objective, purse, seed, clock)
             with clock.phase("emit"):
-                emitted = _emit(captured, coupling, chosen, objective, work_optimizer)
+                emitted = _emit(base, chosen, objective, work_optimizer)
+        if base.layers:
+            settle_layers(base, changes_of(base.coupling, chosen.grown, chosen.selection), work, work_optimizer)
+        grown_model = base.captured.model
         with clock.phase("describe"):  # outside: the spec records which parameters learn
-            new = described(emitted.captured, couple(emitted.captured))
-    done = Done(method, budget, coupling, chosen, emitted, old, new)
+            again = capture(grown_model, inputs)  # numbers that its code holds (heads) are constants in the old graph
+            with evaluating(grown_model):
+                keep("the same as its own graph", objective.output(again.graph_module), objective.output(grown_model))
+            new = described(again, couple(again))
+    done = Done(method, budget, base, chosen, emitted, old, new)
     spec = done.spec(history)
-    report = done.report(plan_of(coupling, chosen.grown.candidates, chosen.selection, purse), clock)
-    graphs = {"overgrown": dump(chosen.grown.graph_module), "emitted": dump(emitted.captured.graph_module)}
-    return Growth(work, emitted.captured.graph_module, work_optimizer, spec, report, graphs)
+    report = done.report(plan_of(base.coupling, chosen.grown.candidates, chosen.selection, purse), clock)
+    graphs = {"overgrown": dump(chosen.grown.graph_module), "emitted": dump(again.graph_module)}
+    return Growth(grown_model, again.graph_module, work_optimizer, spec, report, graphs)
 
 
 @contextmanager
@@ -91,26 +103,25 @@ def _for_growth(work: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def _affordable(captured: Captured, coupling: Coupling, budget: Budget) -> Purse:
+def _affordable(base: Ground, budget: Budget) -> Purse:
     """What the budget comes to."""
+    coupling = base.coupling
     if not any(width.growable for width in coupling.widths):
         reasons = "; ".join(f"{w.name}: {w.refusal.reason}" for w in coupling.widths[:5] if w.refusal)
         raise GrowthError("nothing-growable", f"no width of the model can grow ({reasons})")
-    return open_purse(budget, captured, coupling)
+    return open_purse(budget, base.captured, coupling, base.layers.keys())
 
 
-def _choose(
-    captured: Captured, coupling: Coupling, method: Method, objective: Objective, purse: Purse, seed: int, clock: Clock
-) -> Chosen:
+def _choose(base: Ground, method: Method, objective: Objective, purse: Purse, seed: int, clock: Clock) -> Chosen:
     """Over-grow, search, select, refine, and shorten the step until the loss does not rise."""
     generator = torch.Generator().manual_seed(seed)
     with clock.phase("overgrow"):
-        proposed = method.neighbourhood(coupling)
-        grown = overgrow(captured, coupling, proposed.split, proposed.new, generator)
-        _require_candidates(coupling, grown)
+        proposed = base.proposed
+        grown = overgrow(base.captured, base.coupling, proposed.split, proposed.new, generator, base.layers.keys())
+        _require_candidates(base.coupling, grown)
         choose = partial(select, candidates=grown.candidates, purse=purse)
     with clock.phase("search"):
-        before = objective.mean(captured.graph_module)
+        before = objective.mean(base.captured.graph_module)
         scores = method.search(grown, objective, generator, choose)
     with clock.phase("select"):
         selection = choose(scores)
@@ -128,15 +139,12 @@ def _require_candidates(coupling: Coupling, grown: OverGrown) -> None:
         raise GrowthError("no-candidates", f"no candidate could be inserted ({reasons or 'the method proposes none'})")
 
 
-def _emit(
-    captured: Captured, coupling: Coupling, chosen: Chosen, objective: Objective, optimizer: Optimizer | None
-) -> Emitted:
-    """Carry the selection out on the captured model in place, and check the promises on what comes out.
-
-    The model is captured again: numbers that its code holds (heads) are constants in the old graph.
-    """
-    grown, selection, work = chosen.grown, chosen.selection, captured.model
-    expected, old = objective.output(grown.graph_module), objective.output(work)
+def _emit(base: Ground, chosen: Chosen, objective: Objective, optimizer: Optimizer | None) -> Emitted:
+    """Carry the selection out on the captured model in place, and check the promises on what comes out."""
+    grown, selection, coupling = chosen.grown, chosen.selection, base.coupling
+    work, inputs = base.captured.model, base.captured.example_inputs
+    estimate(grown, objective, preserving=True)
+    expected, old, gap_before = objective.output(grown.graph_module), objective.output(work), gap(work, objective)
     changes, before = changes_of(coupling, grown, selection), shapes(work)
     still = copy.deepcopy(work)
     emit(still, coupling, changes, fillings_of(coupling, grown, selection, scale=0.0))
@@ -144,7 +152,5 @@ def _emit(
     emit(work, coupling, changes, fillings_of(coupling, grown, selection), optimizer)
     faithful = keep("faithful to the over-grown graph", objective.output(work), expected)
     sizes = ((len(change.times), change.size) for change in changes.values())
-    config = follow(work, before, sizes, captured.example_inputs)
-    again = capture(work, captured.example_inputs)
-    keep("the same as its own graph", objective.output(again.graph_module), objective.output(work))
-    return Emitted(again, faithful, preserved, objective.mean(work), config)
+    config = follow(work, before, sizes, inputs)
+    return Emitted(faithful, preserved, objective.mean(work), config, Jump.of(gap_before, gap(work, objective)))

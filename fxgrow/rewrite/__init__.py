@@ -2,6 +2,19 @@
 
 from fxgrow.rewrite.candidates import Candidates, Entry
 from fxgrow.rewrite.grown import GrownLayer
+from fxgrow.rewrite.layers import Depth, IdentityLayer, LayerForm, erase, fitting_edges, with_layers
 from fxgrow.rewrite.overgrow import OverGrown, overgrow
 
-__all__ = ["Candidates", "Entry", "GrownLayer", "OverGrown", "overgrow"]
+__all__ = [
+    "Candidates",
+    "Depth",
+    "Entry",
+    "GrownLayer",
+    "IdentityLayer",
+    "LayerForm",
+    "OverGrown",
+    "erase",
+    "fitting_edges",
+    "overgrow",
+    "with_layers",
+]

@@ -34,10 +34,16 @@ class Entry:
 
 
 class Candidates(nn.Module):
-    """``split_eps`` and ``new_eps`` of all candidates; ``split[width]`` and ``new[width]`` are their slices."""
+    """``split_eps`` and ``new_eps`` of all candidates; ``split[width]`` and ``new[width]`` are their slices.
 
-    def __init__(self, split: dict[int, int], new: dict[int, int], like: Tensor) -> None:
+    ``layers``: the widths whose old neurons are blank, being those of candidate layers.
+    """
+
+    def __init__(
+        self, split: dict[int, int], new: dict[int, int], like: Tensor, layers: frozenset[int] = frozenset()
+    ) -> None:
         super().__init__()
+        self.layers = layers
         self.split, self.new = _slices(split), _slices(new)
         self.split_eps = nn.Parameter(like.new_zeros(sum(split.values())))
         self.new_eps = nn.Parameter(like.new_zeros(sum(new.values())))

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.product import Product, block_product
 
+UNIT = 3**-0.5
+"""The norm of a row as torch draws them, uniform in +-1 / sqrt(fan in): the unit of a layer whose weights are zero."""
+
 
 class Block(NamedTuple):
     """Weight and bias of some rows of a layer."""
@@ -52,8 +55,8 @@ class GrownLayer(nn.Module):
         self.weight, self.bias = weight, bias
         base = self.base().weight.detach()
         theta = [tensor.detach().reshape(len(base), -1) for tensor in self.base() if tensor is not None]
-        self.unit_row = float(torch.cat(theta, 1).norm(dim=1).mean())
-        self.unit_column = float(base.transpose(0, 1).flatten(1).norm(dim=1).mean())
+        self.unit_row = float(torch.cat(theta, 1).norm(dim=1).mean()) or UNIT
+        self.unit_column = float(base.transpose(0, 1).flatten(1).norm(dim=1).mean()) or UNIT
         self.register_buffer("split", split, persistent=False)
         self.delta = self._zeros(len(base)) if split is not None else None
         count = sum(len(slots.candidate) for slots in rows)

@@ -36,12 +36,17 @@ class OverGrown:
 
 
 def overgrow(
-    captured: Captured, coupling: Coupling, split: Iterable[int], new: Mapping[int, int], generator: torch.Generator
+    captured: Captured,
+    coupling: Coupling,
+    split: Iterable[int],
+    new: Mapping[int, int],
+    generator: torch.Generator,
+    layers: Iterable[int] = (),
 ) -> OverGrown:
     """Insert split candidates for every neuron of the widths ``split`` and ``new[width]`` new neurons per width.
 
-    Widths are given by number. The base parameters are shared with ``captured`` and get no gradient. A width that no
-    rule can rewrite is left out and its refusal reported.
+    Widths are given by number; ``layers`` are the hidden ones of candidate layers. The base parameters are shared with
+    ``captured`` and get no gradient. A width that no rule can rewrite is left out and its refusal reported.
     """
     untensored = _untensored(captured.graph_module, captured.example_inputs)
     refusals = _check(captured, coupling, untensored)
@@ -49,7 +54,9 @@ def overgrow(
     kept_split = {w: coupling.widths[w].size for w in split if w in able}
     while True:
         kept_new = {w: count for w, count in new.items() if w in able - refusals.keys() and count}
-        grown = _build(captured, coupling, kept_split, kept_new, refusals, untensored, generator)
+        like = next(p for p in captured.graph_module.parameters() if p.is_floating_point())
+        candidates = Candidates(kept_split, kept_new, like, frozenset(layers))
+        grown = _build(captured, coupling, candidates, refusals, untensored, generator)
         failed = _first_failure(grown.graph_module, captured.example_inputs)
         if failed is None:
             return grown
@@ -95,14 +102,12 @@ def _check(captured: Captured, coupling: Coupling, untensored: frozenset[str]) -
 def _build(
     captured: Captured,
     coupling: Coupling,
-    split: dict[int, int],
-    new: dict[int, int],
+    candidates: Candidates,
     refusals: dict[int, Refusal],
     untensored: frozenset[str],
     generator: torch.Generator,
 ) -> OverGrown:
     old = captured.graph_module
-    candidates = Candidates(split, new, next(p for p in old.parameters() if p.is_floating_point()))
     root = _root(old, candidates)
     rewriter = Rewriter(root)
     rewriter.graph.set_codegen(old.graph._codegen)  # how arguments and results are packed, in exported graphs

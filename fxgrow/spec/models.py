@@ -125,11 +125,12 @@ class WidthChange(Frozen):
 
 
 class LayerInsertion(Frozen):
-    """One layer put in by a growth step: its module's name, the node it follows, its score."""
+    """One layer put in by a growth step: its module's name, the node it follows, its score, its hidden neurons."""
 
     name: str
     after: str
     score: float | None = None
+    neurons: Count = 0
 
 
 class GrowthStep(Frozen):

@@ -8,10 +8,11 @@ from fxgrow.surgery.attributes import fresh_value
 
 
 def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` entries along ``axis``, normal, with the spread of the existing ones."""
+    """``count`` entries along ``axis``, normal, with the spread of the existing ones; 1 / sqrt(fan in) if all are 0."""
     shape = list(tensor.shape)
     shape[axis] = count
-    spread = float(tensor.detach().double().std(correction=0))
+    fan_in = max(1, tensor[0].numel())
+    spread = float(tensor.detach().double().std(correction=0)) or fan_in**-0.5
     return torch.randn(shape, generator=generator, dtype=torch.float64).mul(spread).to(tensor)
 
 

@@ -166,7 +166,7 @@ def test_whole_numbers_are_real() -> None:
         return refusal.code if refusal else None
 
     assert code(3) is None
-    assert code(1) == "unknown-operator"
+    assert code(1) == "normalised"
 
 
 def test_an_auxiliary_head_of_train_mode_takes_part() -> None:

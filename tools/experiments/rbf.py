@@ -101,6 +101,16 @@ def settings() -> dict[str, Any]:
     }
 
 
+def reusable(known: dict[str, Any]) -> dict[str, Any]:
+    """The runs of an earlier result whose settings are still the same."""
+    old, new = known.get("settings", {}), settings()
+    if not old or any(old[part] != new[part] for part in ("data", "training", "growth")):
+        return {}
+    same = {name for name in METHODS if old["methods"].get(name) == new["methods"][name]}
+    same |= {"scratch"} if old["scratch_steps"] == new["scratch_steps"] else set()
+    return {key: found for key, found in known["runs"].items() if key.rpartition(" ")[0] in same}
+
+
 def summary(runs: dict[str, Any], seeds: int) -> dict[str, Any]:
     """Mean curves with standard errors, and the figures that decide."""
     losses = {name: [runs[f"{name} {seed}"]["losses"] for seed in range(seeds)] for name in ("scratch", *METHODS)}
@@ -145,7 +155,7 @@ def main() -> None:
         "torch": torch.__version__,
         "machine": platform.machine(),
         "settings": settings(),
-        "runs": known.get("runs", {}) if known.get("settings") == settings() else {},
+        "runs": reusable(known),
     }
     jobs = [(name, seed) for seed in range(args.seeds) for name in ("scratch", *METHODS)]
     jobs = [(name, seed) for name, seed in jobs if f"{name} {seed}" not in result["runs"]]

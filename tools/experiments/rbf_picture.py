@@ -22,13 +22,15 @@ def draw(result: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), sharey=True, layout="constrained")
-    for name, curve in result["curves"].items():
+    for i, (name, curve) in enumerate(result["curves"].items()):
         color, marker = STYLES[name]
-        _line(left, curve, result["errors"][name], {"label": name, "color": color, "marker": marker})
+        style = {"label": name, "color": color, "marker": marker, "fillstyle": "none"}
+        _line(left, curve, result["errors"][name], i - (len(STYLES) - 1) / 2, style)
     shades = plt.get_cmap("viridis_r")
     for i, (count, curve) in enumerate(result["m_prime"].items()):
         color = shades(0.1 + 0.85 * i / (len(result["m_prime"]) - 1))
-        _line(right, curve, result["m_prime_errors"][count], {"label": f"m' = {count}", "color": color, "marker": "o"})
+        style = {"label": f"m' = {count}", "color": color, "marker": "o"}
+        _line(right, curve, result["m_prime_errors"][count], i - (len(result["m_prime"]) - 1) / 2, style)
     left.set_title("methods (firefly: m' = 5)")
     right.set_title("firefly with m' new-neuron candidates")
     left.set_ylabel("training loss (targets of variance 1)")
@@ -43,9 +45,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def _line(axes: Any, curve: list[float], errors: list[float], style: Line) -> None:
-    """A curve with bars; the lower bar ends above 0, which a log axis cannot show."""
+def _line(axes: Any, curve: list[float], errors: list[float], shift: float, style: Line) -> None:
+    """A curve with bars, beside those that lie on it; the lower bar ends above 0, which a log axis cannot show."""
+    places = [size + 0.07 * shift for size in range(1, len(curve) + 1)]
     below = [min(error, 0.9 * value) for value, error in zip(curve, errors, strict=True)]
-    axes.errorbar(
-        range(1, len(curve) + 1), curve, yerr=[below, errors], capsize=2, linewidth=1.5, markersize=6, **style
-    )
+    axes.errorbar(places, curve, yerr=[below, errors], capsize=2, linewidth=1.2, elinewidth=0.8, markersize=6, **style)

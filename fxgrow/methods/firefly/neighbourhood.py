@@ -1,6 +1,6 @@
 """Where candidates start, and the box and ball constraints of Eq. 3: ||eps||_inf <= eps, ||delta||_{2,inf} <= 1."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,17 @@ def start(grown: OverGrown, eps: float, generator: torch.Generator) -> None:
     _normalise(grown, at_most=False)
 
 
+def violation(grown: OverGrown, eps: float) -> Tensor:
+    """The smooth penalty sum_i 1/4 max(0, (eps_i / eps)^2 - 1)^2 + sum_i 1/4 max(0, ||delta_i||^2 - 1)^2.
+
+    Its gradient is continuous; it is 0 inside the box and the ball, and about v^2 where a length is 1 + v. What enters
+    and what leaves a new neuron are two delta_i.
+    """
+    lengths = [(own / eps).square() for own in (grown.candidates.split_eps, grown.candidates.new_eps)]
+    lengths += [_squares(own, parts) for own, parts in _groups(grown)]
+    return torch.cat([(squares - 1).clamp(min=0).square() / 4 for squares in lengths]).sum()
+
+
 @torch.no_grad()
 def project(grown: OverGrown, eps: float) -> None:
     """Back into the box and the ball."""
@@ -45,17 +56,8 @@ def project(grown: OverGrown, eps: float) -> None:
 
 def _normalise(grown: OverGrown, at_most: bool) -> None:
     """Scale every delta_i (all that writes neuron i, over all its layers) to norm 1, or to norm at most 1."""
-    groups = (
-        (grown.candidates.split_eps, list(split_parts(grown))),
-        (grown.candidates.new_eps, list(_incoming_parts(grown))),
-        (grown.candidates.new_eps, list(_outgoing_parts(grown)) if at_most else []),
-    )
-    for like, parts in groups:
-        squares = torch.zeros_like(like)
-        for tensor, index, axis in parts:
-            others = [dim for dim in range(tensor.dim()) if dim != axis]
-            own = tensor.square().sum(others) if others else tensor.square()
-            squares.index_add_(0, index.clamp(min=0), torch.where(index >= 0, own, 0.0))
+    for own, parts in _groups(grown)[: 3 if at_most else 2]:
+        squares = _squares(own, parts)
         norms = squares.sqrt().clamp(min=1.0 if at_most else torch.finfo(squares.dtype).tiny)
         for tensor, index, axis in parts:
             shape = [-1 if dim == axis else 1 for dim in range(tensor.dim())]
@@ -64,6 +66,26 @@ def _normalise(grown: OverGrown, at_most: bool) -> None:
 
 Part = tuple[Tensor, Tensor, int]
 """(tensor, candidate of each entry along its axis, that axis)."""
+
+
+def _groups(grown: OverGrown) -> list[tuple[Tensor, list[Part]]]:
+    """The eps and the parts of every kind of delta_i: of splits, and what enters and what leaves a new neuron."""
+    split_eps, new_eps = grown.candidates.split_eps, grown.candidates.new_eps
+    return [
+        (split_eps, list(split_parts(grown))),
+        (new_eps, list(_incoming_parts(grown))),
+        (new_eps, list(_outgoing_parts(grown))),
+    ]
+
+
+def _squares(like: Tensor, parts: Sequence[Part]) -> Tensor:
+    """||delta_i||^2 of every candidate, over all its layers."""
+    squares = torch.zeros_like(like)
+    for tensor, index, axis in parts:
+        others = [dim for dim in range(tensor.dim()) if dim != axis]
+        own = tensor.square().sum(others) if others else tensor.square()
+        squares = squares.index_add(0, index.clamp(min=0), torch.where(index >= 0, own, 0.0))
+    return squares
 
 
 def split_parts(grown: OverGrown) -> Iterator[Part]:

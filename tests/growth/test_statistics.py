@@ -1,0 +1,160 @@
+"""Running statistics of fresh channels: exact for the batches, and without effect on the function in evaluation mode."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import fxgrow
+from fxgrow import Budget, Firefly, RandomGrowth
+from fxgrow.capture import capture
+from fxgrow.coupling import couple
+from fxgrow.growth import Objective
+from fxgrow.growth.objective import evaluating
+from fxgrow.growth.statistics import FUNCTIONS, Norm, estimate, fresh_norms, gap, moments
+from fxgrow.rewrite import OverGrown, overgrow
+from tests.networks import images, network, randomised
+from tests.rewrite.rewriting import exported_capture, over_grown, randomise_candidates
+
+BATCHES = [(images(4, seed), torch.tensor([0, 1, 0, 1])) for seed in range(2)]
+OBJECTIVE = Objective(BATCHES, F.cross_entropy)
+
+
+class Inverted(nn.Module):
+    """Two batch norms in one lane, by a depthwise convolution; then another that depends on both through the base."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm1 = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6)
+        self.depth, self.norm2 = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), nn.BatchNorm2d(6)
+        self.down, self.norm3 = nn.Conv2d(6, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.norm2(self.depth(F.silu(self.norm1(self.up(x))))))
+        return self.head(F.silu(self.norm3(self.down(x))).mean((2, 3)))
+
+
+def searched(module: nn.Module) -> OverGrown:
+    grown = over_grown(module, images(), new=2)
+    randomise_candidates(grown)
+    with torch.no_grad():  # large: what one batch norm says then matters to the next
+        grown.candidates.new_eps.fill_(2.0)
+    return grown
+
+
+def seen(module: nn.Module, path: str) -> tuple[Tensor, Tensor]:
+    """Mean and variance, over all batches, of what reaches one submodule."""
+    inputs: list[Tensor] = []
+    part = module.get_submodule(path)
+    handle = part.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach().clone()))
+    for x, _ in BATCHES:
+        module(x)
+    handle.remove()
+    pooled = torch.cat(inputs).transpose(0, 1).flatten(1)
+    return pooled.mean(1), pooled.var(1)
+
+
+def carriers(grown: OverGrown) -> list[str]:
+    norms = [n.target for n in fresh_norms(grown) if n.op == "call_module"]
+    assert norms
+    return [str(target) for target in norms]
+
+
+@pytest.mark.parametrize("preserving", [False, True])
+def test_estimate_is_what_fresh_channels_see(preserving: bool) -> None:
+    """Also where a batch norm depends on earlier ones, in its lane and by way of the base."""
+    grown = searched(randomised(Inverted()))
+    estimate(grown, OBJECTIVE, preserving)
+    assert len(carriers(grown)) == 3
+    for path in carriers(grown):
+        mean, var = seen(grown.graph_module, path)
+        norm = grown.graph_module.get_submodule(path)
+        torch.testing.assert_close((norm.running_mean, norm.running_var), (mean, var))
+
+
+def test_preserving_leaves_the_function_alone() -> None:
+    grown = searched(randomised(Inverted()))
+    before = grown.graph_module(images())
+    estimate(grown, OBJECTIVE, preserving=True)
+    torch.testing.assert_close(grown.graph_module(images()), before, rtol=1e-12, atol=1e-12)
+    estimate(grown, OBJECTIVE)
+    assert (grown.graph_module(images()) - before).abs().max() < 1e-12  # the statistics are right already
+    for norm in fresh_norms(grown).values():
+        norm.move(norm.running_mean + 1, norm.running_var * 2)
+    estimate(grown, OBJECTIVE)
+    torch.testing.assert_close(grown.graph_module(images()), before, rtol=1e-12, atol=1e-12)
+
+
+def test_moments_are_those_of_all_batches_together() -> None:
+    parts = [images(2, 1), images(5, 2)]
+    pooled = torch.cat(parts).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(moments(parts), (pooled.mean(1), pooled.var(1)))
+    torch.testing.assert_close(moments([p.float() + 1e4 for p in parts])[1], pooled.var(1), rtol=1e-2, atol=0)
+
+
+def test_rebase_needs_weight_and_bias() -> None:
+    norm = Norm(torch.zeros(2), torch.ones(2), None, None, 1e-5)
+    norm.rebase(torch.ones(2), torch.ones(2))
+    assert norm.running_mean.tolist() == [0, 0]
+
+
+def test_batch_norm_as_a_function() -> None:
+    """Exported graphs call batch norm as a function whose tensors are nodes."""
+    captured = exported_capture(network("chain").requires_grad_(False), (images(),))
+    coupling = couple(captured)
+    numbers = {n: 2 for n, width in enumerate(coupling.widths) if width.growable}
+    grown = overgrow(captured, coupling, numbers, numbers, torch.Generator().manual_seed(0))
+    randomise_candidates(grown)
+    found = fresh_norms(grown)
+    assert found and all(node.target in FUNCTIONS for node in found)
+    before = grown.graph_module(images())
+    estimate(grown, Objective([(images(), torch.tensor([0, 1, 0]))], F.cross_entropy), preserving=True)
+    torch.testing.assert_close(grown.graph_module(images()), before, rtol=1e-12, atol=1e-12)
+    assert all((norm.running_mean.abs() > 1e-3).all() for norm in found.values())
+
+
+@pytest.mark.parametrize("method", [Firefly(split=False, new=2, steps=4), RandomGrowth(split=False, new=2)])
+def test_grown_model_has_the_statistics_of_its_own_inputs(method: object) -> None:
+    module = randomised(Inverted())
+    growth = fxgrow.grow(
+        module, BATCHES, F.cross_entropy, example_inputs=(images(),), method=method, budget=Budget(neurons=4)
+    )  # type: ignore[arg-type]
+    fresh = 0
+    with evaluating(growth.module):
+        for path, norm in growth.module.named_modules():
+            if isinstance(norm, _BatchNorm) and (old := module.get_submodule(path).num_features) < norm.num_features:
+                mean, var = seen(growth.module, path)
+                fresh += norm.num_features - old
+                torch.testing.assert_close(norm.running_mean[old:], mean[old:])
+                torch.testing.assert_close(norm.running_var[old:], var[old:])
+    assert fresh >= 4 and growth.report.jump is not None
+
+
+def test_gap_takes_the_batches_own_statistics() -> None:
+    module = network("chain")
+    state = copy.deepcopy(module.state_dict())
+    found = gap(module, OBJECTIVE)
+    torch.testing.assert_close(module.state_dict(), state, rtol=0, atol=0)
+    assert not any(part.training for part in module.modules())
+    running = OBJECTIVE.mean(module)
+    module[1].train()  # type: ignore[index]
+    assert found == pytest.approx(OBJECTIVE.mean(module) - running, rel=1e-12)
+    assert abs(found) > 1e-3
+
+
+def test_no_gap() -> None:
+    assert gap(network("block"), OBJECTIVE) is None
+    assert gap(network("chain"), Objective([(images(1), torch.tensor([0]))], F.cross_entropy)) is None
+
+
+def test_capture_is_left_alone() -> None:
+    """The batch norms of the base keep their statistics: they are the model's own."""
+    module = randomised(Inverted())
+    before = copy.deepcopy(module.state_dict())
+    estimate(searched(module), OBJECTIVE)
+    torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
+    assert capture(module, (images(),)).model is module

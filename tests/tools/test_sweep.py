@@ -1,0 +1,59 @@
+"""The sweep tells a kept function from a changed one, and its table counts right."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.coupling.models import VECTOR
+from tools import coverage, sweep
+from tools.zoo import Row
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+
+
+def row(factory: object, name: str = "net") -> Row:
+    return Row(name, "test", factory, lambda dtype: (VECTOR.to(dtype),))
+
+
+def test_a_kept_function_is_ok() -> None:
+    found = sweep.run_one("test", row(small))
+    assert (found.status, found.growable, found.widths, found.neurons, found.hidden) == ("ok", 1, 2, 4, 1)
+    assert set(found.errors) == {"split", "new"}
+    assert found.refusals == {"output": 1}
+    assert found.signal > sweep.BLIND
+
+
+def test_a_model_that_raises_fails_with_its_message() -> None:
+    found = sweep.run_one("test", row(lambda: nn.Linear(7, 2)))
+    assert found.status == "fails"
+    assert "shape" in found.message
+
+
+CHANGES: list[tuple[Tensor, Tensor, float]] = [
+    (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0]), 0.0),
+    (torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]), 0.5),
+    (torch.tensor([1.0]), torch.tensor([1.0, 2.0]), float("inf")),
+    (torch.tensor([1]), torch.tensor([2]), float("inf")),
+    (torch.tensor([float("nan")]), torch.tensor([1.0]), float("inf")),
+]
+
+
+@pytest.mark.parametrize(("found", "expected", "error"), CHANGES)
+def test_relative_change(found: Tensor, expected: Tensor, error: float) -> None:
+    assert sweep.change([found], [expected]) == error
+
+
+def test_the_table_counts_the_rows(tmp_path: Path) -> None:
+    results = [sweep.run_one("timm", row(small)), sweep.run_one("timm", row(lambda: nn.Linear(7, 2), "broken"))]
+    (tmp_path / "timm.jsonl").write_text("".join(json.dumps(asdict(one)) + "\n" for one in results))
+    coverage.write(tmp_path, tmp_path)
+    summary = json.loads((tmp_path / "coverage.json").read_text())["timm"]["summary"]
+    assert (summary["models"], summary["ok"], summary["fails"], summary["growable"]) == (2, 1, 1, 1)
+    text = (tmp_path / "coverage.md").read_text()
+    assert "| net | test | ok | 1 of 2 | 4 | 1 of 1 | output 1 |" in text
