@@ -26,13 +26,15 @@ def grow(
     seed: int = 0,
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
+    memory: float | None = None,
 ) -> Growth:
     """Grow a copy of ``model`` once: by Firefly descent and by 30 % of its neurons, unless told otherwise.
 
     ``batches``: a few (input, target) pairs; ``loss(output, target)``: a scalar tensor. An input, and
     ``example_inputs``, is a tuple of arguments of the model, a tensor, or a dict of keyword arguments. ``history``:
     growth steps to put before this one in the spec (those of a loaded model are found by themselves). ``inplace``: grow
-    the model and the optimiser themselves. See ``fxgrow.growth.grow_step`` for what holds on return and what is raised.
+    the model and the optimiser themselves. ``memory``: bytes that a step over the candidates may keep; what does not
+    fit together is searched in turn. See ``fxgrow.growth.grow_step`` for what holds on return and what is raised.
     """
     return grow_step(
         model,
@@ -45,6 +47,7 @@ def grow(
         seed=seed,
         history=history or _known_history(model),
         inplace=inplace,
+        memory=memory,
     )
 
 

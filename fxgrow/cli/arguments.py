@@ -42,11 +42,11 @@ DEFAULT_NEURONS = 0.3
 """The budget of a growth step if no other limit is given."""
 
 
-def budget(round_to: int, **words: str | None) -> Budget:
+def budget(round_to: int, layers: int, **words: str | None) -> Budget:
     """A budget of counts (``64``) and fractions (``0.3``) by unit; None: no limit. Raises ``BudgetError``."""
     said = {name: _amount(name, word) for name, word in words.items() if word is not None}
     default = {} if said.keys() - {"per_width"} else {"neurons": DEFAULT_NEURONS}
-    return Budget.model_validate({"round_to": round_to, **default, **said})
+    return Budget.model_validate({"round_to": round_to, "layers": layers or None, **default, **said})
 
 
 def _amount(name: str, word: str) -> int | float:

@@ -20,6 +20,9 @@ from fxgrow.spec import diff
 from fxgrow.training import Event, Listener, Log, RunSettings, result_of, run_directory, train_and_grow, write_run
 from fxgrow.training.directory import LOG
 
+LAYER_NEURONS = 8
+"""Candidates for the hidden neurons of each residual layer."""
+
 DEFAULTS = RunSettings()
 
 
@@ -58,6 +61,13 @@ def grow_model(
     new: Annotated[
         int | None, typer.Option(help="candidates for new neurons per width", show_default="the method's")
     ] = None,
+    layers: Annotated[
+        int, typer.Option(help="residual layers that a growth step may insert, where they lower the loss most")
+    ] = 0,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="where layers may go: modules or nodes (layer*.relu)", show_default="all"),
+    ] = None,
     eps: Annotated[
         float | None, typer.Option(help="radius of the neighbourhood searched", show_default="the method's")
     ] = None,
@@ -73,9 +83,11 @@ def grow_model(
 ) -> None:
     """Train MODEL on data, grow it between the epochs, and leave a run directory: all of it or nothing."""
     plan = settings(RunSettings, epochs=epochs, grow_steps=grow_steps, lr=lr, batch_size=batch_size, seed=seed)
-    method = settings(Firefly, new=new, eps=eps)
+    depth = {"layers": LAYER_NEURONS, "at": tuple(at or ())} if layers else {}
+    method = settings(Firefly, new=new, eps=eps, **depth)
     money = budget(
         round_to,
+        layers,
         neurons=neurons,
         parameters=parameters,
         multiply_adds=multiply_adds,

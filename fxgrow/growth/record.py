@@ -7,6 +7,7 @@ from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.budget import Budget
+from fxgrow.growth.chunks import Group
 from fxgrow.growth.ground import Ground
 from fxgrow.growth.method import Method
 from fxgrow.growth.plan import Plan
@@ -27,6 +28,9 @@ class Chosen:
     selection: Selection
     loss_before: float
     backtracks: int
+    groups: tuple[Group, ...]
+    peak_memory: int
+    refined: bool
 
 
 @dataclass(frozen=True)
@@ -147,4 +151,7 @@ class Done:
             timings=clock.phases,
             config=self.emitted.config,
             jump=self.emitted.jump,
+            chunks=tuple(tuple(self.base.coupling.widths[n].name for n in group) for group in self.chosen.groups),
+            peak_memory=self.chosen.peak_memory,
+            refined=self.chosen.refined,
         )

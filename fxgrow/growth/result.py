@@ -20,7 +20,9 @@ class GrowthReport:
     """What one growth did. Losses are means over the growth batches in evaluation mode; timings are wall seconds.
 
     ``config``: what became of a Hugging Face style config; None if the model has none. ``jump``: how far batch
-    statistics move the loss; None without batch norm.
+    statistics move the loss; None without batch norm. ``chunks``: the widths whose candidates were searched together,
+    by name; ``peak_memory``: predicted bytes that a step over the largest over-grown graph kept; ``refined``: False if
+    the selected candidates did not fit into the memory bound together, so that they were not adapted to each other.
     """
 
     loss_before: float
@@ -40,6 +42,9 @@ class GrowthReport:
     timings: dict[str, float]
     config: ConfigUpdate | None = None
     jump: Jump | None = None
+    chunks: tuple[tuple[str, ...], ...] = ()
+    peak_memory: int = 0
+    refined: bool = True
 
     @property
     def seconds(self) -> float:

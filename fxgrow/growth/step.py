@@ -7,7 +7,6 @@ verify -> spec
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from fxgrow.capture import capture, positional
 from fxgrow.coupling import Coupling, couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth.budget import Budget, Purse, open_purse
+from fxgrow.growth.chunks import find, groups_of
 from fxgrow.growth.emit import emit
 from fxgrow.growth.ground import Ground, ground, settle_layers
 from fxgrow.growth.method import Method
@@ -27,7 +27,6 @@ from fxgrow.growth.promises import descend, keep
 from fxgrow.growth.realise import changes_of, fillings_of
 from fxgrow.growth.record import Chosen, Done, Emitted, described
 from fxgrow.growth.result import Clock, Growth, dump
-from fxgrow.growth.select import select
 from fxgrow.growth.statistics import Jump, estimate, gap
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.spec import GrowthStep
@@ -47,6 +46,7 @@ def grow_step(
     seed: int = 0,
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
+    memory: float | None = None,
 ) -> Growth:
     """Grow a copy of ``model`` by ``method`` within ``budget``; the caller's model and optimiser are left as they are.
 
@@ -54,8 +54,9 @@ def grow_step(
     ``example_inputs``, are a tensor, a tuple of arguments or a dict of keyword arguments of the model. ``inplace``: the
     model and optimiser themselves grow, unless something fails. The grown module is of the model's own class; if the
     method proposes layers, which no forward of the user's calls, it is a graph module of the model's modules and the
-    new ones. The three promises of ``growth.promises`` hold on return. Raises ``GrowthError`` if nothing can grow,
-    ``BudgetError`` if the budget buys nothing.
+    new ones. ``memory``: bytes that a step over an over-grown graph may keep (None: any); candidates that do not fit
+    together are searched in turn (``growth.chunks``). The three promises of ``growth.promises`` hold on return.
+    Raises ``GrowthError`` if nothing can grow, ``BudgetError`` if the budget buys nothing or ``memory`` holds no width.
     """
     inputs = positional(model, example_inputs)
     objective, clock = Objective.of(batches, loss, model), Clock()
@@ -72,7 +73,7 @@ def grow_step(
                 base = ground(captured, coupling, method)
             with clock.phase("price"):
                 purse = _affordable(base, budget)
-            chosen = _choose(base, method, objective, purse, seed, clock)
+            chosen = _choose(base, method, objective, purse, seed, clock, memory)
             with clock.phase("emit"):
                 emitted = _emit(base, chosen, objective, work_optimizer)
         if base.layers:
@@ -112,25 +113,27 @@ def _affordable(base: Ground, budget: Budget) -> Purse:
     return open_purse(budget, base.captured, coupling, base.layers.keys())
 
 
-def _choose(base: Ground, method: Method, objective: Objective, purse: Purse, seed: int, clock: Clock) -> Chosen:
+def _choose(
+    base: Ground, method: Method, objective: Objective, purse: Purse, seed: int, clock: Clock, memory: float | None
+) -> Chosen:
     """Over-grow, search, select, refine, and shorten the step until the loss does not rise."""
     generator = torch.Generator().manual_seed(seed)
     with clock.phase("overgrow"):
         proposed = base.proposed
-        grown = overgrow(base.captured, base.coupling, proposed.split, proposed.new, generator, base.layers.keys())
-        _require_candidates(base.coupling, grown)
-        choose = partial(select, candidates=grown.candidates, purse=purse)
+        whole = overgrow(base.captured, base.coupling, proposed.split, proposed.new, generator, base.layers.keys())
+        _require_candidates(base.coupling, whole)
+        groups = groups_of(base, whole, objective, memory)
     with clock.phase("search"):
         before = objective.mean(base.captured.graph_module)
-        scores = method.search(grown, objective, generator, choose)
-    with clock.phase("select"):
-        selection = choose(scores)
-        selection.switch_off_others(grown.candidates)
+        found = find(base, whole, groups, method, objective, purse, generator)
+    refined = memory is None or found.memory <= memory
     with clock.phase("refine"):
-        method.refine(grown, objective)
+        if refined:
+            method.refine(found.grown, objective)
     with clock.phase("descend"):
-        backtracks = descend(grown, objective, before)
-    return Chosen(grown, selection, before, backtracks)
+        backtracks = descend(found.grown, objective, before)
+    peak = max(found.peak, found.memory) if refined else found.peak
+    return Chosen(found.grown, found.selection, before, backtracks, groups, peak, refined)
 
 
 def _require_candidates(coupling: Coupling, grown: OverGrown) -> None:

@@ -12,7 +12,7 @@ from fxgrow.report.style import BAD, GOOD, cells, table
 
 
 def growth_table(report: GrowthReport, step: int) -> Table:
-    """One row per width that grew: sizes, how many of its neurons were split or are new, the best score."""
+    """One row per width that grew and per layer put in: sizes, how many neurons were split or are new, best score."""
     made = table(
         f"Growth step {step}", "width", "before", "after", "split", "new", "best score",
         right=("before", "after", "split", "new", "best score"),
@@ -21,6 +21,8 @@ def growth_table(report: GrowthReport, step: int) -> Table:
         numbers = (change.before, change.after, change.split, change.new)
         best = max(change.scores, default=None)
         made.add_row(*cells(change.width, *map(str, numbers), number(best)))
+    for layer in report.layers:
+        made.add_row(*cells(f"{layer.name} (layer)", "0", *map(str, (layer.neurons, 0, layer.neurons)), ""))
     return made
 
 

@@ -195,7 +195,7 @@ def _insert(module: fx.GraphModule, edge: Edge, norm: bool) -> IdentityLayer:
     node = next(one for one in module.graph.nodes if one.name == edge.node)
     path = _free(module, f"{HOLDER}.{edge.node}")
     parts = FORMS[edge.form](edge)
-    if norm:
+    if norm and (edge.form is not LayerForm.TOKEN or edge.rank == 2):  # a batch norm does not run over tokens
         parts = {"incoming": parts.pop("incoming"), "norm": NORMS[edge.rank](BLANK), **parts}
     mark, value, inserted = Provenance("identity-layer", path), node, set()
     for name, part in parts.items():

@@ -70,10 +70,13 @@ def multiply_add_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> t
     return tuple(found)
 
 
-def activation_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[Term, ...]:
+def activation_terms(
+    module: nn.Module, example_inputs: Sequence[Tensor], *, as_they_are: bool = False
+) -> tuple[Term, ...]:
     """The bytes of every storage that one forward pass keeps for the backward pass, its inputs included.
 
-    Parameters and buffers are not counted. Counted in eval mode, as if every parameter learnt.
+    Parameters and buffers are not counted. Counted in eval mode, as if every parameter learnt; ``as_they_are``: those
+    alone that do.
     """
     own: set[int] = set()
     kept: dict[int, tuple[Any, Term]] = {}  # the storage beside the term, so that its number stays its own
@@ -85,7 +88,7 @@ def activation_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> tup
         return tensor
 
     with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
-        _run(module, example_inputs, learning=True, own=own)
+        _run(module, example_inputs, learning=None if as_they_are else True, own=own)
     return tuple(term for _, term in kept.values())
 
 
@@ -129,16 +132,19 @@ def _plain(x: Any) -> Any:
 
 
 def _run(
-    module: nn.Module, example_inputs: Sequence[Tensor], *, learning: bool = False, own: set[int] | None = None
+    module: nn.Module, example_inputs: Sequence[Tensor], *, learning: bool | None = False, own: set[int] | None = None
 ) -> None:
-    """One pass in eval mode with parameters, buffers and inputs on the meta device; ``own`` gets their storages."""
+    """One pass in eval mode with parameters, buffers and inputs on the meta device; ``own`` gets their storages.
+
+    ``learning``: whether parameters require gradients (None: those that do).
+    """
     state = {
         name: torch.empty_like(tensor, device="meta")
         for named in (module.named_parameters, module.named_buffers)
         for name, tensor in named(remove_duplicate=False)
     }
-    for name, _ in module.named_parameters(remove_duplicate=False):
-        state[name].requires_grad_(learning)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        state[name].requires_grad_(parameter.requires_grad if learning is None else learning)
     if own is not None:
         own.update(tensor.untyped_storage()._cdata for tensor in state.values())
     inputs = tuple(torch.empty_like(tensor, device="meta") for tensor in example_inputs)

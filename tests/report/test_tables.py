@@ -15,7 +15,7 @@ from fxgrow.report import (
     widths_lines,
     widths_table,
 )
-from fxgrow.spec import Cost, SpecDiff, WidthChange, WidthSpec
+from fxgrow.spec import Cost, LayerInsertion, SpecDiff, WidthChange, WidthSpec
 from fxgrow.spec.diff import NodeDiff, WidthDiff
 from fxgrow.spec.models import RefusalSpec, SiteSpec
 
@@ -58,6 +58,7 @@ REPORT = GrowthReport(
     multiply_adds_before=10**6,
     multiply_adds_after=2 * 10**6,
     widths=(WidthChange(width="a[0]", before=4, after=7, split=2, new=1, scores=(0.5, 0.25)),),
+    layers=(LayerInsertion(name="grown_layers.relu", after="relu", score=0.5, neurons=3),),
     plan=PLAN,
     refusals={"b": Refusal("output", "it is the output")},
     edits={},
@@ -80,7 +81,8 @@ def words(*lines: str) -> list[list[str]]:
 
 def test_growth() -> None:
     table = text(growth_table(REPORT, 3))
-    assert [table[0], table[-1]] == words("Growth step 3", "a[0] 4 7 2 1 0.5")
+    rows = words("Growth step 3", "a[0] 4 7 2 1 0.5", "grown_layers.relu (layer) 0 3 0 3")
+    assert [table[0], table[-2], table[-1]] == rows
     assert text(*growth_lines(REPORT)) == words(
         "loss on the growth batches 0.5 -> 0.25 after halving eps 2 times",
         "parameters 1 k -> 1.5 k (x1.50)",

@@ -1,6 +1,7 @@
 """Scores against finite differences, and the invariances that follow from their definition."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -30,6 +31,8 @@ class Smooth(nn.Module):
         return self.head(F.gelu(self.depth(x)).mean((2, 3)))
 
 
+Path = Callable[[OverGrown, Objective, int], tuple[Tensor, Tensor]]
+PATHS: list[Path] = [joint, single]
 LABELS = torch.tensor([0, 1, 0, 1])
 
 
@@ -93,11 +96,11 @@ def test_splits_are_second_order() -> None:
     assert float(slopes[0] / slopes[1]) == pytest.approx(2, rel=0.1)
 
 
-@pytest.mark.parametrize("path", [joint, single])
-def test_slope_at_zero(path: object) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_slope_at_zero(path: Path) -> None:
     """As eps -> 0 the score of a new neuron is the slope of the loss in its eps there."""
     grown, objective = searched(1e-5)
-    _, new = path(grown, objective, 3)  # type: ignore[operator]
+    _, new = path(grown, objective, 3)
     with torch.no_grad():
         grown.candidates.split_eps.zero_()
         grown.candidates.new_eps.zero_()
@@ -110,11 +113,15 @@ def test_slope_at_zero(path: object) -> None:
             assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(float(new[i]), rel=1e-2, abs=1e-6)
 
 
-def test_duplicating_the_batch_changes_nothing() -> None:
-    grown, once = searched(0.05)
+@pytest.mark.parametrize("path", PATHS)
+def test_duplicating_the_batch_changes_nothing(path: Path) -> None:
+    """Neither as a second batch nor within the batch: the objective is a mean, exponent 0 in the number of copies."""
+    grown, once = searched(0.05, new=1)
     twice = Objective([*once.batches, *once.batches], F.cross_entropy)
-    for a, b in zip(joint(grown, once, 3), joint(grown, twice, 3), strict=True):
-        torch.testing.assert_close(a, b)
+    double = Objective([(torch.cat([x, x]), torch.cat([y, y])) for x, y in once.batches], F.cross_entropy)
+    expected = path(grown, once, 3)
+    for objective in (twice, double):
+        torch.testing.assert_close(path(grown, objective, 3), expected)
 
 
 class Pair(nn.Module):
@@ -128,48 +135,120 @@ class Pair(nn.Module):
         return self.b(torch.relu(self.a(x)))
 
 
-def pair_scores(module: nn.Module, delta: Tensor, delta_bias: Tensor) -> Tensor:
+Spread = tuple[Tensor, Tensor]
+"""The weights and biases of some directions."""
+
+
+def scores_of(module: nn.Module, path: Path, delta: Spread, eps: float = 1.0) -> Tensor:
+    """The scores of the splits of a ``Pair`` along ``delta``, in the units of its weights."""
     x = torch.randn(16, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     grown = over_grown(module, x)
     layer = grown.graph_module.get_submodule("fxgrow_grown.a")
     with torch.no_grad():
-        grown.candidates.split_eps.fill_(1.0)
-        layer.delta[0].copy_(delta / layer.unit_row)  # type: ignore[index, operator, union-attr]
-        layer.delta[1].copy_(delta_bias / layer.unit_row)  # type: ignore[index, operator, union-attr]
-    return joint(grown, Objective([(x, (x[:, 0] > 0).long())], F.cross_entropy), 3)[0]
+        grown.candidates.split_eps.fill_(eps)
+        for held, values in zip(layer.delta, delta, strict=True):  # type: ignore[arg-type]
+            held.copy_(values / layer.unit_row)
+    return path(grown, Objective([(x, (x[:, 0] > 0).long())], F.cross_entropy), 3)[0]
 
 
-def test_permuting_neurons_permutes_scores() -> None:
-    torch.manual_seed(0)
-    module, order = Pair().double(), torch.tensor([2, 0, 3, 1])
-    delta, bias = 0.1 * torch.randn(4, 3, dtype=torch.float64), 0.1 * torch.randn(4, dtype=torch.float64)
+def new_scores(module: nn.Module, path: Path, fresh: Spread, outgoing: Tensor, eps: float = 0.1) -> Tensor:
+    """The scores of two new neurons of a ``Pair`` with these directions, in units of its layers (splits are off)."""
+    x = torch.randn(16, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    grown = over_grown(module, x, split=False, new=2)
+    writer, reader = (grown.graph_module.get_submodule(f"fxgrow_grown.{name}") for name in "ab")
+    with torch.no_grad():
+        grown.candidates.new_eps.fill_(eps)
+        for held, values in zip(writer.fresh, fresh, strict=True):  # type: ignore[arg-type]
+            held.copy_(values)
+        reader.outgoing[0].copy_(outgoing)  # type: ignore[index, operator]
+    return path(grown, Objective([(x, (x[:, 0] > 0).long())], F.cross_entropy), 3)[1]
+
+
+def pair(seed: int) -> tuple[nn.Module, Spread]:
+    torch.manual_seed(seed)
+    module = Pair().double()
+    return module, (0.1 * torch.randn(4, 3, dtype=torch.float64), 0.1 * torch.randn(4, dtype=torch.float64))
+
+
+def two_new() -> tuple[Spread, Tensor]:
+    incoming = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
+    return incoming, torch.randn(2, 2, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_permuting_neurons_permutes_scores(path: Path) -> None:
+    (module, (delta, bias)), order = pair(0), torch.tensor([2, 0, 3, 1])
+    moved = permuted(module, order)
+    expected = scores_of(module, path, (delta, bias))[order]
+    assert expected.unique().numel() == 4
+    torch.testing.assert_close(scores_of(moved, path, (delta[order], bias[order])), expected)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_permuting_new_neurons_permutes_scores(path: Path) -> None:
+    """And the order of the old ones does not matter to them."""
+    (module, _), (fresh, outgoing), order = pair(0), two_new(), torch.tensor([1, 0])
+    expected = new_scores(module, path, fresh, outgoing)[order]
+    assert expected[0] != expected[1]
+    turned = new_scores(module, path, (fresh[0][order], fresh[1][order]), outgoing[:, order])
+    torch.testing.assert_close(turned, expected)
+    old = permuted(module, torch.tensor([2, 0, 3, 1]))
+    torch.testing.assert_close(new_scores(old, path, fresh, outgoing)[order], expected)
+
+
+def permuted(module: nn.Module, order: Tensor) -> nn.Module:
     moved = copy.deepcopy(module)
-    for tensor, axis in ((moved.a.weight, 0), (moved.a.bias, 0), (moved.b.weight, 1)):
-        tensor.data = tensor.data.index_select(axis, order)
-    torch.testing.assert_close(pair_scores(moved, delta[order], bias[order]), pair_scores(module, delta, bias)[order])
+    for tensor, axis in ((moved.a.weight, 0), (moved.a.bias, 0), (moved.b.weight, 1)):  # type: ignore[union-attr]
+        tensor.data = tensor.data.index_select(axis, order)  # type: ignore[union-attr, operator]
+    return moved
 
 
-def test_relu_rescaling() -> None:
-    """Incoming weights times a, outgoing divided by a is the same function; with delta times a so are the scores."""
-    torch.manual_seed(1)
-    module, a = Pair().double(), 3.0
-    delta, bias = 0.1 * torch.randn(4, 3, dtype=torch.float64), 0.1 * torch.randn(4, dtype=torch.float64)
+def rescaled(module: nn.Module, a: float) -> nn.Module:
+    """Incoming weights and biases times a, outgoing weights divided by a: the same function."""
     scaled = copy.deepcopy(module)
     with torch.no_grad():
-        scaled.a.weight *= a
-        scaled.a.bias *= a
-        scaled.b.weight /= a
-    torch.testing.assert_close(pair_scores(scaled, a * delta, a * bias), pair_scores(module, delta, bias))
+        scaled.a.weight *= a  # type: ignore[operator, union-attr]
+        scaled.a.bias *= a  # type: ignore[operator, union-attr]
+        scaled.b.weight /= a  # type: ignore[operator, union-attr]
+    return scaled
 
 
-def test_dead_neurons_score_zero() -> None:
-    torch.manual_seed(2)
-    module = Pair().double()
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("a", [3.0, 0.25])
+def test_relu_rescaling_of_splits(path: Path, a: float) -> None:
+    """relu(a theta) = a relu(theta), so the loss L'(eps delta) of the rescaled network is L(eps delta / a).
+
+    Hence s has exponent 0 where delta takes the a, and -1 where eps does: ds'/d(a eps) = (1/a) ds/d eps.
+    """
+    module, (delta, bias) = pair(1)
+    expected, scaled = scores_of(module, path, (delta, bias)), rescaled(module, a)
+    torch.testing.assert_close(scores_of(scaled, path, (a * delta, a * bias)), expected)
+    torch.testing.assert_close(scores_of(scaled, path, (delta, bias), eps=a), expected / a)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_relu_rescaling_of_new_neurons(path: Path) -> None:
+    """In units of the layers exponent 0: what enters is a times as large, what leaves 1/a, and the product the same.
+
+    With eps kept, s is linear in what leaves as eps -> 0: exponent 1 in its length, and in the length of what enters.
+    """
+    (module, _), (fresh, outgoing) = pair(1), two_new()
+    expected = new_scores(module, path, fresh, outgoing)
+    torch.testing.assert_close(new_scores(rescaled(module, 3.0), path, fresh, outgoing), expected)
+    slope = new_scores(module, path, fresh, outgoing, eps=1e-9)
+    torch.testing.assert_close(new_scores(module, path, fresh, 3 * outgoing, eps=1e-9), 3 * slope, rtol=1e-6, atol=0)
+    longer = (3 * fresh[0], 3 * fresh[1])
+    torch.testing.assert_close(new_scores(module, path, longer, outgoing, eps=1e-9), 3 * slope, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_dead_neurons_score_zero(path: Path) -> None:
+    """Neuron 1 never fires, nobody reads neuron 2."""
+    module, delta = pair(2)
     with torch.no_grad():
-        module.a.bias[1] = -100.0
-        module.b.weight[:, 2] = 0.0
-    delta, bias = 0.1 * torch.randn(4, 3, dtype=torch.float64), 0.1 * torch.randn(4, dtype=torch.float64)
-    scores = pair_scores(module, delta, bias)
+        module.a.bias[1] = -100.0  # type: ignore[index, operator, union-attr]
+        module.b.weight[:, 2] = 0.0  # type: ignore[index, operator, union-attr]
+    scores = scores_of(module, path, delta)
     assert scores[1] == 0 and scores[2] == 0 and scores[0] != 0 and scores[3] != 0
 
 

@@ -5,10 +5,13 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from fxgrow import Firefly
+import fxgrow
+from fxgrow import Budget, Firefly
 from fxgrow.growth import Objective, Scores, Selection
-from fxgrow.methods.firefly.neighbourhood import directions, layers, start
-from fxgrow.methods.firefly.relax import relax
+from fxgrow.methods.firefly.importance import joint
+from fxgrow.methods.firefly.neighbourhood import directions, layers, project, split_parts, start, violation
+from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, relax
+from fxgrow.rewrite import OverGrown
 from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import over_grown
 
@@ -74,7 +77,110 @@ def test_search_scores_are_gains() -> None:
     assert len(scores.split) == 13 and len(scores.new) == 6
 
 
-@pytest.mark.parametrize("settings", [{"eps": 0}, {"new": -1}, {"path": "both"}, {"stepz": 3}])
+def started(name: str = "residual", eps: float = 0.1) -> OverGrown:
+    grown = over_grown(network(name), images(), new=2)
+    start(grown, eps, torch.Generator().manual_seed(0))
+    return grown
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_choice_lowers_the_loss_within_the_neighbourhood(optimizer: str, constraint: str) -> None:
+    grown = started()
+    before = OBJECTIVE.mean(grown.graph_module)
+    relax(grown, OBJECTIVE, 0.1, 10, 0.03, OPTIMIZERS[optimizer], CONSTRAINTS[constraint])
+    assert OBJECTIVE.mean(grown.graph_module) < before
+    assert violation(grown, 0.1) < 1e-28  # rounding of a norm of 1, to the fourth power
+
+
+def test_gradient_steps_do_not_depend_on_the_unit_of_eps() -> None:
+    """eps = e u: one step of plain gradient descent moves u by -lr e dL/deps, so eps by -lr e^2 dL/deps."""
+    grown = started(eps=0.05)
+    with torch.no_grad():
+        grown.candidates.new_eps.fill_(0.02)
+        for layer in layers(grown):
+            for outgoing in layer.outgoing:
+                outgoing.normal_(0, 0.05, generator=torch.Generator().manual_seed(1))
+    before = grown.candidates.new_eps.detach().clone()
+    gradient = torch.autograd.grad(OBJECTIVE.on(grown.graph_module, OBJECTIVE.batches[0]), grown.candidates.new_eps)[0]
+    relax(grown, OBJECTIVE, 0.05, 1, 0.01, OPTIMIZERS["sgd"])
+    torch.testing.assert_close(grown.candidates.new_eps.detach() - before, -0.01 * 0.05**2 * gradient)
+
+
+def test_violation() -> None:
+    """1/4 ((1 + v)^2 - 1)^2 for one eps and one direction that are too long, nothing inside; projection ends it."""
+    grown = started()
+    assert violation(grown, 0.1) < 1e-28
+    with torch.no_grad():
+        grown.candidates.split_eps[0] *= -1.5
+        for tensor, index, _ in split_parts(grown):  # all that writes neuron 3
+            tensor[index == 3] *= 1.2
+    found = violation(grown, 0.1)
+    assert float(found.detach()) == pytest.approx((1.5**2 - 1) ** 2 / 4 + (1.2**2 - 1) ** 2 / 4)
+    assert all(
+        bool(g.isfinite().all())
+        for g in torch.autograd.grad(found, directions(grown), allow_unused=True)
+        if g is not None
+    )
+    project(grown, 0.1)
+    assert violation(grown, 0.1) < 1e-28
+
+
+def test_penalty_pulls_back() -> None:
+    """Without projection between the steps candidates may leave the ball; the penalty's gradient brings them back."""
+    lengths = []
+    for constraint in (CONSTRAINTS["penalty"], CONSTRAINTS["penalty"]._replace(added=lambda *_: 0.0)):
+        grown, added = started(), constraint.added
+        peak: list[float] = []
+        spy = constraint._replace(
+            added=lambda g, e, added=added, peak=peak: peak.append(float(violation(g, e).detach())) or added(g, e)
+        )
+        relax(grown, OBJECTIVE, 0.1, 30, 0.1, constraint=spy)
+        lengths.append(peak[-1])
+    assert 0 < lengths[0] < lengths[1] / 4
+
+
+def test_bf16_passes_are_close_but_not_the_same() -> None:
+    """Scores under autocast agree to bfloat16's 8 bits; gradients arrive in the parameters' own float32."""
+    module = network("residual").float()
+    grown = over_grown(module, images().float(), new=2)
+    start(grown, 0.1, torch.Generator().manual_seed(0))
+    batch = (images(8).float(), torch.tensor([0, 1] * 4))
+    full, low = (PRECISIONS[name]([batch], F.cross_entropy) for name in ("fp32", "bf16"))
+    relax(grown, full, 0.1, 5, 0.03)
+    expected, found = (torch.cat(joint(grown, objective, 3)) for objective in (full, low))
+    assert found.dtype == torch.float32 and not torch.equal(found, expected)
+    assert (found - expected).norm() < 0.1 * expected.norm()
+
+
+def test_bf16_stays_within_the_two_steps() -> None:
+    """The promises hold to float32 rounding, and no parameter changes its type."""
+    module = network("chain").float()
+    batches = [(images(8).float(), torch.tensor([0, 1] * 4))]
+    growth = fxgrow.grow(
+        module, batches, F.cross_entropy, example_inputs=(images().float(),),
+        method=Firefly(new=2, steps=4, precision="bf16"), budget=Budget(neurons=3),
+    )  # fmt: skip
+    assert growth.report.faithful_error < 1e-5 and growth.report.loss_after <= growth.report.loss_before
+    assert {p.dtype for p in growth.module.parameters()} == {torch.float32}
+
+
+def test_rounds_take_turns() -> None:
+    """Two rounds are one round whose end is relaxed and scored again."""
+    once, twice = started("chain"), started("chain")
+    method = Firefly(new=2, steps=3)
+    first = method.search(once, OBJECTIVE, torch.Generator().manual_seed(0), not_asked)
+    relax(once, OBJECTIVE, method.eps, 3, method.lr)
+    split, new = joint(once, OBJECTIVE, method.points)
+    found = Firefly(new=2, steps=3, rounds=2).search(twice, OBJECTIVE, torch.Generator().manual_seed(0), not_asked)
+    torch.testing.assert_close(found.new, method.eps * new.abs())
+    torch.testing.assert_close(found.split, -once.candidates.split_eps.detach() * split)
+    assert (found.new - first.new).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    "settings", [{"eps": 0}, {"new": -1}, {"path": "both"}, {"stepz": 3}, {"optimizer": "lion"}, {"rounds": 0}]
+)
 def test_settings_are_closed(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Firefly(**settings)
