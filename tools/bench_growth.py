@@ -1,36 +1,53 @@
-"""The cost of one over-grown step against a plain training step, and its arithmetic floor.
+"""What growth costs in units of a plain training step: one over-grown step, its memory, and a whole growth phase.
 
     python tools/bench_growth.py --out docs/results/bench_growth.json
 
-16-channel VGG-19, batch 128 of 3x32x32, one thread, interleaved (plain, splits only, m' = 50, plain, ...), medians.
-The floor counts multiplications: forward, gradient of the input (not at the first layer), gradient of the candidate
-weights; a plain step has all three for the base weights.
+16-channel VGG-19, batch 128 of 3x32x32, one thread. Steps are interleaved (plain, splits only, m' = 50, plain, ...);
+medians of process CPU seconds, which other load on the machine disturbs least. The floor counts multiplications:
+forward, gradient of the input (not at the first layer), gradient of the candidate weights; a plain step has all three
+for the base weights. The phase, with default settings, grows a model that was trained on ``shapes`` for a while; a
+phase with ten times the steps shows what was left to gain.
+
+Memory is the peak of what torch's allocator holds during a step, by the profiler's record of every allocation, with
+parameters, gradients and moments counted in: exact and the same in every run, where the resident size of a process is
+neither on a shared machine. It leaves out what oneDNN takes for itself within one operator.
 """
 
 import argparse
 import copy
+import itertools
 import json
+import os
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
-sys.path.insert(0, str(Path(__file__).parent))
-from networks import vgg19
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import fxgrow
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
+from fxgrow.data import load_data
 from fxgrow.growth import Objective
 from fxgrow.methods import Firefly
 from fxgrow.methods.firefly.neighbourhood import directions, project, start
 from fxgrow.rewrite import GrownLayer, OverGrown, overgrow
+from tools.networks import vgg19
+
+Batch = tuple[Tensor, Tensor]
+
+GROWTH_BATCHES = 8
+"""As many as ``fxgrow grow`` takes (``training.RunSettings``)."""
 
 
 def over_grown(model: nn.Module, x: Tensor, method: Firefly) -> OverGrown:
@@ -45,29 +62,40 @@ def over_grown(model: nn.Module, x: Tensor, method: Firefly) -> OverGrown:
     return grown
 
 
-def plain_step(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
+@dataclass(frozen=True)
+class Step:
+    """One step of training on one batch; ``loss`` gives the loss, ``after`` runs when the optimiser has moved."""
+
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[], Tensor]
+    after: Callable[[], None]
+    frozen: tuple[Tensor, ...] = ()
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss().backward()
+        self.optimizer.step()
+        self.after()
+
+    def held(self) -> int:
+        """Bytes of parameters, gradients and moments between two steps."""
+        moved = [p for group in self.optimizer.param_groups for p in group["params"]]
+        moments = [v for state in self.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
+        every = [*self.frozen, *moved, *(p.grad for p in moved if p.grad is not None), *moments]
+        return sum(tensor.numel() * tensor.element_size() for tensor in every)
+
+
+def plain_step(model: nn.Module, x: Tensor, y: Tensor) -> Step:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-
-    return step
+    return Step(optimizer, lambda: F.cross_entropy(model(x), y), lambda: None)
 
 
-def grown_step(grown: OverGrown, x: Tensor, y: Tensor, method: Firefly) -> Callable[[], None]:
+def grown_step(grown: OverGrown, x: Tensor, y: Tensor, method: Firefly) -> Step:
     moved = [p for p in (grown.candidates.split_eps, grown.candidates.new_eps) if len(p)]
     optimizer = torch.optim.Adam([*directions(grown), *moved], lr=1e-3)
     objective = Objective([(x, y)], F.cross_entropy)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        objective.on(grown.graph_module, (x, y)).backward()
-        optimizer.step()
-        project(grown, method.eps)
-
-    return step
+    frozen = tuple(p for p in grown.graph_module.parameters() if not p.requires_grad)
+    return Step(optimizer, lambda: objective.on(grown.graph_module, (x, y)), lambda: project(grown, method.eps), frozen)
 
 
 def spatial_sizes(module: nn.Module, x: Tensor, kinds: tuple[type[nn.Module], ...]) -> dict[str, int]:
@@ -94,7 +122,7 @@ def plain_multiplications(model: nn.Module, x: Tensor) -> int:
     sizes = spatial_sizes(model, x, (nn.Conv2d, nn.Linear))
     total = 0
     for i, (name, positions) in enumerate(sizes.items()):
-        total += model.get_submodule(name).weight.numel() * positions * (3 if i else 2)  # type: ignore[union-attr]
+        total += model.get_parameter(f"{name}.weight").numel() * positions * (3 if i else 2)
     return total
 
 
@@ -104,13 +132,13 @@ def grown_multiplications(grown: OverGrown, x: Tensor) -> int:
     total = 0
     for i, (name, positions) in enumerate(sizes.items()):
         layer = grown.graph_module.get_submodule(name)
-        base = layer.weight.numel()  # type: ignore[union-attr]
-        candidates = sum(p.numel() for p in layer.parameters() if p.dim() > 1 and p is not layer.weight)  # type: ignore[union-attr]
+        base = layer.get_parameter("weight").numel()
+        candidates = sum(p.numel() for name, p in layer.named_parameters() if p.dim() > 1 and name != "weight")
         total += positions * ((base + candidates) * (2 if i else 1) + candidates)
     return total
 
 
-def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, dict[str, float]]:
+def measure(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
     """Median wall and process CPU seconds of each step, run in turn."""
     wall: dict[str, list[float]] = {name: [] for name in steps}
     cpu: dict[str, list[float]] = {name: [] for name in steps}
@@ -125,10 +153,63 @@ def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, dict
     return {name: {"wall": statistics.median(wall[name]), "cpu": statistics.median(cpu[name])} for name in steps}
 
 
+def trained(model: nn.Module, data: list[Batch], steps: int) -> None:
+    """SGD over the batches in turn."""
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.05, momentum=0.9)
+    for x, y in itertools.islice(itertools.cycle(data), steps):
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+def phase(model: nn.Module, data: list[Batch], method: Firefly) -> dict[str, Any]:
+    """One growth: its CPU seconds, and the loss on the growth batches before and after."""
+    start = time.process_time()
+    report = fxgrow.grow(model, data, F.cross_entropy, example_inputs=data[0][0][:2], method=method).report
+    return {
+        "cpu": time.process_time() - start,
+        "loss_before": report.loss_before,
+        "loss_after": report.loss_after,
+        "predicted_memory": report.peak_memory,
+    }
+
+
+def phases(plain_cpu: float, batch: int, train_steps: int) -> dict[str, Any]:
+    """The default phase in plain steps, and a phase of ten times the steps, on a model that has learnt a little."""
+    splits = load_data("shapes", train_size=20 * batch, test_size=batch)
+    data = list(zip(splits.train.images.split(batch), splits.train.labels.split(batch), strict=True))
+    model = vgg19(16)
+    trained(model, data, train_steps)
+    default = Firefly()
+    longer = Firefly(steps=10 * default.steps, refine_steps=10 * default.refine_steps)
+    found = {"default": phase(model, data[:GROWTH_BATCHES], default)}
+    found["longer"] = phase(model, data[:GROWTH_BATCHES], longer)
+    for one in found.values():
+        one["plain_steps"] = one["cpu"] / plain_cpu
+    ratio = found["default"]["loss_after"] / found["longer"]["loss_after"]
+    return {"growth_batches": GROWTH_BATCHES, "train_steps": train_steps, **found, "loss_over_longer": ratio}
+
+
+def peaks(steps: dict[str, Step]) -> dict[str, int]:
+    """The most bytes that tensors take during each step, all that it starts with included."""
+    return {name: step.held() + peak_of(step) for name, step in steps.items()}
+
+
+def peak_of(step: Callable[[], None]) -> int:
+    """The most bytes that a step allocates on top of what there was."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as found:
+        step()
+    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(itertools.accumulate(event.nbytes() for event in events), default=0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--train-steps", type=int, default=100, help="plain steps before the growth phase")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -137,13 +218,17 @@ def main() -> None:
     x, y = torch.randn(args.batch, 3, 32, 32), torch.randint(0, 10, (args.batch,))
     methods = {"splits": Firefly(new=0), "m50": Firefly(new=50)}
     grown = {name: over_grown(model, x, method) for name, method in methods.items()}
-    steps = {"plain": plain_step(model, x, y)}
+    steps: dict[str, Step] = {"plain": plain_step(model, x, y)}
     steps |= {name: grown_step(grown[name], x, y, method) for name, method in methods.items()}
     times = measure(steps, args.rounds)
     plain = plain_multiplications(model, x)
     result: dict[str, Any] = {
         "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "load": os.getloadavg(),
+        },
         "times": times,
     }
     for name in methods:
@@ -151,7 +236,16 @@ def main() -> None:
         ratios = {kind: times[name][kind] / times["plain"][kind] for kind in ("wall", "cpu")}
         result[name] = {"ratio": ratios, "floor": floor, "over_floor": ratios["cpu"] / floor}
         line = f"cpu {ratios['cpu']:.2f}  wall {ratios['wall']:.2f}  floor {floor:.2f}"
-        print(f"{name:7s} step / plain step: {line}  over floor {ratios['cpu'] / floor:.2f}")
+        print(f"{name:7s} step / plain step: {line}  over floor {ratios['cpu'] / floor:.2f}", flush=True)
+    result["memory"] = memory = peaks(steps)
+    for name in methods:
+        print(f"{name:7s} peak memory / plain step's: {memory[name] / memory['plain']:.2f}", flush=True)
+    result["phase"] = found = phases(times["plain"]["cpu"], args.batch, args.train_steps)
+    for name in ("default", "longer"):
+        one = found[name]
+        line = f"{one['plain_steps']:.0f} plain steps, loss {one['loss_before']:.4f} -> {one['loss_after']:.4f}"
+        print(f"growth phase, {name}: {line}", flush=True)
+    print(f"loss after it / after ten times the steps: {found['loss_over_longer']:.4f}")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,6 +1,8 @@
 """Coupling: which parameter slices together make one neuron, and which of those sets can grow."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,20 @@ def couple(
     """
     subjects = _subjects(model_or_captured, example_inputs)
     patterns = Patterns.of(subjects[-1].model, ignore, only)
-    return settle(observe(subjects), subjects[-1], patterns)
+    with _uncollected():
+        return settle(observe(subjects), subjects[-1], patterns)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: of the many small objects made here nearly all live to the end, so it finds nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _subjects(model_or_captured: nn.Module | Captured, example_inputs: Any) -> tuple[Subject, ...]:

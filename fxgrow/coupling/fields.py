@@ -7,6 +7,7 @@ too, so a hidden layer of a single neuron is still a labelled dimension.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,12 +16,18 @@ from torch import Tensor
 from fxgrow.coupling.labels import Ints
 
 Support = tuple[int, ...]
+_ALL = slice(None)
 Fields = dict[Support, Tensor]
 
 
 def support(labels: Tensor) -> Support:
     """The dimensions along which a field varies."""
-    return tuple(dim for dim, stride in enumerate(labels.stride()) if stride)
+    return _nonzero(labels.stride())
+
+
+@lru_cache(maxsize=1 << 14)
+def _nonzero(strides: tuple[int, ...]) -> Support:
+    return tuple(dim for dim, stride in enumerate(strides) if stride)
 
 
 def spread(core: Tensor, dims: Sequence[int], shape: Sequence[int]) -> Tensor:
@@ -44,7 +51,9 @@ def _dense_strides(shape: Sequence[int]) -> list[int]:
 def core(labels: Tensor) -> Tensor:
     """The varying part of a field: one dimension per dimension of its support."""
     dims = support(labels)
-    index = tuple(slice(None) if dim in dims else 0 for dim in range(labels.dim()))
+    if len(dims) == labels.dim():
+        return labels
+    index = tuple([_ALL if dim in dims else 0 for dim in range(labels.dim())])
     return labels[index] if labels.numel() else labels.new_zeros([labels.shape[dim] for dim in dims])
 
 

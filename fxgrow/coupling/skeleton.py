@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 
 def skeleton(model: nn.Module) -> nn.Module:
@@ -19,9 +19,10 @@ def skeleton(model: nn.Module) -> nn.Module:
         if tensor.is_floating_point():
             bare = torch.empty_like(tensor, device="meta")
             memo[id(tensor)] = nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
-    for held in (one for module in model.modules() for one in vars(module).values() if isinstance(one, Tensor)):
-        if held.grad_fn is not None:  # a derived value, which cannot be copied (the weight of torch's old weight_norm)
-            memo[id(held)] = torch.empty_like(held, device="meta")
+    held = tree_leaves([value for module in model.modules() for key, value in vars(module).items() if key[0] != "_"])
+    for derived in held:  # what a model keeps of its last run, and the weight of torch's old weight_norm
+        if isinstance(derived, Tensor) and derived.grad_fn is not None:  # it could not be copied
+            memo[id(derived)] = torch.empty_like(derived, device="meta")
     copied = _bare_root(model, memo) if isinstance(model, fx.GraphModule) else _bare_copy(model, memo)
     for norm in (module for module in copied.modules() if isinstance(module, _NormBase)):
         norm.num_batches_tracked = None

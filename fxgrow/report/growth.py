@@ -71,12 +71,20 @@ def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
             f"off by {report.faithful_error:.1e} from the over-grown graph, by {report.preservation_error:.1e} "
             f"from the old model at eps = 0; took {seconds(report.seconds)}"
         ),
+        *_jump(report),
         *_refusals(report),
     )
 
 
 def _cost(name: str, before: int, after: int) -> str:
     return f"{name} {count(before)} -> {count(after)} ({ratio(before, after)})"
+
+
+def _jump(report: GrowthReport) -> tuple[Text, ...]:
+    if report.jump is None:
+        return ()
+    moves = f"by {report.jump.before:+.2g} before growth, {report.jump.after:+.2g} after"
+    return (Text(f"statistics of each batch instead of running ones move the loss {moves}"),)
 
 
 def _refusals(report: GrowthReport) -> tuple[Text, ...]:

@@ -13,6 +13,7 @@ from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Candidates, Entry
+from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
 from fxgrow.rewrite.rules import EPS, RULES, Rule
@@ -120,6 +121,8 @@ def _build(
             if node.op == "output"
             else _rule(walk, node).rewrite(walk, node)
         )
+    if candidates.split or candidates.new:
+        freeze_norms(rewriter.graph, root, GROWN)
     graph_module = fx.GraphModule(root, rewriter.graph, f"OverGrown{type(old).__name__}").eval()
     graph_module.graph.eliminate_dead_code(rewriter.has_effect)
     graph_module.graph.lint()

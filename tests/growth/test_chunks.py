@@ -146,7 +146,7 @@ def restore(grown: OverGrown, eps: list[Tensor]) -> None:
 
 @pytest.mark.parametrize("name", ["residual", "block", "grouped"])
 def test_the_prediction_counts_what_autograd_keeps(name: str) -> None:
-    """On the meta device batch norm keeps two numbers per channel that it leaves out on the CPU."""
+    """But for two numbers per channel of a candidate batch norm, which the CPU leaves out."""
     found = prepared(name)
     kept: dict[int, tuple[Tensor, int]] = {}
     own = {p.untyped_storage().data_ptr() for p in found.whole.graph_module.state_dict().values()}
@@ -161,8 +161,8 @@ def test_the_prediction_counts_what_autograd_keeps(name: str) -> None:
     with saved_tensors_hooks(note, lambda tensor: tensor):
         found.whole.graph_module(*inputs)
     moved = sum(p.numel() * p.element_size() for p in found.whole.graph_module.parameters() if p.requires_grad)
-    extra = 2 * 8 * (2 * 4 + 2) if name == "residual" else 0
-    assert memory_of(found.whole, found.objective) == sum(size for _, size in kept.values()) + COPIES * moved + extra
+    counted = sum(size for _, size in kept.values()) + COPIES * moved
+    assert counted <= memory_of(found.whole, found.objective) <= 1.001 * counted
 
 
 def test_groups_rank_candidates_as_one_graph_does() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from io import StringIO
 
 from rich.console import Console, RenderableType
@@ -5,6 +6,7 @@ from rich.console import Console, RenderableType
 from fxgrow.capture import How, PartReport
 from fxgrow.errors import Refusal
 from fxgrow.growth import GrowthReport, Plan, PlanRow, Spending
+from fxgrow.growth.statistics import Jump
 from fxgrow.report import (
     capture_table,
     diff_tables,
@@ -89,6 +91,12 @@ def test_growth() -> None:
         "multiply-adds 1 M -> 2 M (x2.00)",
         "off by 1.0e-07 from the over-grown graph, by 2.0e-07 from the old model at eps = 0; took 2 s",
         "did not take part: 1 width (1 output)",
+    )
+
+
+def test_jump() -> None:
+    assert text(*growth_lines(replace(REPORT, jump=Jump(-0.125, 0.5))))[4:5] == words(
+        "statistics of each batch instead of running ones move the loss by -0.12 before growth, +0.5 after"
     )
 
 

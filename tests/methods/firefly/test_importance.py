@@ -177,7 +177,7 @@ def two_new() -> tuple[Spread, Tensor]:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_permuting_neurons_permutes_scores(path: Path) -> None:
-    (module, (delta, bias)), order = pair(0), torch.tensor([2, 0, 3, 1])
+    (module, (delta, bias)), order = pair(0), torch.tensor([1, 2, 0, 3])
     moved = permuted(module, order)
     expected = scores_of(module, path, (delta, bias))[order]
     assert expected.unique().numel() == 4

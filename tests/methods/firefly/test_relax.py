@@ -3,14 +3,16 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget, Firefly
 from fxgrow.growth import Objective, Scores, Selection
+from fxgrow.growth.statistics import fresh_norms
 from fxgrow.methods.firefly.importance import joint
 from fxgrow.methods.firefly.neighbourhood import directions, layers, project, split_parts, start, violation
-from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, relax
+from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, Constraint, relax
 from fxgrow.rewrite import OverGrown
 from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import over_grown
@@ -126,18 +128,24 @@ def test_violation() -> None:
     assert violation(grown, 0.1) < 1e-28
 
 
-def test_penalty_pulls_back() -> None:
-    """Without projection between the steps candidates may leave the ball; the penalty's gradient brings them back."""
-    lengths = []
-    for constraint in (CONSTRAINTS["penalty"], CONSTRAINTS["penalty"]._replace(added=lambda *_: 0.0)):
-        grown, added = started(), constraint.added
-        peak: list[float] = []
-        spy = constraint._replace(
-            added=lambda g, e, added=added, peak=peak: peak.append(float(violation(g, e).detach())) or added(g, e)
-        )
-        relax(grown, OBJECTIVE, 0.1, 30, 0.1, constraint=spy)
-        lengths.append(peak[-1])
-    assert 0 < lengths[0] < lengths[1] / 4
+def violations(constraint: Constraint) -> list[float]:
+    """The violation before every step of a relaxation with large steps."""
+    found: list[float] = []
+
+    def added(grown: OverGrown, eps: float) -> Tensor | float:
+        found.append(float(violation(grown, eps).detach()))
+        return constraint.added(grown, eps)
+
+    relax(started(), OBJECTIVE, 0.1, 30, 0.1, constraint=constraint._replace(added=added))
+    return found
+
+
+def test_constraints_hold_between_the_steps() -> None:
+    """Projection: at every step. The penalty lets candidates leave the ball, and its gradient brings them back."""
+    penalty = CONSTRAINTS["penalty"]
+    free = violations(penalty._replace(added=lambda *_: 0.0))[-1]
+    assert 0 < violations(penalty)[-1] < free / 4
+    assert max(violations(CONSTRAINTS["projection"])) < 1e-28
 
 
 def test_bf16_passes_are_close_but_not_the_same() -> None:
@@ -151,6 +159,26 @@ def test_bf16_passes_are_close_but_not_the_same() -> None:
     expected, found = (torch.cat(joint(grown, objective, 3)) for objective in (full, low))
     assert found.dtype == torch.float32 and not torch.equal(found, expected)
     assert (found - expected).norm() < 0.1 * expected.norm()
+
+
+def test_precision_reaches_step_two() -> None:
+    """Without a step of relaxation only the scores of splits can tell."""
+    batch = (images(8).float(), torch.tensor([0, 1] * 4))
+    scores = []
+    for precision in PRECISIONS:
+        grown = over_grown(network("residual").float(), images().float())
+        method = Firefly(steps=0, precision=precision)  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(0)
+        scores.append(method.search(grown, Objective([batch], F.cross_entropy), generator, not_asked).split)
+    assert 0 < (scores[0] - scores[1]).norm() < 0.5 * scores[0].norm()
+
+
+def test_new_neurons_begin_with_their_own_statistics() -> None:
+    """What batch norm subtracts and divides by is estimated before the first step (exactly: tests/growth)."""
+    grown = over_grown(network("chain"), images(), new=2)
+    Firefly(new=2).begin(grown, OBJECTIVE, torch.Generator().manual_seed(0))
+    norms = list(fresh_norms(grown).values())
+    assert norms and all(bool((norm.running_mean != 0).all() and (norm.running_var != 1).all()) for norm in norms)
 
 
 def test_bf16_stays_within_the_two_steps() -> None:
