@@ -91,14 +91,15 @@ class Subject:
 class Context:
     """The notebook of one coupling run: rules read fields from it and write unions, pins, roles and grids to it.
 
-    ``numbers``: whether values have their numbers, and not their shapes alone (see ``observer``).
-    ``steady``: no operator so far moved neurons among each other, so copies cannot have been mixed.
-    ``passes``: the shapes of the outputs per subject and mode (training or not) in which it ran.
+    ``writers``: the axes that write neurons, numbered as they run. ``numbers``: whether values have their numbers, and
+    not their shapes alone (see ``observer``). ``steady``: no operator so far moved neurons among each other, so copies
+    cannot have been mixed. ``passes``: the shapes of the outputs per subject and mode (training or not) in which it ran.
     """
 
     labels: Labels = field(default_factory=Labels)
     axes: list[Axis] = field(default_factory=list)
     roles: dict[tuple[str, int], set[Role]] = field(default_factory=dict)
+    writers: dict[tuple[str, int], int] = field(default_factory=dict)
     later: list[tuple[Axis, Role, list[Ints]]] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
     shape_events: list[ShapeEvent] = field(default_factory=list)
@@ -184,12 +185,18 @@ class Context:
             low, high = axis.labels[0], axis.labels[-1]
             mine = Role.CARRIES if role is Role.READS and not axis.scales else role
             if any(((array >= low) & (array <= high)).any() for array in seen):
-                self.roles.setdefault((axis.parameter, axis.axis), set()).add(mine)
+                self._cast(axis, mine)
             elif several:  # a product or sum of parameters shows the labels of one of them
                 self.later.append((axis, mine, seen))
         if role is Role.READS and not _shareable(value.axes):
             for array in seen:
                 self.pin(array, "nonlinear", "read through a nonlinear function of a weight, which copies cannot share")
+
+    def _cast(self, axis: Axis, role: Role) -> None:
+        key = (axis.parameter, axis.axis)
+        self.roles.setdefault(key, set()).add(role)
+        if role is Role.WRITES:
+            self.writers.setdefault(key, len(self.writers))
 
     def settle(self) -> None:
         """Find the roles of parameters whose labels were united with those of another one before they were used."""
@@ -197,7 +204,7 @@ class Context:
             classes = components(self.labels.count, self.labels.pairs)
             for axis, role, seen in self.later:
                 if any(np.isin(classes[array], classes[axis.labels]).any() for array in seen):
-                    self.roles.setdefault((axis.parameter, axis.axis), set()).add(role)
+                    self._cast(axis, role)
             self.later.clear()
 
     def note(self, book: dict[str, list[Ints]], labels: Iterable[Tensor]) -> None:

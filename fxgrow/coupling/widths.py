@@ -245,8 +245,11 @@ class Seed:
 
 
 def _seeds(ctx: Context, axes: Sequence[Axis], classes: Classes, groups: Ints) -> list[Seed]:
-    """One seed per group that some parameter writes, in the order of their first writers and of their places there."""
-    number = {axis: i for i, axis in enumerate((a.parameter, a.axis) for a in axes)}
+    """One seed per group that some parameter writes, in the order of their first writers and of their places there.
+
+    First is what runs first: so a model and its graph, which hold their parts in another order, agree on the names.
+    """
+    number = ctx.writers
     places: dict[int, list[Axis]] = {}
     for axis in axes:
         for group in np.unique(groups[classes.of[axis.labels]]).tolist():
@@ -254,13 +257,16 @@ def _seeds(ctx: Context, axes: Sequence[Axis], classes: Classes, groups: Ints) -
     seeds = []
     for group, found in places.items():
         sites = tuple(Site(a.parameter, a.axis, _role(ctx.roles[a.parameter, a.axis])) for a in found)
-        writer = next((a for a in found if Role.WRITES in ctx.roles[a.parameter, a.axis]), None)
+        writers = [a for a in found if (a.parameter, a.axis) in number]
+        writer = min(writers, key=lambda a: number[a.parameter, a.axis], default=None)
         if writer is not None:
             along = classes.of[writer.labels]
             where = np.flatnonzero(groups[along] == group)
             mine = along[where]
             ordered = mine[np.sort(np.unique(mine, return_index=True)[1])]
-            stem = writer.parameter.rpartition(".")[0] or writer.parameter
+            owner = writer.parameter.partition(".parametrizations.")[0]
+            stem = owner.rpartition(".")[0] if owner == writer.parameter else owner
+            stem = stem or writer.parameter
             first = (number[writer.parameter, writer.axis], int(where[0]))
             seeds.append((first, Seed(stem, ordered, sites, len(mine) // len(ordered))))
     return [seed for _, seed in sorted(seeds, key=lambda pair: pair[0])]

@@ -99,7 +99,11 @@ def test_budgets(fxgrow: Fxgrow, tmp_path: Path) -> None:
 )
 def test_the_default_budget_and_what_replaces_it(words: list[str], said: dict[str, float]) -> None:
     typed = {word.strip("-").replace("-", "_"): value for word, value in zip(words[::2], words[1::2], strict=True)}
-    assert budget(1, **typed).model_dump(exclude_defaults=True) == said
+    assert budget(1, 0, **typed).model_dump(exclude_defaults=True) == said
+
+
+def test_layers_are_limited_by_their_number() -> None:
+    assert budget(1, 2).model_dump(exclude_defaults=True) == {"neurons": 0.3, "layers": 2}
 
 
 def test_json_and_graphs(fxgrow: Fxgrow, tmp_path: Path) -> None:

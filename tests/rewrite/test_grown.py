@@ -54,7 +54,8 @@ def test_equations() -> None:
     x, lane = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)
     split_eps, new_eps = torch.tensor([0.5], dtype=torch.float64), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
     plus, minus, fresh = layer(x, None, [lane], split_eps, new_eps)
-    row, column = base.weight.norm(dim=1).mean(), base.weight.norm(dim=0).mean()
+    theta = torch.cat([base.weight, base.bias[:, None]], 1)  # the ball is over all that writes a neuron
+    row, column = theta.norm(dim=1).mean(), base.weight.norm(dim=0).mean()
     z = base(x) + 0.3 * column * lane @ layer.outgoing[0].T
     dz = row * torch.tensor([0.5, 0.0]) * (x @ layer.delta[0].T + layer.delta[1])  # type: ignore[index]
     torch.testing.assert_close(plus, z + dz)
