@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench sweep clean
+.PHONY: help venv demo test check format bench rbf sweep clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -39,13 +39,17 @@ format: $(STAMP)  ## rewrite the sources in house style
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: $(STAMP)  ## what growth and coupling cost
-	$(BIN)/python tools/bench_coupling.py --out docs/results/bench_coupling.json
+bench: $(ZOO)  ## what growth and coupling cost (half an hour)
+	$(BIN)/python -W ignore -m tools.bench_coupling --out docs/results/bench_coupling.json
+	$(BIN)/python -W ignore -m tools.bench_coupling --llama 8 16 32 64 80 --out docs/results/bench_coupling.json
 	$(BIN)/python tools/bench_growth.py --out docs/results/bench_growth.json
 
-# The model zoos are large and only this needs them, so they have a stamp of their own.
+rbf: $(STAMP)  ## the toy RBF experiment (20 ground truths, about ten minutes)
+	$(BIN)/python tools/experiments/rbf.py --seeds 20 --out docs/results/rbf
+
+# The model zoos are large and only sweeps and benchmarks need them, so they have a stamp of their own.
 $(ZOO): $(STAMP)
-	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[zoo]'
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[zoo,peers]'
 	touch $@
 
 sweep: $(ZOO)  ## couple and widen every model of three zoos and 2,000 random networks (hours; ARGS=--resume)

@@ -71,6 +71,12 @@ def grow_model(
     eps: Annotated[
         float | None, typer.Option(help="radius of the neighbourhood searched", show_default="the method's")
     ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="bytes that a step over the candidates may keep (2e9); more are searched in groups of widths"
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="use that many training images", show_default="all")] = None,
     classes: Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")] = None,
     size: Annotated[int | None, typer.Option(help="side of the images", show_default="the model's or 32")] = None,
@@ -82,7 +88,8 @@ def grow_model(
     as_json: AsJson = False,
 ) -> None:
     """Train MODEL on data, grow it between the epochs, and leave a run directory: all of it or nothing."""
-    plan = settings(RunSettings, epochs=epochs, grow_steps=grow_steps, lr=lr, batch_size=batch_size, seed=seed)
+    schedule = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "batch_size": batch_size, "seed": seed}
+    plan = settings(RunSettings, **schedule, memory=memory)
     depth = {"layers": LAYER_NEURONS, "at": tuple(at or ())} if layers else {}
     method = settings(Firefly, new=new, eps=eps, **depth)
     money = budget(

@@ -93,7 +93,7 @@ class Context:
 
     ``writers``: the axes that write neurons, numbered as they run. ``numbers``: whether values have their numbers, and
     not their shapes alone (see ``observer``). ``steady``: no operator so far moved neurons among each other, so copies
-    cannot have been mixed. ``passes``: the shapes of the outputs per subject and mode (training or not) in which it ran.
+    cannot have been mixed. ``passes``: the shapes of the outputs per subject and mode in which it ran (True: training).
     """
 
     labels: Labels = field(default_factory=Labels)

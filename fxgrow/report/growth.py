@@ -71,9 +71,18 @@ def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
             f"off by {report.faithful_error:.1e} from the over-grown graph, by {report.preservation_error:.1e} "
             f"from the old model at eps = 0; took {seconds(report.seconds)}"
         ),
+        *_chunks(report),
         *_jump(report),
         *_refusals(report),
     )
+
+
+def _chunks(report: GrowthReport) -> tuple[Text, ...]:
+    if len(report.chunks) < 2:
+        return ()
+    refined = "" if report.refined else ", the selected ones not refined"
+    peak = count(round(report.peak_memory))
+    return (Text(f"searched in {len(report.chunks)} groups of widths, {peak} bytes at the peak{refined}"),)
 
 
 def _cost(name: str, before: int, after: int) -> str:

@@ -182,6 +182,7 @@ class Trainee:
             optimizer=self.optimizer,
             seed=self.settings.seed + step,
             history=self.network.spec.history,
+            memory=self.settings.memory,
         )
         right = evaluate(growth.module, self.test).accuracy
         self.listen(GrowthDone(step, epoch, growth.report, right))

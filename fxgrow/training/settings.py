@@ -13,7 +13,8 @@ class RunSettings(BaseModel):
 
     ``epochs`` are cut into ``grow_steps`` + 1 phases of equal length (to one epoch), with a growth between two phases.
     The learning rate follows half a cosine from ``lr`` to ``final_lr`` over the whole run (the same value: constant).
-    ``growth_batches`` batches of ``growth_batch_size`` training images decide what grows.
+    ``growth_batches`` batches of ``growth_batch_size`` training images decide what grows; ``memory``: the bytes that a
+    step over the candidates may keep (None: no bound).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -27,6 +28,7 @@ class RunSettings(BaseModel):
     batch_size: int = Field(default=32, ge=1)
     growth_batches: int = Field(default=8, ge=1)
     growth_batch_size: int = Field(default=64, ge=1)
+    memory: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
