@@ -35,21 +35,26 @@ def test_the_model_and_its_optimiser_themselves_grow() -> None:
 
 
 def test_a_failure_leaves_the_model_as_it_was() -> None:
+    """The last loss is that of the emitted model: when it is no number, everything has grown already."""
     module = network("chain")
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
     before, state = copy.deepcopy(module.state_dict()), copy.deepcopy(optimizer.state_dict())
-    calls = []
+    calls: list[int] = []
 
-    def loss(output: Tensor, target: Tensor) -> Tensor:
-        calls.append(1)
-        value = F.cross_entropy(output, target)
-        return value if len(calls) < 12 else value * float("nan")
+    def grow(last: float, inplace: bool) -> None:
+        def loss(output: Tensor, target: Tensor) -> Tensor:
+            calls.append(1)
+            return F.cross_entropy(output, target) * (float("nan") if len(calls) == last else 1)
 
+        batch = [(images(8), LABELS)]
+        fxgrow.grow(module, batch, loss, example_inputs=images(), optimizer=optimizer, inplace=inplace, **SETTINGS)
+
+    grow(float("inf"), inplace=False)
+    total = len(calls)
+    calls.clear()
     with pytest.raises(GrowthError, match="loss"):
-        fxgrow.grow(
-            module, [(images(8), LABELS)], loss, example_inputs=images(), optimizer=optimizer, inplace=True, **SETTINGS
-        )
-    assert len(calls) > 11
+        grow(total, inplace=True)
+    assert len(calls) == total
     torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
     assert optimizer.state_dict() == state
     assert all(p.requires_grad for p in module.parameters())
