@@ -53,6 +53,9 @@ def overgrow(
     refusals = _check(captured, coupling, untensored)
     able = {n for n, width in enumerate(coupling.widths) if width.growable} - refusals.keys()
     kept_split = {w: coupling.widths[w].size for w in split if w in able}
+    replayed = coupling.replay.singly if coupling.replay else frozenset()
+    shuffled = Refusal("no-lane", "new neurons alone are dealt out in another order than beside the old ones", ())
+    refusals |= dict.fromkeys(replayed & able, shuffled)
     while True:
         kept_new = {w: count for w, count in new.items() if w in able - refusals.keys() and count}
         like = next(p for p in captured.graph_module.parameters() if p.is_floating_point())
