@@ -107,6 +107,7 @@ class Done:
                 after=change.size,
                 split=sum(times - 1 for times in change.times),
                 new=change.fresh,
+                neurons=tuple(i for i, times in enumerate(change.times) for _ in range(times - 1)),
                 scores=selection.chosen_scores(grown.candidates, n),
             )
             for n, change in changes_of(self.base.coupling, grown, selection).items()
@@ -121,6 +122,8 @@ class Done:
                 after=self.base.layers[n].after,
                 score=sum(selection.chosen_scores(grown.candidates, n)),
                 neurons=change.size,
+                form=self.base.layers[n].form.value,
+                norm=self.base.layers[n].norm,
             )
             for n, change in changes_of(self.base.coupling, grown, selection).items()
             if n in self.base.layers

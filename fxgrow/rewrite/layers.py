@@ -67,11 +67,13 @@ class Edge:
 
 @dataclass(frozen=True)
 class IdentityLayer:
-    """An inserted layer: where its modules are, the node it follows, and the node that is the sum."""
+    """An inserted layer: where its modules are, the node it follows, the node that is the sum, and what is inside."""
 
     path: str
     after: str
     sum: str
+    form: LayerForm
+    norm: bool
 
     @property
     def width(self) -> str:
@@ -208,7 +210,7 @@ def _insert(module: fx.GraphModule, edge: Edge, norm: bool) -> IdentityLayer:
         total = module.graph.call_function(operator.add, (node, value))
     total.meta["fxgrow"] = mark
     node.replace_all_uses_with(total, delete_user_cb=lambda user: user not in {*inserted, total})
-    return IdentityLayer(path, edge.node, total.name)
+    return IdentityLayer(path, edge.node, total.name, edge.form, "norm" in parts)
 
 
 def _blank(part: nn.Module) -> nn.Module:

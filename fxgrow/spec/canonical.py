@@ -19,6 +19,8 @@ from fxgrow.spec.models import ArchitectureSpec, ModuleSpec, NodeSpec, to_json
 from fxgrow.spec.names import IN_PLACE_OPERATORS
 
 WIDTH = 120
+FORM = 1
+"""The version of the canonical form. It outlives schema versions: a migrated spec keeps its fingerprint."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -55,7 +57,7 @@ def digest(value: Any) -> str:
 def fingerprint(spec: ArchitectureSpec) -> str:
     """SHA-256 of the canonical form of the architecture. Its nodes must be in order (see ``check_nodes``)."""
     form = {
-        "schema_version": spec.schema_version,
+        "schema_version": FORM,  # named so since the form was introduced beside schema version 1
         "inputs": [[list(item.shape), item.dtype] for item in spec.inputs],
         "nodes": sorted(node_hashes(spec.nodes, spec.modules).values()),
         "modules": sorted([to_json(item) for item in spec.modules], key=lambda item: str(item["name"])),

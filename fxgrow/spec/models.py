@@ -14,7 +14,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=2**48)]
 Shape = Annotated[tuple[Size, ...], Field(max_length=32)]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class InputSpec(Frozen):
@@ -114,23 +114,34 @@ class MethodRecord(Frozen):
 
 
 class WidthChange(Frozen):
-    """One width in one growth step: sizes (neurons), how many were split or new, and the scores of those chosen."""
+    """One width in one growth step: sizes (neurons), how many were split or new, and the scores of those chosen.
+
+    ``neurons``: which ones were split, by their number before the step, once per copy; empty in specs of schema
+    version 1, which did not record it.
+    """
 
     width: str
     before: Size
     after: Size
     split: Size = 0
     new: Size = 0
+    neurons: tuple[Count, ...] = ()
     scores: tuple[float, ...] = ()
 
 
 class LayerInsertion(Frozen):
-    """One layer put in by a growth step: its module's name, the node it follows, its score, its hidden neurons."""
+    """One layer put in by a growth step: its module's name, the node it follows, its score, its hidden neurons.
+
+    ``form`` says how its neurons compute and ``norm`` whether a batch norm lies inside; None: a spec of schema version
+    1, which did not record it.
+    """
 
     name: str
     after: str
     score: float | None = None
     neurons: Count = 0
+    form: Literal["convolution", "depthwise", "token"] | None = None
+    norm: bool | None = None
 
 
 class GrowthStep(Frozen):
@@ -159,7 +170,7 @@ class WeightsSpec(Frozen):
 class ArchitectureSpec(Frozen):
     """A model without its weights. ``fingerprint`` covers inputs, nodes, modules and tensors, and nothing else."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     fingerprint: Digest
     inputs: tuple[InputSpec, ...]
     nodes: tuple[NodeSpec, ...]
