@@ -97,8 +97,10 @@ def _same(x: Any, y: Any) -> bool:
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         plain = isinstance(x, (bool, int, float, str, type(None)))
         return type(x) is type(y) and (not plain or x == y)  # of other objects (caches) only the type is compared
-    if x.shape != y.shape or x.dtype != y.dtype:
+    if x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
         return False
+    if x.is_meta:  # there are no values to compare
+        return True
     if x.dtype.is_floating_point or x.dtype.is_complex:
         return torch.allclose(x, y, rtol=1e-4, atol=1e-5, equal_nan=True)
     return torch.equal(x, y)

@@ -14,21 +14,27 @@ from fxgrow.cli.subject import RUN_ERRORS
 from fxgrow.errors import SpecError
 from fxgrow.report import count
 from fxgrow.report.numbers import quantity
-from fxgrow.spec import ArchitectureSpec, load, spec_of
+from fxgrow.spec import ArchitectureSpec, load, read_spec
+from fxgrow.spec.blank import blank, blank_inputs
 
 
 def check_directory(directory: Directory) -> None:
-    """Load a saved model, run it once and say what it is; anything wrong is an error."""
-    model = load(directory)
-    spec = spec_of(model)
-    output = _run(model, spec, str(directory))
-    show(*(Text(line) for line in _lines(spec, output)))
+    """Load a saved model, run it once and say what it is; anything wrong is an error.
+
+    An architecture without weights is built and run on shapes alone.
+    """
+    spec = read_spec(directory)
+    if spec.weights is None:
+        model, inputs = blank(spec), blank_inputs(spec)
+    else:
+        model, inputs = load(directory), example_inputs_of(spec)
+    show(*(Text(line) for line in _lines(spec, _run(model, inputs, str(directory)))))
 
 
 @torch.no_grad()
-def _run(model: fx.GraphModule, spec: ArchitectureSpec, path: str) -> Any:
+def _run(model: fx.GraphModule, inputs: tuple[Tensor, ...], path: str) -> Any:
     try:
-        return model(*example_inputs_of(spec))
+        return model(*inputs)
     except RUN_ERRORS as error:
         reason = " ".join(str(error).split())
         raise SpecError(
@@ -48,7 +54,8 @@ def _lines(spec: ArchitectureSpec, output: Any) -> tuple[str, ...]:
         f"sound: {quantity(len(spec.nodes), 'node')}, {quantity(len(spec.modules), 'module')}, "
         f"{count(spec.cost.parameters)} parameters, {count(spec.cost.multiply_adds)} multiply-adds",
         f"takes {inputs}; gives {outputs}",
-        f"{quantity(len(spec.widths), 'width')}, {growable} can grow; {_history(spec)}",
+        f"{quantity(len(spec.widths), 'width')}, {growable} can grow; {_history(spec)}"
+        + ("" if spec.weights else "; no weights"),
         f"fingerprint {spec.fingerprint}",
     )
 

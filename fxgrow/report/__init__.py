@@ -3,6 +3,7 @@
 from fxgrow.report.capture import capture_table
 from fxgrow.report.diff import diff_tables
 from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
+from fxgrow.report.lineage import lineage_table
 from fxgrow.report.numbers import count, number, percent, ratio, seconds
 from fxgrow.report.run import run_lines
 from fxgrow.report.widths import widths_lines, widths_table
@@ -13,6 +14,7 @@ __all__ = [
     "diff_tables",
     "growth_lines",
     "growth_table",
+    "lineage_table",
     "number",
     "percent",
     "plan_lines",

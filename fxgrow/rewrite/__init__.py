@@ -2,12 +2,13 @@
 
 from fxgrow.rewrite.candidates import Candidates, Entry
 from fxgrow.rewrite.grown import GrownLayer
-from fxgrow.rewrite.layers import Depth, IdentityLayer, LayerForm, erase, fitting_edges, with_layers
+from fxgrow.rewrite.layers import Depth, Edge, IdentityLayer, LayerForm, erase, fitting_edges, with_layers
 from fxgrow.rewrite.overgrow import OverGrown, overgrow
 
 __all__ = [
     "Candidates",
     "Depth",
+    "Edge",
     "Entry",
     "GrownLayer",
     "IdentityLayer",

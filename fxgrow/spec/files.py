@@ -113,11 +113,12 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 def _publish(staging: Path, target: Path) -> None:
-    for name in (WEIGHTS, CONFIG):
+    names = [name for name in (WEIGHTS, CONFIG) if (staging / name).exists()]
+    for name in names:
         sync(staging / name)
     sync(staging)
     if target.exists():
-        for name in (WEIGHTS, CONFIG):
+        for name in names:
             (staging / name).replace(target / name)
         sync(target)
     else:

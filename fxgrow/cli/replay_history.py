@@ -1,0 +1,57 @@
+"""``fxgrow replay``: the grown architecture again, from the first one and the history alone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from fxgrow.cli.arguments import Directory
+from fxgrow.cli.console import show
+from fxgrow.errors import SpecError
+from fxgrow.growth.replay import replay
+from fxgrow.spec import ArchitectureSpec, GrowthStep, read_spec
+from fxgrow.spec.blank import write_architecture
+from fxgrow.spec.diff import steps_between
+from fxgrow.training.directory import INITIAL
+
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="DIR", help="where the history began", show_default="DIR/initial"),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="write the architecture there, without weights", show_default=False),
+]
+
+
+def replay_history(directory: Directory, first: From = None, out: Out = None) -> None:
+    """Rebuild the architecture in DIR from its first one and its history, and prove it by the fingerprints."""
+    begun = first or directory / INITIAL
+    start, grown = read_spec(begun), read_spec(directory)
+    specs = replay(start, _steps(start, grown, str(begun)))
+    found = specs[-1] if specs else start
+    if found.fingerprint != grown.fingerprint:
+        raise SpecError(
+            "not-replayable",
+            f"the history leads to {found.fingerprint[:12]}, not to {grown.fingerprint[:12]}; it was changed after the "
+            "model was saved, save the model again",
+            str(directory),
+        )
+    if out is not None:
+        write_architecture(out, found)
+    show(*(Text(line) for line in _lines(start, specs)), *([Text(f"written to {out}")] if out else []))
+
+
+def _steps(start: ArchitectureSpec, grown: ArchitectureSpec, path: str) -> tuple[GrowthStep, ...]:
+    steps = steps_between(start, grown)
+    if not steps and start.fingerprint != grown.fingerprint:
+        raise SpecError(
+            "not-replayable", f"the history does not begin at {start.fingerprint[:12]}; say --from another", path
+        )
+    return steps
+
+
+def _lines(start: ArchitectureSpec, specs: tuple[ArchitectureSpec, ...]) -> tuple[str, ...]:
+    rows = [f"{number}: {spec.fingerprint}" for number, spec in enumerate((start, *specs))]
+    return (*rows, "the replayed architecture is the saved one")
