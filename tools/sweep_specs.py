@@ -73,7 +73,10 @@ def read(directory: Path) -> dict[str, bool]:
 def fresh(step: str, *words: str) -> dict[str, Any]:
     """One step in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tools.sweep_specs", step, *words], capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-m", "tools.sweep_specs", step, *words],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
