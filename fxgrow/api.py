@@ -27,6 +27,7 @@ def grow(
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
     memory: float | None = None,
+    tie: Sequence[Sequence[str]] = (),
 ) -> Growth:
     """Grow a copy of ``model`` once: by Firefly descent and by 30 % of its neurons, unless told otherwise.
 
@@ -34,7 +35,9 @@ def grow(
     ``example_inputs``, is a tuple of arguments of the model, a tensor, or a dict of keyword arguments. ``history``:
     growth steps to put before this one in the spec (those of a loaded model are found by themselves). ``inplace``: grow
     the model and the optimiser themselves. ``memory``: bytes that a step over the candidates may keep; what does not
-    fit together is searched in turn. See ``fxgrow.growth.grow_step`` for what holds on return and what is raised.
+    fit together is searched in turn. ``tie``: names or patterns of widths that grow alike, neuron by neuron
+    (``[["cell0.conv", "cell1.conv"], ["block*.hidden"]]``). See ``fxgrow.growth.grow_step`` for what holds on return
+    and what is raised.
     """
     return grow_step(
         model,
@@ -48,6 +51,7 @@ def grow(
         history=history or _known_history(model),
         inplace=inplace,
         memory=memory,
+        tie=tie,
     )
 
 

@@ -17,6 +17,9 @@ from fxgrow.growth.meters import METERS, UNITS, Counts, Meter
 
 Amount = int | float
 
+Tie = tuple[int, ...]
+"""Numbers of widths that grow alike."""
+
 ANY = 1 << 62
 """More neurons than there can be."""
 
@@ -78,7 +81,8 @@ class Cap:
 class Purse:
     """A budget for one model. ``room[width]``: how many neurons that width may gain in all, ``sizes``: what it has.
 
-    ``layers``: the hidden widths of candidate layers, of which at most ``most_layers`` may get neurons.
+    ``layers``: the hidden widths of candidate layers, of which at most ``most_layers`` may get neurons. ``ties``:
+    widths that grow alike, each by its number in at most one tie.
     """
 
     caps: tuple[Cap, ...]
@@ -87,6 +91,11 @@ class Purse:
     round_to: int = 1
     layers: frozenset[int] = frozenset()
     most_layers: int | None = None
+    ties: tuple[Tie, ...] = ()
+
+    def tied(self, width: int) -> Tie:
+        """The widths that grow as this one does, itself included."""
+        return next((tie for tie in self.ties if width in tie), (width,))
 
     def fits(self, counts: Counts) -> bool:
         """Whether these neurons are within every cap, as far as can be told without building the model."""
@@ -103,19 +112,21 @@ class Purse:
         """What these neurons cost on the grown model, by unit."""
         return {cap.unit: cap.meter.measured(counts) for cap in self.caps}
 
-    def steps(self, width: int, most: int) -> Iterator[int]:
-        """In which portions that width may gain up to ``most`` neurons."""
-        step = -self.sizes[width] % self.round_to or self.round_to
-        left = min(most, self.room[width])
+    def steps(self, tie: Tie, most: int) -> Iterator[int]:
+        """In which portions each of those widths, all of one size, may gain up to ``most`` neurons."""
+        step = -self.sizes[tie[0]] % self.round_to or self.round_to
+        left = min(most, *(self.room[width] for width in tie))
         while step <= left:
             yield step
             left, step = left - step, self.round_to
 
 
-def open_purse(budget: Budget, captured: Captured, coupling: Coupling, layers: Iterable[int] = ()) -> Purse:
+def open_purse(
+    budget: Budget, captured: Captured, coupling: Coupling, layers: Iterable[int] = (), ties: tuple[Tie, ...] = ()
+) -> Purse:
     """The caps of a budget for this model. Raises BudgetError if no growable width can take its smallest step.
 
-    ``layers``: hidden widths of candidate layers, whose neurons are blank and count as none.
+    ``layers``: hidden widths of candidate layers, whose neurons are blank and count as none. ``ties``: see ``Purse``.
     """
     meters = {unit: METERS[unit](captured, coupling) for unit in budget.amounts}
     caps = tuple(
@@ -125,7 +136,7 @@ def open_purse(budget: Budget, captured: Captured, coupling: Coupling, layers: I
     present = {number: width.size for number, width in enumerate(coupling.widths) if width.growable}
     room = {n: ANY if n in blank else _room(budget.per_width, size) for n, size in present.items()}
     sizes = {n: 0 if n in blank else size for n, size in present.items()}
-    purse = Purse(caps, room, sizes, budget.round_to, blank, budget.layers)
+    purse = Purse(caps, room, sizes, budget.round_to, blank, budget.layers, ties)
     _require_one(budget, purse, coupling)
     return purse
 
@@ -142,20 +153,22 @@ def _room(per_width: Amount | None, size: int) -> int:
 
 
 def _require_one(budget: Budget, purse: Purse, coupling: Coupling) -> None:
-    first = {n: step for n in purse.sizes if (step := next(purse.steps(n, ANY), 0))}
+    ties = dict.fromkeys(purse.tied(n) for n in purse.sizes)
+    first = {tie: dict.fromkeys(tie, step) for tie in ties if (step := next(purse.steps(tie, ANY), 0))}
     if not first:
         raise BudgetError(
             "empty-budget",
             f"per_width={budget.per_width} leaves no width room for round_to={budget.round_to}; ask for more",
         )
     for cap in purse.caps:
-        costs = {n: cap.meter.added({n: step}) for n, step in first.items()}
-        width = min(costs, key=lambda n: costs[n])
-        if costs[width] > cap.limit:
+        costs = {tie: cap.meter.added(counts) for tie, counts in first.items()}
+        tie = min(costs, key=lambda tie: costs[tie])
+        if costs[tie] > cap.limit:
+            names = " and ".join(repr(coupling.widths[n].name) for n in tie)
             raise BudgetError(
                 "empty-budget",
                 f"{_spoken(budget.amounts[cap.unit], cap)} are less than one step of growth costs; the cheapest, "
-                f"{first[width]} more in width {coupling.widths[width].name!r}, costs {costs[width]:g}; ask for more",
+                f"{first[tie][tie[0]]} more in width {names}, costs {costs[tie]:g}; ask for more",
             )
 
 

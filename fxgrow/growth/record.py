@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import Refusal, SpecError
-from fxgrow.growth.budget import Budget
+from fxgrow.growth.budget import Budget, Tie
 from fxgrow.growth.chunks import Group
 from fxgrow.growth.ground import Ground
 from fxgrow.growth.method import Method
@@ -73,6 +73,7 @@ class Done:
     emitted: Emitted
     old: Described
     new: Described
+    ties: tuple[Tie, ...] = ()
 
     def spec(self, history: Sequence[GrowthStep]) -> ArchitectureSpec | SpecError:
         """The new model's specification with this step at the end of its history."""
@@ -89,6 +90,7 @@ class Done:
             budget=self.budget.model_dump(exclude_defaults=True),
             widths=self._widths(),
             layers=self._layers(),
+            ties=tuple(tuple(self.base.coupling.widths[n].name for n in tie) for tie in self.ties),
             cost_before=self.old.cost,
             cost_after=self.new.cost,
             faithful_error=self.emitted.faithful_error,

@@ -2,6 +2,8 @@
 
 Candidates are bought greedily by |eps_i s_i| per unit of added cost, in portions that keep every width at a multiple
 of ``round_to``; what the added cost of several widths together comes to is looked up as the basket fills, not added up.
+Widths may be tied: candidates at the same place of all of them are one candidate, with the sum of their scores and the
+price of them all (the cells of one kind, section 3).
 """
 
 from bisect import bisect_left
@@ -14,11 +16,14 @@ import torch
 from torch import Tensor
 
 from fxgrow.errors import BudgetError
-from fxgrow.growth.budget import Purse
+from fxgrow.growth.budget import Purse, Tie
 from fxgrow.growth.meters import Counts
 from fxgrow.growth.method import Scores
 from fxgrow.rewrite import Candidates
 from fxgrow.surgery.index_map import Change
+
+Bundle = tuple[int, ...]
+"""Candidates that are chosen together: one of each width of a tie."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Portion:
-    """Candidates of one width that are bought together, and what they are worth for their price."""
+    """Candidates of one width, or of tied ones, that are bought together, and what they are worth for their price."""
 
-    width: int
-    members: tuple[int, ...]
+    tie: Tie
+    members: tuple[Bundle, ...]
     worth: float
 
 
@@ -79,9 +84,9 @@ def select(scores: Scores, candidates: Candidates, purse: Purse) -> Selection:
     together = torch.cat([scores.split, scores.new]).tolist()
     if not all(-float("inf") < score < float("inf") for score in together):
         raise BudgetError("bad-scores", "some candidate's score is not a number; the loss is probably not finite")
-    bought, spent = _buy(_places(candidates), together, purse)
+    bought, spent = _buy(_bundles(candidates, purse), together, purse)
     chosen = torch.zeros(len(together), dtype=torch.bool)
-    chosen[[member for portion in bought for member in portion.members]] = True
+    chosen[[member for portion in bought for bundle in portion.members for member in bundle]] = True
     return Selection(chosen[: len(scores.split)], chosen[len(scores.split) :], scores, spent)
 
 
@@ -95,11 +100,18 @@ def _places(candidates: Candidates) -> dict[int, list[int]]:
     return found
 
 
+def _bundles(candidates: Candidates, purse: Purse) -> dict[Tie, list[Bundle]]:
+    """For each width, or each tie of those that have candidates here, what can be bought: one candidate of each."""
+    places = _places(candidates)
+    ties = dict.fromkeys(tuple(n for n in purse.tied(width) if n in places) for width in places)
+    return {tie: list(zip(*(places[n] for n in tie), strict=True)) for tie in ties}
+
+
 def _buy(
-    places: Mapping[int, Sequence[int]], scores: Sequence[float], purse: Purse
+    bundles: Mapping[Tie, Sequence[Bundle]], scores: Sequence[float], purse: Purse
 ) -> tuple[list[Portion], dict[str, float]]:
     """Fill the basket; while it turns out to cost more than was expected, put the worst back."""
-    portions = (portion for width, mine in places.items() for portion in _portions(width, mine, scores, purse))
+    portions = (portion for tie, mine in bundles.items() for portion in _portions(tie, mine, scores, purse))
     bought = fill(sorted(portions, key=lambda portion: -portion.worth), purse.fits)
     while bought:
         spent = purse.spent(_counts(bought))
@@ -110,29 +122,30 @@ def _buy(
     raise BudgetError("empty-budget", "no candidate fits into the budget; ask for more")
 
 
-def _portions(width: int, mine: Sequence[int], scores: Sequence[float], purse: Purse) -> Iterator[Portion]:
-    """A width's candidates, best first, in the steps that it may take.
+def _portions(tie: Tie, mine: Sequence[Bundle], scores: Sequence[float], purse: Purse) -> Iterator[Portion]:
+    """The candidates of a width or tie, best first, in the steps that it may take.
 
     A gain is divided by its price, and a loss multiplied with it. Rounding must not put a later step before an earlier
     one, hence the running minimum.
     """
-    best = sorted(mine, key=lambda i: (-scores[i], i))
-    ends = [0, *accumulate(purse.steps(width, len(best)))]
+    gains = {bundle: sum(scores[i] for i in bundle) for bundle in mine}
+    best = sorted(mine, key=lambda bundle: (-gains[bundle], bundle))
+    ends = [0, *accumulate(purse.steps(tie, len(best)))]
     members = [tuple(best[a:b]) for a, b in pairwise(ends)]
-    prices = {size: purse.price({width: size}) for size in {len(some) for some in members}}
-    totals = [(sum(scores[i] for i in some), prices[len(some)]) for some in members]
+    prices = {size: purse.price(dict.fromkeys(tie, size)) for size in {len(some) for some in members}}
+    totals = [(sum(gains[bundle] for bundle in some), prices[len(some)]) for some in members]
     worth = accumulate((total / price if total > 0 else total * price for total, price in totals), min)
-    yield from (Portion(width, some, value) for some, value in zip(members, worth, strict=True))
+    yield from (Portion(tie, some, value) for some, value in zip(members, worth, strict=True))
 
 
 def fill(portions: Sequence[Portion], fits: Callable[[Counts], bool]) -> list[Portion]:
-    """Take the portions in turn; once one does not fit, no other of its width does. ``fits`` never comes back."""
+    """Take the portions in turn; once one does not fit, no other of its tie does. ``fits`` never comes back."""
     basket: list[Portion] = []
     while portions:
         more = _longest(basket, portions, fits)
         basket += portions[:more]
-        closed = {portion.width for portion in portions[more : more + 1]}
-        portions = [portion for portion in portions[more:] if portion.width not in closed]
+        closed = {portion.tie for portion in portions[more : more + 1]}
+        portions = [portion for portion in portions[more:] if portion.tie not in closed]
     return basket
 
 
@@ -145,5 +158,5 @@ def _longest(basket: Sequence[Portion], more: Sequence[Portion], fits: Callable[
 def _counts(portions: Sequence[Portion]) -> Counts:
     counts: Counter[int] = Counter()
     for portion in portions:
-        counts[portion.width] += len(portion.members)
+        counts.update(dict.fromkeys(portion.tie, len(portion.members)))
     return counts

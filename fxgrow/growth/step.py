@@ -28,6 +28,7 @@ from fxgrow.growth.realise import changes_of, fillings_of
 from fxgrow.growth.record import Chosen, Done, Emitted, described
 from fxgrow.growth.result import Clock, Growth, dump
 from fxgrow.growth.statistics import Jump, estimate, gap
+from fxgrow.growth.ties import Names, require_alike, ties_of
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.spec import GrowthStep
 from fxgrow.surgery.config import follow, shapes
@@ -47,6 +48,7 @@ def grow_step(
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
     memory: float | None = None,
+    tie: Names = (),
 ) -> Growth:
     """Grow a copy of ``model`` by ``method`` within ``budget``; the caller's model and optimiser are left as they are.
 
@@ -55,7 +57,8 @@ def grow_step(
     model and optimiser themselves grow, unless something fails. The grown module is of the model's own class; if the
     method proposes layers, which no forward of the user's calls, it is a graph module of the model's modules and the
     new ones. ``memory``: bytes that a step over an over-grown graph may keep (None: any); candidates that do not fit
-    together are searched in turn (``growth.chunks``). The three promises of ``growth.promises`` hold on return.
+    together are searched in turn (``growth.chunks``). ``tie``: names or patterns of widths that grow alike, candidates
+    at the same place being one candidate (``growth.ties``). The three promises of ``growth.promises`` hold on return.
     Raises ``GrowthError`` if nothing can grow, ``BudgetError`` if the budget buys nothing or ``memory`` holds no width.
     """
     inputs = positional(model, example_inputs)
@@ -72,7 +75,7 @@ def grow_step(
             with clock.phase("layers"):
                 base = ground(captured, coupling, method)
             with clock.phase("price"):
-                purse = _affordable(base, budget)
+                purse = _affordable(base, budget, tie)
             chosen = _choose(base, method, objective, purse, seed, clock, memory)
             with clock.phase("emit"):
                 emitted = _emit(base, chosen, objective, work_optimizer)
@@ -84,7 +87,7 @@ def grow_step(
             with evaluating(grown_model):
                 keep("the same as its own graph", objective.output(again.graph_module), objective.output(grown_model))
             new = described(again, couple(again))
-    done = Done(method, budget, base, chosen, emitted, old, new)
+    done = Done(method, budget, base, chosen, emitted, old, new, purse.ties)
     spec = done.spec(history)
     report = done.report(plan_of(base.coupling, chosen.grown.candidates, chosen.selection, purse), clock)
     graphs = {"overgrown": dump(chosen.grown.graph_module), "emitted": dump(again.graph_module)}
@@ -104,13 +107,13 @@ def _for_growth(work: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def _affordable(base: Ground, budget: Budget) -> Purse:
+def _affordable(base: Ground, budget: Budget, tie: Names) -> Purse:
     """What the budget comes to."""
     coupling = base.coupling
     if not any(width.growable for width in coupling.widths):
         reasons = "; ".join(f"{w.name}: {w.refusal.reason}" for w in coupling.widths[:5] if w.refusal)
         raise GrowthError("nothing-growable", f"no width of the model can grow ({reasons})")
-    return open_purse(budget, base.captured, coupling, base.layers.keys())
+    return open_purse(budget, base.captured, coupling, base.layers.keys(), ties_of(coupling, tie))
 
 
 def _choose(
@@ -122,6 +125,7 @@ def _choose(
         proposed = base.proposed
         whole = overgrow(base.captured, base.coupling, proposed.split, proposed.new, generator, base.layers.keys())
         _require_candidates(base.coupling, whole)
+        require_alike(base.coupling, purse.ties, whole.candidates)
         groups = groups_of(base, whole, objective, memory)
     with clock.phase("search"):
         before = objective.mean(base.captured.graph_module)

@@ -7,7 +7,6 @@ import copy
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from fxgrow.capture import Captured, positional
 from fxgrow.coupling import Coupling, Role, Site, Width, couple
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import Filling, emit
+from fxgrow.growth.naming import fitting, growable
 from fxgrow.surgery.config import ConfigUpdate, follow, shapes
 from fxgrow.surgery.fresh import carrier_entries, random_entries
 from fxgrow.surgery.index_map import Change, IndexMap
@@ -88,26 +88,11 @@ def chosen(coupling: Coupling, amounts: Mapping[str, int]) -> dict[str, int]:
     if any(k < 0 for k in amounts.values()):
         raise BudgetError("empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width")
     patterns = {name: k for name, k in amounts.items() if name not in coupling.by_name}
-    found = {width.name: k for pattern, k in patterns.items() for width in _fitting(coupling, pattern)}
+    found = {width.name: k for pattern, k in patterns.items() for width in fitting(coupling, pattern)}
     exact = {name: k for name, k in amounts.items() if name not in patterns}
     for name in exact:
-        _growable(coupling.by_name[name], name)
+        growable(coupling.by_name[name], name)
     return found | exact
-
-
-def _fitting(coupling: Coupling, pattern: str) -> list[Width]:
-    fitting = [width for width in coupling.widths if fnmatchcase(width.name, pattern)]
-    if not fitting:
-        known = ", ".join(width.name for width in coupling.widths[:8])
-        raise GrowthError("unknown-width", f"there is no width {pattern!r}; the model's widths are {known}, ...")
-    growable = [width for width in fitting if width.growable]
-    return growable or [_growable(fitting[0], pattern)]
-
-
-def _growable(width: Width, name: str) -> Width:
-    if width.refusal:
-        raise GrowthError(width.refusal.code, f"width {name!r} cannot grow: {width.refusal.reason}")
-    return width
 
 
 def rounded(coupling: Coupling, amounts: Mapping[str, int], multiple: int | None) -> dict[str, int]:

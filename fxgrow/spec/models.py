@@ -145,13 +145,17 @@ class LayerInsertion(Frozen):
 
 
 class GrowthStep(Frozen):
-    """One growth. Errors are relative differences of outputs, losses are on the growth batches. None: not measured."""
+    """One growth. Errors are relative differences of outputs, losses are on the growth batches. None: not measured.
+
+    ``ties``: names of widths that grew alike.
+    """
 
     parent: Digest
     method: MethodRecord
     budget: dict[str, JsonValue] = Field(default={})
     widths: tuple[WidthChange, ...] = ()
     layers: tuple[LayerInsertion, ...] = ()
+    ties: tuple[tuple[str, ...], ...] = ()
     cost_before: Cost
     cost_after: Cost
     faithful_error: float | None = None

@@ -71,15 +71,15 @@ def test_less_than_one_step(settings: dict[str, float], sentence: str) -> None:
 
 def test_steps_end_at_multiples() -> None:
     found = purse(neurons=100, round_to=3)
-    assert {n: list(found.steps(n, 8)) for n in found.sizes} == {0: [2, 3, 3], 1: [2, 3, 3], 2: [1, 3, 3]}
-    assert list(found.steps(2, 6)) == [1, 3]
-    assert list(found.steps(0, 1)) == []
+    assert {n: list(found.steps((n,), 8)) for n in found.sizes} == {0: [2, 3, 3], 1: [2, 3, 3], 2: [1, 3, 3]}
+    assert list(found.steps((2,), 6)) == [1, 3]
+    assert list(found.steps((0,), 1)) == []
 
 
 def test_room_of_every_width() -> None:
     assert purse(neurons=100, per_width=2).room == {0: 2, 1: 2, 2: 2}
     assert purse(neurons=100, per_width=0.5).room == {0: 2, 1: 2, 2: 2}
-    assert list(purse(neurons=100, per_width=6, round_to=3).steps(0, 100)) == [2, 3]
+    assert list(purse(neurons=100, per_width=6, round_to=3).steps((0,), 100)) == [2, 3]
 
 
 def test_the_cap_that_binds_sets_the_price() -> None:
