@@ -1,4 +1,4 @@
-"""The command line: ``fxgrow inspect | grow | diff | check | schema``; one file per command beside this one."""
+"""The command line: ``fxgrow inspect | grow | run | diff | check | schema``; one file per command beside this one."""
 
 import typer
 
@@ -8,6 +8,7 @@ from fxgrow.cli.diff_directories import diff_directories
 from fxgrow.cli.grow_model import grow_model
 from fxgrow.cli.inspect_model import inspect_model
 from fxgrow.cli.print_schema import print_schema
+from fxgrow.cli.run_recipe import run_recipe_file
 
 app = typer.Typer(
     cls=Commands,
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command("inspect")(inspect_model)
 app.command("grow")(grow_model)
+app.command("run")(run_recipe_file)
 app.command("diff")(diff_directories)
 app.command("check")(check_directory)
 app.command("schema")(print_schema)
