@@ -2,6 +2,7 @@
 
 from fxgrow.spec.arguments import Frozen
 from fxgrow.spec.build import describe
+from fxgrow.spec.canonical import canonical_json, digest
 from fxgrow.spec.cost import cost, multiply_adds
 from fxgrow.spec.diff import SpecDiff, diff
 from fxgrow.spec.documents import Document
@@ -22,9 +23,11 @@ __all__ = [
     "SpecDiff",
     "WidthChange",
     "WidthSpec",
+    "canonical_json",
     "cost",
     "describe",
     "diff",
+    "digest",
     "load",
     "multiply_adds",
     "parse_yaml",

@@ -136,7 +136,12 @@ def test_a_result_is_checked(change: dict[str, Any], code: str, path: str, tmp_p
     sound = {
         **dict.fromkeys((*numbers, "growth_seconds", "epoch_seconds"), 0.5),
         **dict.fromkeys(counts, 3),
-        "schema_version": 1, "model": "net", "data": "digits", "settings": {}, "versions": {}, "steps": [],
+        "schema_version": 1,
+        "model": "net",
+        "data": "digits",
+        "settings": {},
+        "versions": {},
+        "steps": [],
     }
     (tmp_path / "result.json").write_text(json.dumps(sound))
     assert read_result(tmp_path).backtracks == 3
