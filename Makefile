@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)  ## grow a ResNet-18 on real digits and show what changed
-	$(BIN)/fxgrow grow 'torchvision:resnet18?num_classes=10' --data digits --epochs 9 --grow-steps 2 --neurons 0.3 --seed 0 --out $(DEMO) --force
+	$(BIN)/fxgrow run specs/recipes/demo.yaml --out $(DEMO) --force
 	$(BIN)/fxgrow check $(DEMO)
 
 test: $(STAMP)  ## all tests (ARGS='-k digits' for some)

@@ -37,7 +37,7 @@ class TrainingError(FxgrowError):
 
 
 class RunError(FxgrowError):
-    """A run directory that cannot be written where it was asked for."""
+    """What a run or a command should write and cannot: not there, or not that."""
 
 
 class SpecError(FxgrowError):

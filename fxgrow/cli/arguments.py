@@ -21,6 +21,14 @@ ModelWords = Annotated[
 Lower = Annotated[bool, typer.Option("--lower", help="make the heads of fused attention growable first")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a run or spec directory", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="the run directory to write", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="replace an earlier run in --out")]
+DataRoot = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="where the files of cifar or imagefolder lie", show_default=False)
+]
+DumpGraphs = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="write the fx graphs of every step as text", show_default=False)
+]
 
 Settings = TypeVar("Settings", bound=BaseModel)
 

@@ -1,24 +1,15 @@
 """``fxgrow grow``: train a model and grow it on the way."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from fxgrow.cli.arguments import AsJson, Lower, ModelWords, budget, settings
-from fxgrow.cli.console import console, show, show_text
-from fxgrow.cli.progress import drawing
-from fxgrow.cli.subject import DataWords, lowered, subject_and_data
+from fxgrow.cli.arguments import AsJson, DataRoot, DumpGraphs, Force, Lower, ModelWords, Out, budget, settings
+from fxgrow.cli.run_recipe import Outlet, run_recipe
 from fxgrow.data import SOURCES
-from fxgrow.errors import RunError
-from fxgrow.growth import Growth
 from fxgrow.methods import Firefly
-from fxgrow.report import diff_tables, run_lines
-from fxgrow.spec import diff
-from fxgrow.training import Event, Listener, Log, RunSettings, result_of, run_directory, train_and_grow, write_run
-from fxgrow.training.directory import LOG
+from fxgrow.training import DataChoice, FireflyMethod, Recipe, RunSettings
+from fxgrow.training.recipe import RECIPE_VERSION
 
 LAYER_NEURONS = 8
 """Candidates for the hidden neurons of each residual layer."""
@@ -28,11 +19,9 @@ DEFAULTS = RunSettings()
 
 def grow_model(
     model: ModelWords,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="the run directory to write", show_default=False)],
+    out: Out,
     data: Annotated[str, typer.Option(metavar="NAME", help=", ".join(SOURCES))] = "digits",
-    data_root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="where the files of cifar or imagefolder lie", show_default=False)
-    ] = None,
+    data_root: DataRoot = None,
     epochs: Annotated[int, typer.Option(help="epochs of training in all")] = DEFAULTS.epochs,
     grow_steps: Annotated[
         int, typer.Option(help="growth steps between them, at equal distances")
@@ -80,10 +69,8 @@ def grow_model(
     limit: Annotated[int | None, typer.Option(help="use that many training images", show_default="all")] = None,
     classes: Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")] = None,
     size: Annotated[int | None, typer.Option(help="side of the images", show_default="the model's or 32")] = None,
-    dump_graphs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="write the fx graphs of every step as text", show_default=False)
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace an earlier run in --out")] = False,
+    dump_graphs: DumpGraphs = None,
+    force: Force = False,
     lower: Lower = False,
     as_json: AsJson = False,
 ) -> None:
@@ -102,52 +89,14 @@ def grow_model(
         latency=latency,
         per_width=per_width,
     )
-    _check_dump(dump_graphs)
-    with run_directory(out, replace=force) as staging:
-        words = DataWords(data, data_root, seed, limit, classes, size)
-        found, splits = subject_and_data(model, words, seed=plan.seed)
-        found = lowered(found) if lower else found
-        with drawing(console(stderr=True)) as draw:
-            run = train_and_grow(
-                found.model,
-                splits,
-                plan,
-                example_inputs=found.example_inputs,
-                method=method,
-                budget=money,
-                history=found.history,
-                listen=_both(draw, Log(staging / LOG)),
-            )
-        result = result_of(run, plan, model=found.label, data=data)
-        written = write_run(staging, run, result)
-        _dump(run.growths, dump_graphs)
-    if as_json:
-        show_text(result.model_dump_json(indent=2))
-    else:
-        lines = (*run_lines(result), Text(f"written to {out}"))
-        show(*diff_tables(diff(written.initial, written.final)), *lines)
-
-
-def _both(first: Listener, second: Listener) -> Listener:
-    def listen(event: Event) -> None:
-        first(event)
-        second(event)
-
-    return listen
-
-
-def _check_dump(directory: Path | None) -> None:
-    if directory is not None and directory.exists() and not directory.is_dir():
-        raise RunError("not-a-directory", f"--dump-graphs {directory} is a file; name a directory")
-
-
-def _dump(growths: Sequence[Growth], directory: Path | None) -> None:
-    if directory is None:
-        return
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for step, growth in enumerate(growths, start=1):
-            for name, text in growth.graphs.items():
-                (directory / f"step{step}.{name}.txt").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError("unwritable-run", f"{directory} cannot be written ({error}); choose another") from error
+    images = DataChoice(name=data, root=data_root, limit=limit, classes=classes, size=size)
+    recipe = Recipe(
+        schema_version=RECIPE_VERSION,
+        model=model,
+        data=images,
+        settings=plan,
+        method=FireflyMethod(settings=method),
+        budget=money,
+        lower=lower,
+    )
+    run_recipe(recipe, Outlet(out, force, dump_graphs, as_json))

@@ -9,6 +9,7 @@ from fxgrow.cli.grow_model import grow_model
 from fxgrow.cli.inspect_model import inspect_model
 from fxgrow.cli.print_schema import print_schema
 from fxgrow.cli.replay_history import replay_history
+from fxgrow.cli.run_recipe import run_recipe_file
 from fxgrow.cli.show_log import show_log
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command("inspect")(inspect_model)
 app.command("grow")(grow_model)
+app.command("run")(run_recipe_file)
 app.command("diff")(diff_directories)
 app.command("log")(show_log)
 app.command("replay")(replay_history)

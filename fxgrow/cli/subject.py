@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,12 +11,12 @@ from torch import nn
 from fxgrow.cli.reference import Shape
 from fxgrow.cli.references import resolve
 from fxgrow.cli.schemes import ResolvedModel
-from fxgrow.data import Splits, load_data
+from fxgrow.data import Splits
 from fxgrow.errors import ModelError
 from fxgrow.growth.scale import scale_widths
 from fxgrow.lowering import lower
 from fxgrow.spec import GrowthStep
-from fxgrow.training import logits
+from fxgrow.training import DataChoice, logits
 from fxgrow.training.evaluate import evaluating
 
 # What a model may raise when it does not fit its input; an internal error of torch is a RuntimeError.
@@ -35,30 +34,6 @@ class Subject:
     history: tuple[GrowthStep, ...] = ()
 
 
-@dataclass(frozen=True)
-class DataWords:
-    """What the user said about the data; None: nothing."""
-
-    name: str
-    root: Path | None = None
-    seed: int = 0
-    limit: int | None = None
-    classes: int | None = None
-    size: int | None = None
-
-    def load(self, channels: int | None, size: int | None) -> Splits:
-        """The images, of ``channels`` x ``size`` x ``size`` (None: the data set's default)."""
-        return load_data(
-            self.name,
-            root=self.root,
-            seed=self.seed,
-            channels=channels,
-            size=size,
-            classes=self.classes,
-            train_size=self.limit,
-        )
-
-
 def subject(words: str, *, seed: int = 0) -> Subject:
     """The model that a reference names, with its widths scaled and its weights drawn from ``seed``."""
     with _drawn_from(seed):
@@ -66,18 +41,18 @@ def subject(words: str, *, seed: int = 0) -> Subject:
     return _scaled(resolved, resolved.example_inputs, seed)
 
 
-def subject_and_data(words: str, data: DataWords, *, seed: int = 0) -> tuple[Subject, Splits]:
+def subject_and_data(words: str, data: DataChoice, *, seed: int = 0) -> tuple[Subject, Splits]:
     """The model that a reference names, with as many classes as the data, and the data in the shape that it takes.
 
     A shape that the reference or the user states is taken; else the first that the model runs on, of the data set's
     size with the channels of the model's first convolution, and the model's own default. Raises ``ModelError``.
     """
-    splits = data.load(None, data.size)
+    splits = data.load(None, data.size, seed)
     with _drawn_from(seed):
         resolved = resolve(words, classes=splits.classes)
     shape = _fitting(resolved, _candidates(resolved, splits, data.size))
     if shape != splits.shape:
-        splits = data.load(shape[0], shape[1])
+        splits = data.load(shape[0], shape[1], seed)
     found = _scaled(resolved, (splits.train.images[:1].clone(),), seed)
     _check_classes(found, splits)
     return found, splits

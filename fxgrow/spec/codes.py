@@ -15,9 +15,10 @@ CODES: dict[str, str] = {
     "foreign-directory": "The directory exists, is not empty and holds no fxgrow spec, so it is not overwritten.",
     "too-large": "A file is over its size limit, or the spec claims more weights than the weights file holds.",
     # the text
-    "bad-json": "config.json is not UTF-8 JSON, repeats a key, or holds NaN or Infinity.",
-    "too-deep": "JSON is nested deeper than the limit.",
-    "schema-version": "The spec was written in a schema version this fxgrow does not read.",
+    "bad-json": "A file is not UTF-8, or its JSON is malformed, repeats a key, or holds NaN or Infinity.",
+    "bad-yaml": "A recipe is not plain YAML: it is malformed, repeats a key, or has anchors, aliases or tags.",
+    "too-deep": "JSON or YAML is nested deeper than the limit.",
+    "schema-version": "The document was written in a schema version this fxgrow does not read.",
     "unknown-key": "A key is not part of the schema.",
     "missing-key": "A required key is absent.",
     "bad-value": "A value has the wrong type or is out of range.",

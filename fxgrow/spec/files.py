@@ -50,11 +50,11 @@ def check_kind(path: Path, directory: bool) -> os.stat_result:
     return status
 
 
-def read_text(path: Path) -> str:
-    """The text of a regular file within the size limit."""
+def read_text(path: Path, limit: int = CONFIG_LIMIT) -> str:
+    """The text of a regular file of at most ``limit`` bytes."""
     status = check_kind(path, directory=False)
-    if status.st_size > CONFIG_LIMIT:
-        raise SpecError("too-large", f"it has {status.st_size} bytes, over the limit of {CONFIG_LIMIT}", str(path))
+    if status.st_size > limit:
+        raise SpecError("too-large", f"it has {status.st_size} bytes, over the limit of {limit}", str(path))
     with reading(path):
         data = path.read_bytes()
     try:

@@ -1,11 +1,9 @@
 """From a directory to a specification and to a graph module. Nothing in the directory is executed or unpickled."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import fx
 
@@ -14,12 +12,12 @@ from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.check import check, stored_bytes
 from fxgrow.spec.files import CONFIG, WEIGHTS, check_kind, read_text, reading, sha256
-from fxgrow.spec.models import SCHEMA_VERSION, ArchitectureSpec
+from fxgrow.spec.migrations import ARCHITECTURE
+from fxgrow.spec.models import ArchitectureSpec
 from fxgrow.spec.rebuild import rebuild
 from fxgrow.spec.save import META_KEY
 
 _NO_TRUST: Trust = frozenset()
-DEPTH_LIMIT = 64
 
 
 def read_spec(directory: str | Path, *, trust: Trust = _NO_TRUST) -> ArchitectureSpec:
@@ -45,19 +43,7 @@ def load(directory: str | Path, *, trust: Trust = _NO_TRUST) -> fx.GraphModule:
 
 def parse_spec(text: str) -> ArchitectureSpec:
     """The specification in a JSON text: right in every single field, but not yet checked across them."""
-    data = _parse_json(text)
-    version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else SCHEMA_VERSION
-    if type(version) is not int or version != SCHEMA_VERSION:
-        raise SpecError(
-            "schema-version", f"the spec has version {version!r}, this fxgrow reads {SCHEMA_VERSION}", "schema_version"
-        )
-    try:
-        return ArchitectureSpec.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        code = _VALIDATION_CODES.get(first["type"], "bad-value")
-        raise SpecError(code, f"{first['msg']}; correct it or save the model again", path or CONFIG) from error
+    return ARCHITECTURE.read(text, CONFIG)
 
 
 # How safetensors writes dtypes.
@@ -68,42 +54,6 @@ _SAFE_DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn, "F8_E4M3FNUZ": torch.float8_e4m3fnuz, "F8_E5M2": torch.float8_e5m2,
     "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
 }  # fmt: skip
-
-_VALIDATION_CODES = {"extra_forbidden": "unknown-key", "missing": "missing-key", "finite_number": "not-finite"}
-
-
-def _parse_json(text: str) -> Any:
-    try:
-        data = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise _too_deep() from error
-    except ValueError as error:
-        raise SpecError("bad-json", f"it is not JSON ({error}); save the model again", CONFIG) from error
-    level = [data]
-    for _ in range(DEPTH_LIMIT):
-        level = [item for value in level for item in _children(value)]
-        if not level:
-            return data
-    raise _too_deep()
-
-
-def _children(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-
-
-def _too_deep() -> SpecError:
-    return SpecError("too-deep", f"it is nested deeper than {DEPTH_LIMIT} levels; save the model again", CONFIG)
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is repeated")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 class _Weights:

@@ -4,6 +4,7 @@
 
     config.json  model.safetensors    the grown model, as ``fxgrow.load`` reads it
     initial/                          the model as it was before the run, in the same form
+    recipe.yaml                       what the run was made of: ``fxgrow run`` repeats it
     result.json  log.jsonl            the run in numbers, and event by event
 """
 
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fxgrow.errors import RunError
-from fxgrow.spec import ArchitectureSpec, save
-from fxgrow.training.result import Result
+from fxgrow.spec import ArchitectureSpec, read_text, save
+from fxgrow.training.recipe import Recipe, recipe_text
+from fxgrow.training.result import RUN_RESULT, Result
 from fxgrow.training.run import Network, Run
 
+RECIPE_FILE = "recipe.yaml"
 RESULT = "result.json"
 LOG = "log.jsonl"
 INITIAL = "initial"
@@ -55,8 +58,11 @@ def run_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_run(directory: Path, run: Run, result: Result) -> Written:
-    """Write a finished run to ``directory``. Raises ``SpecError`` if a spec cannot be written."""
+def write_run(directory: Path, run: Run, result: Result, recipe: Recipe | None = None) -> Written:
+    """Write a finished run to ``directory``, with the recipe that it came from if there is one.
+
+    Raises ``SpecError`` if a spec cannot be written.
+    """
     # The log is there already, and a spec is not written over foreign files: hence by way of a directory of its own.
     final = _save(run.final, directory / "final")
     with _writing(directory):
@@ -64,7 +70,14 @@ def write_run(directory: Path, run: Run, result: Result) -> Written:
             path.rename(directory / path.name)
         (directory / "final").rmdir()
         (directory / RESULT).write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        if recipe is not None:
+            (directory / RECIPE_FILE).write_text(recipe_text(recipe), encoding="utf-8")
     return Written(_save(run.initial, directory / INITIAL), final)
+
+
+def read_result(directory: Path) -> Result:
+    """The numbers of the run in ``directory``. Raises ``SpecError`` with code and path if they cannot be read."""
+    return RUN_RESULT.read(read_text(directory / RESULT), RESULT)
 
 
 def _save(network: Network, directory: Path) -> ArchitectureSpec:

@@ -2,20 +2,19 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from fxgrow.growth import Growth, GrowthReport
+from fxgrow.spec import Document, Frozen
 from fxgrow.training.run import Run
 from fxgrow.training.settings import RunSettings
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+RESULT_VERSION: Literal[1] = 1
 
 
-class StepResult(_Frozen):
+class StepResult(Frozen):
     """One growth step: losses on the growth batches, parameters after it, neurons split and new, seconds it took."""
 
     loss_before: float
@@ -26,7 +25,7 @@ class StepResult(_Frozen):
     seconds: float
 
 
-class Result(_Frozen):
+class Result(Frozen):
     """A run in numbers.
 
     ``_before`` is just before the first growth step, ``_after`` the end of the run. ``loss_``: mean over the training
@@ -34,6 +33,7 @@ class Result(_Frozen):
     ``growth_seconds``: of all steps; ``epoch_seconds``: of one epoch of training, the mean.
     """
 
+    schema_version: Literal[1]
     model: str
     data: str
     seed: int
@@ -52,10 +52,14 @@ class Result(_Frozen):
     steps: tuple[StepResult, ...]
 
 
+RUN_RESULT = Document("run result", Result, RESULT_VERSION)
+
+
 def result_of(run: Run, settings: RunSettings, *, model: str, data: str) -> Result:
     """The numbers of a finished run; ``model`` and ``data`` say what was trained on what."""
     reports = [growth.report for growth in run.growths]
     return Result(
+        schema_version=RESULT_VERSION,
         model=model,
         data=data,
         seed=settings.seed,

@@ -28,11 +28,11 @@ def left(directory: Path) -> list[str]:
 
 
 def test_a_run_directory(grown: Path) -> None:
-    assert left(grown) == ["config.json", "initial", "log.jsonl", "model.safetensors", "result.json"]
+    assert left(grown) == ["config.json", "initial", "log.jsonl", "model.safetensors", "recipe.yaml", "result.json"]
     assert left(grown / "initial") == ["config.json", "model.safetensors"]
     assert left(grown.parent) == ["grown"]
     result = json.loads((grown / "result.json").read_text())
-    assert set(result) == KEYS | {"model", "data", "seed", "settings", "versions"}
+    assert set(result) == KEYS | {"schema_version", "model", "data", "seed", "settings", "versions"}
     (step,) = result["steps"]
     assert set(step) == STEP_KEYS
     assert step["split"] + step["new"] == 6

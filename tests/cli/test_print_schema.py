@@ -1,25 +1,52 @@
 import json
 from pathlib import Path
 
-from fxgrow.cli.print_schema import SCHEMA, schema_text
+import pytest
+
+from fxgrow.cli.print_schema import SCHEMAS, schema_text
 from tests.cli.conftest import Fxgrow
 
-COMMITTED = Path(__file__).parents[2] / "specs" / "schema" / SCHEMA
+COMMITTED = Path(__file__).parents[2] / "specs" / "schema"
+VERSIONED = set(SCHEMAS) - {"growth-step"}
 
 
-def test_the_committed_schema_is_up_to_date() -> None:
-    assert COMMITTED.read_text() == schema_text(), "run: fxgrow schema --out specs/schema"
+def test_every_schema_is_committed_and_no_other_file() -> None:
+    assert {path.name for path in COMMITTED.iterdir()} == {f"{name}.json" for name in SCHEMAS}
+    assert set(SCHEMAS) == {"architecture", "growth-step", "genotype", "recipe", "run-result"}
 
 
-def test_it_is_printed_or_written(fxgrow: Fxgrow, tmp_path: Path) -> None:
-    assert fxgrow("schema").stdout == schema_text()
-    assert fxgrow("schema", "--out", tmp_path / "deep" / "er").exit_code == 0
-    assert (tmp_path / "deep" / "er" / SCHEMA).read_text() == schema_text()
-    assert json.loads(schema_text())["properties"]["fingerprint"]
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_committed_schema_is_up_to_date(name: str) -> None:
+    assert (COMMITTED / f"{name}.json").read_text() == schema_text(name), "run: fxgrow schema --out specs/schema"
 
 
-def test_a_place_that_cannot_be_written(fxgrow: Fxgrow, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_it_is_closed_and_versioned(name: str) -> None:
+    schema = json.loads(schema_text(name))
+    assert all(
+        part.get("additionalProperties") is False
+        for part in (schema, *schema["$defs"].values())
+        if "properties" in part
+    )
+    assert ("schema_version" in schema["required"]) == (name in VERSIONED)
+
+
+def test_it_is_printed(fxgrow: Fxgrow) -> None:
+    assert fxgrow("schema").stdout == schema_text("architecture")
+    assert fxgrow("schema", "genotype").stdout == schema_text("genotype")
+
+
+def test_it_is_written(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    assert fxgrow("schema", "recipe", "--out", tmp_path / "deep" / "er").exit_code == 0
+    assert [path.name for path in (tmp_path / "deep" / "er").iterdir()] == ["recipe.json"]
+    done = fxgrow("schema", "--out", tmp_path / "all")
+    assert done.stdout.splitlines() == [str(tmp_path / "all" / f"{name}.json") for name in SCHEMAS]
+    assert all((tmp_path / "all" / f"{name}.json").read_text() == schema_text(name) for name in SCHEMAS)
+
+
+def test_wrong_input(fxgrow: Fxgrow, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = fxgrow("schema", "--out", tmp_path / "file")
-    assert done.exit_code == 2
-    assert done.stderr.rstrip().endswith("[unwritable-run]")
+    for words, code in ((("--out", tmp_path / "file"), "unwritable-run"), (("archi",), "unknown-schema")):
+        done = fxgrow("schema", *words)
+        assert done.exit_code == 2
+        assert done.stderr.rstrip().endswith(f"[{code}]")

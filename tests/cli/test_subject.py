@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fxgrow.cli.subject import DataWords, subject, subject_and_data
+from fxgrow.cli.subject import subject, subject_and_data
 from fxgrow.errors import ModelError
+from fxgrow.training import DataChoice
 
-DIGITS = DataWords("digits", limit=20)
+DIGITS = DataChoice(name="digits", limit=20)
 RESNET = "torchvision:resnet18"
 
 
@@ -14,15 +15,15 @@ RESNET = "torchvision:resnet18"
     ("words", "data", "shape"),
     [
         ("tests.cli.models:tiny", DIGITS, (1, 8, 8)),
-        ("tests.cli.models:tiny", DataWords("digits", limit=20, size=12), (1, 12, 12)),
+        ("tests.cli.models:tiny", DataChoice(name="digits", limit=20, size=12), (1, 12, 12)),
         ("tests.cli.models:unstated", DIGITS, (1, 32, 32)),
         ("tests.cli.models:unstated?input=1x10x10", DIGITS, (1, 10, 10)),
         ("torchvision:mobilenet_v3_small", DIGITS, (3, 32, 32)),
         ("torchvision:vit_b_32?image_size=64", DIGITS, (3, 64, 64)),
-        ("tests.cli.models:tiny?num_classes=20", DataWords("shapes", classes=20, limit=20), (1, 8, 8)),
+        ("tests.cli.models:tiny?num_classes=20", DataChoice(name="shapes", classes=20, limit=20), (1, 8, 8)),
     ],
 )
-def test_the_data_fits_the_model(words: str, data: DataWords, shape: tuple[int, ...]) -> None:
+def test_the_data_fits_the_model(words: str, data: DataChoice, shape: tuple[int, ...]) -> None:
     if words.startswith("torchvision"):
         pytest.importorskip("torchvision")
     found, splits = subject_and_data(words, data)
@@ -54,4 +55,4 @@ def test_a_saved_model_takes_no_options(grown: Path) -> None:
 
 def test_classes_that_do_not_match(grown: Path) -> None:
     with pytest.raises(ModelError, match="tells 10 classes apart, but shapes has 20"):
-        subject_and_data(str(grown), DataWords("shapes", classes=20, limit=20))
+        subject_and_data(str(grown), DataChoice(name="shapes", classes=20, limit=20))

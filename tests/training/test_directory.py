@@ -1,16 +1,17 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from fxgrow.data import Splits
-from fxgrow.errors import RunError
+from fxgrow.errors import RunError, SpecError
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
 from fxgrow.spec import diff, load, read_spec
-from fxgrow.training import Log, Result, RunSettings, result_of, run_directory, train_and_grow, write_run
+from fxgrow.training import Log, RunSettings, read_result, result_of, run_directory, train_and_grow, write_run
 
 
 def names(directory: Path) -> list[str]:
@@ -40,7 +41,7 @@ def test_everything_of_a_run(model: nn.Module, digits: Splits, tmp_path: Path) -
     images = digits.test.images[:5]
     assert torch.equal(load(directory)(images), run.final.module.eval()(images))
     assert torch.equal(load(directory / "initial")(images), model.eval()(images))
-    assert Result.model_validate_json((directory / "result.json").read_text()) == result
+    assert read_result(directory) == result
     assert [json.loads(line)["event"] for line in (directory / "log.jsonl").read_text().splitlines()] == [
         "run-started", "epoch", "growth", "epoch",
     ]  # fmt: skip
@@ -117,3 +118,34 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught, run_directory(tmp_path / "file" / "run"):
         pass
     assert caught.value.code == "unwritable-run"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "path"),
+    [
+        ({"schema_version": 9}, "schema-version", "schema_version"),
+        ({"backtracks": "3"}, "bad-value", "backtracks"),
+        ({"surprise": 1}, "unknown-key", "surprise"),
+        ({"loss_after": float("nan")}, "bad-json", "result.json"),
+        ({"steps": [{}]}, "missing-key", "steps.0.loss_before"),
+    ],
+)
+def test_a_result_is_checked(change: dict[str, Any], code: str, path: str, tmp_path: Path) -> None:
+    numbers = ("loss_before", "loss_after", "test_accuracy_before", "test_accuracy_after", "faithful_error")
+    counts = ("seed", "params_before", "params_after", "backtracks")
+    sound = {
+        **dict.fromkeys((*numbers, "growth_seconds", "epoch_seconds"), 0.5),
+        **dict.fromkeys(counts, 3),
+        "schema_version": 1,
+        "model": "net",
+        "data": "digits",
+        "settings": {},
+        "versions": {},
+        "steps": [],
+    }
+    (tmp_path / "result.json").write_text(json.dumps(sound))
+    assert read_result(tmp_path).backtracks == 3
+    (tmp_path / "result.json").write_text(json.dumps(sound | change))
+    with pytest.raises(SpecError) as caught:
+        read_result(tmp_path)
+    assert (caught.value.code, caught.value.path) == (code, path)

@@ -1,0 +1,114 @@
+"""``fxgrow run``: train and grow as a recipe says. ``fxgrow grow`` makes a recipe of its options and runs it here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from fxgrow.cli.arguments import AsJson, DataRoot, DumpGraphs, Force, Out
+from fxgrow.cli.console import console, show, show_text
+from fxgrow.cli.progress import drawing
+from fxgrow.cli.subject import lowered, subject_and_data
+from fxgrow.errors import RunError
+from fxgrow.growth import Growth
+from fxgrow.report import diff_tables, run_lines
+from fxgrow.spec import diff
+from fxgrow.training import (
+    Event,
+    Listener,
+    Log,
+    Recipe,
+    Run,
+    read_recipe,
+    result_of,
+    run_directory,
+    train_and_grow,
+    write_run,
+)
+from fxgrow.training.directory import LOG
+
+
+@dataclass(frozen=True)
+class Outlet:
+    """Where a run goes: its directory (``force``: an earlier run there may go), graphs as text, what is printed."""
+
+    directory: Path
+    force: bool = False
+    graphs: Path | None = None
+    as_json: bool = False
+
+
+def run_recipe_file(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="a YAML file", show_default=False)],
+    out: Out,
+    data_root: DataRoot = None,
+    dump_graphs: DumpGraphs = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train and grow as RECIPE says, and leave a run directory: all of it or nothing."""
+    read = read_recipe(recipe)
+    if data_root is not None:
+        read = read.model_copy(update={"data": read.data.model_copy(update={"root": data_root})})
+    run_recipe(read, Outlet(out, force, dump_graphs, as_json))
+
+
+def run_recipe(recipe: Recipe, outlet: Outlet) -> None:
+    """Carry out a recipe: train, grow, write the run directory and show the result."""
+    _check_dump(outlet.graphs)
+    with run_directory(outlet.directory, replace=outlet.force) as staging:
+        run, label = _carried_out(recipe, Log(staging / LOG))
+        result = result_of(run, recipe.settings, model=label, data=recipe.data.name)
+        written = write_run(staging, run, result, recipe)
+        _dump(run.growths, outlet.graphs)
+    if outlet.as_json:
+        show_text(result.model_dump_json(indent=2))
+    else:
+        lines = (*run_lines(result), Text(f"written to {outlet.directory}"))
+        show(*diff_tables(diff(written.initial, written.final)), *lines)
+
+
+def _carried_out(recipe: Recipe, log: Listener) -> tuple[Run, str]:
+    """The finished run, and what its model is called."""
+    found, splits = subject_and_data(recipe.model, recipe.data, seed=recipe.settings.seed)
+    found = lowered(found) if recipe.lower else found
+    with drawing(console(stderr=True)) as draw:
+        run = train_and_grow(
+            found.model,
+            splits,
+            recipe.settings,
+            example_inputs=found.example_inputs,
+            method=recipe.method.settings,
+            budget=recipe.budget,
+            history=found.history,
+            listen=_both(draw, log),
+        )
+    return run, found.label
+
+
+def _both(first: Listener, second: Listener) -> Listener:
+    def listen(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return listen
+
+
+def _check_dump(directory: Path | None) -> None:
+    if directory is not None and directory.exists() and not directory.is_dir():
+        raise RunError("not-a-directory", f"--dump-graphs {directory} is a file; name a directory")
+
+
+def _dump(growths: Sequence[Growth], directory: Path | None) -> None:
+    if directory is None:
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for step, growth in enumerate(growths, start=1):
+            for name, text in growth.graphs.items():
+                (directory / f"step{step}.{name}.txt").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError("unwritable-run", f"{directory} cannot be written ({error}); choose another") from error

@@ -1,0 +1,125 @@
+"""From text to JSON data: JSON itself, and the part of YAML that says the same. Nothing in a text is executed."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from fxgrow.errors import SpecError
+
+DEPTH_LIMIT = 64
+
+Parse = Callable[[str], Any]
+
+
+def parse_json(text: str) -> Any:
+    """The data in a JSON text. Raises SpecError: bad-json (a repeated key, NaN too), too-deep."""
+    try:
+        data = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError as error:
+        raise SpecError("bad-json", f"it is not JSON ({error}); write it again") from error
+    level = [data]
+    for _ in range(DEPTH_LIMIT):
+        level = [item for value in level for item in _children(value)]
+        if not level:
+            return data
+    raise _too_deep()
+
+
+def _children(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+def _too_deep() -> SpecError:
+    return SpecError("too-deep", f"it is nested deeper than {DEPTH_LIMIT} levels; write it again")
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is repeated")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+YAML_LIMIT = 64 * 2**10
+"""Characters of a YAML text; its parser is slow, and what people write by hand is short."""
+
+# What a word without quotes means: JSON's values. No dates, no octal numbers, and `no` is a word.
+_SCALARS = {
+    "null": (r"null|~|", ["n", "~", ""]),
+    "bool": (r"true|false", ["t", "f"]),
+    "int": (r"-?(0|[1-9][0-9]*)", list("-0123456789")),
+    "float": (r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", list("-0123456789")),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the attribute is the base class's
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A dict; the base class would take the last of repeated keys."""
+        words = {key.value for key, _ in node.value if key.tag == "tag:yaml.org,2002:str"}
+        if len(words) < len(node.value):
+            raise _marked("a key is repeated or no word", node)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever our loader, or another one, would not read as a string."""
+
+
+for _kind in (_Loader, _Dumper):
+    for _name, (_pattern, _first) in _SCALARS.items():
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+def parse_yaml(text: str) -> Any:
+    """The JSON data in one YAML document: mappings, lists, strings, numbers, true, false, null.
+
+    Raises SpecError: bad-yaml (anchors, aliases, tags and repeated keys too), not-finite, too-deep, too-large.
+    """
+    if len(text) > YAML_LIMIT:
+        raise SpecError("too-large", f"it has {len(text)} characters, over the limit of {YAML_LIMIT}; shorten it")
+    try:
+        _check_events(text)
+        data = yaml.load(text, Loader=_Loader)  # a SafeLoader that knows even less
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: more digits than Python converts
+        raise SpecError("bad-yaml", f"it is not plain YAML ({' '.join(str(error).split())}); correct it") from error
+    _check_finite(data)
+    return data
+
+
+def _check_events(text: str) -> None:
+    """Before anything is built: aliases can multiply, tags can ask for objects, and depth is recursion."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH_LIMIT:
+            raise _too_deep()
+        if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
+            raise _marked("an anchor, alias or tag", event)
+
+
+def _marked(problem: str, where: Any) -> yaml.YAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+
+
+def _check_finite(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError("not-finite", "a number is too large; write a smaller one")
+    for item in _children(value):
+        _check_finite(item)
+
+
+def yaml_text(data: Any) -> str:
+    """JSON data as YAML that ``parse_yaml`` reads back: keys in their order, at most 120 columns where it can be."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,106 @@
+"""A recipe: everything that a run is made of, as one YAML file that can be read, kept and run again.
+
+``log.jsonl`` and ``result.json`` say what came out of a run; the recipe says what went in.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fxgrow.data import Splits, load_data
+from fxgrow.growth import Budget
+from fxgrow.methods import Firefly, RandomGrowth, Splitting
+from fxgrow.spec import Document, parse_yaml, read_text, yaml_text
+from fxgrow.training.settings import RunSettings
+
+RECIPE_VERSION: Literal[1] = 1
+FILE_LIMIT = 2**20
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataChoice(_Frozen):
+    """Which images: the data set's name, where its files lie, and what is asked of it (None: the data set's own).
+
+    ``limit``: that many training images; ``classes``: of ``shapes``; ``size``: side of the images.
+    """
+
+    name: str = "digits"
+    root: Path | None = None
+    limit: int | None = None
+    classes: int | None = None
+    size: int | None = None
+
+    def load(self, channels: int | None, size: int | None, seed: int) -> Splits:
+        """The images, of ``channels`` x ``size`` x ``size`` (None: the data set's default). Raises ``DataError``."""
+        return load_data(
+            self.name,
+            root=self.root,
+            seed=seed,
+            channels=channels,
+            size=size,
+            classes=self.classes,
+            train_size=self.limit,
+        )
+
+
+class FireflyMethod(_Frozen):
+    """Firefly descent."""
+
+    name: Literal["Firefly"] = "Firefly"
+    settings: Firefly = Firefly()
+
+
+class RandomMethod(_Frozen):
+    """The random control."""
+
+    name: Literal["RandomGrowth"] = "RandomGrowth"
+    settings: RandomGrowth = RandomGrowth()
+
+
+class SplittingMethod(_Frozen):
+    """Splitting steepest descent."""
+
+    name: Literal["Splitting"] = "Splitting"
+    settings: Splitting = Splitting()
+
+
+# Name and settings, as the history in a spec records a method.
+MethodChoice = Annotated[FireflyMethod | RandomMethod | SplittingMethod, Field(discriminator="name")]
+
+
+class Recipe(_Frozen):
+    """A run: the model (a reference, as on the command line), the data, and how it is trained and grown.
+
+    ``lower``: make the heads of fused attention growable first. ``notes``: what a reader should know, by topic; a
+    recipe of a paper's experiment says which values are the paper's and which are ours. ``settings.seed`` draws the
+    weights, the order of the images, the candidates and procedural data.
+    """
+
+    schema_version: Literal[1]
+    model: str
+    data: DataChoice = DataChoice()
+    settings: RunSettings = RunSettings()
+    method: MethodChoice = FireflyMethod()
+    budget: Budget
+    lower: bool = False
+    notes: dict[str, str] = Field(default={})
+
+
+RECIPE = Document("recipe", Recipe, RECIPE_VERSION, parse=parse_yaml)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a YAML file. Raises ``SpecError``, and what its settings raise: ``TrainingError``, ``BudgetError``.
+
+    Names are looked up when it is run: that of the model, of the data, of patterns.
+    """
+    return RECIPE.read(read_text(path, FILE_LIMIT), str(path))
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as YAML with every setting in it, so that it stays the same when a default changes."""
+    return yaml_text(recipe.model_dump(mode="json", exclude_none=True))

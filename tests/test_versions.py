@@ -1,0 +1,32 @@
+"""docs/versions.md says which versions are written and read."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from fxgrow.cells.genotype import GENOTYPE
+from fxgrow.spec import Document
+from fxgrow.spec.migrations import ARCHITECTURE
+from fxgrow.training.recipe import RECIPE
+from fxgrow.training.result import RUN_RESULT
+
+PAGE = (Path(__file__).parents[1] / "docs" / "versions.md").read_text()
+ROW = re.compile(r"^\| ([a-z ]+) \| .+ \| (\d+) \| (.+) \|$", re.MULTILINE)
+DOCUMENTS: dict[str, Document[Any]] = {
+    "architecture": ARCHITECTURE,
+    "recipe": RECIPE,
+    "run result": RUN_RESULT,
+    "genotype": GENOTYPE,
+}
+
+
+def test_the_table() -> None:
+    rows = {name: (int(now), read) for name, now, read in ROW.findall(PAGE)}
+    assert rows == {
+        name: (each.version, f"1 to {each.version}" if each.version > 1 else "1") for name, each in DOCUMENTS.items()
+    }
+
+
+def test_every_old_version_has_a_migration() -> None:
+    for document in DOCUMENTS.values():
+        assert set(document.migrations) == set(range(1, document.version))
