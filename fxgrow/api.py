@@ -28,6 +28,8 @@ def grow(
     inplace: bool = False,
     memory: float | None = None,
     tie: Sequence[Sequence[str]] = (),
+    only: Sequence[str] = (),
+    ignore: Sequence[str] = (),
 ) -> Growth:
     """Grow a copy of ``model`` once: by Firefly descent and by 30 % of its neurons, unless told otherwise.
 
@@ -36,8 +38,9 @@ def grow(
     growth steps to put before this one in the spec (those of a loaded model are found by themselves). ``inplace``: grow
     the model and the optimiser themselves. ``memory``: bytes that a step over the candidates may keep; what does not
     fit together is searched in turn. ``tie``: names or patterns of widths that grow alike, neuron by neuron
-    (``[["cell0.conv", "cell1.conv"], ["block*.hidden"]]``). See ``fxgrow.growth.grow_step`` for what holds on return
-    and what is raised.
+    (``[["cell0.conv", "cell1.conv"], ["block*.hidden"]]``). ``only``, ``ignore``: patterns of module paths, as
+    ``fxgrow.couple`` takes them; other widths stay as they are. See ``fxgrow.growth.grow_step`` for what holds on
+    return and what is raised.
     """
     return grow_step(
         model,
@@ -52,6 +55,8 @@ def grow(
         inplace=inplace,
         memory=memory,
         tie=tie,
+        only=only,
+        ignore=ignore,
     )
 
 

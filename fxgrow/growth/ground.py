@@ -1,6 +1,6 @@
 """What candidates are put into: the captured model, with blank layers at its edges if the method proposes layers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling, couple
 from fxgrow.growth.method import Method, Neighbourhood
-from fxgrow.rewrite import IdentityLayer, erase, fitting_edges, with_layers
+from fxgrow.rewrite import HOLDER, IdentityLayer, erase, fitting_edges, with_layers
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,20 @@ class Ground:
     layers: Mapping[int, IdentityLayer] = field(default_factory=dict)
 
 
-def ground(captured: Captured, coupling: Coupling, method: Method) -> Ground:
-    """Ask the method for its candidates, and insert the layers that it proposes, as yet without neurons."""
+def ground(
+    captured: Captured, coupling: Coupling, method: Method, *, only: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> Ground:
+    """Ask the method for its candidates, and insert the layers that it proposes, as yet without neurons.
+
+    ``only``, ``ignore``: as given when the model was coupled; hidden widths of layers grow in any case.
+    """
     proposed = method.neighbourhood(coupling)
     depth = proposed.layers
     if depth is None:
         return Ground(captured, coupling, proposed)
     edges = fitting_edges(captured, coupling, depth)
     deeper, inserted = with_layers(captured, edges, depth.norm)
-    again = couple(deeper)
+    again = couple(deeper, only=[*only, f"{HOLDER}.*.incoming"] if only else (), ignore=ignore)
     numbers = {width.name: number for number, width in enumerate(again.widths)}
     layers = {numbers[layer.width]: layer for layer in inserted}
     same = {n: numbers[width.name] for n, width in enumerate(coupling.widths)}

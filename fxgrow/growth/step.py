@@ -49,6 +49,8 @@ def grow_step(
     inplace: bool = False,
     memory: float | None = None,
     tie: Names = (),
+    only: Sequence[str] = (),
+    ignore: Sequence[str] = (),
 ) -> Growth:
     """Grow a copy of ``model`` by ``method`` within ``budget``; the caller's model and optimiser are left as they are.
 
@@ -58,7 +60,9 @@ def grow_step(
     method proposes layers, which no forward of the user's calls, it is a graph module of the model's modules and the
     new ones. ``memory``: bytes that a step over an over-grown graph may keep (None: any); candidates that do not fit
     together are searched in turn (``growth.chunks``). ``tie``: names or patterns of widths that grow alike, candidates
-    at the same place being one candidate (``growth.ties``). The three promises of ``growth.promises`` hold on return.
+    at the same place being one candidate (``growth.ties``). ``only``, ``ignore``: patterns of module paths; widths that
+    are not written by the former, or touch the latter, stay as they are (``coupling.couple``). The three promises of
+    ``growth.promises`` hold on return.
     Raises ``GrowthError`` if nothing can grow, ``BudgetError`` if the budget buys nothing or ``memory`` holds no width.
     """
     inputs = positional(model, example_inputs)
@@ -69,11 +73,11 @@ def grow_step(
             with clock.phase("capture"):
                 captured = capture(work, inputs)
             with clock.phase("couple"):
-                coupling = couple(captured)
+                coupling = couple(captured, only=only, ignore=ignore)
             with clock.phase("describe"):
                 old = described(captured, coupling)
             with clock.phase("layers"):
-                base = ground(captured, coupling, method)
+                base = ground(captured, coupling, method, only=only, ignore=ignore)
             with clock.phase("price"):
                 purse = _affordable(base, budget, tie)
             chosen = _choose(base, method, objective, purse, seed, clock, memory)

@@ -2,10 +2,11 @@
 
 from fxgrow.rewrite.candidates import Candidates, Entry
 from fxgrow.rewrite.grown import GrownLayer
-from fxgrow.rewrite.layers import Depth, Edge, IdentityLayer, LayerForm, erase, fitting_edges, with_layers
+from fxgrow.rewrite.layers import HOLDER, Depth, Edge, IdentityLayer, LayerForm, erase, fitting_edges, with_layers
 from fxgrow.rewrite.overgrow import OverGrown, overgrow
 
 __all__ = [
+    "HOLDER",
     "Candidates",
     "Depth",
     "Edge",

@@ -129,3 +129,18 @@ def test_broken_promise_is_an_error() -> None:
     with pytest.raises(GrowthError, match="not faithful"):
         keep("faithful", torch.tensor([1.0, 1.1]), torch.tensor([1.0, 1.0]))
     assert keep("faithful", torch.tensor([1.0, 1.0 + 1e-6]), torch.tensor([1.0, 1.0])) < 2e-6
+
+
+def test_only_what_was_asked_for_grows() -> None:
+    module = network("residual")
+    growth = grown(module, only=["a1", "b1"])
+    assert {change.width for change in growth.report.widths} <= {"a1", "b1"}
+    assert growth.report.refusals["stem"].code == "ignored"
+    assert growth.spec.widths[0].growable, "the grown model may grow anywhere next time"
+    assert "a1" not in {change.width for change in grown(module, ignore=["a1"]).report.widths}
+
+
+def test_layers_beside_chosen_widths() -> None:
+    growth = grown(network("residual"), method=Firefly(new=2, steps=4, layers=2), budget=Budget(neurons=8), only=["a1"])
+    assert {change.width for change in growth.report.widths} == {"a1"}
+    assert growth.report.layers
