@@ -1,0 +1,26 @@
+"""A genotype by name or from a file, in whichever form it is."""
+
+from pathlib import Path
+
+from fxgrow.cells.genotype import FILE_LIMIT, Genotype, read_genotype
+from fxgrow.cells.known import GENOTYPES
+from fxgrow.cells.literature import from_text
+from fxgrow.errors import ModelError
+from fxgrow.spec import read_text
+
+
+def find_genotype(words: str) -> Genotype:
+    """One of ``GENOTYPES`` by its name, else the genotype in a file: JSON, or a text as a search prints it.
+
+    Raises ``ModelError`` (``unknown-genotype``) if it is neither, ``SpecError`` if the file cannot be read.
+    """
+    if words in GENOTYPES:
+        return GENOTYPES[words]
+    path = Path(words)
+    if not path.exists():
+        raise ModelError(
+            "unknown-genotype",
+            f"{words!r} is neither a known genotype nor a file; name {', '.join(GENOTYPES)}, or a file that holds one",
+        )
+    text = read_text(path, FILE_LIMIT)
+    return read_genotype(path) if text.lstrip().startswith("{") else from_text(text)
