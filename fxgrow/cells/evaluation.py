@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from fxgrow.cells.cell import CellModule
+from fxgrow.cells.cell import CellModule, Choose, known_operation
 from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.named import find_genotype
 from fxgrow.cells.stack import auxiliary_place, cell_of, places, stem
@@ -30,11 +30,20 @@ class EvaluationNetwork(nn.Module):
     """Built by ``evaluation_network``."""
 
     def __init__(
-        self, genotype: Genotype, channels: int, layers: int, num_classes: int, auxiliary: bool, drop_path: float
+        self,
+        genotype: Genotype,
+        channels: int,
+        layers: int,
+        num_classes: int,
+        auxiliary: bool = False,
+        drop_path: float = 0.0,
+        choose: Choose = known_operation,
     ) -> None:
         super().__init__()
         stack = places(layers, channels, len(genotype.normal.concat), len(genotype.reduce.concat))
-        cells = [CellModule(cell_of(genotype, place.kind), place, drop_path=drop_path) for place in stack]
+        cells = [
+            CellModule(cell_of(genotype, place.kind), place, choose=choose, drop_path=drop_path) for place in stack
+        ]
         after = auxiliary_place(layers)
         self.auxiliary_after = after
         self.stem = stem(channels)

@@ -34,7 +34,7 @@ class Edge(Frozen):
     source: State
 
 
-Node = Annotated[tuple[Edge, ...], Field(min_length=1, max_length=16)]
+Node = Annotated[tuple[Edge, ...], Field(min_length=1, max_length=512)]
 
 
 class Cell(Frozen):

@@ -3,7 +3,7 @@
 from fxgrow.spec.arguments import Frozen
 from fxgrow.spec.build import describe
 from fxgrow.spec.canonical import canonical_json, digest
-from fxgrow.spec.cost import cost, multiply_adds
+from fxgrow.spec.cost import MultiplyAdds, cost, multiply_adds
 from fxgrow.spec.diff import SpecDiff, diff
 from fxgrow.spec.documents import Document
 from fxgrow.spec.files import read_text
@@ -20,6 +20,7 @@ __all__ = [
     "GrowthStep",
     "LayerInsertion",
     "MethodRecord",
+    "MultiplyAdds",
     "SpecDiff",
     "WidthChange",
     "WidthSpec",

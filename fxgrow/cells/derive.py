@@ -1,0 +1,53 @@
+"""From a grown template to a genotype: per edge the operation that grew most, per node the strongest edges.
+
+Reference: Wu et al. 2020, Sec. 3: the operation with the most channels is selected; where all operations of an edge
+grew only a little, the identity. Two incoming edges are kept per node as in Liu, Simonyan, Yang, "DARTS", Sec. 2.4; the
+paper does not say how it compares edges, here the one whose operation grew most is the strongest.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUTS, Cell, Edge, Genotype, Operation
+from fxgrow.cells.space import EDGES_PER_NODE
+from fxgrow.cells.stack import Kind
+from fxgrow.cells.template import Spot
+from fxgrow.spec import Frozen
+
+Channels = Mapping[Spot, int]
+
+
+class Derivation(Frozen):
+    """How to read a grown template.
+
+    ``little``: an edge becomes the identity if none of its operations grew by more than this share of the channels that
+    it began with; ``keep_all``: every incoming edge stays, not the two strongest.
+    """
+
+    little: float = Field(default=0.25, ge=0)
+    keep_all: bool = False
+
+    def derive(self, channels: Channels, initial: int) -> Genotype:
+        """The genotype of a template whose operations began with ``initial`` channels and have ``channels`` now."""
+        cells = {kind.value: self._cell(channels, kind, initial) for kind in Kind}
+        return Genotype(schema_version=GENOTYPE_VERSION, **cells)
+
+    def _cell(self, channels: Channels, kind: Kind, initial: int) -> Cell:
+        states: dict[int, dict[int, dict[Operation, int]]] = defaultdict(lambda: defaultdict(dict))
+        for spot, count in channels.items():
+            if spot.kind is kind:
+                states[spot.state][spot.source][spot.operation] = count
+        nodes = tuple(self._node(states[state], initial) for state in sorted(states))
+        return Cell(nodes=nodes, concat=tuple(range(INPUTS, INPUTS + len(nodes))))
+
+    def _node(self, edges: Mapping[int, Mapping[Operation, int]], initial: int) -> tuple[Edge, ...]:
+        """The strongest edges, in the order of their sources; of equals the one from the latest state."""
+        strongest = sorted(edges, key=lambda source: (-max(edges[source].values()), -source))
+        kept = sorted(strongest if self.keep_all else strongest[:EDGES_PER_NODE])
+        return tuple(Edge(operation=self._operation(edges[source], initial), source=source) for source in kept)
+
+    def _operation(self, grown: Mapping[Operation, int], initial: int) -> Operation:
+        best = max(grown, key=lambda name: grown[name])
+        return best if grown[best] > initial * (1 + self.little) else "skip_connect"
