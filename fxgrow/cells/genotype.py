@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from fxgrow.spec import Document, Frozen, canonical_json, digest, read_text
 
@@ -51,12 +50,12 @@ class Cell(Frozen):
         for state, edges in enumerate(self.nodes, INPUTS):
             late = next((edge.source for edge in edges if edge.source >= state), None)
             if late is not None:
-                raise PydanticCustomError("late-source", f"state {state} needs state {late}, which is not there yet")
+                raise ValueError(f"state {state} needs state {late}, which is not there yet")
         absent = next((state for state in self.concat if state >= self.states), None)
         if absent is not None:
-            raise PydanticCustomError("absent-state", f"the output needs state {absent} of {self.states}")
+            raise ValueError(f"the output needs state {absent} of {self.states}")
         if len(set(self.concat)) < len(self.concat):
-            raise PydanticCustomError("repeated-state", "the output names a state twice")
+            raise ValueError("the output names a state twice")
         return self
 
     @property

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from fxgrow.cells.genotype import GENOTYPE_VERSION, STATES, Cell, Genotype
 from fxgrow.errors import SpecError
+from fxgrow.spec import as_spec_error
 
 PAIRS = 2
 """Edges of every node in this form."""
@@ -51,9 +52,7 @@ def from_tuples(tuples: Any) -> Genotype:
         cells = {"normal": _cell(normal, normal_concat), "reduce": _cell(reduce, reduce_concat)}
         return Genotype.model_validate({"schema_version": GENOTYPE_VERSION, **cells})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise SpecError("bad-value", f"{first['msg']}; correct the genotype", place) from error
+        raise as_spec_error(error, "genotype") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise SpecError("bad-value", f"it is no genotype of pairs ({error}); write (operation, source)") from error
 

@@ -5,7 +5,7 @@ from fxgrow.spec.build import describe
 from fxgrow.spec.canonical import canonical_json, digest
 from fxgrow.spec.cost import MultiplyAdds, cost, multiply_adds
 from fxgrow.spec.diff import SpecDiff, diff
-from fxgrow.spec.documents import Document
+from fxgrow.spec.documents import Document, as_spec_error
 from fxgrow.spec.files import read_text
 from fxgrow.spec.load import load, read_spec
 from fxgrow.spec.models import ArchitectureSpec, Cost, GrowthStep, LayerInsertion, MethodRecord, WidthChange, WidthSpec
@@ -24,6 +24,7 @@ __all__ = [
     "SpecDiff",
     "WidthChange",
     "WidthSpec",
+    "as_spec_error",
     "canonical_json",
     "cost",
     "describe",

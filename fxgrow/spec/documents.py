@@ -21,6 +21,8 @@ Migration = Callable[[Data], Data]
 
 VERSION = "schema_version"
 _VALIDATION_CODES = {"extra_forbidden": "unknown-key", "missing": "missing-key", "finite_number": "not-finite"}
+_OUR_OWN = "Value error, "
+"""What pydantic puts before the sentences of our validators."""
 # What a migration meets in a file that is not what its version says.
 _UNEXPECTED = (LookupError, TypeError, AttributeError, ValueError)
 
@@ -50,10 +52,7 @@ class Document(Generic[Model]):
             # As JSON, where a list may be a tuple; strict, so that nothing else passes for what it is not.
             return self.model.model_validate_json(json.dumps(self._migrated(data)), strict=True)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            path = ".".join(str(part) for part in first["loc"])
-            code = _VALIDATION_CODES.get(first["type"], "bad-value")
-            raise SpecError(code, f"{first['msg']}; correct it or save the {self.name} again", path or file) from error
+            raise as_spec_error(error, self.name, file) from error
 
     def _migrated(self, data: Any) -> Any:
         """The data in the form of the present version; what has no version is left to the model to refuse."""
@@ -78,3 +77,12 @@ class Document(Generic[Model]):
             f"the {self.name} has version {version!r}, this fxgrow reads 1 to {self.version}; {advice}",
             VERSION,
         )
+
+
+def as_spec_error(error: ValidationError, name: str, file: str = "") -> SpecError:
+    """The first thing that is wrong with a ``name``; ``file`` is the place if it is the whole."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    code = _VALIDATION_CODES.get(first["type"], "bad-value")
+    sentence = first["msg"].removeprefix(_OUR_OWN)
+    return SpecError(code, f"{sentence}; correct it or save the {name} again", path or file)

@@ -59,7 +59,9 @@ def test_what_words_mean(text: str, value: object) -> None:
         ("&x a", "bad-yaml"),
         ("a: &x [1]\nb: *x", "bad-yaml"),
         ("a: !!python/object/apply:os.system [ls]", "bad-yaml"),
-        ("!!timestamp 2020-99-99", "bad-yaml"),
+        ("!!timestamp 2020-01-01", "bad-yaml"),
+        ("!!binary aGk=", "bad-yaml"),
+        ("!!set {a}", "bad-yaml"),
         ("--- 1\n--- 2", "bad-yaml"),
         ("\x00", "bad-yaml"),
         ("1" * 5000, "bad-yaml"),  # more digits than Python converts
