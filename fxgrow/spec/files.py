@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from fxgrow.errors import SpecError
+from fxgrow.spec import limits
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-CONFIG_LIMIT = 64 * 2**20
 
 
 @contextmanager
@@ -51,12 +52,12 @@ def check_kind(path: Path, directory: bool) -> os.stat_result:
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular file within the size limit."""
-    status = check_kind(path, directory=False)
-    if status.st_size > CONFIG_LIMIT:
-        raise SpecError("too-large", f"it has {status.st_size} bytes, over the limit of {CONFIG_LIMIT}", str(path))
-    with reading(path):
-        data = path.read_bytes()
+    """The text of a regular file within the size limit, however large it says it is or becomes."""
+    check_kind(path, directory=False)
+    with reading(path), _opened(path) as file:
+        data = file.read(limits.CONFIG_BYTES + 1)
+    if len(data) > limits.CONFIG_BYTES:
+        raise SpecError("too-large", f"it has more than {limits.CONFIG_BYTES} bytes; save the model again", str(path))
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -65,8 +66,14 @@ def read_text(path: Path) -> str:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
-    with reading(path), path.open("rb") as file:
+    with reading(path), _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file for reading; a link or a pipe that took its place meanwhile is not followed or waited for."""
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.fdopen(os.open(path, os.O_RDONLY | flags), "rb")
 
 
 def sync(path: Path) -> None:

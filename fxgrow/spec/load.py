@@ -1,6 +1,9 @@
 """From a directory to a specification and to a graph module. Nothing in the directory is executed or unpickled."""
 
 import json
+import math
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ from safetensors import SafetensorError, safe_open
 from torch import fx
 
 from fxgrow.errors import SpecError
+from fxgrow.spec import limits
 from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
+from fxgrow.spec.build import check_faithful
 from fxgrow.spec.check import check, stored_bytes
 from fxgrow.spec.files import CONFIG, WEIGHTS, check_kind, read_text, reading, sha256
 from fxgrow.spec.models import SCHEMA_VERSION, ArchitectureSpec
@@ -19,7 +24,6 @@ from fxgrow.spec.rebuild import rebuild
 from fxgrow.spec.save import META_KEY
 
 _NO_TRUST: Trust = frozenset()
-DEPTH_LIMIT = 64
 
 
 def read_spec(directory: str | Path, *, trust: Trust = _NO_TRUST) -> ArchitectureSpec:
@@ -39,6 +43,7 @@ def load(directory: str | Path, *, trust: Trust = _NO_TRUST) -> fx.GraphModule:
     spec = read_spec(directory, trust=trust)
     weights = _Weights(Path(directory) / WEIGHTS, spec)
     graph_module = rebuild(spec, weights.read(), trust)
+    check_faithful(graph_module, spec, trust)
     graph_module.meta[META_KEY] = spec
     return graph_module
 
@@ -54,7 +59,7 @@ def parse_spec(text: str) -> ArchitectureSpec:
     try:
         return ArchitectureSpec.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         code = _VALIDATION_CODES.get(first["type"], "bad-value")
         raise SpecError(code, f"{first['msg']}; correct it or save the model again", path or CONFIG) from error
@@ -69,30 +74,70 @@ _SAFE_DTYPES = {
     "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
 }  # fmt: skip
 
-_VALIDATION_CODES = {"extra_forbidden": "unknown-key", "missing": "missing-key", "finite_number": "not-finite"}
+_VALIDATION_CODES = {
+    "extra_forbidden": "unknown-key",
+    "missing": "missing-key",
+    "finite_number": "not-finite",
+    "string_too_long": "too-large",
+    "too_long": "too-large",
+}
 
 
 def _parse_json(text: str) -> Any:
+    if sum(map(text.count, ",[{")) > limits.VALUES:
+        raise SpecError("too-large", f"it holds more than {limits.VALUES} values; save the model again", CONFIG)
     try:
         data = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
     except RecursionError as error:
         raise _too_deep() from error
     except ValueError as error:
         raise SpecError("bad-json", f"it is not JSON ({error}); save the model again", CONFIG) from error
+    _check_values(data)
+    return data
+
+
+def _check_values(data: Any) -> None:
+    """Nesting is within the limit, texts are readable, numbers finite."""
     level = [data]
-    for _ in range(DEPTH_LIMIT):
+    for _ in range(limits.DEPTH):
+        if any(map(_is_odd, level)):
+            _refuse_odd(data)
         level = [item for value in level for item in _children(value)]
         if not level:
-            return data
+            return
     raise _too_deep()
 
 
-def _children(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+def _children(value: Any) -> Iterable[Any]:
+    return (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _is_odd(value: Any) -> bool:
+    if isinstance(value, str):
+        return _HIDDEN.search(value) is not None
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _refuse_odd(data: Any) -> None:
+    """Raises for the first odd value, with its place. A second walk, because keeping places is slow."""
+    level: list[tuple[str, Any]] = [("", data)]
+    for path, value in level:
+        if _is_odd(value):
+            code = "bad-text" if isinstance(value, str) else "not-finite"
+            raise SpecError(code, f"{value!r} deceives a reader or is no finite number; correct it", path or CONFIG)
+        if isinstance(value, dict):
+            level += [(path, key) for key in value]
+            level += [(f"{path}.{key}".lstrip("."), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            level += [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+
+
+# Control characters except tab and line feed, marks that turn the direction of text, and halves of surrogate pairs.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _too_deep() -> SpecError:
-    return SpecError("too-deep", f"it is nested deeper than {DEPTH_LIMIT} levels; save the model again", CONFIG)
+    return SpecError("too-deep", f"it is nested deeper than {limits.DEPTH} levels; save the model again", CONFIG)
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
