@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from fxgrow.errors import SpecError
 from fxgrow.spec import load, spec_of
 from fxgrow.spec.build import fingerprint_of
@@ -28,7 +30,7 @@ from tools.fuzzing.mutations import Mutant, mutant
 
 CHUNK = 500
 SLOW = 1.0
-# A chunk takes some ten seconds.
+# A chunk takes some ten seconds on a free core.
 PATIENCE = 600
 # Which function of a load raised: the innermost stage last.
 STAGES = {"check_faithful": "description", "rebuild": "build", "read": "weights", "check": "check"}

@@ -10,7 +10,7 @@ VALUES = 2**20
 """JSON values in config.json: commas and opening brackets are counted before it is parsed."""
 DEPTH = 64
 """Levels of nesting in config.json."""
-ENTRIES = 2**16
+ENTRIES = 2**15
 """Nodes, modules, parameters, buffers, widths and growth steps, each."""
 NAME = 512
 """Characters of a name or a path to a module or tensor, so at most 256 modules inside each other."""
@@ -22,7 +22,7 @@ INPUT_BYTES = 2**31
 """All example inputs together: ``check`` and ``inspect`` allocate them."""
 SCORE = 1e300
 """The size of a score, so that a sum of them is finite."""
-READERS = 2**20
+READERS = 2**18
 """Reads of values before they are written in place, counted once per write: what the fingerprint has to sort."""
 MESSAGE = 300
 """Characters of another library's message that an error repeats."""

@@ -122,9 +122,11 @@ def _refuse_odd(data: Any) -> None:
     """Raises for the first odd value, with its place. A second walk, because keeping places is slow."""
     level: list[tuple[str, Any]] = [("", data)]
     for path, value in level:
+        if _is_odd(value) and isinstance(value, str):
+            shown = repr(value[: limits.MESSAGE])
+            raise SpecError("bad-text", f"{shown} holds characters that deceive readers; remove them", path or CONFIG)
         if _is_odd(value):
-            code = "bad-text" if isinstance(value, str) else "not-finite"
-            raise SpecError(code, f"{value!r} deceives a reader or is no finite number; correct it", path or CONFIG)
+            raise SpecError("not-finite", "the number is larger than a float can be; correct it", path or CONFIG)
         if isinstance(value, dict):
             level += [(path, key) for key in value]
             level += [(f"{path}.{key}".lstrip("."), item) for key, item in value.items()]

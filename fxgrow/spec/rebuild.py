@@ -116,8 +116,9 @@ def _check_slot(owner: nn.Module, leaf: str, slots: Mapping[str, torch.Tensor | 
 def _graph(spec: ArchitectureSpec, trust: Trust) -> fx.Graph:
     graph = fx.Graph()
     made: dict[str, fx.Node] = {}
-    for node in spec.nodes:
-        made[node.name] = _create(graph, node, made, trust)
+    for index, node in enumerate(spec.nodes):
+        with located(f"nodes[{index}]"):
+            made[node.name] = _create(graph, node, made, trust)
     return graph
 
 
@@ -130,7 +131,7 @@ def _create(graph: fx.Graph, node: NodeSpec, made: Mapping[str, fx.Node], trust:
         name=node.name,
     )
     if created.name != node.name:
-        raise SpecError("bad-name", f"{node.name!r} hides a name that Python has; rename it", f"nodes[{node.name}]")
+        raise SpecError("bad-name", f"{node.name!r} hides a name that Python has; rename it", "name")
     # As symbolic tracing leaves it on wrapped functions: the loaded module can be traced again without entering them.
     if node.op == "call_function" and not node.target.startswith(_NEVER_TRACED):
         created.meta["is_wrapped"] = True

@@ -163,11 +163,11 @@ def mutant(base: Base, rng: random.Random) -> Mutant:
     weights = base.weights
     if rng.random() < 0.9:
         done.append("seal")
-        weights = _sealed(config, base.weights)
+        weights = sealed(config, base.weights)
     return Mutant(json.dumps(config).encode(), weights, tuple(done))
 
 
-def _sealed(config: Any, weights: bytes) -> bytes:
+def sealed(config: Any, weights: bytes) -> bytes:
     """Makes fingerprint, weights and digest fit the config again, as anyone can who knows the format."""
     with contextlib.suppress(SpecError, LookupError, TypeError, AttributeError):  # too broken to have them
         spec = parse_spec(json.dumps(config))
