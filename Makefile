@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench rbf sweep clean
+.PHONY: help venv demo test check format bench rbf fuzz sweep clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -43,6 +43,9 @@ bench: $(ZOO)  ## what growth and coupling cost (half an hour)
 	$(BIN)/python -W ignore -m tools.bench_coupling --out docs/results/bench_coupling.json
 	$(BIN)/python -W ignore -m tools.bench_coupling --llama 8 16 32 64 80 --out docs/results/bench_coupling.json
 	$(BIN)/python tools/bench_growth.py --out docs/results/bench_growth.json
+
+fuzz: $(STAMP)  ## damage saved models 100,000 times and load them (about ten minutes)
+	$(BIN)/python tools/fuzz_specs.py --count 100000 --seed 0 --out docs/results/fuzz.json
 
 rbf: $(STAMP)  ## the toy RBF experiment (20 ground truths, about ten minutes)
 	$(BIN)/python tools/experiments/rbf.py --seeds 20 --out docs/results/rbf

@@ -27,7 +27,7 @@ _PATH_PART = re.compile(r"[A-Za-z0-9_-]{1,256}")
 # Names that the source fx generates relies on.
 _RESERVED = frozenset(
     ("self", "torch", "torchvision", "operator", "math", "slice", "getattr", "setattr", "complex", "device", "inf",
-     "nan", "NoneType", "fx_pytree", "pytree")
+     "nan", "NoneType", "Ellipsis", "fx_pytree", "pytree")
 )  # fmt: skip
 _ATEN_NAMES = ATEN | TORCH | FUNCTIONAL | METHODS
 

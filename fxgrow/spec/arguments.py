@@ -81,7 +81,7 @@ class DTypeArg(Frozen):
 class DeviceArg(Frozen):
     """A torch.device."""
 
-    device: Annotated[str, Field(pattern=r"^[a-z]{1,16}(:[0-9]{1,3})?$")]
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda|meta|mps|xpu)(:(0|[1-9][0-9]?))?$")]
 
 
 class MemoryFormatArg(Frozen):
@@ -247,7 +247,7 @@ Lookup = Callable[[str], Any]
 _CONSTANTS: dict[type, Callable[[Any], Any]] = {
     NumberArg: lambda argument: NUMBERS[argument.number],
     DTypeArg: lambda argument: DTYPES[argument.dtype],
-    DeviceArg: lambda argument: _to_device(argument.device),
+    DeviceArg: lambda argument: torch.device(argument.device),
     MemoryFormatArg: lambda argument: MEMORY_FORMATS[argument.memory_format],
     LayoutArg: lambda _: torch.strided,
     EllipsisArg: lambda _: ...,
@@ -267,13 +267,6 @@ def decode(argument: Argument, look: Lookup) -> Any:
         return _COMPOUNDS[type(argument)](argument, look)
     constant = _CONSTANTS.get(type(argument))
     return argument if constant is None else constant(argument)
-
-
-def _to_device(name: str) -> torch.device:
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise SpecError("bad-value", f"{name!r} is no device torch knows; use cpu, cuda or meta") from error
 
 
 def references(argument: Argument) -> Iterator[str]:

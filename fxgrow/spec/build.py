@@ -11,8 +11,8 @@ from torch.fx.graph import CodeGen
 
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import CONTAINER, Trust, name_of_function
-from fxgrow.spec.arguments import DTYPE_NAMES, DType, encode
-from fxgrow.spec.canonical import fingerprint
+from fxgrow.spec.arguments import DTYPE_NAMES, DTYPES, DType, encode
+from fxgrow.spec.canonical import digest, fingerprint
 from fxgrow.spec.check import check
 from fxgrow.spec.codes import located
 from fxgrow.spec.constructor import container, describe_module
@@ -31,6 +31,7 @@ from fxgrow.spec.models import (
     RefusalSpec,
     SiteSpec,
     WidthSpec,
+    to_json,
 )
 
 _NO_TRUST: Trust = frozenset()
@@ -63,8 +64,35 @@ def describe(
 
 def fingerprint_of(graph_module: fx.GraphModule, inputs: Sequence[InputSpec], trust: Trust = _NO_TRUST) -> str:
     """The fingerprint of ``graph_module`` for inputs of the given shapes and dtypes."""
-    tensors = [torch.empty(item.shape, dtype=getattr(torch, item.dtype), device="meta") for item in inputs]
-    return _architecture(graph_module, tensors, trust).fingerprint
+    return _architecture(graph_module, _blank(inputs), trust).fingerprint
+
+
+def check_faithful(graph_module: fx.GraphModule, spec: ArchitectureSpec, trust: Trust) -> None:
+    """What was built from ``spec`` must be described by it again, else ``SpecError("not-canonical")``.
+
+    Not so: arguments left at their default or spelled otherwise, modules and tensors that the graph does not use.
+    """
+    again = _architecture(graph_module, _blank(spec.inputs), trust)
+    if again.fingerprint != spec.fingerprint:
+        raise SpecError(
+            "not-canonical",
+            "the model built from it would be described otherwise: something is unused, left out or spelled in another "
+            "way; save the model again",
+            _first_difference(spec, again),
+        )
+
+
+def _first_difference(spec: ArchitectureSpec, again: ArchitectureSpec) -> str:
+    for kind in ("inputs", "nodes", "modules", "parameters", "buffers"):
+        known = {item.name: to_json(item) for item in getattr(again, kind)}
+        for index, item in enumerate(getattr(spec, kind)):
+            if digest(to_json(item)) != digest(known.get(item.name)):
+                return f"{kind}[{index}]"
+    return "fingerprint"
+
+
+def _blank(inputs: Sequence[InputSpec]) -> list[torch.Tensor]:
+    return [torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta") for item in inputs]
 
 
 def width_spec(width: Any) -> WidthSpec:

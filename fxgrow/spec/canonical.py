@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 from fxgrow.errors import SpecError
+from fxgrow.spec import limits
 from fxgrow.spec.arguments import Argument, MappingArg, NodeArg, TupleArg, decode, encode, references
 from fxgrow.spec.models import ArchitectureSpec, ModuleSpec, NodeSpec, to_json
 from fxgrow.spec.names import IN_PLACE_OPERATORS
@@ -75,10 +76,14 @@ def node_hashes(nodes: Iterable[NodeSpec], modules: Iterable[ModuleSpec]) -> dic
     hashes: dict[str, str] = {}
     readers: defaultdict[str, list[str]] = defaultdict(list)
     inputs = count()
+    read = 0
     for node in nodes:
         operands = [name for argument in (*node.args, *node.kwargs.values()) for name in references(argument)]
         writes = operands and _in_place(node, in_place_modules)
         before = sorted(hashes[name] for name in readers[operands[0]]) if writes else []
+        read += len(before)
+        if read > limits.READERS:
+            raise SpecError("too-large", "values are read and written in place too often; write less in place", "nodes")
         target = next(inputs) if node.op == "placeholder" else node.target
         hashes[node.name] = digest([node.op, target, *_with_hashes(node, hashes), before])
         for name in operands:

@@ -3,10 +3,11 @@
 Each rule raises ``SpecError`` with a code of ``docs/spec.md`` and a JSON-like path.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod
 
 from fxgrow.errors import SpecError
+from fxgrow.spec import limits
 from fxgrow.spec.allowlist import (
     CONTAINER,
     Trust,
@@ -16,10 +17,10 @@ from fxgrow.spec.allowlist import (
     is_identifier,
     is_word,
 )
-from fxgrow.spec.arguments import DTYPES, NodeArg, references
+from fxgrow.spec.arguments import DTYPES, NodeArg, references, show
 from fxgrow.spec.canonical import fingerprint
 from fxgrow.spec.codes import located
-from fxgrow.spec.models import ArchitectureSpec, BufferSpec, NodeSpec, ParameterSpec
+from fxgrow.spec.models import ArchitectureSpec, BufferSpec, InputSpec, NodeSpec, ParameterSpec
 from fxgrow.spec.names import ATTRIBUTES, IN_PLACE_OPERATORS, METHODS
 
 Tensor = ParameterSpec | BufferSpec
@@ -48,6 +49,7 @@ def check_names(spec: ArchitectureSpec) -> None:
     _unique("nodes", placeholders)
     _unique("modules", [item.name for item in spec.modules])
     _unique("parameters", [item.name for item in spec.tensors])
+    _check_inputs_survive(spec.nodes)
     _all_good("nodes", [item.name for item in spec.nodes], is_identifier)
     _all_good("nodes", placeholders, is_identifier)
     _all_good("modules", [item.name for item in spec.modules], is_attribute_path)
@@ -60,6 +62,19 @@ def _unique(path: str, names: list[str]) -> None:
         if name in seen:
             raise SpecError("duplicate-name", f"{name!r} is used twice; rename one of the two", f"{path}[{index}].name")
         seen.add(name)
+
+
+def _check_inputs_survive(nodes: Iterable[NodeSpec]) -> None:
+    """An input is read where its placeholder stands: no earlier node may have been assigned to its name."""
+    assigned: set[str] = set()
+    for index, node in enumerate(nodes):
+        if node.op == "placeholder" and node.target in assigned:
+            raise SpecError(
+                "duplicate-name",
+                f"input {node.target!r} is overwritten by the node of that name before it is read; rename the node",
+                f"nodes[{index}].target",
+            )
+        assigned.add(node.name)
 
 
 def _all_good(path: str, names: list[str], good: Callable[[str], bool]) -> None:
@@ -152,13 +167,10 @@ def _check_call_method(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  
 def _check_call_function(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
     with located("target"):
         function_named(node.target, trust)
-    if node.target in _FUNCTION_RULES:
-        _FUNCTION_RULES[node.target](node)
+    if node.target == "builtins.getattr":
+        _check_getattr(node)
     elif node.target.startswith("operator."):
-        arity = _ARITY.get(node.target.removeprefix("operator."), 2)
-        _call(len(node.args) == arity and not node.kwargs, node, f"{node.target} takes {arity} arguments")
-        in_place = node.target.removeprefix("operator.") in IN_PLACE_OPERATORS
-        _call(not in_place or isinstance(node.args[0], NodeArg), node, "only a node's value can be written in place")
+        _check_operator(node)
 
 
 # Operators become Python syntax, so their number of operands is ours to check.
@@ -168,11 +180,19 @@ _ARITY = dict.fromkeys(("abs", "index", "inv", "invert", "neg", "not_", "pos", "
 def _check_getattr(node: NodeSpec) -> None:
     _call(len(node.args) == 2 and not node.kwargs, node, "getattr takes a node and a name")
     _call(isinstance(node.args[0], NodeArg), node, "getattr reads from the value of a node")
-    if node.args[1] not in ATTRIBUTES:
+    if not isinstance(node.args[1], str) or node.args[1] not in ATTRIBUTES:
         raise SpecError("unknown-target", f"{node.name!r} reads {node.args[1]!r}, no attribute that a spec may read")
 
 
-_FUNCTION_RULES: dict[str, Callable[[NodeSpec], None]] = {"builtins.getattr": _check_getattr}
+def _check_operator(node: NodeSpec) -> None:
+    name = node.target.removeprefix("operator.")
+    arity = _ARITY.get(name, 2)
+    _call(len(node.args) == arity and not node.kwargs, node, f"{node.target} takes {arity} arguments")
+    in_place = name in IN_PLACE_OPERATORS
+    _call(not in_place or isinstance(node.args[0], NodeArg), node, "only a node's value can be written in place")
+    # fx writes -2 ** x, which Python reads as -(2 ** x).
+    _call(name != "pow" or show(node.args[0])[0] != "-", node, "the power of a negative number comes out negated")
+
 
 _CHECKS: dict[str, Callable[[NodeSpec, _Owners, Trust], None]] = {
     "placeholder": _check_placeholder,
@@ -185,7 +205,7 @@ _CHECKS: dict[str, Callable[[NodeSpec, _Owners, Trust], None]] = {
 
 
 def check_inputs(spec: ArchitectureSpec) -> None:
-    """Example inputs feed the placeholders in order; only those with a default may go without."""
+    """Example inputs feed the placeholders in order, those with a default may go without; their size is bounded."""
     placeholders = [node for node in spec.nodes if node.op == "placeholder"]
     needed = sum(1 for node in placeholders if not node.args)
     names = [item.name for item in spec.inputs]
@@ -195,6 +215,12 @@ def check_inputs(spec: ArchitectureSpec) -> None:
             f"the example inputs {names} are not those the graph takes ({[n.target for n in placeholders]}); "
             "give one tensor per input, in order",
             "inputs",
+        )
+
+    size = sum(_bytes(item) for item in spec.inputs)
+    if size > limits.INPUT_BYTES:
+        raise SpecError(
+            "too-large", f"the example inputs take {size} bytes, over {limits.INPUT_BYTES}; use smaller ones", "inputs"
         )
 
 
@@ -237,10 +263,21 @@ def _check_tie(item: Tensor, other: Tensor | None) -> None:
         raise SpecError(
             "bad-tie", f"{item.name!r} is tied to {item.tied_to!r}, which holds no tensor before it; untie it"
         )
-    if (other.shape, other.dtype, type(other)) != (item.shape, item.dtype, type(item)):
-        raise SpecError("bad-tie", f"{item.name!r} and {item.tied_to!r} differ in shape, dtype or kind; untie them")
+    if _nature(other) != _nature(item):
+        raise SpecError(
+            "bad-tie", f"{item.name!r} and {item.tied_to!r} differ in shape, dtype, kind or requires_grad; untie them"
+        )
+
+
+def _nature(item: Tensor) -> tuple[object, ...]:
+    """What two names of one tensor have in common."""
+    return type(item), item.shape, item.dtype, isinstance(item, ParameterSpec) and item.requires_grad
 
 
 def stored_bytes(spec: ArchitectureSpec) -> int:
     """Bytes of all tensors that the weights file has to hold."""
-    return sum(prod(item.shape) * DTYPES[item.dtype].itemsize for item in spec.tensors if item.tied_to is None)
+    return sum(_bytes(item) for item in spec.tensors if item.tied_to is None)
+
+
+def _bytes(item: Tensor | InputSpec) -> int:
+    return prod(item.shape) * DTYPES[item.dtype].itemsize

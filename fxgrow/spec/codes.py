@@ -13,7 +13,7 @@ CODES: dict[str, str] = {
     "unreadable": "The operating system refused to read a file.",
     "unwritable": "The operating system refused to write; what was there before is unchanged.",
     "foreign-directory": "The directory exists, is not empty and holds no fxgrow spec, so it is not overwritten.",
-    "too-large": "A file is over its size limit, or the spec claims more weights than the weights file holds.",
+    "too-large": "A file, a list or a name is over its limit, or the spec claims more weights than its file holds.",
     # the text
     "bad-json": "A file is not UTF-8, or its JSON is malformed, repeats a key, or holds NaN or Infinity.",
     "bad-yaml": "A recipe is not plain YAML: it is malformed, repeats a key, or has anchors, aliases or tags.",
@@ -22,8 +22,10 @@ CODES: dict[str, str] = {
     "unknown-key": "A key is not part of the schema.",
     "missing-key": "A required key is absent.",
     "bad-value": "A value has the wrong type or is out of range.",
+    "bad-text": "A text holds control characters, or marks that turn the direction of text.",
     "not-finite": "A number that has to be finite is not.",
     "fingerprint-mismatch": "The architecture in config.json is not the one its fingerprint was made from.",
+    "not-canonical": "The model built from the spec would be described otherwise: unused entries, other spellings.",
     # the graph
     "bad-name": "A name is no plain identifier, is reserved, or would shadow something the generated code needs.",
     "duplicate-name": "Two nodes, modules, tensors or inputs have the same name.",

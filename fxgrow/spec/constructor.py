@@ -6,6 +6,7 @@ the same plain attributes must come out.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from fxgrow.errors import SpecError
+from fxgrow.spec import limits
 from fxgrow.spec.allowlist import CONTAINER, Trust, class_named, name_of_class
 from fxgrow.spec.arguments import decode, encode, references
 from fxgrow.spec.codes import located
@@ -82,15 +84,21 @@ def build_module(spec: ModuleSpec, trust: Trust, tensors: int = 2**16) -> nn.Mod
     if any(True for argument in spec.config.values() for _ in references(argument)):
         raise SpecError("bad-config", f"a constructor argument of {spec.name!r} refers to a node; give a plain value")
     config = {key: decode(argument, str) for key, argument in spec.config.items()}
+    # Not device above all: it would allocate what the meta device does not.
+    unknown = next(iter(config.keys() - {name for name, _ in _parameters(cls)}), None)
+    if unknown is not None:
+        raise SpecError("bad-config", f"{spec.type} has no argument {unknown!r} that a spec may give; remove it")
     layers = config.get("num_layers", 1)
     if not isinstance(layers, int) or layers > tensors:
         raise SpecError("bad-config", f"num_layers={layers!r} of {spec.name!r} asks for more tensors than are listed")
     try:
-        with torch.device("meta"):
+        # Constructors warn about empty tensors and such: about the model, which the caller may not have written.
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             return cls(**config).eval()
     except _CONSTRUCTOR_ERRORS as error:
+        reason = str(error)[: limits.MESSAGE]
         raise SpecError(
-            "bad-config", f"{spec.type} cannot be built from its configuration ({error}); correct it"
+            "bad-config", f"{spec.type} cannot be built from its configuration ({reason}); correct it"
         ) from error
 
 

@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fxgrow.errors import SpecError
-from fxgrow.spec.codes import located
 from fxgrow.spec.text import Parse, parse_json
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -20,7 +19,13 @@ Data = dict[str, Any]
 Migration = Callable[[Data], Data]
 
 VERSION = "schema_version"
-_VALIDATION_CODES = {"extra_forbidden": "unknown-key", "missing": "missing-key", "finite_number": "not-finite"}
+_VALIDATION_CODES = {
+    "extra_forbidden": "unknown-key",
+    "missing": "missing-key",
+    "finite_number": "not-finite",
+    "string_too_long": "too-large",
+    "too_long": "too-large",
+}
 _OUR_OWN = "Value error, "
 """What pydantic puts before the sentences of our validators."""
 # What a migration meets in a file that is not what its version says.
@@ -46,13 +51,25 @@ class Document(Generic[Model]):
         ``file`` is to blame for a text that cannot be parsed. Raises SpecError with code and JSON path: schema-version,
         missing-key, unknown-key, bad-value, not-finite, or what ``parse`` raises.
         """
-        with located(file):
-            data = self.parse(text)
+        data = self._parsed(text, file)
         try:
             # As JSON, where a list may be a tuple; strict, so that nothing else passes for what it is not.
-            return self.model.model_validate_json(json.dumps(self._migrated(data)), strict=True)
+            return self.model.model_validate_json(self._current(text, data), strict=True)
         except ValidationError as error:
             raise as_spec_error(error, self.name, file) from error
+
+    def _parsed(self, text: str, file: str) -> Any:
+        try:
+            return self.parse(text)
+        except SpecError as error:
+            if error.path:
+                raise
+            raise SpecError(error.code, str(error), file) from error
+
+    def _current(self, text: str, data: Any) -> str:
+        """The JSON of the present version: mostly the text itself, which may be long."""
+        migrated = self._migrated(data)
+        return text if migrated is data and self.parse is parse_json else json.dumps(migrated)
 
     def _migrated(self, data: Any) -> Any:
         """The data in the form of the present version; what has no version is left to the model to refuse."""
@@ -81,7 +98,7 @@ class Document(Generic[Model]):
 
 def as_spec_error(error: ValidationError, name: str, file: str = "") -> SpecError:
     """The first thing that is wrong with a ``name``; ``file`` is the place if it is the whole."""
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = ".".join(str(part) for part in first["loc"])
     code = _VALIDATION_CODES.get(first["type"], "bad-value")
     sentence = first["msg"].removeprefix(_OUR_OWN)

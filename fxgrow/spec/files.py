@@ -7,13 +7,14 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from fxgrow.errors import SpecError
+from fxgrow.spec import limits
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-CONFIG_LIMIT = 64 * 2**20
 
 
 @contextmanager
@@ -50,13 +51,13 @@ def check_kind(path: Path, directory: bool) -> os.stat_result:
     return status
 
 
-def read_text(path: Path, limit: int = CONFIG_LIMIT) -> str:
-    """The text of a regular file of at most ``limit`` bytes."""
-    status = check_kind(path, directory=False)
-    if status.st_size > limit:
-        raise SpecError("too-large", f"it has {status.st_size} bytes, over the limit of {limit}", str(path))
-    with reading(path):
-        data = path.read_bytes()
+def read_text(path: Path, limit: int = limits.CONFIG_BYTES) -> str:
+    """The text of a regular file of at most ``limit`` bytes, however large it says it is or becomes."""
+    check_kind(path, directory=False)
+    with reading(path), _opened(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise SpecError("too-large", f"it has more than {limit} bytes; write it again", str(path))
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -65,8 +66,14 @@ def read_text(path: Path, limit: int = CONFIG_LIMIT) -> str:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
-    with reading(path), path.open("rb") as file:
+    with reading(path), _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _opened(path: Path) -> BufferedReader:
+    """The file for reading; a link or a pipe that took its place meanwhile is not followed or waited for."""
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.fdopen(os.open(path, os.O_RDONLY | flags), "rb")
 
 
 def sync(path: Path) -> None:

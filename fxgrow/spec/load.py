@@ -10,6 +10,7 @@ from torch import fx
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
+from fxgrow.spec.build import check_faithful
 from fxgrow.spec.check import check, stored_bytes
 from fxgrow.spec.files import CONFIG, WEIGHTS, check_kind, read_text, reading, sha256
 from fxgrow.spec.migrations import ARCHITECTURE
@@ -37,6 +38,7 @@ def load(directory: str | Path, *, trust: Trust = _NO_TRUST) -> fx.GraphModule:
     spec = read_spec(directory, trust=trust)
     weights = _Weights(Path(directory) / WEIGHTS, spec)
     graph_module = rebuild(spec, weights.read(), trust)
+    check_faithful(graph_module, spec, trust)
     graph_module.meta[META_KEY] = spec
     return graph_module
 

@@ -4,15 +4,30 @@ Everything here is data. What the names in it may refer to is decided by :mod:`f
 :mod:`fxgrow.spec.allowlist`; how it becomes a graph module, by :mod:`fxgrow.spec.load`.
 """
 
+from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
+from fxgrow.spec import limits
 from fxgrow.spec.arguments import Argument, DType, Frozen
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Size = Annotated[int, Field(ge=0, le=2**48)]
-Shape = Annotated[tuple[Size, ...], Field(max_length=32)]
+Size = Annotated[int, Field(ge=0, le=limits.ELEMENTS)]
+
+
+def _bounded(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if prod(size for size in shape if size) > limits.ELEMENTS:
+        raise ValueError(f"A tensor should have at most {limits.ELEMENTS} elements")
+    return shape
+
+
+Shape = Annotated[tuple[Size, ...], Field(max_length=limits.AXES), AfterValidator(_bounded)]
+Name = Annotated[str, Field(max_length=limits.NAME)]
+# fx can be told to write notes on nodes into the source it generates, in triple quotes.
+Note = Annotated[str, Field(max_length=limits.NAME, pattern=r"^[^\"'\\]*$")]
+Score = Annotated[float, Field(ge=-limits.SCORE, le=limits.SCORE)]
+Entries = Field(max_length=limits.ENTRIES)
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -20,7 +35,7 @@ SCHEMA_VERSION: Literal[2] = 2
 class InputSpec(Frozen):
     """One example input: the placeholder it feeds, its shape and dtype."""
 
-    name: str
+    name: Name
     shape: Shape
     dtype: DType
 
@@ -28,17 +43,17 @@ class InputSpec(Frozen):
 class Provenance(Frozen):
     """Which rule put a node into the graph, and for which width and candidate."""
 
-    rule: str
-    width: str | None = None
-    candidate: str | int | None = None
+    rule: Note
+    width: Note | None = None
+    candidate: Note | int | None = None
 
 
 class NodeSpec(Frozen):
     """One fx node. ``target`` is a public qualified name for functions, else what fx has."""
 
-    name: str
+    name: Name
     op: Literal["placeholder", "get_attr", "call_function", "call_method", "call_module", "output"]
-    target: str
+    target: Name
     args: tuple[Argument, ...] = ()
     kwargs: dict[str, Argument] = Field(default={})
     provenance: Provenance | None = None
@@ -47,36 +62,36 @@ class NodeSpec(Frozen):
 class ModuleSpec(Frozen):
     """One module: class by public name and the arguments of its constructor. ``torch.nn.Module``: a container."""
 
-    name: str
-    type: str
+    name: Name
+    type: Name
     config: dict[str, Argument] = Field(default={})
 
 
 class ParameterSpec(Frozen):
     """One parameter. ``tied_to`` names the earlier tensor it is the same object as."""
 
-    name: str
+    name: Name
     shape: Shape
     dtype: DType
     requires_grad: bool = True
-    tied_to: str | None = None
+    tied_to: Name | None = None
 
 
 class BufferSpec(Frozen):
     """One buffer; the values of those that are not persistent are saved too, no constructor makes them again."""
 
-    name: str
+    name: Name
     shape: Shape
     dtype: DType
     persistent: bool = True
-    tied_to: str | None = None
+    tied_to: Name | None = None
 
 
 class SiteSpec(Frozen):
     """One axis of one parameter or buffer that a width reaches."""
 
     parameter: str
-    axis: Annotated[int, Field(ge=0, lt=32)]
+    axis: Annotated[int, Field(ge=0, lt=limits.AXES)]
     role: Literal["writes", "carries", "reads"]
 
 
@@ -93,7 +108,7 @@ class WidthSpec(Frozen):
 
     name: str
     size: Size
-    granule: Annotated[int, Field(ge=1)] = 1
+    granule: Annotated[Size, Field(ge=1)] = 1
     sites: tuple[SiteSpec, ...] = ()
     growable: bool
     refusal: RefusalSpec | None = None
@@ -126,7 +141,7 @@ class WidthChange(Frozen):
     split: Size = 0
     new: Size = 0
     neurons: tuple[Count, ...] = ()
-    scores: tuple[float, ...] = ()
+    scores: tuple[Score, ...] = ()
 
 
 class LayerInsertion(Frozen):
@@ -138,7 +153,7 @@ class LayerInsertion(Frozen):
 
     name: str
     after: str
-    score: float | None = None
+    score: Score | None = None
     neurons: Count = 0
     form: Literal["convolution", "depthwise", "token"] | None = None
     norm: bool | None = None
@@ -176,13 +191,13 @@ class ArchitectureSpec(Frozen):
 
     schema_version: Literal[2]
     fingerprint: Digest
-    inputs: tuple[InputSpec, ...]
-    nodes: tuple[NodeSpec, ...]
-    modules: tuple[ModuleSpec, ...] = ()
-    parameters: tuple[ParameterSpec, ...] = ()
-    buffers: tuple[BufferSpec, ...] = ()
-    widths: tuple[WidthSpec, ...] = ()
-    history: tuple[GrowthStep, ...] = ()
+    inputs: Annotated[tuple[InputSpec, ...], Entries]
+    nodes: Annotated[tuple[NodeSpec, ...], Entries]
+    modules: Annotated[tuple[ModuleSpec, ...], Entries] = ()
+    parameters: Annotated[tuple[ParameterSpec, ...], Entries] = ()
+    buffers: Annotated[tuple[BufferSpec, ...], Entries] = ()
+    widths: Annotated[tuple[WidthSpec, ...], Entries] = ()
+    history: Annotated[tuple[GrowthStep, ...], Entries] = ()
     cost: Cost
     weights: WeightsSpec | None = None
     versions: dict[str, str] = Field(default={})

@@ -1,11 +1,13 @@
 """From a checked specification and tensors to a graph module."""
 
+import warnings
 from collections.abc import Mapping
 
 import torch
 from torch import fx, nn
 
 from fxgrow.errors import SpecError
+from fxgrow.spec import limits
 from fxgrow.spec.allowlist import CONTAINER, Trust, function_named
 from fxgrow.spec.arguments import decode
 from fxgrow.spec.check import parent_of
@@ -29,12 +31,15 @@ def rebuild(spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor], trust: 
     _assign(graph_module, spec, tensors)
     _check_called(graph_module, spec)
     try:
-        graph_module.graph = _graph(spec, trust)
+        with warnings.catch_warnings(action="ignore"):  # Python's compiler on odd but valid source, such as 1[x]
+            graph_module.graph = _graph(spec, trust)
         graph_module.graph.lint()
     except _CODE_ERRORS as error:
+        reason = str(error)[: limits.MESSAGE]
         raise SpecError(
-            "bad-graph", f"fx cannot generate code for the graph ({error}); save it again", "nodes"
+            "bad-graph", f"fx cannot generate code for the graph ({reason}); save it again", "nodes"
         ) from error
+    _check_inputs_hide_nothing(graph_module.graph)
     return graph_module.eval()
 
 
@@ -111,8 +116,9 @@ def _check_slot(owner: nn.Module, leaf: str, slots: Mapping[str, torch.Tensor | 
 def _graph(spec: ArchitectureSpec, trust: Trust) -> fx.Graph:
     graph = fx.Graph()
     made: dict[str, fx.Node] = {}
-    for node in spec.nodes:
-        made[node.name] = _create(graph, node, made, trust)
+    for index, node in enumerate(spec.nodes):
+        with located(f"nodes[{index}]"):
+            made[node.name] = _create(graph, node, made, trust)
     return graph
 
 
@@ -125,13 +131,25 @@ def _create(graph: fx.Graph, node: NodeSpec, made: Mapping[str, fx.Node], trust:
         name=node.name,
     )
     if created.name != node.name:
-        raise SpecError("bad-name", f"{node.name!r} hides a name that Python has; rename it", f"nodes[{node.name}]")
+        raise SpecError("bad-name", f"{node.name!r} hides a name that Python has; rename it", "name")
     # As symbolic tracing leaves it on wrapped functions: the loaded module can be traced again without entering them.
     if node.op == "call_function" and not node.target.startswith(_NEVER_TRACED):
         created.meta["is_wrapped"] = True
     if node.provenance is not None:
         created.meta["fxgrow"] = node.provenance
     return created
+
+
+def _check_inputs_hide_nothing(graph: fx.Graph) -> None:
+    """The generated source finds functions by name among its globals, which an input of the same name would hide."""
+    needed = graph.python_code("self").globals
+    for index, node in enumerate(graph.nodes):
+        if node.op == "placeholder" and node.target in needed:
+            raise SpecError(
+                "bad-name",
+                f"input {node.target!r} hides a function that the graph calls; rename it",
+                f"nodes[{index}].target",
+            )
 
 
 def _check_called(root: fx.GraphModule, spec: ArchitectureSpec) -> None:

@@ -3,40 +3,75 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import yaml
 
 from fxgrow.errors import SpecError
-
-DEPTH_LIMIT = 64
+from fxgrow.spec import limits
 
 Parse = Callable[[str], Any]
 
 
 def parse_json(text: str) -> Any:
-    """The data in a JSON text. Raises SpecError: bad-json (a repeated key, NaN too), too-deep."""
+    """The data in a JSON text. Raises SpecError: bad-json (a repeated key, NaN), too-large, or as ``check_values``."""
+    if sum(map(text.count, ",[{")) > limits.VALUES:
+        raise SpecError("too-large", f"it holds more than {limits.VALUES} values; write it again")
     try:
         data = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
     except RecursionError as error:
         raise _too_deep() from error
     except ValueError as error:
         raise SpecError("bad-json", f"it is not JSON ({error}); write it again") from error
+    check_values(data)
+    return data
+
+
+def check_values(data: Any) -> None:
+    """Raises SpecError for deep nesting, deceptive text or infinite numbers: too-deep, bad-text, not-finite."""
     level = [data]
-    for _ in range(DEPTH_LIMIT):
+    for _ in range(limits.DEPTH):
+        if any(map(_is_odd, level)):
+            _refuse_odd(data)
         level = [item for value in level for item in _children(value)]
         if not level:
-            return data
+            return
     raise _too_deep()
 
 
-def _children(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+def _children(value: Any) -> Iterable[Any]:
+    return (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _is_odd(value: Any) -> bool:
+    if isinstance(value, str):
+        return _HIDDEN.search(value) is not None
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _refuse_odd(data: Any) -> None:
+    """Raises for the first odd value, with its place. A second walk, because keeping places is slow."""
+    level: list[tuple[str, Any]] = [("", data)]
+    for path, value in level:
+        if _is_odd(value) and isinstance(value, str):
+            shown = repr(value[: limits.MESSAGE])
+            raise SpecError("bad-text", f"{shown} holds characters that deceive readers; remove them", path)
+        if _is_odd(value):
+            raise SpecError("not-finite", "the number is larger than a float can be; correct it", path)
+        if isinstance(value, dict):
+            level += [(path, key) for key in value]
+            level += [(f"{path}.{key}".lstrip("."), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            level += [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+
+
+# Control characters except tab and line feed, marks that turn the direction of text, and halves of surrogate pairs.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _too_deep() -> SpecError:
-    return SpecError("too-deep", f"it is nested deeper than {DEPTH_LIMIT} levels; write it again")
+    return SpecError("too-deep", f"it is nested deeper than {limits.DEPTH} levels; write it again")
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,7 +120,7 @@ for _kind in (_Loader, _Dumper):
 def parse_yaml(text: str) -> Any:
     """The JSON data in one YAML document: mappings, lists, strings, numbers, true, false, null.
 
-    Raises SpecError: bad-yaml (anchors, aliases, tags and repeated keys too), not-finite, too-deep, too-large.
+    Raises SpecError: bad-yaml (anchors, aliases, tags and repeated keys too), too-large, or as ``check_values``.
     """
     if len(text) > YAML_LIMIT:
         raise SpecError("too-large", f"it has {len(text)} characters, over the limit of {YAML_LIMIT}; shorten it")
@@ -94,7 +129,7 @@ def parse_yaml(text: str) -> Any:
         data = yaml.load(text, Loader=_Loader)  # a SafeLoader that knows even less
     except (yaml.YAMLError, ValueError) as error:  # ValueError: more digits than Python converts
         raise SpecError("bad-yaml", f"it is not plain YAML ({' '.join(str(error).split())}); correct it") from error
-    _check_finite(data)
+    check_values(data)
     return data
 
 
@@ -103,7 +138,7 @@ def _check_events(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEPTH_LIMIT:
+        if depth > limits.DEPTH:
             raise _too_deep()
         if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
             raise _marked("an anchor, alias or tag", event)
@@ -111,13 +146,6 @@ def _check_events(text: str) -> None:
 
 def _marked(problem: str, where: Any) -> yaml.YAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
-
-
-def _check_finite(value: Any) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SpecError("not-finite", "a number is too large; write a smaller one")
-    for item in _children(value):
-        _check_finite(item)
 
 
 def yaml_text(data: Any) -> str:

@@ -1,0 +1,1 @@
+"""Sound specifications and the ways to damage them."""
