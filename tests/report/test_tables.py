@@ -18,7 +18,7 @@ from fxgrow.report import (
     widths_table,
 )
 from fxgrow.spec import Cost, LayerInsertion, SpecDiff, WidthChange, WidthSpec
-from fxgrow.spec.diff import NodeDiff, WidthDiff
+from fxgrow.spec.changes import NodeDiff, WidthDiff
 from fxgrow.spec.models import RefusalSpec, SiteSpec
 
 
@@ -121,7 +121,7 @@ def test_diff() -> None:
             WidthDiff(name="c", before=None, after=3),
         ),
         inserted=("extra",),
-        changed=(NodeDiff(name="flat", before="x", after="y"),),
+        changed=(NodeDiff(kind="arguments", name="flat", before="x", after="y"),),
         cost_before=SMALL,
         cost_after=LARGE,
     )
