@@ -6,7 +6,7 @@ already, until nothing more is found. What is left is paired by the longest comm
 and at last by name.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -144,11 +144,12 @@ def _around(pairs: _Pairs) -> None:
 
 
 def _called(pairs: _Pairs) -> None:
-    """By the name of the module that a node calls, and its type."""
+    """By the module that a node calls, by name and type, if it is called as often on both sides."""
 
     def keys(wiring: Wiring) -> Keys:
-        called = ((name, node.target, wiring.called(node)) for name, node in wiring.nodes.items())
-        return {name: (target, module.type) for name, target, module in called if module is not None}
+        called = {name: (node.target, wiring.called(node)) for name, node in wiring.nodes.items()}
+        times = Counter(target for target, module in called.values() if module)
+        return {name: (target, module.type, times[target]) for name, (target, module) in called.items() if module}
 
     pairs.add_equal(keys(pairs.a), keys(pairs.b))
 

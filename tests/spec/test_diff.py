@@ -167,6 +167,31 @@ def test_sites_tell_which_width_a_shape_and_an_attribute_follow_from() -> None:
     assert found.widths[0].parameters == 2 * 3 + 2 * 2
 
 
+def test_two_widths_of_one_size_are_told_apart_by_their_ends() -> None:
+    def square(size: int) -> ArchitectureSpec:
+        net = nn.Sequential(nn.Linear(3, size), nn.ReLU(), nn.Linear(size, size), nn.ReLU(), nn.Linear(size, 2))
+        ends = {"0": ("0.weight", "2.weight"), "2": ("2.weight", "4.weight")}
+        widths = [
+            WidthSpec(
+                name=name,
+                size=size,
+                growable=True,
+                sites=(
+                    SiteSpec(parameter=writes, axis=0, role="writes"),
+                    SiteSpec(parameter=reads, axis=1, role="reads"),
+                ),
+            )
+            for name, (writes, reads) in ends.items()
+        ]
+        return describe(fx.symbolic_trace(net), X, widths=widths)
+
+    found = diff(square(4), square(6))
+    reasons = [(m.name, m.attribute, m.because) for m in found.modules if m.name == "2"]
+    assert reasons == [("2", "in_features", ("0",)), ("2", "out_features", ("2",))]
+    assert [t.because for t in found.tensors if t.name == "2.weight"] == [("2", "0")]
+    assert [width.parameters for width in found.widths] == [2 * 3 + 2 * 4, 2 * 4 + 2 * 2]
+
+
 @settings(max_examples=20, deadline=None)
 @given(name=st.sampled_from(sorted(SPECS)), seed=st.integers(0, 2**32))
 def test_names_and_order_are_only_names_and_order(name: str, seed: int) -> None:
