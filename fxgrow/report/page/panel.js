@@ -184,7 +184,7 @@ class Panel {
 
   table(names, rows) {
     return make(
-      "table", {}, make("thead", {}, make("tr", {}, ...names.map((name) => make("th", {}, name)))),
+      "table", { class: names[0] }, make("thead", {}, make("tr", {}, ...names.map((name) => make("th", {}, name)))),
       make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((cell) => make("td", {}, cell))))),
     );
   }

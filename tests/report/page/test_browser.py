@@ -24,7 +24,7 @@ def test_both_graphs_are_drawn_in_one_place(open_page: Open, grown: Specs) -> No
     places = "side => fxgrow.view.sides[side].nodes('.vertex').map(node => [node.id(), node.position()])"
     assert page.evaluate(places, "before") == page.evaluate(places, "after")
     assert page.evaluate("fxgrow.view.sides.after.nodes('.vertex.layer').length") == len(diff(a, b).layers[0].nodes)
-    page.evaluate("fxgrow.view.sides.before.viewport({ zoom: 0.5, pan: { x: 7, y: 9 } })")
+    page.evaluate("void fxgrow.view.sides.before.viewport({ zoom: 0.5, pan: { x: 7, y: 9 } })")
     assert page.evaluate("[fxgrow.view.sides.after.zoom(), fxgrow.view.sides.after.pan()]") == [0.5, {"x": 7, "y": 9}]
     assert (text(page, "#name-before"), text(page, "#name-after")) == ("old", "new")
 
