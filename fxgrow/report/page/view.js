@@ -154,9 +154,10 @@ class View {
   draw() {
     this.plan = arrange(this.data, this.collapsed, (leaf) => widthOf(leaf, this.groups));
     for (const [side, cy] of Object.entries(this.sides)) {
-      cy.json({ elements: [] });
-      cy.elements().remove();
-      cy.add(elementsOf(side, this.plan, this.groups, this.data.kinds));
+      cy.batch(() => {
+        cy.elements().remove();
+        cy.add(elementsOf(side, this.plan, this.groups, this.data.kinds));
+      });
     }
     this.mark(this.marked);
   }
