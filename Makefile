@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench rbf fuzz sweep clean
+.PHONY: help venv demo chromium test check format bench rbf fuzz sweep specs clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,7 +27,10 @@ demo: $(STAMP)  ## grow a ResNet-18 on real digits and show what changed
 	$(BIN)/fxgrow run specs/recipes/demo.yaml --out $(DEMO) --force
 	$(BIN)/fxgrow check $(DEMO)
 
-test: $(STAMP)  ## all tests (ARGS='-k digits' for some)
+chromium:  ## the browser for the tests of the HTML page (Debian, as root; else nothing)
+	tools/install_chromium.sh
+
+test: $(STAMP) chromium  ## all tests (ARGS='-k digits' for some)
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)  ## lint, format and types, changing nothing

@@ -5,12 +5,14 @@ from fxgrow.report.diff import diff_tables
 from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
 from fxgrow.report.lineage import lineage_table
 from fxgrow.report.numbers import count, number, percent, ratio, seconds
+from fxgrow.report.page import diff_page
 from fxgrow.report.run import run_lines
 from fxgrow.report.widths import widths_lines, widths_table
 
 __all__ = [
     "capture_table",
     "count",
+    "diff_page",
     "diff_tables",
     "growth_lines",
     "growth_table",

@@ -1,126 +1,109 @@
-"""What changed between two specifications."""
+"""What changed between two specifications: they are aligned, then every change is classified and explained."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
-from fxgrow.spec.arguments import Frozen, show
-from fxgrow.spec.canonical import node_hashes
-from fxgrow.spec.models import ArchitectureSpec, Cost, GrowthStep, ModuleSpec, NodeSpec, Shape
-
-
-class WidthDiff(Frozen):
-    """A width whose size differs, in neurons. None: it does not exist there.
-
-    ``split``, ``new`` and ``score`` add up the growth steps between the two; 0, 0, None if there is no such history.
-    """
-
-    name: str
-    before: int | None
-    after: int | None
-    split: int = 0
-    new: int = 0
-    score: float | None = None
-
-
-class NodeDiff(Frozen):
-    """A node of the same name that computes something else; both as text."""
-
-    name: str
-    before: str
-    after: str
-
-
-class ModuleDiff(Frozen):
-    """One constructor argument of one module (``type``: its class), as Python prints it. None: it is not there."""
-
-    name: str
-    attribute: str
-    before: str | None
-    after: str | None
-
-
-class TensorDiff(Frozen):
-    """A parameter or buffer whose shape differs. None: it does not exist there."""
-
-    name: str
-    before: Shape | None
-    after: Shape | None
-
-
-class SpecDiff(Frozen):
-    """Everything that differs between two architectures, and both costs."""
-
-    widths: tuple[WidthDiff, ...] = ()
-    inserted: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    changed: tuple[NodeDiff, ...] = ()
-    modules: tuple[ModuleDiff, ...] = ()
-    tensors: tuple[TensorDiff, ...] = ()
-    cost_before: Cost
-    cost_after: Cost
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing differs."""
-        parts = (self.widths, self.inserted, self.removed, self.changed, self.modules, self.tensors)
-        return not any(parts) and self.cost_before == self.cost_after
+from fxgrow.spec.align import Alignment, align, place
+from fxgrow.spec.arguments import show
+from fxgrow.spec.because import Reasons
+from fxgrow.spec.changes import InputDiff, ModuleDiff, NodeDiff, RenameDiff, SpecDiff, TensorDiff
+from fxgrow.spec.grown import layer_diffs, steps_between, width_diffs
+from fxgrow.spec.models import ArchitectureSpec, InputSpec, ModuleSpec, NodeSpec
+from fxgrow.spec.wiring import constants, operands
 
 
 def diff(a: ArchitectureSpec, b: ArchitectureSpec) -> SpecDiff:
-    """What has to be done to ``a`` to get ``b``. Nodes, modules, tensors and widths are matched by name.
+    """What has to be done to ``a`` to get ``b``.
 
-    Nodes that were merely renamed or reordered are no difference.
+    Nodes, modules, tensors and widths that were renamed or moved are found again by what they compute. Costs are those
+    of the example inputs of each.
     """
-    inserted, removed, changed = _nodes(a, b)
+    alignment = align(a, b)
+    steps, forward = steps_between(a, b)
+    layers = layer_diffs(a, b, alignment, steps, forward)
+    widths = width_diffs(a, b, alignment, steps if forward else (), layers)
+    reasons = Reasons(a, b, alignment, widths, layers)
+    grown = {name for layer in layers for name in layer.nodes}
     return SpecDiff(
-        widths=tuple(_widths(a, b)),
-        inserted=inserted,
-        removed=removed,
-        changed=changed,
-        modules=tuple(_modules(a.modules, b.modules)),
-        tensors=tuple(_tensors(a, b)),
+        inputs=tuple(_inputs(a.inputs, b.inputs)),
+        widths=tuple(widths.values()),
+        layers=layers,
+        inserted=tuple(n.name for n in b.nodes if n.name not in {*alignment.nodes.values(), *grown}),
+        removed=tuple(n.name for n in a.nodes if n.name not in {*alignment.nodes, *grown}),
+        renamed=tuple(_renamed(a, alignment)),
+        moved=_moved(a, b, alignment.nodes),
+        changed=tuple(_changed(a, b, alignment.nodes, reasons)),
+        modules=tuple(_modules(a, b, alignment.modules, reasons)),
+        tensors=tuple(_tensors(a, b, alignment.tensors, reasons)),
+        steps=steps,
+        forward=forward,
         cost_before=a.cost,
         cost_after=b.cost,
     )
 
 
-def steps_between(a: ArchitectureSpec, b: ArchitectureSpec) -> tuple[GrowthStep, ...]:
-    """The growth steps that lead from ``a`` to ``b``; none if ``b`` does not descend from ``a``."""
-    starts = [index for index, step in enumerate(b.history) if step.parent == a.fingerprint]
-    return b.history[starts[0] :] if starts and a.fingerprint != b.fingerprint else ()
+def _inputs(a: Sequence[InputSpec], b: Sequence[InputSpec]) -> Iterable[InputDiff]:
+    texts = [[(item.name, f"{item.dtype}{list(item.shape)}") for item in inputs] for inputs in (a, b)]
+    before, after = texts
+    for index in range(max(len(before), len(after))):
+        old = before[index] if index < len(before) else None
+        new = after[index] if index < len(after) else None
+        if old is None or new is None or old[1] != new[1]:
+            yield InputDiff(name=(new or old or ("",))[0], before=old and old[1], after=new and new[1])
 
 
-def _union(a: Iterable[str], b: Iterable[str]) -> list[str]:
-    """All names, those of ``a`` first."""
-    return list(dict.fromkeys((*a, *b)))
+def _renamed(a: ArchitectureSpec, alignment: Alignment) -> Iterable[RenameDiff]:
+    for item in a.modules:
+        new = alignment.modules.get(item.name, item.name)
+        if new != item.name:
+            yield RenameDiff(what="module", before=item.name, after=new)
+    for node in a.nodes:
+        new = alignment.nodes.get(node.name, node.name)
+        if new != node.name:
+            yield RenameDiff(what="node", before=node.name, after=new)
 
 
-def _widths(a: ArchitectureSpec, b: ArchitectureSpec) -> Iterable[WidthDiff]:
-    before, after = ({width.name: width.size for width in spec.widths} for spec in (a, b))
-    changes = [change for step in steps_between(a, b) for change in step.widths]
-    for name in _union(before, after):
-        own = [change for change in changes if change.width == name]
-        if before.get(name) != after.get(name) or own:
-            scores = [score for change in own for score in change.scores]
-            yield WidthDiff(
-                name=name,
-                before=before.get(name),
-                after=after.get(name),
-                split=sum(change.split for change in own),
-                new=sum(change.new for change in own),
-                score=sum(scores) if scores else None,
-            )
+def _moved(a: ArchitectureSpec, b: ArchitectureSpec, names: Mapping[str, str]) -> tuple[str, ...]:
+    """The fewest nodes without which all others are in the same order, by their names in ``b``."""
+    places = {node.name: index for index, node in enumerate(b.nodes)}
+    news = [names[node.name] for node in a.nodes if node.name in names]
+    if place(a) > place(b):  # where there is a choice, the same nodes are chosen both ways
+        order = {new: index for index, new in enumerate(news)}
+        stay = _rising([order[node.name] for node in b.nodes if node.name in order])
+        return tuple(new for index, new in enumerate(news) if index not in stay)
+    stay = _rising([places[new] for new in news])
+    return tuple(new for new in news if places[new] not in stay)
 
 
-def _nodes(a: ArchitectureSpec, b: ArchitectureSpec) -> tuple[tuple[str, ...], tuple[str, ...], tuple[NodeDiff, ...]]:
-    if sorted(node_hashes(a.nodes, a.modules).values()) == sorted(node_hashes(b.nodes, b.modules).values()):
-        return (), (), ()
-    before, after = ({node.name: node for node in spec.nodes} for spec in (a, b))
-    texts = ((name, _text(before[name]), _text(after[name])) for name in before if name in after)
-    return (
-        tuple(name for name in after if name not in before),
-        tuple(name for name in before if name not in after),
-        tuple(NodeDiff(name=name, before=old, after=new) for name, old, new in texts if old != new),
-    )
+def _rising(numbers: Sequence[int]) -> set[int]:
+    """A longest rising subsequence of distinct numbers (patience sorting)."""
+    ends: list[int] = []
+    before: dict[int, int | None] = {}
+    for number in numbers:
+        pile = bisect_left(ends, number)
+        before[number] = ends[pile - 1] if pile else None
+        ends[pile : pile + 1] = [number]
+    found: set[int] = set()
+    last = ends[-1] if ends else None
+    while last is not None:
+        found.add(last)
+        last = before[last]
+    return found
+
+
+def _changed(
+    a: ArchitectureSpec, b: ArchitectureSpec, names: Mapping[str, str], reasons: Reasons
+) -> Iterable[NodeDiff]:
+    after = {node.name: node for node in b.nodes}
+    for old in a.nodes:
+        new = after.get(names.get(old.name, ""))
+        if new is None:
+            continue
+        texts = {"name": new.name, "before": _text(old), "after": _text(new)}
+        if [names.get(name) for name in operands(old)] != [*operands(new)]:
+            yield NodeDiff(kind="rewired", **texts, because=reasons.of_operands(old, new))
+        if constants(old) != constants(new):
+            yield NodeDiff(kind="arguments", **texts, because=reasons.of_numbers(constants(old), constants(new)))
 
 
 def _text(node: NodeSpec) -> str:
@@ -128,21 +111,51 @@ def _text(node: NodeSpec) -> str:
     return f"{node.op} {node.target}({', '.join(arguments)})"
 
 
-def _modules(a: Sequence[ModuleSpec], b: Sequence[ModuleSpec]) -> Iterable[ModuleDiff]:
-    before, after = ({item.name: _attributes(item) for item in modules} for modules in (a, b))
-    for name in _union(before, after):
-        old, new = before.get(name, {}), after.get(name, {})
-        for key in _union(old, new):
-            if old.get(key) != new.get(key):
-                yield ModuleDiff(name=name, attribute=key, before=old.get(key), after=new.get(key))
+def _modules(
+    a: ArchitectureSpec, b: ArchitectureSpec, names: Mapping[str, str], reasons: Reasons
+) -> Iterable[ModuleDiff]:
+    before, after = ({item.name: _attributes(item) for item in spec.modules} for spec in (a, b))
+    for old, new in _couples(before, after, names):
+        x, y = before.get(old or "", {}), after.get(new or "", {})
+        name, whole = new or old or "", bool(x and y)
+        for key in dict.fromkeys((*x, *y)) if whole else ("type",):  # the rest of a new module is no change of its own
+            was, now = x.get(key), y.get(key)
+            if was != now:
+                because = reasons.of_attribute(name, key, was or "", now or "") if whole else reasons.of_new(name)
+                yield ModuleDiff(name=name, attribute=key, before=was, after=now, because=because)
+
+
+def _couples(
+    before: Iterable[str], after: Iterable[str], names: Mapping[str, str]
+) -> Iterable[tuple[str | None, str | None]]:
+    """Every name of the first with its partner, then what only the second has."""
+    yield from ((name, names.get(name)) for name in before)
+    partners = set(names.values())
+    yield from ((None, name) for name in after if name not in partners)
 
 
 def _attributes(item: ModuleSpec) -> Mapping[str, str]:
     return {"type": item.type, **{key: show(value) for key, value in item.config.items()}}
 
 
-def _tensors(a: ArchitectureSpec, b: ArchitectureSpec) -> Iterable[TensorDiff]:
-    before, after = ({item.name: item.shape for item in spec.tensors} for spec in (a, b))
-    for name in _union(before, after):
-        if before.get(name) != after.get(name):
-            yield TensorDiff(name=name, before=before.get(name), after=after.get(name))
+def _tensors(
+    a: ArchitectureSpec, b: ArchitectureSpec, names: Mapping[str, str], reasons: Reasons
+) -> Iterable[TensorDiff]:
+    before, after = ({item.name: item for item in spec.tensors} for spec in (a, b))
+    for old, new in _couples(before, after, names):
+        x, y = before.get(old or ""), after.get(new or "")
+        shapes = (x.shape if x else None, y.shape if y else None)
+        properties = tuple(_properties(x.model_dump(), y.model_dump(), names)) if x and y else ()
+        if shapes[0] != shapes[1] or properties:
+            name = new or old or ""
+            because = () if properties else reasons.of_shape(name) if x and y else reasons.of_new(name)
+            yield TensorDiff(name=name, before=shapes[0], after=shapes[1], properties=properties, because=because)
+
+
+def _properties(before: dict[str, object], after: dict[str, object], names: Mapping[str, str]) -> Iterable[str]:
+    """What else than name and shape differs: dtype, requires_grad, persistent, tied_to."""
+    tied = before["tied_to"]
+    before = {**before, "tied_to": names.get(tied, tied) if isinstance(tied, str) else None}
+    for key in dict.fromkeys((*before, *after)):
+        if key not in ("name", "shape") and before.get(key) != after.get(key):
+            yield f"{key} {before.get(key)} -> {after.get(key)}"

@@ -19,6 +19,14 @@ def test_json(fxgrow: Fxgrow, grown: Path) -> None:
     assert record["cost_before"]["parameters"] < record["cost_after"]["parameters"]
 
 
+def test_page(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
+    done = fxgrow("diff", grown / "initial", grown, "--html", tmp_path / "diff.html")
+    assert done.exit_code == 0 and "parameters" in done.stdout
+    assert (tmp_path / "diff.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    failed = fxgrow("diff", grown, grown, "--html", tmp_path / "none" / "diff.html")
+    assert failed.exit_code == 2 and failed.stderr.rstrip().endswith("[unwritable]")
+
+
 def test_nothing_differs(fxgrow: Fxgrow, grown: Path) -> None:
     assert "are the same" in fxgrow("diff", grown, grown).stdout
 

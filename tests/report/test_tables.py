@@ -18,7 +18,7 @@ from fxgrow.report import (
     widths_table,
 )
 from fxgrow.spec import Cost, LayerInsertion, SpecDiff, WidthChange, WidthSpec
-from fxgrow.spec.diff import NodeDiff, WidthDiff
+from fxgrow.spec.changes import LayerDiff, ModuleDiff, NodeDiff, RenameDiff, TensorDiff, WidthDiff
 from fxgrow.spec.models import RefusalSpec, SiteSpec
 
 
@@ -117,21 +117,44 @@ SMALL, LARGE = Cost(parameters=10, multiply_adds=100), Cost(parameters=20, multi
 def test_diff() -> None:
     difference = SpecDiff(
         widths=(
-            WidthDiff(name="a", before=4, after=6, split=2, score=0.5),
+            WidthDiff(name="a", before=4, after=6, origin="history", split=2, score=0.5, parameters=1500),
             WidthDiff(name="c", before=None, after=3),
+            WidthDiff(name="d", was="e", before=3, after=2, parameters=-10),
         ),
+        layers=(LayerDiff(name="grown.x", after="relu", neurons=3, form="token", score=0.25, nodes=("x", "y")),),
         inserted=("extra",),
-        changed=(NodeDiff(name="flat", before="x", after="y"),),
+        renamed=(
+            RenameDiff(what="module", before="layer1.0.conv", after="stage.first.0.conv"),
+            RenameDiff(what="node", before="layer1_0_conv", after="stage_first_0_conv"),
+            RenameDiff(what="node", before="add", after="add_1"),
+        ),
+        changed=(
+            NodeDiff(kind="arguments", name="flat", before="x", after="y"),
+            NodeDiff(kind="rewired", name="z", before="x", after="y", because=("grown.x",)),
+        ),
+        modules=(ModuleDiff(name="m", attribute="eps", before="1", after="2"),),
+        tensors=(TensorDiff(name="m.weight", before=(4,), after=(6,), because=("a",)),),
         cost_before=SMALL,
         cost_after=LARGE,
     )
     lines = text(*diff_tables(difference))
-    assert ["a", "4", "6", "2", "0", "0.5"] in lines
-    assert ["c", "-", "3", "0", "0", "-"] in lines
-    assert ["inserted", "nodes", "(1):", "extra"] in lines
-    assert ["changed", "nodes", "(1):", "flat"] in lines
-    assert ["parameters", "10", "20", "x2.00"] in lines
-    assert ["multiply-adds", "100", "150", "x1.50"] in lines
+    for line in (
+        "a 4 6 2 0 0.5 +1.5 k", "c - 3 - - - -", "d (was e) 3 2 - - - -10", "grown.x inserted relu token 3 2 0.25 -",
+        "inserted nodes (1): extra", "other arguments (1): y (was x)", "renamed modules (1): layer1 -> stage.first",
+        "renamed nodes (1): add -> add_1", "m eps 1 2", "what follows from these: 1 node, 1 tensor",
+        "parameters 10 20 x2.00", "multiply-adds 100 150 x1.50",
+    ):  # fmt: skip
+        assert line.split() in lines, line
+    assert not any("m.weight" in line for line in lines)
+
+
+def test_nothing_but_names() -> None:
+    renamed = (RenameDiff(what="node", before="a", after="b"),)
+    lines = text(*diff_tables(SpecDiff(renamed=renamed, moved=("c",), cost_before=SMALL, cost_after=SMALL)))
+    assert lines == words(
+        "The two architectures differ in nothing but names and order.", "moved nodes (1): c",
+        "renamed nodes (1): a -> b",
+    )  # fmt: skip
 
 
 def test_no_difference() -> None:

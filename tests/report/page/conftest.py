@@ -1,0 +1,75 @@
+"""Pages as files, and one Chromium for all tests of them."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fxgrow
+from fxgrow.report import diff_page
+from fxgrow.spec import ArchitectureSpec, describe
+from tests.networks import images, network
+
+Open = Callable[..., Any]
+Specs = tuple[ArchitectureSpec, ArchitectureSpec]
+
+
+@pytest.fixture(scope="session")
+def grown() -> Specs:
+    """A residual network before and after a growth step with one inserted layer."""
+    model, x = network("residual").train(), images(8)
+    small = fxgrow.capture(model, x)
+    before = describe(small.graph_module, small.example_inputs, widths=fxgrow.couple(small, x).widths)
+    step = fxgrow.grow(
+        model,
+        [(x, torch.arange(8) % 2)],
+        nn.functional.cross_entropy,
+        example_inputs=x,
+        method=fxgrow.Firefly(steps=2, new=2, refine_steps=0, layers=2),
+        budget=fxgrow.Budget(neurons=0.5, layers=1),
+    )
+    return before, step.spec
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine; tools/install_chromium.sh installs it on Debian as root")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
+    """Opens the diff of two specs from a file, without a network; afterwards nothing may have been asked or said."""
+    context = browser.new_context(offline=True, viewport={"width": 1400, "height": 900})
+    said: list[str] = []
+
+    def dismiss(dialog: Any) -> None:
+        said.append(dialog.message)
+        dialog.dismiss()
+
+    def opened(a: ArchitectureSpec, b: ArchitectureSpec) -> Any:
+        file = tmp_path / "diff.html"
+        file.write_text(diff_page(a, b, ("old", "new")), encoding="utf-8")
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", dismiss)
+        page.on("request", lambda request: said.extend({request.url} - {file.as_uri()}))
+        page.goto(file.as_uri())
+        page.wait_for_function("window.fxgrow")
+        return page
+
+    yield opened
+    context.close()
+    assert said == []
