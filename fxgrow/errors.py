@@ -40,6 +40,10 @@ class RunError(FxgrowError):
     """A run directory that cannot be written where it was asked for."""
 
 
+class ExportError(FxgrowError):
+    """A model that cannot be written in the format asked for, or a place that it cannot be written to."""
+
+
 class SpecError(FxgrowError):
     """A specification or spec directory that is wrong; ``path`` is the JSON path or the file that is to blame."""
 
