@@ -29,7 +29,7 @@ from fxgrow.spec import describe, load, save
 OUT = Path("docs/results/exports.json")
 FORMATS = ("python", "pt2", "onnx")
 SIDE = 224
-NOTE = "Largest difference of an output, relative to its largest entry; 0: no bit differs. `tools/sweep_exports.py`.\n\n"
+NOTE = "Largest difference of an output, relative to its largest one; 0: no bit differs. `tools/sweep_exports.py`.\n\n"
 NAMES = (
     "resnet18", "resnet50", "vgg11_bn", "densenet121", "googlenet", "mobilenet_v2", "mobilenet_v3_small",
     "efficientnet_b0", "shufflenet_v2_x1_0", "squeezenet1_0", "convnext_tiny", "vit_b_32", "swin_t", "regnet_y_400mf",

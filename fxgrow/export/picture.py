@@ -1,6 +1,6 @@
 """``dot``, ``svg``, ``png``: the graph as Graphviz draws it, containers as boxes, what growth changed in colour."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +52,21 @@ def picture(subject: Subject) -> Any:
     scene = _Scene(subject)
     clusters: dict[str, Any] = {"": drawing}
     for node in scene.nodes:
-        _cluster(clusters, scene.home(node)).add_node(node.name, label=scene.label(node), **scene.look(node))
+        _cluster(clusters, scene.home(node), scene.boxes).add_node(
+            node.name, label=scene.label(node), **scene.look(node)
+        )
     known = {node.name for node in scene.nodes}
     for node in scene.nodes:
         drawing.add_edges_from((name, node.name) for name in dict.fromkeys(operands(node)) if name in known)
     return drawing
 
 
-def _cluster(clusters: dict[str, Any], path: str) -> Any:
-    """The box of a container, inside those around it."""
+def _cluster(clusters: dict[str, Any], path: str, boxes: Container[str]) -> Any:
+    """The box of a container, inside the boxes around it; one that others interrupt has none."""
+    if path not in clusters and path not in boxes:
+        return _cluster(clusters, parent_of(path), boxes)
     if path not in clusters:
-        outer = _cluster(clusters, parent_of(path))
+        outer = _cluster(clusters, parent_of(path), boxes)
         clusters[path] = outer.add_subgraph(name=f"cluster_{path}", label=path, **_CLUSTER)
     return clusters[path]
 
@@ -77,6 +81,7 @@ class _Scene:
         self._shapes = shapes(subject)
         self._grown = changes(subject.spec)
         self._homes = dict(_homes(blocks(self.program), self.program))
+        self.boxes = frozenset(self._homes.values())
 
     def _drawn(self) -> set[str]:
         return {*self.program.index, *(self.program.got.keys() & self.program.last.keys())}
