@@ -8,6 +8,7 @@
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from fxgrow.errors import ExportError
@@ -39,7 +40,7 @@ def write(subject: Subject, path: Path, options: Options) -> Check:
     write_spec(path, subject.spec, state_of(subject.graph_module, subject.spec))
     plain.write(subject, path / SOURCE, options)
     (path / CARD).write_text(card(subject.spec, options.license), encoding="ascii")
-    loaded = load(path)
-    error = largest_error(subject, (subject.example_inputs,), lambda inputs: tensors(loaded(*inputs)))
+    loaded = replace(subject, graph_module=load(path))
+    error = largest_error(subject, (subject.example_inputs,), lambda inputs: tensors(loaded.run(inputs)))
     check(error, 0.0, "the loaded directory")
     return Check("loaded back and compared bit for bit, as were the weights in model.py", error)

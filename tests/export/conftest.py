@@ -45,7 +45,7 @@ class Odd(nn.Module):
         self.twice = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
         self.act = nn.ReLU(inplace=True)
         self.out = nn.Linear(4, 3).requires_grad_(False)
-        self.half = nn.Linear(4, 4).to(torch.float64)
+        self.wide = nn.Linear(4, 4).to(torch.float64)
         self.scale = nn.Parameter(torch.rand(4), requires_grad=False)
 
     def forward(self, x: Tensor, factor: float = 2.0) -> Tensor:
@@ -54,7 +54,7 @@ class Odd(nn.Module):
         x -= self.scale
         y = self.act(x.clone())
         y = self.twice(y) + (2 - x)
-        y = self.half(y.to(dtype=torch.float64)).to(torch.float32, copy=True)
+        y = self.wide(y.to(dtype=torch.float64)).to(torch.float32, copy=True)
         y = -(y**2) + 2**y + y.pow(2.0) + x[..., :1] ** -1
         y = torch.cat([y[:, :2], y[:, 2:]], dim=-1)
         return self.out(self.act(y))
@@ -82,7 +82,7 @@ def made(name: str) -> tuple[fx.GraphModule, ArchitectureSpec]:
     factory, example = ZOO[name]
     model = randomised(factory()).float()
     if name == "odd":
-        model.half.double()
+        model.wide.double()
     graph_module = fx.symbolic_trace(model)
     return graph_module, describe(graph_module, example)
 
@@ -116,5 +116,6 @@ def growth() -> fxgrow.Growth:
         [batch],
         nn.functional.cross_entropy,
         example_inputs=batch[0][:1],
-        budget=fxgrow.Budget(neurons=6, layers=1),
+        method=fxgrow.Firefly(layers=2),
+        budget=fxgrow.Budget(neurons=30, layers=2),
     )

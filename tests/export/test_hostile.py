@@ -75,8 +75,9 @@ def test_hostile_strings_stay_strings(hostile: Path, tmp_path: Path) -> None:
     source = (tmp_path / "python").read_text()
     tree = ast.parse(source)
     assert [type(node).__name__ for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)] == [
-        "Expr", "ClassDef", "ClassDef",
-    ]  # fmt: skip
+        "Expr",
+        "ClassDef",
+    ]
     calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert calls <= {"super", "getattr", "Network"} | {
         node.name for node in tree.body if isinstance(node, ast.ClassDef)

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 import fxgrow
 from fxgrow.errors import ExportError
-from fxgrow.export import export
+from fxgrow.export import export, plain
+from fxgrow.export.python import source
 from fxgrow.export.subject import subject_of, tensors
 from tests.export.conftest import ZOO, Saved
 
@@ -95,11 +96,8 @@ def test_frozen_parameters_and_ties_come_back(saved: Saved, tmp_path: Path) -> N
 def test_a_source_that_computes_something_else_is_not_written(
     saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fxgrow.export import plain
-
-    real = plain.source
-    monkeypatch.setattr(
-        plain, "source", lambda *args: real(*args).replace("torch.flatten(x, 1)", "torch.flatten(x, 1) * 2")
+        monkeypatch.setattr(
+        plain, "source", lambda *args: source(*args).replace("torch.flatten(x, 1)", "torch.flatten(x, 1) * 2")
     )
     with pytest.raises(ExportError) as caught:
         export(saved("resnet"), "python", tmp_path / "out.py")
