@@ -1,12 +1,12 @@
 """``dot``, ``svg``, ``png``: the graph as Graphviz draws it, containers as boxes, what growth changed in colour."""
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 from fxgrow.errors import ExportError, InternalError
 from fxgrow.export.format import Check, Options
-from fxgrow.export.python.blocks import Block, Program, blocks, operands
+from fxgrow.export.python.blocks import Program, all_blocks, blocks, operands
 from fxgrow.export.scene import Change, changes, shapes
 from fxgrow.export.subject import Subject
 from fxgrow.optional import need
@@ -80,8 +80,11 @@ class _Scene:
         self._types = {item.name: item.type.rpartition(".")[2] for item in subject.spec.modules}
         self._shapes = shapes(subject)
         self._grown = changes(subject.spec)
-        self._homes = dict(_homes(blocks(self.program), self.program))
-        self.boxes = frozenset(self._homes.values())
+        found = list(all_blocks(blocks(self.program)))
+        self.boxes = frozenset(block.path for block in found)
+        # Outer blocks come first, so the innermost one around a node is what stays.
+        nodes = self.program.nodes
+        self._homes = {node.name: block.path for block in found for node in nodes[block.start : block.stop]}
 
     def _drawn(self) -> set[str]:
         return {*self.program.index, *(self.program.got.keys() & self.program.last.keys())}
@@ -115,13 +118,6 @@ class _Scene:
         if node.op == "call_module":
             return self._grown.get(node.target)
         return Change("", inserted=True) if node.provenance is not None else None
-
-
-def _homes(block: Block, program: Program) -> Iterator[tuple[str, str]]:
-    """The path of the innermost block around every node; outer ones come first."""
-    yield from ((node.name, block.path) for node in program.nodes[block.start : block.stop])
-    for inner in block.inner:
-        yield from _homes(inner, program)
 
 
 def is_dot(path: Path) -> bool:

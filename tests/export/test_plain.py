@@ -96,7 +96,7 @@ def test_frozen_parameters_and_ties_come_back(saved: Saved, tmp_path: Path) -> N
 def test_a_source_that_computes_something_else_is_not_written(
     saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-        monkeypatch.setattr(
+    monkeypatch.setattr(
         plain, "source", lambda *args: source(*args).replace("torch.flatten(x, 1)", "torch.flatten(x, 1) * 2")
     )
     with pytest.raises(ExportError) as caught:

@@ -5,7 +5,7 @@ between two calls belong to the innermost container around both. A block goes on
 call as long as fewer values are alive afterwards: the sum that closes a residual block is part of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fxgrow.spec.allowlist import CONTAINER
@@ -100,6 +100,13 @@ def blocks(program: Program) -> Block:
     """The whole program as a block of blocks."""
     runs = _runs(program)
     return _nested(program, "", 0, len(program.nodes), runs)
+
+
+def all_blocks(block: Block) -> Iterator[Block]:
+    """The block and all within it, outer ones first."""
+    yield block
+    for inner in block.inner:
+        yield from all_blocks(inner)
 
 
 def _runs(program: Program) -> dict[str, tuple[int, int]]:

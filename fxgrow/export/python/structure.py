@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from fxgrow.export.python.blocks import Block, Program, blocks, operands
+from fxgrow.export.python.blocks import Block, Program, all_blocks, blocks, operands
 from fxgrow.export.python.layout import string
 from fxgrow.spec.allowlist import CONTAINER, is_word
 from fxgrow.spec.arguments import NodeArg
@@ -37,7 +37,7 @@ class Structure:
     def __init__(self, spec: ArchitectureSpec) -> None:
         self.program = Program(spec)
         self.root = blocks(self.program)
-        self.blocks = {block.path: block for block in _all_blocks(self.root)}
+        self.blocks = {block.path: block for block in all_blocks(self.root)}
         self._paths = ("", *(item.name for item in spec.modules if item.type == CONTAINER))
         self.inside = {path: _inside(spec, path) for path in self._paths}
         self.kinds: dict[str, Kind] = {}
@@ -91,12 +91,6 @@ def _takes_only(step: Step, value: str) -> bool:
     if isinstance(step, Block):
         return step.takes == (value,)
     return step.op == "call_module" and step.args == (NodeArg(node=value),) and not step.kwargs
-
-
-def _all_blocks(block: Block) -> Iterator[Block]:
-    yield block
-    for inner in block.inner:
-        yield from _all_blocks(inner)
 
 
 def _inside(spec: ArchitectureSpec, path: str) -> Inside:
