@@ -50,11 +50,10 @@ class Subject:
         return self.graph_module(*(each.clone() for each in inputs))
 
     def resized(self, batch: int) -> tuple[Tensor, ...]:
-        """The example inputs with another first axis, their entries repeated in reverse."""
+        """The example inputs with another first axis: their entries in reverse, repeated; real numbers also halved."""
         places = torch.arange(batch)
-        return tuple(
-            each[-(places % len(each)) - 1] * (-0.5 if each.is_floating_point() else 1) for each in self.example_inputs
-        )
+        taken = (each[-(places % len(each)) - 1] for each in self.example_inputs)
+        return tuple(each / -2 if each.is_floating_point() else each for each in taken)
 
     @property
     def batch(self) -> int | None:
