@@ -3,7 +3,8 @@
 from fxgrow.api import grow, save
 from fxgrow.capture import Captured, capture
 from fxgrow.coupling import couple
-from fxgrow.errors import BudgetError, DataError, FxgrowError, GrowthError, ModelError, Refusal, SpecError
+from fxgrow.errors import BudgetError, DataError, ExportError, FxgrowError, GrowthError, ModelError, Refusal, SpecError
+from fxgrow.export import export
 from fxgrow.growth import Budget, Growth, widen
 from fxgrow.lowering import lower
 from fxgrow.methods import Firefly, RandomGrowth
@@ -15,6 +16,7 @@ __all__ = [
     "BudgetError",
     "Captured",
     "DataError",
+    "ExportError",
     "Firefly",
     "FxgrowError",
     "Growth",
@@ -26,6 +28,7 @@ __all__ = [
     "capture",
     "couple",
     "diff",
+    "export",
     "grow",
     "load",
     "lower",

@@ -40,6 +40,10 @@ class RunError(FxgrowError):
     """What a run or a command should write and cannot: not there, or not that."""
 
 
+class ExportError(FxgrowError):
+    """A model that cannot be written in the format asked for, or a place that it cannot be written to."""
+
+
 class SpecError(FxgrowError):
     """A specification or spec directory that is wrong; ``path`` is the JSON path or the file that is to blame."""
 

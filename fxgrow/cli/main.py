@@ -5,6 +5,7 @@ import typer
 from fxgrow.cli.check_directory import check_directory
 from fxgrow.cli.commands import Commands
 from fxgrow.cli.diff_directories import diff_directories
+from fxgrow.cli.export_model import export_model
 from fxgrow.cli.grow_model import grow_model
 from fxgrow.cli.inspect_model import inspect_model
 from fxgrow.cli.print_schema import print_schema
@@ -26,4 +27,5 @@ app.command("diff")(diff_directories)
 app.command("log")(show_log)
 app.command("replay")(replay_history)
 app.command("check")(check_directory)
+app.command("export")(export_model)
 app.command("schema")(print_schema)

@@ -12,7 +12,7 @@ from fxgrow.errors import SpecError
 from fxgrow.growth.replay import replay
 from fxgrow.spec import ArchitectureSpec, GrowthStep, read_spec
 from fxgrow.spec.blank import write_architecture
-from fxgrow.spec.diff import steps_between
+from fxgrow.spec.grown import steps_between
 from fxgrow.training.directory import INITIAL
 
 From = Annotated[
@@ -44,8 +44,8 @@ def replay_history(directory: Directory, first: From = None, out: Out = None) ->
 
 
 def _steps(start: ArchitectureSpec, grown: ArchitectureSpec, path: str) -> tuple[GrowthStep, ...]:
-    steps = steps_between(start, grown)
-    if not steps and start.fingerprint != grown.fingerprint:
+    steps, forward = steps_between(start, grown)
+    if not (steps and forward) and start.fingerprint != grown.fingerprint:
         raise SpecError(
             "not-replayable", f"the history does not begin at {start.fingerprint[:12]}; say --from another", path
         )
