@@ -2,7 +2,7 @@
 
 import typer
 
-from fxgrow.cli.check_directory import check_directory
+from fxgrow.cli.check_path import check_path
 from fxgrow.cli.commands import Commands
 from fxgrow.cli.diff_directories import diff_directories
 from fxgrow.cli.export_model import export_model
@@ -26,6 +26,6 @@ app.command("run")(run_recipe_file)
 app.command("diff")(diff_directories)
 app.command("log")(show_log)
 app.command("replay")(replay_history)
-app.command("check")(check_directory)
+app.command("check")(check_path)
 app.command("export")(export_model)
 app.command("schema")(print_schema)

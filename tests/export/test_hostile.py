@@ -15,12 +15,10 @@ from fxgrow.export import export
 from fxgrow.export.python.layout import string
 from fxgrow.export.words import plain
 from fxgrow.spec import GrowthStep, LayerInsertion, MethodRecord, WidthChange, describe, load, write
-from fxgrow.spec.arguments import encode
 from fxgrow.spec.canonical import fingerprint
-from fxgrow.spec.models import ModuleSpec
 from fxgrow.spec.save import state_of
 
-EVIL = '"""\n\nraise SystemExit(9)\n"""\'\\" | ` <script> {0} \u202e ---\n: !!python'
+EVIL = '"""\n\nraise SystemExit(9)\n"""\'\\" | ` <script> {0} ---\n: !!python'
 
 
 @given(st.text())
@@ -36,7 +34,7 @@ def test_plain_words_hold_no_markup(text: str) -> None:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """Evil text in an assertion's message, a dict's key, a method's name, a width's name, an Identity's keyword."""
+    """Evil text in an assertion's message, a dict's key, a method's name, a width's name."""
     graph = fx.Graph()
     x = graph.placeholder("len")
     f = graph.placeholder("F", default_value=EVIL)
@@ -56,12 +54,7 @@ def hostile(tmp_path: Path) -> Path:
         parent=spec.fingerprint, method=MethodRecord(name=EVIL), cost_before=spec.cost, cost_after=spec.cost,
         widths=(WidthChange(width=EVIL, before=1, after=2, split=1),), layers=(LayerInsertion(name=EVIL, after=EVIL),),
     )  # fmt: skip
-    evil = {"x=print('escaped')) #": encode(1), EVIL: encode(2)}
-    modules = tuple(
-        ModuleSpec(name=item.name, type=item.type, config=evil) if item.type == "torch.nn.Identity" else item
-        for item in spec.modules
-    )
-    spec = spec.model_copy(update={"history": (step,), "modules": modules})
+    spec = spec.model_copy(update={"history": (step,)})
     spec = spec.model_copy(update={"fingerprint": fingerprint(spec)})
 
     write(tmp_path / "evil", spec, state_of(net, spec))

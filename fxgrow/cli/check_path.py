@@ -1,13 +1,18 @@
-"""``fxgrow check``: whether a directory holds a model, and which."""
+"""``fxgrow check``: whether a directory holds a model, or a file a genotype or a recipe, and which."""
 
-from typing import Any
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import torch
+import typer
 from rich.text import Text
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.cli.arguments import Directory
+from fxgrow.cells import Genotype, read_genotype
 from fxgrow.cli.console import show
 from fxgrow.cli.schemes import example_inputs_of
 from fxgrow.cli.subject import RUN_ERRORS
@@ -16,19 +21,54 @@ from fxgrow.report import count
 from fxgrow.report.numbers import quantity
 from fxgrow.spec import ArchitectureSpec, load, read_spec
 from fxgrow.spec.blank import blank, blank_inputs
+from fxgrow.spec.files import WEIGHTS
+from fxgrow.training import read_recipe
+
+Checked = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PATH", help="a run or spec directory, a genotype (.json) or a recipe (.yaml)", show_default=False
+    ),
+]
 
 
-def check_directory(directory: Directory) -> None:
-    """Load a saved model, run it once and say what it is; anything wrong is an error.
+def check_path(path: Checked) -> None:
+    """Read what lies at PATH and say what it is; anything wrong is an error. A saved model is loaded and run once."""
+    lines = FILES.get(path.suffix, _model) if path.is_file() else _model
+    show(*(Text(line) for line in lines(path)))
 
-    An architecture without weights is built and run on shapes alone.
-    """
+
+def _genotype(path: Path) -> tuple[str, ...]:
+    genotype = read_genotype(path)
+    cells = (genotype.normal, genotype.reduce)
+    nodes = " and ".join(quantity(len(cell.nodes), "node") for cell in cells)
+    edges = " and ".join(quantity(sum(map(len, cell.nodes)), "edge") for cell in cells)
+    return (f"sound: a genotype; its normal and reduction cell have {nodes}, {edges}", _fingerprint(genotype))
+
+
+def _recipe(path: Path) -> tuple[str, ...]:
+    recipe = read_recipe(path)
+    settings = recipe.settings
+    steps = quantity(settings.grow_steps, "growth step")
+    return (
+        f"sound: a recipe; {recipe.model} on {recipe.data.name}, {quantity(settings.epochs, 'epoch')}, "
+        f"{steps} by {recipe.method.name}",
+    )
+
+
+FILES: Mapping[str, Callable[[Path], tuple[str, ...]]] = MappingProxyType(
+    {".json": _genotype, ".yaml": _recipe, ".yml": _recipe}
+)
+"""What a file holds, by the end of its name."""
+
+
+def _model(directory: Path) -> tuple[str, ...]:
     spec = read_spec(directory)
-    if spec.weights is None:
-        model, inputs = blank(spec), blank_inputs(spec)
+    if spec.weights is None and not os.path.lexists(directory / WEIGHTS):
+        model, inputs = blank(spec), blank_inputs(spec)  # an architecture alone is run on shapes alone
     else:
         model, inputs = load(directory), example_inputs_of(spec)
-    show(*(Text(line) for line in _lines(spec, _run(model, inputs, str(directory)))))
+    return _lines(spec, _run(model, inputs, str(directory)))
 
 
 @torch.no_grad()
@@ -56,8 +96,12 @@ def _lines(spec: ArchitectureSpec, output: Any) -> tuple[str, ...]:
         f"takes {inputs}; gives {outputs}",
         f"{quantity(len(spec.widths), 'width')}, {growable} can grow; {_history(spec)}"
         + ("" if spec.weights else "; no weights"),
-        f"fingerprint {spec.fingerprint}",
+        _fingerprint(spec),
     )
+
+
+def _fingerprint(thing: ArchitectureSpec | Genotype) -> str:
+    return f"fingerprint {thing.fingerprint}"
 
 
 def _history(spec: ArchitectureSpec) -> str:
