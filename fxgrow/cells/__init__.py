@@ -1,6 +1,6 @@
 """Cells: what a cell search finds, as data; the literature's genotypes; the networks that cells are stacked to."""
 
-from fxgrow.cells.cell import CellModule, DropPath, dag
+from fxgrow.cells.cell import CellModule, dag, drop_path
 from fxgrow.cells.evaluation import EvaluationNetwork, Scores, evaluation_network
 from fxgrow.cells.genotype import Cell, Edge, Genotype, genotype_text, read_genotype
 from fxgrow.cells.known import GENOTYPES
@@ -14,7 +14,6 @@ __all__ = [
     "OPERATIONS",
     "Cell",
     "CellModule",
-    "DropPath",
     "Edge",
     "EvaluationNetwork",
     "Genotype",
@@ -23,6 +22,7 @@ __all__ = [
     "Scores",
     "Tuples",
     "dag",
+    "drop_path",
     "evaluation_network",
     "find_genotype",
     "from_text",
