@@ -7,6 +7,8 @@ from fxgrow.cells.known import GENOTYPES
 from fxgrow.cells.literature import Tuples, from_text, from_tuples, to_text, to_tuples
 from fxgrow.cells.named import find_genotype
 from fxgrow.cells.operations import OPERATIONS
+from fxgrow.cells.result import Search, SearchEpoch, SearchResult
+from fxgrow.cells.space import SearchSpace
 from fxgrow.cells.stack import Kind, Place, layout, places
 
 __all__ = [
@@ -20,6 +22,10 @@ __all__ = [
     "Kind",
     "Place",
     "Scores",
+    "Search",
+    "SearchEpoch",
+    "SearchResult",
+    "SearchSpace",
     "Tuples",
     "dag",
     "drop_path",
