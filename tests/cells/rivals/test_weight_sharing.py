@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import torch
 
-from fxgrow.cells.rivals import Chosen, Darts, WeightSharing, expense, path_of
+from fxgrow.cells.rivals import Chosen, Darts, WeightSharing, expense, path_of, random_genotype
 from fxgrow.cells.rivals.weight_sharing import Shared
+from fxgrow.cells.rivals.weights import descend
 from fxgrow.data import batches
-from fxgrow.training import evaluate
+from fxgrow.training import cross_entropy, evaluate
 from tests.cells.rivals.tiny import TINY, halves, supernet
 
 SHORT = WeightSharing(epochs=2, batch_size=12, candidates=5)
@@ -40,6 +41,27 @@ def test_a_batch_trains_one_path_and_leaves_the_rest() -> None:
     moved = [not torch.equal(a, b) for a, b in zip(before, search.supernet.parameters(), strict=True)]
     assert any(moved) and not all(moved)
     assert 0 < spent < 3 * 24 * search.costs.mixture
+
+
+def test_what_a_batch_does_not_use_keeps_still_though_it_has_momentum() -> None:
+    search = shared()
+    images, labels = halves()[0].images, halves()[0].labels
+    for seed in (1, 2):
+        before = {name: weight.detach().clone() for name, weight in search.supernet.named_parameters()}
+        path = path_of(TINY, random_genotype(TINY, torch.Generator().manual_seed(seed)))
+        descend(search.optimizer, cross_entropy(search.supernet(images, path), labels), clip=5.0)
+    moved = {name for name, w in search.supernet.named_parameters() if not torch.equal(before[name], w)}
+    on_path = {
+        name
+        for name in before
+        if ".edges." not in name
+        or any(
+            f".edges.{edge}.{operation}." in name
+            for edge, operations in path[search.supernet.cells[int(name.split(".")[1])].kind].chosen.items()
+            for operation in operations
+        )
+    }
+    assert moved == on_path < set(before)
 
 
 def test_training_lowers_the_loss() -> None:
