@@ -1,12 +1,14 @@
 """Cells: what a cell search finds, as data; the literature's genotypes; the networks that cells are stacked to."""
 
-from fxgrow.cells.cell import CellModule, DropPath, dag
+from fxgrow.cells.cell import CellModule, dag, drop_path
 from fxgrow.cells.evaluation import EvaluationNetwork, Scores, evaluation_network
 from fxgrow.cells.genotype import Cell, Edge, Genotype, genotype_text, read_genotype
 from fxgrow.cells.known import GENOTYPES
 from fxgrow.cells.literature import Tuples, from_text, from_tuples, to_text, to_tuples
 from fxgrow.cells.named import find_genotype
 from fxgrow.cells.operations import OPERATIONS
+from fxgrow.cells.result import Search, SearchEpoch, SearchResult
+from fxgrow.cells.space import SearchSpace
 from fxgrow.cells.stack import Kind, Place, layout, places
 
 __all__ = [
@@ -14,15 +16,19 @@ __all__ = [
     "OPERATIONS",
     "Cell",
     "CellModule",
-    "DropPath",
     "Edge",
     "EvaluationNetwork",
     "Genotype",
     "Kind",
     "Place",
     "Scores",
+    "Search",
+    "SearchEpoch",
+    "SearchResult",
+    "SearchSpace",
     "Tuples",
     "dag",
+    "drop_path",
     "evaluation_network",
     "find_genotype",
     "from_text",

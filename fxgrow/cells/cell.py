@@ -49,11 +49,14 @@ class CellModule(nn.Module):
     """The cell ``cell`` at ``place`` of a stack.
 
     ``choose`` makes the operation of an edge; that on edge j of node i is ``nodes[i][j]``. In training each but an
-    identity is dropped with probability ``drop_path``. Raises ``ModelError`` (``model-options``) unless it is 0 to 1.
+    identity is left out with probability ``drop_path``, image by image. Raises ``ModelError`` (``model-options``)
+    unless it is from 0 to below 1.
     """
 
     def __init__(self, cell: Cell, place: Place, *, choose: Choose = known_operation, drop_path: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ModelError("model-options", f"drop-path of probability {drop_path} cannot be; give 0 to below 1")
         self.concat = cell.concat
         self.outputs = len(cell.concat) * place.channels
         self.older, self.newer = preprocess(place)
@@ -71,39 +74,26 @@ class NodeModule(nn.ModuleList):
     """The operations on the edges of one node, and their sum."""
 
     def __init__(self, edges: tuple[Edge, ...], place: Place, choose: Choose, drop_path: float) -> None:
-        super().__init__(_dropping(choose(edge, place), drop_path) for edge in edges)
+        super().__init__(choose(edge, place) for edge in edges)
         self.sources = tuple(edge.source for edge in edges)
+        self.drop_path = drop_path
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """From the states before to the next one."""
-        terms: list[Tensor] = [edge(states[source]) for edge, source in zip(self, self.sources, strict=True)]
-        return reduce(torch.add, terms)
+        edges = zip(self, self.sources, strict=True)
+        return reduce(torch.add, [self._kept(operation, states[source]) for operation, source in edges])
+
+    def _kept(self, operation: nn.Module, state: Tensor) -> Tensor:
+        result: Tensor = operation(state)
+        if not self.training or not self.drop_path or isinstance(operation, nn.Identity):
+            return result
+        return drop_path(result, self.drop_path)
 
 
-def _dropping(operation: nn.Module, probability: float) -> nn.Module:
-    if not probability or isinstance(operation, nn.Identity):
-        return operation
-    return nn.Sequential(operation, DropPath(probability))
+def drop_path(images: Tensor, probability: float) -> Tensor:
+    """Each image of a batch becomes 0 with ``probability``, or grows so that the mean is kept.
 
-
-class DropPath(nn.Module):
-    """In training, each image of a batch becomes 0 with a probability, or grows so that the mean is kept.
-
-    Nothing in evaluation mode. Torch's own random numbers decide. Raises ``ModelError`` (``model-options``) unless
-    0 <= probability < 1.
+    Torch's own random numbers decide.
     """
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        if not 0 <= probability < 1:
-            raise ModelError(
-                "model-options", f"paths cannot be dropped with probability {probability}; give 0 to below 1"
-            )
-        self.probability = probability
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Batch x channels x height x width, kept."""
-        if not self.training or not self.probability:
-            return images
-        keep = 1 - self.probability
-        return images * images.new_empty((images.shape[0], 1, 1, 1)).bernoulli_(keep) / keep
+    keep = 1 - probability
+    return images * images.new_empty((images.shape[0], 1, 1, 1)).bernoulli_(keep) / keep

@@ -7,7 +7,7 @@ from fxgrow.training.events import BatchDone, EpochDone, Event, GrowthDone, List
 from fxgrow.training.log import Log
 from fxgrow.training.recipe import DataChoice, FireflyMethod, Recipe, read_recipe, recipe_text
 from fxgrow.training.result import Result, StepResult, result_of
-from fxgrow.training.run import Run, train_and_grow
+from fxgrow.training.run import Run, seeded, train_and_grow
 from fxgrow.training.settings import RunSettings
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "recipe_text",
     "result_of",
     "run_directory",
+    "seeded",
     "train_and_grow",
     "train_epoch",
     "write_run",

@@ -1,0 +1,87 @@
+"""How the shared weights are trained, which all rivals that train do alike: SGD with momentum and a cosine."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import SGD, Optimizer
+
+from fxgrow.cells.rivals.supernet import Supernet
+from fxgrow.cells.space import SearchSpace
+from fxgrow.data import Batches, DataSet, batches
+from fxgrow.errors import DataError, TrainingError
+from fxgrow.growth import Batch
+from fxgrow.spec import Frozen
+
+
+class WeightSettings(Frozen):
+    """Settings of the shared weights, by default those of DARTS.
+
+    The learning rate falls from ``lr`` to ``final_lr`` along half a cosine, epoch by epoch; gradients are scaled down
+    to the norm ``clip``.
+    """
+
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=64, ge=2)
+    lr: float = Field(default=0.025, gt=0)
+    final_lr: float = Field(default=0.001, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=3e-4, ge=0)
+    clip: float = Field(default=5.0, gt=0)
+
+    def learning_rate(self, epoch: int) -> float:
+        """In an epoch, counted from 0."""
+        return self.final_lr + (self.lr - self.final_lr) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+    def optimizer(self, model: nn.Module) -> SGD:
+        """The optimiser of the weights."""
+        return SGD(model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+def supernet_for(space: SearchSpace, train: DataSet, valid: DataSet) -> Supernet:
+    """A fresh supernet that fits the images; its weights come from torch's own random numbers."""
+    classes = 1 + max(int(part.labels.max()) for part in (train, valid))
+    return Supernet(space, classes, train.images.shape[1]).to(train.images)
+
+
+def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
+    """All images in a new order every pass; a last batch of one is left out, batch norm cannot take it.
+
+    Raises ``DataError`` (``no-batches``) if nothing is left.
+    """
+    found = batches(data, size, shuffle=True, generator=generator, drop_last=len(data) % size == 1)
+    if not len(found):
+        raise DataError("no-batches", f"{len(data)} images make no batch to search on; give at least two")
+    return found
+
+
+def endless(data: Batches) -> Iterator[Batch]:
+    """Pass after pass."""
+    while True:
+        yield from data
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """The learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def descend(optimizer: Optimizer, loss: Tensor, clip: float) -> float:
+    """One step down ``loss``; gives its value. Weights that it does not depend on stay as they are.
+
+    Raises ``TrainingError`` (``nan-loss``) before a loss that is no finite number can reach the weights.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainingError(
+            "nan-loss", f"the loss of the shared weights is {value}, so the search stops; lower the learning rate"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], clip)
+    optimizer.step()
+    return value
