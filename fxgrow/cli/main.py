@@ -2,6 +2,7 @@
 
 import typer
 
+from fxgrow.cli.cells import app as cells
 from fxgrow.cli.check_directory import check_directory
 from fxgrow.cli.commands import Commands
 from fxgrow.cli.diff_directories import diff_directories
@@ -27,3 +28,4 @@ app.command("log")(show_log)
 app.command("replay")(replay_history)
 app.command("check")(check_directory)
 app.command("schema")(print_schema)
+app.add_typer(cells, name="cells")
