@@ -1,6 +1,7 @@
 """Cells: what a cell search finds, as data; the literature's genotypes; the networks that cells are stacked to."""
 
 from fxgrow.cells.cell import CellModule, dag, drop_path
+from fxgrow.cells.draw import draw
 from fxgrow.cells.evaluation import EvaluationNetwork, Scores, evaluation_network
 from fxgrow.cells.genotype import Cell, Edge, Genotype, genotype_text, read_genotype
 from fxgrow.cells.known import GENOTYPES
@@ -28,6 +29,7 @@ __all__ = [
     "SearchSpace",
     "Tuples",
     "dag",
+    "draw",
     "drop_path",
     "evaluation_network",
     "find_genotype",

@@ -2,6 +2,7 @@
 
 import typer
 
+from fxgrow.cli.cells import app as cells
 from fxgrow.cli.check_path import check_path
 from fxgrow.cli.commands import Commands
 from fxgrow.cli.diff_directories import diff_directories
@@ -29,3 +30,4 @@ app.command("replay")(replay_history)
 app.command("check")(check_path)
 app.command("export")(export_model)
 app.command("schema")(print_schema)
+app.add_typer(cells, name="cells")

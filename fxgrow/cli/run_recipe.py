@@ -1,6 +1,6 @@
 """``fxgrow run``: train and grow as a recipe says. ``fxgrow grow`` makes a recipe of its options and runs it here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from rich.text import Text
 from fxgrow.cli.arguments import AsJson, DataRoot, DumpGraphs, Force, Out
 from fxgrow.cli.console import console, show, show_text
 from fxgrow.cli.progress import drawing
-from fxgrow.cli.subject import lowered, subject_and_data
+from fxgrow.cli.subject import Subject, lowered, subject_and_data
 from fxgrow.errors import RunError
 from fxgrow.growth import Growth
 from fxgrow.report import diff_tables, run_lines
@@ -56,11 +56,21 @@ def run_recipe_file(
     run_recipe(read, Outlet(out, force, dump_graphs, as_json))
 
 
-def run_recipe(recipe: Recipe, outlet: Outlet) -> None:
-    """Carry out a recipe: train, grow, write the run directory and show the result."""
+Announce = Callable[[Subject], None]
+
+
+def _nothing(found: Subject) -> None:
+    """Announce nothing."""
+
+
+def run_recipe(recipe: Recipe, outlet: Outlet, announce: Announce = _nothing) -> None:
+    """Carry out a recipe: train, grow, write the run directory and show the result.
+
+    ``announce`` is told of the model before it is trained.
+    """
     _check_dump(outlet.graphs)
     with run_directory(outlet.directory, replace=outlet.force) as staging:
-        run, label = _carried_out(recipe, Log(staging / LOG))
+        run, label = _carried_out(recipe, Log(staging / LOG), announce)
         result = result_of(run, recipe.settings, model=label, data=recipe.data.name)
         written = write_run(staging, run, result, recipe)
         _dump(run.growths, outlet.graphs)
@@ -71,10 +81,11 @@ def run_recipe(recipe: Recipe, outlet: Outlet) -> None:
         show(*diff_tables(diff(written.initial, written.final)), *lines)
 
 
-def _carried_out(recipe: Recipe, log: Listener) -> tuple[Run, str]:
+def _carried_out(recipe: Recipe, log: Listener, announce: Announce) -> tuple[Run, str]:
     """The finished run, and what its model is called."""
     found, splits = subject_and_data(recipe.model, recipe.data, seed=recipe.settings.seed)
     found = lowered(found) if recipe.lower else found
+    announce(found)
     with drawing(console(stderr=True)) as draw:
         run = train_and_grow(
             found.model,

@@ -1,6 +1,7 @@
 """What people see: rich tables and lines, as pure functions of data."""
 
 from fxgrow.report.capture import capture_table
+from fxgrow.report.cells import network_lines
 from fxgrow.report.diff import diff_tables
 from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
 from fxgrow.report.lineage import lineage_table
@@ -17,6 +18,7 @@ __all__ = [
     "growth_lines",
     "growth_table",
     "lineage_table",
+    "network_lines",
     "number",
     "percent",
     "plan_lines",

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from fxgrow.errors import DataError, ModelError
 from fxgrow.growth import Batch, Loss
 
+AUXILIARY_WEIGHT = 0.4
+"""Of the loss of a classifier that only helps to train (Liu et al. 2019, App. A.2)."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -38,8 +41,13 @@ def logits(output: Any) -> Tensor:
 
 
 def cross_entropy(output: Any, target: Tensor) -> Tensor:
-    """Mean cross entropy of a model's output against class indices."""
-    return F.cross_entropy(logits(output), target)
+    """Mean cross entropy of a model's output against class indices.
+
+    If the output also holds the class scores of a second classifier, as ``auxiliary``, theirs counts 0.4.
+    """
+    loss = F.cross_entropy(logits(output), target)
+    auxiliary = getattr(output, "auxiliary", None)
+    return loss if auxiliary is None else loss + AUXILIARY_WEIGHT * F.cross_entropy(auxiliary, target)
 
 
 def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:

@@ -5,12 +5,13 @@ from typing import get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fxgrow.cells import OPERATIONS
 from fxgrow.cells.genotype import Operation
 from fxgrow.cells.operations import DilatedConvolution, FactorizedReduce, SeparableConvolution
-from tests.cells.modules import parameters, plain
+from tests.cells.modules import parameters, plain, randomised
 
 C = 6
 # Separable: two depthwise and two pointwise convolutions and two batch norms; dilated: one of each.
@@ -69,6 +70,30 @@ def test_they_look_at_positive_values_alone() -> None:
         negative = -torch.rand(1, C, 4, 4)
         vanishes = bool((plain(operation(C, 2, True))(negative) == 0).all())
         assert vanishes == ("pool" not in name), name
+
+
+def normed(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+
+@pytest.mark.parametrize("hidden", [None, 7])
+def test_a_separable_convolution_step_by_step(hidden: int | None) -> None:
+    op = randomised(SeparableConvolution(4, 5, 3, 2, hidden=hidden)).eval()
+    x = images = torch.randn(2, 4, 8, 8)
+    x = F.conv2d(F.conv2d(x.relu(), op.depthwise.weight, stride=2, padding=1, groups=4), op.inner.weight)
+    x = normed(x, op.inner_norm)
+    x = F.conv2d(x.relu(), op.inner_depthwise.weight, padding=1, groups=hidden or 4)
+    assert torch.allclose(op(images), normed(F.conv2d(x, op.pointwise.weight), op.norm), atol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [None, 7])
+def test_a_dilated_convolution_step_by_step(hidden: int | None) -> None:
+    op = randomised(DilatedConvolution(4, 5, 5, 2, hidden=hidden)).eval()
+    x = images = torch.randn(2, 4, 8, 8)
+    x = F.conv2d(x.relu(), op.depthwise.weight, stride=2, padding=4, dilation=2, groups=4)
+    if hidden is not None:
+        x = normed(F.conv2d(x, op.inner.weight), op.inner_norm).relu()
+    assert torch.allclose(op(images), normed(F.conv2d(x, op.pointwise.weight), op.norm), atol=1e-6)
 
 
 def test_a_reduction_by_hand() -> None:

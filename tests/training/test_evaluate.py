@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.errors import DataError, ModelError
-from fxgrow.training import accuracy, evaluate, logits
+from fxgrow.training import accuracy, cross_entropy, evaluate, logits
 
 SCORES = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
 
@@ -25,6 +26,18 @@ def test_outputs_without_logits(output: object) -> None:
     with pytest.raises(ModelError, match="holds no class scores") as caught:
         logits(output)
     assert caught.value.code == "no-logits"
+
+
+@dataclass
+class Helped(Output):
+    auxiliary: Tensor
+
+
+def test_a_second_classifier_counts_two_fifths() -> None:
+    target, helper = torch.tensor([0, 1]), torch.zeros(2, 2)
+    plain = float(cross_entropy(SCORES, target))
+    assert plain == pytest.approx(math.log1p(math.exp(-1)))
+    assert float(cross_entropy(Helped(SCORES, helper), target)) == pytest.approx(plain + 0.4 * math.log(2))
 
 
 def test_batches_count_by_their_images() -> None:

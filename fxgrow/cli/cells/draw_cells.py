@@ -1,0 +1,19 @@
+"""``fxgrow cells draw``: a genotype as a picture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fxgrow.cells import draw, find_genotype
+from fxgrow.cli.cells.arguments import GenotypeWords
+from fxgrow.cli.console import show_text
+
+
+def draw_cells(
+    genotype: GenotypeWords,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help=".svg, .png, .pdf or .dot", show_default=False)],
+) -> None:
+    """Draw the normal and the reduction cell of GENOTYPE."""
+    draw(find_genotype(genotype), out)
+    show_text(str(out))
