@@ -24,8 +24,8 @@ from fxgrow.training import train_epoch
 from fxgrow.training.run import network
 
 FOLDER = Path("specs/architectures")
-SIZE, BATCH, CLASSES = 32, 16, 10
-METHOD = fxgrow.Firefly(new=4, layers=4, steps=4, refine_steps=2)
+SIZE, BATCH, CLASSES = 32, 8, 10
+METHOD = fxgrow.Firefly(new=2, layers=2, steps=4, refine_steps=2)
 BUDGET = fxgrow.Budget(neurons=0.1, layers=2)
 STEPS = 2
 
@@ -49,7 +49,7 @@ def grown(build: Callable[[], nn.Module]) -> tuple[ArchitectureSpec, Architectur
     for _ in range(STEPS):
         train_epoch(module, few, F.cross_entropy, torch.optim.SGD(module.parameters(), lr=0.01))
         growth = fxgrow.grow(
-            module, few[:2], F.cross_entropy, example_inputs=example, method=METHOD, budget=BUDGET, history=history
+            module, few[:1], F.cross_entropy, example_inputs=example, method=METHOD, budget=BUDGET, history=history
         )
         module, history = growth.module, growth.spec.history
     return first, growth.spec
@@ -61,8 +61,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in parser.parse_args().only:
         first, last = grown(MODELS[name])
-        write_architecture(FOLDER / name / "initial", first)
         write_architecture(FOLDER / name, last)
+        write_architecture(FOLDER / name / "initial", first)
         print(name, first.cost, last.cost, (FOLDER / name / "config.json").stat().st_size, flush=True)
 
 
