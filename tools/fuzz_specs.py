@@ -149,7 +149,8 @@ def _collect(tally: Tally, process: Any, results: Connection, end: int) -> bool:
 
 
 def _say(tally: Tally) -> None:
-    print(f"{sum(tally.refused_at.values()) + tally.counts['loaded']}, {len(tally.failures)} failures", file=sys.stderr)
+    done = tally.counts["loaded"] + tally.counts["refused"]
+    print(f"{done} judged; failures: {tally.failures}", file=sys.stderr)
 
 
 def report(tally: Tally, seed: int, first: int, count: int, seconds: float) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """From a graph module to its specification."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -135,6 +136,7 @@ def _architecture(
     return spec
 
 
+@cache
 def _versions() -> dict[str, str]:
     """Versions of what wrote the spec; fxgrow's is absent when it runs from a source tree that was not installed."""
     installed = {dist.name: dist.version for dist in metadata.distributions(name="fxgrow")}

@@ -73,7 +73,7 @@ ATTACKS = (
     Attack("a power that fx writes wrongly", call("operator.pow", -2, X), "bad-call", "nodes[flatten]"),
     Attack(
         "a device that makes the constructor allocate",
-        config_of("a", device="cpu", in_features=10**6, out_features=10**6),
+        config_of("a", device="cpu", in_features=20_000, out_features=20_000),
         "bad-config",
         "modules[a]",
     ),

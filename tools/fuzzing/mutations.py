@@ -158,7 +158,8 @@ def mutant(base: Base, rng: random.Random) -> Mutant:
     config = copy.deepcopy(base.config)
     done = rng.choices(list(MUTATIONS), k=rng.choice((1, 1, 1, 2, 3)))
     for name in done:
-        with contextlib.suppress(LookupError, TypeError, AttributeError):  # an earlier mutation took the place away
+        # An earlier mutation may have taken away what this one needs.
+        with contextlib.suppress(LookupError, TypeError, AttributeError, ValueError):
             MUTATIONS[name](rng, config, rng.choice(places(config)[1:]))
     weights = base.weights
     if rng.random() < 0.9:
