@@ -24,12 +24,17 @@ from torchvision import models
 
 from fxgrow.errors import FxgrowError
 from fxgrow.export import export
+from fxgrow.export.compare import difference
 from fxgrow.spec import describe, load, save
 
 OUT = Path("docs/results/exports.json")
 FORMATS = ("python", "pt2", "onnx")
 SIDE = 224
-NOTE = "Largest difference of an output, relative to its largest one; 0: no bit differs. `tools/sweep_exports.py`.\n\n"
+NOTE = """Largest difference of an output, relative to its largest entry; 0: no bit differs. Signal: the same between two
+inputs, without which equality says little. One thread of a shared machine, so seconds are rough.
+`tools/sweep_exports.py`.
+
+"""
 NAMES = (
     "resnet18", "resnet50", "vgg11_bn", "densenet121", "googlenet", "mobilenet_v2", "mobilenet_v3_small",
     "efficientnet_b0", "shufflenet_v2_x1_0", "squeezenet1_0", "convnext_tiny", "vit_b_32", "swin_t", "regnet_y_400mf",
@@ -38,16 +43,32 @@ NAMES = (
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """In eval mode; nothing is left at a constant, so that equal outputs say something."""
+    """In eval mode; nothing is left at a constant, and batch-norm statistics are near those of random images.
+
+    With statistics of no data the signal fades from layer to layer, and equal outputs would say nothing.
+    """
     generator = torch.Generator().manual_seed(0)
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.unique().numel() <= 1:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-        for norm in (m for m in model.modules() if isinstance(m, _BatchNorm)):
-            norm.running_mean.normal_(0, 0.1, generator=generator)  # type: ignore[union-attr]
-            norm.running_var.uniform_(0.5, 2, generator=generator)  # type: ignore[union-attr]
+        for norm in norms:
+            norm.momentum = None  # a plain mean over the batches seen
+        if norms:
+            model.train()(torch.randn(4, 3, SIDE, SIDE, generator=generator))
+        for norm in norms:
+            norm.momentum = 0.1
+            norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.8, 1.25, generator=generator)
     return model.eval()
+
+
+@torch.no_grad()
+def signal(model: nn.Module) -> float:
+    """The relative change of the output from one random image to another."""
+    generator = torch.Generator().manual_seed(1)
+    first, second = (model(torch.randn(1, 3, SIDE, SIDE, generator=generator)) for _ in range(2))
+    return difference([first], [second])
 
 
 def measured(directory: Path, to: str) -> dict[str, Any]:
@@ -71,16 +92,16 @@ def row(name: str) -> dict[str, Any]:
         spec = save(graph_module, directory, describe(graph_module, (torch.zeros(1, 3, SIDE, SIDE),)))
         load(directory)
         found = {to: measured(directory, to) for to in FORMATS}
-    return {"parameters": spec.cost.parameters, "nodes": len(spec.nodes), **found}
+    return {"parameters": spec.cost.parameters, "nodes": len(spec.nodes), "signal": signal(model), **found}
 
 
 def table(rows: dict[str, Any]) -> str:
     """The results as Markdown."""
-    head = ("model", "parameters", *(f"{to}: {what}" for to in FORMATS for what in ("error", "seconds")))
+    head = ("model", "parameters", "signal", *(f"{to}: {what}" for to in FORMATS for what in ("error", "seconds")))
     lines = [head, ("---",) * len(head)]
     for name, found in rows.items():
         cells = (cell for to in FORMATS for cell in (error_of(found[to]), str(found[to]["seconds"])))
-        lines.append((name, f"{found['parameters'] / 1e6:.1f} M", *cells))
+        lines.append((name, f"{found['parameters'] / 1e6:.1f} M", f"{found['signal']:.1e}", *cells))
     return NOTE + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
