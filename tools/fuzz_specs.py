@@ -141,7 +141,7 @@ def _collect(tally: Tally, process: Any, results: Connection, end: int) -> bool:
         if part is not None:
             tally.add(part)
             _say(tally)
-            return current + CHUNK < end
+            return bool(current + CHUNK < end)
     process.kill()
     tally.counts["crashed"] += 1
     tally.failures.append({"chunk": current, "outcome": "crashed", "exit": process.exitcode})

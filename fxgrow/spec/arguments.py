@@ -10,7 +10,7 @@ from functools import singledispatch
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 from torch import fx
 
 from fxgrow.errors import SpecError
@@ -221,7 +221,12 @@ def _dtype(value: torch.dtype) -> Argument:
 
 @encode.register
 def _device(value: torch.device) -> Argument:
-    return DeviceArg(device=str(value))
+    try:
+        return DeviceArg(device=str(value))
+    except ValidationError as error:
+        raise SpecError(
+            "bad-argument", f"{value} cannot be written to a spec; use a device of cpu, cuda, meta, mps or xpu"
+        ) from error
 
 
 @encode.register

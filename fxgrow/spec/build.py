@@ -116,11 +116,23 @@ def width_spec(width: Any) -> WidthSpec:
 def _architecture(
     graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor], trust: Trust
 ) -> ArchitectureSpec:
+    try:
+        spec = _unsigned(graph_module, example_inputs, trust)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = ".".join(map(str, first["loc"]))
+        raise SpecError("too-large", f"the model is beyond what a spec may hold ({first['msg']})", path) from error
+    spec = spec.model_copy(update={"fingerprint": fingerprint(spec)})
+    check(spec, trust)
+    return spec
+
+
+def _unsigned(graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor], trust: Trust) -> ArchitectureSpec:
     _check_signature(graph_module.graph)
     nodes = tuple(_node(node, trust) for node in graph_module.graph.nodes)
     modules = _modules(graph_module, trust)
     parameters, buffers = _tensors(graph_module, modules)
-    spec = ArchitectureSpec(
+    return ArchitectureSpec(
         schema_version=SCHEMA_VERSION,
         fingerprint="0" * 64,
         inputs=_inputs(graph_module.graph, example_inputs),
@@ -131,9 +143,6 @@ def _architecture(
         cost=Cost(parameters=0, multiply_adds=0),
         versions=_versions(),
     )
-    spec = spec.model_copy(update={"fingerprint": fingerprint(spec)})
-    check(spec, trust)
-    return spec
 
 
 @cache

@@ -22,8 +22,8 @@ def deep_modules(config: Json) -> None:
     config["modules"] += [{"name": name, "type": "torch.nn.Module"} for name in names]
 
 
-def many_inputs(config: Json) -> None:
-    config["inputs"] = [{"name": "a", "shape": [], "dtype": "bool"}] * (2**15 + 1)
+def many_modules(config: Json) -> None:
+    config["modules"] = [{"name": "a", "type": "a"}] * (2**15 + 1)
 
 
 def swapped_tie(config: Json) -> None:
@@ -64,7 +64,7 @@ ATTACKS = (
     Attack(
         "quadratically many reads before writes", more_nodes(1000, "add_", X, 1), "too-large", "nodes", sealed=False
     ),
-    Attack("more inputs than the limit", many_inputs, "too-large", "inputs", sealed=False),
+    Attack("more modules than the limit", many_modules, "too-large", "modules", sealed=False),
     Attack(
         "a module that nobody calls",
         lambda c: c["modules"].append({"name": "extra", "type": "torch.nn.ReLU"}),

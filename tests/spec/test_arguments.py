@@ -74,3 +74,9 @@ def test_references_are_found_at_any_depth_and_not_in_strings() -> None:
     argument = encode([x, {"k": slice(y, None, None)}, "x", (x,)])
     assert list(references(argument)) == ["x", "y", "x"]
     assert show(argument) == "[x, {'k': slice(y, None, None)}, 'x', (x,)]"
+
+
+def test_a_device_that_no_file_may_name_is_refused() -> None:
+    with pytest.raises(SpecError) as caught:
+        encode(torch.device("privateuseone:1"))
+    assert caught.value.code == "bad-argument"

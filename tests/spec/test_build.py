@@ -143,3 +143,13 @@ def test_what_could_not_be_loaded_again_is_refused(make: Any, inputs: Any, code:
     with pytest.raises(SpecError) as caught:
         describe(make(), inputs)
     assert caught.value.code == code
+
+
+def test_a_name_beyond_the_limit_is_refused(inputs: tuple[Tensor]) -> None:
+    graph = fx.Graph()
+    graph.output(graph.call_module("a" * 600, (graph.placeholder("x"),)))
+    root = nn.Module()
+    root.add_module("a" * 600, nn.ReLU())
+    with pytest.raises(SpecError) as caught:
+        describe(fx.GraphModule(root, graph), inputs)
+    assert (caught.value.code, caught.value.path) == ("too-large", "name")

@@ -26,6 +26,8 @@ class Base:
 class Plain(nn.Module):
     """A convolution with statistics, an in-place layer, a slice, constants, a temporary buffer and a got parameter."""
 
+    offset: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 3, 3, padding=1, bias=False)
@@ -40,15 +42,22 @@ class Plain(nn.Module):
         return result
 
 
+class Pair(nn.Module):
+    """Two layers of one weight, to be called from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, 3)
+        self.b = nn.Linear(3, 3)
+        self.b.weight = self.a.weight
+
+
 class Tied(nn.Module):
     """Two layers of one weight in a container, an optional second input, functions with keywords."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = nn.Module()
-        self.inner.a = nn.Linear(3, 3)
-        self.inner.b = nn.Linear(3, 3)
-        self.inner.b.weight = self.inner.a.weight
+        self.inner = Pair()
 
     def forward(self, x: Tensor, bias: float = 0.5) -> Tensor:
         hidden = nn.functional.dropout(self.inner.a(x).relu(), p=0.1, training=False)

@@ -133,7 +133,7 @@ def _retype(rng: random.Random, config: Any, _: Place) -> None:
 
 def _note(rng: random.Random, config: Any, _: Place) -> None:
     """Something that the fingerprint does not cover."""
-    change = rng.choice(
+    change: Callable[[], object] = rng.choice(
         (
             lambda: config.update(versions={"torch": rng.choice(("0", "x" * 99, ""))}),
             lambda: config["cost"].update(parameters=rng.randrange(2**62)),
