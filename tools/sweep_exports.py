@@ -30,8 +30,8 @@ from fxgrow.spec import describe, load, save
 OUT = Path("docs/results/exports.json")
 FORMATS = ("python", "pt2", "onnx")
 SIDE = 224
-NOTE = """Largest difference of an output, relative to its largest entry; 0: no bit differs. Signal: the same between two
-inputs, without which equality says little. One thread of a shared machine, so seconds are rough.
+NOTE = """Largest difference of an output, relative to its largest entry; 0: no bit differs. Signal: the same between
+two inputs, without which equality says little. One thread of a shared machine, so seconds are rough.
 `tools/sweep_exports.py`.
 
 """
