@@ -62,5 +62,9 @@ sweep: $(ZOO)  ## couple and widen every model of three zoos and 2,000 random ne
 	$(BIN)/python -W ignore -m tools.sweep --zoo torchvision --zoo lowered --zoo timm --zoo hf --zoo random $(ARGS)
 	$(BIN)/python -m tools.coverage
 
+specs: $(STAMP)  ## the 80 classifiers saved and loaded to the bit, the example architectures (half an hour)
+	$(BIN)/python -W ignore -m tools.sweep_specs --out docs/results/specs.json
+	$(BIN)/python -m tools.example_specs
+
 clean:  ## remove caches and build products (not the virtual environment, not runs/)
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

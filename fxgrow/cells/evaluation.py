@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fxgrow.cells.cell import CellModule, Choose, known_operation
 from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.named import find_genotype
-from fxgrow.cells.stack import auxiliary_place, cell_of, places, stem
+from fxgrow.cells.stack import FAST, auxiliary_place, cell_of, places, stem
 from fxgrow.errors import ModelError
 
 AUXILIARY_CHANNELS = (128, 768)
@@ -54,7 +54,7 @@ class EvaluationNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor | Scores:
         """Batch x 3 x height x width to class scores; in training ``Scores``, if there is a second classifier."""
-        older = newer = middle = self.stem(images)
+        older = newer = middle = self.stem(images).contiguous(memory_format=FAST)
         for index, cell in enumerate(self.cells):
             older, newer = newer, cell(older, newer)
             middle = newer if index == self.auxiliary_after else middle

@@ -3,14 +3,16 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
 from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.space import SearchSpace
 from fxgrow.data import DataSet
-from fxgrow.spec import Frozen
+from fxgrow.spec import Document, Frozen
+
+SEARCH_VERSION: Literal[1] = 1
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,31 @@ class Ranked(Frozen):
     accuracy: float
 
 
+class Grown(Frozen):
+    """A network that cells grow in, after a growth step (``epoch`` 0: before the first, nothing measured).
+
+    ``channels``: inside every operation, by its place ``kind state<-source operation``; losses on the growth batches.
+    """
+
+    epoch: int
+    channels: dict[str, int]
+    loss_before: float | None = None
+    loss_after: float | None = None
+    faithful_error: float | None = None
+    preservation_error: float | None = None
+    seconds: float | None = None
+
+
 class SearchResult(Frozen):
     """A finished search: what it was told, what it found and what it spent.
 
     ``seconds``: wall time, ``cpu_seconds``: of all threads of this process. ``multiply_adds``: of the convolutions and
     matrix products in all forward and backward passes. The forward pass is counted on the meta device; gradients of
     weights and activations together count twice that, gradients that need activations alone once. ``ranked``: the
-    candidates that were compared, best first.
+    candidates that were compared, best first; ``grown``: the channels of every operation, growth step by growth step.
     """
 
+    schema_version: Literal[1] = SEARCH_VERSION
     method: str
     settings: dict[str, Any]
     space: SearchSpace
@@ -78,12 +96,15 @@ class SearchResult(Frozen):
     multiply_adds: int
     epochs: tuple[SearchEpoch, ...] = ()
     ranked: tuple[Ranked, ...] = ()
+    grown: tuple[Grown, ...] = ()
 
     @property
     def train_losses(self) -> tuple[float, ...]:
         """The mean training loss of every epoch."""
         return tuple(epoch.train_loss for epoch in self.epochs)
 
+
+SEARCH = Document("cell-search", SearchResult, SEARCH_VERSION)
 
 Listener = Callable[[SearchEpoch], None]
 
@@ -114,6 +135,7 @@ def finish(
     multiply_adds: int,
     epochs: Iterable[SearchEpoch] = (),
     ranked: Iterable[Ranked] = (),
+    grown: Iterable[Grown] = (),
 ) -> SearchResult:
     """The result of a search that ends now; ``method`` is its settings."""
     return SearchResult(
@@ -127,4 +149,5 @@ def finish(
         multiply_adds=multiply_adds,
         epochs=tuple(epochs),
         ranked=tuple(ranked),
+        grown=tuple(grown),
     )

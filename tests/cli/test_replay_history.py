@@ -2,8 +2,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from fxgrow.spec import read_spec
 from tests.cli.conftest import Fxgrow
+
+ARCHITECTURES = Path(__file__).parents[2] / "specs" / "architectures"
 
 
 def test_the_architecture_from_its_beginning_and_history(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
@@ -46,3 +50,11 @@ def test_a_history_that_was_changed(fxgrow: Fxgrow, grown: Path, tmp_path: Path)
     assert done.exit_code == 2
     assert "the history leads to" in done.stderr
     assert done.stderr.rstrip().endswith("[not-replayable]")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg19", "mobilenet_v2", "vit"])
+def test_the_shipped_architectures(fxgrow: Fxgrow, name: str) -> None:
+    """Widths, heads and layers of models that people know."""
+    done = fxgrow("replay", ARCHITECTURES / name)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == "the replayed architecture is the saved one"

@@ -8,7 +8,7 @@ from fxgrow.cells.rivals.expense import Expense, expense
 from fxgrow.cells.rivals.random_cells import RandomCells, random_genotype
 from fxgrow.cells.rivals.supernet import Chosen, Mixture, Path, Supernet, path_of
 from fxgrow.cells.rivals.weight_sharing import WeightSharing
-from fxgrow.cells.rivals.weights import WeightSettings
+from fxgrow.cells.weights import WeightSettings
 
 Rival = Darts | RandomCells | WeightSharing
 

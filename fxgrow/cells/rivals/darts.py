@@ -21,10 +21,10 @@ from fxgrow.cells.genotype import GENOTYPE_VERSION, Cell, Edge, Genotype
 from fxgrow.cells.result import Clock, Listener, SearchEpoch, SearchResult, finish, ignore
 from fxgrow.cells.rivals.architecture_gradient import Loss, Tensors, VirtualStep, first_order, second_order
 from fxgrow.cells.rivals.expense import ACTIVATION_GRADIENTS, FORWARD, TRAINING, expense
-from fxgrow.cells.rivals.supernet import Mixture, Supernet
-from fxgrow.cells.rivals.weights import WeightSettings, descend, endless, set_rate, shuffled, supernet_for
+from fxgrow.cells.rivals.supernet import Mixture, Supernet, supernet_for
 from fxgrow.cells.space import EDGES_PER_NODE, NONE, SearchSpace
 from fxgrow.cells.stack import Kind
+from fxgrow.cells.weights import WeightSettings, descend, endless, set_rate, shuffled
 from fxgrow.data import DataSet
 from fxgrow.growth import Batch
 from fxgrow.training import cross_entropy, seeded

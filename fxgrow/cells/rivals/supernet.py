@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from fxgrow.cells.genotype import INPUTS, Cell, Genotype, Operation
 from fxgrow.cells.operations import OPERATIONS
 from fxgrow.cells.space import NONE, SearchSpace
-from fxgrow.cells.stack import Kind, Place, cell_of, places, preprocess, stem
+from fxgrow.cells.stack import FAST, Kind, Place, cell_of, places, preprocess, stem
+from fxgrow.data import DataSet
 from fxgrow.errors import SpecError
 
 POOLINGS: frozenset[Operation] = frozenset({"max_pool_3x3", "avg_pool_3x3"})
 AFFINE = False
-FAST = torch.channels_last
-"""On a CPU, depthwise convolutions and their gradients are several times faster in this layout."""
 
 
 class Choice(Protocol):
@@ -157,6 +156,12 @@ class Chosen(nn.Module):
         """Class scores, batch x classes."""
         scores: Tensor = self.supernet(images, self.choices)
         return scores
+
+
+def supernet_for(space: SearchSpace, train: DataSet, valid: DataSet) -> Supernet:
+    """A fresh supernet that fits the images; its weights come from torch's own random numbers."""
+    classes = 1 + max(int(part.labels.max()) for part in (train, valid))
+    return Supernet(space, classes, train.images.shape[1]).to(train.images)
 
 
 def _forget_statistics(module: nn.Module) -> None:

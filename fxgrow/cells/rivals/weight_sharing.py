@@ -17,9 +17,9 @@ from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.result import Clock, Listener, Ranked, SearchEpoch, SearchResult, finish, ignore
 from fxgrow.cells.rivals.expense import FORWARD, TRAINING, Expense, expense
 from fxgrow.cells.rivals.random_cells import random_genotype
-from fxgrow.cells.rivals.supernet import Chosen, Supernet, path_of
-from fxgrow.cells.rivals.weights import WeightSettings, descend, set_rate, shuffled, supernet_for
+from fxgrow.cells.rivals.supernet import Chosen, Supernet, path_of, supernet_for
 from fxgrow.cells.space import SearchSpace
+from fxgrow.cells.weights import WeightSettings, descend, set_rate, shuffled
 from fxgrow.data import Batches, DataSet
 from fxgrow.growth import Batch
 from fxgrow.training import cross_entropy, evaluate, seeded

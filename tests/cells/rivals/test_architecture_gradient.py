@@ -10,8 +10,8 @@ from torch.autograd import grad
 from fxgrow.cells.rivals import Darts
 from fxgrow.cells.rivals.architecture_gradient import Loss, Tensors, VirtualStep, first_order, second_order
 from fxgrow.cells.rivals.darts import Descent
-from fxgrow.cells.rivals.weights import descend
 from fxgrow.cells.space import SearchSpace
+from fxgrow.cells.weights import descend
 from tests.cells.rivals.tiny import supernet
 
 

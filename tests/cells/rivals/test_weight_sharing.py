@@ -4,7 +4,7 @@ import torch
 
 from fxgrow.cells.rivals import Chosen, Darts, WeightSharing, expense, path_of, random_genotype
 from fxgrow.cells.rivals.weight_sharing import Shared
-from fxgrow.cells.rivals.weights import descend
+from fxgrow.cells.weights import descend
 from fxgrow.data import batches
 from fxgrow.training import cross_entropy, evaluate
 from tests.cells.rivals.tiny import TINY, halves, supernet

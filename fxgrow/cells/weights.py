@@ -1,4 +1,4 @@
-"""How the shared weights are trained, which all rivals that train do alike: SGD with momentum and a cosine."""
+"""How weights are trained in a search, which all methods that train do alike: SGD with momentum and a cosine."""
 
 import math
 from collections.abc import Iterator
@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Optimizer
 
-from fxgrow.cells.rivals.supernet import Supernet
-from fxgrow.cells.space import SearchSpace
 from fxgrow.data import Batches, DataSet, batches
 from fxgrow.errors import DataError, TrainingError
 from fxgrow.growth import Batch
@@ -39,12 +37,6 @@ class WeightSettings(Frozen):
     def optimizer(self, model: nn.Module) -> SGD:
         """The optimiser of the weights."""
         return SGD(model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-
-
-def supernet_for(space: SearchSpace, train: DataSet, valid: DataSet) -> Supernet:
-    """A fresh supernet that fits the images; its weights come from torch's own random numbers."""
-    classes = 1 + max(int(part.labels.max()) for part in (train, valid))
-    return Supernet(space, classes, train.images.shape[1]).to(train.images)
 
 
 def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
