@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.optim import Optimizer
 
 from fxgrow import spec as specs
-from fxgrow.growth import Batch, Budget, Growth, Loss, Method, grow_step
+from fxgrow.growth import Batch, Budget, Growth, Loss, Method, Scope, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import ArchitectureSpec, GrowthStep
 from fxgrow.spec.save import META_KEY
@@ -54,9 +54,7 @@ def grow(
         history=history or _known_history(model),
         inplace=inplace,
         memory=memory,
-        tie=tie,
-        only=only,
-        ignore=ignore,
+        scope=Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie))),
     )
 
 

@@ -1,8 +1,10 @@
 """Cells: what a cell search finds, as data; the literature's genotypes; the networks that cells are stacked to."""
 
 from fxgrow.cells.cell import CellModule, dag, drop_path
+from fxgrow.cells.derive import Derivation
 from fxgrow.cells.draw import draw
 from fxgrow.cells.evaluation import EvaluationNetwork, Scores, evaluation_network
+from fxgrow.cells.firefly import FireflySearch
 from fxgrow.cells.genotype import Cell, Edge, Genotype, genotype_text, read_genotype
 from fxgrow.cells.known import GENOTYPES
 from fxgrow.cells.literature import Tuples, from_text, from_tuples, to_text, to_tuples
@@ -17,8 +19,10 @@ __all__ = [
     "OPERATIONS",
     "Cell",
     "CellModule",
+    "Derivation",
     "Edge",
     "EvaluationNetwork",
+    "FireflySearch",
     "Genotype",
     "Kind",
     "Place",

@@ -18,7 +18,7 @@ from fxgrow.cells.space import SearchSpace
 from fxgrow.cells.template import GROWING, channels, layer_ties, template, ties
 from fxgrow.cells.weights import WeightSettings, descend, set_rate, shuffled
 from fxgrow.data import DataSet, batches
-from fxgrow.growth import Budget, GrowthReport, grow_step
+from fxgrow.growth import Budget, GrowthReport, Scope, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import MultiplyAdds, multiply_adds
 from fxgrow.training import cross_entropy, seeded
@@ -102,14 +102,15 @@ class _Run:
             growth = grow_step(
                 self.network, list(self.few), cross_entropy, example_inputs=(self.train_set.images[:1],),
                 method=settings.method, budget=Budget(neurons=settings.neurons, layers=settings.layers),
-                optimizer=self.optimizer, seed=self.seed + epoch, only=[GROWING], tie=self._ties(),
+                optimizer=self.optimizer, seed=self.seed + epoch, scope=self._scope(),
             )  # fmt: skip
         self.spent += counter.total
         self.network, self.optimizer = growth.module, growth.optimizer or self.optimizer
         self.grown.append(self._grown(epoch, growth.report))
 
-    def _ties(self) -> tuple[tuple[str, ...], ...]:
-        return (*ties(self.space), *(layer_ties(self.space) if self.settings.method.layers else ()))
+    def _scope(self) -> Scope:
+        layers = layer_ties(self.space) if self.settings.method.layers else ()
+        return Scope(only=(GROWING,), tie=(*ties(self.space), *layers))
 
     def _grown(self, epoch: int, report: GrowthReport | None) -> Grown:
         found = {str(spot): count for spot, count in channels(self.network, self.space).items()}

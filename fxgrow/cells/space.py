@@ -8,7 +8,6 @@ Liu, Simonyan, Yang, "DARTS", ICLR 2019.
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
 
 from fxgrow.cells.genotype import INPUTS, STATES, Cell, Genotype, Operation
 from fxgrow.spec import Frozen
@@ -44,9 +43,9 @@ class SearchSpace(Frozen):
     @classmethod
     def _can_be_told_apart(cls, operations: tuple[Choosable, ...]) -> tuple[Choosable, ...]:
         if len(set(operations)) < len(operations):
-            raise PydanticCustomError("repeated-operation", "an operation is named twice")
+            raise ValueError("an operation is named twice")
         if set(operations) == {NONE}:
-            raise PydanticCustomError("no-operation", "nothing but none leaves no cell")
+            raise ValueError("nothing but none leaves no cell")
         return operations
 
     @property

@@ -9,6 +9,7 @@ The template is the evaluation network of the genotype that has all edges, so a 
 those of any other model.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUTS, Cell, Edge, Genotype
 from fxgrow.cells.operations import DilatedConvolution, SeparableConvolution
 from fxgrow.cells.space import SearchSpace
 from fxgrow.cells.stack import Kind, Place, layout
-from fxgrow.errors import GrowthError
+from fxgrow.errors import GrowthError, SpecError
 
 INNER = "inner"
 """The convolution inside an operation whose rows are its hidden neurons."""
@@ -64,6 +65,18 @@ class Spot:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.state}<-{self.source} {self.operation}"
+
+    @staticmethod
+    def named(words: str) -> "Spot":
+        """The spot that prints so. Raises ``SpecError`` (``bad-value``) if there is none in any space."""
+        found = _SPOT.fullmatch(words)
+        if found is None or found["operation"] not in GROWABLE:
+            raise SpecError("bad-value", f"{words!r} is no place of an operation; search again")
+        operation: Operation = found["operation"]  # type: ignore[assignment]
+        return Spot(Kind(found["kind"]), int(found["state"]), int(found["source"]), operation)
+
+
+_SPOT = re.compile(r"(?P<kind>normal|reduce) (?P<state>\d{1,2})<-(?P<source>\d{1,2}) (?P<operation>\w+)")
 
 
 def complete(space: SearchSpace) -> Genotype:

@@ -7,6 +7,7 @@ import typer
 from fxgrow.cli.arguments import AsJson, DataRoot, DumpGraphs, Force, Lower, ModelWords, Out, budget, settings
 from fxgrow.cli.run_recipe import Outlet, run_recipe
 from fxgrow.data import SOURCES
+from fxgrow.growth import Scope
 from fxgrow.methods import Firefly
 from fxgrow.training import DataChoice, FireflyMethod, Recipe, RunSettings
 from fxgrow.training.recipe import RECIPE_VERSION
@@ -57,6 +58,17 @@ def grow_model(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="where layers may go: modules or nodes (layer*.relu)", show_default="all"),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="modules whose widths alone may grow (layer1.*)", show_default="all"),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="modules that keep their shapes", show_default="none")
+    ] = None,
+    tie: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="widths that grow alike (layer1.*.conv1)", show_default="none"),
+    ] = None,
     eps: Annotated[
         float | None, typer.Option(help="radius of the neighbourhood searched", show_default="the method's")
     ] = None,
@@ -97,6 +109,7 @@ def grow_model(
         settings=plan,
         method=FireflyMethod(settings=method),
         budget=money,
+        scope=Scope(only=tuple(only or ()), ignore=tuple(ignore or ()), tie=tuple((one,) for one in tie or ())),
         lower=lower,
     )
     run_recipe(recipe, Outlet(out, force, dump_graphs, as_json))

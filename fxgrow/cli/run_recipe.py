@@ -95,6 +95,7 @@ def _carried_out(recipe: Recipe, log: Listener, announce: Announce) -> tuple[Run
             method=recipe.method.settings,
             budget=recipe.budget,
             history=found.history,
+            scope=recipe.scope,
             listen=_both(draw, log),
         )
     return run, found.label

@@ -7,11 +7,13 @@ from fxgrow.growth.method import Choose, Method, Neighbourhood, Scores
 from fxgrow.growth.objective import Batch, Loss, Objective
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.result import Growth, GrowthReport
+from fxgrow.growth.scope import EVERYTHING, Scope
 from fxgrow.growth.select import Selection, select
 from fxgrow.growth.step import grow_step
 from fxgrow.growth.widen import Widened, widen
 
 __all__ = [
+    "EVERYTHING",
     "UNITS",
     "Batch",
     "Budget",
@@ -26,6 +28,7 @@ __all__ = [
     "Plan",
     "PlanRow",
     "Purse",
+    "Scope",
     "Scores",
     "Selection",
     "Spending",

@@ -1,6 +1,6 @@
 """What candidates are put into: the captured model, with blank layers at its edges if the method proposes layers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling, couple
 from fxgrow.growth.method import Method, Neighbourhood
+from fxgrow.growth.scope import EVERYTHING, Scope
 from fxgrow.rewrite import HOLDER, IdentityLayer, erase, fitting_edges, with_layers
 
 
@@ -22,12 +23,10 @@ class Ground:
     layers: Mapping[int, IdentityLayer] = field(default_factory=dict)
 
 
-def ground(
-    captured: Captured, coupling: Coupling, method: Method, *, only: Sequence[str] = (), ignore: Sequence[str] = ()
-) -> Ground:
+def ground(captured: Captured, coupling: Coupling, method: Method, scope: Scope = EVERYTHING) -> Ground:
     """Ask the method for its candidates, and insert the layers that it proposes, as yet without neurons.
 
-    ``only``, ``ignore``: as given when the model was coupled; hidden widths of layers grow in any case.
+    ``scope``: that in which the model was coupled; hidden widths of layers grow in any case.
     """
     proposed = method.neighbourhood(coupling)
     depth = proposed.layers
@@ -35,7 +34,7 @@ def ground(
         return Ground(captured, coupling, proposed)
     edges = fitting_edges(captured, coupling, depth)
     deeper, inserted = with_layers(captured, edges, depth.norm)
-    again = couple(deeper, only=[*only, f"{HOLDER}.*.incoming"] if only else (), ignore=ignore)
+    again = couple(deeper, only=[*scope.only, f"{HOLDER}.*.incoming"] if scope.only else (), ignore=scope.ignore)
     numbers = {width.name: number for number, width in enumerate(again.widths)}
     layers = {numbers[layer.width]: layer for layer in inserted}
     same = {n: numbers[width.name] for n, width in enumerate(coupling.widths)}

@@ -27,8 +27,9 @@ from fxgrow.growth.promises import descend, keep
 from fxgrow.growth.realise import changes_of, fillings_of
 from fxgrow.growth.record import Chosen, Done, Emitted, described
 from fxgrow.growth.result import Clock, Growth, dump
+from fxgrow.growth.scope import EVERYTHING, Scope
 from fxgrow.growth.statistics import Jump, estimate, gap
-from fxgrow.growth.ties import Names, require_alike, ties_of
+from fxgrow.growth.ties import require_alike, ties_of
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.spec import GrowthStep
 from fxgrow.surgery.config import follow, shapes
@@ -48,9 +49,7 @@ def grow_step(
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
     memory: float | None = None,
-    tie: Names = (),
-    only: Sequence[str] = (),
-    ignore: Sequence[str] = (),
+    scope: Scope = EVERYTHING,
 ) -> Growth:
     """Grow a copy of ``model`` by ``method`` within ``budget``; the caller's model and optimiser are left as they are.
 
@@ -59,10 +58,8 @@ def grow_step(
     model and optimiser themselves grow, unless something fails. The grown module is of the model's own class; if the
     method proposes layers, which no forward of the user's calls, it is a graph module of the model's modules and the
     new ones. ``memory``: bytes that a step over an over-grown graph may keep (None: any); candidates that do not fit
-    together are searched in turn (``growth.chunks``). ``tie``: names or patterns of widths that grow alike, candidates
-    at the same place being one candidate (``growth.ties``). ``only``, ``ignore``: patterns of module paths; widths that
-    are not written by the former, or touch the latter, stay as they are (``coupling.couple``). The three promises of
-    ``growth.promises`` hold on return.
+    together are searched in turn (``growth.chunks``). ``scope``: which widths may grow, and which grow alike. The three
+    promises of ``growth.promises`` hold on return.
     Raises ``GrowthError`` if nothing can grow, ``BudgetError`` if the budget buys nothing or ``memory`` holds no width.
     """
     inputs = positional(model, example_inputs)
@@ -73,13 +70,13 @@ def grow_step(
             with clock.phase("capture"):
                 captured = capture(work, inputs)
             with clock.phase("couple"):
-                coupling = couple(captured, only=only, ignore=ignore)
+                coupling = couple(captured, only=scope.only, ignore=scope.ignore)
             with clock.phase("describe"):
                 old = described(captured, coupling)
             with clock.phase("layers"):
-                base = ground(captured, coupling, method, only=only, ignore=ignore)
+                base = ground(captured, coupling, method, scope)
             with clock.phase("price"):
-                purse = _affordable(base, budget, tie)
+                purse = _affordable(base, budget, scope)
             chosen = _choose(base, method, objective, purse, seed, clock, memory)
             with clock.phase("emit"):
                 emitted = _emit(base, chosen, objective, work_optimizer)
@@ -111,13 +108,13 @@ def _for_growth(work: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def _affordable(base: Ground, budget: Budget, tie: Names) -> Purse:
+def _affordable(base: Ground, budget: Budget, scope: Scope) -> Purse:
     """What the budget comes to."""
     coupling = base.coupling
     if not any(width.growable for width in coupling.widths):
         reasons = "; ".join(f"{w.name}: {w.refusal.reason}" for w in coupling.widths[:5] if w.refusal)
         raise GrowthError("nothing-growable", f"no width of the model can grow ({reasons})")
-    return open_purse(budget, base.captured, coupling, base.layers.keys(), ties_of(coupling, tie))
+    return open_purse(budget, base.captured, coupling, base.layers.keys(), ties_of(coupling, scope.tie))
 
 
 def _choose(

@@ -8,12 +8,9 @@ from fxgrow.growth.budget import Tie
 from fxgrow.growth.naming import fitting
 from fxgrow.rewrite import Candidates
 
-Names = Sequence[Sequence[str]]
-"""Per tie the names of its widths, or patterns that fit them."""
 
-
-def ties_of(coupling: Coupling, names: Names) -> tuple[Tie, ...]:
-    """The ties by numbers of widths; one that a single width fits is none.
+def ties_of(coupling: Coupling, names: Sequence[Sequence[str]]) -> tuple[Tie, ...]:
+    """The ties by numbers of widths, from names of widths or patterns; one that a single width fits is none.
 
     Raises ``GrowthError``: ``unknown-width`` for a name that fits nothing, ``unequal-tie`` for widths of different
     size or in two ties.

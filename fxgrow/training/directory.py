@@ -26,7 +26,8 @@ RECIPE_FILE = "recipe.yaml"
 RESULT = "result.json"
 LOG = "log.jsonl"
 INITIAL = "initial"
-OURS = ("config.json", RESULT)
+SEARCHED = "search.json"
+OURS = ("config.json", RESULT, SEARCHED)
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Written:
 def run_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A new directory beside ``target`` to write to, which becomes ``target`` at the end if nothing went wrong.
 
-    ``replace`` allows a ``target`` that is empty or holds a run or a spec; nothing else is ever replaced. Raises
-    ``RunError`` (``directory-exists``, ``foreign-directory``, ``unwritable-run``) before anything is written.
+    ``replace`` allows a ``target`` that is empty or holds a run, a search or a spec; nothing else is ever replaced.
+    Raises ``RunError`` (``directory-exists``, ``foreign-directory``, ``unwritable-run``) before anything is written.
     """
     target = target.absolute()
     _check(target, replace)

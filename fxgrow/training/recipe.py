@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fxgrow.data import Splits, load_data
-from fxgrow.growth import Budget
+from fxgrow.growth import EVERYTHING, Budget, Scope
 from fxgrow.methods import Firefly, RandomGrowth, Splitting
 from fxgrow.spec import Document, parse_yaml, read_text, yaml_text
 from fxgrow.training.settings import RunSettings
@@ -75,9 +75,10 @@ MethodChoice = Annotated[FireflyMethod | RandomMethod | SplittingMethod, Field(d
 class Recipe(_Frozen):
     """A run: the model (a reference, as on the command line), the data, and how it is trained and grown.
 
-    ``lower``: make the heads of fused attention growable first. ``notes``: what a reader should know, by topic; a
-    recipe of a paper's experiment says which values are the paper's and which are ours. ``settings.seed`` draws the
-    weights, the order of the images, the candidates and procedural data.
+    ``scope``: which widths may grow and which grow alike; ``lower``: make the heads of fused attention growable first.
+    ``notes``: what a reader should know, by topic; a recipe of a paper's experiment says which values are the paper's
+    and which are ours. ``settings.seed`` draws the weights, the order of the images, the candidates and procedural
+    data.
     """
 
     schema_version: Literal[1]
@@ -86,6 +87,7 @@ class Recipe(_Frozen):
     settings: RunSettings = RunSettings()
     method: MethodChoice = FireflyMethod()
     budget: Budget
+    scope: Scope = EVERYTHING
     lower: bool = False
     notes: dict[str, str] = Field(default={})
 

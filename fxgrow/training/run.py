@@ -21,7 +21,7 @@ from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.data import Batches, DataSet, Splits, batches
 from fxgrow.errors import TrainingError
-from fxgrow.growth import Budget, Growth, Method, grow_step
+from fxgrow.growth import EVERYTHING, Budget, Growth, Method, Scope, grow_step
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import Evaluation, cross_entropy, evaluate
@@ -70,13 +70,14 @@ def train_and_grow(
     method: Method,
     budget: Budget,
     history: Sequence[GrowthStep] = (),
+    scope: Scope = EVERYTHING,
     listen: Listener = ignore,
 ) -> Run:
     """Train a copy of ``model`` on ``data`` and grow it ``settings.grow_steps`` times by ``method`` within ``budget``.
 
-    ``example_inputs``: tuple of arguments of the model; ``history``: growth steps that it has behind it; ``listen``
-    hears every event. The same settings give the same result. Raises ``TrainingError`` if the loss is no number, and
-    what capture and growth raise.
+    ``example_inputs``: tuple of arguments of the model; ``history``: growth steps that it has behind it; ``scope``:
+    which widths may grow and which grow alike; ``listen`` hears every event. The same settings give the same result.
+    Raises ``TrainingError`` if the loss is no number, and what capture and growth raise.
     """
     initial = network(model, example_inputs, history)
     trainee = Trainee.of(copy.deepcopy(initial), data, settings, listen)
@@ -85,7 +86,7 @@ def train_and_grow(
         for phase, epochs in enumerate(settings.phases):
             if phase:
                 before = before or trainee.moment()
-                trainee = trainee.grown(phase, example_inputs, method, budget)
+                trainee = trainee.grown(phase, example_inputs, method, budget, scope)
             for _ in range(epochs):
                 trainee = trainee.trained(phase)
         after = trainee.moment()
@@ -168,7 +169,9 @@ class Trainee:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate(epochs / self.settings.epochs)
 
-    def grown(self, step: int, example_inputs: tuple[Any, ...], method: Method, budget: Budget) -> "Trainee":
+    def grown(
+        self, step: int, example_inputs: tuple[Any, ...], method: Method, budget: Budget, scope: Scope
+    ) -> "Trainee":
         """One growth step further."""
         epoch = len(self.seconds)
         self.listen(GrowthStarted(step, epoch))
@@ -183,6 +186,7 @@ class Trainee:
             seed=self.settings.seed + step,
             history=self.network.spec.history,
             memory=self.settings.memory,
+            scope=scope,
         )
         right = evaluate(growth.module, self.test).accuracy
         self.listen(GrowthDone(step, epoch, growth.report, right))

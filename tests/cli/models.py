@@ -35,6 +35,27 @@ def nothing_grows() -> tuple[nn.Module, tuple[Tensor]]:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (torch.zeros(1, *IMAGE),)
 
 
+class Blocks(nn.Module):
+    """Two residual blocks alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.a, self.b = (nn.Sequential(nn.Conv2d(4, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 4, 1)) for _ in range(2))
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = x + self.a(x)
+        x = x + self.b(x)
+        scores: Tensor = self.head(x.mean((2, 3)))
+        return scores
+
+
+def blocks() -> tuple[nn.Module, tuple[Tensor]]:
+    return Blocks(), (torch.zeros(1, *IMAGE),)
+
+
 class Explodes(nn.Module):
     """Gives infinite class scores."""
 

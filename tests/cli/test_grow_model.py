@@ -11,6 +11,7 @@ import torch
 
 from fxgrow.cli.arguments import budget
 from fxgrow.spec import load, read_spec, spec_of
+from fxgrow.training import read_recipe
 from tests.cli.conftest import SHORT, Fxgrow
 
 TINY = "tests.cli.models:tiny"
@@ -262,3 +263,15 @@ def test_ctrl_c_in_the_middle_of_a_run(tmp_path: Path) -> None:
     assert running.returncode == 130, errors
     assert "interrupted" in errors
     assert left(tmp_path) == []
+
+
+def test_what_may_grow_and_what_grows_alike(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("tests.cli.models:blocks", "--neurons", "6", "--only", "[ab].0", "--tie", "[ab].0", "--out", out)
+    done = fxgrow("grow", *words, *SHORT)
+    assert done.exit_code == 0, done.output
+    widths = {change.width: change for change in read_spec(out).history[0].widths}
+    assert widths.keys() == {"a.0", "b.0"}
+    assert (widths["a.0"].neurons, widths["a.0"].new) == (widths["b.0"].neurons, widths["b.0"].new)
+    recipe = read_recipe(out / "recipe.yaml")
+    assert recipe.scope.only == ("[ab].0",) and recipe.scope.tie == (("[ab].0",),)

@@ -83,7 +83,7 @@ def test_there_are_shipped_recipes() -> None:
         (LEAST + "method: {name: Splitting, settings: {new: 3}}", "unknown-key", "method.Splitting.settings.new"),
         (LEAST + "settings: {epochs: '3'}", "bad-value", "settings.epochs"),
         (LEAST + "settings: {epochs: 0}", "no-epochs", None),
-        (LEAST + "settings: {lr: 1e999}", "not-finite", "recipe.yaml"),
+        (LEAST + "settings: {lr: 1e999}", "not-finite", "settings.lr"),
         (LEAST.replace("0.3", "0"), "empty-budget", None),
         (LEAST + "lower: no", "bad-value", "lower"),
         (LEAST + "seed: 3", "unknown-key", "seed"),

@@ -1,0 +1,41 @@
+"""``fxgrow cells derive``: read the cells off a finished search by growth, once more or in another way."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fxgrow.cells import genotype_text
+from fxgrow.cells.derive import Derivation
+from fxgrow.cells.searches import derive_again, read_search
+from fxgrow.cli.arguments import settings
+from fxgrow.cli.console import show_text
+from fxgrow.errors import RunError
+from fxgrow.training.directory import SEARCHED
+
+DEFAULTS = Derivation()
+
+
+def derive_cells(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="what a search left", show_default=False)],
+    little: Annotated[
+        float, typer.Option(help="an edge that grew by no more than this share becomes the identity")
+    ] = DEFAULTS.little,
+    keep_all: Annotated[
+        bool, typer.Option("--keep-all", help="keep every incoming edge, not the two strongest")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="write JSON there", show_default="print it")
+    ] = None,
+) -> None:
+    """Derive a genotype from the channels that a search by growth ended with."""
+    derivation = settings(Derivation, little=little, keep_all=keep_all)
+    text = genotype_text(derive_again(read_search(directory / SEARCHED), derivation))
+    if out is None:
+        show_text(text.rstrip("\n"))
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError("unwritable-run", f"{out} cannot be written ({error}); choose another place") from error
+    show_text(str(out))

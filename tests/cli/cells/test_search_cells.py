@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from fxgrow.cells import read_genotype
+from fxgrow.cells.searches import read_search
+from tests.cli.conftest import Fxgrow
+
+TINY = ("--cells", "3", "--channels", "2", "--nodes", "1", "--size", "8", "--limit", "64", "--batch-size", "16")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("search")
+
+
+def test_growth_and_what_is_derived(fxgrow: Fxgrow, found: Path, tmp_path: Path) -> None:
+    out = found / "run"
+    done = fxgrow("cells", "search", "--epochs", "2", "--grow-every", "1", "--out", out, *TINY)
+    assert done.exit_code == 0, done.output
+    result = read_search(out / "search.json")
+    assert result.method == "FireflySearch" and len(result.grown) == 3
+    assert read_genotype(out / "genotype.json") == result.genotype
+    assert done.stdout.startswith("Genotype(normal=[")
+    assert fxgrow("check", out / "genotype.json").exit_code == 0
+
+    same = fxgrow("cells", "derive", out)
+    assert json.loads(same.stdout) == json.loads((out / "genotype.json").read_text())
+    done = fxgrow("cells", "derive", out, "--little", "99", "--keep-all", "--out", tmp_path / "idle.json")
+    assert done.exit_code == 0, done.output
+    idle = read_genotype(tmp_path / "idle.json")
+    assert {edge.operation for edges in idle.normal.nodes for edge in edges} == {"skip_connect"}
+
+
+def test_a_rival_leaves_the_same_files(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    done = fxgrow("cells", "search", "--method", "darts-first", "--epochs", "1", "--out", tmp_path / "darts", *TINY)
+    assert done.exit_code == 0, done.output
+    assert read_search(tmp_path / "darts" / "search.json").method == "Darts"
+    done = fxgrow("cells", "derive", tmp_path / "darts")
+    assert done.exit_code == 2
+    assert done.stderr.rstrip().endswith("[bad-value]")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--method", "luck"), "bad-setting"),
+        (("--method", "darts-first", "--grow-every", "2"), "bad-setting"),
+        (("--cells", "1"), "bad-setting"),
+    ],
+)
+def test_wrong_input_is_one_sentence(fxgrow: Fxgrow, tmp_path: Path, words: tuple[str, ...], code: str) -> None:
+    done = fxgrow("cells", "search", "--out", tmp_path / "out", *TINY, *words)
+    assert done.exit_code == 2
+    assert done.stderr.rstrip().endswith(f"[{code}]") and done.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
