@@ -60,7 +60,7 @@ def grow_model(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="modules whose widths alone may grow (layer1.*.conv1)", show_default="all"),
+        typer.Option(metavar="PATTERN", help="modules whose widths alone may grow (layer1.*)", show_default="all"),
     ] = None,
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="modules that keep their shapes", show_default="none")
