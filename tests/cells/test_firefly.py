@@ -11,7 +11,7 @@ from fxgrow.methods import Firefly
 
 SPACE = SearchSpace(operations=("skip_connect", "sep_conv_3x3"), nodes=1, cells=3, channels=2)
 METHOD = FireflySearch(
-    epochs=3, grow_every=2, batch_size=16, growth_batches=1, neurons=0.5, method=Firefly(new=1, steps=2, refine_steps=1)
+    epochs=3, grow_every=2, batch_size=16, growth_batches=1, neurons=0.25, method=Firefly(new=1, steps=2, refine_steps=1)
 )
 
 
