@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test check format bench rbf fuzz sweep specs clean
+.PHONY: help venv demo chromium test check format bench rbf fuzz sweep cells specs clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -61,6 +61,9 @@ $(ZOO): $(STAMP)
 sweep: $(ZOO)  ## couple and widen every model of three zoos and 2,000 random networks (hours; ARGS=--resume)
 	$(BIN)/python -W ignore -m tools.sweep --zoo torchvision --zoo lowered --zoo timm --zoo hf --zoo random $(ARGS)
 	$(BIN)/python -m tools.coverage
+
+cells: $(STAMP)  ## cells by growth against DARTS and random cells (hours, resumable)
+	$(BIN)/python -W ignore -m tools.experiments.cells --out docs/results/cells
 
 specs: $(STAMP)  ## the 80 classifiers saved and loaded to the bit, the example architectures (half an hour)
 	$(BIN)/python -W ignore -m tools.sweep_specs --out docs/results/specs.json

@@ -1,0 +1,135 @@
+"""Cells by growth against DARTS and random cells: what a search costs, and how good the cells are that it finds.
+
+    python -m tools.experiments.cells --data shapes --seeds 3 --out docs/results/cells     # hours; resumable
+    python -m tools.experiments.cells --data cifar10 --data-root DIR --size 32 --out runs/cells
+
+EXPERIMENTS, row `cells` (Wu et al. 2020, Table 1), scaled down: every method searches the same space, on the same half
+of the training images; DARTS looks at the other half too. Growth trains twice as many epochs as DARTS, as in the papers
+(100 and 50), and grows ten times. The cells of every search, and 8 random ones per seed, are stacked to networks of
+equal size (the channels whose number of parameters comes closest to ``--parameters``), trained alike from scratch on
+all training images, and tested. Seconds, processor seconds and multiply-adds of the searches are of one run.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fxgrow.cells import Genotype, SearchResult, SearchSpace, evaluation_network, to_text
+from fxgrow.cells.rivals import random_genotype
+from fxgrow.cells.searches import SEARCHES, read_search
+from fxgrow.data import Splits, load_data
+from fxgrow.growth import Budget
+from fxgrow.methods import Firefly
+from fxgrow.training import RunSettings, train_and_grow
+from tools.experiments.cells_picture import draw_result
+
+GROWTHS = 10
+RANDOM = 8
+METHODS = ("firefly", "darts-first", "darts-second", "weight-sharing")
+
+
+def searched(name: str, chosen: argparse.Namespace, data: Splits, seed: int) -> SearchResult:
+    """A finished search, from its file if it was done before."""
+    path = chosen.out / "parts" / f"search-{name}-{seed}.json"
+    if not path.exists():
+        space = SearchSpace(channels=chosen.channels, cells=chosen.cells)
+        epochs = {"epochs": chosen.epochs}
+        if name == "firefly":
+            method = Firefly(new=2, steps=chosen.steps, refine_steps=chosen.steps // 2)
+            epochs = {"epochs": 2 * chosen.epochs, "grow_every": max(1, 2 * chosen.epochs // GROWTHS), "method": method}
+        train, valid = (data.train.pick(range(start, len(data.train), 2)) for start in (0, 1))
+        result = SEARCHES[name].model_copy(update=epochs).search(space, train, valid, seed=seed)
+        _write(path, result.model_dump_json(indent=1))
+    return read_search(path)
+
+
+def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: Splits, seed: int) -> dict[str, Any]:
+    """The network of a genotype trained from scratch, from its file if it was done before."""
+    path = chosen.out / "parts" / f"train-{name}-{seed}.json"
+    if not path.exists():
+        channels = closest(genotype, chosen.parameters, chosen.layers, data.classes)
+        torch.manual_seed(seed)
+        model = evaluation_network(genotype, channels, chosen.layers, data.classes)
+        settings = RunSettings(
+            epochs=chosen.train_epochs, grow_steps=0, lr=0.05, batch_size=64, weight_decay=3e-4, seed=seed
+        )
+        run = train_and_grow(
+            model, data, settings, example_inputs=(data.train.images[:1],), method=Firefly(), budget=Budget(neurons=1)
+        )
+        row = {
+            "name": name, "seed": seed, "genotype": to_text(genotype), "channels": channels,
+            "parameters": run.after.parameters, "test_accuracy": run.after.test.accuracy,
+            "train_loss": run.after.train.loss,
+        }  # fmt: skip
+        _write(path, json.dumps(row, indent=1))
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def closest(genotype: Genotype, parameters: int, layers: int, classes: int) -> int:
+    """The channels whose network has the number of parameters closest to ``parameters``."""
+
+    def distance(channels: int) -> int:
+        with torch.device("meta"):
+            network = evaluation_network(genotype, channels, layers, classes)
+        return abs(sum(parameter.numel() for parameter in network.parameters()) - parameters)
+
+    return min(range(2, 65), key=distance)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="shapes")
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/cells"))
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    for name, value in {
+        "seeds": 3, "size": 16, "train": 2000, "test": 1000, "cells": 5, "channels": 8, "epochs": 10, "steps": 8,
+        "layers": 5, "parameters": 60_000, "train-epochs": 20,
+    }.items():  # fmt: skip
+        parser.add_argument(f"--{name}", type=int, default=value)
+    chosen = parser.parse_args()
+    data = load_data(
+        chosen.data, root=chosen.data_root, size=chosen.size, channels=3, train_size=chosen.train, test_size=chosen.test
+    )
+    searches, rows = [], []
+    for seed in range(chosen.seeds):
+        for name in chosen.methods:
+            result = searched(name, chosen, data, seed)
+            searches.append(result)
+            rows.append(evaluated(name, result.genotype, chosen, data, seed))
+            print(rows[-1], flush=True)
+        generator = torch.Generator().manual_seed(1000 + seed)
+        for number in range(RANDOM):
+            genotype = random_genotype(searches[-1].space, generator)
+            rows.append(evaluated(f"random{number}", genotype, chosen, data, seed))
+            print(rows[-1], flush=True)
+    record = summary(chosen, searches, rows)
+    _write(chosen.out / "cells.json", json.dumps(record, indent=1, default=str))
+    draw_result(record, chosen.out / "cells.png")
+
+
+def summary(chosen: argparse.Namespace, searches: list[SearchResult], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Everything in one record: the settings, costs of searches, channels as they grew, networks."""
+    costs = [
+        {
+            "method": result.method, "order": result.settings.get("order"), "seed": result.seed,
+            "seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "multiply_adds": result.multiply_adds,
+            "genotype": to_text(result.genotype), "grown": [one.model_dump() for one in result.grown],
+        }
+        for result in searches
+    ]  # fmt: skip
+    return {"settings": vars(chosen), "torch": torch.__version__, "searches": costs, "networks": rows}
+
+
+if __name__ == "__main__":
+    main()
