@@ -6,9 +6,11 @@ Where the paper gives no setting, it is ours; weights are trained as in DARTS. W
 images; the images kept for validation are not used.
 """
 
+from typing import Any
+
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fxgrow.cells.derive import Derivation
@@ -20,7 +22,7 @@ from fxgrow.cells.weights import WeightSettings, descend, set_rate, shuffled
 from fxgrow.data import DataSet, batches
 from fxgrow.growth import Budget, GrowthReport, Scope, grow_step
 from fxgrow.methods import Firefly
-from fxgrow.spec import MultiplyAdds, multiply_adds
+from fxgrow.spec import multiply_adds
 from fxgrow.training import cross_entropy, seeded
 
 TRAINING = 3
@@ -96,15 +98,22 @@ class _Run:
         return sum(losses) / len(losses)
 
     def grow(self, epoch: int) -> None:
-        """One growth step, the cells of a kind alike. Its cost is counted as it is spent."""
-        settings = self.settings
-        with MultiplyAdds() as counter:
-            growth = grow_step(
-                self.network, list(self.few), cross_entropy, example_inputs=(self.train_set.images[:1],),
-                method=settings.method, budget=Budget(neurons=settings.neurons, layers=settings.layers),
-                optimizer=self.optimizer, seed=self.seed + epoch, scope=self._scope(),
-            )  # fmt: skip
-        self.spent += counter.total
+        """One growth step, the cells of a kind alike.
+
+        Every pass is counted as one through the graph with all candidates, and as if a backward pass followed.
+        """
+        settings, seen = self.settings, [0]
+
+        def loss(output: Any, labels: Tensor) -> Tensor:
+            seen[0] += len(labels)
+            return cross_entropy(output, labels)
+
+        growth = grow_step(
+            self.network, list(self.few), loss, example_inputs=(self.train_set.images[:1],), method=settings.method,
+            budget=Budget(neurons=settings.neurons, layers=settings.layers), optimizer=self.optimizer,
+            seed=self.seed + epoch, scope=self._scope(),
+        )  # fmt: skip
+        self.spent += TRAINING * seen[0] * growth.report.multiply_adds_overgrown
         self.network, self.optimizer = growth.module, growth.optimizer or self.optimizer
         self.grown.append(self._grown(epoch, growth.report))
 

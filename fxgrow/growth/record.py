@@ -30,6 +30,7 @@ class Chosen:
     backtracks: int
     groups: tuple[Group, ...]
     peak_memory: int
+    multiply_adds: int
     refined: bool
 
 
@@ -158,5 +159,6 @@ class Done:
             jump=self.emitted.jump,
             chunks=tuple(tuple(self.base.coupling.widths[n].name for n in group) for group in self.chosen.groups),
             peak_memory=self.chosen.peak_memory,
+            multiply_adds_overgrown=self.chosen.multiply_adds,
             refined=self.chosen.refined,
         )

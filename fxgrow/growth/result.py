@@ -21,8 +21,10 @@ class GrowthReport:
 
     ``config``: what became of a Hugging Face style config; None if the model has none. ``jump``: how far batch
     statistics move the loss; None without batch norm. ``chunks``: the widths whose candidates were searched together,
-    by name; ``peak_memory``: predicted bytes that a step over the largest over-grown graph kept; ``refined``: False if
-    the selected candidates did not fit into the memory bound together, so that they were not adapted to each other.
+    by name; ``peak_memory``: predicted bytes that a step over the largest over-grown graph kept;
+    ``multiply_adds_overgrown``: of one pass of the example inputs through the graph with all candidates; ``refined``:
+    False if the selected candidates did not fit into the memory bound together, so that they were not adapted to each
+    other.
     """
 
     loss_before: float
@@ -44,6 +46,7 @@ class GrowthReport:
     jump: Jump | None = None
     chunks: tuple[tuple[str, ...], ...] = ()
     peak_memory: int = 0
+    multiply_adds_overgrown: int = 0
     refined: bool = True
 
     @property

@@ -31,7 +31,7 @@ from fxgrow.growth.scope import EVERYTHING, Scope
 from fxgrow.growth.statistics import Jump, estimate, gap
 from fxgrow.growth.ties import require_alike, ties_of
 from fxgrow.rewrite import OverGrown, overgrow
-from fxgrow.spec import GrowthStep
+from fxgrow.spec import GrowthStep, multiply_adds
 from fxgrow.surgery.config import follow, shapes
 from fxgrow.surgery.undo import undone_on_failure
 
@@ -128,6 +128,7 @@ def _choose(
         _require_candidates(base.coupling, whole)
         require_alike(base.coupling, purse.ties, whole.candidates)
         groups = groups_of(base, whole, objective, memory)
+        price = multiply_adds(whole.graph_module, base.captured.example_inputs)
     with clock.phase("search"):
         before = objective.mean(base.captured.graph_module)
         found = find(base, whole, groups, method, objective, purse, generator)
@@ -138,7 +139,7 @@ def _choose(
     with clock.phase("descend"):
         backtracks = descend(found.grown, objective, before)
     peak = max(found.peak, found.memory) if refined else found.peak
-    return Chosen(found.grown, found.selection, before, backtracks, groups, peak, refined)
+    return Chosen(found.grown, found.selection, before, backtracks, groups, peak, price, refined)
 
 
 def _require_candidates(coupling: Coupling, grown: OverGrown) -> None:

@@ -4,7 +4,7 @@ from fxgrow.spec.arguments import Frozen
 from fxgrow.spec.build import describe
 from fxgrow.spec.canonical import canonical_json, digest
 from fxgrow.spec.changes import SpecDiff
-from fxgrow.spec.cost import MultiplyAdds, cost, multiply_adds
+from fxgrow.spec.cost import cost, multiply_adds
 from fxgrow.spec.diff import diff
 from fxgrow.spec.documents import Document, as_spec_error
 from fxgrow.spec.files import read_text
@@ -21,7 +21,6 @@ __all__ = [
     "GrowthStep",
     "LayerInsertion",
     "MethodRecord",
-    "MultiplyAdds",
     "SpecDiff",
     "WidthChange",
     "WidthSpec",

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
@@ -37,25 +36,6 @@ class Term:
     def value(self) -> int:
         """What it adds to the cost."""
         return self.formula(self.sizes)
-
-
-class MultiplyAdds(TorchDispatchMode):
-    """Counts, in ``total``, the multiply-adds of everything that is computed inside, backward passes too.
-
-    The formulas are torch's own (``flop_registry``). Unlike torch's ``FlopCounterMode`` it keeps no account per module,
-    whose hooks some uses of autograd do not bear.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=found) // 2
-        return found
 
 
 def multiply_adds(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> int:

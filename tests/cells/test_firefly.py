@@ -10,9 +10,8 @@ from fxgrow.data import DataSet, load_data
 from fxgrow.methods import Firefly
 
 SPACE = SearchSpace(operations=("skip_connect", "sep_conv_3x3"), nodes=1, cells=3, channels=2)
-METHOD = FireflySearch(
-    epochs=3, grow_every=2, batch_size=16, growth_batches=1, neurons=0.25, method=Firefly(new=1, steps=2, refine_steps=1)
-)
+GROWTH = Firefly(new=1, steps=2, refine_steps=1)
+METHOD = FireflySearch(epochs=3, grow_every=2, batch_size=16, growth_batches=1, neurons=0.25, method=GROWTH)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ def test_promises(name: str) -> None:
     assert report.faithful_error < 1e-12 and report.preservation_error < 1e-12
     assert type(growth.module) is type(module)
     assert sum(w.after - w.before for w in report.widths) == 3 == sum(w.split + w.new for w in report.widths)
+    assert report.multiply_adds_overgrown > report.multiply_adds_after
     assert report.params_after == sum(p.numel() for p in growth.module.parameters()) > report.params_before
     torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
 
