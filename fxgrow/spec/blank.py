@@ -9,6 +9,7 @@ from torch import fx
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
+from fxgrow.spec.build import check_faithful
 from fxgrow.spec.canonical import canonical_json
 from fxgrow.spec.files import CONFIG, WEIGHTS, check_replaceable, staged
 from fxgrow.spec.models import ArchitectureSpec, to_json
@@ -20,11 +21,13 @@ _NO_TRUST: Trust = frozenset()
 def blank(spec: ArchitectureSpec, *, trust: Trust = _NO_TRUST) -> fx.GraphModule:
     """The graph module of a checked ``spec`` on the meta device, in eval mode: shapes without values or memory.
 
-    Raises SpecError if it cannot be built.
+    Raises SpecError if it cannot be built, or is not what the spec says.
     """
     untied = (item for item in spec.tensors if item.tied_to is None)
     tensors = {item.name: torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta") for item in untied}
-    return rebuild(spec, tensors, trust)
+    graph_module = rebuild(spec, tensors, trust)
+    check_faithful(graph_module, spec, trust)
+    return graph_module
 
 
 def blank_inputs(spec: ArchitectureSpec) -> tuple[torch.Tensor, ...]:
