@@ -9,7 +9,7 @@ from torch import fx
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
-from fxgrow.spec.build import check_faithful
+from fxgrow.spec.build import check_faithful, meta_inputs
 from fxgrow.spec.canonical import canonical_json
 from fxgrow.spec.files import CONFIG, WEIGHTS, check_replaceable, staged
 from fxgrow.spec.models import ArchitectureSpec, to_json
@@ -32,7 +32,7 @@ def blank(spec: ArchitectureSpec, *, trust: Trust = _NO_TRUST) -> fx.GraphModule
 
 def blank_inputs(spec: ArchitectureSpec) -> tuple[torch.Tensor, ...]:
     """The example inputs of ``spec`` on the meta device."""
-    return tuple(torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta") for item in spec.inputs)
+    return meta_inputs(spec.inputs)
 
 
 def write_architecture(directory: str | Path, spec: ArchitectureSpec) -> ArchitectureSpec:

@@ -65,7 +65,7 @@ def describe(
 
 def fingerprint_of(graph_module: fx.GraphModule, inputs: Sequence[InputSpec], trust: Trust = _NO_TRUST) -> str:
     """The fingerprint of ``graph_module`` for inputs of the given shapes and dtypes."""
-    return _architecture(graph_module, _blank(inputs), trust).fingerprint
+    return _architecture(graph_module, meta_inputs(inputs), trust).fingerprint
 
 
 def check_faithful(graph_module: fx.GraphModule, spec: ArchitectureSpec, trust: Trust) -> None:
@@ -73,7 +73,7 @@ def check_faithful(graph_module: fx.GraphModule, spec: ArchitectureSpec, trust: 
 
     Not so: arguments left at their default or spelled otherwise, modules and tensors that the graph does not use.
     """
-    again = _architecture(graph_module, _blank(spec.inputs), trust)
+    again = _architecture(graph_module, meta_inputs(spec.inputs), trust)
     if again.fingerprint != spec.fingerprint:
         raise SpecError(
             "not-canonical",
@@ -92,8 +92,9 @@ def _first_difference(spec: ArchitectureSpec, again: ArchitectureSpec) -> str:
     return "fingerprint"
 
 
-def _blank(inputs: Sequence[InputSpec]) -> list[torch.Tensor]:
-    return [torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta") for item in inputs]
+def meta_inputs(inputs: Sequence[InputSpec]) -> tuple[torch.Tensor, ...]:
+    """Tensors of the recorded shapes and dtypes on the meta device."""
+    return tuple(torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta") for item in inputs)
 
 
 def width_spec(width: Any) -> WidthSpec:

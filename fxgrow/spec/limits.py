@@ -22,6 +22,8 @@ INPUT_BYTES = 2**31
 """All example inputs together: ``check`` and ``inspect`` allocate them."""
 SCORE = 1e300
 """The size of a score, so that a sum of them is finite."""
+NEURONS = 2**17
+"""That one growth step adds to one width or layer: replay does what the history says, which no fingerprint covers."""
 READERS = 2**18
 """Reads of values before they are written in place, counted once per write: what the fingerprint has to sort."""
 MESSAGE = 300

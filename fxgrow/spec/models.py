@@ -29,6 +29,7 @@ Note = Annotated[str, Field(max_length=limits.NAME, pattern=r"^[^\"'\\]*$")]
 Score = Annotated[float, Field(ge=-limits.SCORE, le=limits.SCORE)]
 Entries = Field(max_length=limits.ENTRIES)
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Added = Annotated[int, Field(ge=0, le=limits.NEURONS)]
 SCHEMA_VERSION: Literal[2] = 2
 
 
@@ -138,9 +139,9 @@ class WidthChange(Frozen):
     width: str
     before: Size
     after: Size
-    split: Size = 0
-    new: Size = 0
-    neurons: tuple[Count, ...] = ()
+    split: Added = 0
+    new: Added = 0
+    neurons: Annotated[tuple[Count, ...], Field(max_length=limits.NEURONS)] = ()
     scores: tuple[Score, ...] = ()
 
 
@@ -154,7 +155,7 @@ class LayerInsertion(Frozen):
     name: str
     after: str
     score: Score | None = None
-    neurons: Count = 0
+    neurons: Added = 0
     form: Literal["convolution", "depthwise", "token"] | None = None
     norm: bool | None = None
 

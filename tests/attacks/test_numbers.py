@@ -34,7 +34,14 @@ def width(**values: Any) -> Change:
 
 
 LSTM = {"input_size": 1, "hidden_size": 1}
+STEP = {"width": "a", "before": 1, "after": 2}
+LAYER = {"name": "a", "after": "b"}
 ATTACKS = (
+    Attack(
+        "10^14 new neurons to replay", grown(widths=[{**STEP, "new": 10**14}]), "bad-value", "history.0.widths.0.new"
+    ),
+    Attack("10^14 split neurons", grown(widths=[{**STEP, "split": 10**14}]), "bad-value", "history.0.widths.0.split"),
+    Attack("a layer of 10^14", grown(layers=[{**LAYER, "neurons": 10**14}]), "bad-value", "history.0.layers.0.neurons"),
     Attack("10^15 parameters", shape("a.bias", 10**15), "bad-value", "parameters.5.shape.0"),
     Attack("10^14 parameters", shape("a.bias", 10**14), "too-large", "model.safetensors"),
     Attack("a stride that overflows behind a 0", shape("a.bias", 0, 2**47, 2**47), "bad-value", "parameters.5.shape"),
