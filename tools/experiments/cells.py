@@ -1,17 +1,19 @@
 """Cells by growth against DARTS and random cells: what a search costs, and how good the cells are that it finds.
 
     python -m tools.experiments.cells --data shapes --seeds 3 --out docs/results/cells     # hours; resumable
+    python -m tools.experiments.cells --methods firefly random        # a part of it; what is done is not done again
     python -m tools.experiments.cells --data cifar10 --data-root DIR --size 32 --out runs/cells
 
-EXPERIMENTS, row `cells` (Wu et al. 2020, Table 1), scaled down: every method searches the same space, on the same half
-of the training images; DARTS looks at the other half too. Growth trains twice as many epochs as DARTS, as in the papers
-(100 and 50), and grows ten times. The cells of every search, and 8 random ones per seed, are stacked to networks of
+EXPERIMENTS, row `cells` (Wu et al. 2020, Table 1), scaled down: every method searches the same space for the same
+number of epochs, on the same half of the training images; DARTS looks at the other half too (the papers train 100
+epochs with growth and 50 with DARTS). The cells of every search, and 8 random ones per seed, are stacked to networks of
 equal size (the channels whose number of parameters comes closest to ``--parameters``), trained alike from scratch on
-all training images, and tested. Seconds, processor seconds and multiply-adds of the searches are of one run.
+all training images, and tested. Seconds, processor seconds and multiply-adds of the searches are of one machine.
 """
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,9 @@ from fxgrow.methods import Firefly
 from fxgrow.training import RunSettings, train_and_grow
 from tools.experiments.cells_picture import draw_result
 
-GROWTHS = 10
+CONTROL = "random"
 RANDOM = 8
-METHODS = ("firefly", "darts-first", "darts-second", "weight-sharing")
+METHODS = ("firefly", "darts-first", "darts-second", "weight-sharing", CONTROL)
 
 
 def searched(name: str, chosen: argparse.Namespace, data: Splits, seed: int) -> SearchResult:
@@ -36,14 +38,17 @@ def searched(name: str, chosen: argparse.Namespace, data: Splits, seed: int) -> 
     path = chosen.out / "parts" / f"search-{name}-{seed}.json"
     if not path.exists():
         space = SearchSpace(channels=chosen.channels, cells=chosen.cells)
-        epochs = {"epochs": chosen.epochs}
-        if name == "firefly":
-            method = Firefly(new=2, steps=chosen.steps, refine_steps=chosen.steps // 2)
-            epochs = {"epochs": 2 * chosen.epochs, "grow_every": max(1, 2 * chosen.epochs // GROWTHS), "method": method}
+        update = {"epochs": chosen.epochs} | (growth(chosen) if name == "firefly" else {})
         train, valid = (data.train.pick(range(start, len(data.train), 2)) for start in (0, 1))
-        result = SEARCHES[name].model_copy(update=epochs).search(space, train, valid, seed=seed)
+        result = SEARCHES[name].model_copy(update=update).search(space, train, valid, seed=seed)
         _write(path, result.model_dump_json(indent=1))
     return read_search(path)
+
+
+def growth(chosen: argparse.Namespace) -> dict[str, Any]:
+    """How the template grows: by 40 % every ``--grow-every`` epochs."""
+    method = Firefly(new=3, steps=chosen.steps, refine_steps=chosen.steps // 2, points=1)
+    return {"grow_every": chosen.grow_every, "neurons": 0.4, "growth_batches": 2, "method": method}
 
 
 def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: Splits, seed: int) -> dict[str, Any]:
@@ -65,6 +70,7 @@ def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: S
             "train_loss": run.after.train.loss,
         }  # fmt: skip
         _write(path, json.dumps(row, indent=1))
+        print(row, flush=True)
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -93,8 +99,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/cells"))
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     for name, value in {
-        "seeds": 3, "size": 16, "train": 2000, "test": 1000, "cells": 5, "channels": 8, "epochs": 10, "steps": 8,
-        "layers": 5, "parameters": 60_000, "train-epochs": 20,
+        "seeds": 3, "size": 16, "train": 2000, "test": 1000, "cells": 5, "channels": 8, "epochs": 10, "grow-every": 3,
+        "steps": 4, "layers": 5, "parameters": 60_000, "train-epochs": 12,
     }.items():  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     chosen = parser.parse_args()
@@ -102,20 +108,22 @@ def main() -> None:
         chosen.data, root=chosen.data_root, size=chosen.size, channels=3, train_size=chosen.train, test_size=chosen.test
     )
     searches, rows = [], []
-    for seed in range(chosen.seeds):
-        for name in chosen.methods:
-            result = searched(name, chosen, data, seed)
-            searches.append(result)
-            rows.append(evaluated(name, result.genotype, chosen, data, seed))
-            print(rows[-1], flush=True)
-        generator = torch.Generator().manual_seed(1000 + seed)
-        for number in range(RANDOM):
-            genotype = random_genotype(searches[-1].space, generator)
-            rows.append(evaluated(f"random{number}", genotype, chosen, data, seed))
-            print(rows[-1], flush=True)
+    for seed, name in product(range(chosen.seeds), chosen.methods):  # costs that are compared stand side by side
+        if name == CONTROL:
+            rows += control(chosen, data, seed)
+        else:
+            searches.append(searched(name, chosen, data, seed))
+            rows.append(evaluated(name, searches[-1].genotype, chosen, data, seed))
     record = summary(chosen, searches, rows)
     _write(chosen.out / "cells.json", json.dumps(record, indent=1, default=str))
     draw_result(record, chosen.out / "cells.png")
+
+
+def control(chosen: argparse.Namespace, data: Splits, seed: int) -> list[dict[str, Any]]:
+    """Networks of random cells."""
+    space, generator = SearchSpace(cells=chosen.cells), torch.Generator().manual_seed(1000 + seed)
+    genotypes = [random_genotype(space, generator) for _ in range(RANDOM)]
+    return [evaluated(f"{CONTROL}{number}", one, chosen, data, seed) for number, one in enumerate(genotypes)]
 
 
 def summary(chosen: argparse.Namespace, searches: list[SearchResult], rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,27 @@
+"""How the weights of one task are trained, which all methods do alike."""
+
+import math
+
+from pydantic import Field
+from torch import nn
+from torch.optim import SGD
+
+from fxgrow.spec import Frozen
+
+
+class TrainSettings(Frozen):
+    """SGD with momentum; the learning rate falls from ``lr`` to 0 along half a cosine over ``epochs``, step by step."""
+
+    epochs: int = Field(default=15, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+    lr: float = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+
+    def learning_rate(self, progress: float) -> float:
+        """When the share ``progress`` (0 to 1) of the training is done."""
+        return self.lr * (1 + math.cos(math.pi * progress)) / 2
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> SGD:
+        """The optimiser of these parameters."""
+        return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
