@@ -1,12 +1,22 @@
 """How the weights of one task are trained, which all methods do alike."""
 
 import math
+from collections.abc import Iterator
+from typing import Protocol
 
 from pydantic import Field
 from torch import nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 
+from fxgrow.growth import Batch
 from fxgrow.spec import Frozen
+
+
+class Loader(Protocol):
+    """Batches of (input, class index) that can be gone through again and again, as torch's ``DataLoader`` is."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+    def __len__(self) -> int: ...
 
 
 class TrainSettings(Frozen):
@@ -25,3 +35,8 @@ class TrainSettings(Frozen):
     def optimizer(self, parameters: list[nn.Parameter]) -> SGD:
         """The optimiser of these parameters."""
         return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+    def set_rate(self, optimizer: Optimizer, progress: float) -> None:
+        """The learning rate of all its parameters at that share of the training."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate(progress)

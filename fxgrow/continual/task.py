@@ -39,7 +39,9 @@ def deal(data: Splits, tasks: int, *, seed: int = 0, valid_share: float = 0.2) -
         )
     order = torch.randperm(data.classes, generator=torch.Generator().manual_seed(seed))
     step = max(2, round(1 / valid_share))
-    return tuple(_task(data, str(number + 1), order[number * each : (number + 1) * each], step) for number in range(tasks))
+    return tuple(
+        _task(data, str(number + 1), order[number * each : (number + 1) * each], step) for number in range(tasks)
+    )
 
 
 def _task(data: Splits, name: str, classes: Tensor, step: int) -> Task:

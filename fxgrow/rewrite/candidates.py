@@ -36,14 +36,22 @@ class Entry:
 class Candidates(nn.Module):
     """``split_eps`` and ``new_eps`` of all candidates; ``split[width]`` and ``new[width]`` are their slices.
 
-    ``layers``: the widths whose old neurons are blank, being those of candidate layers.
+    ``layers``: the widths whose old neurons are blank, being those of candidate layers. ``halves``: a split candidate
+    stands for two neurons, theta + eps delta and theta - eps delta; else for the first alone, which takes the place of
+    the old one (an *unlocked* neuron, Wu et al. 2020, section 2.4).
     """
 
     def __init__(
-        self, split: dict[int, int], new: dict[int, int], like: Tensor, layers: frozenset[int] = frozenset()
+        self,
+        split: dict[int, int],
+        new: dict[int, int],
+        like: Tensor,
+        layers: frozenset[int] = frozenset(),
+        *,
+        halves: bool = True,
     ) -> None:
         super().__init__()
-        self.layers = layers
+        self.layers, self.halves = layers, halves
         self.split, self.new = _slices(split), _slices(new)
         self.split_eps = nn.Parameter(like.new_zeros(sum(split.values())))
         self.new_eps = nn.Parameter(like.new_zeros(sum(new.values())))

@@ -3,7 +3,7 @@
 One layer W with input x (the mean of the two halves of the split neurons that it reads) computes, for its candidates,
 
     z   = W x + sum_w C_w (eps_new * x_w)    what the base layer says, plus the new neurons x_w of the widths it reads
-    z +- eps_split * (D x)                   the two halves of the neurons that it writes
+    z +- eps_split * (D x)                   the two halves of the neurons that it writes (or the first alone)
     R x                                      the new neurons that it writes
 
 with W, D and R in *one* product of concatenated weights (DESIGN section 3). W is frozen: it gets no gradient.
@@ -49,8 +49,10 @@ class GrownLayer(nn.Module):
         split: Tensor | None,
         rows: Sequence[Slots],
         columns: Sequence[Slots],
+        halves: bool = True,
     ) -> None:
         super().__init__()
+        self.halves = halves
         self.product, self.rows, self.columns = product, tuple(rows), tuple(columns)
         self.weight, self.bias = weight, bias
         base = self.base().weight.detach()
@@ -101,7 +103,7 @@ class GrownLayer(nn.Module):
     def forward(
         self, plus: Tensor, minus: Tensor | None, lanes: Sequence[Tensor], split_eps: Tensor, new_eps: Tensor
     ) -> list[Tensor]:
-        """``[z]`` or ``[z + dz, z - dz]``, followed by the new neurons of each width in ``rows``."""
+        """``[z]``, ``[z + dz, z - dz]`` or, without halves, ``[z + dz]``, followed by the new neurons of each width in ``rows``."""
         x = plus if minus is None else (plus + minus) / 2
         added = [block for block in (self.perturbation(split_eps), self.incoming()) if block]
         form = self.product.form
@@ -111,7 +113,7 @@ class GrownLayer(nn.Module):
         out = [z.clone()]  # clones, not views of one product: what follows may work in place
         if self.delta is not None:
             dz = parts.pop(0)
-            out = [z + dz, z - dz]
+            out = [z + dz, z - dz] if self.halves else [z + dz]
         if self.rows:
             sizes = [len(slots.candidate) for slots in self.rows]
             out += [lane.clone() for lane in parts[0].split(sizes, dim=-1 if form.last else 1)]

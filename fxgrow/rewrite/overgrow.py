@@ -43,10 +43,12 @@ def overgrow(
     new: Mapping[int, int],
     generator: torch.Generator,
     layers: Iterable[int] = (),
+    *,
+    halves: bool = True,
 ) -> OverGrown:
     """Insert split candidates for every neuron of the widths ``split`` and ``new[width]`` new neurons per width.
 
-    Widths are given by number; ``layers`` are the hidden ones of candidate layers. The base parameters are shared with
+    Widths are given by number; ``layers`` are the hidden ones of candidate layers; ``halves``: see ``Candidates``. The base parameters are shared with
     ``captured`` and get no gradient. A width that no rule can rewrite is left out and its refusal reported.
     """
     untensored = _untensored(captured.graph_module, captured.example_inputs)
@@ -59,7 +61,7 @@ def overgrow(
     while True:
         kept_new = {w: count for w, count in new.items() if w in able - refusals.keys() and count}
         like = next(p for p in captured.graph_module.parameters() if p.is_floating_point())
-        candidates = Candidates(kept_split, kept_new, like, frozenset(layers))
+        candidates = Candidates(kept_split, kept_new, like, frozenset(layers), halves=halves)
         grown = _build(captured, coupling, candidates, refusals, untensored, generator)
         failed = _first_failure(grown.graph_module, captured.example_inputs)
         if failed is None:

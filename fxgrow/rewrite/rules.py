@@ -80,19 +80,22 @@ class Layer:
         key = product.names
         if key not in walk.made:
             tensors = [attribute(walk.old, name) for name in product.names]
-            module = GrownLayer(product, tensors[0], tensors[1] if product.bias else None, split, rows, columns)
+            module = GrownLayer(
+                product, tensors[0], tensors[1] if product.bias else None, split, rows, columns, walk.candidates.halves
+            )
             walk.hold(key, product.weight.removesuffix(".weight"), module)
             walk.entries += layer_entries(module)
         args = (source.plus, source.minus, [source.fresh[slots.width] for slots in columns], *walk.eps_nodes)
         call = walk.rewriter.call_module(walk.made[key], args, node.name, Provenance("layer"))
-        names = [("", PLUS)] + [("", MINUS)] * (split is not None)
+        halved = split is not None and walk.candidates.halves
+        names = [("", PLUS)] + [("", MINUS)] * halved
         names += [(walk.coupling.widths[slots.width].name, FRESH) for slots in rows]
         parts = [
             walk.rewriter.call_function(operator.getitem, (call, i), Provenance("layer", width, lane))
             for i, (width, lane) in enumerate(names)
         ]
         fresh = dict(zip((slots.width for slots in rows), parts[len(parts) - len(rows) :], strict=True))
-        return Lanes(parts[0], parts[1] if split is not None else None, fresh)
+        return Lanes(parts[0], parts[1] if halved else None, fresh)
 
     def _candidates(self, walk: Walk, product: Product) -> tuple[Tensor | None, list[Slots], list[Slots]]:
         """The split candidate of each row (None: none in this layer), and the new neurons written and read."""

@@ -54,10 +54,10 @@ class Firefly(BaseModel):
         return Neighbourhood(frozenset(growable if self.split else ()), dict.fromkeys(growable, self.new), depth)
 
     def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator, choose: Choose) -> Scores:
-        """Step one, then step two; eps is left at -eps sign(s) for new neurons (splits are symmetric in eps).
+        """Step one, then step two; eps is left at -eps sign(s) (at eps for splits in halves, symmetric in eps).
 
-        The score is what switching the candidate on is expected to lower the loss by, to first order: eps |s| for new
-        neurons, -eps s for splits.
+        The score is what switching the candidate on is expected to lower the loss by, to first order: eps |s|, or
+        -eps s for splits in halves.
         """
         self.begin(grown, objective, generator)
         rounds = [self._round(grown, objective) for _ in range(self.rounds)]
@@ -73,9 +73,12 @@ class Firefly(BaseModel):
         split, new = PATHS[self.path](grown, self._cast(objective), self.points)
         candidates = grown.candidates
         with torch.no_grad():
+            candidates.new_eps.copy_(-self.eps * new.sign())
+            if not candidates.halves:
+                candidates.split_eps.copy_(-self.eps * split.sign())
+                return Scores(self.eps * split.abs(), self.eps * new.abs())
             gain = -candidates.split_eps * split
             candidates.split_eps.fill_(self.eps)
-            candidates.new_eps.copy_(-self.eps * new.sign())
         return Scores(gain.detach(), self.eps * new.abs())
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:

@@ -1,0 +1,144 @@
+"""How a master network gains neurons for a new task: locked, unlocked and new neurons are candidates of one selection.
+
+Reference: Wu et al. 2020, Sec. 2.4: f(x) = sum_i sigma(x; theta_i + eps_i delta_i) + sum_j eps_j sigma(x; delta_j), the
+first sum over old neurons (eps_i = 0: locked), the second over new ones, with at most eta of all eps not 0. The two
+steps of Sec. 2.2 choose which. Unlocking makes one copy; the original stays for the earlier tasks.
+How we differ: as in all growth here, eps and delta are in units of the layer's weights, and what was selected is refined
+once more with the others off.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from fxgrow.capture import Captured, capture
+from fxgrow.continual.entries import Masks
+from fxgrow.continual.reuse import selectable
+from fxgrow.coupling import Coupling, change_maps, couple
+from fxgrow.errors import GrowthError
+from fxgrow.growth import Budget, Method, Objective, Selection, open_purse, select
+from fxgrow.growth.emit import emit
+from fxgrow.growth.objective import evaluating
+from fxgrow.growth.promises import descend, keep
+from fxgrow.growth.realise import fillings_of
+from fxgrow.growth.statistics import estimate
+from fxgrow.methods import Firefly
+from fxgrow.methods.random import RandomGrowth
+from fxgrow.rewrite import OverGrown, overgrow
+from fxgrow.spec import Frozen
+from fxgrow.surgery.index_map import Change
+from fxgrow.surgery.resize import mapped, tensors
+
+
+@dataclass(frozen=True, eq=False)
+class Expanded:
+    """A wider network. ``unlocked[width]``: which of the neurons from before; ``new[width]``: how many follow them."""
+
+    network: nn.Module
+    unlocked: Masks = field(default_factory=dict)
+    new: Mapping[str, int] = field(default_factory=dict)
+    loss_before: float | None = None
+    loss_after: float | None = None
+
+
+class Expansion(Protocol):
+    """A way to choose what a task unlocks and adds; a frozen pydantic model."""
+
+    def expand(
+        self, network: nn.Module, inputs: Any, objective: Objective, budget: Budget, *, unlock: bool, seed: int
+    ) -> Expanded:
+        """Expand ``network``, which may be changed, within ``budget``; an unlocked neuron costs as much as a new one.
+
+        ``inputs``: example inputs; ``unlock``: whether old neurons may be unlocked.
+        """
+        ...
+
+
+class TwoSteps(Frozen):
+    """A growth method over one graph that holds all candidates: Firefly, or the control ``RandomGrowth``."""
+
+    method: Firefly | RandomGrowth = Firefly(new=4, steps=12, refine_steps=6, points=2)
+
+    def expand(
+        self, network: nn.Module, inputs: Any, objective: Objective, budget: Budget, *, unlock: bool, seed: int
+    ) -> Expanded:
+        """The candidates with the best scores. Raises ``GrowthError`` or ``BudgetError`` if nothing can grow."""
+        return expand(network, inputs, objective, budget, self.method, unlock=unlock, seed=seed)
+
+
+def expand(
+    network: nn.Module, inputs: Any, objective: Objective, budget: Budget, method: Method, *, unlock: bool, seed: int
+) -> Expanded:
+    """Search, select, refine and emit the candidates of ``method``; the loss on the growth batches does not rise."""
+    learning = {parameter: parameter.requires_grad for parameter in network.parameters()}
+    network.requires_grad_(requires_grad=False)
+    with evaluating(network):
+        captured = capture(network, inputs)
+        coupling = couple(captured)
+        chosen = _choose(captured, coupling, objective, budget, method, unlock, seed)
+        expanded = _emitted(captured, coupling, objective, chosen)
+    for parameter, flag in learning.items():
+        parameter.requires_grad_(flag)
+    return expanded
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    grown: OverGrown
+    selection: Selection
+    before: float
+
+
+def _choose(
+    captured: Captured,
+    coupling: Coupling,
+    objective: Objective,
+    budget: Budget,
+    method: Method,
+    unlock: bool,
+    seed: int,
+) -> _Chosen:
+    generator = torch.Generator().manual_seed(seed)
+    able = frozenset(selectable(coupling))
+    proposed = method.neighbourhood(coupling)
+    split = proposed.split & able if unlock else frozenset()
+    new = {width: count for width, count in proposed.new.items() if width in able}
+    grown = overgrow(captured, coupling, split, new, generator, halves=False)
+    if not grown.candidates.split and not grown.candidates.new:
+        raise GrowthError("no-candidates", "no neuron can be unlocked or added; see fxgrow inspect for the reasons")
+    purse = open_purse(budget, captured, coupling)
+    before = objective.mean(captured.graph_module)
+    scores = method.search(grown, objective, generator, partial(select, candidates=grown.candidates, purse=purse))
+    selection = select(scores, grown.candidates, purse)
+    selection.switch_off_others(grown.candidates)
+    method.refine(grown, objective)
+    descend(grown, objective, before)
+    estimate(grown, objective, preserving=True)
+    return _Chosen(grown, selection, before)
+
+
+@torch.no_grad()
+def _emitted(captured: Captured, coupling: Coupling, objective: Objective, chosen: _Chosen) -> Expanded:
+    """Carry the selection out on the network, and see that it says what the over-grown graph says."""
+    candidates, selection, network = chosen.grown.candidates, chosen.selection, captured.model
+    expected = objective.output(chosen.grown.graph_module)
+    names = [width.name for width in coupling.widths]
+    new = {n: count for n, places in candidates.new.items() if (count := int(selection.new[places].sum()))}
+    unlocked = {names[n]: selection.split[places].cpu() for n, places in candidates.split.items()}
+    changes = {n: Change((1,) * coupling.widths[n].size, count) for n, count in new.items()}
+    fillings = fillings_of(coupling, chosen.grown, selection)
+    emit(network, coupling, changes, fillings)
+    maps = change_maps(coupling, changes)
+    held = tensors(network)
+    for name, filling in fillings.items():
+        axes = {axis: index_map for (of, axis), index_map in maps.items() if of == name}
+        for delta in filling.delta.values():
+            held[name].data += mapped(delta, axes, scaled=False)
+    keep("faithful to the over-grown graph", objective.output(network), expected)
+    return Expanded(
+        network, unlocked, {names[n]: count for n, count in new.items()}, chosen.before, objective.mean(network)
+    )

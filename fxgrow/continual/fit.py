@@ -1,0 +1,65 @@
+"""Training a network of which some entries are locked."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fxgrow.continual.settings import Loader, TrainSettings
+from fxgrow.growth import Loss
+from fxgrow.training import train_epoch
+
+Free = Mapping[str, Tensor]
+"""Per name of a parameter that may learn, which of its entries do."""
+
+
+def fit(network: nn.Module, batches: Loader, loss: Loss, settings: TrainSettings, free: Free) -> None:
+    """Train the entries ``free`` of a network; all others keep their bits.
+
+    Raises ``TrainingError`` (``nan-loss``) before a loss that is no finite number can reach the weights.
+    """
+    learning = {name: parameter for name, parameter in network.named_parameters() if name in free}
+    optimizer = settings.optimizer(list(learning.values()))
+    total, done = settings.epochs * len(batches), 0
+
+    def on_step(_: int, __: float) -> None:
+        nonlocal done
+        done += 1
+        settings.set_rate(optimizer, done / total)
+
+    with _learning(network, learning), _locked(learning, free, optimizer):
+        for _ in range(settings.epochs):
+            train_epoch(network, batches, loss, optimizer, on_step)
+
+
+@contextmanager
+def _learning(network: nn.Module, learning: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Gradients for these parameters alone; afterwards each is as it was."""
+    before = {parameter: parameter.requires_grad for parameter in network.parameters()}
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in learning)
+    try:
+        yield
+    finally:
+        for parameter, flag in before.items():
+            parameter.requires_grad_(flag)
+            parameter.grad = None
+
+
+@contextmanager
+def _locked(learning: Mapping[str, nn.Parameter], free: Free, optimizer: Optimizer) -> Iterator[None]:
+    """After every step the entries that are not free are put back: whatever the optimiser does, decay included."""
+    held = [(p, free[name], p.detach().clone()) for name, p in learning.items() if not free[name].all()]
+
+    @torch.no_grad()
+    def put_back(*_: object) -> None:
+        for parameter, mask, kept in held:
+            parameter.copy_(torch.where(mask, parameter, kept))
+
+    handle = optimizer.register_step_post_hook(put_back)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,131 @@
+"""A master network that learns task after task and never forgets.
+
+Reference: Wu et al., "Firefly Neural Architecture Descent", NeurIPS 2020, Sec. 2.4 and Figure 2. The master network is
+the union of the networks of all tasks; each is read out of it by a mask over neurons. A new task first tries what is
+there, with a head and normalisation of its own; where that does not do, locked, unlocked and new neurons are chosen by
+the two steps of Firefly descent, what belongs to the task is trained, and the master network is the union again.
+How we differ: old neurons that the new task's loss would not miss are left out of its network (``reuse``); a task's
+network is always a compact module, so that its arithmetic does not depend on what was added later, and the earlier
+ones are compared to the bit after every task.
+"""
+
+import time
+from typing import Any
+
+from torch import Tensor, nn
+
+from fxgrow.capture import positional
+from fxgrow.continual.expansion import Expansion, TwoSteps
+from fxgrow.continual.learning import Lesson, MasterSettings, first, later
+from fxgrow.continual.outcome import Outcome, outcome_of
+from fxgrow.continual.settings import Loader
+from fxgrow.continual.state import TaskState, fingerprint, same, says
+from fxgrow.continual.union import Draft, Union, padded
+from fxgrow.errors import GrowthError, InternalError
+from fxgrow.growth import Budget, Loss
+from fxgrow.surgery.resize import tensors
+from fxgrow.training import accuracy, cross_entropy, seeded
+
+PROBES = 8
+"""Examples of a task that its network is asked again after every later task."""
+DEFAULT_BUDGET = Budget(neurons=0.1)
+
+
+class Master:
+    """The union network of all tasks, over a copy of ``model``.
+
+    ``example_inputs``: as ``fxgrow.capture`` takes them; ``head``: the path of the layer that gives the class scores
+    (None: the last one); ``expansion``: how neurons are chosen. Raises ``GrowthError`` (``no-head``) if there is none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Any,
+        *,
+        head: str | None = None,
+        expansion: Expansion | None = None,
+        settings: MasterSettings | None = None,
+    ) -> None:
+        self.union = Union.of(model, example_inputs, head)
+        self.expansion, self.settings = expansion or TwoSteps(), settings or MasterSettings()
+        self.tasks: dict[str, TaskState] = {}
+
+    @property
+    def parameters(self) -> int:
+        """The parameters of the master network and those that the tasks have for themselves; no statistics or masks."""
+        own, named = self.union.private, dict(self.union.module.named_parameters())
+        shared = sum(parameter.numel() for name, parameter in named.items() if name not in own)
+        return shared + sum(t.numel() for task in self.tasks.values() for name, t in task.own.items() if name in named)
+
+    def network(self, task: str) -> nn.Module:
+        """The network of a task by itself: a compact module of the model's class, in evaluation mode.
+
+        Raises ``GrowthError`` (``unknown-task``).
+        """
+        if task not in self.tasks:
+            known = ", ".join(self.tasks) or "none yet"
+            raise GrowthError("unknown-task", f"task {task!r} was not learnt ({known}); learn it first")
+        return self.union.network(self.tasks[task].masks, self.tasks[task].own)
+
+    def check(self) -> None:
+        """Every task's network must be what it was, and say what it said, to the last bit; else ``InternalError``."""
+        for name, state in self.tasks.items():
+            network = self.network(name)
+            if fingerprint(network) != state.fingerprint or not same(says(network, state.probe), state.said):
+                raise InternalError(f"task {name} was forgotten: its network is not what it was when it was learnt")
+
+    def learn(
+        self,
+        task: str,
+        train: Loader,
+        valid: Loader,
+        *,
+        classes: int,
+        loss: Loss = cross_entropy,
+        budget: Budget = DEFAULT_BUDGET,
+        target: float | None = None,
+        seed: int = 0,
+    ) -> Outcome:
+        """Learn one more task, whose labels count from 0 to below ``classes``; if anything fails, nothing changes.
+
+        ``target``: accuracy on ``valid`` that ends the matter once it is reached (None: a later task grows in any
+        case). ``budget``: what the task may unlock and add, relative to the neurons that it uses. Raises
+        ``GrowthError`` (``known-task``), and what training and growth raise.
+        """
+        if task in self.tasks:
+            raise GrowthError("known-task", f"task {task!r} was learnt already and is locked; choose another name")
+        wall, cpu = time.perf_counter(), time.process_time()
+        lesson = Lesson(train, valid, classes, loss, budget, target, seed, self.expansion, self.settings)
+        with seeded(seed):
+            learnt = later(self.union, lesson) if self.tasks else first(self.union, lesson)
+        self._merge(task, classes, learnt.draft, next(iter(train))[0])
+        spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+        right = accuracy(self.network(task), valid)
+        return outcome_of(task, classes, learnt, self.union, self.parameters, right).model_copy(update=spent)
+
+    def _merge(self, task: str, classes: int, draft: Draft, example: Any) -> None:
+        """Merge a draft, and compare all earlier tasks' networks with what they were before anything is kept."""
+        before = self.union, self.tasks
+        self.union, masks = self.union.merged(draft) if self.tasks else _as_it_is(self.union, draft)
+        earlier = {name: state.with_masks(padded(state.masks, self.union)) for name, state in self.tasks.items()}
+        probe = tuple(x[:PROBES] if isinstance(x, Tensor) else x for x in positional(draft.network, example))
+        self.tasks = earlier | {task: _state(task, classes, masks, self.union, probe)}
+        try:
+            self.check()
+        except InternalError:
+            self.union, self.tasks = before
+            raise
+
+
+def _as_it_is(union: Union, draft: Draft) -> tuple[Union, dict[str, Tensor]]:
+    """The first task's network is the whole union."""
+    whole = Union.of(draft.network, union.inputs, union.head)
+    return whole, whole.everyone
+
+
+def _state(task: str, classes: int, masks: dict[str, Tensor], union: Union, probe: tuple[Any, ...]) -> TaskState:
+    network = union.network(masks, {})
+    held = tensors(network)
+    own = {name: held[name].detach().clone() for name in sorted(union.private)}
+    return TaskState(task, classes, masks, own, fingerprint(network), probe, says(network, probe))

@@ -1,0 +1,78 @@
+"""What learning one task took, and what it left in the master network."""
+
+from collections.abc import Mapping
+
+from fxgrow.continual.learning import Learnt
+from fxgrow.continual.union import NEW, Union
+from fxgrow.spec import Frozen, multiply_adds
+
+
+class WidthUse(Frozen):
+    """The neurons of one width in a task's network: used as they are, unlocked copies, and new ones.
+
+    ``master``: how many the width has in the master network now.
+    """
+
+    locked: int
+    unlocked: int
+    new: int
+    master: int
+
+    @property
+    def used(self) -> int:
+        """All neurons of the task's network."""
+        return self.locked + self.unlocked + self.new
+
+
+class Outcome(Frozen):
+    """``tried``: accuracy on the validation images with a new head and normalisation alone (None: the first task);
+    ``accuracy``: of the network as it was merged; ``loss_before``, ``loss_after``: on the growth batches (None: it did
+    not grow).
+
+    ``growing_epochs``: passes over the training images that the try and the search took (Wu et al. 2020, Table 2).
+    ``parameters``: of the master network and all that the tasks have for themselves; ``network_parameters`` and
+    ``multiply_adds``: of the task's own network, the latter for the example inputs. Seconds include the comparison of
+    all earlier tasks' networks.
+    """
+
+    task: str
+    classes: int
+    accuracy: float
+    tried: float | None = None
+    loss_before: float | None = None
+    loss_after: float | None = None
+    widths: Mapping[str, WidthUse]
+    growing_epochs: float = 0.0
+    parameters: int
+    network_parameters: int
+    multiply_adds: int
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+def outcome_of(task: str, classes: int, learnt: Learnt, union: Union, parameters: int, accuracy: float) -> Outcome:
+    """The outcome of a task that was merged into ``union``."""
+    draft, expanded = learnt.draft, learnt.expanded
+    return Outcome(
+        task=task,
+        classes=classes,
+        accuracy=accuracy,
+        tried=learnt.tried,
+        loss_before=expanded and expanded.loss_before,
+        loss_after=expanded and expanded.loss_after,
+        widths=_widths(learnt, union),
+        growing_epochs=learnt.growing_epochs,
+        parameters=parameters,
+        network_parameters=sum(parameter.numel() for parameter in draft.network.parameters()),
+        multiply_adds=multiply_adds(draft.network, union.inputs),
+    )
+
+
+def _widths(learnt: Learnt, union: Union) -> dict[str, WidthUse]:
+    """How many neurons of each width are locked, unlocked and new."""
+    draft, sizes = learnt.draft, union.coupling.by_name
+    found = {}
+    for name, origin in draft.origin.items():
+        new, unlocked = int((origin == NEW).sum()), int(draft.unlocked[name].sum())
+        found[name] = WidthUse(locked=len(origin) - new - unlocked, unlocked=unlocked, new=new, master=sizes[name].size)
+    return found
