@@ -16,6 +16,7 @@ __all__ = [
     "Outcome",
     "Task",
     "TrainSettings",
+    "TwoSteps",
     "WidthUse",
     "deal",
 ]

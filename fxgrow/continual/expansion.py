@@ -3,8 +3,8 @@
 Reference: Wu et al. 2020, Sec. 2.4: f(x) = sum_i sigma(x; theta_i + eps_i delta_i) + sum_j eps_j sigma(x; delta_j), the
 first sum over old neurons (eps_i = 0: locked), the second over new ones, with at most eta of all eps not 0. The two
 steps of Sec. 2.2 choose which. Unlocking makes one copy; the original stays for the earlier tasks.
-How we differ: as in all growth here, eps and delta are in units of the layer's weights, and what was selected is refined
-once more with the others off.
+How we differ: as in all growth here, eps and delta are in units of the layer's weights, and what was selected is
+refined once more with the others off.
 """
 
 from collections.abc import Mapping

@@ -40,14 +40,9 @@ class Growing:
 
     def learn(self, task: Task, *, seed: int = 0) -> Learnt:
         """Learn one more task; the batches come in an order that ``seed`` decides."""
-        size = self.master.settings.train.batch_size
-        train = batches(
-            task.train,
-            size,
-            shuffle=True,
-            generator=torch.Generator().manual_seed(seed),
-            drop_last=len(task.train) % size == 1,
-        )
+        size, order = self.master.settings.train.batch_size, torch.Generator().manual_seed(seed)
+        lonely = len(task.train) % size == 1  # batch norm cannot train on a batch of one
+        train = batches(task.train, size, shuffle=True, generator=order, drop_last=lonely)
         outcome = self.master.learn(
             task.name,
             train,

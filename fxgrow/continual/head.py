@@ -47,10 +47,10 @@ def _last(graph_module: fx.GraphModule) -> list[str]:
 
 @torch.no_grad()
 def new_head(model: nn.Module, head: str, classes: int, generator: torch.Generator) -> None:
-    """Give the layer ``head`` of ``model`` rows for ``classes`` classes, uniform in +-1 / sqrt(fan in) as torch draws."""
+    """Give the layer ``head`` rows for ``classes`` classes, uniform in +-1 / sqrt(fan in) as torch draws them."""
     layer = model.get_submodule(head)
     for parameter in layer.parameters(recurse=False):
-        bound = max(1, layer.weight[0].numel()) ** -0.5  # type: ignore[index, union-attr]
+        bound = max(1, layer.weight[0].numel()) ** -0.5  # type: ignore[index]
         drawn = torch.rand((classes, *parameter.shape[1:]), generator=generator, dtype=torch.float64)
         parameter.data = ((2 * drawn - 1) * bound).to(parameter)
         parameter.grad = None

@@ -56,7 +56,7 @@ class Lesson:
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """The trained draft, how right the try was, what the expansion did, and the passes that both took beyond training."""
+    """The trained draft, how right the try was, what the expansion did, and how many passes both took."""
 
     draft: Draft
     tried: float | None = None
@@ -87,9 +87,8 @@ def later(union: Union, lesson: Lesson) -> Learnt:
     tried, passes = accuracy(network, lesson.valid), float(lesson.settings.try_epochs)
     if lesson.reached(network):
         return Learnt(_untouched(network, union.everyone), tried, None, passes)
-    masks = reused(
-        network, union.coupling, _objective(lesson, network), lesson.settings.leave_out, lesson.settings.tolerance
-    )
+    how = lesson.settings
+    masks = reused(network, union.coupling, _objective(lesson, network), how.leave_out, how.tolerance)
     used = narrowed(network, union.coupling, masks)
     expanded, more = _expanded(used, union, lesson, unlock=True)
     draft = _draft(expanded, masks)

@@ -25,10 +25,11 @@ class WidthUse(Frozen):
 
 
 class Outcome(Frozen):
-    """``tried``: accuracy on the validation images with a new head and normalisation alone (None: the first task);
+    """A task that was learnt.
+
+    ``tried``: accuracy on the validation images with a new head and normalisation alone (None: the first task);
     ``accuracy``: of the network as it was merged; ``loss_before``, ``loss_after``: on the growth batches (None: it did
     not grow).
-
     ``growing_epochs``: passes over the training images that the try and the search took (Wu et al. 2020, Table 2).
     ``parameters``: of the master network and all that the tasks have for themselves; ``network_parameters`` and
     ``multiply_adds``: of the task's own network, the latter for the example inputs. Seconds include the comparison of
@@ -58,8 +59,8 @@ def outcome_of(task: str, classes: int, learnt: Learnt, union: Union, parameters
         classes=classes,
         accuracy=accuracy,
         tried=learnt.tried,
-        loss_before=expanded and expanded.loss_before,
-        loss_after=expanded and expanded.loss_after,
+        loss_before=expanded.loss_before if expanded else None,
+        loss_after=expanded.loss_after if expanded else None,
         widths=_widths(learnt, union),
         growing_epochs=learnt.growing_epochs,
         parameters=parameters,

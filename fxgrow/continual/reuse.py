@@ -43,6 +43,12 @@ def narrowed(model: nn.Module, coupling: Coupling, masks: Masks) -> nn.Module:
     return compact
 
 
+def everyone(coupling: Coupling) -> dict[str, Tensor]:
+    """The masks of a task that uses all neurons, of the widths of which it may use a part."""
+    widths = (coupling.widths[number] for number in selectable(coupling))
+    return {width.name: torch.ones(width.size, dtype=torch.bool) for width in widths}
+
+
 def reused(
     model: nn.Module, coupling: Coupling, objective: Objective, share: float, tolerance: float
 ) -> dict[str, Tensor]:
@@ -50,18 +56,15 @@ def reused(
 
     The loss of what is left is at most ``1 + tolerance`` times the loss with all.
     """
-    everyone = {
-        coupling.widths[n].name: torch.ones(coupling.widths[n].size, dtype=torch.bool) for n in selectable(coupling)
-    }
     noticed = effects(model, coupling, objective)
     with evaluating(model):
         most = objective.mean(model) * (1 + tolerance)
     for attempt in range(TRIES):
-        masks = _without_least(everyone, noticed, share / 2**attempt)
+        masks = _without_least(everyone(coupling), noticed, share / 2**attempt)
         with evaluating(compact := narrowed(model, coupling, masks)):
             if objective.mean(compact) <= most:
                 return masks
-    return everyone
+    return everyone(coupling)
 
 
 def effects(model: nn.Module, coupling: Coupling, objective: Objective) -> dict[str, Tensor]:
@@ -102,8 +105,8 @@ def _along(coupling: Coupling, number: int, key: tuple[str, int], product: Tenso
     return total.index_add(0, torch.from_numpy(owners.neuron[mine]), sums[torch.from_numpy(np.flatnonzero(mine))])
 
 
-def _without_least(everyone: Masks, effects: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    masks = {name: mask.clone() for name, mask in everyone.items()}
+def _without_least(all_on: Masks, effects: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    masks = {name: mask.clone() for name, mask in all_on.items()}
     room = {name: int(len(mask) * MOST_OF_A_WIDTH) for name, mask in masks.items()}
     ranked = sorted((float(value), name, i) for name, values in effects.items() for i, value in enumerate(values))
     left = int(share * len(ranked))

@@ -15,7 +15,7 @@ from fxgrow.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be learnt: ``classes`` of them, labelled from 0; ``valid`` is kept apart from the images of ``train``."""
+    """What is to be learnt: ``classes`` of them, labelled from 0. No image of ``valid`` is one of ``train``."""
 
     name: str
     train: DataSet
@@ -25,10 +25,10 @@ class Task:
 
 
 def deal(data: Splits, tasks: int, *, seed: int = 0, valid_share: float = 0.2) -> tuple[Task, ...]:
-    """``tasks`` tasks of equally many classes, dealt out at random by ``seed``; every ``1 / valid_share``-th training
-    image of a task is kept to validate on.
+    """Tasks of equally many classes, dealt out at random by ``seed``.
 
-    Raises ``DataError`` (``classes``) if the classes cannot be dealt out evenly, at least two to a task.
+    Every ``1 / valid_share``-th training image of a task is kept to validate on. Raises ``DataError`` (``classes``) if
+    the classes cannot be dealt out evenly, at least two to a task.
     """
     each, rest = divmod(data.classes, max(tasks, 1))
     if tasks < 1 or rest or each < 2:
@@ -39,9 +39,7 @@ def deal(data: Splits, tasks: int, *, seed: int = 0, valid_share: float = 0.2) -
         )
     order = torch.randperm(data.classes, generator=torch.Generator().manual_seed(seed))
     step = max(2, round(1 / valid_share))
-    return tuple(
-        _task(data, str(number + 1), order[number * each : (number + 1) * each], step) for number in range(tasks)
-    )
+    return tuple(_task(data, str(number + 1), mine, step) for number, mine in enumerate(order.split(each)))
 
 
 def _task(data: Splits, name: str, classes: Tensor, step: int) -> Task:

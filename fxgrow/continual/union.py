@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fxgrow.capture import capture, positional
 from fxgrow.continual.entries import Masks, fresh_entries, merge, private
 from fxgrow.continual.head import find_head
-from fxgrow.continual.reuse import narrowed, selectable
+from fxgrow.continual.reuse import everyone, narrowed
 from fxgrow.coupling import Coupling, couple
 from fxgrow.growth.emit import emit
 from fxgrow.surgery.attributes import refresh
@@ -42,8 +42,9 @@ class Draft:
 
 @dataclass(frozen=True, eq=False)
 class Union:
-    """``module``: the union network; its ``private`` tensors are those of the last task that used each neuron, from which
-    the next task starts. ``head``: the path of its last layer.
+    """The union network ``module``, the path of its last layer, and example inputs.
+
+    Its ``private`` tensors are those of the last task that used each neuron; the next task starts from them.
     """
 
     module: nn.Module
@@ -67,8 +68,7 @@ class Union:
     @property
     def everyone(self) -> dict[str, Tensor]:
         """The masks of a task that uses all neurons."""
-        widths = (self.coupling.widths[number] for number in selectable(self.coupling))
-        return {width.name: torch.ones(width.size, dtype=torch.bool) for width in widths}
+        return everyone(self.coupling)
 
     def network(self, masks: Masks, own: Mapping[str, Tensor]) -> nn.Module:
         """A compact copy of those neurons, with these tensors of its own."""
@@ -87,15 +87,12 @@ class Union:
         coupling = couple(draft.network, self.inputs)
         fresh, sizes = draft.fresh, {width.name: width.size for width in self.coupling.widths}
         free = fresh_entries(draft.network, coupling, fresh)
-        free |= {
-            name: torch.ones_like(t, dtype=torch.bool)
-            for name, t in tensors(draft.network).items()
-            if name in self.private
-        }
+        held, own = tensors(draft.network), self.private
+        free |= {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in held.items() if name in own}
         wider = self._wider({name: int(mask.sum()) for name, mask in fresh.items()}, draft.network)
         places = {name: _placed(origin, fresh[name], sizes[name]) for name, origin in draft.origin.items()}
         merge(draft.network, coupling, wider.module, wider.coupling, places, free)
-        masks = {name: torch.zeros_like(everyone) for name, everyone in wider.everyone.items()}
+        masks = {name: torch.zeros_like(mask) for name, mask in wider.everyone.items()}
         for name, place in places.items():
             masks[name][place] = True
         return wider, masks

@@ -103,7 +103,7 @@ class GrownLayer(nn.Module):
     def forward(
         self, plus: Tensor, minus: Tensor | None, lanes: Sequence[Tensor], split_eps: Tensor, new_eps: Tensor
     ) -> list[Tensor]:
-        """``[z]``, ``[z + dz, z - dz]`` or, without halves, ``[z + dz]``, followed by the new neurons of each width in ``rows``."""
+        """``[z]``, ``[z + dz, z - dz]`` or, without halves, ``[z + dz]``; then the new neurons of each of ``rows``."""
         x = plus if minus is None else (plus + minus) / 2
         added = [block for block in (self.perturbation(split_eps), self.incoming()) if block]
         form = self.product.form

@@ -48,8 +48,9 @@ def overgrow(
 ) -> OverGrown:
     """Insert split candidates for every neuron of the widths ``split`` and ``new[width]`` new neurons per width.
 
-    Widths are given by number; ``layers`` are the hidden ones of candidate layers; ``halves``: see ``Candidates``. The base parameters are shared with
-    ``captured`` and get no gradient. A width that no rule can rewrite is left out and its refusal reported.
+    Widths are given by number; ``layers`` are the hidden ones of candidate layers; ``halves``: see ``Candidates``. The
+    base parameters are shared with ``captured`` and get no gradient. A width that no rule can rewrite is left out and
+    its refusal reported.
     """
     untensored = _untensored(captured.graph_module, captured.example_inputs)
     refusals = _check(captured, coupling, untensored)

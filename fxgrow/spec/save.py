@@ -69,7 +69,7 @@ def write(directory: str | Path, spec: ArchitectureSpec, state: Mapping[str, tor
     check_replaceable(target)
     with staged(target) as staging:
         # One key only: the order of several is not deterministic in safetensors.
-        save_file(_dense(state), staging / WEIGHTS, metadata={"fingerprint": spec.fingerprint})
+        save_file(dense(state), staging / WEIGHTS, metadata={"fingerprint": spec.fingerprint})
         sealed = spec.model_copy(update={"weights": WeightsSpec(sha256=sha256(staging / WEIGHTS))})
         (staging / CONFIG).write_bytes(canonical_json(to_json(sealed)))
     return sealed
@@ -90,7 +90,7 @@ def _check_state(spec: ArchitectureSpec, state: Mapping[str, torch.Tensor]) -> N
             )
 
 
-def _dense(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def dense(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Contiguous tensors on the CPU that share no memory, as safetensors wants them."""
     seen: set[int] = set()
     dense: dict[str, torch.Tensor] = {}

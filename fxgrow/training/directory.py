@@ -27,7 +27,7 @@ RESULT = "result.json"
 LOG = "log.jsonl"
 INITIAL = "initial"
 SEARCHED = "search.json"
-OURS = ("config.json", RESULT, SEARCHED)
+OURS = ("config.json", RESULT, SEARCHED, "master.json")
 
 
 @dataclass(frozen=True)

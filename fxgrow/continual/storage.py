@@ -1,0 +1,183 @@
+"""A master network on disk: ``master.json``, typed and checked, and one file of tensors, ``master.safetensors``.
+
+The union network is an architecture like any other (``fxgrow.spec``), so nothing that is read is executed. A task's
+mask is a bitset per width, eight neurons to a byte. Every task's network is read out again and its fingerprint compared
+before anything is given back: a lost, added or reordered bit is another network.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fxgrow.capture import capture
+from fxgrow.continual.expansion import Expansion
+from fxgrow.continual.learning import MasterSettings
+from fxgrow.continual.master import Master
+from fxgrow.continual.state import TaskState, fingerprint
+from fxgrow.continual.union import Union
+from fxgrow.errors import SpecError
+from fxgrow.spec import ArchitectureSpec, Document, Frozen, describe, read_text
+from fxgrow.spec.blank import blank_inputs
+from fxgrow.spec.build import check_faithful
+from fxgrow.spec.check import check
+from fxgrow.spec.files import check_kind, reading, sha256
+from fxgrow.spec.rebuild import rebuild
+from fxgrow.spec.save import dense, state_of
+from fxgrow.training.directory import run_directory
+
+RECORD, TENSORS = "master.json", "master.safetensors"
+MASTER_VERSION: Literal[1] = 1
+MOST_TASKS = 4096
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class TaskRecord(Frozen):
+    """A task: its name, its classes, the fingerprint of its network, and how many tensors its probe and answer are."""
+
+    name: Name
+    classes: Annotated[int, Field(ge=1, le=2**31)]
+    fingerprint: Digest
+    probe: Annotated[int, Field(ge=1, le=64)]
+    said: Annotated[int, Field(ge=1, le=64)]
+
+
+class MasterRecord(Frozen):
+    """A master network without its tensors; ``tensors``: SHA-256 of their file."""
+
+    schema_version: Literal[1] = MASTER_VERSION
+    head: Name
+    settings: MasterSettings
+    union: ArchitectureSpec
+    tasks: Annotated[tuple[TaskRecord, ...], Field(max_length=MOST_TASKS)]
+    tensors: Digest
+
+
+MASTER = Document("master", MasterRecord, MASTER_VERSION)
+
+
+def save_master(master: Master, directory: str | Path) -> None:
+    """Write ``master`` to ``directory``, all or nothing, over one that was written there before.
+
+    Raises ``SpecError`` if the network's graph holds what cannot be read again, ``RunError`` for the directory.
+    """
+    union = master.union
+    captured = capture(union.module, union.inputs)
+    spec = describe(captured.graph_module, union.inputs, widths=union.coupling.widths)
+    with run_directory(Path(directory), replace=True) as staging:
+        save_file(dense(dict(_tensors(master, state_of(captured.graph_module, spec)))), staging / TENSORS)
+        record = MasterRecord(
+            head=union.head,
+            settings=master.settings,
+            union=spec,
+            tasks=tuple(
+                TaskRecord(
+                    name=t.name, classes=t.classes, fingerprint=t.fingerprint, probe=len(t.probe), said=len(t.said)
+                )
+                for t in master.tasks.values()
+            ),
+            tensors=sha256(staging / TENSORS),
+        )
+        (staging / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _tensors(master: Master, union: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor under the name that it has in the file."""
+    yield from ((f"union/{name}", tensor) for name, tensor in union.items())
+    for number, task in enumerate(master.tasks.values()):
+        for name, mask in task.masks.items():
+            yield _mask(number, name), torch.from_numpy(np.packbits(mask.numpy()))
+        yield from ((f"{number}/own/{name}", tensor) for name, tensor in task.own.items())
+        for kind, found in (("probe", task.probe), ("said", task.said)):
+            yield from ((f"{number}/{kind}/{place}", tensor) for place, tensor in enumerate(found))
+
+
+def _mask(number: int, width: str) -> str:
+    return f"{number}/mask/{width}"
+
+
+def load_master(directory: str | Path, *, expansion: Expansion | None = None) -> Master:
+    """The master network in ``directory``, able to learn on; ``expansion`` as in ``Master``.
+
+    Its networks are graph modules with the bits that they had. Raises ``SpecError`` for anything that is not as it was
+    written; ``forgotten`` if a task's network is not the one that was learnt.
+    """
+    record = MASTER.read(read_text(Path(directory) / RECORD), RECORD)
+    check(record.union, frozenset())
+    held = _Held.of(Path(directory) / TENSORS, record)
+    names = [item.name for item in record.union.tensors if item.tied_to is None]
+    module = rebuild(record.union, {name: held.take(f"union/{name}") for name in names}, frozenset())
+    check_faithful(module, record.union, frozenset())
+    inputs = tuple(torch.zeros_like(x, device="cpu") for x in blank_inputs(record.union))
+    master = Master(module, inputs, head=record.head, expansion=expansion, settings=record.settings)
+    for number, task in enumerate(record.tasks):
+        master.tasks[task.name] = _task(master.union, task, number, held)
+    held.done()
+    return master
+
+
+def _task(union: Union, record: TaskRecord, number: int, held: "_Held") -> TaskState:
+    masks = {name: held.bits(_mask(number, name), len(mask)) for name, mask in union.everyone.items()}
+    own = {name: held.take(f"{number}/own/{name}") for name in sorted(union.private)}
+    probe, said = (
+        tuple(held.take(f"{number}/{kind}/{place}") for place in range(count))
+        for kind, count in (("probe", record.probe), ("said", record.said))
+    )
+    if fingerprint(union.network(masks, own)) != record.fingerprint:
+        raise held.error(
+            "forgotten", f"task {record.name!r} is not the network that was learnt: a mask or a weight differs"
+        )
+    return TaskState(record.name, record.classes, masks, own, record.fingerprint, probe, said)
+
+
+class _Held:
+    """The tensors of a file, each of which is asked for once."""
+
+    def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        self.path, self.tensors = path, tensors
+
+    @staticmethod
+    def of(path: Path, record: MasterRecord) -> "_Held":
+        """All of them. Raises ``SpecError`` if the file is not the one that the record was written with."""
+        check_kind(path, directory=False)
+        held = _Held(path, {})
+        if sha256(path) != record.tensors:
+            raise held.error("weights-mismatch", f"its SHA-256 is not the one in {RECORD}")
+        try:
+            with reading(path), safe_open(path, framework="pt", device="cpu") as file:
+                # Copies, as the file may change under a mapping.
+                held.tensors.update({name: file.get_tensor(name).clone() for name in file.keys()})  # noqa: SIM118
+        except SafetensorError as error:
+            raise held.error("bad-weights", f"it is truncated or no safetensors file ({error})") from error
+        return held
+
+    def take(self, name: str) -> Tensor:
+        """The tensor of that name."""
+        if name not in self.tensors:
+            raise self.error("missing-tensor", f"it has no {name!r}")
+        return self.tensors.pop(name)
+
+    def bits(self, name: str, count: int) -> Tensor:
+        """A mask of ``count`` neurons."""
+        packed = self.take(name)
+        if packed.dtype != torch.uint8 or packed.shape != (-(-count // 8),):
+            raise self.error("tensor-mismatch", f"{name!r} is no mask of {count} neurons")
+        bits = np.unpackbits(packed.numpy())
+        if bits[count:].any() or not bits.any():
+            raise self.error("tensor-mismatch", f"{name!r} keeps neurons that there are not, or none")
+        return torch.from_numpy(bits[:count].astype(bool))
+
+    def done(self) -> None:
+        """Nothing may be left over."""
+        if self.tensors:
+            raise self.error("missing-tensor", f"{RECORD} does not speak of its {min(self.tensors)!r}")
+
+    def error(self, code: str, message: str) -> SpecError:
+        return SpecError(code, f"{message}; save the master network again", str(self.path))
