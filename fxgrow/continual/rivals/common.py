@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fxgrow.capture import capture
 from fxgrow.continual.head import find_head, new_head
@@ -22,7 +22,7 @@ from fxgrow.training import accuracy, cross_entropy, seeded, train_epoch
 
 EVALUATION_BATCH = 256
 TRAINING = TrainSettings()
-Penalty = Callable[[nn.Module], Tensor]
+AfterStep = Callable[[float], None]
 
 
 def fit(
@@ -32,35 +32,30 @@ def fit(
     *,
     seed: int,
     loss: Loss = cross_entropy,
-    penalty: Penalty | None = None,
-    after_step: Callable[[], None] | None = None,
+    after_step: AfterStep | None = None,
     parameters: Iterable[nn.Parameter] | None = None,
 ) -> None:
     """Train ``network`` in place: all its parameters that require a gradient, or only ``parameters``.
 
-    ``penalty(network)`` is added to the loss of every batch; ``after_step()`` is called after every step. The same
-    seed gives the same weights. Raises ``TrainingError`` (``nan-loss``), ``DataError`` (``no-batches``).
+    ``after_step(rate)`` is called after every step with the learning rate of that step. The same seed gives the same
+    weights. Raises ``TrainingError`` (``nan-loss``), ``DataError`` (``no-batches``).
     """
     found = shuffled(data, settings.batch_size, torch.Generator().manual_seed(seed))
     chosen = parameters if parameters is not None else network.parameters()
     optimizer = settings.optimizer([parameter for parameter in chosen if parameter.requires_grad])
     total, done = settings.epochs * len(found), 0
 
-    def penalised(output: Any, target: Tensor) -> Tensor:
-        value = loss(output, target)
-        return value if penalty is None else value + penalty(network)
-
     def on_step(*_: float) -> None:
         nonlocal done
+        if after_step is not None:
+            after_step(settings.learning_rate(done / total))
         done += 1
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate(done / total)
-        if after_step is not None:
-            after_step()
 
     with seeded(seed):
         for _ in range(settings.epochs):
-            train_epoch(network, found, penalised, optimizer, on_step)
+            train_epoch(network, found, loss, optimizer, on_step)
 
 
 def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
