@@ -16,10 +16,11 @@ ONCE = TRAIN.model_copy(update={"epochs": 1})
 def test_the_rate_falls_to_zero_step_by_step() -> None:
     data = tasks(1)[0].train
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-    bias, steps, rates = network[1].bias, [float(network[1].bias)], []
+    bias = network[1].bias
+    steps, rates = [bias.item()], []
 
     def after_step(rate: float) -> None:
-        steps.append(float(bias))
+        steps.append(bias.item())
         rates.append(rate)
 
     plain = TrainSettings(epochs=2, batch_size=16, lr=1, momentum=0, weight_decay=0)
