@@ -1,5 +1,5 @@
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fxgrow.continual.rivals.common import count
 from fxgrow.continual.rivals.compact_pick_grow import CompactPickGrow, CompactSettings
@@ -9,6 +9,19 @@ from tests.continual.rivals.tiny import INPUTS, TRAIN, accuracy_on, check_learne
 OFTEN = CompactSettings(target=0.8, sparsities=(0.3, 0.6), mask_lr=5e-3)
 ALWAYS = CompactSettings(target=1.0, factor=1.5, growths=1, sparsities=(0.5,), mask_lr=5e-3)
 SHORT = TRAIN.model_copy(update={"epochs": 1, "lr": 0.02})
+
+
+class Joined(nn.Module):
+    """Two convolutions whose channels are concatenated: those of the first grow in the middle of what is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.both = nn.Conv2d(1, 3, 3), nn.Conv2d(1, 3, 3), nn.Conv2d(6, 4, 3)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([torch.relu(self.one(x)), torch.relu(self.two(x))], 1)
+        return self.head(torch.relu(self.both(x)).mean((2, 3)))
 
 
 def make(given: nn.Module, settings: CompactSettings = OFTEN, train: TrainSettings = TRAIN) -> CompactPickGrow:
@@ -33,6 +46,16 @@ def test_earlier_tasks_stay_bit_for_bit_while_the_network_grows() -> None:
         assert torch.equal(outputs(learner, task), output)
 
 
+def test_growth_in_the_middle_of_an_axis_moves_what_earlier_tasks_use() -> None:
+    first, second = tasks()
+    learner = make(Joined(), ALWAYS, SHORT)
+    learner.learn(first)
+    before = outputs(learner, first)
+    learner.learn(second)
+    assert learner.network(second.name).both.in_channels > learner.network(first.name).both.in_channels
+    assert torch.equal(outputs(learner, first), before)
+
+
 def test_later_tasks_use_what_earlier_ones_left_and_own_the_rest() -> None:
     first, second = tasks()
     learner = make(model(), CompactSettings(target=0.0, sparsities=(0.5,), mask_lr=5e-3), SHORT)
@@ -42,6 +65,7 @@ def test_later_tasks_use_what_earlier_ones_left_and_own_the_rest() -> None:
     assert learner.parameters == count(one) - (one[0].weight.numel() + one[3].weight.numel()) / 2
     learner.learn(second)
     two = learner.network(second.name)
+    assert ((one[3].weight != 0) & (two[3].weight == 0)).any()  # not picked
     both = (one[3].weight != 0) & (two[3].weight != 0)
     assert torch.equal(two[3].weight[both], one[3].weight[both]) and both.any()
     fresh = (one[3].weight == 0) & (two[3].weight != 0)
