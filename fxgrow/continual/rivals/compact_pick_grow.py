@@ -9,15 +9,16 @@ retraining between, while the accuracy holds; what is pruned is free for later t
 
 How we differ: only weights of convolutions and linear layers but the head are shared; heads, biases, normalisations
 (affine parameters and statistics) and all else are each task's own. Widening is by surgery, new neurons start without
-effect. Weights that were pruned start the next task with the values that they had. Accuracy holds if it is no lower
-than the target or, where training stayed below that, than what training reached. The picks are not trained again after
-pruning. By default growth is by a quarter and retraining by an epoch, where the authors grow by a half and retrain 20.
+effect. Weights that were pruned start the next task with what weight decay left of them. Accuracy holds if it is no
+lower than the target or, where training stayed below that, than what training reached. The picks are not trained again
+after pruning. By default growth is by a quarter and retraining by an epoch, where the authors grow by a half and
+retrain 20.
 """
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -34,6 +35,8 @@ from fxgrow.continual.settings import TrainSettings
 from fxgrow.continual.task import Task
 from fxgrow.spec import Frozen
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
 
 class CompactSettings(Frozen):
     """When to grow and how to prune.
@@ -47,7 +50,7 @@ class CompactSettings(Frozen):
     factor: float = Field(default=1.25, gt=1)
     growths: int = Field(default=2, ge=0)
     mask_lr: float = Field(default=5e-4, gt=0)
-    sparsities: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+    sparsities: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
     prune_epochs: int = Field(default=1, ge=1)
     prune_rate: float = Field(default=0.1, gt=0)
 
@@ -122,15 +125,14 @@ class CompactPickGrow:
         parts = {name: PickedWeight(weight, self._owned[name]) for name, weight in self._weights().items()}
         found = Composed(network, parts)
         scores = [part.scores for part in parts.values()]
-        others = set(found.parameters()) - set(scores)
+        others = [parameter for parameter in found.parameters() if not any(parameter is each for each in scores)]
         picker = Adam([{"params": scores}], lr=self._settings.mask_lr)  # a group may be empty
 
         def pick(_: float) -> None:
             picker.step()
             picker.zero_grad()
 
-        chosen = [parameter for parameter in found.parameters() if parameter in others]
-        fit(found, task.train, self._train, seed=seed, after_step=pick, parameters=chosen)
+        fit(found, task.train, self._train, seed=seed, after_step=pick, parameters=others)
         for part in parts.values():
             part.scores.requires_grad = False
         return found

@@ -35,7 +35,10 @@ Named = dict[str, Tensor]
 
 
 class EwcSettings(Frozen):
-    """``strength``: lambda, by default that of the authors' Atari games; ``images``: that many to estimate F on."""
+    """``strength``: lambda, by default that of the authors' Atari games; ``images``: that many to estimate F on.
+
+    F is small where a task is classified with certainty, so ``strength`` is to be chosen for the data at hand.
+    """
 
     strength: float = Field(default=400.0, ge=0)
     images: int = Field(default=200, ge=1)

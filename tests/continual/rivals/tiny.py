@@ -1,6 +1,7 @@
 """Tasks and a network that learn in a moment."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ TRAIN = TrainSettings(epochs=8, batch_size=16, lr=0.1)
 INPUTS = (torch.zeros(1, 1, 8, 8),)
 
 
+@cache
 def tasks(count: int = 2, images: int = 240) -> tuple[Task, ...]:
     """Digits of 8 x 8, dealt out to tasks of two classes or more."""
     return deal(load_data("digits", channels=1, size=8, train_size=images, test_size=100), 5)[:count]
