@@ -1,1 +1,1 @@
-"""What a growing master network is compared with: one method of continual learning per file."""
+"""Other ways to learn task after task: what a network that grows with its tasks is compared with."""

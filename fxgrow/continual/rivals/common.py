@@ -1,0 +1,167 @@
+"""What the methods share: how one task is trained, a trunk with modules of each task's own, and what learning took."""
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrow.capture import capture
+from fxgrow.continual.head import find_head, new_head
+from fxgrow.continual.learner import Learnt
+from fxgrow.continual.settings import TrainSettings
+from fxgrow.continual.task import Task
+from fxgrow.data import Batches, DataSet, batches
+from fxgrow.errors import DataError
+from fxgrow.growth import Batch, Loss
+from fxgrow.surgery.attributes import NORMS
+from fxgrow.training import accuracy, cross_entropy, seeded, train_epoch
+
+EVALUATION_BATCH = 256
+TRAINING = TrainSettings()
+AfterStep = Callable[[float], None]
+
+
+def fit(
+    network: nn.Module,
+    data: DataSet,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    loss: Loss = cross_entropy,
+    after_step: AfterStep | None = None,
+    parameters: Iterable[nn.Parameter] | None = None,
+) -> None:
+    """Train ``network`` in place: all its parameters that require a gradient, or only ``parameters``.
+
+    ``after_step(rate)`` is called after every step with the learning rate of that step. The same seed gives the same
+    weights. Raises ``TrainingError`` (``nan-loss``), ``DataError`` (``no-batches``).
+    """
+    found = shuffled(data, settings.batch_size, torch.Generator().manual_seed(seed))
+    chosen = parameters if parameters is not None else network.parameters()
+    optimizer = settings.optimizer([parameter for parameter in chosen if parameter.requires_grad])
+    total, done = settings.epochs * len(found), 0
+
+    def on_step(*_: float) -> None:
+        nonlocal done
+        if after_step is not None:
+            after_step(settings.learning_rate(done / total))
+        done += 1
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate(done / total)
+
+    with seeded(seed):
+        for _ in range(settings.epochs):
+            train_epoch(network, found, loss, optimizer, on_step)
+
+
+def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
+    """All images in a new order every pass; a last batch of one is left out, batch norm cannot take it."""
+    return batches(data, size, shuffle=True, generator=generator, drop_last=len(data) % size == 1)
+
+
+def endless(data: Batches) -> Iterator[Batch]:
+    """Pass after pass. Raises ``DataError`` (``no-batches``) if there is nothing to pass over."""
+    if not len(data):
+        raise DataError("no-batches", "there are no two images to look at; give at least two")
+    while True:
+        yield from data
+
+
+def right(network: nn.Module, data: DataSet) -> float:
+    """The share of images that ``network``, in evaluation mode, classifies rightly."""
+    return accuracy(network, batches(data, EVALUATION_BATCH))
+
+
+def count(*modules: nn.Module) -> int:
+    """The numbers in the parameters of all these modules, those that several of them hold once."""
+    return sum(each.numel() for each in {parameter for module in modules for parameter in module.parameters()})
+
+
+def norms(model: nn.Module) -> tuple[str, ...]:
+    """The paths of the normalisations that can keep running statistics."""
+    return tuple(path for path, module in model.named_modules() if isinstance(module, NORMS))
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time since a task began to be learnt."""
+
+    wall: float = field(default_factory=time.perf_counter)
+    cpu: float = field(default_factory=time.process_time)
+
+    def learnt(self, task: Task, growing_epochs: float = 0.0, **details: Any) -> Learnt:
+        """It is learnt now."""
+        seconds, cpu_seconds = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return Learnt(task.name, growing_epochs, seconds, cpu_seconds, details)
+
+
+def known(tasks: Mapping[str, Any], task: str) -> str:
+    """``task``, if it was learnt. Raises ``DataError`` (``unknown-task``)."""
+    if task not in tasks:
+        found = ", ".join(tasks) or "none"
+        raise DataError("unknown-task", f"task {task} has no network, it was not learnt; learnt were: {found}")
+    return task
+
+
+def unknown(tasks: Mapping[str, Any], task: Task) -> None:
+    """Raises ``DataError`` (``known-task``) if ``task`` was learnt already."""
+    if task.name in tasks:
+        raise DataError(
+            "known-task", f"task {task.name} was learnt already and is not learnt again; give it another name"
+        )
+
+
+@dataclass(eq=False)
+class Trunk:
+    """A network of which each task has the modules at ``paths``, the head first, to itself and shares the others.
+
+    ``model`` is the network of the task that was mounted last; ``own``: the modules of every task, path by path.
+    """
+
+    model: nn.Module
+    paths: tuple[str, ...]
+    own: dict[str, dict[str, nn.Module]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(model: nn.Module, example_inputs: Any, head: str | None, *, own_norms: bool = False) -> "Trunk":
+        """Of a copy of ``model``. Raises ``GrowthError`` (``no-head``)."""
+        copied = copy.deepcopy(model)
+        head = find_head(capture(copied, example_inputs), head)
+        return Trunk(copied, (head, *(norms(copied) if own_norms else ())))
+
+    def add(self, task: Task, seed: int) -> nn.Module:
+        """The network of one more task: a new head, and other modules of its own as they are in ``model``."""
+        unknown(self.own, task)
+        self.own[task.name] = {path: copy.deepcopy(self.model.get_submodule(path)) for path in self.paths}
+        network = self.mount(task.name)
+        new_head(network, self.paths[0], task.classes, torch.Generator().manual_seed(seed))
+        return network
+
+    def mount(self, task: str) -> nn.Module:
+        """``model`` with the modules of ``task``: what is trained in it is trained for good."""
+        for path, module in self.own[known(self.own, task)].items():
+            self.model.set_submodule(path, module)
+        return self.model
+
+    def network(self, task: str) -> nn.Module:
+        """A copy of the network of ``task``, in evaluation mode. Raises ``DataError`` (``unknown-task``)."""
+        mounted = {path: self.model.get_submodule(path) for path in self.paths}
+        found = copy.deepcopy(self.mount(task)).eval()
+        for path, module in mounted.items():
+            self.model.set_submodule(path, module)
+        return found
+
+    def shared(self) -> dict[str, nn.Parameter]:
+        """The parameters that no task has to itself, by name."""
+        own = {parameter for path in self.paths for parameter in self.model.get_submodule(path).parameters()}
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter not in own}
+
+    @property
+    def parameters(self) -> int:
+        """The numbers in all parameters, shared and of every task."""
+        own = count(*(module for modules in self.own.values() for module in modules.values()))
+        return own + sum(parameter.numel() for parameter in self.shared().values())
