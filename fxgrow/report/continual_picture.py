@@ -97,7 +97,7 @@ def _widths(figure: Any, rows: int, widths: Sequence[str], result: ContinualResu
     for axes, width in zip(grid, widths, strict=False):
         _stack(axes, [outcome.widths.get(width) for outcome in result.outcomes])
         _name_tasks(axes.set_xticks, result)
-        axes.set_title(f"width {width}", fontsize=10)
+        axes.set_title(f"width {width}", fontsize=10, parse_math=False)
         _plain(axes)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)

@@ -62,7 +62,7 @@ def test_lines() -> None:
 @pytest.mark.parametrize("widths", [1, 5])
 def test_the_picture(widths: int, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    many = {f"layer{number}[$x^2]": WidthUse(locked=1, unlocked=2, new=3, master=6) for number in range(widths)}
+    many = {f"layer{number}[$x^$]": WidthUse(locked=1, unlocked=2, new=3, master=6) for number in range(widths)}
     outcomes = tuple(one.model_copy(update={"widths": many}) for one in RESULT.outcomes)
     draw_continual(RESULT.model_copy(update={"outcomes": outcomes}), tmp_path / "a.PNG")
     assert (tmp_path / "a.PNG").read_bytes().startswith(PNG)
