@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from fxgrow.cells.genotype import GENOTYPE
+from fxgrow.continual.result import CONTINUAL
+from fxgrow.continual.storage import MASTER
 from fxgrow.spec import Document
 from fxgrow.spec.migrations import ARCHITECTURE
 from fxgrow.training.recipe import RECIPE
@@ -17,6 +19,8 @@ DOCUMENTS: dict[str, Document[Any]] = {
     "recipe": RECIPE,
     "run result": RUN_RESULT,
     "genotype": GENOTYPE,
+    "master": MASTER,
+    "continual result": CONTINUAL,
 }
 
 

@@ -52,12 +52,13 @@ DEFAULT_NEURONS = 0.3
 
 def budget(round_to: int, layers: int, **words: str | None) -> Budget:
     """A budget of counts (``64``) and fractions (``0.3``) by unit; None: no limit. Raises ``BudgetError``."""
-    said = {name: _amount(name, word) for name, word in words.items() if word is not None}
+    said = {name: amount(name, word) for name, word in words.items() if word is not None}
     default = {} if said.keys() - {"per_width"} else {"neurons": DEFAULT_NEURONS}
     return Budget.model_validate({"round_to": round_to, "layers": layers or None, **default, **said})
 
 
-def _amount(name: str, word: str) -> int | float:
+def amount(name: str, word: str) -> int | float:
+    """A count or a fraction in words; ``name``: of the option. Raises ``BudgetError`` (``bad-budget``)."""
     for number in (int, float):
         try:
             return number(word)

@@ -5,6 +5,7 @@ import typer
 from fxgrow.cli.cells import app as cells
 from fxgrow.cli.check_path import check_path
 from fxgrow.cli.commands import Commands
+from fxgrow.cli.continual import app as continual
 from fxgrow.cli.diff_directories import diff_directories
 from fxgrow.cli.export_model import export_model
 from fxgrow.cli.grow_model import grow_model
@@ -31,3 +32,4 @@ app.command("check")(check_path)
 app.command("export")(export_model)
 app.command("schema")(print_schema)
 app.add_typer(cells, name="cells")
+app.add_typer(continual, name="continual")

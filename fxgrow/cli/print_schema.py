@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from fxgrow.cells import Genotype
 from fxgrow.cli.console import show_text
+from fxgrow.continual.result import ContinualResult
 from fxgrow.errors import RunError
 from fxgrow.spec import ArchitectureSpec, GrowthStep
 from fxgrow.training import Recipe, Result
@@ -24,6 +25,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "genotype": Genotype,
         "recipe": Recipe,
         "run-result": Result,
+        "continual-result": ContinualResult,
     }
 )
 DEFAULT = "architecture"

@@ -15,13 +15,17 @@ from fxgrow.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be learnt: ``classes`` of them, labelled from 0. No image of ``valid`` is one of ``train``."""
+    """What is to be learnt: ``classes`` of them, labelled from 0. No image of ``valid`` is one of ``train``.
+
+    ``labels``: which classes of the data set these are, in order, if they are of one.
+    """
 
     name: str
     train: DataSet
     valid: DataSet
     test: DataSet
     classes: int
+    labels: tuple[int, ...] = ()
 
 
 def deal(data: Splits, tasks: int, *, seed: int = 0, valid_share: float = 0.2) -> tuple[Task, ...]:
@@ -48,7 +52,7 @@ def _task(data: Splits, name: str, classes: Tensor, step: int) -> Task:
     valid = list(range(0, len(train), step))
     if min(len(kept), len(valid), len(test)) < 1:
         raise DataError("no-images", f"task {name} of {data.name} is left without images; load more of them")
-    return Task(name, train.pick(kept), train.pick(valid), test, len(classes))
+    return Task(name, train.pick(kept), train.pick(valid), test, len(classes), tuple(classes.tolist()))
 
 
 def _only(part: DataSet, classes: Tensor) -> DataSet:

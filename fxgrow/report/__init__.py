@@ -2,6 +2,8 @@
 
 from fxgrow.report.capture import capture_table
 from fxgrow.report.cells import network_lines
+from fxgrow.report.continual import continual_lines, continual_tables, task_line
+from fxgrow.report.continual_picture import draw_continual
 from fxgrow.report.diff import diff_tables
 from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
 from fxgrow.report.lineage import lineage_table
@@ -12,9 +14,12 @@ from fxgrow.report.widths import widths_lines, widths_table
 
 __all__ = [
     "capture_table",
+    "continual_lines",
+    "continual_tables",
     "count",
     "diff_page",
     "diff_tables",
+    "draw_continual",
     "growth_lines",
     "growth_table",
     "lineage_table",
@@ -26,6 +31,7 @@ __all__ = [
     "ratio",
     "run_lines",
     "seconds",
+    "task_line",
     "widths_lines",
     "widths_table",
 ]

@@ -49,6 +49,7 @@ CODES: dict[str, str] = {
     "bad-weights": "model.safetensors is truncated or not a safetensors file.",
     "weights-mismatch": "model.safetensors is not the file the spec was saved with.",
     "not-replayable": "A growth step in the history does not fit the architecture that the steps before it lead to.",
+    "forgotten": "A task's network is not the one that its master network had learnt.",
     "no-spec": "The graph module was not loaded from a spec, so there is none to save.",
     "stale-spec": "The graph module no longer is what the spec says.",
     # the rest

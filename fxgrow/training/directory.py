@@ -9,6 +9,7 @@
 """
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ LOG = "log.jsonl"
 INITIAL = "initial"
 SEARCHED = "search.json"
 OURS = ("config.json", RESULT, SEARCHED, "master.json")
+ASIDE = ".old"
+"""What a directory is called while another one takes its place."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,12 @@ def run_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     target = target.absolute()
     _check(target, replace)
     staging = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
-    with _writing(target):
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
     try:
         yield staging
-        with _writing(target):
+        with writing(target):
             _publish(staging, target, replace)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -66,7 +69,7 @@ def write_run(directory: Path, run: Run, result: Result, recipe: Recipe | None =
     """
     # The log is there already, and a spec is not written over foreign files: hence by way of a directory of its own.
     final = _save(run.final, directory / "final")
-    with _writing(directory):
+    with writing(directory):
         for path in (directory / "final").iterdir():
             path.rename(directory / path.name)
         (directory / "final").rmdir()
@@ -99,11 +102,24 @@ def _check(target: Path, replace: bool) -> None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Failures of the operating system while writing ``path`` become ``RunError`` (``unwritable-run``)."""
     try:
         yield
     except OSError as error:
         raise RunError("unwritable-run", f"{path} cannot be written ({error}); choose a place that can") from error
+
+
+def recover(target: Path) -> None:
+    """Bring ``target`` back if a process ended between the two renames by which it was to be replaced."""
+    target = target.absolute()
+    if os.path.lexists(target) or not target.parent.is_dir():
+        return
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}{re.escape(ASIDE)}")
+    aside = next((path for path in target.parent.iterdir() if name.fullmatch(path.name)), None)
+    if aside is not None:
+        with writing(target):
+            aside.rename(target)
 
 
 def _publish(staging: Path, target: Path, replace: bool) -> None:
@@ -112,7 +128,7 @@ def _publish(staging: Path, target: Path, replace: bool) -> None:
         staging.rename(target)
         return
     _check(target, replace)  # it may have appeared meanwhile
-    aside = staging.with_suffix(".old")
+    aside = staging.with_suffix(ASIDE)
     target.rename(aside)
     try:
         staging.rename(target)

@@ -12,7 +12,7 @@ VERSIONED = set(SCHEMAS) - {"growth-step"}
 
 def test_every_schema_is_committed_and_no_other_file() -> None:
     assert {path.name for path in COMMITTED.iterdir()} == {f"{name}.json" for name in SCHEMAS}
-    assert set(SCHEMAS) == {"architecture", "growth-step", "genotype", "recipe", "run-result"}
+    assert set(SCHEMAS) == {"architecture", "growth-step", "genotype", "recipe", "run-result", "continual-result"}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

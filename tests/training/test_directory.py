@@ -12,6 +12,7 @@ from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
 from fxgrow.spec import diff, load, read_spec
 from fxgrow.training import Log, RunSettings, read_result, result_of, run_directory, train_and_grow, write_run
+from fxgrow.training.directory import recover
 
 
 def names(directory: Path) -> list[str]:
@@ -149,3 +150,17 @@ def test_a_result_is_checked(change: dict[str, Any], code: str, path: str, tmp_p
     with pytest.raises(SpecError) as caught:
         read_result(tmp_path)
     assert (caught.value.code, caught.value.path) == (code, path)
+
+
+def test_what_lies_aside_comes_back(tmp_path: Path) -> None:
+    aside, foreign = tmp_path / f".run.{'0' * 32}.old", tmp_path / ".run.mine.old"
+    for path in (aside, foreign):
+        path.mkdir()
+    recover(tmp_path / "other")
+    recover(tmp_path / "missing" / "run")
+    assert names(tmp_path) == sorted((aside.name, foreign.name))
+    recover(tmp_path / "run")
+    assert names(tmp_path) == [foreign.name, "run"]
+    aside.mkdir()
+    recover(tmp_path / "run")
+    assert names(tmp_path) == sorted((aside.name, foreign.name, "run"))

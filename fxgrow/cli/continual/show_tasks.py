@@ -1,0 +1,33 @@
+"""``fxgrow continual show``: what a run over tasks came to, in tables or as a picture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fxgrow.cli.arguments import AsJson
+from fxgrow.cli.console import show, show_text
+from fxgrow.continual.result import ContinualResult, read_continual
+from fxgrow.report import continual_lines, continual_tables, draw_continual
+
+
+def show_tasks(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="what a run left", show_default=False)],
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="draw it there as well", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the accuracies, parameters and neurons of every task in DIR."""
+    result = read_continual(directory)
+    if png is not None:
+        draw_continual(result, png)
+    show_result(result, as_json=as_json)
+
+
+def show_result(result: ContinualResult, *, as_json: bool) -> None:
+    """Print a result as tables, or as JSON."""
+    if as_json:
+        show_text(result.model_dump_json(indent=1))
+    else:
+        show(*continual_tables(result), *continual_lines(result))

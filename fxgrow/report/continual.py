@@ -1,0 +1,84 @@
+"""A stream of tasks in tables: accuracies, what every task took, and whose the neurons are."""
+
+from rich.table import Table
+from rich.text import Text
+
+from fxgrow.continual.outcome import Outcome
+from fxgrow.continual.result import ContinualResult
+from fxgrow.report.numbers import NOTHING, count, number, percent, seconds
+from fxgrow.report.style import cells, table
+
+
+def task_line(result: ContinualResult) -> str:
+    """The last task that was learnt, in a line."""
+    outcome, right = result.outcomes[-1], result.accuracies[-1][-1]
+    locked, unlocked, new = _neurons(outcome)
+    return (
+        f"task {outcome.task} of {result.plan.tasks}  accuracy {percent(right)}  neurons {locked} locked, {unlocked} "
+        f"unlocked, {new} new  {count(outcome.parameters)} parameters  {seconds(outcome.seconds)}"
+    )
+
+
+def continual_tables(result: ContinualResult) -> tuple[Table, ...]:
+    """Accuracies after every task, the tasks one by one, and per width and task the neurons."""
+    return _accuracies(result), _tasks(result), _widths(result)
+
+
+def continual_lines(result: ContinualResult) -> tuple[Text, ...]:
+    """What it comes to in the end."""
+    done, last = len(result.outcomes), result.outcomes[-1]
+    ahead = f" ({done} of {result.plan.tasks} tasks so far)" if done < result.plan.tasks else ""
+    return (
+        Text(f"average accuracy {percent(result.average)}, forgetting {percent(result.forgetting)}{ahead}"),
+        Text(f"{last.parameters:,} parameters for {done} tasks; {seconds(sum(o.seconds for o in result.outcomes))}"),
+    )
+
+
+def _accuracies(result: ContinualResult) -> Table:
+    names = [outcome.task for outcome in result.outcomes]
+    made = table("Test accuracy in %, of every task after every task", "after task", *names, right=tuple(names))
+    for name, row in zip(names, result.accuracies, strict=True):
+        made.add_row(*cells(name, *(f"{100 * right:.2f}" for right in row), *[""] * (len(names) - len(row))))
+    return made
+
+
+def _tasks(result: ContinualResult) -> Table:
+    right = (
+        "tried", "valid", "test", "locked", "unlocked", "new", "parameters", "own network", "multiply-adds",
+        "growing epochs", "took",
+    )  # fmt: skip
+    made = table("Tasks", "task", "classes", *right, right=right)
+    for outcome, labels, row in zip(result.outcomes, result.labels, result.accuracies, strict=False):
+        made.add_row(
+            *cells(
+                outcome.task,
+                " ".join(map(str, labels)) or str(outcome.classes),
+                NOTHING if outcome.tried is None else percent(outcome.tried),
+                percent(outcome.accuracy),
+                percent(row[-1]),
+                *map(str, _neurons(outcome)),
+                f"{outcome.parameters:,}",
+                f"{outcome.network_parameters:,}",
+                count(outcome.multiply_adds),
+                number(outcome.growing_epochs),
+                seconds(outcome.seconds),
+            )
+        )
+    return made
+
+
+def _widths(result: ContinualResult) -> Table:
+    names = [f"task {outcome.task}" for outcome in result.outcomes]
+    title = "Neurons of every task: shared (locked) + unlocked + new"
+    made = table(title, "width", *names, "master", right=(*names, "master"))
+    for width, last in result.outcomes[-1].widths.items():
+        uses = [outcome.widths.get(width) for outcome in result.outcomes]
+        words = [f"{use.locked} + {use.unlocked} + {use.new}" if use else NOTHING for use in uses]
+        made.add_row(*cells(width, *words, str(last.master)))
+    return made
+
+
+def _neurons(outcome: Outcome) -> tuple[int, int, int]:
+    """Locked, unlocked and new ones, of all widths."""
+    uses = outcome.widths.values()
+    return sum(use.locked for use in uses), sum(use.unlocked for use in uses), sum(use.new for use in uses)
