@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from fxgrow.cells import Genotype, SearchResult, SearchSpace, evaluation_network, to_text
+from fxgrow.cells.derive import Derivation
 from fxgrow.cells.rivals import random_genotype
 from fxgrow.cells.searches import SEARCHES, read_search
 from fxgrow.data import Splits, load_data
@@ -46,9 +47,12 @@ def searched(name: str, chosen: argparse.Namespace, data: Splits, seed: int) -> 
 
 
 def growth(chosen: argparse.Namespace) -> dict[str, Any]:
-    """How the template grows: by 40 % every ``--grow-every`` epochs."""
-    method = Firefly(new=3, steps=chosen.steps, refine_steps=chosen.steps // 2, points=1)
-    return {"grow_every": chosen.grow_every, "neurons": 0.4, "growth_batches": 2, "method": method}
+    """How the template grows: by 80 % every ``--grow-every`` epochs; an operation grew little if not to the double."""
+    method = Firefly(new=6, steps=chosen.steps, refine_steps=chosen.steps // 2, points=1)
+    return {
+        "grow_every": chosen.grow_every, "neurons": 0.8, "growth_batches": 4, "method": method,
+        "derivation": Derivation(little=1.0),
+    }  # fmt: skip
 
 
 def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: Splits, seed: int) -> dict[str, Any]:
