@@ -98,12 +98,13 @@ class Run:
             if name.rpartition(".")[0] == self.head
         }
         brief.descend(network, self.objective, head, lambda step: soft(weight, self.settings.l1 * step))
-        leading = on_paths(network, coupling, self.head, self.settings.zero)
+        found = on_paths(network, coupling, self.head, self.settings.zero)
+        able = [coupling.widths[n].name for n in selectable(coupling)]
+        leading = {name: found[name] for name in able}
         before = {name: parameter.detach().clone() for name, parameter in own.items()}
         brief.descend(network, self.objective, writing(coupling, own, leading) | head)
         moved = incoming(coupling, {name: own[name] - tensor for name, tensor in before.items()})
-        able = {coupling.widths[n].name for n in selectable(coupling)}
-        return {name: far * (far > self.settings.sigma) for name, far in moved.items() if name in able}
+        return {name: moved[name] * (moved[name] > self.settings.sigma) for name in able}
 
     def grow(self, network: nn.Module, coupling: Coupling) -> dict[str, Tensor]:
         """Dynamic expansion, in place; by width the norm of each new neuron's incoming weights."""
