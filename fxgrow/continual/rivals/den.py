@@ -4,11 +4,12 @@ Reference: Yoon, Yang, Lee, Hwang, "Lifelong Learning with Dynamically Expandabl
 Selective retraining: the new head with L1 (Eq. 3), the neurons that lead to it breadth-first, their weights with L2
 (Eq. 4). Expansion, if the loss is above ``tau``: k neurons in every width, their incoming weights groups of a sparse
 norm (Eq. 5), without those whose norm vanishes. Split: the neurons whose incoming weights moved further than ``sigma``.
-How we differ: nothing earlier is ever retrained, so the retraining is of a copy and only tells what would drift, by a
-little or a lot; what drifted too far becomes an unlocked copy with the weights that it moved to, all else goes back. A
-budget, which DEN has none of, is spent on new neurons and splits in turn, largest norm and furthest move first; after
-that the loss may be higher than before. All phases are short and see growth batches only; the whole is trained later.
-There is no L1 on new weights besides the groups, and none of the timestamps, for which the master network has masks.
+How we differ: nothing earlier is ever retrained, so the retraining is that of a copy and only tells what would drift:
+semantic drift decides on copies alone. What drifted too far becomes an unlocked copy with the weights that it moved to,
+and all else goes back. A budget, which DEN has none of, is spent on new neurons and splits in turn, largest norm and
+furthest move first; after that the loss may be higher than before. All phases are short and see growth batches only;
+the whole is trained later. There is no L1 on new weights besides the groups, and there are no timestamps, for which the
+master network has masks.
 """
 
 import copy

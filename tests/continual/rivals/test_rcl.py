@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from fxgrow.continual.rivals.rcl import Nursery, Rcl, halves, share_right
 from fxgrow.coupling import couple
 from fxgrow.errors import BudgetError, DataError
 from fxgrow.growth import Budget, Objective, open_purse
+from fxgrow.growth.budget import Cap
+from fxgrow.growth.meters import Counts
 from fxgrow.training import accuracy, cross_entropy, seeded
 from tests.continual.rivals.masters import (
     INPUTS,
@@ -82,6 +85,25 @@ def test_a_reward_is_accuracy_less_what_each_neuron_costs_and_the_best_child_is_
     right = accuracy(child.network, [(inputs[0], target) for inputs, target in found.judges.batches])
     assert child.reward == pytest.approx(right - 2)
     assert found.child({}).reward > 0 > max(rewards.values())
+
+
+class Dearer:
+    """A meter that finds out only afterwards."""
+
+    present = 0.0
+
+    def added(self, _: Counts) -> float:
+        return 0
+
+    def measured(self, _: Counts) -> float:
+        return 2
+
+
+def test_a_child_that_turns_out_too_dear_gets_nothing() -> None:
+    found = nursery(Budget(neurons=4))
+    assert found.child({0: 1}).counts == {0: 1}
+    found.purse = replace(found.purse, caps=(Cap("latency", 1, Dearer()),))
+    assert found.child({0: 1}).counts == {}
 
 
 def test_no_child_is_trained_twice_and_judging_counts_as_seen() -> None:
