@@ -9,7 +9,8 @@ semantic drift decides on copies alone. What drifted too far becomes an unlocked
 and all else goes back. A budget, which DEN has none of, is spent on new neurons and splits in turn, largest norm and
 furthest move first; after that the loss may be higher than before. All phases are short and see growth batches only;
 the whole is trained later. There is no L1 on new weights besides the groups, and there are no timestamps, for which the
-master network has masks.
+master network has masks. The loss that ``tau`` judges is that of the whole retrained copy on the growth batches, which
+what the budget buys of it may not reach; where growth batches are few and easily learnt, nothing new is added.
 """
 
 import copy
