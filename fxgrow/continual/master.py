@@ -99,18 +99,24 @@ class Master:
         lesson = Lesson(train, valid, classes, loss, budget, target, seed, self.expansion, self.settings)
         with seeded(seed):
             learnt = later(self.union, lesson) if self.tasks else first(self.union, lesson)
-        self._merge(task, classes, learnt.draft, next(iter(train))[0])
+        merged = self._merged(task, classes, learnt.draft, next(iter(train))[0])
         spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+        self._keep(*merged)
+        spent["check_seconds"] = time.perf_counter() - wall - spent["seconds"]
         right = accuracy(self.network(task), valid)
         return outcome_of(task, classes, learnt, self.union, self.parameters, right).model_copy(update=spent)
 
-    def _merge(self, task: str, classes: int, draft: Draft, example: Any) -> None:
-        """Merge a draft, and compare all earlier tasks' networks with what they were before anything is kept."""
-        before = self.union, self.tasks
-        self.union, masks = self.union.merged(draft) if self.tasks else _as_it_is(self.union, draft)
-        earlier = {name: state.with_masks(padded(state.masks, self.union)) for name, state in self.tasks.items()}
+    def _merged(self, task: str, classes: int, draft: Draft, example: Any) -> tuple[Union, dict[str, TaskState]]:
+        """The union with a draft in it, and all tasks in it."""
+        union, masks = self.union.merged(draft) if self.tasks else _as_it_is(self.union, draft)
+        earlier = {name: state.with_masks(padded(state.masks, union)) for name, state in self.tasks.items()}
         probe = tuple(x[:PROBES] if isinstance(x, Tensor) else x for x in positional(draft.network, example))
-        self.tasks = earlier | {task: _state(task, classes, masks, self.union, probe)}
+        return union, earlier | {task: _state(task, classes, masks, union, probe)}
+
+    def _keep(self, union: Union, tasks: dict[str, TaskState]) -> None:
+        """Go on with these, unless an earlier task's network is not what it was."""
+        before = self.union, self.tasks
+        self.union, self.tasks = union, tasks
         try:
             self.check()
         except InternalError:

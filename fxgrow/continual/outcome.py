@@ -32,8 +32,8 @@ class Outcome(Frozen):
     not grow).
     ``growing_epochs``: passes over the training images that the try and the search took (Wu et al. 2020, Table 2).
     ``parameters``: of the master network and all that the tasks have for themselves; ``network_parameters`` and
-    ``multiply_adds``: of the task's own network, the latter for the example inputs. Seconds include the comparison of
-    all earlier tasks' networks.
+    ``multiply_adds``: of the task's own network, the latter for the example inputs. Seconds are of learning, those to
+    ``check`` of comparing the networks of all tasks so far with what they were.
     """
 
     task: str
@@ -49,6 +49,7 @@ class Outcome(Frozen):
     multiply_adds: int
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    check_seconds: float = 0.0
 
 
 def outcome_of(task: str, classes: int, learnt: Learnt, union: Union, parameters: int, accuracy: float) -> Outcome:

@@ -101,7 +101,7 @@ def _along(coupling: Coupling, number: int, key: tuple[str, int], product: Tenso
     owners, (_, axis) = coupling.owners[key], key
     sums = product.movedim(axis, 0).flatten(1).sum(1) if product.dim() > 1 else product
     mine = owners.width == number
-    total = torch.zeros(coupling.widths[number].size)
+    total = torch.zeros(coupling.widths[number].size, dtype=sums.dtype)
     return total.index_add(0, torch.from_numpy(owners.neuron[mine]), sums[torch.from_numpy(np.flatnonzero(mine))])
 
 

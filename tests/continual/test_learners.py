@@ -1,6 +1,6 @@
 import pytest
 
-from fxgrow.continual import TrainSettings
+from fxgrow.continual import MasterSettings, TrainSettings
 from fxgrow.continual.growing import Growing
 from fxgrow.continual.learners import LEARNERS, Setup
 from fxgrow.growth import Budget
@@ -9,16 +9,16 @@ from tests.continual.rivals.masters import INPUTS, model, tasks
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_learner_learns_from_one_setup(name: str) -> None:
-    train, (task, _) = TrainSettings(epochs=1, batch_size=16, lr=0.1), tasks()
-    learner = LEARNERS[name](Setup(model(), model(), INPUTS, train, Budget(neurons=2), target=0.1))
+    master, (task, _) = MasterSettings(train=TrainSettings(epochs=1, batch_size=16, lr=0.1)), tasks()
+    learner = LEARNERS[name](Setup(model(), model(), INPUTS, master, Budget(neurons=2), target=0.1))
     learner.learn(task)
     assert learner.network(task.name)(task.test.images).shape == (len(task.test), task.classes)
     assert learner.parameters > 0
     if isinstance(learner, Growing):
-        assert (learner.budget, learner.target, learner.master.settings.train) == (Budget(neurons=2), 0.1, train)
+        assert (learner.budget, learner.target, learner.master.settings) == (Budget(neurons=2), 0.1, master)
 
 
 def test_what_grows_grows_in_its_own_way() -> None:
-    setup = Setup(model(), model(), INPUTS, TrainSettings(), Budget(neurons=2))
+    setup = Setup(model(), model(), INPUTS, MasterSettings(), Budget(neurons=2))
     growing = [learner for name in LEARNERS if isinstance(learner := LEARNERS[name](setup), Growing)]
     assert len({repr(learner.master.expansion) for learner in growing}) == len(growing)
