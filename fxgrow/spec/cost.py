@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
@@ -22,6 +24,7 @@ from fxgrow.errors import SpecError
 from fxgrow.spec.models import Cost
 
 # What a model may raise when it does not fit its input; an internal error of torch is a RuntimeError.
+KEEP_INPUT, KEEP_RESULT = True, False
 _RUN_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, AssertionError)
 
 
@@ -149,12 +152,37 @@ def _run(
         own.update(tensor.untyped_storage()._cdata for tensor in state.values())
     inputs = tuple(torch.empty_like(tensor, device="meta") for tensor in example_inputs)
     try:
-        with _evaluating(module):
+        with _evaluating(module), _Swift():
             functional_call(module, state, inputs, tie_weights=False)
     except _RUN_ERRORS as error:
         raise SpecError(
             "not-runnable", f"the graph does not run on its example inputs ({error}); give inputs that it accepts"
         ) from error
+
+
+class _Kept(torch.autograd.Function):
+    """A tensor like the input; the input, or else the result, is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keep_input: bool) -> Tensor:
+        result = torch.empty_like(x)
+        ctx.save_for_backward(x if keep_input else result)
+        return result
+
+
+class _Swift(TorchFunctionMode):
+    """Batch norms by running statistics, and ReLUs, by their shapes and what they keep alone.
+
+    torch works both out in Python on the meta device, which takes milliseconds each.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func is F.batch_norm and not given.get("training", True) and args[0].is_meta:
+            return _Kept.apply(args[0], KEEP_INPUT)
+        if func in (F.relu, torch.relu) and not given.get("inplace") and len(args) == 1 and args[0].is_meta:
+            return _Kept.apply(args[0], KEEP_RESULT)
+        return func(*args, **given)
 
 
 @contextmanager
