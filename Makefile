@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test check format bench rbf fuzz sweep cells specs clean
+.PHONY: help venv demo chromium test check format bench rbf fuzz sweep cells continual specs clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -64,6 +64,9 @@ sweep: $(ZOO)  ## couple and widen every model of three zoos and 2,000 random ne
 
 cells: $(STAMP)  ## cells by growth against DARTS and random cells (hours, resumable)
 	$(BIN)/python -W ignore -m tools.experiments.cells --out docs/results/cells
+
+continual: $(STAMP)  ## 20 tasks of shapes, ten methods, three seeds (two hours, resumable)
+	$(BIN)/python -W ignore -m tools.experiments.continual --out docs/results/continual/shapes-20
 
 specs: $(STAMP)  ## the 80 classifiers saved and loaded to the bit, the example architectures (half an hour)
 	$(BIN)/python -W ignore -m tools.sweep_specs --out docs/results/specs.json

@@ -2,7 +2,8 @@
 
 Reference: Wu et al. 2020, Sec. 3: the operation with the most channels is selected; where all operations of an edge
 grew only a little, the identity. Two incoming edges are kept per node as in Liu, Simonyan, Yang, "DARTS", Sec. 2.4; the
-paper does not say how it compares edges, here the one whose operation grew most is the strongest.
+paper does not say how it compares edges; here the one whose operation grew most is the strongest, and among equals the
+one whose operations have most channels together.
 """
 
 from collections import defaultdict
@@ -43,8 +44,10 @@ class Derivation(Frozen):
         return Cell(nodes=nodes, concat=tuple(range(INPUTS, INPUTS + len(nodes))))
 
     def _node(self, edges: Mapping[int, Mapping[Operation, int]], initial: int) -> tuple[Edge, ...]:
-        """The strongest edges, in the order of their sources; of equals the one from the latest state."""
-        strongest = sorted(edges, key=lambda source: (-max(edges[source].values()), -source))
+        """The strongest edges, in the order of their sources; of equals the earlier one, as DARTS takes them."""
+        strongest = sorted(
+            edges, key=lambda source: (-max(edges[source].values()), -sum(edges[source].values()), source)
+        )
         kept = sorted(strongest if self.keep_all else strongest[:EDGES_PER_NODE])
         return tuple(Edge(operation=self._operation(edges[source], initial), source=source) for source in kept)
 

@@ -71,10 +71,10 @@ def first(union: Union, lesson: Lesson) -> Learnt:
     fit(network, lesson.train, lesson.loss, lesson.settings.train, _everything(network))
     masks = union.everyone
     if lesson.target is None or lesson.reached(network):
-        return Learnt(_untouched(network, masks))
+        return Learnt(_all_new(_untouched(network, masks)))
     expanded, passes = _expanded(network, union, lesson, unlock=False)
     fit(expanded.network, lesson.train, lesson.loss, lesson.settings.train, _everything(expanded.network))
-    return Learnt(_draft(expanded, masks), None, expanded, passes)
+    return Learnt(_all_new(_draft(expanded, masks)), None, expanded, passes)
 
 
 def later(union: Union, lesson: Lesson) -> Learnt:
@@ -129,6 +129,11 @@ def _expanded(network: nn.Module, union: Union, lesson: Lesson, *, unlock: bool)
     expanded = lesson.expansion.expand(network, union.inputs, objective, lesson.budget, unlock=unlock, seed=lesson.seed)
     size = sum(len(target) for _, target in lesson.train)
     return expanded, seen / size
+
+
+def _all_new(draft: Draft) -> Draft:
+    """The first task's: there was nothing before it."""
+    return Draft(draft.network, {name: torch.full_like(o, NEW) for name, o in draft.origin.items()}, draft.unlocked)
 
 
 def _untouched(network: nn.Module, masks: Mapping[str, Tensor]) -> Draft:

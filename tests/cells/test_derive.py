@@ -1,0 +1,39 @@
+"""Which edges are kept of a grown template, by hand."""
+
+from fxgrow.cells.derive import Derivation
+from fxgrow.cells.genotype import Edge
+from fxgrow.cells.stack import Kind
+from fxgrow.cells.template import Spot
+
+
+def edges(counts: dict[int, tuple[int, int]], **settings: object) -> tuple[Edge, ...]:
+    """The edges of a node that are kept; per source the channels of two operations, which began with 2."""
+    channels = {
+        Spot(kind, len(counts), source, operation): count
+        for kind in Kind
+        for source, both in counts.items()
+        for operation, count in zip(("sep_conv_3x3", "dil_conv_5x5"), both, strict=True)
+    }
+    (node,) = Derivation(**settings).derive(channels, 2).normal.nodes
+    return node
+
+
+def kept(counts: dict[int, tuple[int, int]]) -> list[int]:
+    return [edge.source for edge in edges(counts)]
+
+
+def test_the_edges_with_the_largest_operation_are_kept() -> None:
+    assert kept({0: (3, 3), 1: (9, 2), 2: (2, 8)}) == [1, 2]
+
+
+def test_of_equal_ones_that_with_more_channels_in_all_and_then_the_earlier() -> None:
+    assert kept({0: (8, 2), 1: (8, 5), 2: (9, 2)}) == [1, 2]
+    assert kept({0: (8, 2), 1: (2, 8), 2: (9, 2)}) == [0, 2]
+
+
+def test_little_growth_is_the_identity() -> None:
+    assert [e.operation for e in edges({0: (4, 2), 1: (5, 2), 2: (2, 2)}, little=1.0)] == [
+        "skip_connect",
+        "sep_conv_3x3",
+    ]
+    assert [e.operation for e in edges({0: (4, 2), 1: (5, 2), 2: (2, 2)}, little=0.25)] == ["sep_conv_3x3"] * 2
