@@ -7,15 +7,16 @@ from fxgrow.cells.template import Spot
 
 
 def edges(counts: dict[int, tuple[int, int]], **settings: object) -> tuple[Edge, ...]:
-    """The edges of a node that are kept; per source the channels of two operations, which began with 2."""
+    """The edges of the second node that are kept; per source the channels of two operations, which began with 2."""
+    first = {0: (2, 2), 1: (2, 2)}
     channels = {
-        Spot(kind, len(counts), source, operation): count
+        Spot(kind, state, source, operation): count
         for kind in Kind
-        for source, both in counts.items()
+        for state, node in ((2, first), (3, counts))
+        for source, both in node.items()
         for operation, count in zip(("sep_conv_3x3", "dil_conv_5x5"), both, strict=True)
     }
-    (node,) = Derivation(**settings).derive(channels, 2).normal.nodes
-    return node
+    return Derivation(**settings).derive(channels, 2).normal.nodes[1]
 
 
 def kept(counts: dict[int, tuple[int, int]]) -> list[int]:
