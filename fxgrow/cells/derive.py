@@ -3,7 +3,8 @@
 Reference: Wu et al. 2020, Sec. 3: the operation with the most channels is selected; where all operations of an edge
 grew only a little, the identity. Two incoming edges are kept per node as in Liu, Simonyan, Yang, "DARTS", Sec. 2.4; the
 paper does not say how it compares edges; here the one whose operation grew most is the strongest, and among equals the
-one whose operations have most channels together.
+one whose operations grew most together. How we differ: ``against_average`` compares the channels of an operation with
+those that the same operation has elsewhere, as a kind of operation that grows more everywhere would win every edge.
 """
 
 from collections import defaultdict
@@ -24,33 +25,48 @@ class Derivation(Frozen):
     """How to read a grown template.
 
     ``little``: an edge becomes the identity if none of its operations grew by more than this share of the channels that
-    it began with; ``keep_all``: every incoming edge stays, not the two strongest.
+    it began with; ``keep_all``: every incoming edge stays, not the two strongest. ``against_average``: channels count
+    in units not of those at the beginning, but of those that the operation has on average in the cells of its kind.
     """
 
     little: float = Field(default=0.25, ge=0)
     keep_all: bool = False
+    against_average: bool = False
 
     def derive(self, channels: Channels, initial: int) -> Genotype:
         """The genotype of a template whose operations began with ``initial`` channels and have ``channels`` now."""
-        cells = {kind.value: self._cell(channels, kind, initial) for kind in Kind}
+        cells = {kind.value: self._cell(self._grown(channels, kind, initial)) for kind in Kind}
         return Genotype(schema_version=GENOTYPE_VERSION, **cells)
 
-    def _cell(self, channels: Channels, kind: Kind, initial: int) -> Cell:
-        states: dict[int, dict[int, dict[Operation, int]]] = defaultdict(lambda: defaultdict(dict))
-        for spot, count in channels.items():
-            if spot.kind is kind:
-                states[spot.state][spot.source][spot.operation] = count
-        nodes = tuple(self._node(states[state], initial) for state in sorted(states))
+    def _grown(self, channels: Channels, kind: Kind, initial: int) -> dict[Spot, float]:
+        """How often the channels in question every operation of a kind of cell has."""
+        mine = {spot: count for spot, count in channels.items() if spot.kind is kind}
+        units = _averages(mine) if self.against_average else defaultdict(lambda: float(initial))
+        return {spot: count / units[spot.operation] for spot, count in mine.items()}
+
+    def _cell(self, grown: Mapping[Spot, float]) -> Cell:
+        states: dict[int, dict[int, dict[Operation, float]]] = defaultdict(lambda: defaultdict(dict))
+        for spot, times in grown.items():
+            states[spot.state][spot.source][spot.operation] = times
+        nodes = tuple(self._node(states[state]) for state in sorted(states))
         return Cell(nodes=nodes, concat=tuple(range(INPUTS, INPUTS + len(nodes))))
 
-    def _node(self, edges: Mapping[int, Mapping[Operation, int]], initial: int) -> tuple[Edge, ...]:
+    def _node(self, edges: Mapping[int, Mapping[Operation, float]]) -> tuple[Edge, ...]:
         """The strongest edges, in the order of their sources; of equals the earlier one, as DARTS takes them."""
         strongest = sorted(
             edges, key=lambda source: (-max(edges[source].values()), -sum(edges[source].values()), source)
         )
         kept = sorted(strongest if self.keep_all else strongest[:EDGES_PER_NODE])
-        return tuple(Edge(operation=self._operation(edges[source], initial), source=source) for source in kept)
+        return tuple(Edge(operation=self._operation(edges[source]), source=source) for source in kept)
 
-    def _operation(self, grown: Mapping[Operation, int], initial: int) -> Operation:
+    def _operation(self, grown: Mapping[Operation, float]) -> Operation:
         best = max(grown, key=lambda name: grown[name])
-        return best if grown[best] > initial * (1 + self.little) else "skip_connect"
+        return best if grown[best] > 1 + self.little else "skip_connect"
+
+
+def _averages(channels: Channels) -> Mapping[Operation, float]:
+    """The mean channels of every operation."""
+    counts: defaultdict[Operation, list[int]] = defaultdict(list)
+    for spot, count in channels.items():
+        counts[spot.operation].append(count)
+    return {operation: sum(found) / len(found) for operation, found in counts.items()}

@@ -38,3 +38,14 @@ def test_little_growth_is_the_identity() -> None:
         "sep_conv_3x3",
     ]
     assert [e.operation for e in edges({0: (4, 2), 1: (5, 2), 2: (2, 2)}, little=0.25)] == ["sep_conv_3x3"] * 2
+
+
+def test_against_the_average_what_grows_more_everywhere_has_no_advantage() -> None:
+    counts = {0: (4, 20), 1: (8, 21), 2: (3, 10)}
+    assert [edge.operation for edge in edges(counts)] == ["dil_conv_5x5"] * 2
+    relative = edges(counts, against_average=True, little=0.0)
+    assert relative == (Edge(operation="dil_conv_5x5", source=0), Edge(operation="sep_conv_3x3", source=1))
+    assert [edge.operation for edge in edges(counts, against_average=True, little=0.9)] == [
+        "skip_connect",
+        "sep_conv_3x3",
+    ]

@@ -1,6 +1,6 @@
 """Cells by growth against DARTS and random cells: what a search costs, and how good the cells are that it finds.
 
-    python -m tools.experiments.cells --data shapes --seeds 3 --out docs/results/cells     # hours; resumable
+    python -m tools.experiments.cells --data shapes --seeds 1 2 3 --out docs/results/cells     # hours; resumable
     python -m tools.experiments.cells --methods firefly random        # a part of it; what is done is not done again
     python -m tools.experiments.cells --data cifar10 --data-root DIR --size 32 --out runs/cells
 
@@ -22,7 +22,7 @@ import torch
 from fxgrow.cells import Genotype, SearchResult, SearchSpace, evaluation_network, to_text
 from fxgrow.cells.derive import Derivation
 from fxgrow.cells.rivals import random_genotype
-from fxgrow.cells.searches import SEARCHES, read_search
+from fxgrow.cells.searches import SEARCHES, derive_again, read_search
 from fxgrow.data import Splits, load_data
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
@@ -47,12 +47,15 @@ def searched(name: str, chosen: argparse.Namespace, data: Splits, seed: int) -> 
 
 
 def growth(chosen: argparse.Namespace) -> dict[str, Any]:
-    """How the template grows: by 80 % every ``--grow-every`` epochs; an operation grew little if not to the double."""
-    method = Firefly(new=6, steps=chosen.steps, refine_steps=chosen.steps // 2, points=1)
-    return {
-        "grow_every": chosen.grow_every, "neurons": 0.8, "growth_batches": 4, "method": method,
-        "derivation": Derivation(little=1.0),
-    }  # fmt: skip
+    """How the template grows: by 60 % every ``--grow-every`` epochs."""
+    method = Firefly(new=4, steps=chosen.steps, refine_steps=chosen.steps // 2, points=1)
+    return {"grow_every": chosen.grow_every, "neurons": 0.6, "growth_batches": 2, "method": method}
+
+
+def found(result: SearchResult, chosen: argparse.Namespace) -> Genotype:
+    """The cells of a search; those of a search by growth read off as was asked."""
+    how = Derivation(little=chosen.little, against_average=chosen.against_average)
+    return derive_again(result, how) if result.grown else result.genotype
 
 
 def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: Splits, seed: int) -> dict[str, Any]:
@@ -75,8 +78,8 @@ def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: S
         }  # fmt: skip
         _write(path, json.dumps(row, indent=1))
         print(row, flush=True)
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    known: dict[str, Any] = json.loads(path.read_text())
+    return known
 
 
 def closest(genotype: Genotype, parameters: int, layers: int, classes: int) -> int:
@@ -102,8 +105,12 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results/cells"))
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
+    parser.add_argument("--control-seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--against-average", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--little", type=float, default=0.3)
     for name, value in {
-        "seeds": 3, "size": 16, "train": 2000, "test": 1000, "cells": 5, "channels": 8, "epochs": 10, "grow-every": 3,
+        "size": 16, "train": 2000, "test": 1000, "cells": 5, "channels": 8, "epochs": 10, "grow-every": 4,
         "steps": 4, "layers": 5, "parameters": 60_000, "train-epochs": 12,
     }.items():  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -112,12 +119,11 @@ def main() -> None:
         chosen.data, root=chosen.data_root, size=chosen.size, channels=3, train_size=chosen.train, test_size=chosen.test
     )
     searches, rows = [], []
-    for seed, name in product(range(chosen.seeds), chosen.methods):  # costs that are compared stand side by side
-        if name == CONTROL:
-            rows += control(chosen, data, seed)
-        else:
-            searches.append(searched(name, chosen, data, seed))
-            rows.append(evaluated(name, searches[-1].genotype, chosen, data, seed))
+    for seed, name in product(chosen.seeds, (name for name in chosen.methods if name != CONTROL)):
+        searches.append(searched(name, chosen, data, seed))  # costs that are compared stand side by side
+        rows.append(evaluated(name, found(searches[-1], chosen), chosen, data, seed))
+    for seed in chosen.control_seeds if CONTROL in chosen.methods else ():
+        rows += control(chosen, data, seed)
     record = summary(chosen, searches, rows)
     _write(chosen.out / "cells.json", json.dumps(record, indent=1, default=str))
     draw_result(record, chosen.out / "cells.png")
@@ -136,7 +142,7 @@ def summary(chosen: argparse.Namespace, searches: list[SearchResult], rows: list
         {
             "method": result.method, "order": result.settings.get("order"), "seed": result.seed,
             "seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "multiply_adds": result.multiply_adds,
-            "genotype": to_text(result.genotype), "grown": [one.model_dump() for one in result.grown],
+            "genotype": to_text(found(result, chosen)), "grown": [one.model_dump() for one in result.grown],
         }
         for result in searches
     ]  # fmt: skip

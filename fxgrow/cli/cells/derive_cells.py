@@ -24,12 +24,16 @@ def derive_cells(
     keep_all: Annotated[
         bool, typer.Option("--keep-all", help="keep every incoming edge, not the two strongest")
     ] = False,
+    against_average: Annotated[
+        bool,
+        typer.Option("--against-average", help="compare an operation with what the same one has elsewhere"),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="write JSON there", show_default="print it")
     ] = None,
 ) -> None:
     """Derive a genotype from the channels that a search by growth ended with."""
-    derivation = settings(Derivation, little=little, keep_all=keep_all)
+    derivation = settings(Derivation, little=little, keep_all=keep_all, against_average=against_average)
     text = genotype_text(derive_again(read_search(directory / SEARCHED), derivation))
     if out is None:
         show_text(text.rstrip("\n"))
