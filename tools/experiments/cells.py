@@ -13,6 +13,7 @@ all training images, and tested. Seconds, processor seconds and multiply-adds of
 
 import argparse
 import json
+import statistics
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,25 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text + "\n")
 
 
+def table(record: dict[str, Any]) -> str:
+    """What searches cost and how good their cells are, in Markdown."""
+    lines = ["| search | runs | CPU s | multiply-adds, G |", "|---|---|---|---|"]
+    labels = [f"{one['method']} {one['order'] or ''}".strip() for one in record["searches"]]
+    for label in dict.fromkeys(labels):
+        mine = [one for one, its in zip(record["searches"], labels, strict=True) if its == label]
+        cpu, adds = (statistics.mean(one[key] for one in mine) for key in ("cpu_seconds", "multiply_adds"))
+        lines.append(f"| {label} | {len(mine)} | {cpu:.0f} | {adds / 1e9:.0f} |")
+    lines += ["", "| cells | networks | test accuracy | standard error | parameters |", "|---|---|---|---|---|"]
+    names = [one["name"].rstrip("0123456789") for one in record["networks"]]
+    for name in dict.fromkeys(names):
+        rows = [one for one, its in zip(record["networks"], names, strict=True) if its == name]
+        right = [one["test_accuracy"] for one in rows]
+        error = f"{100 * statistics.stdev(right) / len(right) ** 0.5:.2f} %" if len(right) > 1 else ""
+        size = statistics.mean(one["parameters"] for one in rows)
+        lines.append(f"| {name} | {len(rows)} | {100 * statistics.mean(right):.2f} % | {error} | {size:,.0f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,6 +146,7 @@ def main() -> None:
         rows += control(chosen, data, seed)
     record = summary(chosen, searches, rows)
     _write(chosen.out / "cells.json", json.dumps(record, indent=1, default=str))
+    (chosen.out / "cells.md").write_text(table(record))
     draw_result(record, chosen.out / "cells.png")
 
 

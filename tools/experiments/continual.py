@@ -138,6 +138,20 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The summary in Markdown."""
+    lines = ["| method | accuracy after the last task | forgetting | same bits | parameters | growing epochs | CPU s |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in rows:
+        error = f" ± {100 * row['standard_error']:.2f}" if row["standard_error"] is not None else ""
+        lines.append(
+            f"| {row['method']} | {100 * row['average']:.2f}{error} % ({row['seeds']} seeds) "
+            f"| {100 * row['forgetting']:.2f} % | {'yes' if row['same_bits'] else 'no'} | {row['parameters']:,.0f} "
+            f"| {row['growing_epochs']:.1f} | {row['cpu_seconds']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def forgetting(tasks: list[dict[str, Any]]) -> float:
     """Mean over the tasks of the best accuracy that they ever had less the last one."""
     last = tasks[-1]["accuracies"]
@@ -183,6 +197,7 @@ def main() -> None:
         chosen.out / "continual.json",
         {"settings": vars(chosen), "torch": torch.__version__, "methods": rows, "runs": runs},
     )
+    (chosen.out / "continual.md").write_text(table(rows))
     draw_result(rows, runs, chosen.out / "continual.png")
     for row in rows:
         print(json.dumps(row))
