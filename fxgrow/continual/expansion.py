@@ -61,7 +61,7 @@ class Expansion(Protocol):
 class TwoSteps(Frozen):
     """A growth method over one graph that holds all candidates: Firefly, or the control ``RandomGrowth``."""
 
-    method: Firefly | RandomGrowth = Firefly(new=4, steps=8, refine_steps=4, points=1)
+    method: Firefly | RandomGrowth = Firefly(new=4, steps=6, refine_steps=2, points=1)
 
     def expand(
         self, network: nn.Module, inputs: Any, objective: Objective, budget: Budget, *, unlock: bool, seed: int

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -16,7 +17,7 @@ from fxgrow.continual.reuse import narrowed, reused
 from fxgrow.continual.settings import Loader, TrainSettings
 from fxgrow.continual.union import NEW, Draft, Union
 from fxgrow.coupling import couple
-from fxgrow.growth import Batch, Budget, Loss, Objective
+from fxgrow.growth import Budget, Loss, Objective
 from fxgrow.spec import Frozen
 from fxgrow.training import accuracy
 
@@ -56,7 +57,7 @@ class Lesson:
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """The trained draft, how right the try was, what the expansion did, and how many passes both took."""
+    """The trained draft, how right the try was, what the expansion did, and how many passes led to the training."""
 
     draft: Draft
     tried: float | None = None
@@ -72,7 +73,9 @@ def first(union: Union, lesson: Lesson) -> Learnt:
     masks = union.everyone
     if lesson.target is None or lesson.reached(network):
         return Learnt(_all_new(_untouched(network, masks)))
-    expanded, passes = _expanded(network, union, lesson, unlock=False)
+    seen = _Seen(lesson.loss)
+    expanded = _expanded(network, union, lesson, seen, unlock=False)
+    passes = seen.count / _size(lesson)
     fit(expanded.network, lesson.train, lesson.loss, lesson.settings.train, _everything(expanded.network))
     return Learnt(_all_new(_draft(expanded, masks)), None, expanded, passes)
 
@@ -87,13 +90,14 @@ def later(union: Union, lesson: Lesson) -> Learnt:
     tried, passes = accuracy(network, lesson.valid), float(lesson.settings.try_epochs)
     if lesson.reached(network):
         return Learnt(_untouched(network, union.everyone), tried, None, passes)
-    how = lesson.settings
-    masks = reused(network, union.coupling, _objective(lesson, network), how.leave_out, how.tolerance)
+    how, seen = lesson.settings, _Seen(lesson.loss)
+    masks = reused(network, union.coupling, _objective(lesson, network, seen), how.leave_out, how.tolerance)
     used = narrowed(network, union.coupling, masks)
-    expanded, more = _expanded(used, union, lesson, unlock=True)
+    expanded = _expanded(used, union, lesson, seen, unlock=True)
+    passes += seen.count / _size(lesson)
     draft = _draft(expanded, masks)
     fit(draft.network, lesson.train, lesson.loss, lesson.settings.train, _free(draft, union))
-    return Learnt(draft, tried, expanded, passes + more)
+    return Learnt(draft, tried, expanded, passes)
 
 
 def _everything(network: nn.Module) -> dict[str, Tensor]:
@@ -108,27 +112,29 @@ def _free(draft: Draft, union: Union) -> Free:
     return fresh_entries(draft.network, coupling, draft.fresh) | mine
 
 
-def _objective(lesson: Lesson, network: nn.Module) -> Objective:
-    return Objective.of(_growth_batches(lesson), lesson.loss, network)
+@dataclass(eq=False)
+class _Seen:
+    """A loss that counts the examples that it is asked about."""
+
+    loss: Loss
+    count: int = 0
+
+    def __call__(self, output: Any, target: Tensor) -> Tensor:
+        self.count += len(target)
+        return self.loss(output, target)
 
 
-def _growth_batches(lesson: Lesson) -> list[Batch]:
-    return list(islice(lesson.train, lesson.settings.growth_batches))
+def _size(lesson: Lesson) -> int:
+    return sum(len(target) for _, target in lesson.train)
 
 
-def _expanded(network: nn.Module, union: Union, lesson: Lesson, *, unlock: bool) -> tuple[Expanded, float]:
-    """The expansion, and how many passes over the training images it took."""
-    seen = 0
+def _objective(lesson: Lesson, network: nn.Module, loss: Loss) -> Objective:
+    return Objective.of(islice(lesson.train, lesson.settings.growth_batches), loss, network)
 
-    def counted(output: object, target: Tensor) -> Tensor:
-        nonlocal seen
-        seen += len(target)
-        return lesson.loss(output, target)
 
-    objective = Objective.of(_growth_batches(lesson), counted, network)
-    expanded = lesson.expansion.expand(network, union.inputs, objective, lesson.budget, unlock=unlock, seed=lesson.seed)
-    size = sum(len(target) for _, target in lesson.train)
-    return expanded, seen / size
+def _expanded(network: nn.Module, union: Union, lesson: Lesson, loss: Loss, *, unlock: bool) -> Expanded:
+    objective = _objective(lesson, network, loss)
+    return lesson.expansion.expand(network, union.inputs, objective, lesson.budget, unlock=unlock, seed=lesson.seed)
 
 
 def _all_new(draft: Draft) -> Draft:

@@ -99,11 +99,12 @@ class Master:
         lesson = Lesson(train, valid, classes, loss, budget, target, seed, self.expansion, self.settings)
         with seeded(seed):
             learnt = later(self.union, lesson) if self.tasks else first(self.union, lesson)
-        merged = self._merged(task, classes, learnt.draft, next(iter(train))[0])
+        union, tasks = self._merged(task, classes, learnt.draft, next(iter(train))[0])
         spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-        self._keep(*merged)
-        spent["check_seconds"] = time.perf_counter() - wall - spent["seconds"]
-        right = accuracy(self.network(task), valid)
+        right = accuracy(union.network(tasks[task].masks, tasks[task].own), valid)
+        wall = time.perf_counter()
+        self._keep(union, tasks)
+        spent["check_seconds"] = time.perf_counter() - wall
         return outcome_of(task, classes, learnt, self.union, self.parameters, right).model_copy(update=spent)
 
     def _merged(self, task: str, classes: int, draft: Draft, example: Any) -> tuple[Union, dict[str, TaskState]]:
@@ -119,7 +120,7 @@ class Master:
         self.union, self.tasks = union, tasks
         try:
             self.check()
-        except InternalError:
+        except BaseException:
             self.union, self.tasks = before
             raise
 

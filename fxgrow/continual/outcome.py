@@ -30,7 +30,8 @@ class Outcome(Frozen):
     ``tried``: accuracy on the validation images with a new head and normalisation alone (None: the first task);
     ``accuracy``: of the network as it was merged; ``loss_before``, ``loss_after``: on the growth batches (None: it did
     not grow).
-    ``growing_epochs``: passes over the training images that the try and the search took (Wu et al. 2020, Table 2).
+    ``growing_epochs``: passes over the training images to try, to choose what is used, and to search (Wu et al. 2020,
+    Table 2).
     ``parameters``: of the master network and all that the tasks have for themselves; ``network_parameters`` and
     ``multiply_adds``: of the task's own network, the latter for the example inputs. Seconds are of learning, those to
     ``check`` of comparing the networks of all tasks so far with what they were.

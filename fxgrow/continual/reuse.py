@@ -20,7 +20,7 @@ from fxgrow.growth.emit import emit
 from fxgrow.growth.objective import evaluating
 from fxgrow.surgery.index_map import Change
 
-TRIES = 4
+TRIES = 3
 MOST_OF_A_WIDTH = 0.5
 """No width loses more of its neurons than this share."""
 

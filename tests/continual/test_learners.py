@@ -4,7 +4,7 @@ from fxgrow.continual import MasterSettings, TrainSettings
 from fxgrow.continual.growing import Growing
 from fxgrow.continual.learners import LEARNERS, Setup
 from fxgrow.growth import Budget
-from tests.continual.rivals.masters import INPUTS, model, tasks
+from tests.continual.tiny import INPUTS, model, tasks
 
 
 @pytest.mark.parametrize("name", LEARNERS)

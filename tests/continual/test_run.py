@@ -25,7 +25,9 @@ def fingerprints(directory: Path) -> dict[str, str]:
 
 
 def timeless(result: ContinualResult) -> ContinualResult:
-    outcomes = tuple(o.model_copy(update={"seconds": 0.0, "cpu_seconds": 0.0}) for o in result.outcomes)
+    outcomes = tuple(
+        o.model_copy(update={"seconds": 0.0, "cpu_seconds": 0.0, "check_seconds": 0.0}) for o in result.outcomes
+    )
     return result.model_copy(update={"outcomes": outcomes})
 
 

@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--blocks", nargs="*", type=int, default=[1, 1, 2])
     parser.add_argument("--lr", type=float, default=0.05)
     for option, value in {
-        "seeds": 3, "tasks": 20, "size": 16, "classes": 100, "train": 6000, "test": 4000, "thin": 12, "full": 32,
+        "seeds": 3, "tasks": 20, "size": 16, "classes": 100, "train": 8000, "test": 4000, "thin": 12, "full": 32,
         "epochs": 15, "batch": 32, "growth-batches": 2, "budget": 20_000,
     }.items():  # fmt: skip
         parser.add_argument(f"--{option}", type=int, default=value)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from fxgrow.continual.rivals.briefly import Brief
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Objective
-from tests.continual.rivals.masters import model, objective
+from tests.continual.tiny import model, objective
 
 
 def test_the_free_entries_alone_move_and_the_loss_falls() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from fxgrow.continual.rivals.common import Clock, Trunk, count, endless, fit, shuffled
 from fxgrow.continual.settings import TrainSettings
 from fxgrow.errors import DataError, TrainingError
-from tests.continual.rivals.tiny import INPUTS, TRAIN, model, tasks
+from tests.continual.tiny import INPUTS, TRAIN, model, tasks
 
 ONCE = TRAIN.model_copy(update={"epochs": 1})
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from fxgrow.continual.rivals.common import count
 from fxgrow.continual.rivals.compact_pick_grow import CompactPickGrow, CompactSettings
 from fxgrow.continual.settings import TrainSettings
-from tests.continual.rivals.tiny import INPUTS, TRAIN, accuracy_on, check_learner, model, outputs, tasks
+from tests.continual.tiny import INPUTS, TRAIN, accuracy_on, check_learner, model, outputs, tasks
 
 OFTEN = CompactSettings(target=0.8, sparsities=(0.3, 0.6), mask_lr=5e-3)
 ALWAYS = CompactSettings(target=1.0, factor=1.5, growths=1, sparsities=(0.5,), mask_lr=5e-3)

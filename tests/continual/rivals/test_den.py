@@ -8,7 +8,7 @@ from fxgrow.continual.rivals.den import Den, chosen
 from fxgrow.coupling import couple
 from fxgrow.errors import BudgetError
 from fxgrow.growth import Budget, open_purse
-from tests.continual.rivals.masters import INPUTS, added, check_locked, check_master, check_seed, grown, model
+from tests.continual.tiny import INPUTS, added, check_locked, check_master, check_seed, grown, model
 
 DEN = Den(brief=Brief(steps=8), new=3)
 

@@ -6,7 +6,7 @@ from fxgrow.continual.learner import Learner
 from fxgrow.continual.rivals.common import count
 from fxgrow.continual.rivals.ewc import Ewc, EwcSettings, Springs, fisher
 from fxgrow.data import DataSet
-from tests.continual.rivals.tiny import INPUTS, TRAIN, check_learner, model, outputs, tasks
+from tests.continual.tiny import INPUTS, TRAIN, check_learner, model, outputs, tasks
 
 
 def make(given: nn.Module, strength: float = 1.0) -> Learner:

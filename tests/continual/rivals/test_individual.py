@@ -4,7 +4,7 @@ from torch import nn
 from fxgrow.continual.learner import Learner
 from fxgrow.continual.rivals.common import count
 from fxgrow.continual.rivals.individual import Individual
-from tests.continual.rivals.tiny import INPUTS, TRAIN, accuracy_on, check_learner, model, outputs, tasks
+from tests.continual.tiny import INPUTS, TRAIN, accuracy_on, check_learner, model, outputs, tasks
 
 
 def make(given: nn.Module) -> Learner:

@@ -4,7 +4,7 @@ from torch import nn
 from fxgrow.continual.learner import Learner
 from fxgrow.continual.rivals.common import count
 from fxgrow.continual.rivals.joint import Joint
-from tests.continual.rivals.tiny import INPUTS, TRAIN, accuracy_on, check_learner, model, tasks
+from tests.continual.tiny import INPUTS, TRAIN, accuracy_on, check_learner, model, tasks
 
 
 def make(given: nn.Module) -> Learner:

@@ -5,7 +5,7 @@ from torch import nn
 from fxgrow.continual.rivals.common import count
 from fxgrow.continual.rivals.learn_to_grow import LearnToGrow, SearchSettings
 from fxgrow.continual.settings import TrainSettings
-from tests.continual.rivals.tiny import INPUTS, TRAIN, accuracy_on, check_learner, model, outputs, tasks
+from tests.continual.tiny import INPUTS, TRAIN, accuracy_on, check_learner, model, outputs, tasks
 
 SHORT = TRAIN.model_copy(update={"epochs": 1})
 

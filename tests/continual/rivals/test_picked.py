@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fxgrow.continual.rivals.picked import START, THRESHOLD, PickedWeight, Use, widened
-from tests.continual.rivals.tiny import INPUTS, model
+from tests.continual.tiny import INPUTS, model
 from tests.networks import images, network
 
 

@@ -14,7 +14,7 @@ from fxgrow.growth import Budget, Objective, open_purse
 from fxgrow.growth.budget import Cap
 from fxgrow.growth.meters import Counts
 from fxgrow.training import accuracy, cross_entropy, seeded
-from tests.continual.rivals.masters import (
+from tests.continual.tiny import (
     INPUTS,
     added,
     check_locked,
@@ -29,7 +29,7 @@ RCL = Rcl(brief=Brief(steps=4), trials=4, hidden=8, options=(1, 2), alpha=1e-3)
 
 
 def nursery(budget: Budget, settings: Rcl = RCL) -> Nursery:
-    network = model()
+    network = model().eval()
     captured = capture(network, INPUTS)
     coupling = couple(captured)
     train, judges = halves(objective(network))

@@ -3,7 +3,7 @@ from torch import Tensor, nn
 
 from fxgrow.continual.rivals.common import count
 from fxgrow.continual.rivals.weights import Composed, filled, hollow, layer_weights
-from tests.continual.rivals.tiny import model, tasks
+from tests.continual.tiny import model, tasks
 
 
 class Doubled(nn.Module):

@@ -1,0 +1,98 @@
+"""What is left out of a new task's network: by the true first-order effect, within the tolerance, from no replay."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from fxgrow.continual.reuse import effects, everyone, narrowed, reused, selectable
+from fxgrow.coupling import Coupling, Role, couple
+from fxgrow.growth import Objective
+from fxgrow.growth.objective import evaluating
+from fxgrow.training import cross_entropy
+from tests.continual.zoo import data
+from tests.coupling.test_replay import IMAGES, stage
+from tests.networks import NETWORKS, images, network
+
+TINY = 1e-5
+
+
+def objective(module: nn.Module) -> Objective:
+    return Objective.of(data("a", 12), cross_entropy, module)  # of 8 and of 4
+
+
+def barely_read(module: nn.Module, coupling: Coupling, number: int, neuron: int) -> nn.Module:
+    """A copy in which whatever reads a neuron hardly does."""
+    changed = copy.deepcopy(module)
+    own, width = dict(changed.named_parameters()), coupling.widths[number]
+    with torch.no_grad():
+        for site in (site for site in width.sites if site.role is Role.READS and site.parameter in own):
+            owners, (name, axis) = coupling.owners[site.key], site.key
+            index = torch.from_numpy((owners.width == number) & (owners.neuron == neuron)).nonzero().reshape(-1)
+            own[name].index_copy_(axis, index, TINY * own[name].index_select(axis, index))
+    return changed
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_effects_are_the_change_of_the_loss_to_first_order(name: str) -> None:
+    """Of a neuron that is hardly read: the change when it is removed, by the rules that remove it."""
+    module = network(name)
+    coupling = couple(module, (images(),))
+    for number in selectable(coupling):
+        width = coupling.widths[number]
+        neuron = width.size - 1
+        nearly = barely_read(module, coupling, number, neuron)
+        mask = torch.arange(width.size) != neuron
+        losses = objective(nearly)
+        change = losses.mean(narrowed(nearly, coupling, {width.name: mask})) - losses.mean(nearly)
+        found = float(effects(nearly, coupling, losses)[width.name][neuron])
+        assert found == pytest.approx(abs(change), rel=1e-2)
+        assert found > 1e-12
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.01, 10.0])
+@pytest.mark.parametrize("name", ["chain", "residual"])
+def test_what_is_left_out_costs_no_more_than_is_tolerated(name: str, tolerance: float) -> None:
+    module = network(name)
+    coupling, losses = couple(module, (images(),)), objective(module)
+    masks = reused(module, coupling, losses, 0.9, tolerance)
+    with evaluating(compact := narrowed(module, coupling, masks)):
+        assert losses.mean(compact) <= losses.mean(module) * (1 + tolerance)
+    assert all(mask.sum() >= len(mask) - len(mask) // 2 for mask in masks.values())
+    if tolerance == 10.0:
+        assert all(mask.sum() == len(mask) - len(mask) // 2 for mask in masks.values())
+
+
+def test_the_share_is_of_all_neurons_and_the_least_noticed_go_first() -> None:
+    module = network("chain")
+    coupling, losses = couple(module, (images(),)), objective(module)
+    masks, noticed = reused(module, coupling, losses, 0.25, 100.0), effects(module, coupling, losses)
+    gone = torch.cat([noticed[name][~mask] for name, mask in masks.items()])
+    kept = torch.cat([noticed[name][mask] for name, mask in masks.items()])
+    assert len(gone) == int(0.25 * 13) and gone.max() <= kept.min()
+
+
+def test_without_a_share_all_are_used() -> None:
+    module = network("chain")
+    coupling = couple(module, (images(),))
+    masks = reused(module, coupling, objective(module), 0.0, 100.0)
+    assert all(mask.all() for mask in masks.values()) and masks.keys() == everyone(coupling).keys()
+
+
+def test_widths_whose_order_a_replay_decides_stay_whole() -> None:
+    module = stage(8).double()
+    coupling = couple(module, (IMAGES,))
+    replayed = {coupling.widths[number].name for number in coupling.replay.singly}  # type: ignore[union-attr]
+    assert replayed and not replayed & everyone(coupling).keys()
+    assert all(not coupling.widths[number].refusal for number in selectable(coupling))
+
+
+def test_nothing_of_the_model_changes() -> None:
+    module = network("chain").train()
+    module.get_submodule("4").weight.requires_grad_(requires_grad=False)  # type: ignore[operator, union-attr]
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    reused(module, couple(module, (images(),)), objective(module), 0.5, 0.1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert module.training and all(parameter.grad is None for parameter in module.parameters())
+    assert [name for name, p in module.named_parameters() if not p.requires_grad] == ["4.weight"]
