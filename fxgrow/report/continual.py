@@ -68,13 +68,14 @@ def _tasks(result: ContinualResult) -> Table:
 
 
 def _widths(result: ContinualResult) -> Table:
-    names = [f"task {outcome.task}" for outcome in result.outcomes]
-    title = "Neurons of every task: shared (locked) + unlocked + new"
-    made = table(title, "width", *names, "master", right=(*names, "master"))
-    for width, last in result.outcomes[-1].widths.items():
-        uses = [outcome.widths.get(width) for outcome in result.outcomes]
-        words = [f"{use.locked} + {use.unlocked} + {use.new}" if use else NOTHING for use in uses]
-        made.add_row(*cells(width, *words, str(last.master)))
+    """A row per task: streams are longer than networks are deep."""
+    last = result.outcomes[-1].widths
+    made = table("Neurons of every task: shared (locked) + unlocked + new", "width", *last, right=tuple(last))
+    for outcome in result.outcomes:
+        uses = [outcome.widths.get(width) for width in last]
+        words = [f"{use.locked}+{use.unlocked}+{use.new}" if use else NOTHING for use in uses]
+        made.add_row(*cells(f"task {outcome.task}", *words))
+    made.add_row(*cells("master", *(str(use.master) for use in last.values())))
     return made
 
 
