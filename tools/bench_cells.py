@@ -3,14 +3,15 @@
     python -m tools.bench_cells --out docs/results/bench_cells.json
 
 In every round each method trains for a few steps: growth before and after a growth step, whose time is taken apart.
-A whole search of ``--steps`` steps and ``--growths`` growth steps is their sum. Processor seconds of one thread, medians
-of the rounds; the ratios are of what one round measured. The settings are those of ``tools.experiments.cells``.
+A whole search of ``--steps`` steps and ``--growths`` growth steps is their sum. Processor seconds of one thread,
+medians of the rounds; the ratios are of what one round measured. The settings are those of ``tools.experiments.cells``.
 """
 
 import argparse
 import json
 import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def epochs_of(name: str, space: SearchSpace, images: DataSet, **settings: Any) -
     train, valid = images.pick(range(half)), images.pick(range(half, len(images)))
     search = SEARCHES[name].model_copy(update=settings)
     search.search(space, train, valid, listen=lambda _: moments.append(time.process_time()))
-    return [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    return [after - before for before, after in pairwise(moments)]
 
 
 def one_round(chosen: argparse.Namespace, images: DataSet) -> dict[str, float]:
