@@ -50,8 +50,7 @@ def fit(
         if after_step is not None:
             after_step(settings.learning_rate(done / total))
         done += 1
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate(done / total)
+        settings.set_rate(optimizer, done / total)
 
     with seeded(seed):
         for _ in range(settings.epochs):
