@@ -1,7 +1,7 @@
 """Cells by growth against DARTS and random cells: what a search costs, and how good the cells are that it finds.
 
     python -m tools.experiments.cells --data shapes --seeds 1 2 3 --out docs/results/cells     # hours; resumable
-    python -m tools.experiments.cells --methods firefly random        # a part of it; what is done is not done again
+    python -m tools.experiments.cells --methods firefly random        # a part of it; the result is of all parts
     python -m tools.experiments.cells --data cifar10 --data-root DIR --size 32 --out runs/cells
 
 EXPERIMENTS, row `cells` (Wu et al. 2020, Table 1), scaled down: every method searches the same space for the same
@@ -59,8 +59,8 @@ def found(result: SearchResult, chosen: argparse.Namespace) -> Genotype:
     return derive_again(result, how) if result.grown else result.genotype
 
 
-def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: Splits, seed: int) -> dict[str, Any]:
-    """The network of a genotype trained from scratch, from its file if it was done before."""
+def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: Splits, seed: int) -> None:
+    """Train the network of a genotype from scratch and write what came of it, if that was not done before."""
     path = chosen.out / "parts" / f"train-{name}-{seed}.json"
     if not path.exists():
         channels = closest(genotype, chosen.parameters, chosen.layers, data.classes)
@@ -79,8 +79,6 @@ def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: S
         }  # fmt: skip
         _write(path, json.dumps(row, indent=1))
         print(row, flush=True)
-    known: dict[str, Any] = json.loads(path.read_text())
-    return known
 
 
 def closest(genotype: Genotype, parameters: int, layers: int, classes: int) -> int:
@@ -138,23 +136,25 @@ def main() -> None:
     data = load_data(
         chosen.data, root=chosen.data_root, size=chosen.size, channels=3, train_size=chosen.train, test_size=chosen.test
     )
-    searches, rows = [], []
     for seed, name in product(chosen.seeds, (name for name in chosen.methods if name != CONTROL)):
-        searches.append(searched(name, chosen, data, seed))  # costs that are compared stand side by side
-        rows.append(evaluated(name, found(searches[-1], chosen), chosen, data, seed))
+        result = searched(name, chosen, data, seed)  # costs that are compared stand side by side
+        evaluated(name, found(result, chosen), chosen, data, seed)
     for seed in chosen.control_seeds if CONTROL in chosen.methods else ():
-        rows += control(chosen, data, seed)
+        control(chosen, data, seed)
+    parts = chosen.out / "parts"  # all that was ever done there, by this call or an earlier one
+    searches = [read_search(path) for path in sorted(parts.glob("search-*.json"))]
+    rows = [json.loads(path.read_text()) for path in sorted(parts.glob("train-*.json"))]
     record = summary(chosen, searches, rows)
     _write(chosen.out / "cells.json", json.dumps(record, indent=1, default=str))
     (chosen.out / "cells.md").write_text(table(record))
     draw_result(record, chosen.out / "cells.png")
 
 
-def control(chosen: argparse.Namespace, data: Splits, seed: int) -> list[dict[str, Any]]:
+def control(chosen: argparse.Namespace, data: Splits, seed: int) -> None:
     """Networks of random cells."""
     space, generator = SearchSpace(cells=chosen.cells), torch.Generator().manual_seed(1000 + seed)
-    genotypes = [random_genotype(space, generator) for _ in range(RANDOM)]
-    return [evaluated(f"{CONTROL}{number}", one, chosen, data, seed) for number, one in enumerate(genotypes)]
+    for number in range(RANDOM):
+        evaluated(f"{CONTROL}{number}", random_genotype(space, generator), chosen, data, seed)
 
 
 def summary(chosen: argparse.Namespace, searches: list[SearchResult], rows: list[dict[str, Any]]) -> dict[str, Any]:
