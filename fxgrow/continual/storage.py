@@ -70,7 +70,8 @@ def save_master(master: Master, directory: str | Path) -> None:
     """
     union = master.union
     captured = capture(union.module, union.inputs)
-    spec = describe(captured.graph_module, union.inputs, widths=union.coupling.widths)
+    # Without its widths, which are found again: in what order, and from which line of code, depends on the caller.
+    spec = describe(captured.graph_module, union.inputs)
     with run_directory(Path(directory), replace=True) as staging:
         save_file(dense(dict(_tensors(master, state_of(captured.graph_module, spec)))), staging / TENSORS)
         record = MasterRecord(

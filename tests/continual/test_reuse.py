@@ -12,7 +12,7 @@ from fxgrow.growth import Objective
 from fxgrow.growth.objective import evaluating
 from fxgrow.training import cross_entropy
 from tests.continual.zoo import data
-from tests.coupling.test_replay import IMAGES, stage
+from tests.coupling.test_replay import IMAGES, Beside
 from tests.networks import NETWORKS, images, network
 
 TINY = 1e-5
@@ -81,11 +81,14 @@ def test_without_a_share_all_are_used() -> None:
 
 
 def test_widths_whose_order_a_replay_decides_stay_whole() -> None:
-    module = stage(8).double()
+    module = nn.Sequential(nn.Conv2d(5, 4, 1), Beside(4), nn.Conv2d(10, 6, 1, groups=2), nn.Conv2d(6, 2, 1)).double()
     coupling = couple(module, (IMAGES,))
     replayed = {coupling.widths[number].name for number in coupling.replay.singly}  # type: ignore[union-attr]
-    assert replayed and not replayed & everyone(coupling).keys()
-    assert all(not coupling.widths[number].refusal for number in selectable(coupling))
+    losses = Objective([(IMAGES, IMAGES)], lambda output, _: output.square().mean())
+    masks = reused(module, coupling, losses, 0.9, 100.0)
+    assert replayed and masks.keys() == {w.name for w in coupling.widths if w.growable} - replayed
+    assert any(not mask.all() for mask in masks.values())
+    assert narrowed(module, coupling, masks)(IMAGES).shape == module(IMAGES).shape
 
 
 def test_nothing_of_the_model_changes() -> None:
