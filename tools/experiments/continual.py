@@ -140,8 +140,10 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def forgetting(tasks: list[dict[str, Any]]) -> float:
     """Mean over the tasks of the best accuracy that they ever had less the last one."""
-    last = tasks[-1]["accuracies"]
-    best = [max(row["accuracies"][i] for row in tasks if len(row["accuracies"]) > i) for i in range(len(last))]
+    last: list[float] = tasks[-1]["accuracies"]
+    best: list[float] = [
+        max(row["accuracies"][i] for row in tasks if len(row["accuracies"]) > i) for i in range(len(last))
+    ]
     return statistics.mean(b - now for b, now in zip(best, last, strict=True))
 
 
