@@ -23,6 +23,8 @@ from fxgrow.surgery.index_map import Change
 TRIES = 3
 MOST_OF_A_WIDTH = 0.5
 """No width loses more of its neurons than this share."""
+LEAST = 2
+"""Of one neuron alone a depthwise convolution or a shuffle looks like none, and the width could not be told again."""
 
 
 def selectable(coupling: Coupling) -> list[int]:
@@ -107,7 +109,7 @@ def _along(coupling: Coupling, number: int, key: tuple[str, int], product: Tenso
 
 def _without_least(all_on: Masks, effects: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     masks = {name: mask.clone() for name, mask in all_on.items()}
-    room = {name: int(len(mask) * MOST_OF_A_WIDTH) for name, mask in masks.items()}
+    room = {name: max(0, min(int(len(mask) * MOST_OF_A_WIDTH), len(mask) - LEAST)) for name, mask in masks.items()}
     ranked = sorted((float(value), name, i) for name, values in effects.items() for i, value in enumerate(values))
     left = int(share * len(ranked))
     for _, name, neuron in ranked:

@@ -64,6 +64,16 @@ def test_what_is_left_out_costs_no_more_than_is_tolerated(name: str, tolerance: 
         assert all(mask.sum() == len(mask) - len(mask) // 2 for mask in masks.values())
 
 
+def test_two_neurons_are_left_at_least() -> None:
+    """Of one pair alone the channel shuffle of the dense network is none, and coupling would see two widths of one."""
+    module = network("dense")
+    coupling = couple(module, (images(),))
+    masks = reused(module, coupling, objective(module), 0.9, 100.0)
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {"a": 2, "b": 2, "c": 2}
+    sizes = {width.name: width.size for width in couple(narrowed(module, coupling, masks), (images(),)).widths}
+    assert all(sizes[name] == mask.sum() for name, mask in masks.items())
+
+
 def test_the_share_is_of_all_neurons_and_the_least_noticed_go_first() -> None:
     module = network("chain")
     coupling, losses = couple(module, (images(),)), objective(module)

@@ -154,8 +154,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def forgetting(tasks: list[dict[str, Any]]) -> float:
     """Mean over the tasks of the best accuracy that they ever had less the last one."""
-    last = tasks[-1]["accuracies"]
-    best = [max(row["accuracies"][i] for row in tasks if len(row["accuracies"]) > i) for i in range(len(last))]
+    last: list[float] = tasks[-1]["accuracies"]
+    best: list[float] = [
+        max(row["accuracies"][i] for row in tasks if len(row["accuracies"]) > i) for i in range(len(last))
+    ]
     return statistics.mean(b - now for b, now in zip(best, last, strict=True))
 
 
