@@ -64,6 +64,16 @@ def test_what_is_left_out_costs_no_more_than_is_tolerated(name: str, tolerance: 
         assert all(mask.sum() == len(mask) - len(mask) // 2 for mask in masks.values())
 
 
+def test_fewer_are_left_out_where_the_loss_would_rise_by_too_much() -> None:
+    """Half of what the full share would cost is tolerated."""
+    module = network("block")
+    coupling, losses = couple(module, (images(),)), objective(module)
+    full = reused(module, coupling, losses, 0.9, 1000.0)
+    rise = losses.mean(narrowed(module, coupling, full)) / losses.mean(module) - 1
+    fewer = reused(module, coupling, losses, 0.9, rise / 2)
+    assert rise > 0 and sum(int(m.sum()) for m in fewer.values()) > sum(int(m.sum()) for m in full.values())
+
+
 def test_two_neurons_are_left_at_least() -> None:
     """Of one pair alone the channel shuffle of the dense network is none, and coupling would see two widths of one."""
     module = network("dense")

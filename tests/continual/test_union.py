@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -67,7 +67,7 @@ def own(union: Union, draft: Draft) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, phases=(Phase.generate,))  # a smaller seed is no simpler draft
 @given(seeds=st.lists(st.integers(0, 2**32), min_size=2, max_size=3))
 def test_a_chain_of_drafts_is_read_out_as_it_was_merged(name: str, seeds: list[int]) -> None:
     union, kept = union_of(name), []
