@@ -34,6 +34,7 @@ def _channels(axes: Any, record: dict[str, Any]) -> None:
             )
     for operation, runs in curves.items():
         axes.plot([mean(column) for column in zip(*runs, strict=True)], marker="o", label=operation)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="growth step", ylabel="channels, mean over edges", title="Channels of operations")
     axes.legend()
 

@@ -14,50 +14,44 @@ def draw_result(rows: list[dict[str, Any]], runs: list[dict[str, Any]], path: Pa
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    colours = {row["method"]: plt.get_cmap("tab20")(number) for number, row in enumerate(rows)}
     figure, axes = plt.subplots(2, 2, figsize=(13, 9), layout="constrained")
-    _sizes(axes[0, 0], rows)
-    _over_tasks(axes[0, 1], runs)
-    _parameters(axes[1, 0], runs)
+    _sizes(axes[0, 0], rows, colours)
+    accuracy, parameters = axes[0, 1], axes[1, 0]
+    for name, tasks in _streams(runs).items():
+        learnt = range(1, len(tasks[0]) + 1)
+        means = [100 * mean(mean(one[t - 1]["accuracies"]) for one in tasks) for t in learnt]
+        accuracy.plot(learnt, means, color=colours[name])
+        parameters.plot(learnt, [mean(one[t - 1]["parameters"] for one in tasks) for t in learnt], color=colours[name])
+    accuracy.set(xlabel="tasks learnt", ylabel="test accuracy, %", title="Mean over the tasks so far")
+    parameters.set(xlabel="tasks learnt", ylabel="parameters", yscale="log", title="Parameters kept")
     _costs(axes[1, 1], runs)
+    for one in (accuracy, parameters, axes[1, 1]):
+        one.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", title="method (seeds)")
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
-def _sizes(axes: Any, rows: list[dict[str, Any]]) -> None:
+def _streams(runs: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]]]:
+    """The runs of each method that went through the tasks one by one."""
+    found: dict[str, list[list[dict[str, Any]]]] = {}
+    for run in runs:
+        if len(run["tasks"]) > 1:
+            found.setdefault(run["method"], []).append(run["tasks"])
+    return found
+
+
+def _sizes(axes: Any, rows: list[dict[str, Any]], colours: dict[str, Any]) -> None:
     for row in rows:
+        error = 100 * (row["standard_error"] or 0)
         axes.errorbar(
-            row["parameters"], 100 * row["average"], yerr=100 * (row["standard_error"] or 0), marker="o", capsize=3
-        )
-        axes.annotate(
-            row["method"], (row["parameters"], 100 * row["average"]), xytext=(5, 5), textcoords="offset points"
-        )
+            row["parameters"], 100 * row["average"], yerr=error, marker="o", capsize=3, linestyle="none",
+            color=colours[row["method"]], label=f"{row['method']} ({row['seeds']})",
+        )  # fmt: skip
     axes.set(
         xscale="log", xlabel="parameters kept for all tasks", ylabel="test accuracy, %", title="After the last task"
     )
-
-
-def _over_tasks(axes: Any, runs: list[dict[str, Any]]) -> None:
-    """The mean accuracy on the tasks seen so far."""
-    for name in dict.fromkeys(run["method"] for run in runs):
-        mine = [run["tasks"] for run in runs if run["method"] == name and len(run["tasks"]) > 1]
-        if mine:
-            curve = [mean(mean(tasks[t]["accuracies"]) for tasks in mine) for t in range(len(mine[0]))]
-            axes.plot(range(1, len(curve) + 1), [100 * value for value in curve], label=name)
-    axes.set(xlabel="tasks learnt", ylabel="test accuracy, %", title="Mean over the tasks so far")
-    axes.legend(fontsize="small")
-
-
-def _parameters(axes: Any, runs: list[dict[str, Any]]) -> None:
-    for name in dict.fromkeys(run["method"] for run in runs):
-        mine = [run["tasks"] for run in runs if run["method"] == name and len(run["tasks"]) > 1]
-        if mine:
-            axes.plot(
-                range(1, len(mine[0]) + 1),
-                [mean(tasks[t]["parameters"] for tasks in mine) for t in range(len(mine[0]))],
-                label=name,
-            )
-    axes.set(xlabel="tasks learnt", ylabel="parameters", yscale="log", title="Parameters kept")
-    axes.legend(fontsize="small")
 
 
 def _costs(axes: Any, runs: list[dict[str, Any]]) -> None:
