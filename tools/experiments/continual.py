@@ -2,7 +2,7 @@
 
     python -m tools.experiments.continual --data shapes --out docs/results/continual/shapes-20    # resumable
     python -m tools.experiments.continual --methods firefly individual --seeds 3
-    python -m tools.experiments.continual --data cifar100 --data-root DIR --tasks 20 --size 32 --blocks 2 2 3 3 3 --out D
+    python -m tools.experiments.continual --data cifar100 --data-root D --tasks 20 --size 32 --blocks 2 2 3 3 3 --out D
 
 EXPERIMENTS, rows `cl-10` and `cl-20` (Wu et al. 2020, Fig. 5 and Table 2), scaled down. Those that grow start from a
 thin VGG without fully connected layers, the others have a full one; all are trained alike on every task. ``random``
