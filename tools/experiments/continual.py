@@ -1,7 +1,7 @@
 """A master network that grows against other ways to learn task after task: accuracy, size, forgetting, cost.
 
     python -m tools.experiments.continual --data shapes --out docs/results/continual/shapes-20    # resumable
-    python -m tools.experiments.continual --methods firefly individual --seeds 3
+    python -m tools.experiments.continual --methods firefly individual    # a part; the result is of all that is there
     python -m tools.experiments.continual --data cifar100 --data-root DIR --size 32 --blocks 2 2 3 3 3 --out runs/cl
 
 EXPERIMENTS, rows `cl-10` and `cl-20` (Wu et al. 2020, Fig. 5 and Table 2), scaled down. Those that grow start from a
@@ -66,6 +66,14 @@ def run(name: str, chosen: argparse.Namespace, tasks: tuple[Task, ...], seed: in
         state.unlink()
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def finished(parts: Path, tasks: int) -> list[dict[str, Any]]:
+    """All runs that went to the end, by this call or an earlier one, in the order of the table of learners."""
+    runs: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(parts.glob("*.json"))]
+    whole = [one for one in runs if one["method"] == SCRATCH or len(one["tasks"]) == tasks]
+    order = [GROWS, SCRATCH, *(name for name in LEARNERS if name != GROWS)]
+    return sorted(whole, key=lambda one: order.index(one["method"]))
 
 
 def _loaded(state: Path, done: int) -> Learner:
@@ -182,7 +190,6 @@ def main() -> None:
     }.items():  # fmt: skip
         parser.add_argument(f"--{option}", type=int, default=value)
     chosen = parser.parse_args()
-    runs = []
     for seed in range(chosen.seeds):
         data = load_data(
             chosen.data, root=chosen.data_root, seed=seed, size=chosen.size, train_size=chosen.train,
@@ -190,10 +197,8 @@ def main() -> None:
         )  # fmt: skip
         tasks = deal(data, chosen.tasks, seed=seed)
         for name in chosen.methods:
-            runs.append(run(name, chosen, tasks, seed))
-            beside = chosen.out / "parts" / f"{SCRATCH}-{seed}.json"
-            if name == GROWS and beside.exists():
-                runs.append(json.loads(beside.read_text()))
+            run(name, chosen, tasks, seed)
+    runs = finished(chosen.out / "parts", chosen.tasks)
     rows = summary(runs)
     _write(
         chosen.out / "continual.json",
