@@ -76,7 +76,7 @@ class _Run:
         )
         self.network: nn.Module = template(space, settings.hidden, int(train.labels.max()) + 1)
         self.optimizer: Optimizer = settings.optimizer(self.network)
-        self.clock, self.spent = Clock.start(), 0
+        self.clock, self.spent, self.price = Clock.start(), 0, self._price()
         self.epochs: list[SearchEpoch] = []
         self.grown = [self._grown(0, None)]
 
@@ -89,12 +89,11 @@ class _Run:
         """One epoch of plain training; gives the mean loss."""
         set_rate(self.optimizer, self.settings.learning_rate(epoch - 1))
         self.network.train()
-        price = TRAINING * multiply_adds(self.network, (self.train_set.images[:1],))
         losses = []
         for images, labels in self.batches:
             loss = cross_entropy(self.network(images), labels)
             losses.append(descend(self.optimizer, loss, self.settings.clip))
-            self.spent += price * len(labels)
+            self.spent += TRAINING * self.price * len(labels)
         return sum(losses) / len(losses)
 
     def grow(self, epoch: int) -> None:
@@ -111,11 +110,16 @@ class _Run:
         growth = grow_step(
             self.network, list(self.few), loss, example_inputs=(self.train_set.images[:1],), method=settings.method,
             budget=Budget(neurons=settings.neurons, layers=settings.layers), optimizer=self.optimizer,
-            seed=self.seed + epoch, scope=self._scope(),
+            seed=self.seed + epoch, scope=self._scope(), describe=False,
         )  # fmt: skip
         self.spent += TRAINING * seen[0] * growth.report.multiply_adds_overgrown
         self.network, self.optimizer = growth.module, growth.optimizer or self.optimizer
+        self.price = growth.report.multiply_adds_after
         self.grown.append(self._grown(epoch, growth.report))
+
+    def _price(self) -> int:
+        """Multiply-adds of one image's forward pass."""
+        return multiply_adds(self.network, (self.train_set.images[:1],))
 
     def _scope(self) -> Scope:
         layers = layer_ties(self.space) if self.settings.method.layers else ()

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from fxgrow.coupling.rules import rule_for
 from fxgrow.coupling.values import Context, Value
 from fxgrow.errors import ModelError
+from fxgrow.meta import Memory
 
 LIMIT = 1 << 20
 """Elements up to which numbers are kept when shapes suffice."""
@@ -72,8 +73,12 @@ def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
 class Shapes(TorchDispatchMode):
     """Runs operators on the meta device, and nobody watches."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.memory = Memory()
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return SHAPES.get(func, func)(*args, **(kwargs or {}))
+        return self.memory.run(func, args, kwargs or {}, SHAPES.get(func))
 
 
 class Observer(TorchDispatchMode):
@@ -82,6 +87,7 @@ class Observer(TorchDispatchMode):
     def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ctx = ctx
+        self.memory = Memory()
         self.twins: dict[int, tuple[Tensor, Tensor]] = {}  # the meta twins of tensors that live elsewhere
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -160,7 +166,7 @@ class Observer(TorchDispatchMode):
     def _out(self, func: Any, args: Any, kwargs: Any, numbers: Any) -> Any:
         """The operator's result on the meta device. Where the numbers decide on its shape, they give it."""
         if numbers is None or not _data_dependent(func):
-            return SHAPES.get(func, func)(*args, **kwargs)
+            return self.memory.run(func, args, kwargs, SHAPES.get(func))
         return tree_map(lambda x: torch.empty_like(x, device="meta") if isinstance(x, Tensor) else x, numbers)
 
     def _know(self, out: Any, numbers: Any) -> None:

@@ -103,7 +103,7 @@ def run_once(ctx: Context, bare: nn.Module, subject: Subject, training: bool, wa
             stack.enter_context(Constants())
             if ctx.numbers:
                 stack.enter_context(Written())
-            stack.enter_context(Observer(ctx) if watch else Shapes())  # type: ignore[no-untyped-call]
+            stack.enter_context(Observer(ctx) if watch else Shapes())
             output = subject.run(bare, inputs, ctx)
     except Exception as error:  # noqa: BLE001 - whatever the user's model raises: the caller reports it if no mode works
         return error

@@ -63,6 +63,12 @@ def described(captured: Captured, coupling: Coupling) -> Described:
     return Described(spec.cost, spec)
 
 
+def undescribed(captured: Captured) -> Described:
+    """What a captured model costs, for a caller who wants no specification."""
+    nothing = SpecError("not-described", "the growth step was asked for no specification; leave out describe=False")
+    return Described(cost(captured.graph_module, captured.example_inputs), nothing)
+
+
 @dataclass(frozen=True)
 class Done:
     """A finished step."""

@@ -72,7 +72,7 @@ class Growth:
 
     @property
     def spec(self) -> ArchitectureSpec:
-        """The specification. Raises ``SpecError`` if the graph calls what a specification may not call."""
+        """The specification. Raises ``SpecError`` if the graph calls what none may call, or if none was asked for."""
         if isinstance(self.described, SpecError):
             raise self.described
         return self.described

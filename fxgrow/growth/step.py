@@ -25,7 +25,7 @@ from fxgrow.growth.objective import Batch, Loss, Objective, evaluating
 from fxgrow.growth.plan import plan_of
 from fxgrow.growth.promises import descend, keep
 from fxgrow.growth.realise import changes_of, fillings_of
-from fxgrow.growth.record import Chosen, Done, Emitted, described
+from fxgrow.growth.record import Chosen, Done, Emitted, described, undescribed
 from fxgrow.growth.result import Clock, Growth, dump
 from fxgrow.growth.scope import EVERYTHING, Scope
 from fxgrow.growth.statistics import Jump, estimate, gap
@@ -50,6 +50,7 @@ def grow_step(
     inplace: bool = False,
     memory: float | None = None,
     scope: Scope = EVERYTHING,
+    describe: bool = True,
 ) -> Growth:
     """Grow a copy of ``model`` by ``method`` within ``budget``; the caller's model and optimiser are left as they are.
 
@@ -58,8 +59,9 @@ def grow_step(
     model and optimiser themselves grow, unless something fails. The grown module is of the model's own class; if the
     method proposes layers, which no forward of the user's calls, it is a graph module of the model's modules and the
     new ones. ``memory``: bytes that a step over an over-grown graph may keep (None: any); candidates that do not fit
-    together are searched in turn (``growth.chunks``). ``scope``: which widths may grow, and which grow alike. The three
-    promises of ``growth.promises`` hold on return.
+    together are searched in turn (``growth.chunks``). ``scope``: which widths may grow, and which grow alike.
+    ``describe=False``: without a specification, which spares a quarter of the time of a step on a large graph. The
+    three promises of ``growth.promises`` hold on return.
     Raises ``GrowthError`` if nothing can grow, ``BudgetError`` if the budget buys nothing or ``memory`` holds no width.
     """
     inputs = positional(model, example_inputs)
@@ -72,7 +74,7 @@ def grow_step(
             with clock.phase("couple"):
                 coupling = couple(captured, only=scope.only, ignore=scope.ignore)
             with clock.phase("describe"):
-                old = described(captured, coupling)
+                old = described(captured, coupling) if describe else undescribed(captured)
             with clock.phase("layers"):
                 base = ground(captured, coupling, method, scope)
             with clock.phase("price"):
@@ -87,7 +89,7 @@ def grow_step(
             again = capture(grown_model, inputs)  # numbers that its code holds (heads) are constants in the old graph
             with evaluating(grown_model):
                 keep("the same as its own graph", objective.output(again.graph_module), objective.output(grown_model))
-            new = described(again, couple(again))
+            new = described(again, couple(again)) if describe else undescribed(again)
     done = Done(method, budget, base, chosen, emitted, old, new, purse.ties)
     spec = done.spec(history)
     report = done.report(plan_of(base.coupling, chosen.grown.candidates, chosen.selection, purse), clock)

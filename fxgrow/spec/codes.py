@@ -37,6 +37,7 @@ CODES: dict[str, str] = {
     "bad-argument": "A node or a constructor takes a value that a spec cannot hold.",
     "pytree-signature": "The graph flattens its inputs or outputs by a pytree spec, which a spec cannot hold.",
     "not-runnable": "The graph does not run on its example inputs, so its cost is unknown.",
+    "not-described": "The growth step was asked for no specification.",
     # modules and tensors
     "unknown-class": "A module's class is not on the allow-list.",
     "bad-config": "A module cannot be built from, or described by, its constructor configuration.",

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 from fxgrow.errors import SpecError
+from fxgrow.meta import Memory
 from fxgrow.spec.models import Cost
 
 # What a model may raise when it does not fit its input; an internal error of torch is a RuntimeError.
@@ -47,10 +49,9 @@ def multiply_adds(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> 
     Counted in eval mode; the module is as before afterwards.
     ``SpecError("not-runnable")`` if the graph does not run on tensors without values.
     """
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), _Counting() as counting:
         _run(graph_module, example_inputs)
-    return counter.get_total_flops() // 2
+    return int(sum(counting.found)) // 2
 
 
 def cost(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> Cost:
@@ -66,11 +67,9 @@ def parameter_terms(module: nn.Module, _: Sequence[Tensor]) -> tuple[Term, ...]:
 
 def multiply_add_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[Term, ...]:
     """The multiply-adds of every operator that ``multiply_adds`` counts, by torch's own formulas."""
-    found: list[Term] = []
-    formulas = {kind: formula for kind, formula in flop_registry.items() if hasattr(formula, "__wrapped__")}
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_noting(formulas, found)):
+    with torch.no_grad(), _Counting(_term) as counting:
         _run(module, example_inputs)
-    return tuple(found)
+    return tuple(counting.found)
 
 
 def activation_terms(
@@ -90,7 +89,7 @@ def activation_terms(
             kept.setdefault(storage._cdata, (storage, _bytes_of(tensor)))
         return tensor
 
-    with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor), _Counting():
         _run(module, example_inputs, learning=None if as_they_are else True, own=own)
     return tuple(term for _, term in kept.values())
 
@@ -102,22 +101,35 @@ def _bytes_of(tensor: Tensor) -> Term:
     return Term(math.prod, (*tensor.shape, tensor.element_size()) if full else (storage,))
 
 
-def _noting(formulas: dict[Any, Callable[..., int]], found: list[Term]) -> dict[Any, Callable[..., int]]:
-    """The formulas of FlopCounterMode, each of which also appends what it was asked as a term."""
+class _Counting(TorchDispatchMode):
+    """Notes ``note(formula, args, kwargs)`` of every operator of whose floating-point operations torch has a formula.
 
-    def row(formula: Callable[..., int]) -> Callable[..., int]:
-        def asked(*args: Any, out_shape: Any, **kwargs: Any) -> int:
-            found.append(_term(formula, args, {**kwargs, "out_shape": out_shape}))
-            return 0
+    Like ``FlopCounterMode`` without its account per module; tensors among the arguments are given by their shapes.
+    """
 
-        return asked
+    def __init__(self, note: Callable[..., Any] | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.note = note or (lambda formula, args, kwargs: formula(*args, **kwargs))
+        self.found: list[Any] = []
+        self.memory = Memory()
 
-    return {kind: row(formula.__wrapped__) for kind, formula in formulas.items()}  # type: ignore[attr-defined]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = self.memory.run(func, args, kwargs)
+        formula = getattr(flop_registry.get(func.overloadpacket), "__wrapped__", None)
+        if formula is not None:
+            shapes, named, result = tree_map(_shape, (args, kwargs, out))
+            self.found.append(self.note(formula, shapes, {**named, "out_shape": result}))
+        return out
+
+
+def _shape(x: Any) -> Any:
+    return tuple(x.shape) if isinstance(x, Tensor) else x
 
 
 def _term(formula: Callable[..., int], args: Any, kwargs: dict[str, Any]) -> Term:
     """A formula over the whole numbers in its arguments; everything else in them stays as it is."""
-    leaves, form = tree_flatten(tree_map(_plain, (args, kwargs), is_leaf=lambda x: isinstance(x, torch.Size)))
+    leaves, form = tree_flatten((args, kwargs))
     places = [i for i, leaf in enumerate(leaves) if type(leaf) is int]
 
     def evaluated(sizes: Sequence[int]) -> int:
@@ -128,10 +140,6 @@ def _term(formula: Callable[..., int], args: Any, kwargs: dict[str, Any]) -> Ter
         return formula(*args, **kwargs) // 2
 
     return Term(evaluated, tuple(leaves[i] for i in places))
-
-
-def _plain(x: Any) -> Any:
-    return tuple(x) if isinstance(x, torch.Size) else x
 
 
 def _run(

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget, Firefly, RandomGrowth
-from fxgrow.errors import BudgetError, DataError, GrowthError
+from fxgrow.errors import BudgetError, DataError, GrowthError, SpecError
+from fxgrow.growth import grow_step
 from fxgrow.growth.promises import keep
 from tests.networks import NETWORKS, images, network
 
@@ -124,6 +125,20 @@ def test_bad_requests() -> None:
     torch.nn.init.constant_(broken[0].weight, float("nan"))  # type: ignore[index]
     with pytest.raises(GrowthError, match="loss on the growth batches is nan"):
         grown(broken)
+
+
+def test_without_a_description_the_growth_is_the_same() -> None:
+    options = {"method": Firefly(new=2, steps=4), "budget": Budget(neurons=3), "example_inputs": (images(),)}
+    plain, bare = (
+        grow_step(network("residual"), batches(), F.cross_entropy, describe=describe, **options)  # type: ignore[arg-type]
+        for describe in (True, False)
+    )
+    assert bare.report.widths == plain.report.widths
+    assert bare.report.multiply_adds_after == plain.report.multiply_adds_after
+    torch.testing.assert_close(bare.module.state_dict(), plain.module.state_dict(), rtol=0, atol=0)
+    with pytest.raises(SpecError, match="leave out describe=False") as error:
+        _ = bare.spec
+    assert error.value.code == "not-described"
 
 
 def test_broken_promise_is_an_error() -> None:

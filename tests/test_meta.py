@@ -1,0 +1,92 @@
+"""What is remembered on the meta device must be what torch would say again."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fxgrow.meta import Memory
+
+aten = torch.ops.aten
+X = torch.empty(2, 3, 4, 5, device="meta")
+LAST = X.to(memory_format=torch.channels_last)
+W = torch.empty(6, 3, 3, 3, device="meta")
+CASES = [
+    (aten.convolution.default, (X, W, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)),
+    (aten.convolution.default, (LAST, W, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1)),
+    (aten.add.Tensor, (X.to(torch.int64), 1)),
+    (aten.add.Tensor, (X.to(torch.int64), 1.0)),
+    (aten.add.Tensor, (X.to(torch.int64), True)),
+    (aten.cat.default, ([X, X], 1)),
+    (aten.native_batch_norm.default, (X, None, None, X[0, :, 0, 0], X[0, :, 0, 0], False, 0.1, 1e-5)),
+]  # fmt: skip
+
+
+def form(out: object) -> list[object]:
+    tensors = out if isinstance(out, (tuple, list)) else [out]
+    return [(x.shape, x.stride(), x.dtype, x.device) if isinstance(x, Tensor) else x for x in tensors]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_the_second_time_is_like_the_first(number: int) -> None:
+    """One memory for all cases, so that one must not be taken for another."""
+    memory = Memory()
+    for _ in range(2):
+        for func, args in CASES:
+            memory.run(func, args, {})
+    func, args = CASES[number]
+    assert form(memory.run(func, args, {})) == form(func(*args))
+
+
+def test_results_are_fresh_tensors() -> None:
+    memory = Memory()
+    first, second = (memory.run(aten.relu.default, (X,), {}) for _ in range(2))
+    assert first is not second
+    assert first.untyped_storage()._cdata != second.untyped_storage()._cdata
+
+
+def test_a_kernel_is_run_once() -> None:
+    runs = []
+
+    def kernel(x: Tensor) -> Tensor:
+        runs.append(x)
+        return torch.empty_like(x)
+
+    memory = Memory()
+    for x in (X, X, X[:1]):
+        memory.run(aten.relu.default, (x,), {}, kernel)
+    assert len(runs) == 2
+
+
+def test_views_and_writes_run_every_time() -> None:
+    """The view is a view of the tensor that was given now; what is written into comes back itself."""
+    memory = Memory()
+    for x in (X.clone(), X.clone()):
+        view = memory.run(aten.view.default, (x, [2, 60]), {})
+        assert view.untyped_storage()._cdata == x.untyped_storage()._cdata
+        assert memory.run(aten.relu_.default, (x,), {}) is x
+    assert not memory.results
+
+
+def test_tensors_with_values_and_what_has_no_hash_run_every_time() -> None:
+    memory = Memory()
+    assert memory.run(aten.relu.default, (torch.tensor([-1.0, 2.0]),), {}).tolist() == [0, 2]
+    assert not memory.results
+
+
+class Remembering(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.memory = Memory()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        return self.memory.run(func, args, kwargs or {})
+
+
+def test_autograd_goes_through_what_is_remembered() -> None:
+    weight = torch.empty(3, 3, device="meta", requires_grad=True)
+    with Remembering():
+        y = torch.empty(2, 3, device="meta") @ weight @ weight
+        y.sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.shape == (3, 3)
