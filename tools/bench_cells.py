@@ -2,9 +2,10 @@
 
     python -m tools.bench_cells --out docs/results/bench_cells.json
 
-In every round each method trains for a few steps: growth before and after a growth step, whose time is taken apart.
-A whole search of ``--steps`` steps and ``--growths`` growth steps is their sum. Processor seconds of one thread,
-medians of the rounds; the ratios are of what one round measured. The settings are those of ``tools.experiments.cells``.
+In every round each method trains for a few steps: growth before each of its growth steps, whose time is taken apart,
+since steps of a larger template take longer. A whole search of ``--steps`` steps is their sum. Processor seconds of one
+thread, medians of the rounds; the ratios are of what one round measured. The settings are those of
+``tools.experiments.cells``.
 """
 
 import argparse
@@ -23,8 +24,10 @@ from fxgrow.data import DataSet, load_data
 from fxgrow.methods import Firefly
 
 BATCH = 64
-FEW = 4
+FEW = 3
 """Steps per epoch here."""
+STAGE = 3
+"""Epochs here from one growth step to the next: one to warm up, one to time, and one that ends in growth."""
 
 
 def epochs_of(name: str, space: SearchSpace, images: DataSet, **settings: Any) -> list[float]:
@@ -41,24 +44,31 @@ def one_round(chosen: argparse.Namespace, images: DataSet) -> dict[str, float]:
     """Seconds of a whole search by each method, from a few steps of each."""
     space = SearchSpace(channels=chosen.channels)
     method = Firefly(new=4, steps=4, refine_steps=2, points=1)
-    # Four epochs: plain, plain, growth at the end of the third, grown; the first is not timed.
-    plain, growing, grown = epochs_of(
-        "firefly", space, images, epochs=4, grow_every=3, neurons=0.6, growth_batches=2, method=method
-    )
-    step = (plain + grown) / 2 / FEW
-    growth = growing - plain
+    spent = epochs_of(
+        "firefly", space, images, epochs=STAGE * chosen.growths, grow_every=STAGE, neurons=chosen.neurons,
+        growth_batches=2, method=method,
+    )  # fmt: skip
+    plain, growing = spent[::STAGE], spent[1::STAGE]  # the first epoch of all is not timed
+    step = statistics.mean(plain) / FEW
+    growth = sum(growing) - sum(plain)
     darts = {name: epochs_of(name, space, images, epochs=2)[0] / FEW for name in ("darts-first", "darts-second")}
-    totals = {"firefly": chosen.steps * step + chosen.growths * growth}
+    totals = {"firefly": chosen.steps * step + growth}
     totals |= {name: chosen.steps * seconds for name, seconds in darts.items()}
-    return {**totals, "firefly step": step, "growth": growth, **{f"{name} step": s for name, s in darts.items()}}
+    return {
+        **totals,
+        "firefly step": step,
+        "all growth steps": growth,
+        **{f"{name} step": s for name, s in darts.items()},
+    }
 
 
 def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    for name, value in {"rounds": 5, "channels": 8, "size": 16, "steps": 160, "growths": 2}.items():
+    for name, value in {"rounds": 5, "channels": 8, "size": 16, "steps": 378, "growths": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--neurons", type=float, default=0.45)
     chosen = parser.parse_args()
     images = load_data("shapes", size=chosen.size, channels=3, train_size=2 * FEW * BATCH, test_size=64).train
     rounds = []

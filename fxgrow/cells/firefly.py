@@ -74,7 +74,8 @@ class _Run:
         self.few = batches(
             train, min(settings.batch_size, len(train)), shuffle=True, generator=rng, limit=settings.growth_batches
         )
-        self.network: nn.Module = template(space, settings.hidden, int(train.labels.max()) + 1)
+        network = template(space, settings.hidden, int(train.labels.max()) + 1)
+        self.network: nn.Module = network.to(train.images.device)
         self.optimizer: Optimizer = settings.optimizer(self.network)
         self.clock, self.spent, self.price = Clock.start(), 0, self._price()
         self.epochs: list[SearchEpoch] = []

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import torch
 import typer
 from pydantic import BaseModel, ValidationError
 
@@ -26,6 +27,7 @@ Force = Annotated[bool, typer.Option("--force", help="replace an earlier run in 
 DataRoot = Annotated[
     Path | None, typer.Option(metavar="DIR", help="where the files of cifar or imagefolder lie", show_default=False)
 ]
+Device = Annotated[str, typer.Option(metavar="NAME", help="where to compute: cpu, cuda, cuda:1")]
 DumpGraphs = Annotated[
     Path | None, typer.Option(metavar="DIR", help="write the fx graphs of every step as text", show_default=False)
 ]
@@ -43,6 +45,18 @@ def settings(kind: type[Settings], **values: Any) -> Settings:
         name = ".".join(map(str, first["loc"]))
         raise TrainingError(
             "bad-setting", f"--{name.replace('_', '-')} {first['input']} cannot be used: {first['msg'].lower()}"
+        ) from error
+
+
+def device(name: str) -> torch.device:
+    """A device that can be computed on. Raises ``TrainingError`` (``no-device``)."""
+    try:
+        torch.empty(1, device=name).item()
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:  # an AssertionError if torch was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise TrainingError(
+            "no-device", f"--device {name} cannot be computed on ({reason}); leave it out to use the processor"
         ) from error
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fxgrow.cli.arguments import AsJson, DataRoot, DumpGraphs, Force, Lower, ModelWords, Out, budget, settings
+from fxgrow.cli.arguments import AsJson, DataRoot, Device, DumpGraphs, Force, Lower, ModelWords, Out, budget, settings
 from fxgrow.cli.run_recipe import Outlet, run_recipe
 from fxgrow.data import SOURCES
 from fxgrow.growth import Scope
@@ -82,6 +82,7 @@ def grow_model(
     classes: Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")] = None,
     size: Annotated[int | None, typer.Option(help="side of the images", show_default="the model's or 32")] = None,
     dump_graphs: DumpGraphs = None,
+    device: Device = "cpu",
     force: Force = False,
     lower: Lower = False,
     as_json: AsJson = False,
@@ -112,4 +113,4 @@ def grow_model(
         scope=Scope(only=tuple(only or ()), ignore=tuple(ignore or ()), tie=tuple((one,) for one in tie or ())),
         lower=lower,
     )
-    run_recipe(recipe, Outlet(out, force, dump_graphs, as_json))
+    run_recipe(recipe, Outlet(out, force, dump_graphs, as_json), device=device)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.text import Text
 
-from fxgrow.cli.arguments import AsJson, DataRoot, DumpGraphs, Force, Out
+from fxgrow.cli import arguments
+from fxgrow.cli.arguments import AsJson, DataRoot, Device, DumpGraphs, Force, Out
 from fxgrow.cli.console import console, show, show_text
 from fxgrow.cli.progress import drawing
 from fxgrow.cli.subject import Subject, lowered, subject_and_data
@@ -46,6 +48,7 @@ def run_recipe_file(
     out: Out,
     data_root: DataRoot = None,
     dump_graphs: DumpGraphs = None,
+    device: Device = "cpu",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -53,7 +56,7 @@ def run_recipe_file(
     read = read_recipe(recipe)
     if data_root is not None:
         read = read.model_copy(update={"data": read.data.model_copy(update={"root": data_root})})
-    run_recipe(read, Outlet(out, force, dump_graphs, as_json))
+    run_recipe(read, Outlet(out, force, dump_graphs, as_json), device=device)
 
 
 Announce = Callable[[Subject], None]
@@ -63,14 +66,15 @@ def _nothing(found: Subject) -> None:
     """Announce nothing."""
 
 
-def run_recipe(recipe: Recipe, outlet: Outlet, announce: Announce = _nothing) -> None:
+def run_recipe(recipe: Recipe, outlet: Outlet, announce: Announce = _nothing, device: str = "cpu") -> None:
     """Carry out a recipe: train, grow, write the run directory and show the result.
 
-    ``announce`` is told of the model before it is trained.
+    ``announce`` is told of the model before it is trained; ``device``: where it is.
     """
     _check_dump(outlet.graphs)
+    place = arguments.device(device)
     with run_directory(outlet.directory, replace=outlet.force) as staging:
-        run, label = _carried_out(recipe, Log(staging / LOG), announce)
+        run, label = _carried_out(recipe, Log(staging / LOG), announce, place)
         result = result_of(run, recipe.settings, model=label, data=recipe.data.name)
         written = write_run(staging, run, result, recipe)
         _dump(run.growths, outlet.graphs)
@@ -81,11 +85,12 @@ def run_recipe(recipe: Recipe, outlet: Outlet, announce: Announce = _nothing) ->
         show(*diff_tables(diff(written.initial, written.final)), *lines)
 
 
-def _carried_out(recipe: Recipe, log: Listener, announce: Announce) -> tuple[Run, str]:
+def _carried_out(recipe: Recipe, log: Listener, announce: Announce, place: torch.device) -> tuple[Run, str]:
     """The finished run, and what its model is called."""
     found, splits = subject_and_data(recipe.model, recipe.data, seed=recipe.settings.seed)
     found = lowered(found) if recipe.lower else found
     announce(found)
+    found, splits = found.to(place), splits.to(place)
     with drawing(console(stderr=True)) as draw:
         run = train_and_grow(
             found.model,

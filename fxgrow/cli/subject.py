@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from fxgrow.cli.reference import Shape
 from fxgrow.cli.references import resolve
@@ -32,6 +33,11 @@ class Subject:
     example_inputs: tuple[Any, ...]
     label: str
     history: tuple[GrowthStep, ...] = ()
+
+    def to(self, device: torch.device) -> "Subject":
+        """The same on ``device``; the model itself moves."""
+        moved = tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, self.example_inputs)
+        return replace(self, model=self.model.to(device), example_inputs=moved)
 
 
 def subject(words: str, *, seed: int = 0) -> Subject:

@@ -23,7 +23,7 @@ from fxgrow.errors import GrowthError
 from fxgrow.growth import Budget, Method, Objective, Selection, open_purse, select
 from fxgrow.growth.emit import emit
 from fxgrow.growth.objective import evaluating
-from fxgrow.growth.promises import descend, keep
+from fxgrow.growth.promises import descend, full_precision, keep
 from fxgrow.growth.realise import fillings_of
 from fxgrow.growth.statistics import estimate
 from fxgrow.methods import Firefly
@@ -76,7 +76,7 @@ def expand(
     """Search, select, refine and emit the candidates of ``method``; the loss on the growth batches does not rise."""
     learning = {parameter: parameter.requires_grad for parameter in network.parameters()}
     network.requires_grad_(requires_grad=False)
-    with evaluating(network):
+    with full_precision(), evaluating(network):
         captured = capture(network, inputs)
         coupling = couple(captured)
         chosen = _choose(captured, coupling, objective, budget, method, unlock, seed)

@@ -1,7 +1,7 @@
 """Images and labels in memory, and how every source is brought to the form that a model wants."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,10 @@ class Splits:
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def to(self, device: torch.device | str) -> "Splits":
+        """The same data on ``device``."""
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -195,7 +195,8 @@ def carry(source: OverGrown, target: OverGrown, kept: Mapping[int, Tensor]) -> N
 
     def places(slots: Slots) -> Tensor:
         """The places of the kept new neurons among those that the source has."""
-        return kept[slots.width][slots.candidate - theirs.new[slots.width].start].nonzero().reshape(-1)
+        found = kept[slots.width][slots.candidate - theirs.new[slots.width].start].nonzero().reshape(-1)
+        return found.to(theirs.new_eps.device)
 
     layers = _layers(target)
     for names, layer in _layers(source).items():

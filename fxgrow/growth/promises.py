@@ -5,6 +5,8 @@
 3. descent: the loss on the growth batches does not rise.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +21,18 @@ ROUNDINGS = 2.0**12
 """Rounding errors that a deep network may add up: outputs equal to this many units in the last place are equal."""
 
 HALVINGS = 8
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 inside: its products are off by 1e-3, more than what a promise may be broken by."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def relative_error(found: Any, expected: Any) -> float:

@@ -155,8 +155,8 @@ class Jump:
         return None if before is None or after is None else Jump(before, after)
 
 
-def gap(model: nn.Module, objective: Objective) -> float | None:
-    """Loss with each batch's own statistics less the loss in evaluation mode; the model is in evaluation mode.
+def gap(model: nn.Module, objective: Objective, running: float) -> float | None:
+    """Loss with each batch's own statistics less ``running``, the loss in evaluation mode, which the model is in.
 
     None if no batch norm keeps statistics, or if some batch has a single example.
     """
@@ -164,7 +164,6 @@ def gap(model: nn.Module, objective: Objective) -> float | None:
     kept = [norm for norm in norms if norm.track_running_stats]
     if not kept or min(len(target) for _, target in objective.batches) < 2:
         return None
-    running = objective.mean(model)
     with _own_statistics(kept):
         return objective.mean(model) - running
 

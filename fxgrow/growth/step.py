@@ -23,7 +23,7 @@ from fxgrow.growth.ground import Ground, ground, settle_layers
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import Batch, Loss, Objective, evaluating
 from fxgrow.growth.plan import plan_of
-from fxgrow.growth.promises import descend, keep
+from fxgrow.growth.promises import descend, full_precision, keep
 from fxgrow.growth.realise import changes_of, fillings_of
 from fxgrow.growth.record import Chosen, Done, Emitted, described, undescribed
 from fxgrow.growth.result import Clock, Growth, dump
@@ -67,7 +67,7 @@ def grow_step(
     inputs = positional(model, example_inputs)
     objective, clock = Objective.of(batches, loss, model), Clock()
     work, work_optimizer = (model, optimizer) if inplace else copy.deepcopy((model, optimizer))
-    with undone_on_failure(work, work_optimizer):
+    with full_precision(), undone_on_failure(work, work_optimizer):
         with _for_growth(work):
             with clock.phase("capture"):
                 captured = capture(work, inputs)
@@ -155,7 +155,8 @@ def _emit(base: Ground, chosen: Chosen, objective: Objective, optimizer: Optimiz
     grown, selection, coupling = chosen.grown, chosen.selection, base.coupling
     work, inputs = base.captured.model, base.captured.example_inputs
     estimate(grown, objective, preserving=True)
-    expected, old, gap_before = objective.output(grown.graph_module), objective.output(work), gap(work, objective)
+    expected, old = objective.output(grown.graph_module), objective.output(work)
+    gap_before = gap(work, objective, chosen.loss_before)
     changes, before = changes_of(coupling, grown, selection), shapes(work)
     still = copy.deepcopy(work)
     emit(still, coupling, changes, fillings_of(coupling, grown, selection, scale=0.0))
@@ -164,4 +165,5 @@ def _emit(base: Ground, chosen: Chosen, objective: Objective, optimizer: Optimiz
     faithful = keep("faithful to the over-grown graph", objective.output(work), expected)
     sizes = ((len(change.times), change.size) for change in changes.values())
     config = follow(work, before, sizes, inputs)
-    return Emitted(faithful, preserved, objective.mean(work), config, Jump.of(gap_before, gap(work, objective)))
+    loss = objective.mean(work)
+    return Emitted(faithful, preserved, loss, config, Jump.of(gap_before, gap(work, objective, loss)))

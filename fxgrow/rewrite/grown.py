@@ -59,7 +59,7 @@ class GrownLayer(nn.Module):
         theta = [tensor.detach().reshape(len(base), -1) for tensor in self.base() if tensor is not None]
         self.unit_row = float(torch.cat(theta, 1).norm(dim=1).mean()) or UNIT
         self.unit_column = float(base.transpose(0, 1).flatten(1).norm(dim=1).mean()) or UNIT
-        self.register_buffer("split", split, persistent=False)
+        self.register_buffer("split", split if split is None else split.to(weight.device), persistent=False)
         self.delta = self._zeros(len(base)) if split is not None else None
         count = sum(len(slots.candidate) for slots in rows)
         self.fresh = self._zeros(count) if count else None

@@ -138,18 +138,18 @@ def test_grown_model_has_the_statistics_of_its_own_inputs(method: object) -> Non
 def test_gap_takes_the_batches_own_statistics() -> None:
     module = network("chain")
     state = copy.deepcopy(module.state_dict())
-    found = gap(module, OBJECTIVE)
+    running = OBJECTIVE.mean(module)
+    found = gap(module, OBJECTIVE, running)
     torch.testing.assert_close(module.state_dict(), state, rtol=0, atol=0)
     assert not any(part.training for part in module.modules())
-    running = OBJECTIVE.mean(module)
     module[1].train()  # type: ignore[index]
     assert found == pytest.approx(OBJECTIVE.mean(module) - running, rel=1e-12)
     assert abs(found) > 1e-3
 
 
 def test_no_gap() -> None:
-    assert gap(network("block"), OBJECTIVE) is None
-    assert gap(network("chain"), Objective([(images(1), torch.tensor([0]))], F.cross_entropy)) is None
+    assert gap(network("block"), OBJECTIVE, 0.0) is None
+    assert gap(network("chain"), Objective([(images(1), torch.tensor([0]))], F.cross_entropy), 0.0) is None
 
 
 def test_capture_is_left_alone() -> None:

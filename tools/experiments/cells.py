@@ -8,7 +8,8 @@ EXPERIMENTS, row `cells` (Wu et al. 2020, Table 1), scaled down: every method se
 number of epochs, on the same half of the training images; DARTS looks at the other half too (the papers train 100
 epochs with growth and 50 with DARTS). The cells of every search, and 8 random ones per seed, are stacked to networks of
 equal size (the channels whose number of parameters comes closest to ``--parameters``), trained alike from scratch on
-all training images, and tested. Seconds, processor seconds and multiply-adds of the searches are of one machine.
+all training images, and tested; those of a search ``--repeats`` times, whose mean counts as one cell's accuracy.
+Seconds, processor seconds and multiply-adds of the searches are of one machine.
 """
 
 import argparse
@@ -37,20 +38,20 @@ METHODS = ("firefly", "darts-first", "darts-second", "weight-sharing", CONTROL)
 
 def searched(name: str, chosen: argparse.Namespace, data: Splits, seed: int) -> SearchResult:
     """A finished search, from its file if it was done before."""
-    path = chosen.out / "parts" / f"search-{name}-{seed}.json"
+    path = chosen.out / "parts" / f"search-{name}-{seed}{_place(chosen.device)}.json"
     if not path.exists():
         space = SearchSpace(channels=chosen.channels, cells=chosen.cells)
         update = {"epochs": chosen.epochs} | (growth(chosen) if name == "firefly" else {})
-        train, valid = (data.train.pick(range(start, len(data.train), 2)) for start in (0, 1))
+        train, valid = (data.train.to(chosen.device).pick(range(start, len(data.train), 2)) for start in (0, 1))
         result = SEARCHES[name].model_copy(update=update).search(space, train, valid, seed=seed)
         _write(path, result.model_dump_json(indent=1))
     return read_search(path)
 
 
 def growth(chosen: argparse.Namespace) -> dict[str, Any]:
-    """How the template grows: by 60 % every ``--grow-every`` epochs."""
+    """How the template grows: by the share ``--neurons`` every ``--grow-every`` epochs."""
     method = Firefly(new=4, steps=chosen.steps, refine_steps=chosen.steps // 2, points=1)
-    return {"grow_every": chosen.grow_every, "neurons": 0.6, "growth_batches": 2, "method": method}
+    return {"grow_every": chosen.grow_every, "neurons": chosen.neurons, "growth_batches": 2, "method": method}
 
 
 def found(result: SearchResult, chosen: argparse.Namespace) -> Genotype:
@@ -59,21 +60,26 @@ def found(result: SearchResult, chosen: argparse.Namespace) -> Genotype:
     return derive_again(result, how) if result.grown else result.genotype
 
 
-def evaluated(name: str, genotype: Genotype, chosen: argparse.Namespace, data: Splits, seed: int) -> None:
+def evaluated(
+    name: str, genotype: Genotype, chosen: argparse.Namespace, data: Splits, seed: int, repeat: int = 0
+) -> None:
     """Train the network of a genotype from scratch and write what came of it, if that was not done before."""
-    path = chosen.out / "parts" / f"train-{name}-{seed}.json"
+    again = f"-again{repeat}" if repeat else ""
+    path = chosen.out / "parts" / f"train-{name}-{seed}{again}{_place(chosen.train_device)}.json"
     if not path.exists():
         channels = closest(genotype, chosen.parameters, chosen.layers, data.classes)
-        torch.manual_seed(seed)
-        model = evaluation_network(genotype, channels, chosen.layers, data.classes)
+        start = seed + 100 * repeat
+        torch.manual_seed(start)
+        model = evaluation_network(genotype, channels, chosen.layers, data.classes).to(chosen.train_device)
         settings = RunSettings(
-            epochs=chosen.train_epochs, grow_steps=0, lr=0.05, batch_size=64, weight_decay=3e-4, seed=seed
+            epochs=chosen.train_epochs, grow_steps=0, lr=0.05, batch_size=64, weight_decay=3e-4, seed=start
         )
+        data = data.to(chosen.train_device)
         run = train_and_grow(
             model, data, settings, example_inputs=(data.train.images[:1],), method=Firefly(), budget=Budget(neurons=1)
         )
         row = {
-            "name": name, "seed": seed, "genotype": to_text(genotype), "channels": channels,
+            "name": name, "seed": seed, "repeat": repeat, "genotype": to_text(genotype), "channels": channels,
             "parameters": run.after.parameters, "test_accuracy": run.after.test.accuracy,
             "train_loss": run.after.train.loss,
         }  # fmt: skip
@@ -92,6 +98,11 @@ def closest(genotype: Genotype, parameters: int, layers: int, classes: int) -> i
     return min(range(2, 65), key=distance)
 
 
+def _place(device: str) -> str:
+    """What parts of one device are told by from those of another, in names of files."""
+    return "" if device == "cpu" else f"-{device}"
+
+
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n")
@@ -105,15 +116,25 @@ def table(record: dict[str, Any]) -> str:
         mine = [one for one, its in zip(record["searches"], labels, strict=True) if its == label]
         cpu, adds = (statistics.mean(one[key] for one in mine) for key in ("cpu_seconds", "multiply_adds"))
         lines.append(f"| {label} | {len(mine)} | {cpu:.0f} | {adds / 1e9:.0f} |")
-    lines += ["", "| cells | networks | test accuracy | standard error | parameters |", "|---|---|---|---|---|"]
-    names = [one["name"].rstrip("0123456789") for one in record["networks"]]
-    for name in dict.fromkeys(names):
-        rows = [one for one, its in zip(record["networks"], names, strict=True) if its == name]
-        right = [one["test_accuracy"] for one in rows]
+    lines += ["", "| cells | different | networks | test accuracy | standard error | parameters |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, cells in by_cells(record["networks"]).items():
+        right = [statistics.mean(one["test_accuracy"] for one in rows) for rows in cells]
         error = f"{100 * statistics.stdev(right) / len(right) ** 0.5:.2f} %" if len(right) > 1 else ""
-        size = statistics.mean(one["parameters"] for one in rows)
-        lines.append(f"| {name} | {len(rows)} | {100 * statistics.mean(right):.2f} % | {error} | {size:,.0f} |")
+        every = [one for rows in cells for one in rows]
+        size = statistics.mean(one["parameters"] for one in every)
+        mean = f"{100 * statistics.mean(right):.2f} %"
+        lines.append(f"| {name} | {len(cells)} | {len(every)} | {mean} | {error} | {size:,.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def by_cells(networks: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]]]:
+    """The networks of every method, those of the same cells together: they are not independent of each other."""
+    found: dict[str, dict[tuple[str, int], list[dict[str, Any]]]] = {}
+    for one in networks:
+        mine = found.setdefault(one["name"].rstrip("0123456789"), {})
+        mine.setdefault((one["name"], one["seed"]), []).append(one)
+    return {name: list(cells.values()) for name, cells in found.items()}
 
 
 def main() -> None:
@@ -125,11 +146,15 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--control-seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--control-cells", nargs="*", type=int, default=list(range(RANDOM)), help="of every seed")
     parser.add_argument("--against-average", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--little", type=float, default=0.3)
+    parser.add_argument("--neurons", type=float, default=0.45)
+    parser.add_argument("--device", default="cpu", help="of searches")
+    parser.add_argument("--train-device", default="cpu", help="of the networks of what was found")
     for name, value in {
-        "size": 16, "train": 2000, "test": 1000, "cells": 5, "channels": 8, "epochs": 10, "grow-every": 4,
-        "steps": 4, "layers": 5, "parameters": 60_000, "train-epochs": 12,
+        "size": 16, "train": 8000, "test": 2000, "cells": 5, "channels": 8, "epochs": 6, "grow-every": 2,
+        "steps": 4, "layers": 5, "parameters": 60_000, "train-epochs": 4, "repeats": 3,
     }.items():  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     chosen = parser.parse_args()
@@ -138,7 +163,8 @@ def main() -> None:
     )
     for seed, name in product(chosen.seeds, (name for name in chosen.methods if name != CONTROL)):
         result = searched(name, chosen, data, seed)  # costs that are compared stand side by side
-        evaluated(name, found(result, chosen), chosen, data, seed)
+        for repeat in range(chosen.repeats):
+            evaluated(name, found(result, chosen), chosen, data, seed, repeat)
     for seed in chosen.control_seeds if CONTROL in chosen.methods else ():
         control(chosen, data, seed)
     parts = chosen.out / "parts"  # all that was ever done there, by this call or an earlier one
@@ -153,8 +179,9 @@ def main() -> None:
 def control(chosen: argparse.Namespace, data: Splits, seed: int) -> None:
     """Networks of random cells."""
     space, generator = SearchSpace(cells=chosen.cells), torch.Generator().manual_seed(1000 + seed)
-    for number in range(RANDOM):
-        evaluated(f"{CONTROL}{number}", random_genotype(space, generator), chosen, data, seed)
+    cells = [random_genotype(space, generator) for _ in range(RANDOM)]
+    for number in chosen.control_cells:
+        evaluated(f"{CONTROL}{number}", cells[number], chosen, data, seed)
 
 
 def summary(chosen: argparse.Namespace, searches: list[SearchResult], rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from rich.text import Text
 
 from fxgrow.cells import SearchEpoch, SearchResult, SearchSpace, genotype_text, to_text
 from fxgrow.cells.searches import SEARCHES
-from fxgrow.cli.arguments import AsJson, DataRoot, Force, Out, settings
+from fxgrow.cli import arguments
+from fxgrow.cli.arguments import AsJson, DataRoot, Device, Force, Out, settings
 from fxgrow.cli.console import console, show, show_text
 from fxgrow.data import SOURCES, DataSet
 from fxgrow.errors import TrainingError
@@ -35,6 +36,7 @@ def search_cells(
     limit: Annotated[int | None, typer.Option(help="use that many training images", show_default="all")] = None,
     classes: Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")] = None,
     size: Annotated[int | None, typer.Option(help="side of the images", show_default="32")] = None,
+    device: Device = "cpu",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,8 +44,9 @@ def search_cells(
     chosen = _method(method, epochs=epochs, grow_every=grow_every, batch_size=batch_size)
     space = settings(SearchSpace, cells=cells, channels=channels, nodes=nodes)
     choice = DataChoice(name=data, root=data_root, limit=limit, classes=classes, size=size)
+    place = arguments.device(device)
     with run_directory(out, replace=force) as staging:
-        train, valid = _halves(choice.load(3, size, seed).train)
+        train, valid = _halves(choice.load(3, size, seed).train.to(place))
         result = chosen.search(space, train, valid, seed=seed, listen=_say)
         (staging / SEARCHED).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (staging / GENOTYPE).write_text(genotype_text(result.genotype), encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from fxgrow.cells import EvaluationNetwork, find_genotype
-from fxgrow.cli.arguments import AsJson, DataRoot, Force, Out, budget, settings
+from fxgrow.cli.arguments import AsJson, DataRoot, Device, Force, Out, budget, settings
 from fxgrow.cli.cells.arguments import GenotypeWords
 from fxgrow.cli.console import console
 from fxgrow.cli.reference import Reference, parse
@@ -46,6 +46,7 @@ def train_cells(
     limit: Annotated[int | None, typer.Option(help="use that many training images", show_default="all")] = None,
     classes: Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")] = None,
     size: Annotated[int | None, typer.Option(help="side of the images", show_default="32")] = None,
+    device: Device = "cpu",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,7 +70,7 @@ def train_cells(
         budget=budget(round_to=1, layers=0),
         notes={"budget": "unused, there is no growth step"},
     )
-    run_recipe(recipe, Outlet(out, force, None, as_json), announce=_say_size)
+    run_recipe(recipe, Outlet(out, force, None, as_json), announce=_say_size, device=device)
 
 
 def _reference(options: Mapping[str, Any]) -> str:

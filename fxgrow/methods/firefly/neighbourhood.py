@@ -98,10 +98,10 @@ def split_parts(grown: OverGrown) -> Iterator[Part]:
 def _incoming_parts(grown: OverGrown) -> Iterator[Part]:
     for layer in layers(grown):
         for tensor in layer.fresh or []:
-            yield tensor, torch.cat([slots.candidate for slots in layer.rows]), 0
+            yield tensor, torch.cat([slots.candidate for slots in layer.rows]).to(tensor.device), 0
 
 
 def _outgoing_parts(grown: OverGrown) -> Iterator[Part]:
     for layer in layers(grown):
         for tensor, slots in zip(layer.outgoing, layer.columns, strict=True):
-            yield tensor, slots.candidate, 1
+            yield tensor, slots.candidate.to(tensor.device), 1
