@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 META = torch.device("meta")
 
@@ -27,7 +27,7 @@ class Memory:
     def run(self, func: Any, args: Any, kwargs: Any, kernel: Callable[..., Any] | None = None) -> Any:
         """``func(*args, **kwargs)``, or what ``kernel`` gives in its stead; fresh tensors in any case.
 
-        Views and operators that write into their arguments always run.
+        Views, operators that write into their arguments and what gives or takes tensors with values always run.
         """
         kernel = kernel or func
         try:
@@ -37,7 +37,7 @@ class Memory:
             return kernel(*args, **kwargs)
         if known is None:
             known = kernel(*args, **kwargs)
-            if _fresh(func):
+            if _fresh(func) and _bare(known):
                 self.results[key] = tree_map(_form, known)
             return known
         return tree_map(_made, known)
@@ -68,6 +68,11 @@ def _key(x: Any) -> Any:
     if isinstance(x, (list, tuple)):
         return tuple(map(_key, x))
     return type(x), x  # 1, 1.0 and True are equal
+
+
+def _bare(results: Any) -> bool:
+    """Whether no tensor among them has values (``torch.arange`` of numbers alone makes one that has)."""
+    return all(one.is_meta for one in tree_leaves(results) if isinstance(one, Tensor))
 
 
 def _fresh(func: Any) -> bool:

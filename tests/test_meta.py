@@ -74,6 +74,14 @@ def test_tensors_with_values_and_what_has_no_hash_run_every_time() -> None:
     assert not memory.results
 
 
+def test_what_is_made_of_numbers_keeps_its_values() -> None:
+    memory = Memory()
+    for _ in range(2):
+        assert memory.run(aten.arange.default, (3,), {}).tolist() == [0, 1, 2]
+    assert memory.run(aten.arange.default, (3,), {"device": torch.device("meta")}).is_meta
+    assert memory.run(aten.arange.default, (3,), {}).tolist() == [0, 1, 2]
+
+
 class Remembering(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -54,6 +54,7 @@ class GrownLayer(nn.Module):
         super().__init__()
         self.halves = halves
         self.product, self.rows, self.columns = product, tuple(rows), tuple(columns)
+        self.read = [slots.candidate.to(weight.device) for slots in columns]  # once: every pass reads them
         self.weight, self.bias = weight, bias
         base = self.base().weight.detach()
         theta = [tensor.detach().reshape(len(base), -1) for tensor in self.base() if tensor is not None]
@@ -98,7 +99,7 @@ class GrownLayer(nn.Module):
 
     def columns_of(self, number: int, new_eps: Tensor) -> Tensor:
         """eps_j times the outgoing weights of the new neurons of ``columns[number]``."""
-        return _times(self.outgoing[number], new_eps[self.columns[number].candidate] * self.unit_column, 1)
+        return _times(self.outgoing[number], new_eps[self.read[number]] * self.unit_column, 1)
 
     def forward(
         self, plus: Tensor, minus: Tensor | None, lanes: Sequence[Tensor], split_eps: Tensor, new_eps: Tensor
