@@ -76,11 +76,12 @@ def expand(
     """Search, select, refine and emit the candidates of ``method``; the loss on the growth batches does not rise."""
     learning = {parameter: parameter.requires_grad for parameter in network.parameters()}
     network.requires_grad_(requires_grad=False)
-    with full_precision(), evaluating(network):
+    with evaluating(network):
         captured = capture(network, inputs)
         coupling = couple(captured)
         chosen = _choose(captured, coupling, objective, budget, method, unlock, seed)
-        expanded = _emitted(captured, coupling, objective, chosen)
+        with full_precision():
+            expanded = _emitted(captured, coupling, objective, chosen)
     for parameter, flag in learning.items():
         parameter.requires_grad_(flag)
     return expanded

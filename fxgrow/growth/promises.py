@@ -25,14 +25,20 @@ HALVINGS = 8
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 inside: its products are off by 1e-3, more than what a promise may be broken by."""
-    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolutions.allow_tf32, products.allow_tf32
-    convolutions.allow_tf32 = products.allow_tf32 = False
+    """No TF32 inside: its products are off by 1e-3, more than what a promise may be broken by.
+
+    By torch's newer switches: reading the older ones (``allow_tf32``) is an error where somebody has set the newer.
+    """
+    cudnn: Any = torch.backends.cudnn  # torch's stubs do not know all of it
+    switches: tuple[Any, ...] = torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
+    before = [one.fp32_precision for one in switches]
+    for one in switches:
+        one.fp32_precision = "ieee"
     try:
         yield
     finally:
-        convolutions.allow_tf32, products.allow_tf32 = before
+        for one, precision in zip(switches, before, strict=True):
+            one.fp32_precision = precision
 
 
 def relative_error(found: Any, expected: Any) -> float:

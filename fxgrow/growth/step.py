@@ -67,7 +67,7 @@ def grow_step(
     inputs = positional(model, example_inputs)
     objective, clock = Objective.of(batches, loss, model), Clock()
     work, work_optimizer = (model, optimizer) if inplace else copy.deepcopy((model, optimizer))
-    with full_precision(), undone_on_failure(work, work_optimizer):
+    with undone_on_failure(work, work_optimizer):
         with _for_growth(work):
             with clock.phase("capture"):
                 captured = capture(work, inputs)
@@ -80,14 +80,14 @@ def grow_step(
             with clock.phase("price"):
                 purse = _affordable(base, budget, scope)
             chosen = _choose(base, method, objective, purse, seed, clock, memory)
-            with clock.phase("emit"):
+            with clock.phase("emit"), full_precision():
                 emitted = _emit(base, chosen, objective, work_optimizer)
         if base.layers:
             settle_layers(base, changes_of(base.coupling, chosen.grown, chosen.selection), work, work_optimizer)
         grown_model = base.captured.model
         with clock.phase("describe"):  # outside: the spec records which parameters learn
             again = capture(grown_model, inputs)  # numbers that its code holds (heads) are constants in the old graph
-            with evaluating(grown_model):
+            with evaluating(grown_model), full_precision():
                 keep("the same as its own graph", objective.output(again.graph_module), objective.output(grown_model))
             new = described(again, couple(again)) if describe else undescribed(again)
     done = Done(method, budget, base, chosen, emitted, old, new, purse.ties)

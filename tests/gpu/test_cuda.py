@@ -46,7 +46,7 @@ def test_promises(name: str, tf32: bool) -> None:
             growth = grown(network(name).to("cuda", dtype))
             assert torch.backends.cudnn.allow_tf32 == tf32
             assert all(one.is_cuda for one in (*growth.module.parameters(), *growth.module.buffers()))
-            assert growth.report.loss_after <= growth.report.loss_before + 1e-6
+            assert growth.report.loss_after <= growth.report.loss_before + (1e-3 if tf32 else 1e-6)
     finally:
         torch.backends.cudnn.allow_tf32 = before
 

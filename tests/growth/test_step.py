@@ -1,6 +1,7 @@
 """One growth step as a user calls it."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import fxgrow
 from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.errors import BudgetError, DataError, GrowthError, SpecError
 from fxgrow.growth import grow_step
-from fxgrow.growth.promises import keep
+from fxgrow.growth.promises import full_precision, keep
 from tests.networks import NETWORKS, images, network
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -160,3 +161,13 @@ def test_layers_beside_chosen_widths() -> None:
     growth = grown(network("residual"), method=Firefly(new=2, steps=4, layers=2), budget=Budget(neurons=8), only=["a1"])
     assert {change.width for change in growth.report.widths} == {"a1"}
     assert growth.report.layers
+
+
+def test_promises_are_checked_in_full_precision_and_the_switches_come_back() -> None:
+    cudnn: Any = torch.backends.cudnn
+    switches: tuple[Any, ...] = torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
+    before = [one.fp32_precision for one in switches]
+    with full_precision():
+        assert [one.fp32_precision for one in switches] == ["ieee"] * 3
+    assert [one.fp32_precision for one in switches] == before
+    assert torch.backends.cudnn.allow_tf32, "the older switch can be read again"
