@@ -3,7 +3,8 @@
 Reference: Wu et al. 2020, Sec. 3: the operation with the most channels is selected; where all operations of an edge
 grew only a little, the identity. Two incoming edges are kept per node as in Liu, Simonyan, Yang, "DARTS", Sec. 2.4; the
 paper does not say how it compares edges; here the one whose operation grew most is the strongest, and among equals the
-one whose operations grew most together. How we differ: ``against_average`` compares the channels of an operation with
+one whose operations grew most together. Identities do not grow, so they are the weakest and equally strong; of equals
+the earlier edge is kept. How we differ: ``against_average`` compares the channels of an operation with
 those that the same operation has elsewhere, as a kind of operation that grows more everywhere would win every edge.
 """
 
@@ -53,11 +54,14 @@ class Derivation(Frozen):
 
     def _node(self, edges: Mapping[int, Mapping[Operation, float]]) -> tuple[Edge, ...]:
         """The strongest edges, in the order of their sources; of equals the earlier one, as DARTS takes them."""
-        strongest = sorted(
-            edges, key=lambda source: (-max(edges[source].values()), -sum(edges[source].values()), source)
-        )
+        weakness = {source: (*(-x for x in self._strength(grown)), source) for source, grown in edges.items()}
+        strongest = sorted(edges, key=weakness.__getitem__)
         kept = sorted(strongest if self.keep_all else strongest[:EDGES_PER_NODE])
         return tuple(Edge(operation=self._operation(edges[source]), source=source) for source in kept)
+
+    def _strength(self, grown: Mapping[Operation, float]) -> tuple[float, float]:
+        identity = self._operation(grown) == "skip_connect"
+        return (0.0, 0.0) if identity else (max(grown.values()), sum(grown.values()))
 
     def _operation(self, grown: Mapping[Operation, float]) -> Operation:
         best = max(grown, key=lambda name: grown[name])

@@ -40,6 +40,12 @@ def test_little_growth_is_the_identity() -> None:
     assert [e.operation for e in edges({0: (4, 2), 1: (5, 2), 2: (2, 2)}, little=0.25)] == ["sep_conv_3x3"] * 2
 
 
+def test_identities_are_equally_weak_and_the_earlier_ones_are_kept() -> None:
+    counts = {0: (2, 3), 1: (4, 4), 2: (9, 2)}
+    assert [(e.operation, e.source) for e in edges(counts, little=1.0)] == [("skip_connect", 0), ("sep_conv_3x3", 2)]
+    assert [e.source for e in edges(counts, little=9.0)] == [0, 1]
+
+
 def test_against_the_average_what_grows_more_everywhere_has_no_advantage() -> None:
     counts = {0: (4, 20), 1: (8, 21), 2: (3, 10)}
     assert [edge.operation for edge in edges(counts)] == ["dil_conv_5x5"] * 2
