@@ -13,7 +13,8 @@ def seeded(seed: int) -> Iterator[None]:
     ``torch.manual_seed`` would also seed GPUs that nobody uses yet, and nothing could take that back.
     """
     used = torch.cuda.is_initialized()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if used else ()):
+    devices = range(torch.cuda.device_count()) if used else ()
+    with torch.random.fork_rng(devices, device_type="cuda"):
         torch.default_generator.manual_seed(seed)
         if used:
             torch.cuda.manual_seed_all(seed)
