@@ -4,7 +4,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from fxgrow.errors import ModelError
 
@@ -29,6 +31,11 @@ def positional(model: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
         f"the example inputs are a {type(example_inputs).__name__}, which cannot be fed to {type(model).__name__}; "
         "give a tuple of arguments, a tensor or a dict of keyword arguments",
     )
+
+
+def moved(values: Any, device: torch.device | str) -> Any:
+    """``values``, however they are nested, with every tensor among them on ``device``."""
+    return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, values)
 
 
 def _bound(model: nn.Module, given: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fxgrow.randomness import seeded
+
 _SEED = 0
 
 
@@ -71,8 +73,7 @@ def _contents(container: Any) -> Callable[[], None]:
 
 def run(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
     """The output on copies of the inputs, without gradients, the random numbers the same at every call."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
+    with torch.no_grad(), seeded(_SEED):
         return module(*tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs))
 
 

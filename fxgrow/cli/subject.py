@@ -1,14 +1,12 @@
 """A model to work on, and the data that fits it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
+from fxgrow.capture import moved
 from fxgrow.cli.reference import Shape
 from fxgrow.cli.references import resolve
 from fxgrow.cli.schemes import ResolvedModel
@@ -16,6 +14,7 @@ from fxgrow.data import Splits
 from fxgrow.errors import ModelError
 from fxgrow.growth.scale import scale_widths
 from fxgrow.lowering import lower
+from fxgrow.randomness import seeded
 from fxgrow.spec import GrowthStep
 from fxgrow.training import DataChoice, logits
 from fxgrow.training.evaluate import evaluating
@@ -36,13 +35,12 @@ class Subject:
 
     def to(self, device: torch.device) -> "Subject":
         """The same on ``device``; the model itself moves."""
-        moved = tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, self.example_inputs)
-        return replace(self, model=self.model.to(device), example_inputs=moved)
+        return replace(self, model=self.model.to(device), example_inputs=moved(self.example_inputs, device))
 
 
 def subject(words: str, *, seed: int = 0) -> Subject:
     """The model that a reference names, with its widths scaled and its weights drawn from ``seed``."""
-    with _drawn_from(seed):
+    with seeded(seed):
         resolved = resolve(words)
     return _scaled(resolved, resolved.example_inputs, seed)
 
@@ -54,7 +52,7 @@ def subject_and_data(words: str, data: DataChoice, *, seed: int = 0) -> tuple[Su
     size with the channels of the model's first convolution, and the model's own default. Raises ``ModelError``.
     """
     splits = data.load(None, data.size, seed)
-    with _drawn_from(seed):
+    with seeded(seed):
         resolved = resolve(words, classes=splits.classes)
     shape = _fitting(resolved, _candidates(resolved, splits, data.size))
     if shape != splits.shape:
@@ -67,13 +65,6 @@ def subject_and_data(words: str, data: DataChoice, *, seed: int = 0) -> tuple[Su
 def lowered(found: Subject) -> Subject:
     """The same with its fused attention lowered, so that heads can grow."""
     return replace(found, model=lower(found.model))
-
-
-@contextmanager
-def _drawn_from(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def _scaled(resolved: ResolvedModel, example_inputs: tuple[Any, ...], seed: int) -> Subject:

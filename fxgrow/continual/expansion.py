@@ -112,12 +112,14 @@ def _choose(
     if not grown.candidates.split and not grown.candidates.new:
         raise GrowthError("no-candidates", "no neuron can be unlocked or added; see fxgrow inspect for the reasons")
     purse = open_purse(budget, captured, coupling)
-    before = objective.mean(captured.graph_module)
+    with full_precision():
+        before = objective.mean(captured.graph_module)
     scores = method.search(grown, objective, generator, partial(select, candidates=grown.candidates, purse=purse))
     selection = select(scores, grown.candidates, purse)
     selection.switch_off_others(grown.candidates)
     method.refine(grown, objective)
-    descend(grown, objective, before)
+    with full_precision():
+        descend(grown, objective, before)
     estimate(grown, objective, preserving=True)
     return _Chosen(grown, selection, before)
 

@@ -9,9 +9,11 @@ network is always a compact module, so that its arithmetic does not depend on wh
 ones are compared to the bit after every task.
 """
 
+import copy
 import time
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fxgrow.capture import positional
@@ -50,6 +52,24 @@ class Master:
         self.union = Union.of(model, example_inputs, head)
         self.expansion, self.settings = expansion or TwoSteps(), settings or MasterSettings()
         self.tasks: dict[str, TaskState] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next(self.union.module.parameters()).device
+
+    def to(self, device: torch.device | str) -> "Master":
+        """The same on ``device``: itself if it is there already, else a copy.
+
+        Another device rounds differently, so there every network is asked anew; ``check`` knows by the
+        fingerprints, which stay, that none has changed by a bit.
+        """
+        if torch.empty(0, device=device).device == self.device:
+            return self
+        found = copy.copy(self)
+        found.union = self.union.to(device)
+        found.tasks = {name: state.to(self.network(name).to(device), device) for name, state in self.tasks.items()}
+        return found
 
     @property
     def parameters(self) -> int:

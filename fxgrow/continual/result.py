@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import nn
 
@@ -50,9 +51,9 @@ class Plan(Frozen):
     budget: Budget = DEFAULT_BUDGET
     target: Share | None = None
 
-    def deal(self) -> tuple[Task, ...]:
-        """Load the images and deal them out. Raises ``DataError``."""
-        return deal(self.data.load(None, self.data.size, self.seed), self.tasks, seed=self.seed)
+    def deal(self, device: torch.device | str = "cpu") -> tuple[Task, ...]:
+        """Load the images and deal them out, on ``device``. Raises ``DataError``."""
+        return deal(self.data.load(None, self.data.size, self.seed).to(device), self.tasks, seed=self.seed)
 
     def network(self, task: Task) -> nn.Module:
         """The network that the first task begins with; torch's random numbers are left as they were."""

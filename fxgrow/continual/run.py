@@ -39,6 +39,7 @@ def run_stream(
 ) -> ContinualResult:
     """Learn those of ``tasks`` (mostly ``plan.deal()``) that ``out`` does not have yet; it is written after each.
 
+    The networks are where the images of the tasks are, which may be another device than before.
     ``force``: start anew, in the place of an earlier run. ``listen`` hears the result so far after every task. Raises
     ``RunError``: ``other-run`` for a directory with a run of another plan, and as ``run_directory``; ``SpecError`` if
     its master network is damaged.
@@ -111,10 +112,11 @@ def _other(out: Path, held: str) -> RunError:
 
 
 def _learner(plan: Plan, task: Task, out: Path, result: ContinualResult | None) -> Growing:
-    """With the master network of ``out`` if there is a result already."""
+    """Where the images of ``task`` are; with the master network of ``out`` if there is a result already."""
+    device = task.train.images.device
     expansion = TwoSteps(method=plan.method.settings)
     learner = Growing(
-        plan.network(task),
+        plan.network(task).to(device),
         (task.train.images[:1],),
         settings=plan.settings,
         expansion=expansion,
@@ -122,7 +124,7 @@ def _learner(plan: Plan, task: Task, out: Path, result: ContinualResult | None) 
         target=plan.target,
     )
     if result is not None:
-        learner.master = load_master(out / MASTER_DIRECTORY, expansion=expansion)
+        learner.master = load_master(out / MASTER_DIRECTORY, expansion=expansion).to(device)
         if list(learner.master.tasks) != [outcome.task for outcome in result.outcomes]:
             raise _other(out, f"a master network of other tasks than {RESULT}")
     return learner

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from fxgrow.capture import moved
 from fxgrow.continual.entries import Masks
 from fxgrow.growth.objective import evaluating
 from fxgrow.surgery.resize import tensors
@@ -34,6 +35,11 @@ class TaskState:
     def with_masks(self, masks: Masks) -> "TaskState":
         """The same task in a larger master network."""
         return replace(self, masks=masks)
+
+    def to(self, network: nn.Module, device: torch.device | str) -> "TaskState":
+        """The same task on ``device``, with what its ``network`` says there."""
+        own, probe = moved((dict(self.own), self.probe), device)
+        return replace(self, own=own, probe=probe, said=says(network, probe))
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -66,8 +66,10 @@ MASTER = Document("master", MasterRecord, MASTER_VERSION)
 def save_master(master: Master, directory: str | Path) -> None:
     """Write ``master`` to ``directory``, all or nothing, over one that was written there before.
 
+    Wherever it is, what is written is the same master network on the processor, so that it can be loaded anywhere.
     Raises ``SpecError`` if the network's graph holds what cannot be read again, ``RunError`` for the directory.
     """
+    master = master.to("cpu")
     union = master.union
     captured = capture(union.module, union.inputs)
     # Without its widths, which are found again: in what order, and from which line of code, depends on the caller.
@@ -107,8 +109,9 @@ def _mask(number: int, width: str) -> str:
 def load_master(directory: str | Path, *, expansion: Expansion | None = None) -> Master:
     """The master network in ``directory``, able to learn on; ``expansion`` as in ``Master``.
 
-    Its networks are graph modules with the bits that they had. Raises ``SpecError`` for anything that is not as it was
-    written; ``forgotten`` if a task's network is not the one that was learnt.
+    It is on the processor (``Master.to``), and its networks are graph modules with the bits that they had. Raises
+    ``SpecError`` for anything that is not as it was written; ``forgotten`` if a task's network is not the one that was
+    learnt.
     """
     record = MASTER.read(read_text(Path(directory) / RECORD), RECORD)
     check(record.union, frozenset())

@@ -57,6 +57,6 @@ def _task(data: Splits, name: str, classes: Tensor, step: int) -> Task:
 
 def _only(part: DataSet, classes: Tensor) -> DataSet:
     """The images of those classes, labelled by their place among them."""
-    match = part.labels[:, None] == classes
+    match = part.labels[:, None] == classes.to(part.labels.device)
     mine = match.any(1)
     return DataSet(part.images[mine], match[mine].int().argmax(1))

@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fxgrow.capture import capture, positional
+from fxgrow.capture import capture, moved, positional
 from fxgrow.continual.entries import Masks, fresh_entries, merge, private
 from fxgrow.continual.head import find_head
 from fxgrow.continual.reuse import everyone, narrowed
@@ -59,6 +59,10 @@ class Union:
         inputs = positional(module, example_inputs)
         captured = capture(module, inputs)
         return Union(module, couple(captured), find_head(captured, head), inputs)
+
+    def to(self, device: torch.device | str) -> "Union":
+        """A copy on ``device``."""
+        return replace(self, module=copy.deepcopy(self.module).to(device), inputs=moved(self.inputs, device))
 
     @property
     def private(self) -> frozenset[str]:

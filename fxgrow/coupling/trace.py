@@ -17,6 +17,7 @@ from fxgrow.coupling.observer import Constants, Observer, Shapes, Written
 from fxgrow.coupling.skeleton import meta_inputs, skeleton
 from fxgrow.coupling.values import Axis, Context, Subject, Value
 from fxgrow.errors import ModelError
+from fxgrow.randomness import seeded
 from fxgrow.surgery.resize import tensors
 
 
@@ -96,8 +97,7 @@ def run_once(ctx: Context, bare: nn.Module, subject: Subject, training: bool, wa
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            stack.enter_context(torch.random.fork_rng(devices=[]))
-            torch.manual_seed(0)  # a layer that is dropped at random must be so in every run
+            stack.enter_context(seeded(0))  # a layer that is dropped at random must be so in every run
             stack.enter_context(_plain_attention())
             stack.enter_context(_module_paths(ctx, parts))
             stack.enter_context(Constants())

@@ -6,11 +6,11 @@ Nothing of the function is kept: neurons are dropped or repeated and the weights
 import copy
 from typing import Any
 
-import torch
 from torch import nn
 
 from fxgrow.coupling import Width, change_maps, couple, set_attributes
 from fxgrow.errors import GrowthError
+from fxgrow.randomness import seeded
 from fxgrow.surgery.index_map import Change
 from fxgrow.surgery.resize import resize
 
@@ -42,8 +42,7 @@ def _scaled(width: Width, factor: float) -> Change:
 
 def reinitialise(module: nn.Module, seed: int) -> None:
     """Let every submodule that can draw its own parameters do so; torch's default generator stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for part in module.modules():
             reset = getattr(part, "reset_parameters", None)
             if callable(reset):

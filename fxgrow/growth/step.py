@@ -132,13 +132,14 @@ def _choose(
         groups = groups_of(base, whole, objective, memory)
         price = multiply_adds(whole.graph_module, base.captured.example_inputs)
     with clock.phase("search"):
-        before = objective.mean(base.captured.graph_module)
+        with full_precision():
+            before = objective.mean(base.captured.graph_module)
         found = find(base, whole, groups, method, objective, purse, generator)
     refined = memory is None or found.memory <= memory
     with clock.phase("refine"):
         if refined:
             method.refine(found.grown, objective)
-    with clock.phase("descend"):
+    with clock.phase("descend"), full_precision():
         backtracks = descend(found.grown, objective, before)
     peak = max(found.peak, found.memory) if refined else found.peak
     return Chosen(found.grown, found.selection, before, backtracks, groups, peak, price, refined)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from fxgrow.randomness import seeded
 from fxgrow.surgery.config_search import Changes, Path, Search, Shapes, altered, build, is_config, shapes
 
 __all__ = ["ConfigUpdate", "follow", "shapes"]
@@ -168,8 +169,7 @@ def outputs(module: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
     modes = {one: one.training for one in module.modules()}
     module.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with torch.no_grad(), seeded(0):
             found = module(*example_inputs)
             leaves = tree_leaves(dict(found) if isinstance(found, Mapping) else found)
             return [one for one in leaves if isinstance(one, Tensor)]

@@ -8,8 +8,7 @@ the whole run.
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +21,7 @@ from fxgrow.coupling import couple
 from fxgrow.data import Batches, DataSet, Splits, batches
 from fxgrow.errors import TrainingError
 from fxgrow.growth import EVERYTHING, Budget, Growth, Method, Scope, grow_step
+from fxgrow.randomness import seeded
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import Evaluation, cross_entropy, evaluate
@@ -99,14 +99,6 @@ def network(model: nn.Module, example_inputs: tuple[Any, ...], history: Sequence
     widths = couple(captured).widths
     spec = describe(captured.graph_module, example_inputs, widths=widths, history=history)
     return Network(captured.model, captured.graph_module, spec)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's own random numbers (dropout draws from them) start from ``seed`` inside and go on as before outside."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,6 +93,11 @@ def answer(learner: Master) -> None:
     learner.tasks["a"].said[0][0, 0] += 1e-9
 
 
+def test_where_it_is_already_it_stays() -> None:
+    learner = stream("chain").master
+    assert learner.device == torch.device("cpu") and learner.to("cpu") is learner
+
+
 @pytest.mark.parametrize("change", [weight, mask, mean, answer])
 def test_a_change_by_hand_is_noticed(change: Callable[[Master], None]) -> None:
     learner = copy.deepcopy(stream("chain").master)

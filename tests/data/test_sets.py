@@ -82,6 +82,13 @@ def test_fit_refuses_channels_it_cannot_make() -> None:
         fit(torch.zeros(1, 3, 2, 2), 4, None)
 
 
+def test_splits_move_as_a_whole() -> None:
+    raw = DataSet(torch.rand(4, 1, 2, 2), torch.arange(4))
+    there = finish("random", RawSplits(raw, raw, 4), channels=None, size=None).to("meta")
+    assert all(x.is_meta for part in (there.train, there.test) for x in (part.images, part.labels))
+    assert (there.name, there.classes, there.shape) == ("random", 4, (1, 2, 2))
+
+
 def test_finish_normalises_with_the_training_images_alone() -> None:
     labels = torch.arange(6)
     train, test = (torch.rand(6, 3, 4, 4) * scale for scale in (1.0, 5.0))

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fxgrow.cli.arguments import AsJson, DataRoot, Force, Out, amount, settings
+from fxgrow.cli import arguments
+from fxgrow.cli.arguments import AsJson, DataRoot, Device, Force, Out, amount, settings
 from fxgrow.cli.commands import INTERRUPTED
 from fxgrow.cli.console import console
 from fxgrow.cli.continual.show_tasks import show_result
@@ -48,6 +49,7 @@ def run_tasks(
     try_epochs: Annotated[int, typer.Option(help="epochs of a new head and normalisation before growth")] = (
         DEFAULTS.settings.try_epochs
     ),
+    device: Device = "cpu",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -62,8 +64,9 @@ def run_tasks(
         budget=Budget(neurons=amount("budget", neurons)),
         target=target,
     )
+    place = arguments.device(device)
     try:
-        result = run_stream(plan.deal(), plan, out, force=force, listen=_say)
+        result = run_stream(plan.deal(place), plan, out, force=force, listen=_say)
     except KeyboardInterrupt as error:
         if not (out / RESULT).exists():
             raise
