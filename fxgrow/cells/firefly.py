@@ -37,8 +37,8 @@ class FireflySearch(WeightSettings):
     The template grows every ``grow_every`` epochs, by the share ``neurons`` of the hidden neurons that it has.
     ``hidden``: channels in every operation at first; ``growth_batches``: batches that decide what grows; ``layers``:
     residual layers that a growth step may put behind operations (``method.layers`` must then be above 0);
-    ``derivation``: how cells are read off, by default not by the paper's rule (``Derivation()``) but by the better one of
-    ``docs/results/cells``.
+    ``derivation``: how cells are read off, by default not by the paper's rule (``Derivation()``) but by the one that
+    gave better cells (``docs/results``).
     """
 
     epochs: int = Field(default=100, ge=1)
