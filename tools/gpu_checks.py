@@ -132,7 +132,7 @@ def resnet(_: nn.Module, data: list[Batch], chosen: argparse.Namespace) -> dict[
     """ResNet-18 grown on the device in both precisions and on the processor; ``shared``: of what the device chose."""
     device, few = data[0][0].device, data[:FEW]
     model = resnet18(num_classes=10).to(device)
-    trained(model, data, chosen.steps)
+    trained(model, data, 5 * chosen.steps)
     briefly = {**BRIEFLY, "steps": min(BRIEFLY["steps"], chosen.steps)}
     there = [(x.cpu(), y.cpu()) for x, y in few]
     grown_by(model, few, "fp32", **briefly)  # waits for kernels to be loaded
