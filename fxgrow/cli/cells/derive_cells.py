@@ -7,13 +7,14 @@ import typer
 
 from fxgrow.cells import genotype_text
 from fxgrow.cells.derive import Derivation
+from fxgrow.cells.firefly import FireflySearch
 from fxgrow.cells.searches import derive_again, read_search
 from fxgrow.cli.arguments import settings
 from fxgrow.cli.console import show_text
 from fxgrow.errors import RunError
 from fxgrow.training.directory import SEARCHED
 
-DEFAULTS = Derivation()
+DEFAULTS = FireflySearch().derivation
 
 
 def derive_cells(
@@ -26,8 +27,8 @@ def derive_cells(
     ] = False,
     against_average: Annotated[
         bool,
-        typer.Option("--against-average", help="compare an operation with what the same one has elsewhere"),
-    ] = False,
+        typer.Option(help="compare an operation with what the same one has elsewhere, not with what it began with"),
+    ] = DEFAULTS.against_average,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="write JSON there", show_default="print it")
     ] = None,
