@@ -29,7 +29,7 @@ from fxgrow.data import Splits, load_data
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
 from fxgrow.training import RunSettings, train_and_grow
-from tools.experiments.cells_picture import draw_result
+from tools.experiments.cells_picture import by_cells, draw_result
 
 CONTROL = "random"
 RANDOM = 8
@@ -126,15 +126,6 @@ def table(record: dict[str, Any]) -> str:
         mean = f"{100 * statistics.mean(right):.2f} %"
         lines.append(f"| {name} | {len(cells)} | {len(every)} | {mean} | {error} | {size:,.0f} |")
     return "\n".join(lines) + "\n"
-
-
-def by_cells(networks: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]]]:
-    """The networks of every method, those of the same cells together: they are not independent of each other."""
-    found: dict[str, dict[tuple[str, int], list[dict[str, Any]]]] = {}
-    for one in networks:
-        mine = found.setdefault(one["name"].rstrip("0123456789"), {})
-        mine.setdefault((one["name"], one["seed"]), []).append(one)
-    return {name: list(cells.values()) for name, cells in found.items()}
 
 
 def main() -> None:

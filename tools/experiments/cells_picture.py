@@ -58,11 +58,20 @@ def _costs(axes: Any, record: dict[str, Any]) -> None:
     axes.legend()
 
 
+def by_cells(networks: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]]]:
+    """The networks of every method, those of the same cells together: they are not independent of each other."""
+    found: dict[str, dict[tuple[str, int], list[dict[str, Any]]]] = {}
+    for one in networks:
+        mine = found.setdefault(one["name"].rstrip("0123456789"), {})
+        mine.setdefault((one["name"], one["seed"]), []).append(one)
+    return {name: list(cells.values()) for name, cells in found.items()}
+
+
 def _accuracies(axes: Any, record: dict[str, Any]) -> None:
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    for row in record["networks"]:
-        found[row["name"].rstrip("0123456789") or row["name"]].append(100 * row["test_accuracy"])
-    for i, values in enumerate(found.values()):
+    """One point per cells, the mean of their networks."""
+    found = by_cells(record["networks"])
+    for i, cells in enumerate(found.values()):
+        values = [100 * mean(row["test_accuracy"] for row in rows) for rows in cells]
         axes.plot([i] * len(values), values, "o", color="tab:gray", alpha=0.6)
         axes.plot([i - 0.2, i + 0.2], [mean(values)] * 2, color="tab:blue", linewidth=2)
     axes.set_xticks(range(len(found)), list(found), rotation=15)
