@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tools.experiments.cells import by_cells, table
+from tools.experiments.cells import table
+from tools.experiments.cells_picture import by_cells
 
 
 def network(name: str, seed: int, right: float, repeat: int = 0) -> dict[str, Any]:
