@@ -102,24 +102,29 @@ def _bytes_of(tensor: Tensor) -> Term:
 
 
 class _Counting(TorchDispatchMode):
-    """Notes ``note(formula, args, kwargs)`` of every operator of whose floating-point operations torch has a formula.
+    """Counts every operator of whose floating-point operations torch has a formula.
 
-    Like ``FlopCounterMode`` without its account per module; tensors among the arguments are given by their shapes.
+    Like ``FlopCounterMode`` without its account per module. With ``note``, what is found is ``note(formula, args,
+    kwargs)``, tensors among the arguments given by their shapes.
     """
 
     def __init__(self, note: Callable[..., Any] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.note = note or (lambda formula, args, kwargs: formula(*args, **kwargs))
+        self.note = note
         self.found: list[Any] = []
         self.memory = Memory()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = self.memory.run(func, args, kwargs)
-        formula = getattr(flop_registry.get(func.overloadpacket), "__wrapped__", None)
-        if formula is not None:
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is None:
+            return out
+        if self.note is None:
+            self.found.append(formula(*args, **kwargs, out_val=out))
+        elif hasattr(formula, "__wrapped__"):  # the others read more than shapes
             shapes, named, result = tree_map(_shape, (args, kwargs, out))
-            self.found.append(self.note(formula, shapes, {**named, "out_shape": result}))
+            self.found.append(self.note(formula.__wrapped__, shapes, {**named, "out_shape": result}))
         return out
 
 
