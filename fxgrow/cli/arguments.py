@@ -7,6 +7,7 @@ import torch
 import typer
 from pydantic import BaseModel, ValidationError
 
+from fxgrow.data import SOURCES
 from fxgrow.errors import BudgetError, TrainingError
 from fxgrow.growth import Budget
 
@@ -24,9 +25,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tabl
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a run or spec directory", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="the run directory to write", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="replace an earlier run in --out")]
+Data = Annotated[str, typer.Option("--data", metavar="NAME", help=", ".join(SOURCES))]
 DataRoot = Annotated[
     Path | None, typer.Option(metavar="DIR", help="where the files of cifar or imagefolder lie", show_default=False)
 ]
+Limit = Annotated[int | None, typer.Option(help="use that many training images", show_default="all")]
+Classes = Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")]
+Size = Annotated[int | None, typer.Option(help="side of the images", show_default="32")]
+LearningRate = Annotated[float, typer.Option("--lr", help="learning rate at the start; it falls to 0")]
+BatchSize = Annotated[int, typer.Option(help="images per step of training")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="where to compute: cpu, cuda, cuda:1")]
 DumpGraphs = Annotated[
     Path | None, typer.Option(metavar="DIR", help="write the fx graphs of every step as text", show_default=False)

@@ -22,8 +22,9 @@ from fxgrow.continual.learning import Lesson, MasterSettings, first, later
 from fxgrow.continual.outcome import Outcome, outcome_of
 from fxgrow.continual.settings import Loader
 from fxgrow.continual.state import TaskState, fingerprint, same, says
+from fxgrow.continual.task import known, unknown
 from fxgrow.continual.union import Draft, Union, padded
-from fxgrow.errors import GrowthError, InternalError
+from fxgrow.errors import InternalError
 from fxgrow.growth import Budget, Loss
 from fxgrow.surgery.resize import tensors
 from fxgrow.training import accuracy, cross_entropy, seeded
@@ -81,12 +82,10 @@ class Master:
     def network(self, task: str) -> nn.Module:
         """The network of a task by itself: a compact module of the model's class, in evaluation mode.
 
-        Raises ``GrowthError`` (``unknown-task``).
+        Raises ``DataError`` (``unknown-task``).
         """
-        if task not in self.tasks:
-            known = ", ".join(self.tasks) or "none yet"
-            raise GrowthError("unknown-task", f"task {task!r} was not learnt ({known}); learn it first")
-        return self.union.network(self.tasks[task].masks, self.tasks[task].own)
+        state = self.tasks[known(self.tasks, task)]
+        return self.union.network(state.masks, state.own)
 
     def check(self) -> None:
         """Every task's network must be what it was, and say what it said, to the last bit; else ``InternalError``."""
@@ -111,10 +110,9 @@ class Master:
 
         ``target``: accuracy on ``valid`` that ends the matter once it is reached (None: a later task grows in any
         case). ``budget``: what the task may unlock and add, relative to the neurons that it uses. Raises
-        ``GrowthError`` (``known-task``), and what training and growth raise.
+        ``DataError`` (``known-task``), and what training and growth raise.
         """
-        if task in self.tasks:
-            raise GrowthError("known-task", f"task {task!r} was learnt already and is locked; choose another name")
+        unknown(self.tasks, task)
         wall, cpu = time.perf_counter(), time.process_time()
         lesson = Lesson(train, valid, classes, loss, budget, target, seed, self.expansion, self.settings)
         with seeded(seed):

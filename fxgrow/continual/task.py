@@ -4,7 +4,9 @@ Which task an image belongs to is known when it is classified, so every task num
 (Wu et al. 2020, Sec. 3: CIFAR-100 in 10 and in 20 tasks, the classes dealt out at random).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,3 +62,17 @@ def _only(part: DataSet, classes: Tensor) -> DataSet:
     match = part.labels[:, None] == classes.to(part.labels.device)
     mine = match.any(1)
     return DataSet(part.images[mine], match[mine].int().argmax(1))
+
+
+def known(tasks: Mapping[str, Any], name: str) -> str:
+    """``name``, if such a task was learnt. Raises ``DataError`` (``unknown-task``)."""
+    if name not in tasks:
+        found = ", ".join(tasks) or "none yet"
+        raise DataError("unknown-task", f"task {name!r} was not learnt ({found}) and has no network; learn it first")
+    return name
+
+
+def unknown(tasks: Mapping[str, Any], name: str) -> None:
+    """Raises ``DataError`` (``known-task``) if a task of that name was learnt already."""
+    if name in tasks:
+        raise DataError("known-task", f"task {name!r} was learnt already and is not learnt again; choose another name")

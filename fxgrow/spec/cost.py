@@ -105,8 +105,10 @@ class _Counting(TorchDispatchMode):
     """Counts every operator of whose floating-point operations torch has a formula.
 
     Like ``FlopCounterMode`` without its account per module. With ``note``, what is found is ``note(formula, args,
-    kwargs)``, tensors among the arguments given by their shapes.
+    kwargs)``, tensors among the arguments given by their shapes. Of ``torch.cond``'s branches the dearer one counts.
     """
+
+    supports_higher_order_operators = True
 
     def __init__(self, note: Callable[..., Any] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -116,15 +118,29 @@ class _Counting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = self.memory.run(func, args, kwargs)
+        if func is torch.ops.higher_order.cond:
+            return self._dearer(*args[1:])
         formula = flop_registry.get(func.overloadpacket)
         if formula is None:
-            return out
+            with self:  # operators made of others, which branches hand over whole
+                out = func.decompose(*args, **kwargs)
+            return self.memory.run(func, args, kwargs) if out is NotImplemented else out
+        out = self.memory.run(func, args, kwargs)
         if self.note is None:
             self.found.append(formula(*args, **kwargs, out_val=out))
         elif hasattr(formula, "__wrapped__"):  # the others read more than shapes
             shapes, named, result = tree_map(_shape, (args, kwargs, out))
             self.found.append(self.note(formula.__wrapped__, shapes, {**named, "out_shape": result}))
+        return out
+
+    def _dearer(self, yes: Callable[..., Any], no: Callable[..., Any], operands: Sequence[Tensor]) -> Any:
+        """What a branch gives; counts the one that costs more."""
+        counts = []
+        for branch in (yes, no):
+            with _Counting(self.note) as counting:
+                out = branch(*operands)
+            counts.append(counting.found)
+        self.found += max(counts, key=lambda found: sum(one.value if isinstance(one, Term) else one for one in found))
         return out
 
 

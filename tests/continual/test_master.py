@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fxgrow.continual import Master, TrainSettings
 from fxgrow.continual.state import fingerprint
 from fxgrow.coupling import couple
-from fxgrow.errors import BudgetError, DataError, FxgrowError, GrowthError, InternalError, TrainingError
+from fxgrow.errors import BudgetError, DataError, FxgrowError, InternalError, TrainingError
 from fxgrow.growth import Budget
 from fxgrow.surgery.resize import tensors
 from tests.continual.zoo import CLASSES, SETTINGS, data, learn, master, said, stream
@@ -173,13 +173,13 @@ def test_an_interrupted_check_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 def test_names_that_are_known_and_those_that_are_not() -> None:
     learner = stream("block").master
-    with pytest.raises(GrowthError, match="'a' was learnt already") as caught:
+    with pytest.raises(DataError, match="'a' was learnt already") as caught:
         learner.learn("a", [], [], classes=2)
     assert caught.value.code == "known-task"
-    with pytest.raises(GrowthError, match=r"'z' was not learnt \(a, b, c\)") as caught:
+    with pytest.raises(DataError, match=r"'z' was not learnt \(a, b, c\)") as caught:
         learner.network("z")
     assert caught.value.code == "unknown-task"
-    with pytest.raises(GrowthError, match="none yet"):
+    with pytest.raises(DataError, match="none yet"):
         master().network("a")
 
 

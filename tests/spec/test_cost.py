@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from fxgrow.capture import capture
 from fxgrow.spec import cost, multiply_adds
 from fxgrow.spec.cost import activation_terms, multiply_add_terms, parameter_terms
 from tests.networks import NETWORKS, images, network
@@ -30,6 +31,40 @@ def test_attention_is_counted_without_its_fused_kernel() -> None:
     graph.output(graph.call_module("a", (x, x, x), {"need_weights": False}))
     net = fx.GraphModule(root, graph).eval()
     assert multiply_adds(net, (torch.ones(1, 5, 8),)) == 4 * 5 * 8 * 8 + 2 * 5 * 5 * 8
+
+
+class Packed(nn.Module):
+    """Attention inside sequences of 4 and 6 words that lie in one tensor: its formula reads where they end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ends = torch.tensor([0, 4, 10], dtype=torch.int32)
+        whole: Tensor = torch.ops.aten._flash_attention_forward(x, x, x, ends, ends, 6, 6, 0.0, False, False)[0]
+        return whole
+
+
+def test_a_formula_that_reads_more_than_shapes_counts() -> None:
+    heads, width = 3, 8
+    assert multiply_adds(Packed(), (torch.ones(10, heads, width),)) == 2 * heads * width * (4 * 4 + 6 * 6)
+
+
+class Either(nn.Module):
+    """One layer or two, by the input's values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.short, self.long = nn.Linear(4, 3), nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen: Tensor = torch.cond(x.sum() > 0, self.short, self.long, (x,))
+        return chosen
+
+
+def test_the_dearer_of_two_branches_counts() -> None:
+    x = torch.ones(2, 4)
+    model = capture(Either(), (x,)).graph_module
+    assert multiply_adds(model, (x,)) == 2 * (4 * 5 + 5 * 3)
+    assert sum(term.value for term in multiply_add_terms(model, (x,))) == 2 * (4 * 5 + 5 * 3)
+    assert len(activation_terms(model, (x,)))
 
 
 def test_tied_parameters_count_once(net: fx.GraphModule, inputs: tuple[Tensor]) -> None:

@@ -8,9 +8,9 @@ from rich.text import Text
 from fxgrow.cells import SearchEpoch, SearchResult, SearchSpace, genotype_text, to_text
 from fxgrow.cells.searches import SEARCHES
 from fxgrow.cli import arguments
-from fxgrow.cli.arguments import AsJson, DataRoot, Device, Force, Out, settings
+from fxgrow.cli.arguments import AsJson, Classes, Data, DataRoot, Device, Force, Limit, Out, Size, settings
 from fxgrow.cli.console import console, show, show_text
-from fxgrow.data import SOURCES, DataSet
+from fxgrow.data import DataSet
 from fxgrow.errors import TrainingError
 from fxgrow.report import count, number, seconds
 from fxgrow.training import DataChoice, run_directory
@@ -22,7 +22,7 @@ GENOTYPE = "genotype.json"
 def search_cells(
     out: Out,
     method: Annotated[str, typer.Option(metavar="NAME", help=", ".join(SEARCHES))] = "firefly",
-    data: Annotated[str, typer.Option(metavar="NAME", help=", ".join(SOURCES))] = "digits",
+    data: Data = "digits",
     data_root: DataRoot = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of training", show_default="the method's")] = None,
     grow_every: Annotated[
@@ -33,9 +33,9 @@ def search_cells(
     nodes: Annotated[int, typer.Option(help="nodes of a cell")] = 4,
     batch_size: Annotated[int | None, typer.Option(help="images per step", show_default="the method's")] = None,
     seed: Annotated[int, typer.Option(help="of the weights, the order of images and the candidates")] = 0,
-    limit: Annotated[int | None, typer.Option(help="use that many training images", show_default="all")] = None,
-    classes: Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")] = None,
-    size: Annotated[int | None, typer.Option(help="side of the images", show_default="32")] = None,
+    limit: Limit = None,
+    classes: Classes = None,
+    size: Size = None,
     device: Device = "cpu",
     force: Force = False,
     as_json: AsJson = False,

@@ -6,13 +6,26 @@ from typing import Annotated, Any
 import typer
 
 from fxgrow.cells import EvaluationNetwork, find_genotype
-from fxgrow.cli.arguments import AsJson, DataRoot, Device, Force, Out, budget, settings
+from fxgrow.cli.arguments import (
+    AsJson,
+    BatchSize,
+    Classes,
+    Data,
+    DataRoot,
+    Device,
+    Force,
+    LearningRate,
+    Limit,
+    Out,
+    Size,
+    budget,
+    settings,
+)
 from fxgrow.cli.cells.arguments import GenotypeWords
 from fxgrow.cli.console import console
 from fxgrow.cli.reference import Reference, parse
 from fxgrow.cli.run_recipe import Outlet, run_recipe
 from fxgrow.cli.subject import Subject
-from fxgrow.data import SOURCES
 from fxgrow.errors import ModelError
 from fxgrow.report import network_lines
 from fxgrow.spec import multiply_adds
@@ -28,7 +41,7 @@ LR, WEIGHT_DECAY, BATCH_SIZE = 0.025, 3e-4, 96
 def train_cells(
     genotype: GenotypeWords,
     out: Out,
-    data: Annotated[str, typer.Option(metavar="NAME", help=", ".join(SOURCES))] = "digits",
+    data: Data = "digits",
     data_root: DataRoot = None,
     epochs: Annotated[int, typer.Option(help="epochs of training; the paper's are 600")] = DEFAULTS.epochs,
     channels: Annotated[int, typer.Option(help="of the nodes before the first reduction")] = 36,
@@ -40,12 +53,12 @@ def train_cells(
         float, typer.Option(help="probability that an operation is left out of a step of training")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="of the weights, the order of images and drop-path")] = DEFAULTS.seed,
-    lr: Annotated[float, typer.Option(help="learning rate at the start; it falls to 0")] = LR,
+    lr: LearningRate = LR,
     weight_decay: Annotated[float, typer.Option(help="of SGD")] = WEIGHT_DECAY,
-    batch_size: Annotated[int, typer.Option(help="images per step of training")] = BATCH_SIZE,
-    limit: Annotated[int | None, typer.Option(help="use that many training images", show_default="all")] = None,
-    classes: Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")] = None,
-    size: Annotated[int | None, typer.Option(help="side of the images", show_default="32")] = None,
+    batch_size: BatchSize = BATCH_SIZE,
+    limit: Limit = None,
+    classes: Classes = None,
+    size: Size = None,
     device: Device = "cpu",
     force: Force = False,
     as_json: AsJson = False,

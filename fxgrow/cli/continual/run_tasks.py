@@ -6,14 +6,13 @@ import typer
 from rich.text import Text
 
 from fxgrow.cli import arguments
-from fxgrow.cli.arguments import AsJson, DataRoot, Device, Force, Out, amount, settings
+from fxgrow.cli.arguments import AsJson, Classes, Data, DataRoot, Device, Force, Limit, Out, Size, amount, settings
 from fxgrow.cli.commands import INTERRUPTED
 from fxgrow.cli.console import console
 from fxgrow.cli.continual.show_tasks import show_result
 from fxgrow.continual import MasterSettings, TrainSettings
 from fxgrow.continual.result import ContinualResult, Plan
 from fxgrow.continual.run import run_stream
-from fxgrow.data import SOURCES
 from fxgrow.growth import Budget
 from fxgrow.report import task_line
 from fxgrow.training import DataChoice
@@ -25,14 +24,14 @@ EPOCHS = 5
 
 def run_tasks(
     out: Out,
-    data: Annotated[str, typer.Option(metavar="NAME", help=", ".join(SOURCES))] = DEFAULTS.data.name,
+    data: Data = DEFAULTS.data.name,
     tasks: Annotated[int, typer.Option(help="that the classes are dealt out to, evenly and at random")] = (
         DEFAULTS.tasks
     ),
     data_root: DataRoot = None,
-    limit: Annotated[int | None, typer.Option(help="use that many training images", show_default="all")] = None,
-    classes: Annotated[int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")] = None,
-    size: Annotated[int | None, typer.Option(help="side of the images", show_default="32")] = None,
+    limit: Limit = None,
+    classes: Classes = None,
+    size: Size = None,
     seed: Annotated[int, typer.Option(help="of the classes, the weights, the images' order, the candidates")] = (
         DEFAULTS.seed
     ),

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from fxgrow.capture import capture
 from fxgrow.continual.head import find_head, new_head
 from fxgrow.continual.learner import Learnt
 from fxgrow.continual.settings import TrainSettings
-from fxgrow.continual.task import Task
+from fxgrow.continual.task import Task, known, unknown
 from fxgrow.data import Batches, DataSet, batches
 from fxgrow.errors import DataError
 from fxgrow.growth import Batch, Loss
@@ -98,22 +98,6 @@ class Clock:
         return Learnt(task.name, growing_epochs, seconds, cpu_seconds, details)
 
 
-def known(tasks: Mapping[str, Any], task: str) -> str:
-    """``task``, if it was learnt. Raises ``DataError`` (``unknown-task``)."""
-    if task not in tasks:
-        found = ", ".join(tasks) or "none"
-        raise DataError("unknown-task", f"task {task} has no network, it was not learnt; learnt were: {found}")
-    return task
-
-
-def unknown(tasks: Mapping[str, Any], task: Task) -> None:
-    """Raises ``DataError`` (``known-task``) if ``task`` was learnt already."""
-    if task.name in tasks:
-        raise DataError(
-            "known-task", f"task {task.name} was learnt already and is not learnt again; give it another name"
-        )
-
-
 @dataclass(eq=False)
 class Trunk:
     """A network of which each task has the modules at ``paths``, the head first, to itself and shares the others.
@@ -134,7 +118,7 @@ class Trunk:
 
     def add(self, task: Task, seed: int) -> nn.Module:
         """The network of one more task: a new head, and other modules of its own as they are in ``model``."""
-        unknown(self.own, task)
+        unknown(self.own, task.name)
         self.own[task.name] = {path: copy.deepcopy(self.model.get_submodule(path)) for path in self.paths}
         network = self.mount(task.name)
         new_head(network, self.paths[0], task.classes, torch.Generator().manual_seed(seed))

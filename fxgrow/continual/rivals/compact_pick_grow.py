@@ -28,11 +28,11 @@ from torch.optim import Adam
 from fxgrow.capture import capture
 from fxgrow.continual.head import find_head, new_head
 from fxgrow.continual.learner import Learnt
-from fxgrow.continual.rivals.common import TRAINING, Clock, count, fit, known, right, unknown
+from fxgrow.continual.rivals.common import TRAINING, Clock, count, fit, right
 from fxgrow.continual.rivals.picked import PickedWeight, Use, widened
 from fxgrow.continual.rivals.weights import Composed, filled, hollow, layer_weights
 from fxgrow.continual.settings import TrainSettings
-from fxgrow.continual.task import Task
+from fxgrow.continual.task import Task, known, unknown
 from fxgrow.spec import Frozen
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -96,7 +96,7 @@ class CompactPickGrow:
     def learn(self, task: Task, *, seed: int = 0) -> Learnt:
         """Raises ``DataError`` (``known-task``, ``no-batches``), ``TrainingError`` (``nan-loss``)."""
         clock = Clock()
-        unknown(self._tasks, task)
+        unknown(self._tasks, task.name)
         found = self._trained(task, seed)
         growths = 0
         while right(found, task.valid) < self._settings.target and growths < self._settings.growths:

@@ -13,9 +13,9 @@ from torch import nn
 from fxgrow.capture import capture
 from fxgrow.continual.head import find_head, new_head
 from fxgrow.continual.learner import Learnt
-from fxgrow.continual.rivals.common import TRAINING, Clock, count, fit, known, unknown
+from fxgrow.continual.rivals.common import TRAINING, Clock, count, fit
 from fxgrow.continual.settings import TrainSettings
-from fxgrow.continual.task import Task
+from fxgrow.continual.task import Task, known, unknown
 
 
 class Individual:
@@ -37,7 +37,7 @@ class Individual:
     def learn(self, task: Task, *, seed: int = 0) -> Learnt:
         """Raises ``DataError`` (``known-task``, ``no-batches``), ``TrainingError`` (``nan-loss``)."""
         clock = Clock()
-        unknown(self._networks, task)
+        unknown(self._networks, task.name)
         network = copy.deepcopy(self._model)
         new_head(network, self._head, task.classes, torch.Generator().manual_seed(seed))
         fit(network, task.train, self._train, seed=seed)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from fxgrow.capture import capture
 from fxgrow.continual.head import find_head, new_head
 from fxgrow.continual.learner import Learnt
-from fxgrow.continual.rivals.common import TRAINING, Clock, count, fit, known, unknown
+from fxgrow.continual.rivals.common import TRAINING, Clock, count, fit
 from fxgrow.continual.settings import TrainSettings
-from fxgrow.continual.task import Task
+from fxgrow.continual.task import Task, known, unknown
 from fxgrow.data import DataSet
 from fxgrow.surgery.attributes import refresh
 from fxgrow.training import cross_entropy, logits
@@ -45,7 +45,7 @@ class Joint:
     def learn(self, task: Task, *, seed: int = 0) -> Learnt:
         """Raises ``DataError`` (``known-task``, ``no-batches``), ``TrainingError`` (``nan-loss``)."""
         clock = Clock()
-        unknown(self._tasks, task)
+        unknown(self._tasks, task.name)
         tasks = {**self._tasks, task.name: task}
         network = copy.deepcopy(self._model)
         owner = _owners(tasks)

@@ -25,11 +25,11 @@ from torch.optim import Adam
 from fxgrow.capture import capture
 from fxgrow.continual.head import find_head, new_head
 from fxgrow.continual.learner import Learnt
-from fxgrow.continual.rivals.common import TRAINING, Clock, count, endless, fit, known, shuffled, unknown
+from fxgrow.continual.rivals.common import TRAINING, Clock, count, endless, fit, shuffled
 from fxgrow.continual.rivals.versions import Mixture, New, Reused, choices
 from fxgrow.continual.rivals.weights import Composed, filled, hollow, layer_weights
 from fxgrow.continual.settings import TrainSettings
-from fxgrow.continual.task import Task
+from fxgrow.continual.task import Task, known, unknown
 from fxgrow.spec import Frozen
 from fxgrow.training import cross_entropy
 
@@ -82,7 +82,7 @@ class LearnToGrow:
     def learn(self, task: Task, *, seed: int = 0) -> Learnt:
         """Raises ``DataError`` (``known-task``, ``no-batches``), ``TrainingError`` (``nan-loss``)."""
         clock = Clock()
-        unknown(self._tasks, task)
+        unknown(self._tasks, task.name)
         network = copy.deepcopy(self._network)
         new_head(network, self._head, task.classes, torch.Generator().manual_seed(seed))
         searches = bool(self._tasks and self._versions)

@@ -75,7 +75,7 @@ def test_a_trunk_keeps_what_is_each_tasks_own() -> None:
 def test_tasks_are_learnt_once_and_then_known() -> None:
     task = tasks(1)[0]
     trunk = Trunk.of(model(), INPUTS, None)
-    with pytest.raises(DataError, match="learnt were: none") as caught:
+    with pytest.raises(DataError, match="none yet") as caught:
         trunk.network(task.name)
     assert caught.value.code == "unknown-task"
     trunk.add(task, 0)
