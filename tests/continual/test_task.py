@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from fxgrow.continual import deal
+from fxgrow.continual.task import known, unknown
 from fxgrow.data import DataSet, Splits
 from fxgrow.errors import DataError
 
@@ -54,3 +55,15 @@ def test_a_task_without_images_is_refused(each: int, test: int) -> None:
     with pytest.raises(DataError, match="is left without images") as caught:
         deal(splits(each, test=test), 3)
     assert caught.value.code == "no-images"
+
+
+def test_names_of_tasks_that_were_learnt_and_of_those_that_were_not() -> None:
+    learnt = {"a": 1, "b": 2}
+    assert known(learnt, "b") == "b"
+    unknown(learnt, "z")
+    with pytest.raises(DataError, match=r"'z' was not learnt \(a, b\)") as caught:
+        known(learnt, "z")
+    assert caught.value.code == "unknown-task"
+    with pytest.raises(DataError, match="'a' was learnt already") as caught:
+        unknown(learnt, "a")
+    assert caught.value.code == "known-task"
