@@ -14,6 +14,7 @@ Seconds, processor seconds and multiply-adds of the searches are of one machine.
 
 import argparse
 import json
+import math
 import statistics
 from itertools import product
 from pathlib import Path
@@ -116,16 +117,32 @@ def table(record: dict[str, Any]) -> str:
         mine = [one for one, its in zip(record["searches"], labels, strict=True) if its == label]
         cpu, adds = (statistics.mean(one[key] for one in mine) for key in ("cpu_seconds", "multiply_adds"))
         lines.append(f"| {label} | {len(mine)} | {cpu:.0f} | {adds / 1e9:.0f} |")
-    lines += ["", "| cells | different | networks | test accuracy | standard error | parameters |"]
-    lines += ["|---|---|---|---|---|---|"]
-    for name, cells in by_cells(record["networks"]).items():
-        right = [statistics.mean(one["test_accuracy"] for one in rows) for rows in cells]
-        error = f"{100 * statistics.stdev(right) / len(right) ** 0.5:.2f} %" if len(right) > 1 else ""
-        every = [one for rows in cells for one in rows]
+    lines += ["", "| cells | different | networks | test accuracy | standard error | above random cells | parameters |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    found = by_cells(record["networks"])
+    accuracies = {
+        name: [statistics.mean(one["test_accuracy"] for one in rows) for rows in cells] for name, cells in found.items()
+    }
+    for name, cells in found.items():
+        mine, every = accuracies[name], [one for rows in cells for one in rows]
+        above = "" if name == CONTROL else _difference(mine, accuracies.get(CONTROL, []))
         size = statistics.mean(one["parameters"] for one in every)
-        mean = f"{100 * statistics.mean(right):.2f} %"
-        lines.append(f"| {name} | {len(cells)} | {len(every)} | {mean} | {error} | {size:,.0f} |")
+        mean, error = f"{100 * statistics.mean(mine):.2f} %", f"{100 * _error(mine):.2f} %" if len(mine) > 1 else ""
+        lines.append(f"| {name} | {len(cells)} | {len(every)} | {mean} | {error} | {above} | {size:,.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def _error(values: list[float]) -> float:
+    """The standard error of a mean."""
+    return statistics.stdev(values) / len(values) ** 0.5
+
+
+def _difference(mine: list[float], others: list[float]) -> str:
+    """How far a mean is above another one, and the standard error of that; nothing where one of them has none."""
+    if min(len(mine), len(others)) < 2:
+        return ""
+    gap, error = statistics.mean(mine) - statistics.mean(others), math.hypot(_error(mine), _error(others))
+    return f"{100 * gap:+.2f} ± {100 * error:.2f} %"
 
 
 def main() -> None:
