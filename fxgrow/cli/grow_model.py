@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fxgrow.cli import growth_arguments as of
+from fxgrow.cli import growth_arguments as options
 from fxgrow.cli.arguments import (
     AsJson,
     BatchSize,
@@ -40,25 +40,25 @@ def grow_model(
     data: Data = "digits",
     data_root: DataRoot = None,
     epochs: Annotated[int, typer.Option(help="epochs of training in all")] = DEFAULTS.epochs,
-    grow_steps: of.GrowSteps = DEFAULTS.grow_steps,
-    neurons: of.Neurons = None,
-    parameters: of.Parameters = None,
-    multiply_adds: of.MultiplyAdds = None,
-    activation_memory: of.ActivationMemory = None,
-    latency: of.Latency = None,
-    per_width: of.PerWidth = None,
-    round_to: of.RoundTo = 1,
+    grow_steps: options.GrowSteps = DEFAULTS.grow_steps,
+    neurons: options.Neurons = None,
+    parameters: options.Parameters = None,
+    multiply_adds: options.MultiplyAdds = None,
+    activation_memory: options.ActivationMemory = None,
+    latency: options.Latency = None,
+    per_width: options.PerWidth = None,
+    round_to: options.RoundTo = 1,
     seed: Annotated[int, typer.Option(help="of the weights, the order of images and the candidates")] = DEFAULTS.seed,
     lr: LearningRate = DEFAULTS.lr,
     batch_size: BatchSize = DEFAULTS.batch_size,
-    new: of.NewCandidates = None,
-    layers: of.Layers = 0,
-    at: of.At = None,
-    only: of.Only = None,
-    ignore: of.Ignore = None,
-    tie: of.Tie = None,
-    eps: of.Radius = None,
-    memory: of.StepMemory = None,
+    new: options.NewCandidates = None,
+    layers: options.Layers = 0,
+    at: options.At = None,
+    only: options.Only = None,
+    ignore: options.Ignore = None,
+    tie: options.Tie = None,
+    eps: options.Radius = None,
+    memory: options.StepMemory = None,
     limit: Limit = None,
     classes: Classes = None,
     size: Annotated[int | None, typer.Option(help="side of the images", show_default="the model's or 32")] = None,
@@ -71,15 +71,23 @@ def grow_model(
     """Train MODEL on data, grow it between the epochs, and leave a run directory: all of it or nothing."""
     schedule = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "batch_size": batch_size, "seed": seed}
     depth = {"layers": LAYER_NEURONS, "at": tuple(at or ())} if layers else {}
-    limits = {"neurons": neurons, "parameters": parameters, "multiply_adds": multiply_adds, "per_width": per_width}
-    resources = {"activation_memory": activation_memory, "latency": latency}
+    limits = budget(
+        round_to,
+        layers,
+        neurons=neurons,
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        activation_memory=activation_memory,
+        latency=latency,
+        per_width=per_width,
+    )
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
         model=model,
         data=DataChoice(name=data, root=data_root, limit=limit, classes=classes, size=size),
         settings=settings(RunSettings, **schedule, memory=memory),
         method=FireflyMethod(settings=settings(Firefly, new=new, eps=eps, **depth)),
-        budget=budget(round_to, layers, **limits, **resources),
+        budget=limits,
         scope=Scope(only=tuple(only or ()), ignore=tuple(ignore or ()), tie=tuple((one,) for one in tie or ())),
         lower=lower,
     )

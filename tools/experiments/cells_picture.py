@@ -55,6 +55,7 @@ def _costs(axes: Any, record: dict[str, Any]) -> None:
         )
     axes.set_xticks(range(len(labels)), labels, rotation=15)
     axes.set(title="Cost of one search", yscale="log")
+    axes.margins(y=0.3)  # room for the legend
     axes.legend()
 
 
