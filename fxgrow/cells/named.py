@@ -7,6 +7,7 @@ from fxgrow.cells.known import GENOTYPES
 from fxgrow.cells.literature import from_text
 from fxgrow.errors import ModelError
 from fxgrow.spec import read_text
+from fxgrow.spec.limits import MESSAGE
 
 
 def find_genotype(words: str) -> Genotype:
@@ -17,10 +18,17 @@ def find_genotype(words: str) -> Genotype:
     if words in GENOTYPES:
         return GENOTYPES[words]
     path = Path(words)
-    if not path.exists():
+    if not _is_there(path):
         raise ModelError(
             "unknown-genotype",
-            f"{words!r} is neither a known genotype nor a file; name {', '.join(GENOTYPES)}, or a file that holds one",
+            f"{words[:MESSAGE]!r} is neither a known genotype nor a file; name {', '.join(GENOTYPES)}, or a file that holds one",
         )
     text = read_text(path, FILE_LIMIT)
     return read_genotype(path) if text.lstrip().startswith("{") else from_text(text)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long for the file system, or no name
+        return False

@@ -16,8 +16,17 @@ ModelWords = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="torchvision:NAME, timm:NAME, hf:NAME, package.module:factory (options: ?num_classes=10&width=0.5) "
-        "or a run or spec directory",
+        "or a run or spec directory; a factory is imported and called, which runs its code",
         show_default=False,
+    ),
+]
+TrustModules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="MODULE",
+        help="a module (this one, none inside it) whose factories the recipe may call, which runs its code",
+        show_default="none",
     ),
 ]
 Lower = Annotated[bool, typer.Option("--lower", help="make the heads of fused attention growable first")]

@@ -4,14 +4,15 @@
 ``input`` belong to fxgrow, every other option to the constructor.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from fxgrow.errors import ModelError
+from fxgrow.spec import limits
 
 Shape = tuple[int, ...]
 
@@ -41,7 +42,11 @@ class Reference:
 
 
 def parse(scheme: str, rest: str) -> Reference:
-    """Read what follows ``scheme:``. Raises ``ModelError`` (``bad-reference``) on anything malformed."""
+    """Read what follows ``scheme:``. Raises ``ModelError`` (``bad-reference``) on anything malformed or too long."""
+    if len(rest) > limits.REFERENCE:
+        raise ModelError(
+            "bad-reference", f"the reference {rest[:40]!r}... has more than {limits.REFERENCE} characters; shorten it"
+        )
     name, _, query = rest.partition("?")
     if not name:
         raise ModelError("bad-reference", f"the reference {scheme}:{rest} names no model; write {scheme}:NAME")
@@ -52,7 +57,7 @@ def parse(scheme: str, rest: str) -> Reference:
         name=name,
         options={option: _value(word) for option, word in words.items()},
         width=None if width is None else _width(width),
-        inputs=() if inputs is None else tuple(_shape(word) for word in inputs.split(",")),
+        inputs=() if inputs is None else _shapes(inputs),
     )
 
 
@@ -61,11 +66,11 @@ def _pairs(query: str) -> dict[str, str]:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as error:
         raise ModelError(
-            "bad-reference", f"the options {query!r} cannot be read; write option=value, joined by &"
+            "bad-reference", f"the options {query[: limits.MESSAGE]!r} cannot be read; write option=value, joined by &"
         ) from error
     words = dict(pairs)
     if len(words) < len(pairs):
-        raise ModelError("bad-reference", f"the options {query!r} give one option twice; give each only once")
+        raise ModelError("bad-reference", f"the options {query[: limits.MESSAGE]!r} give one option twice; give each only once")
     return words
 
 
@@ -91,17 +96,31 @@ def _text(value: Any) -> str:
 
 def _width(word: str) -> float:
     value = _value(word)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= limits.WIDTH_FACTOR:
         raise ModelError(
-            "bad-reference", f"width={word} is no factor to scale all widths by; give a number above 0, as in width=0.5"
+            "bad-reference",
+            f"width={word[: limits.MESSAGE]} is no factor to scale all widths by; give a number above 0 and at most "
+            f"{limits.WIDTH_FACTOR}, as in width=0.5",
         )
     return float(value)
 
 
+def _shapes(words: str) -> tuple[Shape, ...]:
+    shapes = tuple(_shape(word) for word in words.split(","))
+    if sum(map(prod, shapes)) > limits.INPUT_ELEMENTS:
+        raise ModelError(
+            "bad-reference",
+            f"the inputs {words[: limits.MESSAGE]} have more than {limits.INPUT_ELEMENTS} elements; ask for smaller ones",
+        )
+    return shapes
+
+
 def _shape(word: str) -> Shape:
     sizes = word.split("x")
-    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+    if not all(size.isdecimal() and 0 < int(size) <= limits.OPTION_LENGTH for size in sizes):
         raise ModelError(
-            "bad-reference", f"input={word} is no shape; write sizes without the batch axis, as in input=3x32x32"
+            "bad-reference",
+            f"input={word[: limits.MESSAGE]} is no shape; write sizes from 1 to {limits.OPTION_LENGTH} without the batch axis, as in "
+            "input=3x32x32",
         )
     return tuple(map(int, sizes))

@@ -10,10 +10,12 @@ import typer
 from rich.text import Text
 
 from fxgrow.cli import arguments
-from fxgrow.cli.arguments import AsJson, DataRoot, Device, DumpGraphs, Force, Out
+from fxgrow.cli.arguments import AsJson, DataRoot, Device, DumpGraphs, Force, Out, TrustModules
 from fxgrow.cli.console import console, show, show_text
 from fxgrow.cli.progress import drawing
+from fxgrow.cli.references import read_reference
 from fxgrow.cli.subject import Subject, lowered, subject_and_data
+from fxgrow.cli.trust import TYPED, Trust, trusting
 from fxgrow.errors import RunError
 from fxgrow.growth import Growth
 from fxgrow.report import diff_tables, run_lines
@@ -48,15 +50,20 @@ def run_recipe_file(
     out: Out,
     data_root: DataRoot = None,
     dump_graphs: DumpGraphs = None,
+    trust: TrustModules = None,
     device: Device = "cpu",
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train and grow as RECIPE says, and leave a run directory: all of it or nothing."""
+    """Train and grow as RECIPE says, and leave a run directory: all of it or nothing.
+
+    A recipe runs no code but ours and that of installed libraries, unless --trust names a module.
+    """
+    trusted = trusting(trust or ())
     read = read_recipe(recipe)
     if data_root is not None:
         read = read.model_copy(update={"data": read.data.model_copy(update={"root": data_root})})
-    run_recipe(read, Outlet(out, force, dump_graphs, as_json), device=device)
+    run_recipe(read, Outlet(out, force, dump_graphs, as_json), device=device, trust=trusted)
 
 
 Announce = Callable[[Subject], None]
@@ -66,15 +73,19 @@ def _nothing(found: Subject) -> None:
     """Announce nothing."""
 
 
-def run_recipe(recipe: Recipe, outlet: Outlet, announce: Announce = _nothing, device: str = "cpu") -> None:
+def run_recipe(
+    recipe: Recipe, outlet: Outlet, announce: Announce = _nothing, device: str = "cpu", trust: Trust = TYPED
+) -> None:
     """Carry out a recipe: train, grow, write the run directory and show the result.
 
-    ``announce`` is told of the model before it is trained; ``device``: where it is.
+    ``announce`` is told of the model before it is trained; ``device``: where it is; ``trust``: which modules the
+    model may come from, any if the user wrote the recipe by the options of a command.
     """
+    read_reference(recipe.model, trust)  # before anything is loaded or written
     _check_dump(outlet.graphs)
     place = arguments.device(device)
     with run_directory(outlet.directory, replace=outlet.force) as staging:
-        run, label = _carried_out(recipe, Log(staging / LOG), announce, place)
+        run, label = _carried_out(recipe, Log(staging / LOG), announce, place, trust)
         result = result_of(run, recipe.settings, model=label, data=recipe.data.name)
         written = write_run(staging, run, result, recipe)
         _dump(run.growths, outlet.graphs)
@@ -85,9 +96,11 @@ def run_recipe(recipe: Recipe, outlet: Outlet, announce: Announce = _nothing, de
         show(*diff_tables(diff(written.initial, written.final)), *lines)
 
 
-def _carried_out(recipe: Recipe, log: Listener, announce: Announce, place: torch.device) -> tuple[Run, str]:
+def _carried_out(
+    recipe: Recipe, log: Listener, announce: Announce, place: torch.device, trust: Trust
+) -> tuple[Run, str]:
     """The finished run, and what its model is called."""
-    found, splits = subject_and_data(recipe.model, recipe.data, seed=recipe.settings.seed)
+    found, splits = subject_and_data(recipe.model, recipe.data, seed=recipe.settings.seed, trust=trust)
     found = lowered(found) if recipe.lower else found
     announce(found)
     found, splits = found.to(place), splits.to(place)

@@ -1,5 +1,8 @@
 """One function per kind of model reference, from a parsed reference to a module; no weights are ever downloaded.
 
+Constructors get the options that ``fxgrow.cli.options`` lists and no others. Only ``python_factory`` runs code that is
+neither ours nor an installed library's, and only where ``Trust`` lets it.
+
 Initial weights come from torch's default generator, as for a hand-written constructor call: seed it first.
 """
 
@@ -18,10 +21,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrow.cells.evaluation import named_network
+from fxgrow.cli import options as tables
+from fxgrow.cli.options import Kind, bounded, wrong_value
 from fxgrow.cli.reference import Reference, Shape
+from fxgrow.cli.trust import Trust, is_identifier, is_module_name
 from fxgrow.errors import ModelError
 from fxgrow.optional import need
-from fxgrow.spec import ArchitectureSpec, GrowthStep, load, spec_of
+from fxgrow.spec import ArchitectureSpec, GrowthStep, limits, load, spec_of
 
 IMAGE: Shape = (3, 224, 224)
 VIDEO: Shape = (3, 16, 224, 224)
@@ -48,6 +55,42 @@ TORCHVISION_HIDDEN: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 # Ours to decide: weights would be downloaded.
 TORCHVISION_WEIGHTS = ("weights", "weights_backbone")
+HUGGING_FACE_WEIGHTS = "use_pretrained_backbone"
+# The tables of transformers that model classes are looked up in, nothing else of it.
+HUGGING_FACE_TABLES = (
+    "MODEL_MAPPING_NAMES",
+    "MODEL_FOR_PRETRAINING_MAPPING_NAMES",
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
+    "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES",
+    "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES",
+    "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES",
+    "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_IMAGE_SEGMENTATION_MAPPING_NAMES",
+    "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES",
+    "MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING_NAMES",
+    "MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES",
+    "MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES",
+    "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_AUDIO_XVECTOR_MAPPING_NAMES",
+    "MODEL_FOR_CTC_MAPPING_NAMES",
+)
+OWN_FACTORIES: Mapping[str, tuple[Callable[..., nn.Module], Mapping[str, Kind]]] = MappingProxyType(
+    {"fxgrow.cells.evaluation:named_network": (named_network, tables.CELLS)}
+)
+"""Factories of ours and their options, which need no trust: recipes of ``fxgrow cells train`` name them."""
+# What a constructor of a library raises on options that do not go together.
+BUILD_ERRORS = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError, MemoryError,
+    ImportError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +110,16 @@ class ResolvedModel:
     history: tuple[GrowthStep, ...] = ()
 
 
-def torchvision_model(reference: Reference, classes: int | None) -> ResolvedModel:
+def torchvision_model(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
     """``torchvision:NAME?option=value``: any model that ``torchvision.models`` lists."""
+    del trust  # nothing foreign is run
     models = need("torchvision.models", extra="vision", error=ModelError)
     _known(reference.name, models.list_models(), "torchvision")
     builder = models.get_model_builder(reference.name)
     accepted = _torchvision_options(builder)
     reference = _with_classes(reference, classes, "num_classes" if "num_classes" in accepted else None)
     _check_options(reference, accepted)
+    _check_values(reference, tables.TORCHVISION)
     without = {name: None for name in TORCHVISION_WEIGHTS if name in inspect.signature(builder).parameters}
     model = _construct(builder, reference, {**reference.options, **without}, accepted)
     side = getattr(model, "image_size", None)
@@ -87,7 +132,7 @@ def _torchvision_options(builder: Callable[..., nn.Module]) -> frozenset[str]:
     made = signature.return_annotation
     explicit = _explicit(signature) | {name for kind in made.__mro__[:-1] for name in _defaulted(kind)}
     hidden = TORCHVISION_HIDDEN.get(builder.__module__, frozenset())
-    return frozenset(explicit | hidden) - {*TORCHVISION_WEIGHTS, "progress"}
+    return frozenset(explicit | hidden) & frozenset(tables.TORCHVISION)
 
 
 def _explicit(signature: inspect.Signature) -> frozenset[str]:
@@ -102,8 +147,10 @@ def _defaulted(kind: type) -> Iterator[str]:
             yield name
 
 
-def timm_model(reference: Reference, classes: int | None) -> ResolvedModel:
+def timm_model(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
     """``timm:NAME?option=value``: any model that ``timm`` lists."""
+    del trust
+    _check_values(reference, tables.TIMM)
     timm = need("timm", extra="zoo", error=ModelError)
     _known(reference.name, timm.list_models(), "timm")
     reference = _with_classes(reference, classes, "num_classes")
@@ -112,36 +159,54 @@ def timm_model(reference: Reference, classes: int | None) -> ResolvedModel:
         made: nn.Module = timm.create_model(reference.name, pretrained=False, **options)
         return made
 
-    with torch.device("meta"):
-        accepted = frozenset(_defaulted(type(build())))
-    model = _construct(build, reference, reference.options, accepted)
+    model = _construct(build, reference, reference.options, frozenset(tables.TIMM))
     shape = getattr(model, "default_cfg", {}).get("input_size", IMAGE)
     return _resolved(model, reference, (tuple(shape),))
 
 
-def hugging_face_model(reference: Reference, classes: int | None) -> ResolvedModel:
+def hugging_face_model(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
     """``hf:bert?hidden_size=64`` or ``hf:BertForMaskedLM``: the architecture, from its configuration.
 
     The name is a model type, for the bare model, or a model class of ``transformers``.
     """
+    del trust
+    _check_values(reference, tables.HUGGING_FACE)
     transformers = need("transformers", extra="zoo", error=ModelError)
     kinds = transformers.CONFIG_MAPPING
     if reference.name in kinds:
         configuration, make = kinds[reference.name], transformers.AutoModel.from_config
     else:
-        _known(reference.name, [*kinds.keys(), *_model_classes(transformers)], "transformers")
-        make = getattr(transformers, reference.name)
+        _known(reference.name, [*kinds.keys(), *sorted(_model_classes())], "transformers")
+        make = _model_class(transformers, reference.name)
         configuration = make.config_class
     labelled = reference.name.endswith("Classification")
     reference = _with_classes(reference, classes, "num_labels" if labelled else None)
-    accepted = _explicit(inspect.signature(configuration)) | {"num_labels"}
+    stated = _explicit(inspect.signature(configuration))
+    accepted = (stated | {"num_labels"}) & frozenset(tables.HUGGING_FACE)
     _check_options(reference, accepted)
-    config = _construct(configuration, reference, reference.options, accepted)
+    without = {HUGGING_FACE_WEIGHTS: False} if HUGGING_FACE_WEIGHTS in stated else {}
+    config = _construct(configuration, reference, {**reference.options, **without}, accepted)
     return _hugging_face_inputs(_construct(make, reference, {"config": config}, accepted), config, reference)
 
 
-def _model_classes(transformers: Any) -> Iterator[str]:
-    return (name for name in dir(transformers) if "For" in name or name.endswith("Model"))
+def _model_classes() -> frozenset[str]:
+    """The names in the tables that transformers keeps of its own model classes."""
+    auto = need("transformers.models.auto.modeling_auto", extra="zoo", error=ModelError)
+    found: set[str] = set()
+    for table in HUGGING_FACE_TABLES:
+        for names in vars(auto).get(table, {}).values():
+            found.update((names,) if isinstance(names, str) else names)
+    return frozenset(found)
+
+
+def _model_class(transformers: Any, name: str) -> Any:
+    """The class of a name that ``_model_classes`` lists."""
+    made = getattr(transformers, name, None)
+    if isinstance(made, type) and issubclass(made, nn.Module) and hasattr(made, "config_class"):
+        return made
+    raise ModelError(
+        "unknown-model", f"transformers cannot build {name!r} as it is installed; update it or choose another model"
+    )
 
 
 def _hugging_face_inputs(model: Any, config: Any, reference: Reference) -> ResolvedModel:
@@ -152,16 +217,18 @@ def _hugging_face_inputs(model: Any, config: Any, reference: Reference) -> Resol
     return ResolvedModel(model, tokens or (model.dummy_inputs["input_ids"],), reference.label, reference.width)
 
 
-def python_factory(reference: Reference, classes: int | None) -> ResolvedModel:
+def python_factory(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
     """``package.module:factory?option=value``; modules are looked for in the current directory too.
 
-    The factory (a function or a module class) returns an ``nn.Module``, or that and a tuple of example inputs.
+    The factory (a function or a module class) returns an ``nn.Module``, or that and a tuple of example inputs. This
+    runs the code of that module: raises ``ModelError`` (``untrusted-factory``) before it does if ``trust`` says no.
     """
-    module_name, _, name = reference.name.partition(":")
-    if not module_name or not name:
-        raise ModelError("bad-reference", f"{reference.name!r} names no factory; write package.module:factory")
+    if reference.name in OWN_FACTORIES:
+        return _own_factory(reference, classes)
+    module_name, name = check_factory(reference, trust)
     with _current_directory_importable():
         factory = _factory(module_name, name)
+        trust.check_factory(factory, module_name, name)
         accepted = _explicit(inspect.signature(factory))
         reference = _with_classes(reference, classes, "num_classes" if "num_classes" in accepted else None)
         try:
@@ -182,12 +249,30 @@ def python_factory(reference: Reference, classes: int | None) -> ResolvedModel:
     return ResolvedModel(model, arguments, reference.label, reference.width, stated=True)
 
 
-def spec_directory(reference: Reference, classes: int | None) -> ResolvedModel:
+def check_factory(reference: Reference, trust: Trust) -> tuple[str, str]:
+    """The module and the factory that a reference names, if they may be used. Nothing is imported."""
+    module_name, _, name = reference.name.partition(":")
+    if not is_module_name(module_name) or not is_identifier(name):
+        shown = reference.name[: limits.MESSAGE]
+        raise ModelError("bad-reference", f"{shown!r} names no factory; write package.module:factory")
+    if reference.name not in OWN_FACTORIES:
+        trust.check_import(module_name, name)
+    return module_name, name
+
+
+def _own_factory(reference: Reference, classes: int | None) -> ResolvedModel:
+    factory, table = OWN_FACTORIES[reference.name]
+    _check_values(reference, table)
+    reference = _with_classes(reference, classes, "num_classes")
+    return _resolved(_construct(factory, reference, reference.options, frozenset(table)), reference, (IMAGE,))
+
+
+def spec_directory(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
     """``directory:PATH``: a run or spec directory; its weights and its growth history come along.
 
     ``classes`` does not matter here: a saved model has the outputs that it has.
     """
-    del classes
+    del classes, trust  # a spec names functions of its allow-list alone
     _check_options(reference, frozenset())
     model = load(reference.name)
     spec = spec_of(model)
@@ -248,6 +333,14 @@ def _with_classes(reference: Reference, classes: int | None, option: str | None)
     return replace(reference, options={**reference.options, option: classes})
 
 
+def _check_values(reference: Reference, table: Mapping[str, Kind]) -> None:
+    """Before anything is imported or built: the options are in the table, and their values in its ranges."""
+    for option, value in reference.options.items():
+        reason = wrong_value(table, option, value)
+        if reason:
+            raise _wrong_options(reference, reason, get_close_matches(option, table, n=5, cutoff=0.0))
+
+
 def _check_options(reference: Reference, accepted: frozenset[str]) -> None:
     for option in reference.options:
         if option not in accepted:
@@ -258,18 +351,18 @@ def _construct(
     constructor: Callable[..., Any], reference: Reference, options: Mapping[str, Any], accepted: frozenset[str]
 ) -> Any:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), bounded(reference.label):
             # GoogLeNet and Inception announce a future change of their initial weights; nobody here can act on it.
             warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)
             return constructor(**options)
-    except (TypeError, ValueError) as error:
-        raise _wrong_options(reference, str(error), accepted) from error
+    except BUILD_ERRORS as error:
+        raise _wrong_options(reference, str(error) or type(error).__name__, accepted) from error
 
 
-def _wrong_options(reference: Reference, reason: str, accepted: frozenset[str]) -> ModelError:
+def _wrong_options(reference: Reference, reason: str, accepted: Iterable[str]) -> ModelError:
     takes = ", ".join(sorted(accepted)) or "no options"
-    reason = " ".join(reason.split())
-    return ModelError("model-options", f"{reference.label} cannot be built: {reason}; it takes {takes}")
+    reason = " ".join(reason.split())[: limits.MESSAGE]
+    return ModelError("model-options", f"{reference.label[: limits.MESSAGE]} cannot be built: {reason}; it takes {takes}")
 
 
 def _resolved(model: nn.Module, reference: Reference, shapes: tuple[Shape, ...]) -> ResolvedModel:

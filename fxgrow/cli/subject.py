@@ -8,14 +8,15 @@ from torch import nn
 
 from fxgrow.capture import moved
 from fxgrow.cli.reference import Shape
-from fxgrow.cli.references import resolve
+from fxgrow.cli.references import read_reference, resolve
 from fxgrow.cli.schemes import ResolvedModel
+from fxgrow.cli.trust import TYPED, Trust
 from fxgrow.data import Splits
 from fxgrow.errors import ModelError
 from fxgrow.growth.scale import scale_widths
 from fxgrow.lowering import lower
 from fxgrow.randomness import seeded
-from fxgrow.spec import GrowthStep
+from fxgrow.spec import GrowthStep, limits
 from fxgrow.training import DataChoice, logits
 from fxgrow.training.evaluate import evaluating
 
@@ -45,15 +46,19 @@ def subject(words: str, *, seed: int = 0) -> Subject:
     return _scaled(resolved, resolved.example_inputs, seed)
 
 
-def subject_and_data(words: str, data: DataChoice, *, seed: int = 0) -> tuple[Subject, Splits]:
+def subject_and_data(
+    words: str, data: DataChoice, *, seed: int = 0, trust: Trust = TYPED
+) -> tuple[Subject, Splits]:
     """The model that a reference names, with as many classes as the data, and the data in the shape that it takes.
 
     A shape that the reference or the user states is taken; else the first that the model runs on, of the data set's
-    size with the channels of the model's first convolution, and the model's own default. Raises ``ModelError``.
+    size with the channels of the model's first convolution, and the model's own default. ``trust``: as ``resolve``
+    takes it. Raises ``ModelError``.
     """
+    read_reference(words, trust)  # what is wrong with it is said before any data is loaded
     splits = data.load(None, data.size, seed)
     with seeded(seed):
-        resolved = resolve(words, classes=splits.classes)
+        resolved = resolve(words, classes=splits.classes, trust=trust)
     shape = _fitting(resolved, _candidates(resolved, splits, data.size))
     if shape != splits.shape:
         splits = data.load(shape[0], shape[1], seed)
@@ -70,9 +75,20 @@ def lowered(found: Subject) -> Subject:
 def _scaled(resolved: ResolvedModel, example_inputs: tuple[Any, ...], seed: int) -> Subject:
     if resolved.width is None:
         return Subject(resolved.model, example_inputs, resolved.label, resolved.history)
+    _check_scaled(resolved.model, resolved.width, resolved.label)
     model = scale_widths(resolved.model, example_inputs, resolved.width, seed)
     joint = "&" if "?" in resolved.label else "?"
     return Subject(model, example_inputs, f"{resolved.label}{joint}width={resolved.width:g}")
+
+
+def _check_scaled(model: nn.Module, factor: float, label: str) -> None:
+    """Before it is built: the layers between two scaled widths grow with the square of the factor."""
+    elements = sum(parameter.numel() for parameter in model.parameters())
+    if elements * max(1.0, factor) ** 2 > limits.PARAMETERS:
+        raise ModelError(
+            "too-large",
+            f"{label} with width={factor:g} may have more than {limits.PARAMETERS} parameters; choose a smaller factor",
+        )
 
 
 def _candidates(resolved: ResolvedModel, splits: Splits, size: int | None) -> tuple[Shape, ...]:

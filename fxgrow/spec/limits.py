@@ -28,3 +28,53 @@ READERS = 2**18
 """Reads of values before they are written in place, counted once per write: what the fingerprint has to sort."""
 MESSAGE = 300
 """Characters of another library's message that an error repeats."""
+
+# Of recipes, and of the references to models in them.
+YAML_CHARACTERS = 64 * 2**10
+"""Characters of a recipe; its parser is slow, and what people write by hand is short."""
+YAML_VALUES = 2**12
+"""Values and keys in a recipe."""
+REFERENCE = 2**12
+"""Characters of a reference to a model."""
+OPTION_VALUES = 64
+"""Numbers in one option of a reference."""
+OPTION_COUNT = 2**10
+"""Layers, heads, groups, that an option of a reference asks for."""
+OPTION_WINDOW = 2**6
+"""Sides of windows and kernels: tables of positions grow with the fourth power."""
+OPTION_LENGTH = 2**14
+"""Sides of images and lengths of texts, in options and in ``input=``."""
+OPTION_SIZE = 2**20
+"""Widths, classes, words, and real numbers."""
+INPUT_ELEMENTS = 2**28
+"""Of all example inputs that a reference asks for."""
+WIDTH_FACTOR = 64
+"""The ``width=`` of a reference."""
+PARAMETERS = 2**33
+"""Elements of the parameters and buffers of a model that a reference builds."""
+EPOCHS = 2**20
+"""Epochs of training."""
+GROWTH_STEPS = 2**12
+"""Growth steps of a run."""
+BATCH = 2**20
+"""Images of a batch."""
+BATCHES = 2**16
+"""Batches that decide what grows."""
+IMAGES = 2**24
+"""Training images."""
+SIDE = 2**12
+"""The side of an image."""
+CLASSES = 2**16
+"""Classes of a data set."""
+PIXELS = 2**32
+"""Numbers in all training images together: images x channels x side x side."""
+STEPS = 2**16
+"""Steps over the candidates in one growth step, rounds, draws and points, each."""
+CANDIDATES = 2**12
+"""New neurons to try, per width or layer."""
+RATE = 1e9
+"""Learning rates, penalties and radii."""
+MEMORY = 2**60
+"""Bytes that a step over the candidates may keep."""
+AMOUNT = 2**53
+"""What a budget allows, in any unit."""

@@ -87,9 +87,6 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-YAML_LIMIT = 64 * 2**10
-"""Characters of a YAML text; its parser is slow, and what people write by hand is short."""
-
 # What a word without quotes means: JSON's values. No dates, no octal numbers, and `no` is a word.
 _SCALARS = {
     "null": (r"null|~|", ["n", "~", ""]),
@@ -124,8 +121,10 @@ def parse_yaml(text: str) -> Any:
 
     Raises SpecError: bad-yaml (anchors, aliases, tags and repeated keys too), too-large, or as ``check_values``.
     """
-    if len(text) > YAML_LIMIT:
-        raise SpecError("too-large", f"it has {len(text)} characters, over the limit of {YAML_LIMIT}; shorten it")
+    if len(text) > limits.YAML_CHARACTERS:
+        raise SpecError(
+            "too-large", f"it has {len(text)} characters, over the limit of {limits.YAML_CHARACTERS}; shorten it"
+        )
     try:
         _check_events(text)
         data = yaml.load(text, Loader=_Loader)  # a SafeLoader that knows even less
@@ -138,7 +137,9 @@ def parse_yaml(text: str) -> Any:
 def _check_events(text: str) -> None:
     """Before anything is built: aliases can multiply, tags can ask for objects, and depth is recursion."""
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        if count > limits.YAML_VALUES:
+            raise SpecError("too-large", f"it holds more than {limits.YAML_VALUES} values; shorten it")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > limits.DEPTH:
             raise _too_deep()

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fxgrow.errors import SpecError
-from fxgrow.spec.text import YAML_LIMIT, parse_json, parse_yaml, yaml_text
+from fxgrow.spec import limits
+from fxgrow.spec.text import parse_json, parse_yaml, yaml_text
 
 WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=6) | st.sampled_from(
     ["no", "yes", "~", "null", "1e-3", "0x10", "010", "1:30", "2020-01-01", ".inf", "<<", "=", "- a", "a: b", "#", "&a"]
@@ -70,7 +71,7 @@ def test_what_words_mean(text: str, value: object) -> None:
         ("[" * 65 + "]" * 65, "too-deep"),
         ("[" * 20_000, "too-deep"),
         ("- " * 20_000, "too-deep"),
-        ("a" * (YAML_LIMIT + 1), "too-large"),
+        ("a" * (limits.YAML_CHARACTERS + 1), "too-large"),
     ],
 )
 def test_yaml_that_is_refused(text: str, code: str) -> None:
