@@ -21,7 +21,8 @@ def find_genotype(words: str) -> Genotype:
     if not _is_there(path):
         raise ModelError(
             "unknown-genotype",
-            f"{words[:MESSAGE]!r} is neither a known genotype nor a file; name {', '.join(GENOTYPES)}, or a file that holds one",
+            f"{words[:MESSAGE]!r} is neither a known genotype nor a file; name {', '.join(GENOTYPES)}, or a file "
+            "that holds one",
         )
     text = read_text(path, FILE_LIMIT)
     return read_genotype(path) if text.lstrip().startswith("{") else from_text(text)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from fxgrow.cells.genotype import INPUTS, STATES, Cell, Genotype, Operation
-from fxgrow.spec import Frozen
+from fxgrow.spec import Frozen, limits
 
 NONE: Literal["none"] = "none"
 """No edge at all: a choice while searching, never part of a genotype."""
@@ -36,8 +36,8 @@ class SearchSpace(Frozen):
 
     operations: Annotated[tuple[Choosable, ...], Field(min_length=1)] = FIREFLY_OPERATIONS
     nodes: int = Field(default=4, ge=1, le=STATES - INPUTS)
-    cells: int = Field(default=5, ge=3)
-    channels: int = Field(default=16, ge=1)
+    cells: int = Field(default=5, ge=3, le=limits.OPTION_COUNT)
+    channels: int = Field(default=16, ge=1, le=limits.OPTION_LENGTH)
 
     @field_validator("operations")
     @classmethod

@@ -12,7 +12,7 @@ from torch.optim import SGD, Optimizer
 from fxgrow.data import Batches, DataSet, batches
 from fxgrow.errors import DataError, TrainingError
 from fxgrow.growth import Batch
-from fxgrow.spec import Frozen
+from fxgrow.spec import Frozen, limits
 
 
 class WeightSettings(Frozen):
@@ -22,13 +22,13 @@ class WeightSettings(Frozen):
     to the norm ``clip``.
     """
 
-    epochs: int = Field(default=50, ge=1)
-    batch_size: int = Field(default=64, ge=2)
-    lr: float = Field(default=0.025, gt=0)
-    final_lr: float = Field(default=0.001, ge=0)
+    epochs: int = Field(default=50, ge=1, le=limits.EPOCHS)
+    batch_size: int = Field(default=64, ge=2, le=limits.BATCH)
+    lr: float = Field(default=0.025, gt=0, le=limits.RATE)
+    final_lr: float = Field(default=0.001, ge=0, le=limits.RATE)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=3e-4, ge=0)
-    clip: float = Field(default=5.0, gt=0)
+    weight_decay: float = Field(default=3e-4, ge=0, le=limits.RATE)
+    clip: float = Field(default=5.0, gt=0, le=limits.RATE)
 
     def learning_rate(self, epoch: int) -> float:
         """In an epoch, counted from 0."""

@@ -84,7 +84,7 @@ def grow_model(
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
         model=model,
-        data=DataChoice(name=data, root=data_root, limit=limit, classes=classes, size=size),
+        data=settings(DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size),
         settings=settings(RunSettings, **schedule, memory=memory),
         method=FireflyMethod(settings=settings(Firefly, new=new, eps=eps, **depth)),
         budget=limits,

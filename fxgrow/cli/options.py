@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as hooks
+from torch.nn.parameter import is_lazy
 
 from fxgrow.errors import ModelError
 from fxgrow.spec import limits
@@ -105,8 +106,8 @@ HUGGING_FACE = _table(
             max_window_layers n_group n_head n_heads n_layer n_layers n_routed_experts n_shared_experts
             num_attention_heads num_conv_pos_embedding_groups num_decoder_layers num_encoder_blocks num_experts
             num_experts_per_tok num_feature_levels num_heads num_hidden_groups num_hidden_layers num_key_value_heads
-            num_kv_heads num_layers num_local_experts num_register_tokens num_stages first_k_dense_replace inner_group_num
-            relative_attention_num_buckets topk_group""",
+            num_kv_heads num_layers num_local_experts num_register_tokens num_stages first_k_dense_replace
+            inner_group_num relative_attention_num_buckets topk_group""",
         WINDOW: "conv_kernel conv_kernel_size conv_stride kernel_size patch_sizes strides window_size",
         LENGTH: """image_size max_position_embeddings max_source_positions max_target_positions n_ctx n_positions
             num_conv_pos_embeddings patch_size sliding_window tubelet_size temporal_patch_size spatial_merge_size""",
@@ -146,13 +147,13 @@ def bounded(label: str) -> Iterator[None]:
     """
     elements, modules = 0, 0
 
-    def count(_: nn.Module, name: str, tensor: Any) -> None:
+    def count(_module: nn.Module, _name: str, tensor: Any) -> None:
         nonlocal elements
-        elements += 0 if tensor is None or _is_lazy(tensor) else tensor.numel()
+        elements += 0 if tensor is None or is_lazy(tensor) else tensor.numel()
         if elements > limits.PARAMETERS:
             raise _too_large(label, f"{limits.PARAMETERS} parameters")
 
-    def count_modules(_: nn.Module, name: str, module: Any) -> None:
+    def count_modules(_module: nn.Module, _name: str, _child: Any) -> None:
         nonlocal modules
         modules += 1
         if modules > limits.ENTRIES:
@@ -168,10 +169,6 @@ def bounded(label: str) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _is_lazy(tensor: Any) -> bool:
-    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)
 
 
 def _too_large(label: str, bound: str) -> ModelError:

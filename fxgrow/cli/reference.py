@@ -70,7 +70,9 @@ def _pairs(query: str) -> dict[str, str]:
         ) from error
     words = dict(pairs)
     if len(words) < len(pairs):
-        raise ModelError("bad-reference", f"the options {query[: limits.MESSAGE]!r} give one option twice; give each only once")
+        raise ModelError(
+            "bad-reference", f"the options {query[: limits.MESSAGE]!r} give one option twice; give each only once"
+        )
     return words
 
 
@@ -110,7 +112,8 @@ def _shapes(words: str) -> tuple[Shape, ...]:
     if sum(map(prod, shapes)) > limits.INPUT_ELEMENTS:
         raise ModelError(
             "bad-reference",
-            f"the inputs {words[: limits.MESSAGE]} have more than {limits.INPUT_ELEMENTS} elements; ask for smaller ones",
+            f"the inputs {words[: limits.MESSAGE]} have more than {limits.INPUT_ELEMENTS} elements; ask for "
+            "smaller ones",
         )
     return shapes
 
@@ -120,7 +123,7 @@ def _shape(word: str) -> Shape:
     if not all(size.isdecimal() and 0 < int(size) <= limits.OPTION_LENGTH for size in sizes):
         raise ModelError(
             "bad-reference",
-            f"input={word[: limits.MESSAGE]} is no shape; write sizes from 1 to {limits.OPTION_LENGTH} without the batch axis, as in "
-            "input=3x32x32",
+            f"input={word[: limits.MESSAGE]} is no shape; write sizes from 1 to {limits.OPTION_LENGTH} without the batch "
+            "axis, as in input=3x32x32",
         )
     return tuple(map(int, sizes))

@@ -211,8 +211,10 @@ def _model_class(transformers: Any, name: str) -> Any:
 
 def _hugging_face_inputs(model: Any, config: Any, reference: Reference) -> ResolvedModel:
     if model.main_input_name == "pixel_values":
-        side = config.image_size
-        return _resolved(model, reference, ((config.num_channels, side, side),))
+        side, channels = getattr(config, "image_size", None), getattr(config, "num_channels", None)
+        if isinstance(side, int) and isinstance(channels, int):
+            return _resolved(model, reference, ((channels, side, side),))
+        return _resolved(model, reference, (IMAGE,))
     tokens = tuple(torch.ones(1, *shape, dtype=torch.int64) for shape in reference.inputs)
     return ResolvedModel(model, tokens or (model.dummy_inputs["input_ids"],), reference.label, reference.width)
 
@@ -351,18 +353,32 @@ def _construct(
     constructor: Callable[..., Any], reference: Reference, options: Mapping[str, Any], accepted: frozenset[str]
 ) -> Any:
     try:
-        with warnings.catch_warnings(), bounded(reference.label):
+        with warnings.catch_warnings():
             # GoogLeNet and Inception announce a future change of their initial weights; nobody here can act on it.
             warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)
-            return constructor(**options)
+            _check_size(constructor, reference, options)
+            with bounded(reference.label):
+                return constructor(**options)
     except BUILD_ERRORS as error:
         raise _wrong_options(reference, str(error) or type(error).__name__, accepted) from error
+
+
+def _check_size(constructor: Callable[..., Any], reference: Reference, options: Mapping[str, Any]) -> None:
+    """Count what would be built, without memory or time for weights. Random numbers are left as they were."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), bounded(reference.label):
+            constructor(**options)
+    except NotImplementedError:
+        # It reads a number from a tensor (RegNet), which the meta device does not have: counted as it is built.
+        return
 
 
 def _wrong_options(reference: Reference, reason: str, accepted: Iterable[str]) -> ModelError:
     takes = ", ".join(sorted(accepted)) or "no options"
     reason = " ".join(reason.split())[: limits.MESSAGE]
-    return ModelError("model-options", f"{reference.label[: limits.MESSAGE]} cannot be built: {reason}; it takes {takes}")
+    return ModelError(
+        "model-options", f"{reference.label[: limits.MESSAGE]} cannot be built: {reason}; it takes {takes}"
+    )
 
 
 def _resolved(model: nn.Module, reference: Reference, shapes: tuple[Shape, ...]) -> ResolvedModel:

@@ -46,9 +46,7 @@ def subject(words: str, *, seed: int = 0) -> Subject:
     return _scaled(resolved, resolved.example_inputs, seed)
 
 
-def subject_and_data(
-    words: str, data: DataChoice, *, seed: int = 0, trust: Trust = TYPED
-) -> tuple[Subject, Splits]:
+def subject_and_data(words: str, data: DataChoice, *, seed: int = 0, trust: Trust = TYPED) -> tuple[Subject, Splits]:
     """The model that a reference names, with as many classes as the data, and the data in the shape that it takes.
 
     A shape that the reference or the user states is taken; else the first that the model runs on, of the data set's

@@ -18,7 +18,7 @@ from fxgrow.continual.settings import Loader, TrainSettings
 from fxgrow.continual.union import NEW, Draft, Union
 from fxgrow.coupling import couple
 from fxgrow.growth import Budget, Loss, Objective
-from fxgrow.spec import Frozen
+from fxgrow.spec import Frozen, limits
 from fxgrow.training import accuracy
 
 
@@ -30,10 +30,10 @@ class MasterSettings(Frozen):
     """
 
     train: TrainSettings = TrainSettings()
-    try_epochs: int = Field(default=1, ge=1)
-    growth_batches: int = Field(default=4, ge=1)
+    try_epochs: int = Field(default=1, ge=1, le=limits.EPOCHS)
+    growth_batches: int = Field(default=4, ge=1, le=limits.BATCHES)
     leave_out: float = Field(default=0.25, ge=0, lt=1)
-    tolerance: float = Field(default=0.01, ge=0)
+    tolerance: float = Field(default=0.01, ge=0, le=limits.RATE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from fxgrow.growth import Batch
-from fxgrow.spec import Frozen
+from fxgrow.spec import Frozen, limits
 
 
 class Loader(Protocol):
@@ -22,11 +22,11 @@ class Loader(Protocol):
 class TrainSettings(Frozen):
     """SGD with momentum; the learning rate falls from ``lr`` to 0 along half a cosine over ``epochs``, step by step."""
 
-    epochs: int = Field(default=15, ge=1)
-    batch_size: int = Field(default=32, ge=2)
-    lr: float = Field(default=0.05, gt=0)
+    epochs: int = Field(default=15, ge=1, le=limits.EPOCHS)
+    batch_size: int = Field(default=32, ge=2, le=limits.BATCH)
+    lr: float = Field(default=0.05, gt=0, le=limits.RATE)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
+    weight_decay: float = Field(default=5e-4, ge=0, le=limits.RATE)
 
     def learning_rate(self, progress: float) -> float:
         """When the share ``progress`` (0 to 1) of the training is done."""

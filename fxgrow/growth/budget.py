@@ -14,6 +14,7 @@ from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import BudgetError
 from fxgrow.growth.meters import METERS, UNITS, Counts, Meter
+from fxgrow.spec import limits
 
 Amount = int | float
 
@@ -25,6 +26,9 @@ ANY = 1 << 62
 
 NEARLY_FREE = 1e-9
 """The smallest price: among candidates that cost nothing the better one still goes first."""
+
+
+RANGES = {"round_to": (1, limits.NEURONS), "layers": (0, limits.ENTRIES)}
 
 
 class Budget(BaseModel):
@@ -53,13 +57,19 @@ class Budget(BaseModel):
             if amount is not None and not 0 < amount < float("inf"):
                 raise BudgetError(
                     "empty-budget",
-                    f"a budget of {amount} {UNITS.get(name, name)} buys nothing; give a count or a fraction above 0",
+                    f"a budget of {str(amount)[:20]} {UNITS.get(name, name)} buys nothing; give a count or a "
+                    "fraction above 0",
+                )
+            if amount is not None and amount > limits.AMOUNT:
+                raise BudgetError(
+                    "bad-budget", f"{name} allows more than {limits.AMOUNT}; leave it out if it is to be no limit"
                 )
         if not self.amounts:
             raise BudgetError("empty-budget", f"a budget without a limit; give one of {', '.join(METERS)}")
-        if self.round_to < 1 or (self.layers is not None and self.layers < 0):
-            name, least = ("round_to", 1) if self.round_to < 1 else ("layers", 0)
-            raise BudgetError("bad-budget", f"{name}={getattr(self, name)} cannot be met; give {least} or more")
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise BudgetError("bad-budget", f"{name}={str(value)[:20]} cannot be met; give {least} to {most}")
         return self
 
     @property

@@ -13,6 +13,7 @@ from fxgrow.coupling import Coupling
 from fxgrow.growth import Choose, Neighbourhood, Objective, Scores
 from fxgrow.methods.firefly.neighbourhood import directions, layers, start
 from fxgrow.rewrite import OverGrown
+from fxgrow.spec import limits
 
 Draw = tuple[Scores, list[Tensor]]
 """The random scores of the candidates, and their directions."""
@@ -23,9 +24,9 @@ class RandomGrowth(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     split: bool = True
-    new: int = Field(default=8, ge=0)
-    eps: float = Field(default=0.1, gt=0)
-    draws: int = Field(default=3, ge=1)
+    new: int = Field(default=8, ge=0, le=limits.CANDIDATES)
+    eps: float = Field(default=0.1, gt=0, le=limits.RATE)
+    draws: int = Field(default=3, ge=1, le=limits.STEPS)
 
     def neighbourhood(self, coupling: Coupling) -> Neighbourhood:
         """The same candidates as Firefly's."""

@@ -26,6 +26,7 @@ from fxgrow.growth import Choose, Neighbourhood, Objective, Scores
 from fxgrow.methods.firefly.neighbourhood import split_parts
 from fxgrow.methods.gradients import mean_gradients
 from fxgrow.rewrite import OverGrown
+from fxgrow.spec import limits
 
 LARGEST = 2**28
 """Entries that all splitting matrices together may have (1 GiB in float32)."""
@@ -35,8 +36,8 @@ class Splitting(BaseModel):
     """Settings. ``eps``: length of the step along the eigenvector; ``step``: h above (both in units of the weights)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    eps: float = Field(default=0.1, gt=0)
-    step: float = Field(default=0.01, gt=0)
+    eps: float = Field(default=0.1, gt=0, le=limits.RATE)
+    step: float = Field(default=0.01, gt=0, le=limits.RATE)
 
     def neighbourhood(self, coupling: Coupling) -> Neighbourhood:
         """Every growable neuron may split; there are no new neurons."""

@@ -6,12 +6,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fxgrow.data import Splits, load_data
+from fxgrow.errors import DataError
 from fxgrow.growth import EVERYTHING, Budget, Scope
 from fxgrow.methods import Firefly, RandomGrowth, Splitting
-from fxgrow.spec import Document, parse_yaml, read_text, yaml_text
+from fxgrow.spec import Document, limits, parse_yaml, read_text, yaml_text
 from fxgrow.training.settings import RunSettings
 
 RECIPE_VERSION: Literal[1] = 1
@@ -30,12 +31,18 @@ class DataChoice(_Frozen):
 
     name: str = "digits"
     root: Path | None = None
-    limit: int | None = None
-    classes: int | None = None
-    size: int | None = None
+    limit: int | None = Field(default=None, ge=0, le=limits.IMAGES)
+    classes: int | None = Field(default=None, ge=0, le=limits.CLASSES)
+    size: int | None = Field(default=None, ge=0, le=limits.SIDE)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DataChoice":
+        _check_pixels(self.name, self.limit, None, self.size)
+        return self
 
     def load(self, channels: int | None, size: int | None, seed: int) -> Splits:
         """The images, of ``channels`` x ``size`` x ``size`` (None: the data set's default). Raises ``DataError``."""
+        _check_pixels(self.name, self.limit, channels, size)
         return load_data(
             self.name,
             root=self.root,
@@ -44,6 +51,24 @@ class DataChoice(_Frozen):
             size=size,
             classes=self.classes,
             train_size=self.limit,
+        )
+
+
+MADE_IMAGES = 5000
+"""Training images of ``shapes`` if nobody says how many; those of the other data sets lie in files."""
+COLOURS, SIDE = 3, 32
+"""Channels and side of images if nobody says."""
+
+
+def _check_pixels(name: str, limit: int | None, channels: int | None, size: int | None) -> None:
+    """Before any image is made or read. Raises ``DataError`` (``option``)."""
+    images = limit if limit is not None else MADE_IMAGES if name == "shapes" else 1
+    side = SIDE if size is None else size
+    if images * (channels or COLOURS) * side * side > limits.PIXELS:
+        raise DataError(
+            "option",
+            f"{images} images of {side} x {side} are more than {limits.PIXELS} numbers, which nothing is loaded for; "
+            "ask for fewer or smaller ones",
         )
 
 

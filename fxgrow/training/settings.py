@@ -6,6 +6,7 @@ from itertools import pairwise
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fxgrow.errors import TrainingError
+from fxgrow.spec import limits
 
 
 class RunSettings(BaseModel):
@@ -19,16 +20,16 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: int = 6
-    grow_steps: int = Field(default=2, ge=0)
-    lr: float = Field(default=0.01, gt=0)
-    final_lr: float = Field(default=0.0, ge=0)
+    epochs: int = Field(default=6, ge=-limits.EPOCHS, le=limits.EPOCHS)
+    grow_steps: int = Field(default=2, ge=0, le=limits.GROWTH_STEPS)
+    lr: float = Field(default=0.01, gt=0, le=limits.RATE)
+    final_lr: float = Field(default=0.0, ge=0, le=limits.RATE)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    batch_size: int = Field(default=32, ge=1)
-    growth_batches: int = Field(default=8, ge=1)
-    growth_batch_size: int = Field(default=64, ge=1)
-    memory: float | None = Field(default=None, gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0, le=limits.RATE)
+    batch_size: int = Field(default=32, ge=1, le=limits.BATCH)
+    growth_batches: int = Field(default=8, ge=1, le=limits.BATCHES)
+    growth_batch_size: int = Field(default=64, ge=1, le=limits.BATCH)
+    memory: float | None = Field(default=None, gt=0, le=limits.MEMORY)
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from fxgrow.training import read_recipe
 from tests.cli.conftest import SHORT, Fxgrow
 from tests.data.test_folders import write_cifar
 
+TRUST = ("--trust", "tests.cli.models")
 RECIPE = """
 schema_version: 1
 model: tests.cli.models:tiny
@@ -20,7 +21,7 @@ budget: {neurons: 3}
 
 
 def test_a_run_is_repeated_bit_for_bit(grown: Path, fxgrow: Fxgrow, tmp_path: Path) -> None:
-    done = fxgrow("run", grown / "recipe.yaml", "--out", tmp_path / "again")
+    done = fxgrow("run", grown / "recipe.yaml", "--out", tmp_path / "again", *TRUST)
     assert done.exit_code == 0, done.output
     for name in ("config.json", "model.safetensors", "recipe.yaml", "initial/model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (grown / name).read_bytes(), name
@@ -38,26 +39,26 @@ def test_what_grow_was_told_stands_in_the_recipe(grown: Path) -> None:
 def test_another_method_and_the_options(fxgrow: Fxgrow, tmp_path: Path) -> None:
     path, out = tmp_path / "recipe.yaml", tmp_path / "run"
     path.write_text(RECIPE)
-    done = fxgrow("run", path, "--out", out, "--json", "--dump-graphs", tmp_path / "graphs")
+    done = fxgrow("run", path, "--out", out, "--json", "--dump-graphs", tmp_path / "graphs", *TRUST)
     assert done.exit_code == 0, done.output
     assert '"data": "digits"' in done.stdout
     assert len(list((tmp_path / "graphs").iterdir())) == 2
     (step,) = read_spec(out).history
     assert step.method.name == "RandomGrowth"
     assert sum(change.split + change.new for change in step.widths) == 3
-    assert fxgrow("run", path, "--out", out).exit_code == 2
-    assert fxgrow("run", path, "--out", out, "--force").exit_code == 0
+    assert fxgrow("run", path, "--out", out, *TRUST).exit_code == 2
+    assert fxgrow("run", path, "--out", out, "--force", *TRUST).exit_code == 0
 
 
 def test_the_place_of_the_data_can_be_given(fxgrow: Fxgrow, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE.replace("digits", "cifar10").replace("tiny", "unstated?input=1x8x8"))
-    refused = fxgrow("run", path, "--out", tmp_path / "run")
+    refused = fxgrow("run", path, "--out", tmp_path / "run", *TRUST)
     assert refused.exit_code == 2
     assert "[no-root]" in refused.stderr
     (tmp_path / "data").mkdir()
     write_cifar(tmp_path / "data", CIFAR10)
-    done = fxgrow("run", path, "--data-root", tmp_path / "data", "--out", tmp_path / "run")
+    done = fxgrow("run", path, "--data-root", tmp_path / "data", "--out", tmp_path / "run", *TRUST)
     assert done.exit_code == 0, done.output
     assert read_recipe(tmp_path / "run" / "recipe.yaml").data.root == tmp_path / "data"
 
@@ -80,5 +81,5 @@ def test_lowering_and_layers_are_part_of_a_recipe(fxgrow: Fxgrow, tmp_path: Path
     recipe = read_recipe(out / "recipe.yaml")
     assert recipe.lower
     assert (recipe.budget.layers, recipe.budget.round_to) == (1, 2)
-    assert fxgrow("run", out / "recipe.yaml", "--out", again).exit_code == 0
+    assert fxgrow("run", out / "recipe.yaml", "--out", again, *TRUST).exit_code == 0
     torch.testing.assert_close(load(again).state_dict(), load(out).state_dict(), rtol=0, atol=0)

@@ -40,8 +40,8 @@ def test_nothing_to_buy(unit: str, amount: float) -> None:
         ({}, "a budget without a limit; give one of neurons, parameters"),
         ({"round_to": 8}, "without a limit"),
         ({"neurons": 1, "per_width": 0}, "0 per_width buys nothing"),
-        ({"neurons": 1, "round_to": 0}, "round_to=0 cannot be met; give 1 or more"),
-        ({"neurons": 1, "layers": -1}, "layers=-1 cannot be met; give 0 or more"),
+        ({"neurons": 1, "round_to": 0}, "round_to=0 cannot be met; give 1 to "),
+        ({"neurons": 1, "layers": -1}, "layers=-1 cannot be met; give 0 to "),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, float], sentence: str) -> None:

@@ -43,7 +43,7 @@ def search_cells(
     """Search cells on data: weights on one half of the training images, judgement on the other; leave a directory."""
     chosen = _method(method, epochs=epochs, grow_every=grow_every, batch_size=batch_size)
     space = settings(SearchSpace, cells=cells, channels=channels, nodes=nodes)
-    choice = DataChoice(name=data, root=data_root, limit=limit, classes=classes, size=size)
+    choice = settings(DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size)
     place = arguments.device(device)
     with run_directory(out, replace=force) as staging:
         train, valid = _halves(choice.load(3, size, seed).train.to(place))

@@ -78,7 +78,7 @@ def train_cells(
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
         model=_reference(options),
-        data=DataChoice(name=data, root=data_root, limit=limit, classes=classes, size=size),
+        data=settings(DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size),
         settings=plan,
         budget=budget(round_to=1, layers=0),
         notes={"budget": "unused, there is no growth step"},

@@ -55,7 +55,7 @@ def run_tasks(
     """Learn task after task, writing --out after each; the same command goes on where it was stopped."""
     plan = settings(
         Plan,
-        data=DataChoice(name=data, root=data_root, limit=limit, classes=classes, size=size),
+        data=settings(DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size),
         tasks=tasks,
         seed=seed,
         width=width,

@@ -12,6 +12,7 @@ from fxgrow.methods.firefly import importance
 from fxgrow.methods.firefly.neighbourhood import start
 from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, relax
 from fxgrow.rewrite import Depth, OverGrown
+from fxgrow.spec import limits
 
 PATHS = {"joint": importance.joint, "single": importance.single}
 
@@ -32,20 +33,20 @@ class Firefly(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     split: bool = True
-    new: int = Field(default=8, ge=0)
-    layers: int = Field(default=0, ge=0)
+    new: int = Field(default=8, ge=0, le=limits.CANDIDATES)
+    layers: int = Field(default=0, ge=0, le=limits.CANDIDATES)
     at: tuple[str, ...] = ()
     norm: bool = False
-    eps: float = Field(default=0.1, gt=0)
-    steps: int = Field(default=20, ge=0)
-    lr: float = Field(default=0.03, gt=0)
-    refine_steps: int = Field(default=10, ge=0)
-    points: int = Field(default=3, ge=1)
+    eps: float = Field(default=0.1, gt=0, le=limits.RATE)
+    steps: int = Field(default=20, ge=0, le=limits.STEPS)
+    lr: float = Field(default=0.03, gt=0, le=limits.RATE)
+    refine_steps: int = Field(default=10, ge=0, le=limits.STEPS)
+    points: int = Field(default=3, ge=1, le=limits.STEPS)
     path: Literal["joint", "single"] = "joint"
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     constraint: Literal["projection", "penalty"] = "projection"
     precision: Literal["fp32", "bf16"] = "fp32"
-    rounds: int = Field(default=1, ge=1)
+    rounds: int = Field(default=1, ge=1, le=limits.STEPS)
 
     def neighbourhood(self, coupling: Coupling) -> Neighbourhood:
         """Every growable neuron may split, every growable width may get ``new`` neurons."""
