@@ -123,7 +123,7 @@ def _shape(word: str) -> Shape:
     if not all(size.isdecimal() and 0 < int(size) <= limits.OPTION_LENGTH for size in sizes):
         raise ModelError(
             "bad-reference",
-            f"input={word[: limits.MESSAGE]} is no shape; write sizes from 1 to {limits.OPTION_LENGTH} without the batch "
-            "axis, as in input=3x32x32",
+            f"input={word[: limits.MESSAGE]} is no shape; write sizes from 1 to {limits.OPTION_LENGTH} without the "
+            "batch axis, as in input=3x32x32",
         )
     return tuple(map(int, sizes))
