@@ -15,6 +15,7 @@ from fxgrow.cli.schemes import (
     torchvision_model,
 )
 from fxgrow.errors import ModelError
+from fxgrow.placing import recover
 
 __all__ = ["SCHEMES", "Reference", "ResolvedModel", "Scheme", "resolve"]
 
@@ -56,6 +57,7 @@ def resolve(reference: str, *, classes: int | None = None, input_shape: Shape | 
 
 def split(reference: str) -> tuple[str, str]:
     """The scheme of a reference and the rest of it; directories and factories need not say theirs."""
+    recover(Path(reference))
     if (Path(reference) / "config.json").is_file():
         return DIRECTORY, reference
     scheme, colon, rest = reference.partition(":")
