@@ -50,7 +50,7 @@ def run_stream(
     out = check_out(out, force=force)
     result = None if force else _begun(plan, _labels(tasks), out)
     for _ in tasks[len(result.outcomes) if result else 0 :]:
-        result = _learn(tasks, plan, out, result, replace=force or result is not None)
+        result = _learn(tasks, plan, out, result, replace=force or result is not None or _is_empty(out))
         listen(result)
     if result is None:
         raise DataError("no-images", "a stream of no tasks holds nothing to learn; give at least one task")
@@ -61,9 +61,17 @@ def check_out(out: Path, *, force: bool = False) -> Path:
     """``out`` from the root on, for what has to be said before any images are loaded. Raises ``RunError``."""
     place = settled(out, RUN)
     recover(place)
-    if force or not (place / RESULT).exists():
+    if force or not _may_hold_a_run(place):
         check_place(place, RUN, ANY, force=force)
     return place
+
+
+def _may_hold_a_run(out: Path) -> bool:
+    return (out / RESULT).exists() or _is_empty(out)
+
+
+def _is_empty(out: Path) -> bool:
+    return out.is_dir() and not out.is_symlink() and not any(out.iterdir())
 
 
 def _learn(

@@ -17,7 +17,9 @@ def test_every_schema_is_committed_and_no_other_file() -> None:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_committed_schema_is_up_to_date(name: str) -> None:
-    assert (COMMITTED / f"{name}.json").read_text() == schema_text(name), "run: fxgrow schema --out specs/schema --force"
+    assert (COMMITTED / f"{name}.json").read_text() == schema_text(name), (
+        "run: fxgrow schema --out specs/schema --force"
+    )
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
