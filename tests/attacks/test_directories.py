@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,11 @@ def a_directory_for_a_file(path: Path) -> None:
     (path / "config.json" / "thesis.tex").write_text("x")
 
 
+def notes_deep_inside(path: Path) -> None:
+    (path / "initial").mkdir()
+    (path / "initial" / "notes.txt").write_text("x")
+
+
 OVERWRITTEN: dict[str, Damage] = {
     "checkpoint": a_checkpoint,
     "weights": their_weights,
@@ -66,7 +72,7 @@ DELETED: dict[str, Damage] = {
     "notes": lambda path: (path / "notes.txt").write_text("x"),
     "hidden": lambda path: (path / ".env").write_text("x"),
     "repository": lambda path: (path / ".git").mkdir(),
-    "deep": lambda path: ((path / "initial").mkdir(), (path / "initial" / "notes.txt").write_text("x")),
+    "deep": notes_deep_inside,
     "diary": lambda path: (path / "log.jsonl").write_text("dear diary\n"),
     "recipe": lambda path: (path / "recipe.yaml").write_text("# mine\nschema_version: 1\n"),
     "dangling": lambda path: (path / "result.json").symlink_to(path / "none"),
@@ -114,10 +120,8 @@ def test_what_is_not_ours_is_not_overwritten(damage: Damage, base: Base, tmp_pat
     directory = written(base, tmp_path / "run")
     damage(directory)
     before = everything(tmp_path)
-    for write in (
-        lambda: fxgrow.save(model, directory),
-        lambda: write_architecture(directory, read_spec(tmp_path / "sound")),
-    ):
+    spec = read_spec(tmp_path / "sound")
+    for write in (partial(fxgrow.save, model, directory), partial(write_architecture, directory, spec)):
         with pytest.raises(SpecError) as caught:
             write()
         assert caught.value.code in ("foreign-directory", "symlink", "not-a-file")
@@ -128,7 +132,8 @@ def test_a_run_is_no_master_network(base: Base, tmp_path: Path) -> None:
     directory = written(base, tmp_path / "run")
     with pytest.raises(FxgrowError) as caught:
         save_master(master("block"), directory)
-    assert caught.value.code == "foreign-directory" and load(directory)
+    assert caught.value.code == "foreign-directory"
+    load(directory)
 
 
 @pytest.mark.parametrize("target", ["", ".", "..", "~", "/"])
@@ -152,4 +157,5 @@ def test_a_link_cannot_pose_as_what_lies_aside(base: Base, tmp_path: Path) -> No
         load(tmp_path / "run")
     assert caught.value.code == "missing-file"
     (tmp_path / "secret").rename(tmp_path / f".run.{'1' * 32}.old")
-    assert load(tmp_path / "run") and not (tmp_path / f".run.{'1' * 32}.old").exists()
+    load(tmp_path / "run")
+    assert not (tmp_path / f".run.{'1' * 32}.old").exists()
