@@ -12,6 +12,8 @@ from fxgrow.cells.genotype import INPUTS, Cell, Genotype, Operation
 from fxgrow.cells.stack import Kind, cell_of
 from fxgrow.errors import RunError
 from fxgrow.optional import need
+from fxgrow.placing import FILE, placed, writing
+from fxgrow.spec.ours import begins, no_file
 
 TITLES: Mapping[Kind, str] = MappingProxyType({Kind.NORMAL: "normal cell", Kind.REDUCE: "reduction cell"})
 INPUT_NAMES = ("c_{k-2}", "c_{k-1}")
@@ -36,21 +38,22 @@ PNG_DOTS = "-Gdpi=160"
 """Per inch; the other forms have no dots."""
 DRAWN = {".svg": "", ".png": PNG_DOTS, ".pdf": ""}
 TEXT = (".dot", ".gv")
+_STRANGER = no_file(begins(b"<?xml", b"\x89PNG", b"%PDF", b"digraph"))
 
 Numbers = Mapping[Kind, Sequence[Sequence[int | None]]]
 """Channels inside the operation on each edge of each node, by kind of cell; None: nothing to say."""
 
 
-def draw(genotype: Genotype, path: Path, channels: Numbers | None = None) -> None:
+def draw(genotype: Genotype, path: Path, channels: Numbers | None = None, *, force: bool = False) -> None:
     """Write both cells to ``path``: .svg, .png or .pdf, or .dot, which Graphviz reads. ``channels`` stand on the edges.
 
-    Raises ``RunError``: another ending (``picture-format``), no pygraphviz (``missing-extra``), ``unwritable-run``.
+    ``force``: replace an earlier picture. Raises ``RunError``: another ending (``picture-format``), no pygraphviz
+    (``missing-extra``), ``path-exists``, ``foreign-path``, ``unsafe-path``, ``unwritable-run``.
     """
-    data = _picture(dot_text(genotype, channels), path.suffix.lower())
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise RunError("unwritable-run", f"{path} cannot be written ({error}); choose a place that can") from error
+    with placed(path, FILE, _STRANGER, force=force, parents=False) as staging:
+        data = _picture(dot_text(genotype, channels), path.suffix.lower())
+        with writing(path, FILE):
+            staging.write_bytes(data)
 
 
 def _picture(text: str, suffix: str) -> bytes:

@@ -33,7 +33,8 @@ Lower = Annotated[bool, typer.Option("--lower", help="make the heads of fused at
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="a run or spec directory", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="the run directory to write", show_default=False)]
-Force = Annotated[bool, typer.Option("--force", help="replace an earlier run in --out")]
+Force = Annotated[bool, typer.Option("--force", help="replace an earlier run in --out, and nothing else")]
+ForceFile = Annotated[bool, typer.Option("--force", help="replace an earlier file of this kind")]
 Data = Annotated[str, typer.Option("--data", metavar="NAME", help=", ".join(SOURCES))]
 DataRoot = Annotated[
     Path | None, typer.Option(metavar="DIR", help="where the files of cifar or imagefolder lie", show_default=False)

@@ -10,10 +10,13 @@ import typer
 from pydantic import BaseModel
 
 from fxgrow.cells import Genotype
+from fxgrow.cli.arguments import ForceFile
 from fxgrow.cli.console import show_text
 from fxgrow.continual.result import ContinualResult
 from fxgrow.errors import RunError
+from fxgrow.placing import FILE, check_place, placed, settled, writing
 from fxgrow.spec import ArchitectureSpec, GrowthStep
+from fxgrow.spec.ours import is_schema, no_file
 from fxgrow.training import Recipe, Result
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -29,6 +32,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = MappingProxyType(
     }
 )
 DEFAULT = "architecture"
+_STRANGER = no_file(is_schema)
 Name = Annotated[
     str | None,
     typer.Argument(metavar="NAME", help=", ".join(SCHEMAS), show_default=f"{DEFAULT}; all of them with --out"),
@@ -38,24 +42,20 @@ Out = Annotated[
 ]
 
 
-def print_schema(name: Name = None, out: Out = None) -> None:
+def print_schema(name: Name = None, out: Out = None, force: ForceFile = False) -> None:
     """Print the JSON Schema of a kind of document, or write it, or all of them, to a directory."""
     if name is not None and name not in SCHEMAS:
         raise RunError("unknown-schema", f"there is no schema of {name!r}; there are {', '.join(SCHEMAS)}")
     if out is None:
         show_text(schema_text(name or DEFAULT).rstrip("\n"))
         return
-    for each in SCHEMAS if name is None else (name,):
-        show_text(str(_written(out / f"{each}.json", schema_text(each))))
-
-
-def _written(path: Path, text: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError("unwritable-run", f"{path} cannot be written ({error}); choose another place") from error
-    return path
+    paths = {each: out / f"{each}.json" for each in (SCHEMAS if name is None else (name,))}
+    for path in paths.values():  # all of them first, so that none is written if one has to stay
+        check_place(settled(path, FILE), FILE, _STRANGER, force=force)
+    for each, path in paths.items():
+        with placed(path, FILE, _STRANGER, force=force) as staging, writing(path, FILE):
+            staging.write_text(schema_text(each), encoding="utf-8")
+        show_text(str(path))
 
 
 def schema_text(name: str) -> str:

@@ -17,6 +17,7 @@ from fxgrow.cli.schemes import (
 )
 from fxgrow.cli.trust import TYPED, Trust
 from fxgrow.errors import ModelError
+from fxgrow.placing import recover
 from fxgrow.spec import limits
 
 __all__ = ["SCHEMES", "Reference", "ResolvedModel", "Scheme", "read_reference", "resolve"]
@@ -104,6 +105,7 @@ def split(reference: str) -> tuple[str, str]:
 
 def _holds_config(reference: str) -> bool:
     try:
+        recover(Path(reference))
         return (Path(reference) / "config.json").is_file()
     except (OSError, ValueError):  # too long, or no path at all
         return False

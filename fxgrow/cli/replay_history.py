@@ -11,7 +11,8 @@ from fxgrow.cli.console import show
 from fxgrow.errors import SpecError
 from fxgrow.growth.replay import replay
 from fxgrow.spec import ArchitectureSpec, GrowthStep, read_spec
-from fxgrow.spec.blank import write_architecture
+from fxgrow.spec.blank import check_for_architecture, write_architecture
+from fxgrow.spec.files import CONFIG
 from fxgrow.spec.grown import steps_between
 from fxgrow.training.directory import INITIAL
 
@@ -24,9 +25,13 @@ Out = Annotated[
     typer.Option("--out", metavar="DIR", help="write the architecture there, without weights", show_default=False),
 ]
 
+Force = Annotated[bool, typer.Option("--force", help="replace an earlier architecture without weights in --out")]
 
-def replay_history(directory: Directory, first: From = None, out: Out = None) -> None:
+
+def replay_history(directory: Directory, first: From = None, out: Out = None, force: Force = False) -> None:
     """Rebuild the architecture in DIR from its first one and its history, and prove it by the fingerprints."""
+    if out is not None:
+        _check_out(out, force)
     begun = first or directory / INITIAL
     start, grown = read_spec(begun), read_spec(directory)
     specs = replay(start, _steps(start, grown, str(begun)))
@@ -41,6 +46,14 @@ def replay_history(directory: Directory, first: From = None, out: Out = None) ->
     if out is not None:
         write_architecture(out, found)
     show(*(Text(line) for line in _lines(start, specs)), *([Text(f"written to {out}")] if out else []))
+
+
+def _check_out(out: Path, force: bool) -> None:
+    check_for_architecture(out)
+    if (out / CONFIG).exists() and not force:
+        raise SpecError(
+            "path-exists", "it holds an architecture, which is kept; choose another or say --force", str(out)
+        )
 
 
 def _steps(start: ArchitectureSpec, grown: ArchitectureSpec, path: str) -> tuple[GrowthStep, ...]:

@@ -1,6 +1,8 @@
 """``fxgrow run``: train and grow as a recipe says. ``fxgrow grow`` makes a recipe of its options and runs it here."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +20,10 @@ from fxgrow.cli.subject import Subject, lowered, subject_and_data
 from fxgrow.cli.trust import TYPED, Trust, trusting
 from fxgrow.errors import RunError
 from fxgrow.growth import Growth
+from fxgrow.placing import RUN, placed_directory, settled
 from fxgrow.report import diff_tables, run_lines
 from fxgrow.spec import diff
+from fxgrow.spec.ours import GRAPHS, no_folder
 from fxgrow.training import (
     Event,
     Listener,
@@ -32,7 +36,7 @@ from fxgrow.training import (
     train_and_grow,
     write_run,
 )
-from fxgrow.training.directory import LOG
+from fxgrow.training.directory import LOG, writing
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,13 @@ def run_recipe(
     model may come from, any if the user wrote the recipe by the options of a command.
     """
     read_reference(recipe.model, trust)  # before anything is loaded or written
-    _check_dump(outlet.graphs)
     place = arguments.device(device)
-    with run_directory(outlet.directory, replace=outlet.force) as staging:
+    # The graphs are the outer ones: whatever becomes of them, the run is in its place before.
+    with _graphs_directory(outlet) as graphs, run_directory(outlet.directory, replace=outlet.force) as staging:
         run, label = _carried_out(recipe, Log(staging / LOG), announce, place, trust)
         result = result_of(run, recipe.settings, model=label, data=recipe.data.name)
         written = write_run(staging, run, result, recipe)
-        _dump(run.growths, outlet.graphs)
+        _dump(run.growths, graphs)
     if outlet.as_json:
         show_text(result.model_dump_json(indent=2))
     else:
@@ -127,18 +131,28 @@ def _both(first: Listener, second: Listener) -> Listener:
     return listen
 
 
-def _check_dump(directory: Path | None) -> None:
-    if directory is not None and directory.exists() and not directory.is_dir():
-        raise RunError("not-a-directory", f"--dump-graphs {directory} is a file; name a directory")
+@contextmanager
+def _graphs_directory(outlet: Outlet) -> Iterator[Path | None]:
+    """Where to write the graphs, if they are asked for: a directory that is new or empty, or holds an earlier dump."""
+    if outlet.graphs is None:
+        yield None
+        return
+    place, run = settled(outlet.graphs, RUN), settled(outlet.directory, RUN)
+    if os.path.lexists(place) and not place.is_dir():
+        raise RunError("not-a-directory", f"--dump-graphs {outlet.graphs} is a file; name a directory")
+    if place == run or place in run.parents or run in place.parents:
+        raise RunError(
+            "unsafe-path", f"--dump-graphs {outlet.graphs} and --out overlap, so one would replace the other; part them"
+        )
+    empty = place.is_dir() and not any(place.iterdir())
+    with placed_directory(place, RUN, no_folder(GRAPHS), force=outlet.force or empty) as staging:
+        yield staging
 
 
 def _dump(growths: Sequence[Growth], directory: Path | None) -> None:
     if directory is None:
         return
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    with writing(directory):
         for step, growth in enumerate(growths, start=1):
             for name, text in growth.graphs.items():
                 (directory / f"step{step}.{name}.txt").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError("unwritable-run", f"{directory} cannot be written ({error}); choose another") from error

@@ -22,10 +22,13 @@ from fxgrow.continual.storage import load_master, save_master
 from fxgrow.continual.task import Task
 from fxgrow.data import batches
 from fxgrow.errors import DataError, RunError, SpecError
+from fxgrow.placing import RUN, check_place, recover, settled
+from fxgrow.spec import ours
 from fxgrow.training import accuracy, run_directory
-from fxgrow.training.directory import RESULT, recover, writing
+from fxgrow.training.directory import ANY, RESULT, writing
 
 MASTER_DIRECTORY = "master"
+GOING_ON = ours.no_folder(ours.CONTINUAL, strangers_stay=True)
 
 Listener = Callable[[ContinualResult], None]
 
@@ -44,15 +47,31 @@ def run_stream(
     ``RunError``: ``other-run`` for a directory with a run of another plan, and as ``run_directory``; ``SpecError`` if
     its master network is damaged.
     """
-    out = out.absolute()
-    recover(out)
+    out = check_out(out, force=force)
     result = None if force else _begun(plan, _labels(tasks), out)
     for _ in tasks[len(result.outcomes) if result else 0 :]:
-        result = _learn(tasks, plan, out, result, replace=force or result is not None)
+        result = _learn(tasks, plan, out, result, replace=force or result is not None or _is_empty(out))
         listen(result)
     if result is None:
         raise DataError("no-images", "a stream of no tasks holds nothing to learn; give at least one task")
     return result
+
+
+def check_out(out: Path, *, force: bool = False) -> Path:
+    """``out`` from the root on, for what has to be said before any images are loaded. Raises ``RunError``."""
+    place = settled(out, RUN)
+    recover(place)
+    if force or not _may_hold_a_run(place):
+        check_place(place, RUN, ANY, force=force)
+    return place
+
+
+def _may_hold_a_run(out: Path) -> bool:
+    return (out / RESULT).exists() or _is_empty(out)
+
+
+def _is_empty(out: Path) -> bool:
+    return out.is_dir() and not out.is_symlink() and not any(out.iterdir())
 
 
 def _learn(
@@ -62,7 +81,10 @@ def _learn(
     learner = _learner(plan, tasks[0], out, before)
     outcomes, rows = (before.outcomes, before.accuracies) if before else ((), ())
     number = len(outcomes) + 1
-    with run_directory(out, replace=replace) as staging:
+    # A run that goes on replaces its own files alone.
+    going_on = before is not None
+    stranger = GOING_ON if going_on else ANY
+    with run_directory(out, replace=replace, stranger=stranger, strangers_stay=going_on) as staging:
         learnt = learner.learn(tasks[number - 1], seed=plan.seed + number)
         result = ContinualResult(
             schema_version=CONTINUAL_VERSION,

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fxgrow.capture import capture
@@ -23,13 +22,13 @@ from fxgrow.continual.master import Master
 from fxgrow.continual.state import TaskState, fingerprint
 from fxgrow.continual.union import Union
 from fxgrow.errors import SpecError
-from fxgrow.spec import ArchitectureSpec, Document, Frozen, describe, read_text
+from fxgrow.spec import ArchitectureSpec, Document, Frozen, describe, ours, read_text
 from fxgrow.spec.blank import blank_inputs
 from fxgrow.spec.build import check_faithful
 from fxgrow.spec.check import check
 from fxgrow.spec.files import check_kind, reading, sha256
 from fxgrow.spec.rebuild import rebuild
-from fxgrow.spec.save import dense, state_of
+from fxgrow.spec.save import dense, save_tensors, state_of
 from fxgrow.training.directory import run_directory
 
 RECORD, TENSORS = "master.json", "master.safetensors"
@@ -64,7 +63,7 @@ MASTER = Document("master", MasterRecord, MASTER_VERSION)
 
 
 def save_master(master: Master, directory: str | Path) -> None:
-    """Write ``master`` to ``directory``, all or nothing, over one that was written there before.
+    """Write ``master`` to ``directory``, all or nothing, over one that was written there before, and nothing else.
 
     Wherever it is, what is written is the same master network on the processor, so that it can be loaded anywhere.
     Raises ``SpecError`` if the network's graph holds what cannot be read again, ``RunError`` for the directory.
@@ -74,8 +73,8 @@ def save_master(master: Master, directory: str | Path) -> None:
     captured = capture(union.module, union.inputs)
     # Without its widths, which are found again: in what order, and from which line of code, depends on the caller.
     spec = describe(captured.graph_module, union.inputs)
-    with run_directory(Path(directory), replace=True) as staging:
-        save_file(dense(dict(_tensors(master, state_of(captured.graph_module, spec)))), staging / TENSORS)
+    with run_directory(Path(directory), replace=True, stranger=ours.no_folder(ours.MASTER)) as staging:
+        save_tensors(dense(dict(_tensors(master, state_of(captured.graph_module, spec)))), staging / TENSORS)
         record = MasterRecord(
             head=union.head,
             settings=master.settings,

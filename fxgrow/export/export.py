@@ -9,18 +9,19 @@ from types import MappingProxyType
 from fxgrow.errors import ExportError
 from fxgrow.export import hub, onnx, picture, plain, pt2
 from fxgrow.export.format import Check, Format, Options
-from fxgrow.export.place import placed
 from fxgrow.export.subject import Model, subject_of
+from fxgrow.placing import EXPORT, placed
+from fxgrow.spec.ours import HUB, begins, is_source, no_file, no_folder
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "onnx": Format(onnx.write),
-        "pt2": Format(pt2.write),
-        "hub": Format(hub.write, hub.FILES),
-        "python": Format(plain.write),
-        "dot": Format(picture.writer("dot", picture.is_dot)),
-        "svg": Format(picture.writer("svg", picture.is_svg)),
-        "png": Format(picture.writer("png", picture.is_png)),
+        "onnx": Format(onnx.write, no_file(begins(b"\x08"))),
+        "pt2": Format(pt2.write, no_file(begins(b"PK"))),
+        "hub": Format(hub.write, no_folder(HUB)),
+        "python": Format(plain.write, no_file(is_source)),
+        "dot": Format(picture.writer("dot", picture.is_dot), no_file(begins(b"digraph", b"strict digraph"))),
+        "svg": Format(picture.writer("svg", picture.is_svg), no_file(begins(b"<?xml", b"<svg"))),
+        "png": Format(picture.writer("png", picture.is_png), no_file(begins(b"\x89PNG"))),
     }
 )
 
@@ -53,7 +54,7 @@ def export(
         closest = ", ".join(get_close_matches(to, FORMATS, n=3, cutoff=0.0))
         raise ExportError("unknown-format", f"there is no format {to!r}; choose one of {closest or ', '.join(FORMATS)}")
     target, found = Path(path), FORMATS[to]
-    with placed(target, found.files, force=force) as staging:
+    with placed(target, EXPORT, found.stranger, force=force) as staging:
         check = found.write(subject_of(model, trust), staging, options or Options())
     return Exported(target, to, _size(target), check)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fxgrow.export.subject import Subject
+from fxgrow.placing import Stranger
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ Write = Callable[[Subject, Path, Options], Check]
 
 @dataclass(frozen=True)
 class Format:
-    """``write`` makes and checks the file or directory; ``files``: what is in a directory, none for a file."""
+    """``write`` makes and checks the file or directory; ``stranger`` tells what it may not replace."""
 
     write: Write
-    files: frozenset[str] = frozenset()
+    stranger: Stranger

@@ -20,11 +20,9 @@ from fxgrow.export.program import largest_error
 from fxgrow.export.subject import Subject, tensors
 from fxgrow.spec import load
 from fxgrow.spec import write as write_spec
-from fxgrow.spec.files import CONFIG, WEIGHTS
 from fxgrow.spec.save import state_of
 
 CARD, SOURCE = "README.md", "model.py"
-FILES = frozenset((CONFIG, WEIGHTS, CARD, SOURCE))
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
 

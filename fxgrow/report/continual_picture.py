@@ -11,6 +11,8 @@ from fxgrow.continual.outcome import WidthUse
 from fxgrow.continual.result import ContinualResult
 from fxgrow.errors import RunError
 from fxgrow.optional import need
+from fxgrow.placing import FILE, placed, writing
+from fxgrow.spec.ours import begins, no_file
 
 # Told apart without red or green (Okabe, Ito 2008): grey for what is shared, colours for what the task brought.
 COLOURS: Mapping[str, str] = MappingProxyType({"locked": "#b8bec6", "unlocked": "#e69f00", "new": "#0072b2"})
@@ -24,20 +26,21 @@ MOST_WORDS, MOST_TICKS = 12, 10
 ROOM = 1.1
 """Of an axis over its highest bar."""
 DOTS = 120
+_STRANGER = no_file(begins(b"\x89PNG"))
 
 
-def draw_continual(result: ContinualResult, path: Path) -> None:
-    """Write the picture to ``path`` as PNG.
+def draw_continual(result: ContinualResult, path: Path, *, force: bool = False) -> None:
+    """Write the picture to ``path`` as PNG; ``force``: replace an earlier one.
 
-    Raises ``RunError``: another ending (``picture-format``), no matplotlib (``missing-extra``), ``unwritable-run``.
+    Raises ``RunError``: another ending (``picture-format``), no matplotlib (``missing-extra``), ``path-exists``,
+    ``foreign-path``, ``unsafe-path``, ``unwritable-run``.
     """
     if path.suffix.lower() != ".png":
         raise RunError("picture-format", f"{path.name} does not end in .png, the only form of this picture; rename it")
-    data = _png(result)
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise RunError("unwritable-run", f"{path} cannot be written ({error}); choose a place that can") from error
+    with placed(path, FILE, _STRANGER, force=force, parents=False) as staging:
+        data = _png(result)
+        with writing(path, FILE):
+            staging.write_bytes(data)
 
 
 def _png(result: ContinualResult) -> bytes:

@@ -35,17 +35,23 @@ def blank_inputs(spec: ArchitectureSpec) -> tuple[torch.Tensor, ...]:
     return meta_inputs(spec.inputs)
 
 
-def write_architecture(directory: str | Path, spec: ArchitectureSpec) -> ArchitectureSpec:
-    """Writes ``config.json`` alone, all or nothing, and returns the spec as written: without weights.
-
-    A directory that exists must be empty or hold a spec without weights. Raises SpecError as ``write`` does.
-    """
+def check_for_architecture(directory: str | Path) -> None:
+    """Raises SpecError unless ``write_architecture`` may write to ``directory``."""
     target = Path(directory)
     check_replaceable(target)
     if os.path.lexists(target / WEIGHTS):
         raise SpecError(
             "foreign-directory", "it holds weights, which would be orphaned; choose another directory", str(target)
         )
+
+
+def write_architecture(directory: str | Path, spec: ArchitectureSpec) -> ArchitectureSpec:
+    """Writes ``config.json`` alone, all or nothing, and returns the spec as written: without weights.
+
+    A directory that exists must be empty or hold a spec without weights. Raises SpecError as ``write`` does.
+    """
+    check_for_architecture(directory)
+    target = Path(directory)
     bare = spec.model_copy(update={"weights": None})
     with staged(target) as staging:
         (staging / CONFIG).write_bytes(canonical_json(to_json(bare)))

@@ -13,6 +13,9 @@ CODES: dict[str, str] = {
     "unreadable": "The operating system refused to read a file.",
     "unwritable": "The operating system refused to write; what was there before is unchanged.",
     "foreign-directory": "The directory exists, is not empty and holds no fxgrow spec, so it is not overwritten.",
+    "foreign-path": "The file to replace is not of the kind that would be written, so it is kept.",
+    "path-exists": "The path to write to exists already and is kept.",
+    "unsafe-path": "The path is the current or home directory, holds one of them, or is a mount point.",
     "too-large": "A file, a list or a name is over its limit, or the spec claims more weights than its file holds.",
     # the text
     "bad-json": "A file is not UTF-8, or its JSON is malformed, repeats a key, or holds NaN or Infinity.",

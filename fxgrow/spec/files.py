@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
+from fxgrow import placing
 from fxgrow.errors import SpecError
-from fxgrow.spec import limits
+from fxgrow.placing import recover
+from fxgrow.spec import limits, ours
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -40,9 +42,17 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_kind(path: Path, directory: bool) -> os.stat_result:
-    """The status of ``path``, which must be a directory or a regular file, and no link."""
+    """The status of ``path``, which must be a directory or a regular file, and no link.
+
+    Whatever is read comes through here, so a directory that a killed process has left aside is brought back here.
+    """
     with reading(path):
-        status = path.lstat()
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            if not any(recover(place) for place in (path, *path.parents)):
+                raise
+            status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         raise SpecError("symlink", "it is a symbolic link, which is not followed; put the real thing there", str(path))
     if not (stat.S_ISDIR if directory else stat.S_ISREG)(status.st_mode):
@@ -86,19 +96,27 @@ def sync(path: Path) -> None:
 
 
 def check_replaceable(target: Path) -> None:
-    """``target`` is new, an empty directory, or holds a spec of ours."""
+    """``target`` is new, an empty directory, or holds a spec of ours; what else it holds will stay.
+
+    Raises SpecError: unsafe-path, symlink, not-a-file, foreign-directory.
+    """
+    recover(placing.settled(target, placing.SPEC))
     if not os.path.lexists(target):
         return
     check_kind(target, directory=True)
     with reading(target):
         empty = not any(target.iterdir())
-    if not empty and not (target / CONFIG).exists():
-        raise SpecError(
-            "foreign-directory", "it holds something else than a spec; choose another directory", str(target)
-        )
+    if empty:
+        return
     for name in (CONFIG, WEIGHTS):
         if os.path.lexists(target / name):
             check_kind(target / name, directory=False)
+    with reading(target):
+        reason = ours.no_folder(ours.SPEC, strangers_stay=True)(target)
+    if reason is not None:
+        raise SpecError(
+            "foreign-directory", f"{reason}, so nothing is written there; choose another directory", str(target)
+        )
 
 
 @contextmanager

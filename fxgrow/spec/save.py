@@ -1,5 +1,6 @@
 """From a specification and weights to a directory."""
 
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,15 +62,15 @@ def write(directory: str | Path, spec: ArchitectureSpec, state: Mapping[str, tor
     """Writes ``config.json`` and ``model.safetensors``, all or nothing, and returns the spec as written.
 
     ``state`` holds every tensor of the spec that is not tied to another, and no more. A directory that exists must be
-    empty or hold a spec. Raises SpecError: missing-tensor, tensor-mismatch, foreign-directory, symlink, not-a-file,
-    not-finite, unwritable.
+    empty or hold a spec. Raises SpecError: missing-tensor, tensor-mismatch, foreign-directory, unsafe-path, symlink,
+    not-a-file, not-finite, unwritable.
     """
     _check_state(spec, state)
     target = Path(directory)
     check_replaceable(target)
     with staged(target) as staging:
         # One key only: the order of several is not deterministic in safetensors.
-        save_file(dense(state), staging / WEIGHTS, metadata={"fingerprint": spec.fingerprint})
+        save_tensors(dense(state), staging / WEIGHTS, metadata={"fingerprint": spec.fingerprint})
         sealed = spec.model_copy(update={"weights": WeightsSpec(sha256=sha256(staging / WEIGHTS))})
         (staging / CONFIG).write_bytes(canonical_json(to_json(sealed)))
     return sealed
@@ -88,6 +89,14 @@ def _check_state(spec: ArchitectureSpec, state: Mapping[str, torch.Tensor]) -> N
                 f"{name!r} is {tuple(tensor.shape)} {tensor.dtype} on {tensor.device}, not {shape} {dtype}; pass the "
                 "weights that the spec describes",
             )
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file with the permissions that any new file gets; safetensors would keep it from others."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    save_file(tensors, path, metadata=metadata)
+    path.chmod(mode)
 
 
 def dense(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -8,17 +8,14 @@
     result.json  log.jsonl            the run in numbers, and event by event
 """
 
-import os
-import re
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fxgrow.errors import RunError
-from fxgrow.spec import ArchitectureSpec, read_text, save
+from fxgrow import placing
+from fxgrow.placing import RUN, Stranger, placed_directory
+from fxgrow.spec import ArchitectureSpec, ours, read_text, save
 from fxgrow.training.recipe import Recipe, recipe_text
 from fxgrow.training.result import RUN_RESULT, Result
 from fxgrow.training.run import Network, Run
@@ -28,9 +25,7 @@ RESULT = "result.json"
 LOG = "log.jsonl"
 INITIAL = "initial"
 SEARCHED = "search.json"
-OURS = ("config.json", RESULT, SEARCHED, "master.json")
-ASIDE = ".old"
-"""What a directory is called while another one takes its place."""
+ANY = ours.no_folder(ours.ANY)
 
 
 @dataclass(frozen=True)
@@ -42,24 +37,17 @@ class Written:
 
 
 @contextmanager
-def run_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
+def run_directory(
+    target: Path, *, replace: bool = False, stranger: Stranger = ANY, strangers_stay: bool = False
+) -> Iterator[Path]:
     """A new directory beside ``target`` to write to, which becomes ``target`` at the end if nothing went wrong.
 
-    ``replace`` allows a ``target`` that is empty or holds a run, a search or a spec; nothing else is ever replaced.
-    Raises ``RunError`` (``directory-exists``, ``foreign-directory``, ``unwritable-run``) before anything is written.
+    ``replace`` allows a ``target`` that is empty or holds nothing but what fxgrow writes (``stranger`` says what else);
+    ``strangers_stay``: other files are moved to the new one. Raises ``RunError`` (``directory-exists``,
+    ``foreign-directory``, ``unsafe-path``, ``unwritable-run``) before anything is written.
     """
-    target = target.absolute()
-    _check(target, replace)
-    staging = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-    try:
+    with placed_directory(target, RUN, stranger, force=replace, strangers_stay=strangers_stay) as staging:
         yield staging
-        with writing(target):
-            _publish(staging, target, replace)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_run(directory: Path, run: Run, result: Result, recipe: Recipe | None = None) -> Written:
@@ -88,51 +76,8 @@ def _save(network: Network, directory: Path) -> ArchitectureSpec:
     return save(network.graph_module, directory, network.spec)
 
 
-def _check(target: Path, replace: bool) -> None:
-    if not os.path.lexists(target):
-        return
-    if not replace:
-        raise RunError("directory-exists", f"{target} exists already and is kept; choose another one or say --force")
-    holds = {path.name for path in target.iterdir()} if target.is_dir() and not target.is_symlink() else {""}
-    if holds and not holds & set(OURS):
-        raise RunError(
-            "foreign-directory",
-            f"{target} is neither empty nor a run, so it is kept in spite of --force; choose another",
-        )
-
-
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Failures of the operating system while writing ``path`` become ``RunError`` (``unwritable-run``)."""
-    try:
+    with placing.writing(path, RUN):
         yield
-    except OSError as error:
-        raise RunError("unwritable-run", f"{path} cannot be written ({error}); choose a place that can") from error
-
-
-def recover(target: Path) -> None:
-    """Bring ``target`` back if a process ended between the two renames by which it was to be replaced."""
-    target = target.absolute()
-    if os.path.lexists(target) or not target.parent.is_dir():
-        return
-    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}{re.escape(ASIDE)}")
-    aside = next((path for path in target.parent.iterdir() if name.fullmatch(path.name)), None)
-    if aside is not None:
-        with writing(target):
-            aside.rename(target)
-
-
-def _publish(staging: Path, target: Path, replace: bool) -> None:
-    """By renaming: the old run is moved aside first and comes back if the new one cannot take its place."""
-    if not os.path.lexists(target):
-        staging.rename(target)
-        return
-    _check(target, replace)  # it may have appeared meanwhile
-    aside = staging.with_suffix(ASIDE)
-    target.rename(aside)
-    try:
-        staging.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

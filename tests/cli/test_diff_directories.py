@@ -23,6 +23,13 @@ def test_page(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
     done = fxgrow("diff", grown / "initial", grown, "--html", tmp_path / "diff.html")
     assert done.exit_code == 0 and "parameters" in done.stdout
     assert (tmp_path / "diff.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    kept = fxgrow("diff", grown, grown, "--html", tmp_path / "diff.html")
+    assert kept.exit_code == 2 and not kept.stdout and kept.stderr.rstrip().endswith("[path-exists]")
+    assert fxgrow("diff", grown, grown, "--html", tmp_path / "diff.html", "--force").exit_code == 0
+    (tmp_path / "diff.html").write_text("<!doctype html>my page")
+    kept = fxgrow("diff", grown, grown, "--html", tmp_path / "diff.html", "--force")
+    assert kept.exit_code == 2 and kept.stderr.rstrip().endswith("[foreign-path]")
+    assert (tmp_path / "diff.html").read_text() == "<!doctype html>my page"
     failed = fxgrow("diff", grown, grown, "--html", tmp_path / "none" / "diff.html")
     assert failed.exit_code == 2 and failed.stderr.rstrip().endswith("[unwritable]")
 

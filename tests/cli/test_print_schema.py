@@ -17,7 +17,9 @@ def test_every_schema_is_committed_and_no_other_file() -> None:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_committed_schema_is_up_to_date(name: str) -> None:
-    assert (COMMITTED / f"{name}.json").read_text() == schema_text(name), "run: fxgrow schema --out specs/schema"
+    assert (COMMITTED / f"{name}.json").read_text() == schema_text(name), (
+        "run: fxgrow schema --out specs/schema --force"
+    )
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -42,6 +44,18 @@ def test_it_is_written(fxgrow: Fxgrow, tmp_path: Path) -> None:
     done = fxgrow("schema", "--out", tmp_path / "all")
     assert done.stdout.splitlines() == [str(tmp_path / "all" / f"{name}.json") for name in SCHEMAS]
     assert all((tmp_path / "all" / f"{name}.json").read_text() == schema_text(name) for name in SCHEMAS)
+
+
+def test_what_is_there_is_kept(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    assert fxgrow("schema", "recipe", "--out", tmp_path).exit_code == 0
+    refused = fxgrow("schema", "--out", tmp_path)
+    assert refused.exit_code == 2 and refused.stderr.rstrip().endswith("[path-exists]")
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"], "all or none"
+    assert fxgrow("schema", "--out", tmp_path, "--force").exit_code == 0
+    (tmp_path / "recipe.json").write_text('{"name": "my package"}')
+    refused = fxgrow("schema", "recipe", "--out", tmp_path, "--force")
+    assert refused.stderr.rstrip().endswith("[foreign-path]")
+    assert (tmp_path / "recipe.json").read_text() == '{"name": "my package"}'
 
 
 def test_wrong_input(fxgrow: Fxgrow, tmp_path: Path) -> None:

@@ -32,6 +32,17 @@ def test_weights_are_not_orphaned(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -
     assert (tmp_path / "copy" / "config.json").read_bytes() == before
 
 
+def test_an_earlier_architecture_is_kept_unless_forced(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
+    assert fxgrow("replay", grown, "--out", tmp_path / "again").exit_code == 0
+    refused = fxgrow("replay", grown, "--out", tmp_path / "again")
+    assert refused.exit_code == 2 and refused.stderr.rstrip().endswith("[path-exists]")
+    assert fxgrow("replay", grown, "--out", tmp_path / "again", "--force").exit_code == 0
+    (tmp_path / "again" / "config.json").write_text('{"hidden_size": 768}')
+    refused = fxgrow("replay", grown, "--out", tmp_path / "again", "--force")
+    assert refused.exit_code == 2 and refused.stderr.rstrip().endswith("[foreign-directory]")
+    assert (tmp_path / "again" / "config.json").read_text() == '{"hidden_size": 768}'
+
+
 def test_another_beginning(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
     assert fxgrow("replay", grown, "--from", grown).exit_code == 0, "a saved model is its own beginning"
     done = fxgrow("replay", grown / "initial", "--from", grown)

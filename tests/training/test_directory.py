@@ -10,9 +10,9 @@ from fxgrow.data import Splits
 from fxgrow.errors import RunError, SpecError
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
+from fxgrow.placing import recover
 from fxgrow.spec import diff, load, read_spec
 from fxgrow.training import Log, RunSettings, read_result, result_of, run_directory, train_and_grow, write_run
-from fxgrow.training.directory import recover
 
 
 def names(directory: Path) -> list[str]:
@@ -68,12 +68,21 @@ def test_an_existing_directory_is_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run"]
 
 
+CONFIG = '{"schema_version": 2, "fingerprint": "", "inputs": [], "nodes": [], "cost": {}}'
+RESULT = {"model": "", "data": "", "settings": {}, "params_before": 1, "params_after": 1, "steps": []}
+OLD = {
+    "config.json": CONFIG,
+    "result.json": json.dumps({"schema_version": 1, **RESULT}),
+    "log.jsonl": '{"event": "run-started"}\n{"eve',
+}
+
+
 @pytest.mark.parametrize("holds", [[], ["result.json", "log.jsonl"], ["config.json"]])
 def test_replacing_a_run(holds: list[str], tmp_path: Path) -> None:
     target = tmp_path / "run"
     target.mkdir()
     for name in holds:
-        (target / name).write_text("old")
+        (target / name).write_text(OLD[name])
     with run_directory(target, replace=True) as staging:
         assert names(target) == sorted(holds)
         (staging / "result.json").write_text("new")
@@ -87,6 +96,27 @@ def foreign(target: Path) -> None:
     (target / "thesis.txt").touch()
 
 
+def a_checkpoint(target: Path) -> None:
+    """As others save theirs."""
+    target.mkdir()
+    (target / "config.json").write_text('{"architectures": ["BertModel"], "hidden_size": 768}')
+    (target / "train.py").write_text("months = 3")
+
+
+def a_run_with_notes(target: Path) -> None:
+    target.mkdir()
+    for name, text in OLD.items():
+        (target / name).write_text(text)
+    (target / "initial").mkdir()
+    (target / "initial" / "notes.txt").touch()
+
+
+def a_run_with_a_link(target: Path) -> None:
+    target.mkdir()
+    (target.parent / "config.json").write_text(CONFIG)
+    (target / "config.json").symlink_to(target.parent / "config.json")
+
+
 def a_file(target: Path) -> None:
     target.touch()
 
@@ -96,15 +126,15 @@ def a_link(target: Path) -> None:
     target.symlink_to(target.parent / "elsewhere")
 
 
-@pytest.mark.parametrize("make", [foreign, a_file, a_link])
+@pytest.mark.parametrize("make", [foreign, a_checkpoint, a_run_with_notes, a_run_with_a_link, a_file, a_link])
 def test_what_is_no_run_is_never_replaced(make: object, tmp_path: Path) -> None:
     assert callable(make)
     make(tmp_path / "run")
-    before = names(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RunError) as caught, run_directory(tmp_path / "run", replace=True):
         pass
     assert caught.value.code == "foreign-directory"
-    assert names(tmp_path) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_one_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
@@ -112,6 +142,15 @@ def test_one_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
         foreign(tmp_path / "run")
     assert names(tmp_path) == ["run"]
     assert names(tmp_path / "run") == ["thesis.txt"]
+
+
+def test_what_is_put_in_meanwhile_is_kept(tmp_path: Path) -> None:
+    a_run_with_notes(tmp_path / "run")
+    (tmp_path / "run" / "initial" / "notes.txt").unlink()
+    with pytest.raises(RunError, match=r"'notes\.txt'"), run_directory(tmp_path / "run", replace=True):
+        (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    assert names(tmp_path) == ["run"]
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
@@ -164,3 +203,11 @@ def test_what_lies_aside_comes_back(tmp_path: Path) -> None:
     aside.mkdir()
     recover(tmp_path / "run")
     assert names(tmp_path) == sorted((aside.name, foreign.name, "run"))
+
+
+def test_a_run_that_lies_aside_is_there(tmp_path: Path) -> None:
+    a_run_with_notes(tmp_path / f".run.{'0' * 32}.old")
+    with pytest.raises(RunError) as caught, run_directory(tmp_path / "run"):
+        pass
+    assert caught.value.code == "directory-exists"
+    assert (tmp_path / "run" / "initial" / "notes.txt").exists()

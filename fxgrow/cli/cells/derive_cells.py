@@ -9,12 +9,14 @@ from fxgrow.cells import genotype_text
 from fxgrow.cells.derive import Derivation
 from fxgrow.cells.firefly import FireflySearch
 from fxgrow.cells.searches import derive_again, read_search
-from fxgrow.cli.arguments import settings
+from fxgrow.cli.arguments import ForceFile, settings
 from fxgrow.cli.console import show_text
-from fxgrow.errors import RunError
+from fxgrow.placing import FILE, placed, writing
+from fxgrow.spec.ours import is_genotype, no_file
 from fxgrow.training.directory import SEARCHED
 
 DEFAULTS = FireflySearch().derivation
+_STRANGER = no_file(is_genotype)
 
 
 def derive_cells(
@@ -32,15 +34,19 @@ def derive_cells(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="write JSON there", show_default="print it")
     ] = None,
+    force: ForceFile = False,
 ) -> None:
     """Derive a genotype from the channels that a search by growth ended with."""
     derivation = settings(Derivation, little=little, keep_all=keep_all, against_average=against_average)
-    text = genotype_text(derive_again(read_search(directory / SEARCHED), derivation))
     if out is None:
-        show_text(text.rstrip("\n"))
+        show_text(_derived(directory, derivation).rstrip("\n"))
         return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError("unwritable-run", f"{out} cannot be written ({error}); choose another place") from error
+    with placed(out, FILE, _STRANGER, force=force, parents=False) as staging:
+        text = _derived(directory, derivation)
+        with writing(out, FILE):
+            staging.write_text(text, encoding="utf-8")
     show_text(str(out))
+
+
+def _derived(directory: Path, derivation: Derivation) -> str:
+    return genotype_text(derive_again(read_search(directory / SEARCHED), derivation))

@@ -12,7 +12,7 @@ from fxgrow.cli.console import console
 from fxgrow.cli.continual.show_tasks import show_result
 from fxgrow.continual import MasterSettings, TrainSettings
 from fxgrow.continual.result import ContinualResult, Plan
-from fxgrow.continual.run import run_stream
+from fxgrow.continual.run import check_out, run_stream
 from fxgrow.growth import Budget
 from fxgrow.report import task_line
 from fxgrow.training import DataChoice
@@ -63,6 +63,7 @@ def run_tasks(
         budget=Budget(neurons=amount("budget", neurons)),
         target=target,
     )
+    check_out(out, force=force)
     place = arguments.device(device)
     try:
         result = run_stream(plan.deal(place), plan, out, force=force, listen=_say)

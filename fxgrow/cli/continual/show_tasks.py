@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fxgrow.cli.arguments import AsJson
+from fxgrow.cli.arguments import AsJson, ForceFile
 from fxgrow.cli.console import show, show_text
 from fxgrow.continual.result import ContinualResult, read_continual
 from fxgrow.report import continual_lines, continual_tables, draw_continual
@@ -16,12 +16,13 @@ def show_tasks(
     png: Annotated[
         Path | None, typer.Option("--png", metavar="FILE", help="draw it there as well", show_default=False)
     ] = None,
+    force: ForceFile = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the accuracies, parameters and neurons of every task in DIR."""
     result = read_continual(directory)
     if png is not None:
-        draw_continual(result, png)
+        draw_continual(result, png, force=force)
     show_result(result, as_json=as_json)
 
 
