@@ -9,10 +9,10 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test check format bench rbf fuzz sweep cells continual specs clean
+.PHONY: help venv demo chromium test test-avx2 check format bench rbf fuzz sweep cells continual specs clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 venv: $(STAMP)  ## the virtual environment with everything in it
 
@@ -32,6 +32,10 @@ chromium:  ## the browser for the tests of the HTML page (Debian, as root; else 
 
 test: $(STAMP) chromium  ## all tests (ARGS='-k digits' for some)
 	$(BIN)/python -m pytest $(ARGS)
+
+# What convolutions do depends on the processor; ONEDNN_MAX_CPU_ISA keeps a newer one to what the oldest runs.
+test-avx2: $(STAMP)  ## the tests that learn, with the kernels of processors without AVX-512
+	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests/cells tests/training tests/test_kernels.py tests/export/test_plain.py $(ARGS)
 
 check: $(STAMP)  ## lint, format and types, changing nothing
 	$(BIN)/ruff check $(SOURCES)

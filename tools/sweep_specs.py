@@ -17,13 +17,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.spec import describe, load, read_spec, save
 from fxgrow.spec.blank import blank, write_architecture
 from fxgrow.spec.build import fingerprint_of
+from fxgrow.spec.tensors import read_tensors
 from tools.sweep import calibrate, randomise
 from tools.zoo.torchvision_zoo import CLASSIFIERS, ROWS
 
@@ -61,7 +62,7 @@ def write(name: str, directory: Path) -> dict[str, Any]:
 @torch.no_grad()
 def read(directory: Path) -> dict[str, bool]:
     """What a fresh process makes of what ``write`` left."""
-    expected = load_file(directory / "io")
+    expected = read_tensors(directory / "io")
     model = load(directory / "first")
     spec = read_spec(directory / "first")
     return {

@@ -35,20 +35,25 @@ class ReLUConvBN(nn.Sequential):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves an image without a pooling: two 1x1 convolutions of stride 2, one on the pixels that the other leaves."""
+    """Halves an image without a pooling: two 1x1 convolutions of stride 2, one on the pixels that the other leaves.
+
+    Every second pixel is taken first and convolved at stride 1, which is the same: a 1 x 1 convolution with a stride
+    of few channels is not safe in the fast layout of cells (``fxgrow.kernels``).
+    """
 
     def __init__(self, inputs: int, outputs: int, affine: bool = True) -> None:
         super().__init__()
         self.relu = nn.ReLU()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, bias=False)
         self.norm = nn.BatchNorm2d(outputs, affine=affine)
 
     def forward(self, images: Tensor) -> Tensor:
         """Batch x inputs x n x n to batch x outputs x n/2 x n/2, rounded up."""
         images = self.relu(images)
         shifted = F.pad(images, (-1, 1, -1, 1))  # one pixel up and left, zeros come in
-        result: Tensor = self.norm(torch.cat([self.even(images), self.odd(shifted)], 1))
+        even, odd = self.even(images[:, :, ::2, ::2]), self.odd(shifted[:, :, ::2, ::2])
+        result: Tensor = self.norm(torch.cat([even, odd], 1))
         return result
 
 

@@ -129,7 +129,7 @@ class Master:
         """The union with a draft in it, and all tasks in it."""
         union, masks = self.union.merged(draft) if self.tasks else _as_it_is(self.union, draft)
         earlier = {name: state.with_masks(padded(state.masks, union)) for name, state in self.tasks.items()}
-        probe = tuple(x[:PROBES] if isinstance(x, Tensor) else x for x in positional(draft.network, example))
+        probe = tuple(_laid_out(x[:PROBES]) if isinstance(x, Tensor) else x for x in positional(draft.network, example))
         return union, earlier | {task: _state(task, classes, masks, union, probe)}
 
     def _keep(self, union: Union, tasks: dict[str, TaskState]) -> None:
@@ -147,6 +147,11 @@ def _as_it_is(union: Union, draft: Draft) -> tuple[Union, dict[str, Tensor]]:
     """The first task's network is the whole union."""
     whole = Union.of(draft.network, union.inputs, union.head)
     return whole, whole.everyone
+
+
+def _laid_out(probe: Tensor) -> Tensor:
+    """A copy that lies as it will when it is read from disk: what is said to it has the same bits then."""
+    return probe.clone(memory_format=torch.contiguous_format)
 
 
 def _state(task: str, classes: int, masks: dict[str, Tensor], union: Union, probe: tuple[Any, ...]) -> TaskState:

@@ -29,6 +29,7 @@ from fxgrow.spec.check import check
 from fxgrow.spec.files import check_kind, reading, sha256
 from fxgrow.spec.rebuild import rebuild
 from fxgrow.spec.save import dense, save_tensors, state_of
+from fxgrow.spec.tensors import copied
 from fxgrow.training.directory import run_directory
 
 RECORD, TENSORS = "master.json", "master.safetensors"
@@ -155,8 +156,7 @@ class _Held:
             raise held.error("weights-mismatch", f"its SHA-256 is not the one in {RECORD}")
         try:
             with reading(path), safe_open(path, framework="pt", device="cpu") as file:
-                # Copies, as the file may change under a mapping.
-                held.tensors.update({name: file.get_tensor(name).clone() for name in file.keys()})  # noqa: SIM118
+                held.tensors.update(copied(file))
         except SafetensorError as error:
             raise held.error("bad-weights", f"it is truncated or no safetensors file ({error})") from error
         return held

@@ -1,7 +1,7 @@
 """The loss on the growth batches, in the one mode that growth knows: evaluation mode, running statistics."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.utils._pytree import TreeSpec, tree_leaves, tree_structure, tree_unfl
 
 from fxgrow.capture import positional
 from fxgrow.errors import DataError, GrowthError
+from fxgrow.kernels import guarded
 
 Batch = tuple[Any, Tensor]
 Loss = Callable[[Any, Tensor], Tensor]
@@ -32,19 +33,21 @@ class Objective:
     def of(batches: Iterable[Batch], loss: Loss, model: nn.Module) -> "Objective":
         """An input is a tensor, a tuple of the model's arguments, or a mapping of its keyword arguments.
 
-        Raises DataError if there is no batch: growth would have nothing to look at.
+        Raises DataError if there is no batch: growth would have nothing to look at; ModelError
+        (``unsafe-convolution``) if gradients cannot be taken on this processor.
         """
         kept = [(_arguments(model, inputs), target) for inputs, target in batches]
         if not kept:
             raise DataError("no-batches", "there are no growth batches; give at least one (input, target)")
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad(), guarded(model):
             form = tree_structure(model(*kept[0][0]))
         return Objective(kept, loss, form)
 
     def on(self, module: nn.Module, batch: Batch) -> Tensor:
         """The loss of one batch (differentiable)."""
         inputs, target = batch
-        return self.loss(self._call(module, inputs), target)
+        with guarded(module) if torch.is_grad_enabled() else nullcontext():
+            return self.loss(self._call(module, inputs), target)
 
     def _call(self, module: nn.Module, inputs: Any) -> Any:
         found = module(*inputs) if isinstance(inputs, tuple) else module(inputs)

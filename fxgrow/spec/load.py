@@ -17,6 +17,7 @@ from fxgrow.spec.migrations import ARCHITECTURE
 from fxgrow.spec.models import ArchitectureSpec
 from fxgrow.spec.rebuild import rebuild
 from fxgrow.spec.save import META_KEY
+from fxgrow.spec.tensors import copied
 
 _NO_TRUST: Trust = frozenset()
 
@@ -80,8 +81,7 @@ class _Weights:
         try:
             with reading(self.path), safe_open(self.path, framework="pt", device="cpu") as file:
                 self._check_header(file)
-                # A copy, because the file may change under a mapping, and kernels depend on alignment.
-                return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                return copied(file)
         except SafetensorError as error:
             raise self._error("bad-weights", f"it is truncated or no safetensors file ({error})") from error
 

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from fxgrow.errors import DataError, TrainingError
 from fxgrow.growth import Batch, Loss
+from fxgrow.kernels import guarded
 
 OnStep = Callable[[int, float], None]
 
@@ -22,12 +23,14 @@ def train_epoch(
     """Train ``model`` on every batch once and give back the mean loss per batch.
 
     ``on_step(batch, loss)`` is called after every step of ``optimizer``, batches counted from 0. Raises
-    ``TrainingError`` (``nan-loss``) before a loss that is no finite number can reach the weights.
+    ``TrainingError`` (``nan-loss``) before a loss that is no finite number can reach the weights, and ``ModelError``
+    (``unsafe-convolution``) before a backward pass that would write beyond its memory.
     """
     model.train()
     losses: list[float] = []
     for batch, (inputs, target) in enumerate(batches):
-        value = loss(model(inputs), target)
+        with guarded(model):
+            value = loss(model(inputs), target)
         losses.append(float(value.detach()))
         if not math.isfinite(losses[-1]):
             raise _not_finite(losses[-1], batch, optimizer)

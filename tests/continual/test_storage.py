@@ -16,7 +16,8 @@ from fxgrow.continual import Master
 from fxgrow.continual.state import fingerprint
 from fxgrow.continual.storage import RECORD, TENSORS, load_master, save_master
 from fxgrow.errors import RunError, SpecError
-from tests.continual.zoo import EXPANSION, SETTINGS, data, learn, master, said, stream
+from fxgrow.spec.tensors import ALIGNMENT
+from tests.continual.zoo import BUDGET, EXPANSION, SETTINGS, data, learn, master, said, stream
 from tests.networks import NETWORKS, images
 
 Tensors = dict[str, Tensor]
@@ -46,6 +47,28 @@ def refusal(directory: Path) -> str:
     with pytest.raises(SpecError) as caught:
         load_master(directory)
     return caught.value.code
+
+
+def test_what_is_loaded_lies_where_torch_lays_tensors(saved: Path) -> None:
+    assert any(tensor.data_ptr() % ALIGNMENT for tensor in load_file(saved / TENSORS).values())
+    loaded = load_master(saved)
+    states = loaded.tasks.values()
+    held = [
+        *loaded.union.module.state_dict().values(),
+        *(x for s in states for x in (*s.own.values(), *s.probe, *s.said)),
+    ]
+    assert not any(tensor.data_ptr() % ALIGNMENT for tensor in held)
+
+
+def test_a_task_is_known_by_images_that_lie_well_wherever_those_of_the_data_lie(tmp_path: Path) -> None:
+    askew = torch.empty(8 * 3 * 6 * 6 + 1)[1:].view(8, 6, 6, 3).permute(0, 3, 1, 2)
+    train = [(askew.copy_(data("a")[0][0]), data("a")[0][1])]
+    learner = master("block")
+    learner.learn("a", train, train, classes=2, budget=BUDGET)
+    assert learner.tasks["a"].probe[0].data_ptr() % ALIGNMENT == 0
+    save_master(learner, tmp_path / "master")
+    state = load_master(tmp_path / "master").tasks["a"]
+    assert state.probe[0].stride() == learner.tasks["a"].probe[0].stride()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

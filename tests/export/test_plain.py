@@ -39,7 +39,8 @@ for folder in map(Path, sys.argv[1:]):
     network = module.Network().eval()
     network.load_state_dict(load_file(folder / "model.safetensors"))
     assert network.state_dict().keys() == load_file(folder / "model.safetensors").keys()
-    inputs = load_file(folder / "inputs")
+    # Copies lie where torch lays tensors; in the file they lie anywhere, and products round by that.
+    inputs = {name: each.clone() for name, each in load_file(folder / "inputs").items()}
     with torch.no_grad():
         outputs = tree_leaves(network(*(inputs[name] for name in sorted(inputs))))
     save_file({str(place): each.contiguous() for place, each in enumerate(outputs)}, folder / "outputs")
