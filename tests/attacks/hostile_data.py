@@ -63,9 +63,10 @@ def assert_refused(root: Path, code: str, offender: str, name: str = "imagefolde
 
 
 def _refusal(root: Path, name: str) -> DataError:
-    with warnings.catch_warnings(), pytest.raises(DataError) as caught:
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_data(name, root=root, size=SIZE)
+        with pytest.raises(DataError) as caught:
+            load_data(name, root=root, size=SIZE)
     return caught.value
 
 

@@ -1,5 +1,6 @@
-"""Image folders that a stranger made: links, pipes, bombs, damaged pictures, and pictures of odd kinds that are sound."""
+"""Image folders that a stranger made: links, pipes, bombs, damaged pictures, and sound ones of odd kinds."""
 
+import contextlib
 import io
 import os
 import socket
@@ -180,15 +181,15 @@ def test_thousands_of_classes_are_read_and_their_names_not_all_said(root: Path) 
     assert (found.classes, len(found.test)) == (2002, 2002)
 
 
-@pytest.mark.parametrize("name", [b"\xff\xfe", b"\x1b[2J\x1b]0;owned\x07", "\u202egpj".encode(), b"two\nlines"])
-def test_odd_names_are_read_and_said_in_plain_letters(name: bytes, root: Path) -> None:
+@pytest.mark.parametrize("name", ["\udcff\udcfe", "\x1b[2J\x1b]0;owned\x07", "\u202egpj", "two\nlines"])
+def test_odd_names_are_read_and_said_in_plain_letters(name: str, root: Path) -> None:
     for split in ("train", "test"):
-        folder = os.path.join(os.fsencode(root / split), name)
-        os.mkdir(folder)
-        os.link(root / VICTIM, os.path.join(folder, name + b".png"))
+        folder = root / split / name
+        folder.mkdir()
+        os.link(root / VICTIM, folder / f"{name}.png")
     assert loaded(root).classes == 3
-    Path(os.fsdecode(os.path.join(folder, name + b".png"))).unlink()
-    assert_refused(root, "no-images", shown(os.fsdecode(name)))
+    (folder / f"{name}.png").unlink()
+    assert_refused(root, "no-images", shown(name))
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -325,15 +326,13 @@ def test_every_cut_of_a_picture_is_refused_or_does_not_matter(form: str, root: P
     path = root / VICTIM
     Image.fromarray(pixels).save(path, form)
     data, whole = path.read_bytes(), picture(path, SIZE)
-    refused = 0
+    read = 0
     for end in range(0, len(data), 5):
         path.write_bytes(data[:end])
-        try:
+        with contextlib.suppress(DataError):
             assert torch.equal(picture(path, SIZE), whole)
-        except DataError as error:
-            assert error.code == "wrong-format"
-            refused += 1
-    assert refused > len(data) // 5 - 10
+            read += 1
+    assert read < 10
 
 
 LEVELS = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
