@@ -51,8 +51,10 @@ bench: $(ZOO)  ## what growth and coupling cost (half an hour)
 	$(BIN)/python -W ignore -m tools.bench_coupling --llama 8 16 32 64 80 --out docs/results/bench_coupling.json
 	$(BIN)/python tools/bench_growth.py --out docs/results/bench_growth.json
 
-fuzz: $(STAMP)  ## damage saved models 100,000 times and load them (about ten minutes)
-	$(BIN)/python tools/fuzz_specs.py --count 100000 --seed 0 --out docs/results/fuzz.json
+fuzz: $(STAMP)  ## damage models, recipes, histories, masters, genotypes and pictures, and read them (an hour)
+	$(BIN)/python tools/fuzz.py --kind specs --count 100000 --seed 0 --out docs/results/fuzz.json
+	$(BIN)/python tools/fuzz.py --kind recipes --kind histories --kind masters --kind genotypes --kind pictures \
+		--kind archives --count 5000 --seed 0 --out docs/results/fuzz_kinds.json
 
 rbf: $(STAMP)  ## the toy RBF experiment (20 ground truths, about ten minutes)
 	$(BIN)/python tools/experiments/rbf.py --seeds 20 --out docs/results/rbf

@@ -30,6 +30,7 @@ from fxgrow.spec.files import check_kind, reading, sha256
 from fxgrow.spec.rebuild import rebuild
 from fxgrow.spec.save import dense, save_tensors, state_of
 from fxgrow.spec.tensors import copied
+from fxgrow.surgery.resize import tensors
 from fxgrow.training.directory import run_directory
 
 RECORD, TENSORS = "master.json", "master.safetensors"
@@ -129,7 +130,8 @@ def load_master(directory: str | Path, *, expansion: Expansion | None = None) ->
 
 def _task(union: Union, record: TaskRecord, number: int, held: "_Held") -> TaskState:
     masks = {name: held.bits(_mask(number, name), len(mask)) for name, mask in union.everyone.items()}
-    own = {name: held.take(f"{number}/own/{name}") for name in sorted(union.private)}
+    shared = tensors(union.module)
+    own = {name: held.like(f"{number}/own/{name}", shared[name]) for name in sorted(union.private)}
     probe, said = (
         tuple(held.take(f"{number}/{kind}/{place}") for place in range(count))
         for kind, count in (("probe", record.probe), ("said", record.said))
@@ -167,6 +169,13 @@ class _Held:
             raise self.error("missing-tensor", f"it has no {name!r}")
         return self.tensors.pop(name)
 
+    def like(self, name: str, shared: Tensor) -> Tensor:
+        """The tensor of that name, which can take the place of ``shared``: its sizes may differ, not its kind."""
+        own = self.take(name)
+        if _kind(own) != _kind(shared):
+            raise self.error("tensor-mismatch", f"{name!r} cannot take the place of a tensor of {_kind(shared)}")
+        return own
+
     def bits(self, name: str, count: int) -> Tensor:
         """A mask of ``count`` neurons."""
         packed = self.take(name)
@@ -184,3 +193,9 @@ class _Held:
 
     def error(self, code: str, message: str) -> SpecError:
         return SpecError(code, f"{message}; save the master network again", str(self.path))
+
+
+def _kind(tensor: Tensor) -> str:
+    """What a tensor has to share with another one to take its place in a module."""
+    numbers = "fractions" if tensor.is_floating_point() else "complex numbers" if tensor.is_complex() else "integers"
+    return f"{numbers} with {tensor.ndim} axes"

@@ -1,38 +1,40 @@
 """Data sets that lie on disk already: CIFAR-10 and CIFAR-100 in their own format, and folders of images.
 
-Nothing is downloaded. The CIFAR files are pickles, and a pickle may run any code, so they are read by an unpickler that
-knows the few names an array is made of and refuses everything else. That is why torchvision's reader is not used: it
-is kept safe only by fixed checksums, and can therefore read no other file in this format.
+Nothing is downloaded. Whoever made the files may mean harm: the CIFAR files are pickles, which are read as data and
+never run (``fxgrow.data.pickles``), a picture may say that it is larger than any memory (``fxgrow.data.pictures``), and
+a name may lead to a pipe or out of the folder (``fxgrow.data.files``). That is why torchvision's readers are not used.
 """
 
-import codecs
-import pickle
-from collections.abc import Mapping
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fxgrow.data.files import content, directory, entries, files_below, root_directory, shown, shown_names
+from fxgrow.data.memory import check_memory
+from fxgrow.data.pickles import Array, NotData, unpickled
+from fxgrow.data.pictures import SUFFIXES, picture
 from fxgrow.data.request import Request
 from fxgrow.data.sets import DataSet, RawSplits
 from fxgrow.errors import DataError
-from fxgrow.optional import need
 
 CIFAR_SHAPE = (3, 32, 32)
+CIFAR_BYTES = 2**28
+"""Of one file; the largest one, of CIFAR-100, has 155 million."""
 BRIGHTEST = 255.0
 # Image folders are sorted by class; the order in which a limited number is taken is the same for everybody.
 ORDER_SEED = 0
+COLOURS = 3
+UNPACK = "unpack the archive again"
+ONE_FOLDER = "put one folder of images per class into it"
 
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
-_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-ARRAY_NAMES: Mapping[tuple[str, str], Any] = MappingProxyType(
-    {(module, "_reconstruct"): _RECONSTRUCT for module in _ARRAY_MODULES}
-    | {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): codecs.encode}
-)
+
+Numbers = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -76,107 +78,122 @@ def cifar100(request: Request) -> RawSplits:
 
 
 def _cifar(archive: Cifar, request: Request) -> RawSplits:
-    fix = f"unpack {archive.address} into the data root"
-    folder = _directory(_root(request) / archive.folder, fix)
-    train = _cifar_part(folder, archive.train, archive).first(request.train_size)
-    test = _cifar_part(folder, archive.test, archive).first(request.test_size)
+    folder = directory(_root(request) / archive.folder, f"unpack {archive.address} into the data root")
+    train = _cifar_part(folder, archive.train, archive, request.train_size)
+    test = _cifar_part(folder, archive.test, archive, request.test_size)
     return RawSplits(train, test, archive.classes)
 
 
-def _cifar_part(folder: Path, names: tuple[str, ...], archive: Cifar) -> DataSet:
+def _cifar_part(folder: Path, names: tuple[str, ...], archive: Cifar, limit: int | None) -> DataSet:
     parts = [_cifar_file(folder / name, archive) for name in names]
-    return DataSet(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+    pixels = torch.from_numpy(np.concatenate([pixels for pixels, _ in parts]))[:limit]
+    labels = torch.from_numpy(np.concatenate([labels for _, labels in parts]))[:limit]
+    check_memory("images", len(pixels), COLOURS, CIFAR_SHAPE[-1])
+    return DataSet(_unit(pixels.view(-1, *CIFAR_SHAPE)), labels)
 
 
-def _cifar_file(path: Path, archive: Cifar) -> DataSet:
-    content = _unpickle(path)
-    if not isinstance(content, dict) or not {"data", archive.labels} <= content.keys():
+def _cifar_file(path: Path, archive: Cifar) -> tuple[Numbers, Numbers]:
+    """The pixels of a file, N x 3,072 bytes, and its labels."""
+    try:
+        found = unpickled(content(path, CIFAR_BYTES, UNPACK))
+    except NotData as error:
+        raise _wrong(path, str(error)) from error
+    if not isinstance(found, dict) or not {"data", archive.labels} <= found.keys():
         raise _wrong(path, f"it holds no 'data' and {archive.labels!r}")
-    pixels, labels = np.asarray(content["data"]), np.asarray(content[archive.labels])
+    pixels, labels = _numbers(found["data"]), _numbers(found[archive.labels])
+    if pixels is None or labels is None:
+        raise _wrong(path, "its pixels are no array or its labels no whole numbers")
     if pixels.dtype != np.uint8 or pixels.shape != (len(labels), np.prod(CIFAR_SHAPE)):
         raise _wrong(path, f"{len(labels)} labels came with {pixels.dtype} pixels of shape {pixels.shape}")
     if labels.ndim != 1 or labels.dtype.kind != "i" or not ((labels >= 0) & (labels < archive.classes)).all():
         raise _wrong(path, f"its labels are not numbers from 0 to {archive.classes - 1}")
-    return DataSet(_unit(torch.from_numpy(pixels.reshape(-1, *CIFAR_SHAPE))), torch.from_numpy(labels.astype(np.int64)))
+    return pixels, labels.astype(np.int64)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds dictionaries, lists, numbers, texts and arrays, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The allowed object of that name."""
-        if (module, name) not in ARRAY_NAMES:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return ARRAY_NAMES[module, name]
-
-
-def _unpickle(path: Path) -> Any:
-    if not path.is_file():
-        raise DataError("missing-file", f"{path} is missing from the data set; unpack the archive again")
-    with path.open("rb") as file:
-        return _loaded(file, path)
-
-
-def _loaded(file: BinaryIO, path: Path) -> Any:
-    # The archives were written by Python 2, whose byte strings are text here. These are what a damaged pickle raises.
-    try:
-        return _ArrayUnpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise _wrong(path, str(error)) from error
+def _numbers(held: object) -> Numbers | None:
+    """An array, or a list of whole numbers that fit into one."""
+    if isinstance(held, Array):
+        return held.values if held.values is not None and held.values.ndim else None
+    if isinstance(held, list) and all(type(item) is int and abs(item) < 2**62 for item in held):
+        return np.array(held, dtype=np.int64)
+    return None
 
 
 def _wrong(path: Path, reason: str) -> DataError:
-    return DataError("wrong-format", f"{path} is not a CIFAR file ({reason}); unpack the archive again")
+    return DataError("wrong-format", f"{shown(path)} is not a CIFAR file ({shown(reason)}); {UNPACK}")
 
 
 def image_folder(request: Request) -> RawSplits:
     """Images in ``root/train/CLASS/*`` and ``root/test/CLASS/*`` (or ``root/val``), squeezed to size x size, coloured.
 
-    Classes are numbered in alphabetical order. All images are held in memory as float32; ``train_size`` and
-    ``test_size`` take a random choice, the same each time, and read no more than that.
+    Classes are numbered in alphabetical order; files that are not named like a picture are left out. All images are
+    held in memory as float32; ``train_size`` and ``test_size`` take a random choice, the same each time, and read no
+    more than that.
     """
-    root = _directory(_root(request), "give the folder that holds train/ and test/")
-    train_root = _directory(root / "train", "put one folder of images per class into it")
-    test_root = next((root / name for name in ("test", "val") if (root / name).is_dir()), root / "test")
-    train = _listed(train_root)
-    test = _listed(_directory(test_root, "put one folder of images per class into it"))
+    root = _root(request)
+    train_root = directory(root / "train", ONE_FOLDER)
+    test_root = next((root / name for name in ("test", "val") if os.path.lexists(root / name)), root / "test")
+    train, test = _listed(train_root), _listed(directory(test_root, ONE_FOLDER))
     if train.classes != test.classes:
-        odd = ", ".join(sorted(set(train.classes) ^ set(test.classes)))
+        odd = shown_names(sorted(set(train.classes) ^ set(test.classes)))
         raise DataError(
-            "classes", f"{train_root} and {test_root} differ in the classes {odd}; give both a folder of each"
+            "classes",
+            f"{shown(train_root)} and {shown(test_root)} differ in the classes {odd}; give both a folder of each",
         )
     if request.size is None:
         raise DataError("option", "images of an image folder differ in size; give the size they shall have")
-    return RawSplits(
-        train=_images(train, request.size, request.train_size),
-        test=_images(test, request.size, request.test_size),
-        classes=len(train.classes),
-    )
+    chosen = train.chosen(request.train_size), test.chosen(request.test_size)
+    check_memory("images", sum(map(len, chosen)), max(COLOURS, request.channels or 0), request.size)
+    first, second = (_images(files, request.size) for files in chosen)
+    return RawSplits(train=first, test=second, classes=len(train.classes))
 
 
-def _listed(root: Path) -> Any:
-    datasets = need("torchvision.datasets", extra="vision", error=DataError)
-    try:
-        return datasets.ImageFolder(str(root))
-    except FileNotFoundError as error:
-        # torchvision's own sentence names the folder or the class without images, over several lines.
-        raise DataError("no-images", f"{root} cannot be used: {' '.join(str(error).split())}") from error
+@dataclass(frozen=True)
+class _File:
+    """A picture, not read yet, and the number of its class."""
+
+    path: Path
+    label: int
 
 
-def _images(listed: Any, size: int, limit: int | None) -> DataSet:
-    functional = need("torchvision.transforms.functional", extra="vision", error=DataError)
-    order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(ORDER_SEED))[:limit].tolist()
+@dataclass(frozen=True)
+class _Listed:
+    """What lies in a folder of classes."""
+
+    classes: tuple[str, ...]
+    files: tuple[_File, ...]
+
+    def chosen(self, limit: int | None) -> list[_File]:
+        """At most ``limit`` of the files, in an order that is always the same."""
+        generator = torch.Generator().manual_seed(ORDER_SEED)
+        return [self.files[index] for index in torch.randperm(len(self.files), generator=generator)[:limit].tolist()]
+
+
+def _listed(root: Path) -> _Listed:
+    folders = [Path(entry.path) for entry in entries(root) if entry.is_dir(follow_symlinks=False)]
+    found = [sorted(files_below(folder, SUFFIXES), key=_place) for folder in folders]
+    empty = [folder.name for folder, paths in zip(folders, found, strict=True) if not paths]
+    if empty or not folders:
+        lacking = f"the classes {shown_names(empty)}" if empty else "any class"
+        raise DataError(
+            "no-images",
+            f"{shown(root)} cannot be used: Found no valid file for {lacking}; put pictures into a folder each",
+        )
+    files = [_File(path, label) for label, paths in enumerate(found) for path in paths]
+    return _Listed(tuple(folder.name for folder in folders), tuple(files))
+
+
+def _place(path: Path) -> tuple[str, str]:
+    """A folder's own files before those of the folders in it, as torchvision orders them."""
+    return str(path.parent), path.name
+
+
+def _images(files: Sequence[_File], size: int) -> DataSet:
     # One at a time: the pictures of a large folder would not fit into memory in their own size.
-    small = [functional.pil_to_tensor(functional.resize(_picture(listed, index), [size, size])) for index in order]
-    return DataSet(_unit(torch.stack(small)), torch.tensor([listed.targets[index] for index in order]))
-
-
-def _picture(listed: Any, index: int) -> Any:
-    path = listed.samples[index][0]
-    try:
-        return listed.loader(path)
-    except OSError as error:
-        raise DataError("wrong-format", f"the image {path} cannot be read ({error}); repair or remove it") from error
+    pixels = torch.empty((len(files), COLOURS, size, size), dtype=torch.uint8)
+    for place, file in zip(pixels, files, strict=True):
+        place.copy_(picture(file.path, size))
+    return DataSet(_unit(pixels), torch.tensor([file.label for file in files]))
 
 
 def _unit(pixels: Tensor) -> Tensor:
@@ -187,10 +204,4 @@ def _unit(pixels: Tensor) -> Tensor:
 def _root(request: Request) -> Path:
     if request.root is None:
         raise DataError("no-root", "this data set lies on disk, but no directory was given; name it with --data-root")
-    return request.root
-
-
-def _directory(path: Path, fix: str) -> Path:
-    if not path.is_dir():
-        raise DataError("missing-directory", f"the directory {path} does not exist, so there is no data; {fix}")
-    return path
+    return root_directory(request.root, "give the folder that holds the data")

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fxgrow.data.memory import check_memory
 from fxgrow.errors import DataError
 
 # A channel that is constant over the training images (a border, an empty plane) would be divided by zero.
@@ -137,6 +138,8 @@ def batches(
 
 def finish(name: str, raw: RawSplits, *, channels: int | None, size: int | None) -> Splits:
     """Bring raw images to ``channels`` x ``size`` x ``size`` (None: as they are) and normalise them."""
+    have, side = raw.train.images.shape[1:3]
+    check_memory("images", len(raw.train) + len(raw.test), max(have, channels or 0), max(side, size or 0))
     train, test = (fit(part.images, channels, size) for part in (raw.train, raw.test))
     std, mean = torch.std_mean(train, dim=(0, 2, 3), correction=0)
     std = std.clamp_min(SMALLEST_DEVIATION)

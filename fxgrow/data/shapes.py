@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fxgrow.data.memory import check_memory
 from fxgrow.data.request import Request
 from fxgrow.data.sets import DataSet, RawSplits
 from fxgrow.errors import DataError
 
 DEFAULT_CLASSES = 10
 DEFAULT_SIZE = 32
+COLOURS = 3
 DEFAULT_TRAIN = 5_000
 DEFAULT_TEST = 1_000
 
@@ -106,6 +108,7 @@ def shapes(request: Request) -> RawSplits:
         raise DataError("classes", f"shapes come in {', '.join(map(str, LAYOUTS))} classes, not {classes}; take one")
     size = request.size or DEFAULT_SIZE
     counts = request.train_size or DEFAULT_TRAIN, request.test_size or DEFAULT_TEST
+    check_memory("shapes", sum(counts), max(COLOURS, request.channels or 0), size)
     train, test = (
         _draw(count, classes, size, torch.Generator().manual_seed(2 * request.seed + split))
         for split, count in enumerate(counts)

@@ -17,6 +17,7 @@ from fxgrow.spec import limits, ours
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+PIECE = 2**20
 
 
 @contextmanager
@@ -61,13 +62,23 @@ def check_kind(path: Path, directory: bool) -> os.stat_result:
     return status
 
 
-def read_text(path: Path, limit: int = limits.CONFIG_BYTES) -> str:
-    """The text of a regular file of at most ``limit`` bytes, however large it says it is or becomes."""
-    check_kind(path, directory=False)
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes, however large it says it is or becomes."""
+    held = check_kind(path, directory=False).st_size
+    pieces: list[bytes] = []
     with reading(path), _opened(path) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
+        # Piece by piece, as room for all that is allowed would be taken at once.
+        while held <= limit and (piece := file.read(PIECE)):
+            pieces.append(piece)
+            held = max(held, PIECE * (len(pieces) - 1) + len(piece))
+    if held > limit:
         raise SpecError("too-large", f"it has more than {limit} bytes; write it again", str(path))
+    return b"".join(pieces)
+
+
+def read_text(path: Path, limit: int = limits.CONFIG_BYTES) -> str:
+    """The text of a regular file of at most ``limit`` bytes, read as ``read_bytes`` does."""
+    data = read_bytes(path, limit)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

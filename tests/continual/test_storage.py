@@ -152,6 +152,8 @@ CHANGES: dict[str, tuple[Callable[[Tensors], Any], set[str]]] = {
     "a task's normalisation": (nudge("0/own/norm.bias"), {"forgotten"}),
     "a head of other precision": (lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"].float()}), {"forgotten"}),
     "a head of other shape": (lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"][:1].clone()}), {"forgotten"}),
+    "a head of integers": (lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"].long()}), {"tensor-mismatch"}),
+    "a head of more axes": (lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"][None]}), {"tensor-mismatch"}),
     "a weight of other precision": (
         lambda h: h.update({"union/up.weight": h["union/up.weight"].half()}),
         {"not-canonical"},

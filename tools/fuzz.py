@@ -1,17 +1,21 @@
-"""Damages saved models at random and loads them: each loads to what its fingerprint says, or gives a SpecError.
+"""Damages files at random and reads them: each is read as what it says, or refused in a sentence; nothing else.
 
-Mutant number i of a seed is always the same, whatever else is run: ``--first i --count 1`` repeats it. Times are of the
-processor, so that other work on the machine does not count.
+Saved models, recipes, histories of growth, master networks, genotypes, pictures, CIFAR archives (``--kind``). Mutant
+number i of a kind and seed is always the same, whatever else is run: ``--first i --count 1`` repeats it. Times are of
+the processor, so that other work on the machine does not count.
 """
 
 import argparse
+import contextlib
+import gc
 import json
 import multiprocessing
 import random
+import resource
 import sys
 import tempfile
 import time
-import traceback
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -22,18 +26,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fxgrow.errors import SpecError
-from fxgrow.spec import load, spec_of
-from fxgrow.spec.build import fingerprint_of
-from tools.fuzzing.bases import Base, bases
-from tools.fuzzing.mutations import Mutant, mutant
+from tools.fuzzing.kinds import KINDS, Kind
+from tools.fuzzing.recipes import CANARY
+from tools.fuzzing.verdicts import FAILURES, SOUND, Verdict
 
 CHUNK = 500
 SLOW = 1.0
 # A chunk takes some ten seconds on a free core.
 PATIENCE = 600
-# Which function of a load raised: the innermost stage last.
-STAGES = {"check_faithful": "description", "rebuild": "build", "read": "weights", "check": "check"}
+STAGES = ("reading", "check", "weights", "build", "description")
+MEMORY = 16 * 2**30
+"""That a process may take: what asks for more fails, and the machine goes on."""
 
 
 @dataclass
@@ -55,48 +58,41 @@ class Tally:
         self.slowest = max(self.slowest, other.slowest)
 
 
-def stage_of(error: BaseException) -> str:
-    """The stage of loading in which an error was raised."""
-    names = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
-    return next((stage for name, stage in STAGES.items() if name in names), "reading")
-
-
-def judge(made: Mutant, directory: Path) -> tuple[str, str, str]:
-    """``("loaded" | "refused" | a failure, code or message, stage)`` of one mutant."""
-    (directory / "config.json").write_bytes(made.config)
-    (directory / "model.safetensors").write_bytes(made.weights)
-    try:
-        model = load(directory)
-        spec = spec_of(model)
-        same = fingerprint_of(model, spec.inputs) == spec.fingerprint
-    except SpecError as error:
-        return ("refused" if error.path else "no path"), error.code, stage_of(error)
-    except BaseException as error:  # noqa: BLE001  # to find these is what this is for
-        return "other exception", f"{type(error).__name__}: {error}"[:300], stage_of(error)
-    return ("loaded" if same else "other fingerprint"), "", ""
-
-
-def run_chunk(sound: tuple[Base, ...], seed: int, first: int, count: int) -> Tally:
-    """Judges the mutants ``first`` to ``first + count``."""
+def run_chunk(kind: Kind, sound: tuple[Any, ...], seed: int, first: int, count: int) -> Tally:
+    """Judges the mutants ``first`` to ``first + count``, in a directory of their own."""
     tally = Tally()
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kind.furnish(Path(directory))
         for number in range(first, first + count):
             rng = random.Random(f"{seed}:{number}")
-            base = rng.choice(sound)
-            made = mutant(base, rng)
+            made = kind.mutate(rng.choice(sound), rng)
+            # What was thrown away before is not of this one.
+            gc.collect(0)
             start = time.process_time()
-            outcome, word, stage = judge(made, Path(directory))
+            verdict = kind.judge(made, Path(directory))
             took = time.process_time() - start
-            _note(tally, number, made, (outcome, word, stage), took)
+            _note(tally, number, made, _unless_run(verdict), took)
     return tally
 
 
-def _note(tally: Tally, number: int, made: Mutant, verdict: tuple[str, str, str], took: float) -> None:
+def _unless_run(verdict: Verdict) -> Verdict:
+    """The verdict, unless the file that hostile code would make is there."""
+    found = Path(CANARY)
+    if not found.exists():
+        return verdict
+    found.rmdir() if found.is_dir() else found.unlink()
+    return Verdict("code ran", verdict.what)
+
+
+def _note(tally: Tally, number: int, made: Any, verdict: Verdict, took: float) -> None:
     outcome, word, stage = verdict
     tally.counts[outcome] += 1
     tally.mutations.update(made.done)
     tally.slowest = max(tally.slowest, (took, number))
-    tally.counts["slow"] += took > SLOW
+    if took > SLOW:
+        tally.counts["slow"] += 1
+        tally.failures.append({"mutant": number, "outcome": "slow", "what": f"{took:.1f} s", "done": made.done})
     if outcome == "refused":
         tally.codes[word] += 1
         tally.refused_at[stage] += 1
@@ -104,15 +100,17 @@ def _note(tally: Tally, number: int, made: Mutant, verdict: tuple[str, str, str]
         tally.failures.append({"mutant": number, "outcome": outcome, "what": word, "stage": stage, "done": made.done})
 
 
-def _work(seed: int, first: int, count: int, results: Connection) -> None:
+def _work(name: str, seed: int, first: int, count: int, results: Connection) -> None:
     torch.set_num_threads(1)
-    sound = bases(seed)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    kind = KINDS[name]
+    sound = kind.bases(seed)
     for start in range(first, first + count, CHUNK):
         results.send((start, None))
-        results.send((start, run_chunk(sound, seed, start, min(CHUNK, first + count - start))))
+        results.send((start, run_chunk(kind, sound, seed, start, min(CHUNK, first + count - start))))
 
 
-def run(seed: int, first: int, count: int, processes: int) -> Tally:
+def run(name: str, seed: int, first: int, count: int, processes: int) -> Tally:
     """All mutants, split over processes; one that dies or hangs is counted as a crash and its work goes on after it."""
     tally = Tally()
     share = -(-count // processes)
@@ -121,7 +119,7 @@ def run(seed: int, first: int, count: int, processes: int) -> Tally:
     workers = []
     for start, size in jobs:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(seed, start, size, theirs), daemon=True)
+        process = context.Process(target=_work, args=(name, seed, start, size, theirs), daemon=True)
         process.start()
         theirs.close()
         workers.append((process, ours, start + size))
@@ -153,29 +151,24 @@ def _say(tally: Tally) -> None:
     print(f"{done} judged; failures: {tally.failures}", file=sys.stderr)
 
 
-def report(tally: Tally, seed: int, first: int, count: int, seconds: float) -> dict[str, Any]:
+def report(tally: Tally, kind: str, seed: int, first: int, count: int, seconds: float) -> dict[str, Any]:
     """The result as JSON data; everything under ``must_be_zero`` has to be."""
-    judged = sum(
-        tally.counts[name] for name in ("loaded", "refused", "no path", "other exception", "other fingerprint")
-    )
-    stages = ("reading", "check", "weights", "build", "description")
-    left, reached = judged, {}
-    for stage in stages:
-        reached[stage] = left
-        left -= tally.refused_at[stage]
+    judged = sum(tally.counts[name] for name in SOUND + FAILURES)
     return {
+        "kind": kind,
         "seed": seed,
         "first": first,
         "count": count,
         "judged": judged,
         "loaded_and_described_again": tally.counts["loaded"],
         "refused": tally.counts["refused"],
-        "reached": reached,
+        **({"reached": _reached(tally, judged)} if any(tally.refused_at[stage] for stage in STAGES) else {}),
         "refused_by_code": dict(sorted(tally.codes.items())),
         "mutations": dict(sorted(tally.mutations.items())),
         "must_be_zero": {
             "not judged": count - judged,
             "refused without a path": tally.counts["no path"],
+            "code ran": tally.counts["code ran"],
             "other exceptions": tally.counts["other exception"],
             "loaded to another fingerprint": tally.counts["other fingerprint"],
             "crashes": tally.counts["crashed"],
@@ -188,22 +181,36 @@ def report(tally: Tally, seed: int, first: int, count: int, seconds: float) -> d
     }
 
 
+def _reached(tally: Tally, judged: int) -> dict[str, int]:
+    """How many mutants came to each stage of loading."""
+    left, reached = judged, {}
+    for stage in STAGES:
+        reached[stage] = left
+        left -= tally.refused_at[stage]
+    return reached
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--kind", choices=KINDS, action="append", help="may be given again (default: all)")
+    parser.add_argument("--count", type=int, default=100_000, help="of each kind")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    start = time.monotonic()
-    tally = run(given.seed, given.first, given.count, given.processes)
-    result = report(tally, given.seed, given.first, given.count, time.monotonic() - start)
-    text = json.dumps(result, indent=1)
+    results = [_fuzzed(name, given) for name in given.kind or KINDS]
+    text = json.dumps(results[0] if len(results) == 1 else results, indent=1)
     print(text)
     if given.out is not None:
         given.out.write_text(text + "\n")
-    sys.exit(any(result["must_be_zero"].values()))
+    sys.exit(any(any(result["must_be_zero"].values()) for result in results))
+
+
+def _fuzzed(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    start = time.monotonic()
+    tally = run(name, given.seed, given.first, given.count, given.processes)
+    return report(tally, name, given.seed, given.first, given.count, time.monotonic() - start)
 
 
 if __name__ == "__main__":
