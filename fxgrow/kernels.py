@@ -38,7 +38,7 @@ LANES = 8
 
 def exposed() -> bool:
     """Whether convolutions here may run the kernel: oneDNN is on, kept to AVX2 by the processor or by a variable."""
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+    if not (torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)):
         return False
     limit = next((os.environ[name].upper() for name in LIMITS if name in os.environ), "")
     if limit in AVX2 + BELOW_AVX2:
