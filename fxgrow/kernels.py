@@ -65,7 +65,7 @@ class _Watch(TorchDispatchMode):
     """Looks at the arguments of every convolution."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.model = model
 
     def __torch_dispatch__(
