@@ -35,7 +35,7 @@ test: $(STAMP) chromium  ## all tests (ARGS='-k digits' for some)
 
 # What convolutions do depends on the processor; ONEDNN_MAX_CPU_ISA keeps a newer one to what the oldest runs.
 test-avx2: $(STAMP)  ## the tests that learn, with the kernels of processors without AVX-512
-	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests/cells tests/training tests/test_kernels.py tests/export/test_plain.py $(ARGS)
+	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests/cells tests/training tests/test_kernel_guard.py tests/export/test_python_source.py $(ARGS)
 
 check: $(STAMP)  ## lint, format and types, changing nothing
 	$(BIN)/ruff check $(SOURCES)

@@ -3,7 +3,16 @@
 from fxgrow.api import grow, save
 from fxgrow.capture import Captured, capture
 from fxgrow.coupling import couple
-from fxgrow.errors import BudgetError, DataError, ExportError, FxgrowError, GrowthError, ModelError, Refusal, SpecError
+from fxgrow.errors import (
+    BudgetError,
+    DataError,
+    ExportError,
+    FxgrowError,
+    GrowthError,
+    ModelError,
+    Refusal,
+    SpecError,
+)
 from fxgrow.export import export
 from fxgrow.growth import Budget, Growth, widen
 from fxgrow.lowering import lower

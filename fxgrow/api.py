@@ -8,16 +8,15 @@ from torch import fx, nn
 from torch.optim import Optimizer
 
 from fxgrow import spec as specs
-from fxgrow.growth import Batch, Budget, Growth, Loss, Method, Scope, grow_step
+from fxgrow.growth import Batch, Budget, Growth, LossFunction, Method, Scope, grow_step
 from fxgrow.methods import Firefly
-from fxgrow.spec import ArchitectureSpec, GrowthStep
-from fxgrow.spec.save import META_KEY
+from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
 
 
 def grow(
     model: nn.Module,
     batches: Iterable[Batch],
-    loss: Loss,
+    loss_fn: LossFunction,
     *,
     example_inputs: Any,
     method: Method | None = None,
@@ -26,7 +25,7 @@ def grow(
     seed: int = 0,
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
-    memory: float | None = None,
+    memory_limit: float | None = None,
     tie: Sequence[Sequence[str]] = (),
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
@@ -45,7 +44,7 @@ def grow(
     return grow_step(
         model,
         batches,
-        loss,
+        loss_fn,
         example_inputs=example_inputs,
         method=method or Firefly(),
         budget=budget or Budget(neurons=0.3),
@@ -53,7 +52,7 @@ def grow(
         seed=seed,
         history=history or _known_history(model),
         inplace=inplace,
-        memory=memory,
+        memory_limit=memory_limit,
         scope=Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie))),
     )
 

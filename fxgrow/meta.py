@@ -19,12 +19,14 @@ class _UnknownError(Exception):
 
 
 @dataclass(frozen=True)
-class Memory:
+class ShapeCache:
     """What operators gave on the meta device, by everything that their results can depend on there."""
 
     results: dict[Any, Any] = field(default_factory=dict)
 
-    def run(self, func: Any, args: Any, kwargs: Any, kernel: Callable[..., Any] | None = None) -> Any:
+    def run(
+        self, func: Any, args: Any, kwargs: Any, kernel: Callable[..., Any] | None = None
+    ) -> Any:
         """``func(*args, **kwargs)``, or what ``kernel`` gives in its stead; fresh tensors in any case.
 
         Views, operators that write into their arguments and what gives or takes tensors with values always run.
@@ -57,7 +59,11 @@ def _form(x: Any) -> Any:
 
 
 def _made(x: Any) -> Any:
-    return torch.empty_strided(x.shape, x.stride, dtype=x.dtype, device=META) if isinstance(x, _Form) else x
+    return (
+        torch.empty_strided(x.shape, x.stride, dtype=x.dtype, device=META)
+        if isinstance(x, _Form)
+        else x
+    )
 
 
 def _key(x: Any) -> Any:

@@ -6,7 +6,7 @@ from types import ModuleType
 from fxgrow.errors import FxgrowError
 
 
-def need(module: str, *, extra: str, error: type[FxgrowError]) -> ModuleType:
+def require(module: str, *, extra: str, error: type[FxgrowError]) -> ModuleType:
     """Import ``module``, which belongs to the optional dependencies ``fxgrow[extra]``.
 
     Raises ``error`` with code ``missing-extra`` if the package is not installed. A package that is installed but broken
@@ -19,5 +19,6 @@ def need(module: str, *, extra: str, error: type[FxgrowError]) -> ModuleType:
         if missing.name is None or missing.name.partition(".")[0] != package:
             raise
         raise error(
-            "missing-extra", f"the package {package!r} is not installed; install it with pip install 'fxgrow[{extra}]'"
+            "missing-extra",
+            f"the package {package!r} is not installed; install it with pip install 'fxgrow[{extra}]'",
         ) from missing

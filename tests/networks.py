@@ -32,14 +32,19 @@ class Gate(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.wide, self.wide_norm = nn.Conv2d(3, 6, 1, bias=False), nn.BatchNorm2d(6)
-        self.depth, self.depth_norm = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), nn.BatchNorm2d(6)
+        self.depth, self.depth_norm = (
+            nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False),
+            nn.BatchNorm2d(6),
+        )
         self.squeeze, self.excite = nn.Conv2d(6, 2, 1), nn.Conv2d(2, 6, 1)
         self.project = nn.Conv2d(6, 4, 1)
         self.scale = nn.Parameter(torch.ones(4, 1, 1))
         self.head = nn.Linear(4 * 4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = nn.functional.silu(self.depth_norm(self.depth(nn.functional.silu(self.wide_norm(self.wide(x))))))
+        x = nn.functional.silu(
+            self.depth_norm(self.depth(nn.functional.silu(self.wide_norm(self.wide(x)))))
+        )
         x = x * torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
         x = torch.tanh(self.project(x) * self.scale)
         return self.head(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
@@ -106,7 +111,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def images(count: int = 3, seed: int = 5) -> Tensor:
     """Random 3x6x6 images in float64."""
-    return torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        count, 3, 6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -115,7 +122,9 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     module.double().eval()
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            parameter.add_(
+                0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            )
         for norm in (m for m in module.modules() if isinstance(m, _BatchNorm)):
             norm.running_mean.normal_(0, 0.3, generator=generator)  # type: ignore[union-attr]
             norm.running_var.uniform_(0.5, 2, generator=generator)  # type: ignore[union-attr]

@@ -40,7 +40,9 @@ class Gate(nn.Module):
 
 BLOCKS: dict[str, Any] = {
     "convolution": lambda c: (nn.Conv2d(c, c + 2, 3, padding=1), c + 2),
-    "grouped": lambda c: (nn.Conv2d(c, c + 2, 1, groups=2), c + 2) if c % 2 == 0 else (nn.Identity(), c),
+    "grouped": lambda c: (
+        (nn.Conv2d(c, c + 2, 1, groups=2), c + 2) if c % 2 == 0 else (nn.Identity(), c)
+    ),
     "depthwise": lambda c: (nn.Conv2d(c, c, 3, padding=1, groups=c), c),
     "batch norm": lambda c: (nn.BatchNorm2d(c), c),
     "activation": lambda c: (nn.Hardswish(), c),
@@ -59,7 +61,13 @@ def network(blocks: list[str], seed: int) -> nn.Sequential:
     for name in blocks:
         layer, channels = BLOCKS[name](channels)
         layers.append(layer)
-    layers += [nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(4 * channels, 3), nn.ReLU(), nn.Linear(3, 2)]
+    layers += [
+        nn.AdaptiveMaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(4 * channels, 3),
+        nn.ReLU(),
+        nn.Linear(3, 2),
+    ]
     model = nn.Sequential(*layers).double()
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point():

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fxgrow.meta import Memory
+from fxgrow.meta import ShapeCache
 
 aten = torch.ops.aten
 X = torch.empty(2, 3, 4, 5, device="meta")
@@ -24,13 +24,15 @@ CASES = [
 
 def form(out: object) -> list[object]:
     tensors = out if isinstance(out, (tuple, list)) else [out]
-    return [(x.shape, x.stride(), x.dtype, x.device) if isinstance(x, Tensor) else x for x in tensors]
+    return [
+        (x.shape, x.stride(), x.dtype, x.device) if isinstance(x, Tensor) else x for x in tensors
+    ]
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_the_second_time_is_like_the_first(number: int) -> None:
     """One memory for all cases, so that one must not be taken for another."""
-    memory = Memory()
+    memory = ShapeCache()
     for _ in range(2):
         for func, args in CASES:
             memory.run(func, args, {})
@@ -39,7 +41,7 @@ def test_the_second_time_is_like_the_first(number: int) -> None:
 
 
 def test_results_are_fresh_tensors() -> None:
-    memory = Memory()
+    memory = ShapeCache()
     first, second = (memory.run(aten.relu.default, (X,), {}) for _ in range(2))
     assert first is not second
     assert first.untyped_storage()._cdata != second.untyped_storage()._cdata
@@ -52,7 +54,7 @@ def test_a_kernel_is_run_once() -> None:
         runs.append(x)
         return torch.empty_like(x)
 
-    memory = Memory()
+    memory = ShapeCache()
     for x in (X, X, X[:1]):
         memory.run(aten.relu.default, (x,), {}, kernel)
     assert len(runs) == 2
@@ -60,7 +62,7 @@ def test_a_kernel_is_run_once() -> None:
 
 def test_views_and_writes_run_every_time() -> None:
     """The view is a view of the tensor that was given now; what is written into comes back itself."""
-    memory = Memory()
+    memory = ShapeCache()
     for x in (X.clone(), X.clone()):
         view = memory.run(aten.view.default, (x, [2, 60]), {})
         assert view.untyped_storage()._cdata == x.untyped_storage()._cdata
@@ -69,13 +71,13 @@ def test_views_and_writes_run_every_time() -> None:
 
 
 def test_tensors_with_values_and_what_has_no_hash_run_every_time() -> None:
-    memory = Memory()
+    memory = ShapeCache()
     assert memory.run(aten.relu.default, (torch.tensor([-1.0, 2.0]),), {}).tolist() == [0, 2]
     assert not memory.results
 
 
 def test_what_is_made_of_numbers_keeps_its_values() -> None:
-    memory = Memory()
+    memory = ShapeCache()
     for _ in range(2):
         assert memory.run(aten.arange.default, (3,), {}).tolist() == [0, 1, 2]
     assert memory.run(aten.arange.default, (3,), {"device": torch.device("meta")}).is_meta
@@ -85,7 +87,7 @@ def test_what_is_made_of_numbers_keeps_its_values() -> None:
 class Remembering(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.memory = Memory()
+        self.memory = ShapeCache()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         return self.memory.run(func, args, kwargs or {})

@@ -32,7 +32,11 @@ def imports(tree: ast.AST) -> Iterator[str]:
 def needs(tree: ast.AST) -> Iterator[tuple[str, str]]:
     """Module and extra of every ``need("module", extra="...")``."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "need":
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "need"
+        ):
             extra = next(keyword.value for keyword in node.keywords if keyword.arg == "extra")
             yield ast.literal_eval(node.args[0]), ast.literal_eval(extra)
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from fxgrow.cells import SearchSpace
-from fxgrow.cells.searches import SEARCHES
+from fxgrow.cells.registry import SEARCHES
 from fxgrow.data import DataSet, load_data
 from fxgrow.methods import Firefly
 
@@ -36,7 +36,7 @@ def epochs_of(name: str, space: SearchSpace, images: DataSet, **settings: Any) -
     half = len(images) // 2
     train, valid = images.pick(range(half)), images.pick(range(half, len(images)))
     search = SEARCHES[name].model_copy(update=settings)
-    search.search(space, train, valid, listen=lambda _: moments.append(time.process_time()))
+    search.search(space, train, valid, callback=lambda _: moments.append(time.process_time()))
     return [after - before for before, after in pairwise(moments)]
 
 
@@ -51,7 +51,10 @@ def one_round(chosen: argparse.Namespace, images: DataSet) -> dict[str, float]:
     plain, growing = spent[::STAGE], spent[1::STAGE]  # the first epoch of all is not timed
     step = statistics.mean(plain) / FEW
     growth = sum(growing) - sum(plain)
-    darts = {name: epochs_of(name, space, images, epochs=2)[0] / FEW for name in ("darts-first", "darts-second")}
+    darts = {
+        name: epochs_of(name, space, images, epochs=2)[0] / FEW
+        for name in ("darts-first", "darts-second")
+    }
     totals = {"firefly": chosen.steps * step + growth}
     totals |= {name: chosen.steps * seconds for name, seconds in darts.items()}
     return {
@@ -64,13 +67,17 @@ def one_round(chosen: argparse.Namespace, images: DataSet) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path)
     for name, value in {"rounds": 5, "channels": 8, "size": 16, "steps": 378, "growths": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--neurons", type=float, default=0.45)
     chosen = parser.parse_args()
-    images = load_data("shapes", size=chosen.size, channels=3, train_size=2 * FEW * BATCH, test_size=64).train
+    images = load_data(
+        "shapes", size=chosen.size, channels=3, train_size=2 * FEW * BATCH, test_size=64
+    ).train
     rounds = []
     for _ in range(chosen.rounds):
         rounds.append(one_round(chosen, images))

@@ -29,7 +29,7 @@ import torchvision.models  # noqa: F401 - imported once, before the processes ar
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.capture import Captured, How, PartReport, positional
+from fxgrow.capture import Captured, How, PartReport, positional_inputs
 from fxgrow.capture.trace import graph_of
 from fxgrow.capture.tracer import Tracer
 from tools.zoo.row import Row
@@ -62,7 +62,9 @@ def theirs(model: nn.Module, inputs: tuple[Any, ...]) -> int:
     return sum(1 for _ in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
 
 
-def timed(work: Callable[[nn.Module, tuple[Any, ...]], int], model: nn.Module, inputs: tuple[Any, ...]) -> float:
+def timed(
+    work: Callable[[nn.Module, tuple[Any, ...]], int], model: nn.Module, inputs: tuple[Any, ...]
+) -> float:
     """Process CPU seconds."""
     start = time.process_time()
     work(model, inputs)
@@ -72,7 +74,9 @@ def timed(work: Callable[[nn.Module, tuple[Any, ...]], int], model: nn.Module, i
 def measure(row: Row, rounds: int) -> dict[str, Any]:
     """The medians of both, and why one of them is missing."""
     model = row.factory().eval()
-    inputs = positional(model, row.inputs(torch.float32) if hasattr(model, "image_size") else _full_size(row))
+    inputs = positional_inputs(
+        model, row.inputs(torch.float32) if hasattr(model, "image_size") else _full_size(row)
+    )
     mine, other, failed = [], [], ""
     work = ours
     try:
@@ -99,7 +103,12 @@ def measure(row: Row, rounds: int) -> dict[str, Any]:
 def _full_size(row: Row) -> Any:
     """The row's inputs; in place of a batch of small images one of side 224."""
     inputs = row.inputs(torch.float32)
-    if not isinstance(inputs, tuple) or len(inputs) != 1 or not isinstance(inputs[0], Tensor) or inputs[0].dim() != 4:
+    if (
+        not isinstance(inputs, tuple)
+        or len(inputs) != 1
+        or not isinstance(inputs[0], Tensor)
+        or inputs[0].dim() != 4
+    ):
         return inputs
     side = max(224, inputs[0].shape[-1])
     return (torch.randn(1, 3, side, side),)
@@ -132,14 +141,20 @@ def apart(row: Row, rounds: int) -> dict[str, Any]:
 
 def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Ratios on the models that both finish."""
-    both = [row for row in rows.values() if row["fxgrow"] is not None and row["torch_pruning"] is not None]
+    both = [
+        row
+        for row in rows.values()
+        if row["fxgrow"] is not None and row["torch_pruning"] is not None
+    ]
     mine = [row["fxgrow"] for row in rows.values() if row["fxgrow"] is not None]
     found: dict[str, Any] = {
         "models": len(rows),
         "fxgrow finishes": len(mine),
         "both finish": len(both),
         "slowest": max(mine, default=0.0),
-        "models above 3 s": [name for name, row in rows.items() if row["fxgrow"] and row["fxgrow"] > LARGEST],
+        "models above 3 s": [
+            name for name, row in rows.items() if row["fxgrow"] and row["fxgrow"] > LARGEST
+        ],
     }
     if both:
         sums = {key: sum(row[key] for row in both) for key in ("fxgrow", "torch_pruning")}
@@ -174,7 +189,9 @@ def llama(layers: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--llama", type=int, nargs="+", metavar="LAYERS", help="only this")
     parser.add_argument("--out", type=Path)

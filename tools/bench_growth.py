@@ -40,8 +40,8 @@ from fxgrow.coupling import couple
 from fxgrow.data import load_data
 from fxgrow.growth import Objective
 from fxgrow.methods import Firefly
-from fxgrow.methods.firefly.neighbourhood import directions, project, start
-from fxgrow.rewrite import GrownLayer, OverGrown, overgrow
+from fxgrow.methods.firefly.neighborhood import candidate_directions, initialize, project_candidates
+from fxgrow.rewrite import OverGrown, OvergrownLayer, overgrow
 from tools.networks import vgg19
 
 Batch = tuple[Tensor, Tensor]
@@ -55,10 +55,10 @@ def over_grown(model: nn.Module, x: Tensor, method: Firefly) -> OverGrown:
     frozen = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
     captured = capture(frozen, (x[:2],))
     coupling = couple(captured)
-    proposed = method.neighbourhood(coupling)
+    proposed = method.propose(coupling)
     generator = torch.Generator().manual_seed(0)
     grown = overgrow(captured, coupling, proposed.split, proposed.new, generator)
-    start(grown, method.eps, generator)
+    initialize(grown, method.eps, generator)
     return grown
 
 
@@ -80,7 +80,12 @@ class Step:
     def held(self) -> int:
         """Bytes of parameters, gradients and moments between two steps."""
         moved = [p for group in self.optimizer.param_groups for p in group["params"]]
-        moments = [v for state in self.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
+        moments = [
+            v
+            for state in self.optimizer.state.values()
+            for v in state.values()
+            if isinstance(v, Tensor)
+        ]
         every = [*self.frozen, *moved, *(p.grad for p in moved if p.grad is not None), *moments]
         return sum(tensor.numel() * tensor.element_size() for tensor in every)
 
@@ -92,13 +97,20 @@ def plain_step(model: nn.Module, x: Tensor, y: Tensor) -> Step:
 
 def grown_step(grown: OverGrown, x: Tensor, y: Tensor, method: Firefly) -> Step:
     moved = [p for p in (grown.candidates.split_eps, grown.candidates.new_eps) if len(p)]
-    optimizer = torch.optim.Adam([*directions(grown), *moved], lr=1e-3)
+    optimizer = torch.optim.Adam([*candidate_directions(grown), *moved], lr=1e-3)
     objective = Objective([(x, y)], F.cross_entropy)
     frozen = tuple(p for p in grown.graph_module.parameters() if not p.requires_grad)
-    return Step(optimizer, lambda: objective.on(grown.graph_module, (x, y)), lambda: project(grown, method.eps), frozen)
+    return Step(
+        optimizer,
+        lambda: objective.on(grown.graph_module, (x, y)),
+        lambda: project_candidates(grown, method.eps),
+        frozen,
+    )
 
 
-def spatial_sizes(module: nn.Module, x: Tensor, kinds: tuple[type[nn.Module], ...]) -> dict[str, int]:
+def spatial_sizes(
+    module: nn.Module, x: Tensor, kinds: tuple[type[nn.Module], ...]
+) -> dict[str, int]:
     """Output positions per image of every layer of the given kinds."""
     found: dict[str, int] = {}
 
@@ -109,7 +121,9 @@ def spatial_sizes(module: nn.Module, x: Tensor, kinds: tuple[type[nn.Module], ..
 
         return hook
 
-    hooks = [m.register_forward_hook(note(n)) for n, m in module.named_modules() if isinstance(m, kinds)]
+    hooks = [
+        m.register_forward_hook(note(n)) for n, m in module.named_modules() if isinstance(m, kinds)
+    ]
     with torch.no_grad():
         module(x[:1])
     for hook in hooks:
@@ -128,12 +142,14 @@ def plain_multiplications(model: nn.Module, x: Tensor) -> int:
 
 def grown_multiplications(grown: OverGrown, x: Tensor) -> int:
     """Forward and input gradient of base and candidate weights, weight gradient of the candidates, per image."""
-    sizes = spatial_sizes(grown.graph_module, x, (GrownLayer,))
+    sizes = spatial_sizes(grown.graph_module, x, (OvergrownLayer,))
     total = 0
     for i, (name, positions) in enumerate(sizes.items()):
         layer = grown.graph_module.get_submodule(name)
         base = layer.get_parameter("weight").numel()
-        candidates = sum(p.numel() for name, p in layer.named_parameters() if p.dim() > 1 and name != "weight")
+        candidates = sum(
+            p.numel() for name, p in layer.named_parameters() if p.dim() > 1 and name != "weight"
+        )
         total += positions * ((base + candidates) * (2 if i else 1) + candidates)
     return total
 
@@ -150,7 +166,10 @@ def measure(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
             step()
             wall[name].append(time.perf_counter() - w)
             cpu[name].append(time.process_time() - c)
-    return {name: {"wall": statistics.median(wall[name]), "cpu": statistics.median(cpu[name])} for name in steps}
+    return {
+        name: {"wall": statistics.median(wall[name]), "cpu": statistics.median(cpu[name])}
+        for name in steps
+    }
 
 
 def trained(model: nn.Module, data: list[Batch], steps: int) -> None:
@@ -165,7 +184,9 @@ def trained(model: nn.Module, data: list[Batch], steps: int) -> None:
 def phase(model: nn.Module, data: list[Batch], method: Firefly) -> dict[str, Any]:
     """One growth: its CPU seconds, and the loss on the growth batches before and after."""
     start = time.process_time()
-    report = fxgrow.grow(model, data, F.cross_entropy, example_inputs=data[0][0][:2], method=method).report
+    report = fxgrow.grow(
+        model, data, F.cross_entropy, example_inputs=data[0][0][:2], method=method
+    ).report
     return {
         "cpu": time.process_time() - start,
         "loss_before": report.loss_before,
@@ -177,7 +198,9 @@ def phase(model: nn.Module, data: list[Batch], method: Firefly) -> dict[str, Any
 def phases(plain_cpu: float, batch: int, train_steps: int) -> dict[str, Any]:
     """The default phase in plain steps, and a phase of ten times the steps, on a model that has learnt a little."""
     splits = load_data("shapes", train_size=20 * batch, test_size=batch)
-    data = list(zip(splits.train.images.split(batch), splits.train.labels.split(batch), strict=True))
+    data = list(
+        zip(splits.train.images.split(batch), splits.train.labels.split(batch), strict=True)
+    )
     model = vgg19(16)
     trained(model, data, train_steps)
     default = Firefly()
@@ -187,7 +210,12 @@ def phases(plain_cpu: float, batch: int, train_steps: int) -> dict[str, Any]:
     for one in found.values():
         one["plain_steps"] = one["cpu"] / plain_cpu
     ratio = found["default"]["loss_after"] / found["longer"]["loss_after"]
-    return {"growth_batches": GROWTH_BATCHES, "train_steps": train_steps, **found, "loss_over_longer": ratio}
+    return {
+        "growth_batches": GROWTH_BATCHES,
+        "train_steps": train_steps,
+        **found,
+        "loss_over_longer": ratio,
+    }
 
 
 def peaks(steps: dict[str, Step]) -> dict[str, int]:
@@ -200,16 +228,22 @@ def peak_of(step: Callable[[], None]) -> int:
     step()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as found:
         step()
-    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events = [
+        event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
     events.sort(key=lambda event: event.start_ns())
     return max(itertools.accumulate(event.nbytes() for event in events), default=0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--train-steps", type=int, default=100, help="plain steps before the growth phase")
+    parser.add_argument(
+        "--train-steps", type=int, default=100, help="plain steps before the growth phase"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -236,10 +270,16 @@ def main() -> None:
         ratios = {kind: times[name][kind] / times["plain"][kind] for kind in ("wall", "cpu")}
         result[name] = {"ratio": ratios, "floor": floor, "over_floor": ratios["cpu"] / floor}
         line = f"cpu {ratios['cpu']:.2f}  wall {ratios['wall']:.2f}  floor {floor:.2f}"
-        print(f"{name:7s} step / plain step: {line}  over floor {ratios['cpu'] / floor:.2f}", flush=True)
-    result["memory"] = memory = peaks(steps)
+        print(
+            f"{name:7s} step / plain step: {line}  over floor {ratios['cpu'] / floor:.2f}",
+            flush=True,
+        )
+    result["memory"] = memory_limit = peaks(steps)
     for name in methods:
-        print(f"{name:7s} peak memory / plain step's: {memory[name] / memory['plain']:.2f}", flush=True)
+        print(
+            f"{name:7s} peak memory / plain step's: {memory_limit[name] / memory_limit['plain']:.2f}",
+            flush=True,
+        )
     result["phase"] = found = phases(times["plain"]["cpu"], args.batch, args.train_steps)
     for name in ("default", "longer"):
         one = found[name]

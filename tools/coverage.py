@@ -22,7 +22,10 @@ def summary(lines: Sequence[Line]) -> Line:
     refusals: Counter[str] = sum((Counter(line["refusals"]) for line in lines), Counter())
     return {
         "models": len(lines),
-        **{status: sum(line["status"] == status for line in lines) for status in ("ok", "differs", "fails")},
+        **{
+            status: sum(line["status"] == status for line in lines)
+            for status in ("ok", "differs", "fails")
+        },
         "widths": sum(line["widths"] for line in lines),
         "growable": growable,
         "neurons": sum(line["neurons"] for line in lines),
@@ -42,7 +45,9 @@ def worst(line: Line) -> float:
 def row(line: Line) -> str:
     """One line of the Markdown table."""
     refusals = ", ".join(f"{code} {count}" for code, count in line["refusals"].items())
-    remark = "; ".join(filter(None, (line["note"], line["message"].split("\n")[0][:120].replace("|", "/"))))
+    remark = "; ".join(
+        filter(None, (line["note"], line["message"].split("\n")[0][:120].replace("|", "/")))
+    )
     return (
         f"| {line['name']} | {line['family']} | {line['status']} | {line['growable']} of {line['widths']} "
         f"| {line['neurons']} | {line['growable']} of {line['hidden']} | {refusals} | {line['seconds_couple']:.1f} "
@@ -71,7 +76,10 @@ def write(logs: Path, out: Path) -> None:
     """Write both files from the logs that there are."""
     zoos = {zoo: list(logged(logs / f"{zoo}.jsonl").values()) for zoo in ZOOS}
     zoos = {zoo: lines for zoo, lines in zoos.items() if lines}
-    found = {zoo: {"summary": summary(lines), "rows": [] if zoo == "random" else lines} for zoo, lines in zoos.items()}
+    found = {
+        zoo: {"summary": summary(lines), "rows": [] if zoo == "random" else lines}
+        for zoo, lines in zoos.items()
+    }
     (out / "coverage.json").write_text(json.dumps(found, indent=1) + "\n")
     text = [
         "# Coverage",

@@ -19,9 +19,9 @@ import fxgrow
 from fxgrow.data import batches, load_data
 from fxgrow.lowering import lower
 from fxgrow.spec import ArchitectureSpec
-from fxgrow.spec.blank import write_architecture
+from fxgrow.spec.meta_module import write_architecture
 from fxgrow.training import train_epoch
-from fxgrow.training.run import network
+from fxgrow.training.run import capture_network
 
 FOLDER = Path("specs/architectures")
 SIZE, BATCH, CLASSES = 32, 8, 10
@@ -40,30 +40,42 @@ MODELS: Mapping[str, Callable[[], nn.Module]] = {
 def grown(build: Callable[[], nn.Module]) -> tuple[ArchitectureSpec, ArchitectureSpec]:
     """The spec of a model and of what it is after two growth steps, trained a little before each."""
     torch.manual_seed(0)
-    shapes = load_data("shapes", size=SIZE, classes=CLASSES, train_size=8 * BATCH, test_size=BATCH).train
+    shapes = load_data(
+        "shapes", size=SIZE, classes=CLASSES, train_size=8 * BATCH, test_size=BATCH
+    ).train
     few = list(batches(shapes, BATCH, shuffle=True, generator=torch.Generator().manual_seed(0)))
     module = build()
     example = (shapes.images[:1],)
-    first = network(module, example).spec
+    first = capture_network(module, example).spec
     history = first.history
     for _ in range(STEPS):
         train_epoch(module, few, F.cross_entropy, torch.optim.SGD(module.parameters(), lr=0.01))
         growth = fxgrow.grow(
-            module, few[:1], F.cross_entropy, example_inputs=example, method=METHOD, budget=BUDGET, history=history
+            module,
+            few[:1],
+            F.cross_entropy,
+            example_inputs=example,
+            method=METHOD,
+            budget=BUDGET,
+            history=history,
         )
         module, history = growth.module, growth.spec.history
     return first, growth.spec
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="*", default=list(MODELS))
     warnings.simplefilter("ignore")
     for name in parser.parse_args().only:
         first, last = grown(MODELS[name])
         write_architecture(FOLDER / name, last)
         write_architecture(FOLDER / name / "initial", first)
-        print(name, first.cost, last.cost, (FOLDER / name / "config.json").stat().st_size, flush=True)
+        print(
+            name, first.cost, last.cost, (FOLDER / name / "config.json").stat().st_size, flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,11 @@ class Tally:
 def run_chunk(kind: Kind, sound: tuple[Any, ...], seed: int, first: int, count: int) -> Tally:
     """Judges the mutants ``first`` to ``first + count``, in a directory of their own."""
     tally = Tally()
-    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory), warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        contextlib.chdir(directory),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         kind.furnish(Path(directory))
         for number in range(first, first + count):
@@ -92,12 +96,16 @@ def _note(tally: Tally, number: int, made: Any, verdict: Verdict, took: float) -
     tally.slowest = max(tally.slowest, (took, number))
     if took > SLOW:
         tally.counts["slow"] += 1
-        tally.failures.append({"mutant": number, "outcome": "slow", "what": f"{took:.1f} s", "done": made.done})
+        tally.failures.append(
+            {"mutant": number, "outcome": "slow", "what": f"{took:.1f} s", "done": made.done}
+        )
     if outcome == "refused":
         tally.codes[word] += 1
         tally.refused_at[stage] += 1
     elif outcome != "loaded":
-        tally.failures.append({"mutant": number, "outcome": outcome, "what": word, "stage": stage, "done": made.done})
+        tally.failures.append(
+            {"mutant": number, "outcome": outcome, "what": word, "stage": stage, "done": made.done}
+        )
 
 
 def _work(name: str, seed: int, first: int, count: int, results: Connection) -> None:
@@ -107,14 +115,20 @@ def _work(name: str, seed: int, first: int, count: int, results: Connection) -> 
     sound = kind.bases(seed)
     for start in range(first, first + count, CHUNK):
         results.send((start, None))
-        results.send((start, run_chunk(kind, sound, seed, start, min(CHUNK, first + count - start))))
+        results.send(
+            (start, run_chunk(kind, sound, seed, start, min(CHUNK, first + count - start)))
+        )
 
 
 def run(name: str, seed: int, first: int, count: int, processes: int) -> Tally:
     """All mutants, split over processes; one that dies or hangs is counted as a crash and its work goes on after it."""
     tally = Tally()
     share = -(-count // processes)
-    jobs = [(first + n * share, min(share, count - n * share)) for n in range(processes) if n * share < count]
+    jobs = [
+        (first + n * share, min(share, count - n * share))
+        for n in range(processes)
+        if n * share < count
+    ]
     context = multiprocessing.get_context("spawn")
     workers = []
     for start, size in jobs:
@@ -151,7 +165,9 @@ def _say(tally: Tally) -> None:
     print(f"{done} judged; failures: {tally.failures}", file=sys.stderr)
 
 
-def report(tally: Tally, kind: str, seed: int, first: int, count: int, seconds: float) -> dict[str, Any]:
+def report(
+    tally: Tally, kind: str, seed: int, first: int, count: int, seconds: float
+) -> dict[str, Any]:
     """The result as JSON data; everything under ``must_be_zero`` has to be."""
     judged = sum(tally.counts[name] for name in SOUND + FAILURES)
     return {
@@ -162,7 +178,11 @@ def report(tally: Tally, kind: str, seed: int, first: int, count: int, seconds: 
         "judged": judged,
         "loaded_and_described_again": tally.counts["loaded"],
         "refused": tally.counts["refused"],
-        **({"reached": _reached(tally, judged)} if any(tally.refused_at[stage] for stage in STAGES) else {}),
+        **(
+            {"reached": _reached(tally, judged)}
+            if any(tally.refused_at[stage] for stage in STAGES)
+            else {}
+        ),
         "refused_by_code": dict(sorted(tally.codes.items())),
         "mutations": dict(sorted(tally.mutations.items())),
         "must_be_zero": {
@@ -192,7 +212,9 @@ def _reached(tally: Tally, judged: int) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kind", choices=KINDS, action="append", help="may be given again (default: all)")
+    parser.add_argument(
+        "--kind", choices=KINDS, action="append", help="may be given again (default: all)"
+    )
     parser.add_argument("--count", type=int, default=100_000, help="of each kind")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
     parser.add_argument("--seed", type=int, default=0)

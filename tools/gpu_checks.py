@@ -57,7 +57,9 @@ def peak(work: Callable[[], Any], device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def in_turns(works: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device) -> dict[str, float]:
+def in_turns(
+    works: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device
+) -> dict[str, float]:
     """Median wall seconds of each, run in turn after a round that is not timed."""
     for work in works.values():
         work()
@@ -69,12 +71,15 @@ def step(model: nn.Module, data: list[Batch], chosen: argparse.Namespace) -> dic
     """Seconds of an over-grown step beside a plain one, and the peaks of allocated memory."""
     x, y = data[0]
     methods = {"splits": Firefly(new=0), "m50": Firefly(new=50)}
-    steps = {name: grown_step(over_grown(model, x, method), x, y, method) for name, method in methods.items()}
+    steps = {
+        name: grown_step(over_grown(model, x, method), x, y, method)
+        for name, method in methods.items()
+    }
     steps = {"plain": plain_step(copy.deepcopy(model), x, y), **steps}
     seconds = in_turns(steps, chosen.rounds, x.device)
-    memory = {name: peak(one, x.device) for name, one in steps.items()}
+    memory_limit = {name: peak(one, x.device) for name, one in steps.items()}
     ratios = {name: seconds[name] / seconds["plain"] for name in methods}
-    return {"seconds": seconds, "to plain": ratios, "bytes on top": memory}
+    return {"seconds": seconds, "to plain": ratios, "bytes on top": memory_limit}
 
 
 def grown_by(model: nn.Module, data: list[Batch], precision: str, **settings: Any) -> Growth:
@@ -115,13 +120,18 @@ def precision(model: nn.Module, data: list[Batch], chosen: argparse.Namespace) -
 def compiled(model: nn.Module, data: list[Batch], chosen: argparse.Namespace) -> dict[str, Any]:
     """The network before and after growth, as it is and compiled: largest difference, seconds of a training step."""
     x, y = data[0]
-    networks = {"before": copy.deepcopy(model), "after": grown_by(model, data, "fp32", steps=chosen.steps).module}
+    networks = {
+        "before": copy.deepcopy(model),
+        "after": grown_by(model, data, "fp32", steps=chosen.steps).module,
+    }
     found: dict[str, Any] = {}
     for name, network in networks.items():
         network.eval()
         fast = torch.compile(network)
         with torch.no_grad():
-            found[name] = {"difference": float((fast(x) - network(x)).abs().max() / network(x).abs().max())}
+            found[name] = {
+                "difference": float((fast(x) - network(x)).abs().max() / network(x).abs().max())
+            }
         network.train()
         steps = {"as it is": plain_step(network, x, y), "compiled": plain_step(fast, x, y)}
         found[name] |= in_turns(steps, chosen.rounds, x.device)
@@ -142,19 +152,33 @@ def resnet(_: nn.Module, data: list[Batch], chosen: argparse.Namespace) -> dict[
         "processor": grown_by(copy.deepcopy(model).cpu(), there, "fp32", **briefly).report,
     }
     mine = choices(reports["fp32"])
-    return {name: {**told(report), "shared": shared(mine, choices(report))} for name, report in reports.items()}
+    return {
+        name: {**told(report), "shared": shared(mine, choices(report))}
+        for name, report in reports.items()
+    }
 
 
 FEW = 4
 BRIEFLY: dict[str, int] = {"new": 4, "steps": 8, "refine_steps": 2, "points": 2}
-CHECKS: dict[str, Check] = {"step": step, "precision": precision, "compiled": compiled, "resnet": resnet}
+CHECKS: dict[str, Check] = {
+    "step": step,
+    "precision": precision,
+    "compiled": compiled,
+    "resnet": resnet,
+}
 
 
 def summary(record: Mapping[str, Any]) -> str:
     """A line per check."""
-    step, both, fast, net = ({} if "failed" in record.get(name, {}) else record.get(name, {}) for name in CHECKS)
-    lines = [f"{record['device']}, torch {record['torch']}, peak {(record.get('peak') or 0) / 2**20:,.0f} MiB"]
-    lines += [f"step, to plain: {name} {ratio:.2f}" for name, ratio in step.get("to plain", {}).items()]
+    step, both, fast, net = (
+        {} if "failed" in record.get(name, {}) else record.get(name, {}) for name in CHECKS
+    )
+    lines = [
+        f"{record['device']}, torch {record['torch']}, peak {(record.get('peak') or 0) / 2**20:,.0f} MiB"
+    ]
+    lines += [
+        f"step, to plain: {name} {ratio:.2f}" for name, ratio in step.get("to plain", {}).items()
+    ]
     for title, found in (("VGG-19/16", both), ("ResNet-18", net)):
         rows = ((name, one) for name, one in found.items() if isinstance(one, dict))
         lines += [
@@ -172,10 +196,14 @@ def summary(record: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=20, help="of the relaxation in whole growth steps")
+    parser.add_argument(
+        "--steps", type=int, default=20, help="of the relaxation in whole growth steps"
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", nargs="*", default=list(CHECKS), choices=list(CHECKS))
     parser.add_argument("--out", type=Path)
@@ -183,7 +211,13 @@ def main() -> None:
     torch.manual_seed(0)
     device = torch.device(args.device)
     splits = load_data("shapes", train_size=8 * args.batch, test_size=64).to(device)
-    data = list(zip(splits.train.images.split(args.batch), splits.train.labels.split(args.batch), strict=True))
+    data = list(
+        zip(
+            splits.train.images.split(args.batch),
+            splits.train.labels.split(args.batch),
+            strict=True,
+        )
+    )
     model = vgg19(16).to(device)
     trained(model, data, 5 * args.steps)
     named = "processor" if device.type == "cpu" else torch.cuda.get_device_name(device)
@@ -194,7 +228,12 @@ def main() -> None:
             record[name] = CHECKS[name](model, data, args)
         except Exception:  # noqa: BLE001 - device time is short: the other checks still run
             record[name] = {"failed": traceback.format_exc()}
-        print(name, f"took {time.perf_counter() - start:.0f} s", record[name].get("failed", ""), flush=True)
+        print(
+            name,
+            f"took {time.perf_counter() - start:.0f} s",
+            record[name].get("failed", ""),
+            flush=True,
+        )
         # Since the steps were measured, which begins anew.
         record["peak"] = None if device.type == "cpu" else torch.cuda.max_memory_reserved(device)
         if args.out:

@@ -9,5 +9,9 @@ def vgg19(channels: int | None = 16, num_classes: int = 10) -> nn.Module:
 
     ``channels``: all convolutions get that many (None: the full widths 64 ... 512).
     """
-    plan: list[str | int] = [item if item == "M" or channels is None else channels for item in cfgs["E"]]
-    return nn.Sequential(make_layers(plan, batch_norm=True), nn.Flatten(), nn.Linear(channels or 512, num_classes))
+    plan: list[str | int] = [
+        item if item == "M" or channels is None else channels for item in cfgs["E"]
+    ]
+    return nn.Sequential(
+        make_layers(plan, batch_norm=True), nn.Flatten(), nn.Linear(channels or 512, num_classes)
+    )

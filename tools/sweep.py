@@ -41,7 +41,12 @@ BOUND = 1e-9
 BLIND = 1e-6  # a smaller relative change of the output between two inputs means that comparing says little
 LOGS = Path("runs/sweep")
 MODULES = {"torchvision": "torchvision_zoo", "timm": "timm_zoo", "hf": "hf_zoo"}
-LIBRARIES = {"torchvision": "torchvision.models", "lowered": "torchvision.models", "timm": "timm", "hf": "transformers"}
+LIBRARIES = {
+    "torchvision": "torchvision.models",
+    "lowered": "torchvision.models",
+    "timm": "timm",
+    "hf": "transformers",
+}
 FORK = multiprocessing.get_context("fork")  # libraries are imported once, for all models
 LARGE = 50_000_000  # parameters: from here on a width gets two neurons more, not a third more
 NOT_HIDDEN = {"output", "fixed-size", "normalised", "reduced"}
@@ -80,7 +85,9 @@ class Result:
 def lowered_rows() -> tuple[Row, ...]:
     """The torchvision models whose fused attention ``fxgrow.lower`` takes apart."""
     fused = [row for row in rows("torchvision") if row.name.startswith(("vit_", "swin", "maxvit"))]
-    return tuple(replace(row, name=f"{row.name} lowered", factory=partial(_lowered, row)) for row in fused)
+    return tuple(
+        replace(row, name=f"{row.name} lowered", factory=partial(_lowered, row)) for row in fused
+    )
 
 
 def _lowered(row: Row) -> nn.Module:
@@ -105,11 +112,18 @@ def random_rows(count: int) -> list[Row]:
     found: list[Row] = []
 
     @seed(0)
-    @settings(max_examples=count, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(PLANS, st.integers(0, 999))
     def note(blocks: list[str], number: int) -> None:
         name = f"{' + '.join(blocks)} #{number}"
-        found.append(Row(name, "random", partial(network, blocks, number), lambda dtype: (IMAGE.to(dtype),)))
+        found.append(
+            Row(name, "random", partial(network, blocks, number), lambda dtype: (IMAGE.to(dtype),))
+        )
 
     note()
     return found
@@ -122,7 +136,10 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
         for parameter in (p for p in model.parameters() if p.is_floating_point()):
             if parameter.numel() == 1 or float(parameter.std()) < 1e-3:
                 spread = 0.3 / max(1, parameter[0].numel() if parameter.dim() > 1 else 1) ** 0.5
-                parameter.add_(spread * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+                parameter.add_(
+                    spread
+                    * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+                )
     return model
 
 
@@ -138,13 +155,18 @@ def calibrate(model: nn.Module, inputs: Any) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval().momentum = momentum
         norm.running_mean.add_(0.1 * norm.running_var.sqrt())
-        norm.running_var.mul_(torch.linspace(0.7, 1.4, len(norm.running_var), dtype=norm.running_var.dtype)).add_(1e-3)
+        norm.running_var.mul_(
+            torch.linspace(0.7, 1.4, len(norm.running_var), dtype=norm.running_var.dtype)
+        ).add_(1e-3)
 
 
 def sizes_agree(model: nn.Module) -> bool:
     """Whether every convolution, linear layer and batch norm knows the size of its weight."""
     return all(
-        (not isinstance(m, _ConvNd) or set(m.weight.shape[:2]) <= {m.out_channels, m.in_channels, *_per_group(m)})
+        (
+            not isinstance(m, _ConvNd)
+            or set(m.weight.shape[:2]) <= {m.out_channels, m.in_channels, *_per_group(m)}
+        )
         and (not isinstance(m, nn.Linear) or m.weight.shape == (m.out_features, m.in_features))
         and (not isinstance(m, _BatchNorm) or m.weight is None or len(m.weight) == m.num_features)
         for m in model.modules()
@@ -157,10 +179,14 @@ def _per_group(m: _ConvNd) -> tuple[int, int]:
 
 def change(found: Any, expected: Any) -> float:
     """The largest relative difference of two outputs; infinite where shapes or whole numbers differ."""
-    mine, theirs = ([leaf for leaf in tree_leaves(one) if isinstance(leaf, Tensor)] for one in (found, expected))
+    mine, theirs = (
+        [leaf for leaf in tree_leaves(one) if isinstance(leaf, Tensor)] for one in (found, expected)
+    )
     if [leaf.shape for leaf in mine] != [leaf.shape for leaf in theirs]:
         return float("inf")
-    return max((_relative(a, b) for a, b in zip(mine, theirs, strict=True) if b.numel()), default=0.0)
+    return max(
+        (_relative(a, b) for a, b in zip(mine, theirs, strict=True) if b.numel()), default=0.0
+    )
 
 
 def _relative(a: Tensor, b: Tensor) -> float:
@@ -184,13 +210,19 @@ def measure(row: Row, result: Result) -> None:
     result.seconds_couple = round(time.perf_counter() - before, 2)
     describe(coupling, result)
     few = result.parameters > LARGE
-    amounts = {w.name: min(w.size, 2) if few else max(1, w.size // 3) for w in coupling.widths if w.growable}
+    amounts = {
+        w.name: min(w.size, 2) if few else max(1, w.size // 3)
+        for w in coupling.widths
+        if w.growable
+    }
     result.note = "; ".join(filter(None, (row.note, "two more neurons per width" if few else "")))
     with torch.no_grad():
         expected = call(model.eval(), row.inputs(torch.float64))
         result.signal = change(call(model, shifted(inputs)), expected)
         if result.signal < BLIND:
-            result.note = "; ".join(filter(None, (result.note, "its output hardly depends on its input")))
+            result.note = "; ".join(
+                filter(None, (result.note, "its output hardly depends on its input"))
+            )
         for how in ("split", "new") if amounts else ():
             wider = fxgrow.widen(model, amounts, inputs, how=how).module.eval()  # type: ignore[arg-type]
             result.errors[how] = change(call(wider, row.inputs(torch.float64)), expected)
@@ -208,7 +240,9 @@ def call(model: nn.Module, inputs: Any) -> Any:
 
 def shifted(inputs: Any) -> Any:
     """Other inputs of the same shapes; whole numbers in another order."""
-    return tree_map(lambda x: 0.5 * x + 0.1 if _floating(x) else x.flip(-1) if _words(x) else x, inputs)
+    return tree_map(
+        lambda x: 0.5 * x + 0.1 if _floating(x) else x.flip(-1) if _words(x) else x, inputs
+    )
 
 
 def _words(x: Any) -> bool:
@@ -227,8 +261,12 @@ def describe(coupling: Coupling, result: Result) -> None:
     result.neurons = sum(w.size for w in widths if w.growable)
     result.refusals = dict(sorted(codes.items()))
     result.hidden = sum(_hidden(w) for w in widths)
-    result.hidden_refusals = {code: n for code, n in result.refusals.items() if code not in NOT_HIDDEN}
-    result.unknown = sorted({w.refusal.reason for w in widths if w.refusal and w.refusal.code == "unknown-operator"})
+    result.hidden_refusals = {
+        code: n for code, n in result.refusals.items() if code not in NOT_HIDDEN
+    }
+    result.unknown = sorted(
+        {w.refusal.reason for w in widths if w.refusal and w.refusal.code == "unknown-operator"}
+    )
 
 
 def _hidden(width: Width) -> bool:
@@ -261,7 +299,9 @@ def run_apart(zoo: str, row: Row, limit: int) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(path.read_text())
             return found
     why = f"not done after {limit} s" if late else f"the process ended with {process.exitcode}"
-    return asdict(Result(zoo, row.name, row.family, message=why, note=row.note, seconds=limit if late else 0))
+    return asdict(
+        Result(zoo, row.name, row.family, message=why, note=row.note, seconds=limit if late else 0)
+    )
 
 
 def _child(zoo: str, row: Row, path: Path) -> None:
@@ -281,7 +321,11 @@ def sweep(args: argparse.Namespace, zoo: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not args.resume and not args.only:
         path.unlink(missing_ok=True)
-    done = {name for name, line in logged(path).items() if line["status"] == "ok"} if args.resume else set()
+    done = (
+        {name for name, line in logged(path).items() if line["status"] == "ok"}
+        if args.resume
+        else set()
+    )
     for row, line in results(args, zoo, done):
         with path.open("a") as log:
             log.write(json.dumps(line) + "\n")
@@ -294,7 +338,9 @@ def sweep(args: argparse.Namespace, zoo: str) -> None:
         )
 
 
-def results(args: argparse.Namespace, zoo: str, done: set[str]) -> Iterator[tuple[Row, dict[str, Any]]]:
+def results(
+    args: argparse.Namespace, zoo: str, done: set[str]
+) -> Iterator[tuple[Row, dict[str, Any]]]:
     """The rows of a zoo that were asked for and are not done yet, one after the other with their results."""
     if zoo == "random":
         for row in random_rows(args.random):
@@ -302,16 +348,28 @@ def results(args: argparse.Namespace, zoo: str, done: set[str]) -> Iterator[tupl
         return
     import_module(LIBRARIES[zoo])
     for row in rows(zoo):
-        if row.name not in done and (not args.only or any(fnmatch(row.name, one) for one in args.only)):
+        if row.name not in done and (
+            not args.only or any(fnmatch(row.name, one) for one in args.only)
+        ):
             yield row, run_apart(zoo, row, args.limit)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", action="append", choices=[*MODULES, "lowered", "random"], required=True)
-    parser.add_argument("--only", action="append", metavar="PATTERN", help="only models whose name matches")
-    parser.add_argument("--resume", action="store_true", help="keep the log, and skip what is ok in it")
-    parser.add_argument("--random", type=int, default=2000, metavar="N", help="number of random networks")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--zoo", action="append", choices=[*MODULES, "lowered", "random"], required=True
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="PATTERN", help="only models whose name matches"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the log, and skip what is ok in it"
+    )
+    parser.add_argument(
+        "--random", type=int, default=2000, metavar="N", help="number of random networks"
+    )
     parser.add_argument("--limit", type=int, default=300, help="seconds per model")
     args = parser.parse_args()
     torch.set_num_threads(1)

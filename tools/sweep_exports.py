@@ -24,7 +24,7 @@ from torchvision import models
 
 from fxgrow.errors import FxgrowError
 from fxgrow.export import export
-from fxgrow.export.compare import difference
+from fxgrow.export.compare import max_difference
 from fxgrow.spec import describe, load, save
 
 OUT = Path("docs/results/exports.json")
@@ -59,7 +59,9 @@ def randomised(model: nn.Module) -> nn.Module:
             model.train()(torch.randn(4, 3, SIDE, SIDE, generator=generator))
         for norm in norms:
             norm.momentum = 0.1
-            norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.8, 1.25, generator=generator)
+            norm.running_var *= torch.empty_like(norm.running_var).uniform_(
+                0.8, 1.25, generator=generator
+            )
     return model.eval()
 
 
@@ -68,7 +70,7 @@ def signal(model: nn.Module) -> float:
     """The relative change of the output from one random image to another."""
     generator = torch.Generator().manual_seed(1)
     first, second = (model(torch.randn(1, 3, SIDE, SIDE, generator=generator)) for _ in range(2))
-    return difference([first], [second])
+    return max_difference([first], [second])
 
 
 def measured(directory: Path, to: str) -> dict[str, Any]:
@@ -77,9 +79,18 @@ def measured(directory: Path, to: str) -> dict[str, Any]:
     try:
         done = export(directory, to, directory.parent / to)
     except FxgrowError as error:
-        return {"refused": error.code, "reason": str(error), "seconds": round(time.perf_counter() - start, 1)}
+        return {
+            "refused": error.code,
+            "reason": str(error),
+            "seconds": round(time.perf_counter() - start, 1),
+        }
     seconds = round(time.perf_counter() - start, 1)
-    return {"error": done.check.error, "seconds": seconds, "bytes": done.size, "check": done.check.words}
+    return {
+        "error": done.check.error,
+        "seconds": seconds,
+        "bytes": done.size,
+        "check": done.check.words,
+    }
 
 
 def row(name: str) -> dict[str, Any]:
@@ -89,18 +100,32 @@ def row(name: str) -> dict[str, Any]:
     graph_module = fx.symbolic_trace(model)
     with TemporaryDirectory() as folder:
         directory = Path(folder, "model")
-        spec = save(graph_module, directory, describe(graph_module, (torch.zeros(1, 3, SIDE, SIDE),)))
+        spec = save(
+            graph_module, directory, describe(graph_module, (torch.zeros(1, 3, SIDE, SIDE),))
+        )
         load(directory)
         found = {to: measured(directory, to) for to in FORMATS}
-    return {"parameters": spec.cost.parameters, "nodes": len(spec.nodes), "signal": signal(model), **found}
+    return {
+        "parameters": spec.cost.parameters,
+        "nodes": len(spec.nodes),
+        "signal": signal(model),
+        **found,
+    }
 
 
 def table(rows: dict[str, Any]) -> str:
     """The results as Markdown."""
-    head = ("model", "parameters", "signal", *(f"{to}: {what}" for to in FORMATS for what in ("error", "seconds")))
+    head = (
+        "model",
+        "parameters",
+        "signal",
+        *(f"{to}: {what}" for to in FORMATS for what in ("error", "seconds")),
+    )
     lines = [head, ("---",) * len(head)]
     for name, found in rows.items():
-        cells = (cell for to in FORMATS for cell in (error_of(found[to]), str(found[to]["seconds"])))
+        cells = (
+            cell for to in FORMATS for cell in (error_of(found[to]), str(found[to]["seconds"]))
+        )
         lines.append((name, f"{found['parameters'] / 1e6:.1f} M", f"{found['signal']:.1e}", *cells))
     return NOTE + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -108,13 +133,21 @@ def table(rows: dict[str, Any]) -> str:
 def error_of(found: dict[str, Any]) -> str:
     if "refused" in found:
         return f"refused ({found['refused']})"
-    fixed = "" if "any size" in found["check"] or found["check"].startswith("class") else " (fixed batch)"
+    fixed = (
+        ""
+        if "any size" in found["check"] or found["check"].startswith("class")
+        else " (fixed batch)"
+    )
     return (f"{found['error']:.1e}" if found["error"] else "0") + fixed
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="PATTERN", default="*", help="only models whose name matches, done again")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", metavar="PATTERN", default="*", help="only models whose name matches, done again"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -126,7 +159,12 @@ def main() -> None:
             args.out.write_text(json.dumps(rows, indent=1) + "\n")
             args.out.with_suffix(".md").write_text(table(rows))
             print(
-                name, *(f"{to} {error_of(rows[name][to])} {rows[name][to]['seconds']} s" for to in FORMATS), flush=True
+                name,
+                *(
+                    f"{to} {error_of(rows[name][to])} {rows[name][to]['seconds']} s"
+                    for to in FORMATS
+                ),
+                flush=True,
             )
 
 

@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
+from fxgrow.documents.tensor_files import read_tensors
 from fxgrow.spec import describe, load, read_spec, save
-from fxgrow.spec.blank import blank, write_architecture
 from fxgrow.spec.build import fingerprint_of
-from fxgrow.spec.tensors import read_tensors
+from fxgrow.spec.meta_module import meta_module, write_architecture
 from tools.sweep import calibrate, randomise
 from tools.zoo.torchvision_zoo import CLASSIFIERS, ROWS
 
@@ -49,7 +49,10 @@ def write(name: str, directory: Path) -> dict[str, Any]:
     again = load(directory / "first")
     seconds = time.perf_counter() - start
     save(again, directory / "second")
-    same = all((directory / "first" / f).read_bytes() == (directory / "second" / f).read_bytes() for f in FILES)
+    same = all(
+        (directory / "first" / f).read_bytes() == (directory / "second" / f).read_bytes()
+        for f in FILES
+    )
     return {
         "parameters": spec.cost.parameters,
         "nodes": len(spec.nodes),
@@ -99,15 +102,22 @@ def load_seconds(name: str) -> dict[str, Any]:
             wall, cpu = time.perf_counter(), time.process_time()
             found = read_spec(Path(folder) / "spec")
             checked = time.perf_counter() - wall
-            blank(found)
+            meta_module(found)
             times.append((checked, time.perf_counter() - wall, time.process_time() - cpu))
     read_only, built, cpu_built = (round(median(column), 3) for column in zip(*times, strict=True))
-    return {"model": name, "read_s": read_only, "read_and_build_s": built, "read_and_build_cpu_s": cpu_built}
+    return {
+        "model": name,
+        "read_s": read_only,
+        "read_and_build_s": built,
+        "read_and_build_cpu_s": cpu_built,
+    }
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/results/specs.json"))
     parser.add_argument("--only", nargs="*", default=CLASSIFIERS.split())
     parser.add_argument("--write", nargs=2, metavar=("NAME", "DIR"))
@@ -143,7 +153,12 @@ def _write(out: Path, rows: dict[str, Any], resnet: dict[str, Any]) -> None:
     checks = ("same_bytes", "same_logits", "same_fingerprint")
     summary = {check: sum(bool(row.get(check)) for row in rows.values()) for check in checks}
     versions = {"torch": torch.__version__, "fxgrow": fxgrow_version()}
-    record = {"summary": {"models": len(rows), **summary}, "resnet152": resnet, "versions": versions, "models": rows}
+    record = {
+        "summary": {"models": len(rows), **summary},
+        "resnet152": resnet,
+        "versions": versions,
+        "models": rows,
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -1,7 +1,16 @@
 """Capture: from any nn.Module to a torch.fx graph that holds the same parameters, and a report of how."""
 
-from fxgrow.capture.capture import capture, verify
-from fxgrow.capture.inputs import moved, positional
+from fxgrow.capture.capture import capture, verify_capture
+from fxgrow.capture.inputs import move_to, positional_inputs
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
 
-__all__ = ["Captured", "How", "PartReport", "capture", "first_line", "moved", "positional", "verify"]
+__all__ = [
+    "Captured",
+    "How",
+    "PartReport",
+    "capture",
+    "first_line",
+    "move_to",
+    "positional_inputs",
+    "verify_capture",
+]

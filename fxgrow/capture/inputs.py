@@ -13,7 +13,7 @@ from fxgrow.errors import ModelError
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def positional(model: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
+def positional_inputs(model: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
     """The example inputs as the positional arguments of the model's ``forward``.
 
     ``example_inputs``: a tuple or list of arguments, one tensor, or a mapping of keyword arguments, whose gaps are
@@ -33,13 +33,17 @@ def positional(model: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
     )
 
 
-def moved(values: Any, device: torch.device | str) -> Any:
+def move_to(values: Any, device: torch.device | str) -> Any:
     """``values``, however they are nested, with every tensor among them on ``device``."""
     return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, values)
 
 
 def _bound(model: nn.Module, given: Mapping[str, Any]) -> tuple[Any, ...]:
-    taken = {p.name: p for p in inspect.signature(model.forward).parameters.values() if p.kind in _BY_POSITION}
+    taken = {
+        p.name: p
+        for p in inspect.signature(model.forward).parameters.values()
+        if p.kind in _BY_POSITION
+    }
     strange = [name for name in given if name not in taken]
     if strange:
         raise ModelError(

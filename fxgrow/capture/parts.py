@@ -48,7 +48,9 @@ class Captured:
         """Share of the model's parameters that lie where the graph has nodes, between 0 and 1."""
         if self.how is How.OPAQUE:
             return 0.0
-        return traced_share(self.model, (part.module for part in self.report if part.how is How.OPAQUE))
+        return traced_share(
+            self.model, (part.module for part in self.report if part.how is How.OPAQUE)
+        )
 
 
 def traced_share(model: nn.Module, opaque: Iterable[str]) -> float:
@@ -60,4 +62,7 @@ def traced_share(model: nn.Module, opaque: Iterable[str]) -> float:
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "") or type(error).__name__
+    return (
+        next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        or type(error).__name__
+    )

@@ -14,7 +14,7 @@ from fxgrow.randomness import seeded
 _SEED = 0
 
 
-class State:
+class ModelState:
     """The attributes of a model's modules and what is in their dicts, lists and sets, to go back to."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -27,9 +27,9 @@ class State:
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
+def preserve_state(model: nn.Module) -> Iterator[None]:
     """The model in eval mode inside; as it was afterwards: flags, attributes, the containers in them, buffers."""
-    state = State(model)
+    state = ModelState(model)
     buffers = [(buffer, buffer.clone(), buffer._version) for buffer in model.buffers()]
     model.eval()
     try:
@@ -71,33 +71,35 @@ def _contents(container: Any) -> Callable[[], None]:
     return restore
 
 
-def run(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
+def run_model(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
     """The output on copies of the inputs, without gradients, the random numbers the same at every call."""
     with torch.no_grad(), seeded(_SEED):
         return module(*tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs))
 
 
-def leaves(output: Any) -> list[Any]:
+def output_leaves(output: Any) -> list[Any]:
     """What an output consists of: the leaves of its lists, dicts, dataclasses and registered containers."""
     found: list[Any] = []
     for leaf in tree_leaves(output):
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            found += leaves([getattr(leaf, one.name) for one in dataclasses.fields(leaf)])
+            found += output_leaves([getattr(leaf, one.name) for one in dataclasses.fields(leaf)])
         else:
             found.append(leaf)
     return found
 
 
-def same(a: Any, b: Any) -> bool:
+def same_outputs(a: Any, b: Any) -> bool:
     """Whether two outputs agree (bit for bit up to the order of a float operator's own additions)."""
-    ours, theirs = leaves(a), leaves(b)
+    ours, theirs = output_leaves(a), output_leaves(b)
     return len(ours) == len(theirs) and all(_same(x, y) for x, y in zip(ours, theirs, strict=True))
 
 
 def _same(x: Any, y: Any) -> bool:
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         plain = isinstance(x, (bool, int, float, str, type(None)))
-        return type(x) is type(y) and (not plain or x == y)  # of other objects (caches) only the type is compared
+        return type(x) is type(y) and (
+            not plain or x == y
+        )  # of other objects (caches) only the type is compared
     if x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
         return False
     if x.is_meta:  # there are no values to compare

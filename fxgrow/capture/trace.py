@@ -9,14 +9,14 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from fxgrow.capture.parts import first_line
-from fxgrow.capture.running import run, same
+from fxgrow.capture.running import run_model, same_outputs
 from fxgrow.capture.tracer import Tracer, drop_unused
 
-DIFFERS = "the fx graph of it computes something else than it does"
+_DIFFERS = "the fx graph of it computes something else than it does"
 
 
 @dataclass(frozen=True)
-class Attempt:
+class TraceAttempt:
     """A graph that computes what the model computes, or (None) why there is none; what of it is opaque, and why."""
 
     graph_module: fx.GraphModule | None
@@ -24,7 +24,9 @@ class Attempt:
     why: str = ""
 
 
-def traced(model: nn.Module, inputs: tuple[Any, ...], expected: Any, decide: bool) -> Attempt:
+def trace_model(
+    model: nn.Module, inputs: tuple[Any, ...], expected: Any, decide: bool
+) -> TraceAttempt:
     """Trace; where the graph disagrees with the model, make the part to blame opaque and trace again."""
     opaque: dict[str, str] = {}
     while True:
@@ -32,14 +34,14 @@ def traced(model: nn.Module, inputs: tuple[Any, ...], expected: Any, decide: boo
         try:
             graph_module = graph_of(model, tracer)
         except Exception as error:  # noqa: BLE001 - anything that the user's forward raises when it is fed proxies
-            return Attempt(None, tracer.opaque, first_line(error))
+            return TraceAttempt(None, tracer.opaque, first_line(error))
         wrong = disagreement(graph_module, inputs, expected)
         if wrong is None:
-            return Attempt(graph_module, tracer.opaque)
+            return TraceAttempt(graph_module, tracer.opaque)
         culprit = _culprit(model, graph_module, tracer, inputs)
         if culprit in tracer.opaque or not culprit:
-            return Attempt(None, tracer.opaque, wrong)
-        opaque = {**tracer.opaque, culprit: DIFFERS}
+            return TraceAttempt(None, tracer.opaque, wrong)
+        opaque = {**tracer.opaque, culprit: _DIFFERS}
 
 
 def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
@@ -55,18 +57,20 @@ def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
 def disagreement(graph_module: nn.Module, inputs: tuple[Any, ...], expected: Any) -> str | None:
     """What is wrong with a graph: None if it gives the expected output."""
     try:
-        found = run(graph_module, inputs)
+        found = run_model(graph_module, inputs)
     except Exception as error:  # noqa: BLE001 - a wrong graph may raise anything
         return f"its fx graph does not run: {first_line(error)}"
-    return None if same(expected, found) else DIFFERS
+    return None if same_outputs(expected, found) else _DIFFERS
 
 
-def _culprit(model: nn.Module, graph_module: fx.GraphModule, tracer: Tracer, inputs: tuple[Any, ...]) -> str:
+def _culprit(
+    model: nn.Module, graph_module: fx.GraphModule, tracer: Tracer, inputs: tuple[Any, ...]
+) -> str:
     """The first part to finish with another result than in the model, or where the graph fails; "" for the root."""
     theirs = _results(model, inputs)
     walk = _Walk(graph_module)
     try:
-        run(walk.run, inputs)
+        run_model(walk.run, inputs)
     except Exception:  # noqa: BLE001 - a wrong graph may raise anything
         return _innermost(walk.last)
     seen: Counter[str] = Counter()
@@ -74,15 +78,23 @@ def _culprit(model: nn.Module, graph_module: fx.GraphModule, tracer: Tracer, inp
         found = tree_map(lambda x: walk.seen.get(x.name) if isinstance(x, fx.Node) else x, nodes)
         real = theirs.get((path, seen[path]))
         seen[path] += 1
-        if not same(real, found) and not tracer.is_leaf_module(model.get_submodule(path), path):
+        if not same_outputs(real, found) and not tracer.is_leaf_module(
+            model.get_submodule(path), path
+        ):
             return path
     return ""
 
 
 def _innermost(node: fx.Node | None) -> str:
     """The innermost part, no leaf, in which a node was traced."""
-    stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()] if node is not None else []
-    inner = [path for path in stack if node is None or node.op != "call_module" or path != node.target]
+    stack = (
+        [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        if node is not None
+        else []
+    )
+    inner = [
+        path for path in stack if node is None or node.op != "call_module" or path != node.target
+    ]
     return inner[-1] if inner else ""
 
 
@@ -100,7 +112,7 @@ def _results(model: nn.Module, inputs: tuple[Any, ...]) -> dict[tuple[str, int],
 
     handles = [module.register_forward_hook(keep(path)) for path, module in model.named_modules()]
     try:
-        run(model, inputs)
+        run_model(model, inputs)
     finally:
         for handle in handles:
             handle.remove()

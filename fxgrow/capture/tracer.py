@@ -20,9 +20,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture.inputs import argument_names
 from fxgrow.capture.parts import first_line
-from fxgrow.capture.running import State
+from fxgrow.capture.running import ModelState
 
-CAPTURED_FOR = "is not as in the inputs that the graph was captured for; capture again with such inputs. There it was"
+CAPTURED_MODE = "is not as in the inputs that the graph was captured for; capture again with such inputs. There it was"
 
 
 class Tracer(fx.Tracer):
@@ -30,13 +30,17 @@ class Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, model: nn.Module, inputs: tuple[Any, ...], opaque: dict[str, str], decide: bool) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: tuple[Any, ...], opaque: dict[str, str], decide: bool
+    ) -> None:
         super().__init__(autowrap_functions=() if decide else _timm_functions())
         self.inputs = inputs
-        self.state = State(model)  # a part may keep the symbolic values that it was fed
+        self.state = ModelState(model)  # a part may keep the symbolic values that it was fed
         self.opaque = dict(opaque)
         self.calls: list[tuple[str, Any]] = []
-        self.values = _Values(inputs, FakeTensorMode(allow_non_fake_inputs=True)) if decide else None
+        self.values = (
+            _Values(inputs, FakeTensorMode(allow_non_fake_inputs=True)) if decide else None
+        )
         self.running = False
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
@@ -44,7 +48,9 @@ class Tracer(fx.Tracer):
         arguments: list[Any] = [self.root]
         for name, given in zip(argument_names(self.root, self.inputs), self.inputs, strict=True):
             proxy = self.create_proxy("placeholder", name, (), {})
-            arguments.append(proxy if any(isinstance(leaf, Tensor) for leaf in tree_leaves(given)) else given)
+            arguments.append(
+                proxy if any(isinstance(leaf, Tensor) for leaf in tree_leaves(given)) else given
+            )
         return root_fn, arguments
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -60,7 +66,9 @@ class Tracer(fx.Tracer):
         path, before = self.path_of_module(m), _Mark(self)
         try:
             result = super().call_module(m, forward, args, kwargs)
-        except Exception as error:  # anything that the user's forward raises when it is fed symbolic values
+        except (
+            Exception
+        ) as error:  # anything that the user's forward raises when it is fed symbolic values
             if self.is_leaf_module(m, path):
                 raise
             self.opaque[path] = first_line(error)
@@ -68,7 +76,9 @@ class Tracer(fx.Tracer):
             self.state.restore(m)
             return super().call_module(m, forward, args, kwargs)
         if path not in self.opaque:
-            self.calls.append((path, tree_map(lambda x: x.node if isinstance(x, fx.Proxy) else x, result)))
+            self.calls.append(
+                (path, tree_map(lambda x: x.node if isinstance(x, fx.Proxy) else x, result))
+            )
         return result
 
     def create_arg(self, a: Any) -> Any:
@@ -81,7 +91,9 @@ class Tracer(fx.Tracer):
             if not hasattr(a, "__dict__") or callable(a):
                 raise
             kind = f"{type(a).__module__}:{type(a).__qualname__}"
-            return self.create_node("call_function", rebuilt, (kind, self.create_arg(vars(a))), {})
+            return self.create_node(
+                "call_function", rebuild_output, (kind, self.create_arg(vars(a))), {}
+            )
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if self.running:
@@ -112,12 +124,17 @@ class Tracer(fx.Tracer):
         value = self.values.of(proxy.node, self)
         answer = question(value)
         if isinstance(value, (Tensor, bool, int, float)):
-            torch._assert(self._holds(proxy, question, value, answer), f"{proxy.node.name} {CAPTURED_FOR} {answer}")
+            torch._assert(
+                self._holds(proxy, question, value, answer),
+                f"{proxy.node.name} {CAPTURED_MODE} {answer}",
+            )
         return answer
 
     def _holds(self, proxy: Any, question: Callable[[Any], Any], value: Any, answer: Any) -> Any:
         if question is bool:
-            return proxy if answer else self.create_proxy("call_function", operator.not_, (proxy,), {})
+            return (
+                proxy if answer else self.create_proxy("call_function", operator.not_, (proxy,), {})
+            )
         return (proxy.shape[0] if isinstance(value, Tensor) else proxy) == answer
 
 
@@ -143,7 +160,7 @@ class _Mark:
             self.tracer.values.rewind(self.last)
 
 
-def rebuilt(kind: str, attributes: dict[str, Any]) -> Any:
+def rebuild_output(kind: str, attributes: dict[str, Any]) -> Any:
     """An object of the class ``module:name`` (already imported) with these attributes, its constructor not called."""
     module, _, name = kind.partition(":")
     made = object.__new__(operator.attrgetter(name)(sys.modules[module]))
@@ -178,7 +195,9 @@ class _Answers(fx.Proxy):
         return key in value if isinstance(value, Mapping) else any(key == one for one in self)
 
     def __getattr__(self, k: str) -> Any:
-        if k.startswith("__"):  # protocols of other libraries, which a symbolic value does not speak
+        if k.startswith(
+            "__"
+        ):  # protocols of other libraries, which a symbolic value does not speak
             raise AttributeError(k)
         return _KnownAttribute(self, k)
 
@@ -218,7 +237,9 @@ class _Values:
         self.env: dict[fx.Node, Any] = {}
         self.done: fx.Node | None = None
         self.failure: Exception | None = None
-        self.busy = False  # a symbolic value that a part kept may ask for itself while that part runs
+        self.busy = (
+            False  # a symbolic value that a part kept may ask for itself while that part runs
+        )
 
     def _faked(self, value: Any) -> Any:
         convert = torch.clone if self.mode is None else self.mode.from_tensor
@@ -278,7 +299,9 @@ class _Values:
 
 def _is_library_leaf(m: nn.Module) -> bool:
     """Modules of torchvision without children, but for those that write into the list that they are given."""
-    library = m.__module__.startswith("torchvision.ops") and not m.__module__.endswith("feature_pyramid_network")
+    library = m.__module__.startswith("torchvision.ops") and not m.__module__.endswith(
+        "feature_pyramid_network"
+    )
     return library and not any(m.children())
 
 
@@ -290,7 +313,9 @@ def _timm_functions() -> tuple[Any, ...]:
 
 def drop_unused(graph_module: fx.GraphModule) -> None:
     """Remove what nothing uses, but for what writes into a tensor or asserts something."""
-    graph_module.graph.eliminate_dead_code(lambda node: node.is_impure() or _writes(node, graph_module))
+    graph_module.graph.eliminate_dead_code(
+        lambda node: node.is_impure() or _writes(node, graph_module)
+    )
     graph_module.recompile()
 
 
@@ -298,8 +323,16 @@ def _writes(node: fx.Node, graph_module: fx.GraphModule) -> bool:
     if node.op == "call_module":
         return bool(getattr(graph_module.get_submodule(str(node.target)), "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    in_place = name in {"setitem", "__setitem__"} or (name.endswith("_") and not name.endswith("__"))
-    return in_place or (node.op == "call_function" and name in _IN_PLACE_OPERATORS) or bool(node.kwargs.get("inplace"))
+    in_place = name in {"setitem", "__setitem__"} or (
+        name.endswith("_") and not name.endswith("__")
+    )
+    return (
+        in_place
+        or (node.op == "call_function" and name in _IN_PLACE_OPERATORS)
+        or bool(node.kwargs.get("inplace"))
+    )
 
 
-_IN_PLACE_OPERATORS = {name for name in dir(operator) if name.startswith("i") and name[1:] in dir(operator)}
+_IN_PLACE_OPERATORS = {
+    name for name in dir(operator) if name.startswith("i") and name[1:] in dir(operator)
+}

@@ -3,36 +3,51 @@
 from fxgrow.cells.cell import CellModule, dag, drop_path
 from fxgrow.cells.derive import Derivation
 from fxgrow.cells.draw import draw
-from fxgrow.cells.evaluation import EvaluationNetwork, Scores, evaluation_network
+from fxgrow.cells.evaluation import (
+    AuxiliaryScores,
+    EvaluationNetwork,
+    evaluation_network,
+    named_network,
+)
 from fxgrow.cells.firefly import FireflySearch
 from fxgrow.cells.genotype import Cell, Edge, Genotype, genotype_text, read_genotype
-from fxgrow.cells.known import GENOTYPES
-from fxgrow.cells.literature import Tuples, from_text, from_tuples, to_text, to_tuples
-from fxgrow.cells.named import find_genotype
+from fxgrow.cells.genotypes.lookup import find_genotype
+from fxgrow.cells.genotypes.published import GENOTYPES
+from fxgrow.cells.genotypes.text_format import (
+    GenotypeTuples,
+    from_text,
+    from_tuples,
+    to_text,
+    to_tuples,
+)
 from fxgrow.cells.operations import OPERATIONS
-from fxgrow.cells.result import Search, SearchEpoch, SearchResult
+from fxgrow.cells.registry import SEARCHES, derive_again, read_search
+from fxgrow.cells.result import SearchEpoch, SearchMethod, SearchResult
 from fxgrow.cells.space import SearchSpace
-from fxgrow.cells.stack import Kind, Place, layout, places
+from fxgrow.cells.stack import CellKind, CellPosition, cell_positions, layout
 
 __all__ = [
     "GENOTYPES",
     "OPERATIONS",
+    "SEARCHES",
+    "AuxiliaryScores",
     "Cell",
+    "CellKind",
     "CellModule",
+    "CellPosition",
     "Derivation",
     "Edge",
     "EvaluationNetwork",
     "FireflySearch",
     "Genotype",
-    "Kind",
-    "Place",
-    "Scores",
-    "Search",
+    "GenotypeTuples",
     "SearchEpoch",
+    "SearchMethod",
     "SearchResult",
     "SearchSpace",
-    "Tuples",
+    "cell_positions",
     "dag",
+    "derive_again",
     "draw",
     "drop_path",
     "evaluation_network",
@@ -41,8 +56,9 @@ __all__ = [
     "from_tuples",
     "genotype_text",
     "layout",
-    "places",
+    "named_network",
     "read_genotype",
+    "read_search",
     "to_text",
     "to_tuples",
 ]

@@ -10,15 +10,15 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from fxgrow.cells.genotype import INPUTS, Cell, Edge
+from fxgrow.cells.genotype import INPUT_STATES, Cell, Edge
 from fxgrow.cells.operations import OPERATIONS
-from fxgrow.cells.stack import Place, preprocess
+from fxgrow.cells.stack import CellPosition, preprocess
 from fxgrow.errors import ModelError
 
-Choose = Callable[[Edge, Place], nn.Module]
+OperationBuilder = Callable[[Edge, CellPosition], nn.Module]
 """From an edge and the place of its cell to the operation on it."""
 
-AFFINE = True
+_AFFINE = True
 """Batch norm scales and shifts in a network that is trained for its own sake."""
 
 
@@ -31,8 +31,10 @@ def dag(cell: Cell) -> "nx.MultiDiGraph[int]":
     graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
     output = cell.states
     for state in range(output + 1):
-        graph.add_node(state, kind="input" if state < INPUTS else "node" if state < output else "output")
-    for state, edges in enumerate(cell.nodes, INPUTS):
+        graph.add_node(
+            state, kind="input" if state < INPUT_STATES else "node" if state < output else "output"
+        )
+    for state, edges in enumerate(cell.nodes, INPUT_STATES):
         for number, edge in enumerate(edges):
             graph.add_edge(edge.source, state, key=number, operation=edge.operation)
     for number, state in enumerate(cell.concat):
@@ -40,9 +42,9 @@ def dag(cell: Cell) -> "nx.MultiDiGraph[int]":
     return graph
 
 
-def known_operation(edge: Edge, place: Place) -> nn.Module:
+def known_operation(edge: Edge, place: CellPosition) -> nn.Module:
     """The operation that the edge names, with the channels of the cell."""
-    return OPERATIONS[edge.operation](place.channels, place.stride(edge.source), AFFINE)
+    return OPERATIONS[edge.operation](place.channels, place.stride(edge.source), _AFFINE)
 
 
 class CellModule(nn.Module):
@@ -53,14 +55,26 @@ class CellModule(nn.Module):
     unless it is from 0 to below 1.
     """
 
-    def __init__(self, cell: Cell, place: Place, *, choose: Choose = known_operation, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        place: CellPosition,
+        *,
+        choose: OperationBuilder = known_operation,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         if not 0 <= drop_path < 1:
-            raise ModelError("model-options", f"drop-path of probability {drop_path} cannot be; give 0 to below 1")
+            raise ModelError(
+                "model-options",
+                f"drop-path of probability {drop_path} cannot be; give 0 to below 1",
+            )
         self.concat = cell.concat
         self.outputs = len(cell.concat) * place.channels
         self.older, self.newer = preprocess(place)
-        self.nodes = nn.ModuleList(NodeModule(edges, place, choose, drop_path) for edges in cell.nodes)
+        self.nodes = nn.ModuleList(
+            NodeModule(edges, place, choose, drop_path) for edges in cell.nodes
+        )
 
     def forward(self, older: Tensor, newer: Tensor) -> Tensor:
         """From the outputs of the two cells before to batch x ``outputs`` x height x width."""
@@ -73,7 +87,13 @@ class CellModule(nn.Module):
 class NodeModule(nn.ModuleList):
     """The operations on the edges of one node, and their sum."""
 
-    def __init__(self, edges: tuple[Edge, ...], place: Place, choose: Choose, drop_path: float) -> None:
+    def __init__(
+        self,
+        edges: tuple[Edge, ...],
+        place: CellPosition,
+        choose: OperationBuilder,
+        drop_path: float,
+    ) -> None:
         super().__init__(choose(edge, place) for edge in edges)
         self.sources = tuple(edge.source for edge in edges)
         self.drop_path = drop_path
@@ -81,7 +101,9 @@ class NodeModule(nn.ModuleList):
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """From the states before to the next one."""
         edges = zip(self, self.sources, strict=True)
-        return reduce(torch.add, [self._kept(operation, states[source]) for operation, source in edges])
+        return reduce(
+            torch.add, [self._kept(operation, states[source]) for operation, source in edges]
+        )
 
     def _kept(self, operation: nn.Module, state: Tensor) -> Tensor:
         result: Tensor = operation(state)

@@ -13,16 +13,16 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUTS, Cell, Edge, Genotype, Operation
+from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUT_STATES, Cell, Edge, Genotype, Operation
 from fxgrow.cells.space import EDGES_PER_NODE
-from fxgrow.cells.stack import Kind
-from fxgrow.cells.template import Spot
-from fxgrow.spec import Frozen
+from fxgrow.cells.stack import CellKind
+from fxgrow.cells.template import OperationSite
+from fxgrow.spec import StrictModel
 
-Channels = Mapping[Spot, int]
+ChannelCounts = Mapping[OperationSite, int]
 
 
-class Derivation(Frozen):
+class Derivation(StrictModel):
     """How to read a grown template.
 
     ``little``: an edge becomes the identity if none of its operations grew by more than this share of the channels that
@@ -30,34 +30,45 @@ class Derivation(Frozen):
     in units not of those at the beginning, but of those that the operation has on average in the cells of its kind.
     """
 
-    little: float = Field(default=0.25, ge=0)
+    identity_threshold: float = Field(default=0.25, ge=0)
     keep_all: bool = False
-    against_average: bool = False
+    normalize_by_operation: bool = False
 
-    def derive(self, channels: Channels, initial: int) -> Genotype:
+    def derive(self, channels: ChannelCounts, initial: int) -> Genotype:
         """The genotype of a template whose operations began with ``initial`` channels and have ``channels`` now."""
-        cells = {kind.value: self._cell(self._grown(channels, kind, initial)) for kind in Kind}
+        cells = {kind.value: self._cell(self._grown(channels, kind, initial)) for kind in CellKind}
         return Genotype(schema_version=GENOTYPE_VERSION, **cells)
 
-    def _grown(self, channels: Channels, kind: Kind, initial: int) -> dict[Spot, float]:
+    def _grown(
+        self, channels: ChannelCounts, kind: CellKind, initial: int
+    ) -> dict[OperationSite, float]:
         """How often the channels in question every operation of a kind of cell has."""
         mine = {spot: count for spot, count in channels.items() if spot.kind is kind}
-        units = _averages(mine) if self.against_average else defaultdict(lambda: float(initial))
+        units = (
+            _averages(mine) if self.normalize_by_operation else defaultdict(lambda: float(initial))
+        )
         return {spot: count / units[spot.operation] for spot, count in mine.items()}
 
-    def _cell(self, grown: Mapping[Spot, float]) -> Cell:
-        states: dict[int, dict[int, dict[Operation, float]]] = defaultdict(lambda: defaultdict(dict))
+    def _cell(self, grown: Mapping[OperationSite, float]) -> Cell:
+        states: dict[int, dict[int, dict[Operation, float]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
         for spot, times in grown.items():
             states[spot.state][spot.source][spot.operation] = times
         nodes = tuple(self._node(states[state]) for state in sorted(states))
-        return Cell(nodes=nodes, concat=tuple(range(INPUTS, INPUTS + len(nodes))))
+        return Cell(nodes=nodes, concat=tuple(range(INPUT_STATES, INPUT_STATES + len(nodes))))
 
     def _node(self, edges: Mapping[int, Mapping[Operation, float]]) -> tuple[Edge, ...]:
         """The strongest edges, in the order of their sources; of equals the earlier one, as DARTS takes them."""
-        weakness = {source: (*(-x for x in self._strength(grown)), source) for source, grown in edges.items()}
+        weakness = {
+            source: (*(-x for x in self._strength(grown)), source)
+            for source, grown in edges.items()
+        }
         strongest = sorted(edges, key=weakness.__getitem__)
         kept = sorted(strongest if self.keep_all else strongest[:EDGES_PER_NODE])
-        return tuple(Edge(operation=self._operation(edges[source]), source=source) for source in kept)
+        return tuple(
+            Edge(operation=self._operation(edges[source]), source=source) for source in kept
+        )
 
     def _strength(self, grown: Mapping[Operation, float]) -> tuple[float, float]:
         identity = self._operation(grown) == "skip_connect"
@@ -65,10 +76,10 @@ class Derivation(Frozen):
 
     def _operation(self, grown: Mapping[Operation, float]) -> Operation:
         best = max(grown, key=lambda name: grown[name])
-        return best if grown[best] > 1 + self.little else "skip_connect"
+        return best if grown[best] > 1 + self.identity_threshold else "skip_connect"
 
 
-def _averages(channels: Channels) -> Mapping[Operation, float]:
+def _averages(channels: ChannelCounts) -> Mapping[Operation, float]:
     """The mean channels of every operation."""
     counts: defaultdict[Operation, list[int]] = defaultdict(list)
     for spot, count in channels.items():

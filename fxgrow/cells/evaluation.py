@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from fxgrow.cells.cell import CellModule, Choose, known_operation
+from fxgrow.cells.cell import CellModule, OperationBuilder, known_operation
 from fxgrow.cells.genotype import Genotype
-from fxgrow.cells.named import find_genotype
-from fxgrow.cells.stack import FAST, auxiliary_place, cell_of, places, stem
+from fxgrow.cells.genotypes.lookup import find_genotype
+from fxgrow.cells.stack import _MEMORY_FORMAT, auxiliary_position, cell_of, cell_positions, stem
 from fxgrow.errors import ModelError
 
 AUXILIARY_CHANNELS = (128, 768)
 
 
-class Scores(NamedTuple):
+class AuxiliaryScores(NamedTuple):
     """Class scores, batch x classes, of the classifier at the end and of the one on the way."""
 
     logits: Tensor
@@ -37,14 +37,17 @@ class EvaluationNetwork(nn.Module):
         num_classes: int,
         auxiliary: bool = False,
         drop_path: float = 0.0,
-        choose: Choose = known_operation,
+        choose: OperationBuilder = known_operation,
     ) -> None:
         super().__init__()
-        stack = places(layers, channels, len(genotype.normal.concat), len(genotype.reduce.concat))
+        stack = cell_positions(
+            layers, channels, len(genotype.normal.concat), len(genotype.reduce.concat)
+        )
         cells = [
-            CellModule(cell_of(genotype, place.kind), place, choose=choose, drop_path=drop_path) for place in stack
+            CellModule(cell_of(genotype, place.kind), place, choose=choose, drop_path=drop_path)
+            for place in stack
         ]
-        after = auxiliary_place(layers)
+        after = auxiliary_position(layers)
         self.auxiliary_after = after
         self.stem = stem(channels)
         self.cells = nn.ModuleList(cells)
@@ -52,16 +55,16 @@ class EvaluationNetwork(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(cells[-1].outputs, num_classes)
 
-    def forward(self, images: Tensor) -> Tensor | Scores:
+    def forward(self, images: Tensor) -> Tensor | AuxiliaryScores:
         """Batch x 3 x height x width to class scores; in training ``Scores``, if there is a second classifier."""
-        older = newer = middle = self.stem(images).contiguous(memory_format=FAST)
+        older = newer = middle = self.stem(images).contiguous(memory_format=_MEMORY_FORMAT)
         for index, cell in enumerate(self.cells):
             older, newer = newer, cell(older, newer)
             middle = newer if index == self.auxiliary_after else middle
         scores: Tensor = self.classifier(self.pool(newer).flatten(1))
         if self.auxiliary is None or not self.training:
             return scores
-        return Scores(scores, self.auxiliary(middle))
+        return AuxiliaryScores(scores, self.auxiliary(middle))
 
 
 def auxiliary_head(channels: int, num_classes: int) -> nn.Sequential:
@@ -97,7 +100,9 @@ def evaluation_network(
     out of range.
     """
     if num_classes < 1:
-        raise ModelError("model-options", f"{num_classes} classes cannot be told apart; ask for 1 or more")
+        raise ModelError(
+            "model-options", f"{num_classes} classes cannot be told apart; ask for 1 or more"
+        )
     return EvaluationNetwork(genotype, channels, layers, num_classes, auxiliary, drop_path)
 
 
@@ -110,4 +115,6 @@ def named_network(
     drop_path: float = 0.0,
 ) -> EvaluationNetwork:
     """``evaluation_network`` of a genotype's name or file, for references to models and so for recipes."""
-    return evaluation_network(find_genotype(genotype), channels, layers, num_classes, auxiliary, drop_path)
+    return evaluation_network(
+        find_genotype(genotype), channels, layers, num_classes, auxiliary, drop_path
+    )

@@ -15,23 +15,30 @@ from torch.optim import Optimizer
 
 from fxgrow.cells.derive import Derivation
 from fxgrow.cells.genotype import Genotype
-from fxgrow.cells.result import Clock, Grown, Listener, SearchEpoch, SearchResult, finish, ignore
+from fxgrow.cells.result import (
+    GrowthRecord,
+    SearchEpoch,
+    SearchListener,
+    SearchResult,
+    Stopwatch,
+    no_callback,
+    search_result,
+)
 from fxgrow.cells.space import SearchSpace
-from fxgrow.cells.template import GROWING, channels, layer_ties, template, ties
-from fxgrow.cells.weights import WeightSettings, descend, set_rate, shuffled
+from fxgrow.cells.template import GROWING, cell_ties, channels, layer_ties, template
 from fxgrow.data import DataSet, batches
 from fxgrow.growth import Budget, GrowthReport, Scope, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import multiply_adds
-from fxgrow.training import cross_entropy, seeded
+from fxgrow.training import WeightTraining, cross_entropy, seeded, set_rate, sgd_step, shuffled
 
-TRAINING = 3
+_TRAINING_FACTOR = 3
 """Forward and backward pass, in forward passes."""
-MEASURED = ("loss_before", "loss_after", "faithful_error", "preservation_error", "seconds")
+_MEASURED_BATCH = ("loss_before", "loss_after", "faithful_error", "preservation_error", "seconds")
 """What is kept of the report of a growth."""
 
 
-class FireflySearch(WeightSettings):
+class FireflySearch(WeightTraining):
     """Settings: those of the weights, then those of growth.
 
     The template grows every ``grow_every`` epochs, by the share ``neurons`` of the hidden neurons that it has.
@@ -48,10 +55,16 @@ class FireflySearch(WeightSettings):
     layers: int | None = None
     growth_batches: int = Field(default=4, ge=1)
     method: Firefly = Firefly(new=2, steps=8, refine_steps=4)
-    derivation: Derivation = Derivation(little=0.3, against_average=True)
+    derivation: Derivation = Derivation(identity_threshold=0.3, normalize_by_operation=True)
 
     def search(
-        self, space: SearchSpace, train: DataSet, valid: DataSet, *, seed: int = 0, listen: Listener = ignore
+        self,
+        space: SearchSpace,
+        train: DataSet,
+        valid: DataSet,
+        *,
+        seed: int = 0,
+        callback: SearchListener = no_callback,
     ) -> SearchResult:
         """Raises ``DataError`` if there is no batch of two images, and what growth raises."""
         with seeded(seed):
@@ -60,33 +73,48 @@ class FireflySearch(WeightSettings):
                 loss = run.train(epoch)
                 if epoch % self.grow_every == 0:
                     run.grow(epoch)
-                listen(run.record(epoch, loss))
-        return finish(
-            run.clock, self, space, seed, run.genotype, multiply_adds=run.spent, epochs=run.epochs, grown=run.grown
+                callback(run.record(epoch, loss))
+        return search_result(
+            run.clock,
+            self,
+            space,
+            seed,
+            run.genotype,
+            multiply_adds=run.spent,
+            epochs=run.epochs,
+            grown=run.grown,
         )
 
 
 class _Run:
     """A search between two of its epochs."""
 
-    def __init__(self, settings: FireflySearch, space: SearchSpace, train: DataSet, seed: int) -> None:
+    def __init__(
+        self, settings: FireflySearch, space: SearchSpace, train: DataSet, seed: int
+    ) -> None:
         self.settings, self.space, self.train_set, self.seed = settings, space, train, seed
         rng = torch.Generator().manual_seed(seed)
         self.batches = shuffled(train, settings.batch_size, rng)
         self.few = batches(
-            train, min(settings.batch_size, len(train)), shuffle=True, generator=rng, limit=settings.growth_batches
+            train,
+            min(settings.batch_size, len(train)),
+            shuffle=True,
+            generator=rng,
+            limit=settings.growth_batches,
         )
         network = template(space, settings.hidden, int(train.labels.max()) + 1)
         self.network: nn.Module = network.to(train.images.device)
         self.optimizer: Optimizer = settings.optimizer(self.network)
-        self.clock, self.spent, self.price = Clock.start(), 0, self._price()
+        self.clock, self.spent, self.price = Stopwatch.start(), 0, self._price()
         self.epochs: list[SearchEpoch] = []
         self.grown = [self._grown(0, None)]
 
     @property
     def genotype(self) -> Genotype:
         """What would be derived now."""
-        return self.settings.derivation.derive(channels(self.network, self.space), self.settings.hidden)
+        return self.settings.derivation.derive(
+            channels(self.network, self.space), self.settings.hidden
+        )
 
     def train(self, epoch: int) -> float:
         """One epoch of plain training; gives the mean loss."""
@@ -95,8 +123,8 @@ class _Run:
         losses = []
         for images, labels in self.batches:
             loss = cross_entropy(self.network(images), labels)
-            losses.append(descend(self.optimizer, loss, self.settings.clip))
-            self.spent += TRAINING * self.price * len(labels)
+            losses.append(sgd_step(self.optimizer, loss, self.settings.clip))
+            self.spent += _TRAINING_FACTOR * self.price * len(labels)
         return sum(losses) / len(losses)
 
     def grow(self, epoch: int) -> None:
@@ -115,7 +143,7 @@ class _Run:
             budget=Budget(neurons=settings.neurons, layers=settings.layers), optimizer=self.optimizer,
             seed=self.seed + epoch, scope=self._scope(), describe=False,
         )  # fmt: skip
-        self.spent += TRAINING * seen[0] * growth.report.multiply_adds_overgrown
+        self.spent += _TRAINING_FACTOR * seen[0] * growth.report.multiply_adds_overgrown
         self.network, self.optimizer = growth.module, growth.optimizer or self.optimizer
         self.price = growth.report.multiply_adds_after
         self.grown.append(self._grown(epoch, growth.report))
@@ -126,12 +154,14 @@ class _Run:
 
     def _scope(self) -> Scope:
         layers = layer_ties(self.space) if self.settings.method.layers else ()
-        return Scope(only=(GROWING,), tie=(*ties(self.space), *layers))
+        return Scope(only=(GROWING,), tie=(*cell_ties(self.space), *layers))
 
-    def _grown(self, epoch: int, report: GrowthReport | None) -> Grown:
+    def _grown(self, epoch: int, report: GrowthReport | None) -> GrowthRecord:
         found = {str(spot): count for spot, count in channels(self.network, self.space).items()}
-        return Grown(
-            epoch=epoch, channels=found, **({name: getattr(report, name) for name in MEASURED} if report else {})
+        return GrowthRecord(
+            epoch=epoch,
+            channels=found,
+            **({name: getattr(report, name) for name in _MEASURED_BATCH} if report else {}),
         )
 
     def record(self, epoch: int, loss: float) -> SearchEpoch:

@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fxgrow.spec import Document, Frozen, canonical_json, digest, read_text
+from fxgrow.spec import Document, StrictModel, canonical_json, digest, read_text
 
 GENOTYPE_VERSION: Literal[1] = 1
-INPUTS = 2
+INPUT_STATES = 2
 """The states that a cell is given."""
-FILE_LIMIT = 2**20
+_MAX_FILE_BYTES = 2**20
 
 Operation = Literal[
     "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7", "dil_conv_3x3",
@@ -23,31 +23,31 @@ Operation = Literal[
 ]  # fmt: skip
 STATES = 64
 """At most so many states a cell may have."""
-State = Annotated[int, Field(ge=0, lt=STATES)]
+StateName = Annotated[int, Field(ge=0, lt=STATES)]
 
 
-class Edge(Frozen):
+class Edge(StrictModel):
     """An operation on the state ``source``."""
 
     operation: Operation
-    source: State
+    source: StateName
 
 
 Node = Annotated[tuple[Edge, ...], Field(min_length=1, max_length=512)]
 
 
-class Cell(Frozen):
+class Cell(StrictModel):
     """The incoming edges of every node, in order, and the states that are the output.
 
     Raises ``pydantic.ValidationError`` unless edges come from earlier states and ``concat`` names different ones.
     """
 
-    nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=STATES - INPUTS)]
-    concat: Annotated[tuple[State, ...], Field(min_length=1, max_length=STATES)]
+    nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=STATES - INPUT_STATES)]
+    concat: Annotated[tuple[StateName, ...], Field(min_length=1, max_length=STATES)]
 
     @model_validator(mode="after")
     def _refers_to_states_that_are_there(self) -> "Cell":
-        for state, edges in enumerate(self.nodes, INPUTS):
+        for state, edges in enumerate(self.nodes, INPUT_STATES):
             late = next((edge.source for edge in edges if edge.source >= state), None)
             if late is not None:
                 raise ValueError(f"state {state} needs state {late}, which is not there yet")
@@ -61,10 +61,10 @@ class Cell(Frozen):
     @property
     def states(self) -> int:
         """How many states there are: the inputs and one per node."""
-        return INPUTS + len(self.nodes)
+        return INPUT_STATES + len(self.nodes)
 
 
-class Genotype(Frozen):
+class Genotype(StrictModel):
     """A normal cell, which keeps the size of its input, and a reduction cell, which halves it."""
 
     schema_version: Literal[1]
@@ -77,12 +77,12 @@ class Genotype(Frozen):
         return digest(self.model_dump(mode="json", include={"normal", "reduce"}))
 
 
-GENOTYPE = Document("genotype", Genotype, GENOTYPE_VERSION)
+GENOTYPE_DOCUMENT = Document("genotype", Genotype, GENOTYPE_VERSION)
 
 
 def read_genotype(path: Path) -> Genotype:
     """The genotype in a JSON file. Raises ``SpecError`` with code and path."""
-    return GENOTYPE.read(read_text(path, FILE_LIMIT), str(path))
+    return GENOTYPE_DOCUMENT.read(read_text(path, _MAX_FILE_BYTES), str(path))
 
 
 def genotype_text(genotype: Genotype) -> str:

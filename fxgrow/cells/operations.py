@@ -24,7 +24,9 @@ DILATION = 2
 class ReLUConvBN(nn.Sequential):
     """ReLU, convolution, batch norm."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, affine: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, affine: bool = True
+    ) -> None:
         super().__init__(
             _named(
                 relu=nn.ReLU(),
@@ -38,7 +40,7 @@ class FactorizedReduce(nn.Module):
     """Halves an image without a pooling: two 1x1 convolutions of stride 2, one on the pixels that the other leaves.
 
     Every second pixel is taken first and convolved at stride 1, which is the same: a 1 x 1 convolution with a stride
-    of few channels is not safe in the fast layout of cells (``fxgrow.kernels``).
+    of few channels is not safe in the fast layout of cells (``fxgrow.kernel_guard``).
     """
 
     def __init__(self, inputs: int, outputs: int, affine: bool = True) -> None:
@@ -61,7 +63,13 @@ class SeparableConvolution(nn.Sequential):
     """A depthwise and a pointwise convolution, twice; ``hidden`` channels between them (default: ``inputs``)."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, affine: bool = True, hidden: int | None = None
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        affine: bool = True,
+        hidden: int | None = None,
     ) -> None:
         hidden = inputs if hidden is None else hidden
         super().__init__(
@@ -85,7 +93,13 @@ class DilatedConvolution(nn.Sequential):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, affine: bool = True, hidden: int | None = None
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        affine: bool = True,
+        hidden: int | None = None,
     ) -> None:
         inside: dict[str, nn.Module] = {}
         if hidden is not None:
@@ -108,7 +122,9 @@ class DilatedConvolution(nn.Sequential):
 class CrossedConvolution(nn.Sequential):
     """A convolution along rows and one along columns (1 x n, n x 1), without anything between them."""
 
-    def __init__(self, inputs: int, outputs: int, length: int, stride: int, affine: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, length: int, stride: int, affine: bool = True
+    ) -> None:
         half = length // 2
         super().__init__(
             _named(
@@ -127,7 +143,9 @@ def _named(**modules: nn.Module) -> OrderedDict[str, nn.Module]:
 def _depthwise(channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """Keeps the size of an image, but for ``stride``."""
     padding = dilation * (kernel // 2)
-    return nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+    return nn.Conv2d(
+        channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False
+    )
 
 
 def _pointwise(inputs: int, outputs: int) -> nn.Conv2d:
@@ -139,15 +157,21 @@ Build = Callable[[int, int, bool], nn.Module]
 
 
 def _separable(kernel: int) -> Build:
-    return lambda channels, stride, affine: SeparableConvolution(channels, channels, kernel, stride, affine)
+    return lambda channels, stride, affine: SeparableConvolution(
+        channels, channels, kernel, stride, affine
+    )
 
 
 def _dilated(kernel: int) -> Build:
-    return lambda channels, stride, affine: DilatedConvolution(channels, channels, kernel, stride, affine)
+    return lambda channels, stride, affine: DilatedConvolution(
+        channels, channels, kernel, stride, affine
+    )
 
 
 def _crossed(length: int) -> Build:
-    return lambda channels, stride, affine: CrossedConvolution(channels, channels, length, stride, affine)
+    return lambda channels, stride, affine: CrossedConvolution(
+        channels, channels, length, stride, affine
+    )
 
 
 def _skip(channels: int, stride: int, affine: bool) -> nn.Module:

@@ -10,22 +10,22 @@ from pydantic import BaseModel
 from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.space import SearchSpace
 from fxgrow.data import DataSet
-from fxgrow.spec import Document, Frozen
+from fxgrow.spec import Document, StrictModel
 
 SEARCH_VERSION: Literal[1] = 1
 
 
 @dataclass(frozen=True)
-class Clock:
+class Stopwatch:
     """The time since a search began."""
 
     wall: float
     cpu: float
 
     @staticmethod
-    def start() -> "Clock":
+    def start() -> "Stopwatch":
         """It begins now."""
-        return Clock(time.perf_counter(), time.process_time())
+        return Stopwatch(time.perf_counter(), time.process_time())
 
     @property
     def seconds(self) -> float:
@@ -38,7 +38,7 @@ class Clock:
         return time.process_time() - self.cpu
 
 
-class SearchEpoch(Frozen):
+class SearchEpoch(StrictModel):
     """One epoch of a search, counted from 1: mean losses per batch, and where the search stood at its end.
 
     ``valid_loss``: None where a method looks at no validation batch in training; ``genotype``: what would be derived
@@ -53,7 +53,7 @@ class SearchEpoch(Frozen):
     genotype: Genotype | None = None
 
 
-class Ranked(Frozen):
+class RankedCells(StrictModel):
     """A candidate and how well it did on the validation images: mean loss, and accuracy from 0 to 1."""
 
     genotype: Genotype
@@ -61,7 +61,7 @@ class Ranked(Frozen):
     accuracy: float
 
 
-class Grown(Frozen):
+class GrowthRecord(StrictModel):
     """A network that cells grow in, after a growth step (``epoch`` 0: before the first, nothing measured).
 
     ``channels``: inside every operation, by its place ``kind state<-source operation``; losses on the growth batches.
@@ -76,7 +76,7 @@ class Grown(Frozen):
     seconds: float | None = None
 
 
-class SearchResult(Frozen):
+class SearchResult(StrictModel):
     """A finished search: what it was told, what it found and what it spent.
 
     ``seconds``: wall time, ``cpu_seconds``: of all threads of this process. ``multiply_adds``: of the convolutions and
@@ -95,8 +95,8 @@ class SearchResult(Frozen):
     cpu_seconds: float
     multiply_adds: int
     epochs: tuple[SearchEpoch, ...] = ()
-    ranked: tuple[Ranked, ...] = ()
-    grown: tuple[Grown, ...] = ()
+    ranked: tuple[RankedCells, ...] = ()
+    grown: tuple[GrowthRecord, ...] = ()
 
     @property
     def train_losses(self) -> tuple[float, ...]:
@@ -104,16 +104,16 @@ class SearchResult(Frozen):
         return tuple(epoch.train_loss for epoch in self.epochs)
 
 
-SEARCH = Document("cell-search", SearchResult, SEARCH_VERSION)
+SEARCH_DOCUMENT = Document("cell-search", SearchResult, SEARCH_VERSION)
 
-Listener = Callable[[SearchEpoch], None]
+SearchListener = Callable[[SearchEpoch], None]
 
 
-def ignore(epoch: SearchEpoch) -> None:
+def no_callback(epoch: SearchEpoch) -> None:
     """Listen to nothing."""
 
 
-class Search(Protocol):
+class SearchMethod(Protocol):
     """A way to find cells. It is its own settings: a frozen model that can be written down.
 
     ``train`` fits weights and ``valid`` judges cells, both images with labels from 0 on. ``listen`` hears every epoch.
@@ -121,12 +121,18 @@ class Search(Protocol):
     """
 
     def search(
-        self, space: SearchSpace, train: DataSet, valid: DataSet, *, seed: int = 0, listen: Listener = ignore
+        self,
+        space: SearchSpace,
+        train: DataSet,
+        valid: DataSet,
+        *,
+        seed: int = 0,
+        callback: SearchListener = no_callback,
     ) -> SearchResult: ...
 
 
-def finish(
-    clock: Clock,
+def search_result(
+    clock: Stopwatch,
     method: BaseModel,
     space: SearchSpace,
     seed: int,
@@ -134,8 +140,8 @@ def finish(
     *,
     multiply_adds: int,
     epochs: Iterable[SearchEpoch] = (),
-    ranked: Iterable[Ranked] = (),
-    grown: Iterable[Grown] = (),
+    ranked: Iterable[RankedCells] = (),
+    grown: Iterable[GrowthRecord] = (),
 ) -> SearchResult:
     """The result of a search that ends now; ``method`` is its settings."""
     return SearchResult(

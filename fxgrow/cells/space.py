@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fxgrow.cells.genotype import INPUTS, STATES, Cell, Genotype, Operation
-from fxgrow.spec import Frozen, limits
+from fxgrow.cells.genotype import INPUT_STATES, STATES, Cell, Genotype, Operation
+from fxgrow.documents import limits
+from fxgrow.spec import StrictModel
 
 NONE: Literal["none"] = "none"
 """No edge at all: a choice while searching, never part of a genotype."""
@@ -27,7 +28,7 @@ DARTS_OPERATIONS: tuple[Choosable, ...] = (
 )  # fmt: skip
 
 
-class SearchSpace(Frozen):
+class SearchSpace(StrictModel):
     """The operations that every edge chooses from, and the network that is searched in.
 
     ``nodes``: intermediate states of a cell, each of which can be reached from all states before it; ``cells``: how
@@ -35,7 +36,7 @@ class SearchSpace(Frozen):
     """
 
     operations: Annotated[tuple[Choosable, ...], Field(min_length=1)] = FIREFLY_OPERATIONS
-    nodes: int = Field(default=4, ge=1, le=STATES - INPUTS)
+    nodes: int = Field(default=4, ge=1, le=STATES - INPUT_STATES)
     cells: int = Field(default=5, ge=3, le=limits.OPTION_COUNT)
     channels: int = Field(default=16, ge=1, le=limits.OPTION_LENGTH)
 
@@ -56,7 +57,7 @@ class SearchSpace(Frozen):
     @property
     def states(self) -> range:
         """The intermediate states."""
-        return range(INPUTS, INPUTS + self.nodes)
+        return range(INPUT_STATES, INPUT_STATES + self.nodes)
 
     @property
     def edges(self) -> int:
@@ -65,7 +66,7 @@ class SearchSpace(Frozen):
 
     def incoming(self, state: int) -> range:
         """The numbers of the edges into ``state``, that from state 0 first."""
-        start = sum(range(INPUTS, state))
+        start = sum(range(INPUT_STATES, state))
         return range(start, start + state)
 
     def __contains__(self, genotype: Genotype) -> bool:

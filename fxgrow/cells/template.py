@@ -19,10 +19,10 @@ from torch import nn
 
 from fxgrow.cells.cell import known_operation
 from fxgrow.cells.evaluation import EvaluationNetwork
-from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUTS, Cell, Edge, Genotype, Operation
+from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUT_STATES, Cell, Edge, Genotype, Operation
 from fxgrow.cells.operations import DilatedConvolution, SeparableConvolution
 from fxgrow.cells.space import SearchSpace
-from fxgrow.cells.stack import Kind, Place, layout
+from fxgrow.cells.stack import CellKind, CellPosition, layout
 from fxgrow.errors import GrowthError, SpecError
 
 INNER = "inner"
@@ -30,19 +30,23 @@ INNER = "inner"
 GROWING = f"cells.*.nodes.*.{INNER}"
 """Where the hidden neurons of a template are written."""
 
-Grow = Callable[[int, int, int], nn.Module]
+GrowingOperation = Callable[[int, int, int], nn.Module]
 """From channels, stride and hidden channels to an operation."""
 
 
-def _separable(kernel: int) -> Grow:
-    return lambda channels, stride, hidden: SeparableConvolution(channels, channels, kernel, stride, hidden=hidden)
+def _separable(kernel: int) -> GrowingOperation:
+    return lambda channels, stride, hidden: SeparableConvolution(
+        channels, channels, kernel, stride, hidden=hidden
+    )
 
 
-def _dilated(kernel: int) -> Grow:
-    return lambda channels, stride, hidden: DilatedConvolution(channels, channels, kernel, stride, hidden=hidden)
+def _dilated(kernel: int) -> GrowingOperation:
+    return lambda channels, stride, hidden: DilatedConvolution(
+        channels, channels, kernel, stride, hidden=hidden
+    )
 
 
-GROWABLE: Mapping[Operation, Grow] = MappingProxyType(
+GROWABLE: Mapping[Operation, GrowingOperation] = MappingProxyType(
     {
         "sep_conv_3x3": _separable(3),
         "sep_conv_5x5": _separable(5),
@@ -55,10 +59,10 @@ GROWABLE: Mapping[Operation, Grow] = MappingProxyType(
 
 
 @dataclass(frozen=True, order=True)
-class Spot:
+class OperationSite:
     """The place of an operation in all cells of one kind."""
 
-    kind: Kind
+    kind: CellKind
     state: int
     source: int
     operation: Operation
@@ -67,19 +71,23 @@ class Spot:
         return f"{self.kind} {self.state}<-{self.source} {self.operation}"
 
     @staticmethod
-    def named(words: str) -> "Spot":
+    def named(words: str) -> "OperationSite":
         """The spot that prints so. Raises ``SpecError`` (``bad-value``) if there is none in any space."""
         found = _SPOT.fullmatch(words)
         if found is None or found["operation"] not in GROWABLE:
             raise SpecError("bad-value", f"{words!r} is no place of an operation; search again")
         operation: Operation = found["operation"]  # type: ignore[assignment]
-        return Spot(Kind(found["kind"]), int(found["state"]), int(found["source"]), operation)
+        return OperationSite(
+            CellKind(found["kind"]), int(found["state"]), int(found["source"]), operation
+        )
 
 
-_SPOT = re.compile(r"(?P<kind>normal|reduce) (?P<state>\d{1,2})<-(?P<source>\d{1,2}) (?P<operation>\w+)")
+_SPOT = re.compile(
+    r"(?P<kind>normal|reduce) (?P<state>\d{1,2})<-(?P<source>\d{1,2}) (?P<operation>\w+)"
+)
 
 
-def complete(space: SearchSpace) -> Genotype:
+def complete_cell(space: SearchSpace) -> Genotype:
     """Every operation of the space on every edge."""
     nodes = tuple(
         tuple(Edge(operation=name, source=source) for source in range(state) for name in space.real)
@@ -100,55 +108,62 @@ def template(space: SearchSpace, hidden: int, num_classes: int) -> EvaluationNet
             f"none of {', '.join(space.real)} has channels inside; search with one of {', '.join(GROWABLE)}",
         )
     choose = partial(_operation, hidden=hidden)
-    return EvaluationNetwork(complete(space), space.channels, space.cells, num_classes, choose=choose)
+    return EvaluationNetwork(
+        complete_cell(space), space.channels, space.cells, num_classes, choose=choose
+    )
 
 
-def _operation(edge: Edge, place: Place, hidden: int) -> nn.Module:
+def _operation(edge: Edge, place: CellPosition, hidden: int) -> nn.Module:
     grow = GROWABLE.get(edge.operation)
     if grow is None:
         return known_operation(edge, place)
     return grow(place.channels, place.stride(edge.source), hidden)
 
 
-def spots(space: SearchSpace) -> Iterator[tuple[Spot, tuple[str, ...]]]:
+def operation_sites(space: SearchSpace) -> Iterator[tuple[OperationSite, tuple[str, ...]]]:
     """Every growable operation of both kinds, and its modules in the template: one per cell of its kind."""
     kinds = layout(space.cells)
-    for kind in Kind:
+    for kind in CellKind:
         cells = [number for number, other in enumerate(kinds) if other is kind]
-        for node, edges in enumerate(complete(space).normal.nodes):
+        for node, edges in enumerate(complete_cell(space).normal.nodes):
             for place, edge in enumerate(edges):
                 if edge.operation in GROWABLE:
-                    spot = Spot(kind, node + INPUTS, edge.source, edge.operation)
+                    spot = OperationSite(kind, node + INPUT_STATES, edge.source, edge.operation)
                     yield spot, tuple(f"cells.{cell}.nodes.{node}.{place}" for cell in cells)
 
 
-def ties(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
+def cell_ties(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
     """The widths that grow alike: hidden neurons at the same place of all cells of one kind."""
-    return tuple(tuple(f"{path}.{INNER}" for path in paths) for _, paths in spots(space))
+    return tuple(tuple(f"{path}.{INNER}" for path in paths) for _, paths in operation_sites(space))
 
 
 def layer_ties(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
     """The hidden widths of the residual layers behind the same operation of all cells of one kind."""
     return tuple(
-        tuple(f"grown_layers.{path.replace('.', '_')}_norm.incoming" for path in paths) for _, paths in spots(space)
+        tuple(f"grown_layers.{path.replace('.', '_')}_norm.incoming" for path in paths)
+        for _, paths in operation_sites(space)
     )
 
 
-def channels(network: nn.Module, space: SearchSpace) -> dict[Spot, int]:
+def channels(network: nn.Module, space: SearchSpace) -> dict[OperationSite, int]:
     """The hidden channels of every growable operation of a template, grown or not, the same in all its cells.
 
     Raises ``GrowthError`` (``unequal-tie``) if cells of one kind differ.
     """
-    return {spot: _equal(spot, [_rows(network, path) for path in paths]) for spot, paths in spots(space)}
+    return {
+        spot: _equal(spot, [_rows(network, path) for path in paths])
+        for spot, paths in operation_sites(space)
+    }
 
 
 def _rows(network: nn.Module, path: str) -> int:
     return len(network.get_parameter(f"{path}.{INNER}.weight"))
 
 
-def _equal(spot: Spot, found: list[int]) -> int:
+def _equal(spot: OperationSite, found: list[int]) -> int:
     if len(set(found)) > 1:
         raise GrowthError(
-            "unequal-tie", f"{spot} has {found} channels in the cells of its kind; grow them with tie=ties(space)"
+            "unequal-tie",
+            f"{spot} has {found} channels in the cells of its kind; grow them with tie=ties(space)",
         )
     return found[0]

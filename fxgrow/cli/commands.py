@@ -5,14 +5,14 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from fxgrow.cli.console import complain
+from fxgrow.cli.console import print_error
 from fxgrow.errors import FxgrowError
 
 WRONG_INPUT = 2
 INTERRUPTED = 130
 
 
-class Commands(TyperGroup):
+class ErrorHandlingGroup(TyperGroup):
     """A group of commands that turns the user's errors into a sentence and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -20,7 +20,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except FxgrowError as error:
-            complain(error)
+            print_error(error)
             raise typer.Exit(WRONG_INPUT) from error
         except KeyboardInterrupt as error:
             typer.echo("fxgrow: interrupted; nothing was written", err=True)

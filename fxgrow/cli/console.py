@@ -18,18 +18,18 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
 
 
-def show(*parts: RenderableType) -> None:
+def print_parts(*parts: RenderableType) -> None:
     """Print renderables to the standard output."""
     out = console()
     for part in parts:
         out.print(part)
 
 
-def show_text(text: str) -> None:
+def print_text(text: str) -> None:
     """Print text to the standard output as it is, for machines to read."""
     typer.echo(text)
 
 
-def complain(error: FxgrowError) -> None:
+def print_error(error: FxgrowError) -> None:
     """Print an error as one line to the standard error."""
     typer.echo(f"fxgrow: {' '.join(str(error).split())} [{error.code}]", err=True)

@@ -6,15 +6,22 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fxgrow.cli.arguments import Directory
-from fxgrow.cli.console import show
+from fxgrow.cli.arguments import DirectoryArgument
+from fxgrow.cli.console import print_parts
 from fxgrow.export import FORMATS, Exported, Options, export
-from fxgrow.report import count
+from fxgrow.report import count_text
 
-To = Annotated[str, typer.Option("--to", help=f"one of {', '.join(FORMATS)}", show_default=False)]
-Out = Annotated[Path, typer.Option("--out", help="the file (for hub the directory) to write", show_default=False)]
-Force = Annotated[bool, typer.Option("--force", help="replace a file, or an earlier hub directory")]
-Batch = Annotated[
+FormatOption = Annotated[
+    str, typer.Option("--to", help=f"one of {', '.join(FORMATS)}", show_default=False)
+]
+ExportPathOption = Annotated[
+    Path,
+    typer.Option("--out", help="the file (for hub the directory) to write", show_default=False),
+]
+ReplaceExportOption = Annotated[
+    bool, typer.Option("--force", help="replace a file, or an earlier hub directory")
+]
+BatchAxisOption = Annotated[
     bool | None,
     typer.Option(
         "--dynamic-batch/--fixed-batch",
@@ -22,23 +29,29 @@ Batch = Annotated[
         show_default=False,
     ),
 ]
-License = Annotated[str, typer.Option("--license", help="hub: the license in the model card")]
+LicenseOption = Annotated[str, typer.Option("--license", help="hub: the license in the model card")]
 
 
 def export_model(
-    directory: Directory,
-    to: To,
-    out: Out,
-    force: Force = False,
-    dynamic_batch: Batch = None,
-    license_: License = "unknown",
+    directory: DirectoryArgument,
+    to: FormatOption,
+    out: ExportPathOption,
+    force: ReplaceExportOption = False,
+    dynamic_batch: BatchAxisOption = None,
+    license_: LicenseOption = "unknown",
 ) -> None:
     """Write a saved model as ONNX, torch.export archive, hub directory, Python source or picture, and check it."""
     options = Options(dynamic_batch=dynamic_batch, license=license_)
-    show(Text(_line(export(directory, to, out, force=force, options=options))))
+    print_parts(Text(_line(export(directory, to, out, force=force, options=options))))
 
 
 def _line(done: Exported) -> str:
     error = done.check.error
-    apart = "" if error is None else f"; off by {error:.1e} of the largest output" if error else "; no bit differs"
-    return f"wrote {done.path} ({done.format}, {count(done.size)} bytes): {done.check.words}{apart}"
+    apart = (
+        ""
+        if error is None
+        else f"; off by {error:.1e} of the largest output"
+        if error
+        else "; no bit differs"
+    )
+    return f"wrote {done.path} ({done.format}, {count_text(done.size)} bytes): {done.check.words}{apart}"

@@ -2,10 +2,10 @@
 
 import typer
 
-from fxgrow.cli.cells import app as cells
+from fxgrow.cli.cells.app import app as cells
 from fxgrow.cli.check_path import check_path
-from fxgrow.cli.commands import Commands
-from fxgrow.cli.continual import app as continual
+from fxgrow.cli.commands import ErrorHandlingGroup
+from fxgrow.cli.continual.app import app as continual
 from fxgrow.cli.diff_directories import diff_directories
 from fxgrow.cli.export_model import export_model
 from fxgrow.cli.grow_model import grow_model
@@ -16,7 +16,7 @@ from fxgrow.cli.run_recipe import run_recipe_file
 from fxgrow.cli.show_log import show_log
 
 app = typer.Typer(
-    cls=Commands,
+    cls=ErrorHandlingGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -5,16 +5,38 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
-from fxgrow.report import growth_lines, growth_table, number, percent, plan_lines, plan_table, seconds
-from fxgrow.training import BatchDone, EpochDone, Event, GrowthDone, Listener, RunStarted
-from fxgrow.training.events import GrowthStarted
+from fxgrow.report import (
+    growth_lines,
+    growth_table,
+    number_text,
+    percent_text,
+    plan_lines,
+    plan_table,
+    seconds_text,
+)
+from fxgrow.training import (
+    BatchDone,
+    EpochDone,
+    Event,
+    GrowthDone,
+    GrowthStarted,
+    Listener,
+    RunStarted,
+)
 
 
 @contextmanager
-def drawing(console: Console) -> Iterator[Listener]:
+def progress_display(console: Console) -> Iterator[Listener]:
     """A listener that draws the events of one run on ``console``."""
     columns = (
         TextColumn("{task.description}"),
@@ -25,10 +47,10 @@ def drawing(console: Console) -> Iterator[Listener]:
         TextColumn("left"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        yield Drawing(progress)
+        yield ProgressDisplay(progress)
 
 
-class Drawing:
+class ProgressDisplay:
     """Draws events on a progress display."""
 
     def __init__(self, progress: Progress) -> None:
@@ -49,16 +71,18 @@ class Drawing:
 
     def _started(self, event: RunStarted) -> None:
         self.epochs = event.settings.epochs
-        self.task = self.progress.add_task("training", total=self.epochs * event.batches_per_epoch, loss="-")
+        self.task = self.progress.add_task(
+            "training", total=self.epochs * event.batches_per_epoch, loss="-"
+        )
 
     def _batch(self, event: BatchDone) -> None:
         words = f"epoch {event.epoch}/{self.epochs}"
-        self.progress.update(self.task, advance=1, description=words, loss=number(event.loss))
+        self.progress.update(self.task, advance=1, description=words, loss=number_text(event.loss))
 
     def _epoch(self, event: EpochDone) -> None:
         self._say(
-            f"epoch {event.epoch}/{self.epochs}  loss {number(event.loss)}  test accuracy "
-            f"{percent(event.test_accuracy)}  {seconds(event.seconds)}"
+            f"epoch {event.epoch}/{self.epochs}  loss {number_text(event.loss)}  test accuracy "
+            f"{percent_text(event.test_accuracy)}  {seconds_text(event.seconds)}"
         )
 
     def _growing(self, event: GrowthStarted) -> None:
@@ -69,7 +93,7 @@ class Drawing:
         self.progress.console.print(plan_table(event.report.plan))
         for line in (*plan_lines(event.report.plan), *growth_lines(event.report)):
             self.progress.console.print(line)
-        self._say(f"test accuracy of the grown model {percent(event.test_accuracy)}")
+        self._say(f"test accuracy of the grown model {percent_text(event.test_accuracy)}")
 
     def _say(self, words: str) -> None:
         self.progress.console.print(Text(words))

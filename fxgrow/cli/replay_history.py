@@ -6,29 +6,48 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fxgrow.cli.arguments import Directory
-from fxgrow.cli.console import show
+from fxgrow.cli.arguments import DirectoryArgument
+from fxgrow.cli.console import print_parts
+from fxgrow.documents import CONFIG
 from fxgrow.errors import SpecError
-from fxgrow.growth.replay import replay
-from fxgrow.spec import ArchitectureSpec, GrowthStep, read_spec
-from fxgrow.spec.blank import check_for_architecture, write_architecture
-from fxgrow.spec.files import CONFIG
-from fxgrow.spec.grown import steps_between
-from fxgrow.training.directory import INITIAL
+from fxgrow.growth import replay
+from fxgrow.spec import (
+    ArchitectureSpec,
+    GrowthStep,
+    check_for_architecture,
+    read_spec,
+    steps_between,
+    write_architecture,
+)
+from fxgrow.training import INITIAL
 
-From = Annotated[
+FirstSpecOption = Annotated[
     Path | None,
-    typer.Option("--from", metavar="DIR", help="where the history began", show_default="DIR/initial"),
+    typer.Option(
+        "--from", metavar="DIR", help="where the history began", show_default="DIR/initial"
+    ),
 ]
-Out = Annotated[
+ReplayPathOption = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="write the architecture there, without weights", show_default=False),
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="write the architecture there, without weights",
+        show_default=False,
+    ),
 ]
 
-Force = Annotated[bool, typer.Option("--force", help="replace an earlier architecture without weights in --out")]
+Force = Annotated[
+    bool, typer.Option("--force", help="replace an earlier architecture without weights in --out")
+]
 
 
-def replay_history(directory: Directory, first: From = None, out: Out = None, force: Force = False) -> None:
+def replay_history(
+    directory: DirectoryArgument,
+    first: FirstSpecOption = None,
+    out: ReplayPathOption = None,
+    force: Force = False,
+) -> None:
     """Rebuild the architecture in DIR from its first one and its history, and prove it by the fingerprints."""
     if out is not None:
         _check_out(out, force)
@@ -45,14 +64,19 @@ def replay_history(directory: Directory, first: From = None, out: Out = None, fo
         )
     if out is not None:
         write_architecture(out, found)
-    show(*(Text(line) for line in _lines(start, specs)), *([Text(f"written to {out}")] if out else []))
+    print_parts(
+        *(Text(line) for line in _lines(start, specs)),
+        *([Text(f"written to {out}")] if out else []),
+    )
 
 
 def _check_out(out: Path, force: bool) -> None:
     check_for_architecture(out)
     if (out / CONFIG).exists() and not force:
         raise SpecError(
-            "path-exists", "it holds an architecture, which is kept; choose another or say --force", str(out)
+            "path-exists",
+            "it holds an architecture, which is kept; choose another or say --force",
+            str(out),
         )
 
 
@@ -60,7 +84,9 @@ def _steps(start: ArchitectureSpec, grown: ArchitectureSpec, path: str) -> tuple
     steps, forward = steps_between(start, grown)
     if not (steps and forward) and start.fingerprint != grown.fingerprint:
         raise SpecError(
-            "not-replayable", f"the history does not begin at {start.fingerprint[:12]}; say --from another", path
+            "not-replayable",
+            f"the history does not begin at {start.fingerprint[:12]}; say --from another",
+            path,
         )
     return steps
 

@@ -21,19 +21,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxgrow.cells.evaluation import named_network
+from fxgrow.cells import named_network
 from fxgrow.cli import options as tables
-from fxgrow.cli.options import Kind, bounded, wrong_value
-from fxgrow.cli.reference import Reference, Shape
+from fxgrow.cli.options import OptionKind, bounded_options, wrong_value
+from fxgrow.cli.reference_grammar import InputShape, Reference
 from fxgrow.cli.trust import Trust, is_identifier, is_module_name
+from fxgrow.documents import limits
 from fxgrow.errors import ModelError
-from fxgrow.optional import need
-from fxgrow.spec import ArchitectureSpec, GrowthStep, limits, load, spec_of
+from fxgrow.optional import require
+from fxgrow.spec import ArchitectureSpec, GrowthStep, load, spec_of
 
-IMAGE: Shape = (3, 224, 224)
-VIDEO: Shape = (3, 16, 224, 224)
+IMAGE: InputShape = (3, 224, 224)
+VIDEO: InputShape = (3, 16, 224, 224)
 # What torchvision's models want to see, by the module they are defined in; the others take one IMAGE.
-TORCHVISION_INPUTS: Mapping[str, tuple[Shape, ...]] = MappingProxyType(
+TORCHVISION_INPUTS: Mapping[str, tuple[InputShape, ...]] = MappingProxyType(
     {
         "torchvision.models.inception": ((3, 299, 299),),
         "torchvision.models.quantization.inception": ((3, 299, 299),),
@@ -82,8 +83,10 @@ HUGGING_FACE_TABLES = (
     "MODEL_FOR_AUDIO_XVECTOR_MAPPING_NAMES",
     "MODEL_FOR_CTC_MAPPING_NAMES",
 )
-OWN_FACTORIES: Mapping[str, tuple[Callable[..., nn.Module], Mapping[str, Kind]]] = MappingProxyType(
-    {"fxgrow.cells.evaluation:named_network": (named_network, tables.CELLS)}
+OWN_FACTORIES: Mapping[str, tuple[Callable[..., nn.Module], Mapping[str, OptionKind]]] = (
+    MappingProxyType(
+        {"fxgrow.cells.evaluation:named_network": (named_network, tables.CELLS_OPTIONS)}
+    )
 )
 """Factories of ours and their options, which need no trust: recipes of ``fxgrow cells train`` name them."""
 # What a constructor of a library raises on options that do not go together.
@@ -113,31 +116,43 @@ class ResolvedModel:
 def torchvision_model(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
     """``torchvision:NAME?option=value``: any model that ``torchvision.models`` lists."""
     del trust  # nothing foreign is run
-    models = need("torchvision.models", extra="vision", error=ModelError)
+    models = require("torchvision.models", extra="vision", error=ModelError)
     _known(reference.name, models.list_models(), "torchvision")
     builder = models.get_model_builder(reference.name)
     accepted = _torchvision_options(builder)
-    reference = _with_classes(reference, classes, "num_classes" if "num_classes" in accepted else None)
+    reference = _with_classes(
+        reference, classes, "num_classes" if "num_classes" in accepted else None
+    )
     _check_options(reference, accepted)
-    _check_values(reference, tables.TORCHVISION)
-    without = {name: None for name in TORCHVISION_WEIGHTS if name in inspect.signature(builder).parameters}
+    _check_values(reference, tables.TORCHVISION_OPTIONS)
+    without = {
+        name: None for name in TORCHVISION_WEIGHTS if name in inspect.signature(builder).parameters
+    }
     model = _construct(builder, reference, {**reference.options, **without}, accepted)
     side = getattr(model, "image_size", None)
-    shapes = ((3, side, side),) if isinstance(side, int) else TORCHVISION_INPUTS.get(builder.__module__, (IMAGE,))
+    shapes = (
+        ((3, side, side),)
+        if isinstance(side, int)
+        else TORCHVISION_INPUTS.get(builder.__module__, (IMAGE,))
+    )
     return _resolved(model, reference, shapes)
 
 
 def _torchvision_options(builder: Callable[..., nn.Module]) -> frozenset[str]:
     signature = inspect.signature(builder)
     made = signature.return_annotation
-    explicit = _explicit(signature) | {name for kind in made.__mro__[:-1] for name in _defaulted(kind)}
+    explicit = _explicit(signature) | {
+        name for kind in made.__mro__[:-1] for name in _defaulted(kind)
+    }
     hidden = TORCHVISION_HIDDEN.get(builder.__module__, frozenset())
-    return frozenset(explicit | hidden) & frozenset(tables.TORCHVISION)
+    return frozenset(explicit | hidden) & frozenset(tables.TORCHVISION_OPTIONS)
 
 
 def _explicit(signature: inspect.Signature) -> frozenset[str]:
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return frozenset(name for name, parameter in signature.parameters.items() if parameter.kind not in variadic)
+    return frozenset(
+        name for name, parameter in signature.parameters.items() if parameter.kind not in variadic
+    )
 
 
 def _defaulted(kind: type) -> Iterator[str]:
@@ -150,8 +165,8 @@ def _defaulted(kind: type) -> Iterator[str]:
 def timm_model(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
     """``timm:NAME?option=value``: any model that ``timm`` lists."""
     del trust
-    _check_values(reference, tables.TIMM)
-    timm = need("timm", extra="zoo", error=ModelError)
+    _check_values(reference, tables.TIMM_OPTIONS)
+    timm = require("timm", extra="zoo", error=ModelError)
     _known(reference.name, timm.list_models(), "timm")
     reference = _with_classes(reference, classes, "num_classes")
 
@@ -159,7 +174,7 @@ def timm_model(reference: Reference, classes: int | None, trust: Trust) -> Resol
         made: nn.Module = timm.create_model(reference.name, pretrained=False, **options)
         return made
 
-    model = _construct(build, reference, reference.options, frozenset(tables.TIMM))
+    model = _construct(build, reference, reference.options, frozenset(tables.TIMM_OPTIONS))
     shape = getattr(model, "default_cfg", {}).get("input_size", IMAGE)
     return _resolved(model, reference, (tuple(shape),))
 
@@ -170,8 +185,8 @@ def hugging_face_model(reference: Reference, classes: int | None, trust: Trust) 
     The name is a model type, for the bare model, or a model class of ``transformers``.
     """
     del trust
-    _check_values(reference, tables.HUGGING_FACE)
-    transformers = need("transformers", extra="zoo", error=ModelError)
+    _check_values(reference, tables.HUGGING_FACE_OPTIONS)
+    transformers = require("transformers", extra="zoo", error=ModelError)
     kinds = transformers.CONFIG_MAPPING
     if reference.name in kinds:
         configuration, make = kinds[reference.name], transformers.AutoModel.from_config
@@ -182,16 +197,18 @@ def hugging_face_model(reference: Reference, classes: int | None, trust: Trust) 
     labelled = reference.name.endswith("Classification")
     reference = _with_classes(reference, classes, "num_labels" if labelled else None)
     stated = _explicit(inspect.signature(configuration))
-    accepted = (stated | {"num_labels"}) & frozenset(tables.HUGGING_FACE)
+    accepted = (stated | {"num_labels"}) & frozenset(tables.HUGGING_FACE_OPTIONS)
     _check_options(reference, accepted)
     without = {HUGGING_FACE_WEIGHTS: False} if HUGGING_FACE_WEIGHTS in stated else {}
     config = _construct(configuration, reference, {**reference.options, **without}, accepted)
-    return _hugging_face_inputs(_construct(make, reference, {"config": config}, accepted), config, reference)
+    return _hugging_face_inputs(
+        _construct(make, reference, {"config": config}, accepted), config, reference
+    )
 
 
 def _model_classes() -> frozenset[str]:
     """The names in the tables that transformers keeps of its own model classes."""
-    auto = need("transformers.models.auto.modeling_auto", extra="zoo", error=ModelError)
+    auto = require("transformers.models.auto.modeling_auto", extra="zoo", error=ModelError)
     found: set[str] = set()
     for table in HUGGING_FACE_TABLES:
         for names in vars(auto).get(table, {}).values():
@@ -205,7 +222,8 @@ def _model_class(transformers: Any, name: str) -> Any:
     if isinstance(made, type) and issubclass(made, nn.Module) and hasattr(made, "config_class"):
         return made
     raise ModelError(
-        "unknown-model", f"transformers cannot build {name!r} as it is installed; update it or choose another model"
+        "unknown-model",
+        f"transformers cannot build {name!r} as it is installed; update it or choose another model",
     )
 
 
@@ -216,7 +234,9 @@ def _hugging_face_inputs(model: Any, config: Any, reference: Reference) -> Resol
             return _resolved(model, reference, ((channels, side, side),))
         return _resolved(model, reference, (IMAGE,))
     tokens = tuple(torch.ones(1, *shape, dtype=torch.int64) for shape in reference.inputs)
-    return ResolvedModel(model, tokens or (model.dummy_inputs["input_ids"],), reference.label, reference.width)
+    return ResolvedModel(
+        model, tokens or (model.dummy_inputs["input_ids"],), reference.label, reference.width
+    )
 
 
 def python_factory(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
@@ -232,7 +252,9 @@ def python_factory(reference: Reference, classes: int | None, trust: Trust) -> R
         factory = _factory(module_name, name)
         trust.check_factory(factory, module_name, name)
         accepted = _explicit(inspect.signature(factory))
-        reference = _with_classes(reference, classes, "num_classes" if "num_classes" in accepted else None)
+        reference = _with_classes(
+            reference, classes, "num_classes" if "num_classes" in accepted else None
+        )
         try:
             inspect.signature(factory).bind(**reference.options)
         except TypeError as error:
@@ -256,7 +278,9 @@ def check_factory(reference: Reference, trust: Trust) -> tuple[str, str]:
     module_name, _, name = reference.name.partition(":")
     if not is_module_name(module_name) or not is_identifier(name):
         shown = reference.name[: limits.MESSAGE]
-        raise ModelError("bad-reference", f"{shown!r} names no factory; write package.module:factory")
+        raise ModelError(
+            "bad-reference", f"{shown!r} names no factory; write package.module:factory"
+        )
     if reference.name not in OWN_FACTORIES:
         trust.check_import(module_name, name)
     return module_name, name
@@ -266,7 +290,9 @@ def _own_factory(reference: Reference, classes: int | None) -> ResolvedModel:
     factory, table = OWN_FACTORIES[reference.name]
     _check_values(reference, table)
     reference = _with_classes(reference, classes, "num_classes")
-    return _resolved(_construct(factory, reference, reference.options, frozenset(table)), reference, (IMAGE,))
+    return _resolved(
+        _construct(factory, reference, reference.options, frozenset(table)), reference, (IMAGE,)
+    )
 
 
 def spec_directory(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
@@ -288,7 +314,8 @@ def example_inputs_of(spec: ArchitectureSpec) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     blank = (torch.zeros(item.shape, dtype=getattr(torch, item.dtype)) for item in spec.inputs)
     return tuple(
-        torch.randn(each.shape, generator=generator).to(each) if each.is_floating_point() else each for each in blank
+        torch.randn(each.shape, generator=generator).to(each) if each.is_floating_point() else each
+        for each in blank
     )
 
 
@@ -325,7 +352,9 @@ def _known(name: str, names: Iterable[str], where: str) -> None:
     if name in known:
         return
     closest = ", ".join(get_close_matches(name, known, n=3, cutoff=0.0)) or "nothing"
-    raise ModelError("unknown-model", f"{where} has no model {name!r}; the closest names are {closest}")
+    raise ModelError(
+        "unknown-model", f"{where} has no model {name!r}; the closest names are {closest}"
+    )
 
 
 def _with_classes(reference: Reference, classes: int | None, option: str | None) -> Reference:
@@ -335,12 +364,14 @@ def _with_classes(reference: Reference, classes: int | None, option: str | None)
     return replace(reference, options={**reference.options, option: classes})
 
 
-def _check_values(reference: Reference, table: Mapping[str, Kind]) -> None:
+def _check_values(reference: Reference, table: Mapping[str, OptionKind]) -> None:
     """Before anything is imported or built: the options are in the table, and their values in its ranges."""
     for option, value in reference.options.items():
         reason = wrong_value(table, option, value)
         if reason:
-            raise _wrong_options(reference, reason, get_close_matches(option, table, n=5, cutoff=0.0))
+            raise _wrong_options(
+                reference, reason, get_close_matches(option, table, n=5, cutoff=0.0)
+            )
 
 
 def _check_options(reference: Reference, accepted: frozenset[str]) -> None:
@@ -350,23 +381,32 @@ def _check_options(reference: Reference, accepted: frozenset[str]) -> None:
 
 
 def _construct(
-    constructor: Callable[..., Any], reference: Reference, options: Mapping[str, Any], accepted: frozenset[str]
+    constructor: Callable[..., Any],
+    reference: Reference,
+    options: Mapping[str, Any],
+    accepted: frozenset[str],
 ) -> Any:
     try:
         with warnings.catch_warnings():
             # GoogLeNet and Inception announce a future change of their initial weights; nobody here can act on it.
             warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)
             _check_size(constructor, reference, options)
-            with bounded(reference.label):
+            with bounded_options(reference.label):
                 return constructor(**options)
     except BUILD_ERRORS as error:
         raise _wrong_options(reference, str(error) or type(error).__name__, accepted) from error
 
 
-def _check_size(constructor: Callable[..., Any], reference: Reference, options: Mapping[str, Any]) -> None:
+def _check_size(
+    constructor: Callable[..., Any], reference: Reference, options: Mapping[str, Any]
+) -> None:
     """Count what would be built, without memory or time for weights. Random numbers are left as they were."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"), bounded(reference.label):
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.device("meta"),
+            bounded_options(reference.label),
+        ):
             constructor(**options)
     except NotImplementedError:
         # It reads a number from a tensor (RegNet), which the meta device does not have: counted as it is built.
@@ -377,12 +417,19 @@ def _wrong_options(reference: Reference, reason: str, accepted: Iterable[str]) -
     takes = ", ".join(sorted(accepted)) or "no options"
     reason = " ".join(reason.split())[: limits.MESSAGE]
     return ModelError(
-        "model-options", f"{reference.label[: limits.MESSAGE]} cannot be built: {reason}; it takes {takes}"
+        "model-options",
+        f"{reference.label[: limits.MESSAGE]} cannot be built: {reason}; it takes {takes}",
     )
 
 
-def _resolved(model: nn.Module, reference: Reference, shapes: tuple[Shape, ...]) -> ResolvedModel:
+def _resolved(
+    model: nn.Module, reference: Reference, shapes: tuple[InputShape, ...]
+) -> ResolvedModel:
     """The model with example inputs of the shapes that the reference gives, else of ``shapes``."""
     generator = torch.Generator().manual_seed(0)
-    inputs = tuple(torch.randn(1, *shape, generator=generator) for shape in reference.inputs or shapes)
-    return ResolvedModel(model, inputs, reference.label, reference.width, stated=bool(reference.inputs))
+    inputs = tuple(
+        torch.randn(1, *shape, generator=generator) for shape in reference.inputs or shapes
+    )
+    return ResolvedModel(
+        model, inputs, reference.label, reference.width, stated=bool(reference.inputs)
+    )

@@ -4,18 +4,17 @@ import json
 
 from rich.text import Text
 
-from fxgrow.cli.arguments import AsJson, Directory
-from fxgrow.cli.console import show, show_text
+from fxgrow.cli.arguments import AsJsonOption, DirectoryArgument
+from fxgrow.cli.console import print_parts, print_text
 from fxgrow.report import lineage_table
-from fxgrow.spec import read_spec
-from fxgrow.spec.models import to_json
+from fxgrow.spec import read_spec, to_json
 
 
-def show_log(directory: Directory, as_json: AsJson = False) -> None:
+def show_log(directory: DirectoryArgument, as_json: AsJsonOption = False) -> None:
     """List the growth steps of a saved model, with the fingerprint of every architecture that it has been."""
     spec = read_spec(directory)
     if as_json:
         steps = [to_json(step) for step in spec.history]
-        show_text(json.dumps({"fingerprint": spec.fingerprint, "history": steps}, indent=2))
+        print_text(json.dumps({"fingerprint": spec.fingerprint, "history": steps}, indent=2))
         return
-    show(lineage_table(spec), *([] if spec.history else [Text("never grown")]))
+    print_parts(lineage_table(spec), *([] if spec.history else [Text("never grown")]))

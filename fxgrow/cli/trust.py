@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from fxgrow.documents import limits
 from fxgrow.errors import ModelError
-from fxgrow.spec import limits
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,19 @@ class Trust:
         )
 
 
-TYPED = Trust(typed=True)
+TRUST_TYPED = Trust(typed=True)
 """The user wrote the reference."""
 
 
-def trusting(modules: Iterable[str]) -> Trust:
+def trust_modules(modules: Iterable[str]) -> Trust:
     """Trust in modules by their names. Raises ``ModelError`` (``bad-trust``) for what is no name of a module."""
     named = frozenset(modules)
     for name in sorted(named):
         if not is_module_name(name):
-            raise ModelError("bad-trust", f"--trust {name!r} is no module; write its dotted name, as in mypkg.models")
+            raise ModelError(
+                "bad-trust",
+                f"--trust {name!r} is no module; write its dotted name, as in mypkg.models",
+            )
     return Trust(named)
 
 

@@ -1,22 +1,29 @@
 """Continual learning: a master network that grows with every task and never forgets one."""
 
-from fxgrow.continual.expansion import Expanded, Expansion, TwoSteps
-from fxgrow.continual.learning import MasterSettings
+from fxgrow.continual.expansion import ExpandedNetwork, Expansion, ScoredExpansion
 from fxgrow.continual.master import Master
-from fxgrow.continual.outcome import Outcome, WidthUse
+from fxgrow.continual.outcome import TaskOutcome, WidthUse
+from fxgrow.continual.result import ContinualResult, StreamPlan, read_continual
+from fxgrow.continual.run import check_out, run_stream
 from fxgrow.continual.settings import Loader, TrainSettings
-from fxgrow.continual.task import Task, deal
+from fxgrow.continual.task import Task, split_classes
+from fxgrow.continual.task_training import MasterSettings
 
 __all__ = [
-    "Expanded",
+    "ContinualResult",
+    "ExpandedNetwork",
     "Expansion",
     "Loader",
     "Master",
     "MasterSettings",
-    "Outcome",
+    "ScoredExpansion",
+    "StreamPlan",
     "Task",
+    "TaskOutcome",
     "TrainSettings",
-    "TwoSteps",
     "WidthUse",
-    "deal",
+    "check_out",
+    "read_continual",
+    "run_stream",
+    "split_classes",
 ]

@@ -16,26 +16,33 @@ import torch
 from torch import nn
 
 from fxgrow.capture import Captured, capture
-from fxgrow.continual.entries import Masks
-from fxgrow.continual.reuse import selectable
+from fxgrow.continual.ownership import Masks
+from fxgrow.continual.reuse import maskable_widths
 from fxgrow.coupling import Coupling, change_maps, couple
 from fxgrow.errors import GrowthError
-from fxgrow.growth import Budget, Method, Objective, Selection, open_purse, select
-from fxgrow.growth.emit import emit
-from fxgrow.growth.objective import evaluating
-from fxgrow.growth.promises import descend, full_precision, keep
-from fxgrow.growth.realise import fillings_of
-from fxgrow.growth.statistics import estimate
-from fxgrow.methods import Firefly
-from fxgrow.methods.random import RandomGrowth
+from fxgrow.growth import (
+    Budget,
+    Method,
+    Objective,
+    Selection,
+    backtrack,
+    emit,
+    estimate_statistics,
+    evaluation_mode,
+    full_precision,
+    parameter_updates,
+    require_close,
+    resolve_budget,
+    select,
+)
+from fxgrow.methods import Firefly, RandomGrowth
 from fxgrow.rewrite import OverGrown, overgrow
-from fxgrow.spec import Frozen
-from fxgrow.surgery.index_map import Change
-from fxgrow.surgery.resize import mapped, tensors
+from fxgrow.spec import StrictModel
+from fxgrow.surgery import Change, apply_maps, named_tensors
 
 
 @dataclass(frozen=True, eq=False)
-class Expanded:
+class ExpandedNetwork:
     """A wider network. ``unlocked[width]``: which of the neurons from before; ``new[width]``: how many follow them."""
 
     network: nn.Module
@@ -49,8 +56,15 @@ class Expansion(Protocol):
     """A way to choose what a task unlocks and adds; a frozen pydantic model."""
 
     def expand(
-        self, network: nn.Module, inputs: Any, objective: Objective, budget: Budget, *, unlock: bool, seed: int
-    ) -> Expanded:
+        self,
+        network: nn.Module,
+        inputs: Any,
+        objective: Objective,
+        budget: Budget,
+        *,
+        unlock: bool,
+        seed: int,
+    ) -> ExpandedNetwork:
         """Expand ``network``, which may be changed, within ``budget``; an unlocked neuron costs as much as a new one.
 
         ``inputs``: example inputs; ``unlock``: whether old neurons may be unlocked.
@@ -58,25 +72,41 @@ class Expansion(Protocol):
         ...
 
 
-class TwoSteps(Frozen):
+class ScoredExpansion(StrictModel):
     """A growth method over one graph that holds all candidates: Firefly, or the control ``RandomGrowth``."""
 
     method: Firefly | RandomGrowth = Firefly(new=4, steps=6, refine_steps=2, points=1)
 
     def expand(
-        self, network: nn.Module, inputs: Any, objective: Objective, budget: Budget, *, unlock: bool, seed: int
-    ) -> Expanded:
+        self,
+        network: nn.Module,
+        inputs: Any,
+        objective: Objective,
+        budget: Budget,
+        *,
+        unlock: bool,
+        seed: int,
+    ) -> ExpandedNetwork:
         """The candidates with the best scores. Raises ``GrowthError`` or ``BudgetError`` if nothing can grow."""
-        return expand(network, inputs, objective, budget, self.method, unlock=unlock, seed=seed)
+        return expand_network(
+            network, inputs, objective, budget, self.method, unlock=unlock, seed=seed
+        )
 
 
-def expand(
-    network: nn.Module, inputs: Any, objective: Objective, budget: Budget, method: Method, *, unlock: bool, seed: int
-) -> Expanded:
+def expand_network(
+    network: nn.Module,
+    inputs: Any,
+    objective: Objective,
+    budget: Budget,
+    method: Method,
+    *,
+    unlock: bool,
+    seed: int,
+) -> ExpandedNetwork:
     """Search, select, refine and emit the candidates of ``method``; the loss on the growth batches does not rise."""
     learning = {parameter: parameter.requires_grad for parameter in network.parameters()}
     network.requires_grad_(requires_grad=False)
-    with evaluating(network):
+    with evaluation_mode(network):
         captured = capture(network, inputs)
         coupling = couple(captured)
         chosen = _choose(captured, coupling, objective, budget, method, unlock, seed)
@@ -104,44 +134,59 @@ def _choose(
     seed: int,
 ) -> _Chosen:
     generator = torch.Generator().manual_seed(seed)
-    able = frozenset(selectable(coupling))
-    proposed = method.neighbourhood(coupling)
+    able = frozenset(maskable_widths(coupling))
+    proposed = method.propose(coupling)
     split = proposed.split & able if unlock else frozenset()
     new = {width: count for width, count in proposed.new.items() if width in able}
     grown = overgrow(captured, coupling, split, new, generator, halves=False)
     if not grown.candidates.split and not grown.candidates.new:
-        raise GrowthError("no-candidates", "no neuron can be unlocked or added; see fxgrow inspect for the reasons")
-    purse = open_purse(budget, captured, coupling)
+        raise GrowthError(
+            "no-candidates",
+            "no neuron can be unlocked or added; see fxgrow inspect for the reasons",
+        )
+    resolved = resolve_budget(budget, captured, coupling)
     with full_precision():
         before = objective.mean(captured.graph_module)
-    scores = method.search(grown, objective, generator, partial(select, candidates=grown.candidates, purse=purse))
-    selection = select(scores, grown.candidates, purse)
+    scores = method.search(
+        grown, objective, generator, partial(select, candidates=grown.candidates, resolved=resolved)
+    )
+    selection = select(scores, grown.candidates, resolved)
     selection.switch_off_others(grown.candidates)
     method.refine(grown, objective)
     with full_precision():
-        descend(grown, objective, before)
-    estimate(grown, objective, preserving=True)
+        backtrack(grown, objective, before)
+    estimate_statistics(grown, objective, preserving=True)
     return _Chosen(grown, selection, before)
 
 
 @torch.no_grad()
-def _emitted(captured: Captured, coupling: Coupling, objective: Objective, chosen: _Chosen) -> Expanded:
+def _emitted(
+    captured: Captured, coupling: Coupling, objective: Objective, chosen: _Chosen
+) -> ExpandedNetwork:
     """Carry the selection out on the network, and see that it says what the over-grown graph says."""
     candidates, selection, network = chosen.grown.candidates, chosen.selection, captured.model
     expected = objective.output(chosen.grown.graph_module)
     names = [width.name for width in coupling.widths]
-    new = {n: count for n, places in candidates.new.items() if (count := int(selection.new[places].sum()))}
+    new = {
+        n: count
+        for n, places in candidates.new.items()
+        if (count := int(selection.new[places].sum()))
+    }
     unlocked = {names[n]: selection.split[places].cpu() for n, places in candidates.split.items()}
     changes = {n: Change((1,) * coupling.widths[n].size, count) for n, count in new.items()}
-    fillings = fillings_of(coupling, chosen.grown, selection)
+    fillings = parameter_updates(coupling, chosen.grown, selection)
     emit(network, coupling, changes, fillings)
     maps = change_maps(coupling, changes)
-    held = tensors(network)
+    held = named_tensors(network)
     for name, filling in fillings.items():
         axes = {axis: index_map for (of, axis), index_map in maps.items() if of == name}
         for delta in filling.delta.values():
-            held[name].data += mapped(delta, axes, scaled=False)
-    keep("faithful to the over-grown graph", objective.output(network), expected)
-    return Expanded(
-        network, unlocked, {names[n]: count for n, count in new.items()}, chosen.before, objective.mean(network)
+            held[name].data += apply_maps(delta, axes, scaled=False)
+    require_close("faithful to the over-grown graph", objective.output(network), expected)
+    return ExpandedNetwork(
+        network,
+        unlocked,
+        {names[n]: count for n, count in new.items()},
+        chosen.before,
+        objective.mean(network),
     )

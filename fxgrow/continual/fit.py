@@ -8,14 +8,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fxgrow.continual.settings import Loader, TrainSettings
-from fxgrow.growth import Loss
+from fxgrow.growth import LossFunction
 from fxgrow.training import train_epoch
 
-Free = Mapping[str, Tensor]
+FreeMasks = Mapping[str, Tensor]
 """Per name of a parameter that may learn, which of its entries do."""
 
 
-def fit(network: nn.Module, batches: Loader, loss: Loss, settings: TrainSettings, free: Free) -> None:
+def train_task(
+    network: nn.Module,
+    batches: Loader,
+    loss: LossFunction,
+    settings: TrainSettings,
+    free: FreeMasks,
+) -> None:
     """Train the entries ``free`` of a network; all others keep their bits.
 
     Raises ``TrainingError`` (``nan-loss``) before a loss that is no finite number can reach the weights.
@@ -49,9 +55,13 @@ def _learning(network: nn.Module, learning: Mapping[str, nn.Parameter]) -> Itera
 
 
 @contextmanager
-def _locked(learning: Mapping[str, nn.Parameter], free: Free, optimizer: Optimizer) -> Iterator[None]:
+def _locked(
+    learning: Mapping[str, nn.Parameter], free: FreeMasks, optimizer: Optimizer
+) -> Iterator[None]:
     """After every step the entries that are not free are put back: whatever the optimiser does, decay included."""
-    held = [(p, free[name], p.detach().clone()) for name, p in learning.items() if not free[name].all()]
+    held = [
+        (p, free[name], p.detach().clone()) for name, p in learning.items() if not free[name].all()
+    ]
 
     @torch.no_grad()
     def put_back(*_: object) -> None:

@@ -5,9 +5,9 @@ from torch import fx, nn
 
 from fxgrow.capture import Captured
 from fxgrow.errors import GrowthError
-from fxgrow.surgery.attributes import refresh
+from fxgrow.surgery import sync_size_attributes
 
-KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+HEAD_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def find_head(captured: Captured, head: str | None = None) -> str:
@@ -17,7 +17,7 @@ def find_head(captured: Captured, head: str | None = None) -> str:
     """
     modules = dict(captured.model.named_modules())
     last = [head] if head else _last(captured.graph_module)
-    if len(last) == 1 and isinstance(modules.get(last[0]), KINDS):
+    if len(last) == 1 and isinstance(modules.get(last[0]), HEAD_TYPES):
         return last[0]
     found = ", ".join(last) or "nothing"
     raise GrowthError(
@@ -29,7 +29,11 @@ def find_head(captured: Captured, head: str | None = None) -> str:
 
 def _last(graph_module: fx.GraphModule) -> list[str]:
     """The modules with parameters from which the output is reached through none other."""
-    held = {path for path, module in graph_module.named_modules() if path and any(True for _ in module.parameters())}
+    held = {
+        path
+        for path, module in graph_module.named_modules()
+        if path and any(True for _ in module.parameters())
+    }
     output = next(node for node in reversed(graph_module.graph.nodes) if node.op == "output")
     found: dict[str, None] = {}
     seen, waiting = set(), list(output.all_input_nodes)
@@ -51,7 +55,9 @@ def new_head(model: nn.Module, head: str, classes: int, generator: torch.Generat
     layer = model.get_submodule(head)
     for parameter in layer.parameters(recurse=False):
         bound = max(1, layer.weight[0].numel()) ** -0.5  # type: ignore[index]
-        drawn = torch.rand((classes, *parameter.shape[1:]), generator=generator, dtype=torch.float64)
+        drawn = torch.rand(
+            (classes, *parameter.shape[1:]), generator=generator, dtype=torch.float64
+        )
         parameter.data = ((2 * drawn - 1) * bound).to(parameter)
         parameter.grad = None
-    refresh(layer)
+    sync_size_attributes(layer)

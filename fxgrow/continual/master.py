@@ -16,20 +16,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fxgrow.capture import positional
-from fxgrow.continual.expansion import Expansion, TwoSteps
-from fxgrow.continual.learning import Lesson, MasterSettings, first, later
-from fxgrow.continual.outcome import Outcome, outcome_of
+from fxgrow.capture import positional_inputs
+from fxgrow.continual.expansion import Expansion, ScoredExpansion
+from fxgrow.continual.outcome import TaskOutcome, task_outcome
 from fxgrow.continual.settings import Loader
-from fxgrow.continual.state import TaskState, fingerprint, same, says
-from fxgrow.continual.task import known, unknown
-from fxgrow.continual.union import Draft, Union, padded
+from fxgrow.continual.shared_network import SharedNetwork, TaskNetwork, pad_masks
+from fxgrow.continual.state import TaskState, bit_equal, eval_outputs, tensor_fingerprint
+from fxgrow.continual.task import require_learned, require_new
+from fxgrow.continual.task_training import (
+    MasterSettings,
+    TaskRequest,
+    train_first_task,
+    train_next_task,
+)
 from fxgrow.errors import InternalError
-from fxgrow.growth import Budget, Loss
-from fxgrow.surgery.resize import tensors
+from fxgrow.growth import Budget, LossFunction
+from fxgrow.surgery import named_tensors
 from fxgrow.training import accuracy, cross_entropy, seeded
 
-PROBES = 8
+REFERENCE_INPUTS = 8
 """Examples of a task that its network is asked again after every later task."""
 DEFAULT_BUDGET = Budget(neurons=0.1)
 
@@ -50,8 +55,8 @@ class Master:
         expansion: Expansion | None = None,
         settings: MasterSettings | None = None,
     ) -> None:
-        self.union = Union.of(model, example_inputs, head)
-        self.expansion, self.settings = expansion or TwoSteps(), settings or MasterSettings()
+        self.union = SharedNetwork.of(model, example_inputs, head)
+        self.expansion, self.settings = expansion or ScoredExpansion(), settings or MasterSettings()
         self.tasks: dict[str, TaskState] = {}
 
     @property
@@ -69,7 +74,10 @@ class Master:
             return self
         found = copy.copy(self)
         found.union = self.union.to(device)
-        found.tasks = {name: state.to(self.network(name).to(device), device) for name, state in self.tasks.items()}
+        found.tasks = {
+            name: state.to(self.network(name).to(device), device)
+            for name, state in self.tasks.items()
+        }
         return found
 
     @property
@@ -77,22 +85,31 @@ class Master:
         """The parameters of the master network and those that the tasks have for themselves; no statistics or masks."""
         own, named = self.union.private, dict(self.union.module.named_parameters())
         shared = sum(parameter.numel() for name, parameter in named.items() if name not in own)
-        return shared + sum(t.numel() for task in self.tasks.values() for name, t in task.own.items() if name in named)
+        return shared + sum(
+            t.numel()
+            for task in self.tasks.values()
+            for name, t in task.own.items()
+            if name in named
+        )
 
     def network(self, task: str) -> nn.Module:
         """The network of a task by itself: a compact module of the model's class, in evaluation mode.
 
         Raises ``DataError`` (``unknown-task``).
         """
-        state = self.tasks[known(self.tasks, task)]
+        state = self.tasks[require_learned(self.tasks, task)]
         return self.union.network(state.masks, state.own)
 
     def check(self) -> None:
         """Every task's network must be what it was, and say what it said, to the last bit; else ``InternalError``."""
         for name, state in self.tasks.items():
             network = self.network(name)
-            if fingerprint(network) != state.fingerprint or not same(says(network, state.probe), state.said):
-                raise InternalError(f"task {name} was forgotten: its network is not what it was when it was learnt")
+            if tensor_fingerprint(network) != state.fingerprint or not bit_equal(
+                eval_outputs(network, state.reference_inputs), state.reference_outputs
+            ):
+                raise InternalError(
+                    f"task {name} was forgotten: its network is not what it was when it was learnt"
+                )
 
     def learn(
         self,
@@ -101,38 +118,54 @@ class Master:
         valid: Loader,
         *,
         classes: int,
-        loss: Loss = cross_entropy,
+        loss: LossFunction = cross_entropy,
         budget: Budget = DEFAULT_BUDGET,
         target: float | None = None,
         seed: int = 0,
-    ) -> Outcome:
+    ) -> TaskOutcome:
         """Learn one more task, whose labels count from 0 to below ``classes``; if anything fails, nothing changes.
 
         ``target``: accuracy on ``valid`` that ends the matter once it is reached (None: a later task grows in any
         case). ``budget``: what the task may unlock and add, relative to the neurons that it uses. Raises
         ``DataError`` (``known-task``), and what training and growth raise.
         """
-        unknown(self.tasks, task)
+        require_new(self.tasks, task)
         wall, cpu = time.perf_counter(), time.process_time()
-        lesson = Lesson(train, valid, classes, loss, budget, target, seed, self.expansion, self.settings)
+        request = TaskRequest(
+            train, valid, classes, loss, budget, target, seed, self.expansion, self.settings
+        )
         with seeded(seed):
-            learnt = later(self.union, lesson) if self.tasks else first(self.union, lesson)
+            learnt = (
+                train_next_task(self.union, request)
+                if self.tasks
+                else train_first_task(self.union, request)
+            )
         union, tasks = self._merged(task, classes, learnt.draft, next(iter(train))[0])
         spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         right = accuracy(union.network(tasks[task].masks, tasks[task].own), valid)
         wall = time.perf_counter()
         self._keep(union, tasks)
         spent["check_seconds"] = time.perf_counter() - wall
-        return outcome_of(task, classes, learnt, self.union, self.parameters, right).model_copy(update=spent)
+        return task_outcome(task, classes, learnt, self.union, self.parameters, right).model_copy(
+            update=spent
+        )
 
-    def _merged(self, task: str, classes: int, draft: Draft, example: Any) -> tuple[Union, dict[str, TaskState]]:
+    def _merged(
+        self, task: str, classes: int, draft: TaskNetwork, example: Any
+    ) -> tuple[SharedNetwork, dict[str, TaskState]]:
         """The union with a draft in it, and all tasks in it."""
         union, masks = self.union.merged(draft) if self.tasks else _as_it_is(self.union, draft)
-        earlier = {name: state.with_masks(padded(state.masks, union)) for name, state in self.tasks.items()}
-        probe = tuple(_laid_out(x[:PROBES]) if isinstance(x, Tensor) else x for x in positional(draft.network, example))
-        return union, earlier | {task: _state(task, classes, masks, union, probe)}
+        earlier = {
+            name: state.with_masks(pad_masks(state.masks, union))
+            for name, state in self.tasks.items()
+        }
+        reference_inputs = tuple(
+            _laid_out(x[:REFERENCE_INPUTS]) if isinstance(x, Tensor) else x
+            for x in positional_inputs(draft.network, example)
+        )
+        return union, earlier | {task: _state(task, classes, masks, union, reference_inputs)}
 
-    def _keep(self, union: Union, tasks: dict[str, TaskState]) -> None:
+    def _keep(self, union: SharedNetwork, tasks: dict[str, TaskState]) -> None:
         """Go on with these, unless an earlier task's network is not what it was."""
         before = self.union, self.tasks
         self.union, self.tasks = union, tasks
@@ -143,19 +176,33 @@ class Master:
             raise
 
 
-def _as_it_is(union: Union, draft: Draft) -> tuple[Union, dict[str, Tensor]]:
+def _as_it_is(union: SharedNetwork, draft: TaskNetwork) -> tuple[SharedNetwork, dict[str, Tensor]]:
     """The first task's network is the whole union."""
-    whole = Union.of(draft.network, union.inputs, union.head)
-    return whole, whole.everyone
+    whole = SharedNetwork.of(draft.network, union.inputs, union.head)
+    return whole, whole.full_masks
 
 
-def _laid_out(probe: Tensor) -> Tensor:
+def _laid_out(reference_inputs: Tensor) -> Tensor:
     """A copy that lies as it will when it is read from disk: what is said to it has the same bits then."""
-    return probe.clone(memory_format=torch.contiguous_format)
+    return reference_inputs.clone(memory_format=torch.contiguous_format)
 
 
-def _state(task: str, classes: int, masks: dict[str, Tensor], union: Union, probe: tuple[Any, ...]) -> TaskState:
+def _state(
+    task: str,
+    classes: int,
+    masks: dict[str, Tensor],
+    union: SharedNetwork,
+    reference_inputs: tuple[Any, ...],
+) -> TaskState:
     network = union.network(masks, {})
-    held = tensors(network)
+    held = named_tensors(network)
     own = {name: held[name].detach().clone() for name in sorted(union.private)}
-    return TaskState(task, classes, masks, own, fingerprint(network), probe, says(network, probe))
+    return TaskState(
+        task,
+        classes,
+        masks,
+        own,
+        tensor_fingerprint(network),
+        reference_inputs,
+        eval_outputs(network, reference_inputs),
+    )

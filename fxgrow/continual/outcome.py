@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from fxgrow.continual.learning import Learnt
-from fxgrow.continual.union import NEW, Union
-from fxgrow.spec import Frozen, multiply_adds
+from fxgrow.continual.shared_network import NEW_NEURON, SharedNetwork
+from fxgrow.continual.task_training import TrainedTask
+from fxgrow.spec import StrictModel, multiply_adds
 
 
-class WidthUse(Frozen):
+class WidthUse(StrictModel):
     """The neurons of one width in a task's network: used as they are, unlocked copies, and new ones.
 
     ``master``: how many the width has in the master network now.
@@ -24,7 +24,7 @@ class WidthUse(Frozen):
         return self.locked + self.unlocked + self.new
 
 
-class Outcome(Frozen):
+class TaskOutcome(StrictModel):
     """A task that was learnt.
 
     ``tried``: accuracy on the validation images with a new head and normalisation alone (None: the first task);
@@ -53,10 +53,17 @@ class Outcome(Frozen):
     check_seconds: float = 0.0
 
 
-def outcome_of(task: str, classes: int, learnt: Learnt, union: Union, parameters: int, accuracy: float) -> Outcome:
+def task_outcome(
+    task: str,
+    classes: int,
+    learnt: TrainedTask,
+    union: SharedNetwork,
+    parameters: int,
+    accuracy: float,
+) -> TaskOutcome:
     """The outcome of a task that was merged into ``union``."""
     draft, expanded = learnt.draft, learnt.expanded
-    return Outcome(
+    return TaskOutcome(
         task=task,
         classes=classes,
         accuracy=accuracy,
@@ -71,11 +78,13 @@ def outcome_of(task: str, classes: int, learnt: Learnt, union: Union, parameters
     )
 
 
-def _widths(learnt: Learnt, union: Union) -> dict[str, WidthUse]:
+def _widths(learnt: TrainedTask, union: SharedNetwork) -> dict[str, WidthUse]:
     """How many neurons of each width are locked, unlocked and new."""
     draft, sizes = learnt.draft, union.coupling.by_name
     found = {}
     for name, origin in draft.origin.items():
-        new, unlocked = int((origin == NEW).sum()), int(draft.unlocked[name].sum())
-        found[name] = WidthUse(locked=len(origin) - new - unlocked, unlocked=unlocked, new=new, master=sizes[name].size)
+        new, unlocked = int((origin == NEW_NEURON).sum()), int(draft.unlocked[name].sum())
+        found[name] = WidthUse(
+            locked=len(origin) - new - unlocked, unlocked=unlocked, new=new, master=sizes[name].size
+        )
     return found

@@ -8,32 +8,35 @@ many as the loss really allows; how many are tried first is halved until it does
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxgrow.continual.entries import Masks
+from fxgrow.continual.ownership import Masks
 from fxgrow.coupling import Coupling, Role
-from fxgrow.growth import Objective
-from fxgrow.growth.emit import emit
-from fxgrow.growth.objective import evaluating
-from fxgrow.surgery.index_map import Change
+from fxgrow.growth import Objective, emit, evaluation_mode
+from fxgrow.surgery import Change
 
-TRIES = 3
-MOST_OF_A_WIDTH = 0.5
+_MAX_TRIALS = 3
+_MAX_DROPPED_SHARE = 0.5
 """No width loses more of its neurons than this share."""
-LEAST = 2
+_MIN_NEURONS = 2
 """Of one neuron alone a depthwise convolution or a shuffle looks like none, and the width could not be told again."""
 
 
-def selectable(coupling: Coupling) -> list[int]:
+def maskable_widths(coupling: Coupling) -> list[int]:
     """The widths of which a task may use a part: growable ones whose order no replay decides."""
     replayed = coupling.replay.singly if coupling.replay else frozenset()
-    return [number for number, width in enumerate(coupling.widths) if width.growable and number not in replayed]
+    return [
+        number
+        for number, width in enumerate(coupling.widths)
+        if width.growable and number not in replayed
+    ]
 
 
-def narrowed(model: nn.Module, coupling: Coupling, masks: Masks) -> nn.Module:
+def submodel(model: nn.Module, coupling: Coupling, masks: Masks) -> nn.Module:
     """A copy of ``model`` with those neurons alone that ``masks`` keep; widths left out stay whole."""
     changes = {
         number: Change(tuple(masks[width.name].int().tolist()))
@@ -45,57 +48,74 @@ def narrowed(model: nn.Module, coupling: Coupling, masks: Masks) -> nn.Module:
     return compact
 
 
-def everyone(coupling: Coupling) -> dict[str, Tensor]:
+def full_masks(coupling: Coupling) -> dict[str, Tensor]:
     """The masks of a task that uses all neurons, of the widths of which it may use a part."""
-    widths = (coupling.widths[number] for number in selectable(coupling))
+    widths = (coupling.widths[number] for number in maskable_widths(coupling))
     return {width.name: torch.ones(width.size, dtype=torch.bool) for width in widths}
 
 
-def reused(
+def select_reused(
     model: nn.Module, coupling: Coupling, objective: Objective, share: float, tolerance: float
 ) -> dict[str, Tensor]:
     """Masks of the neurons to use: as many as possible, up to ``share``, left out.
 
     The loss of what is left is at most ``1 + tolerance`` times the loss with all.
     """
-    noticed = effects(model, coupling, objective)
-    with evaluating(model):
+    noticed = taylor_importance(model, coupling, objective)
+    with evaluation_mode(model):
         most = objective.mean(model) * (1 + tolerance)
-    for attempt in range(TRIES):
-        masks = _without_least(everyone(coupling), noticed, share / 2**attempt)
-        with evaluating(compact := narrowed(model, coupling, masks)):
+    for attempt in range(_MAX_TRIALS):
+        masks = _without_least(full_masks(coupling), noticed, share / 2**attempt)
+        with evaluation_mode(compact := submodel(model, coupling, masks)):
             if objective.mean(compact) <= most:
                 return masks
-    return everyone(coupling)
+    return full_masks(coupling)
 
 
-def effects(model: nn.Module, coupling: Coupling, objective: Objective) -> dict[str, Tensor]:
+def taylor_importance(
+    model: nn.Module, coupling: Coupling, objective: Objective
+) -> dict[str, Tensor]:
     """By name of the width: how much the loss would change without each neuron, to first order, as absolute values."""
     own = dict(model.named_parameters())
-    readers = {s.parameter for n in selectable(coupling) for s in coupling.widths[n].sites if s.role is Role.READS}
-    products = _products({name: own[name] for name in sorted(readers & own.keys())}, model, objective)
+    readers = {
+        s.parameter
+        for n in maskable_widths(coupling)
+        for s in coupling.widths[n].sites
+        if s.role is Role.READS
+    }
+    products = _products(
+        {name: own[name] for name in sorted(readers & own.keys())}, model, objective
+    )
     return {
         coupling.widths[n].name: sum(
             (_along(coupling, n, s.key, products[s.parameter]) for s in coupling.widths[n].sites
              if s.role is Role.READS and s.parameter in products),
             torch.zeros(coupling.widths[n].size),
         ).abs()
-        for n in selectable(coupling)
+        for n in maskable_widths(coupling)
     }  # fmt: skip
 
 
-def _products(weights: Mapping[str, nn.Parameter], model: nn.Module, objective: Objective) -> dict[str, Tensor]:
+def _products(
+    weights: Mapping[str, nn.Parameter], model: nn.Module, objective: Objective
+) -> dict[str, Tensor]:
     """dL/dW * W of every weight, over all growth batches."""
     learning = {parameter: parameter.requires_grad for parameter in model.parameters()}
     for parameter in weights.values():
         parameter.requires_grad_()
     sizes = [len(target) for _, target in objective.batches]
-    with evaluating(model):
-        loss = sum(objective.on(model, b) * n for b, n in zip(objective.batches, sizes, strict=True)) / sum(sizes)
-        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
+    with evaluation_mode(model):
+        total: Any = 0
+        for batch, size in zip(objective.batches, sizes, strict=True):
+            total = total + objective.on(model, batch) * size
+        found = torch.autograd.grad(
+            total / sum(sizes), list(weights.values()), allow_unused=True, materialize_grads=True
+        )
     for parameter, flag in learning.items():
         parameter.requires_grad_(flag)
-    return {name: (g * w).detach().cpu() for (name, w), g in zip(weights.items(), found, strict=True)}
+    return {
+        name: (g * w).detach().cpu() for (name, w), g in zip(weights.items(), found, strict=True)
+    }
 
 
 def _along(coupling: Coupling, number: int, key: tuple[str, int], product: Tensor) -> Tensor:
@@ -104,13 +124,22 @@ def _along(coupling: Coupling, number: int, key: tuple[str, int], product: Tenso
     sums = product.movedim(axis, 0).flatten(1).sum(1) if product.dim() > 1 else product
     mine = owners.width == number
     total = torch.zeros(coupling.widths[number].size, dtype=sums.dtype)
-    return total.index_add(0, torch.from_numpy(owners.neuron[mine]), sums[torch.from_numpy(np.flatnonzero(mine))])
+    return total.index_add(
+        0, torch.from_numpy(owners.neuron[mine]), sums[torch.from_numpy(np.flatnonzero(mine))]
+    )
 
 
 def _without_least(all_on: Masks, effects: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     masks = {name: mask.clone() for name, mask in all_on.items()}
-    room = {name: max(0, min(int(len(mask) * MOST_OF_A_WIDTH), len(mask) - LEAST)) for name, mask in masks.items()}
-    ranked = sorted((float(value), name, i) for name, values in effects.items() for i, value in enumerate(values))
+    room = {
+        name: max(0, min(int(len(mask) * _MAX_DROPPED_SHARE), len(mask) - _MIN_NEURONS))
+        for name, mask in masks.items()
+    }
+    ranked = sorted(
+        (float(value), name, i)
+        for name, values in effects.items()
+        for i, value in enumerate(values)
+    )
     left = int(share * len(ranked))
     for _, name, neuron in ranked:
         if left and room[name]:

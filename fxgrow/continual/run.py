@@ -14,31 +14,46 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fxgrow.continual.expansion import TwoSteps
-from fxgrow.continual.growing import EVALUATION_BATCH, Growing
-from fxgrow.continual.outcome import Outcome
-from fxgrow.continual.result import CONTINUAL_VERSION, ContinualResult, Labels, Plan, read_continual
+from fxgrow.continual.expansion import ScoredExpansion
+from fxgrow.continual.master_strategy import _EVALUATION_BATCH, MasterStrategy
+from fxgrow.continual.outcome import TaskOutcome
+from fxgrow.continual.result import (
+    CONTINUAL_VERSION,
+    ClassLabels,
+    ContinualResult,
+    StreamPlan,
+    read_continual,
+)
 from fxgrow.continual.storage import load_master, save_master
 from fxgrow.continual.task import Task
 from fxgrow.data import batches
+from fxgrow.documents import (
+    RUN_OUTPUT,
+    check_target,
+    recognition,
+    recover_directory,
+    resolve_target,
+)
 from fxgrow.errors import DataError, RunError, SpecError
-from fxgrow.placing import RUN, check_place, recover, settled
-from fxgrow.spec import ours
-from fxgrow.training import accuracy, run_directory
-from fxgrow.training.directory import ANY, RESULT, writing
+from fxgrow.training import FOREIGN_TO_RUN, RESULT, accuracy, run_directory, run_writing_errors
 
 MASTER_DIRECTORY = "master"
-GOING_ON = ours.no_folder(ours.CONTINUAL, strangers_stay=True)
+GOING_ON = recognition.foreign_in_directory(recognition.CONTINUAL_DIRECTORY, strangers_stay=True)
 
-Listener = Callable[[ContinualResult], None]
+StreamListener = Callable[[ContinualResult], None]
 
 
-def ignore(result: ContinualResult) -> None:
+def no_callback(result: ContinualResult) -> None:
     """Listen to nothing."""
 
 
 def run_stream(
-    tasks: Sequence[Task], plan: Plan, out: Path, *, force: bool = False, listen: Listener = ignore
+    tasks: Sequence[Task],
+    plan: StreamPlan,
+    out: Path,
+    *,
+    force: bool = False,
+    callback: StreamListener = no_callback,
 ) -> ContinualResult:
     """Learn those of ``tasks`` (mostly ``plan.deal()``) that ``out`` does not have yet; it is written after each.
 
@@ -50,19 +65,23 @@ def run_stream(
     out = check_out(out, force=force)
     result = None if force else _begun(plan, _labels(tasks), out)
     for _ in tasks[len(result.outcomes) if result else 0 :]:
-        result = _learn(tasks, plan, out, result, replace=force or result is not None or _is_empty(out))
-        listen(result)
+        result = _learn(
+            tasks, plan, out, result, replace=force or result is not None or _is_empty(out)
+        )
+        callback(result)
     if result is None:
-        raise DataError("no-images", "a stream of no tasks holds nothing to learn; give at least one task")
+        raise DataError(
+            "no-images", "a stream of no tasks holds nothing to learn; give at least one task"
+        )
     return result
 
 
 def check_out(out: Path, *, force: bool = False) -> Path:
     """``out`` from the root on, for what has to be said before any images are loaded. Raises ``RunError``."""
-    place = settled(out, RUN)
-    recover(place)
+    place = resolve_target(out, RUN_OUTPUT)
+    recover_directory(place)
     if force or not _may_hold_a_run(place):
-        check_place(place, RUN, ANY, force=force)
+        check_target(place, RUN_OUTPUT, FOREIGN_TO_RUN, force=force)
     return place
 
 
@@ -75,7 +94,12 @@ def _is_empty(out: Path) -> bool:
 
 
 def _learn(
-    tasks: Sequence[Task], plan: Plan, out: Path, before: ContinualResult | None, *, replace: bool
+    tasks: Sequence[Task],
+    plan: StreamPlan,
+    out: Path,
+    before: ContinualResult | None,
+    *,
+    replace: bool,
 ) -> ContinualResult:
     """Learn the task that comes after those of ``before``, and put both files of it in the place of the old ones."""
     learner = _learner(plan, tasks[0], out, before)
@@ -83,17 +107,17 @@ def _learn(
     number = len(outcomes) + 1
     # A run that goes on replaces its own files alone.
     going_on = before is not None
-    stranger = GOING_ON if going_on else ANY
+    stranger = GOING_ON if going_on else FOREIGN_TO_RUN
     with run_directory(out, replace=replace, stranger=stranger, strangers_stay=going_on) as staging:
         learnt = learner.learn(tasks[number - 1], seed=plan.seed + number)
         result = ContinualResult(
             schema_version=CONTINUAL_VERSION,
             plan=plan,
             labels=_labels(tasks),
-            outcomes=(*outcomes, Outcome.model_validate(learnt.details, strict=False)),
+            outcomes=(*outcomes, TaskOutcome.model_validate(learnt.details, strict=False)),
             accuracies=(*rows, tuple(_right(learner, task) for task in tasks[:number])),
         )
-        with writing(out):
+        with run_writing_errors(out):
             if before:
                 _keep_others(out, staging)
             (staging / RESULT).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -110,11 +134,11 @@ def _keep_others(out: Path, staging: Path) -> None:
             shutil.copy2(path, staging, follow_symlinks=False)
 
 
-def _labels(tasks: Sequence[Task]) -> tuple[Labels, ...]:
+def _labels(tasks: Sequence[Task]) -> tuple[ClassLabels, ...]:
     return tuple(task.labels for task in tasks)
 
 
-def _begun(plan: Plan, labels: tuple[Labels, ...], out: Path) -> ContinualResult | None:
+def _begun(plan: StreamPlan, labels: tuple[ClassLabels, ...], out: Path) -> ContinualResult | None:
     """What ``out`` holds of this run, if anything."""
     if not (out / RESULT).exists():
         return None
@@ -130,14 +154,19 @@ def _begun(plan: Plan, labels: tuple[Labels, ...], out: Path) -> ContinualResult
 
 
 def _other(out: Path, held: str) -> RunError:
-    return RunError("other-run", f"{out} holds {held}, so it is kept; choose another directory or start anew (--force)")
+    return RunError(
+        "other-run",
+        f"{out} holds {held}, so it is kept; choose another directory or start anew (--force)",
+    )
 
 
-def _learner(plan: Plan, task: Task, out: Path, result: ContinualResult | None) -> Growing:
+def _learner(
+    plan: StreamPlan, task: Task, out: Path, result: ContinualResult | None
+) -> MasterStrategy:
     """Where the images of ``task`` are; with the master network of ``out`` if there is a result already."""
     device = task.train.images.device
-    expansion = TwoSteps(method=plan.method.settings)
-    learner = Growing(
+    expansion = ScoredExpansion(method=plan.method.settings)
+    learner = MasterStrategy(
         plan.network(task).to(device),
         (task.train.images[:1],),
         settings=plan.settings,
@@ -152,5 +181,5 @@ def _learner(plan: Plan, task: Task, out: Path, result: ContinualResult | None) 
     return learner
 
 
-def _right(learner: Growing, task: Task) -> float:
-    return accuracy(learner.network(task.name), batches(task.test, EVALUATION_BATCH))
+def _right(learner: MasterStrategy, task: Task) -> float:
+    return accuracy(learner.network(task.name), batches(task.test, _EVALUATION_BATCH))

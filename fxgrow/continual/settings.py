@@ -8,8 +8,9 @@ from pydantic import Field
 from torch import nn
 from torch.optim import SGD, Optimizer
 
+from fxgrow.documents import limits
 from fxgrow.growth import Batch
-from fxgrow.spec import Frozen, limits
+from fxgrow.spec import StrictModel
 
 
 class Loader(Protocol):
@@ -19,7 +20,7 @@ class Loader(Protocol):
     def __len__(self) -> int: ...
 
 
-class TrainSettings(Frozen):
+class TrainSettings(StrictModel):
     """SGD with momentum; the learning rate falls from ``lr`` to 0 along half a cosine over ``epochs``, step by step."""
 
     epochs: int = Field(default=15, ge=1, le=limits.EPOCHS)

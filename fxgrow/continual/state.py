@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import moved
-from fxgrow.continual.entries import Masks
-from fxgrow.growth.objective import evaluating
-from fxgrow.surgery.resize import tensors
+from fxgrow.capture import move_to
+from fxgrow.continual.ownership import Masks
+from fxgrow.growth import evaluation_mode
+from fxgrow.surgery import named_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,8 @@ class TaskState:
     masks: Masks
     own: Mapping[str, Tensor]
     fingerprint: str
-    probe: tuple[Tensor, ...]
-    said: tuple[Tensor, ...]
+    reference_inputs: tuple[Tensor, ...]
+    reference_outputs: tuple[Tensor, ...]
 
     def with_masks(self, masks: Masks) -> "TaskState":
         """The same task in a larger master network."""
@@ -38,14 +38,19 @@ class TaskState:
 
     def to(self, network: nn.Module, device: torch.device | str) -> "TaskState":
         """The same task on ``device``, with what its ``network`` says there."""
-        own, probe = moved((dict(self.own), self.probe), device)
-        return replace(self, own=own, probe=probe, said=says(network, probe))
+        own, reference_inputs = move_to((dict(self.own), self.reference_inputs), device)
+        return replace(
+            self,
+            own=own,
+            reference_inputs=reference_inputs,
+            reference_outputs=eval_outputs(network, reference_inputs),
+        )
 
 
-def fingerprint(network: nn.Module) -> str:
+def tensor_fingerprint(network: nn.Module) -> str:
     """SHA-256 over the names, shapes, dtypes and bytes of all parameters and buffers."""
     found = hashlib.sha256()
-    for name, tensor in sorted(tensors(network).items()):
+    for name, tensor in sorted(named_tensors(network).items()):
         plain = tensor.detach().cpu().contiguous()
         found.update(f"{name} {tuple(plain.shape)} {plain.dtype}\n".encode())
         found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -53,13 +58,13 @@ def fingerprint(network: nn.Module) -> str:
 
 
 @torch.no_grad()
-def says(network: nn.Module, probe: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def eval_outputs(network: nn.Module, reference_inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """All tensors of what ``network`` gives in evaluation mode."""
-    with evaluating(network):
-        given: Any = network(*probe)
+    with evaluation_mode(network):
+        given: Any = network(*reference_inputs)
     return tuple(leaf.detach().clone() for leaf in tree_leaves(given) if isinstance(leaf, Tensor))
 
 
-def same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> bool:
+def bit_equal(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> bool:
     """Whether both are equal to the last bit."""
     return len(found) == len(expected) and all(map(torch.equal, found, expected))

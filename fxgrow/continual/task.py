@@ -30,7 +30,9 @@ class Task:
     labels: tuple[int, ...] = ()
 
 
-def deal(data: Splits, tasks: int, *, seed: int = 0, valid_share: float = 0.2) -> tuple[Task, ...]:
+def split_classes(
+    data: Splits, tasks: int, *, seed: int = 0, valid_share: float = 0.2
+) -> tuple[Task, ...]:
     """Tasks of equally many classes, dealt out at random by ``seed``.
 
     Every ``1 / valid_share``-th training image of a task is kept to validate on. Raises ``DataError`` (``classes``) if
@@ -45,7 +47,9 @@ def deal(data: Splits, tasks: int, *, seed: int = 0, valid_share: float = 0.2) -
         )
     order = torch.randperm(data.classes, generator=torch.Generator().manual_seed(seed))
     step = max(2, round(1 / valid_share))
-    return tuple(_task(data, str(number + 1), mine, step) for number, mine in enumerate(order.split(each)))
+    return tuple(
+        _task(data, str(number + 1), mine, step) for number, mine in enumerate(order.split(each))
+    )
 
 
 def _task(data: Splits, name: str, classes: Tensor, step: int) -> Task:
@@ -53,8 +57,12 @@ def _task(data: Splits, name: str, classes: Tensor, step: int) -> Task:
     kept = [index for index in range(len(train)) if index % step]
     valid = list(range(0, len(train), step))
     if min(len(kept), len(valid), len(test)) < 1:
-        raise DataError("no-images", f"task {name} of {data.name} is left without images; load more of them")
-    return Task(name, train.pick(kept), train.pick(valid), test, len(classes), tuple(classes.tolist()))
+        raise DataError(
+            "no-images", f"task {name} of {data.name} is left without images; load more of them"
+        )
+    return Task(
+        name, train.pick(kept), train.pick(valid), test, len(classes), tuple(classes.tolist())
+    )
 
 
 def _only(part: DataSet, classes: Tensor) -> DataSet:
@@ -64,15 +72,21 @@ def _only(part: DataSet, classes: Tensor) -> DataSet:
     return DataSet(part.images[mine], match[mine].int().argmax(1))
 
 
-def known(tasks: Mapping[str, Any], name: str) -> str:
+def require_learned(tasks: Mapping[str, Any], name: str) -> str:
     """``name``, if such a task was learnt. Raises ``DataError`` (``unknown-task``)."""
     if name not in tasks:
         found = ", ".join(tasks) or "none yet"
-        raise DataError("unknown-task", f"task {name!r} was not learnt ({found}) and has no network; learn it first")
+        raise DataError(
+            "unknown-task",
+            f"task {name!r} was not learnt ({found}) and has no network; learn it first",
+        )
     return name
 
 
-def unknown(tasks: Mapping[str, Any], name: str) -> None:
+def require_new(tasks: Mapping[str, Any], name: str) -> None:
     """Raises ``DataError`` (``known-task``) if a task of that name was learnt already."""
     if name in tasks:
-        raise DataError("known-task", f"task {name!r} was learnt already and is not learnt again; choose another name")
+        raise DataError(
+            "known-task",
+            f"task {name!r} was learnt already and is not learnt again; choose another name",
+        )

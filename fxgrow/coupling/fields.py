@@ -20,7 +20,7 @@ _ALL = slice(None)
 Fields = dict[Support, Tensor]
 
 
-def support(labels: Tensor) -> Support:
+def field_support(labels: Tensor) -> Support:
     """The dimensions along which a field varies."""
     return _nonzero(labels.stride())
 
@@ -30,7 +30,7 @@ def _nonzero(strides: tuple[int, ...]) -> Support:
     return tuple(dim for dim, stride in enumerate(strides) if stride)
 
 
-def spread(core: Tensor, dims: Sequence[int], shape: Sequence[int]) -> Tensor:
+def spread_field(core: Tensor, dims: Sequence[int], shape: Sequence[int]) -> Tensor:
     """The field of ``shape`` that varies as ``core`` along ``dims`` (one per dimension of ``core``, ascending)."""
     core = core.contiguous()
     strides = [0] * len(shape)
@@ -48,32 +48,34 @@ def _dense_strides(shape: Sequence[int]) -> list[int]:
     return strides[::-1]
 
 
-def core(labels: Tensor) -> Tensor:
+def field_core(labels: Tensor) -> Tensor:
     """The varying part of a field: one dimension per dimension of its support."""
-    dims = support(labels)
+    dims = field_support(labels)
     if len(dims) == labels.dim():
         return labels
     index = tuple([_ALL if dim in dims else 0 for dim in range(labels.dim())])
-    return labels[index] if labels.numel() else labels.new_zeros([labels.shape[dim] for dim in dims])
+    return (
+        labels[index] if labels.numel() else labels.new_zeros([labels.shape[dim] for dim in dims])
+    )
 
 
 def axis_field(labels: Ints, axis: int, shape: Sequence[int]) -> Tensor:
     """The field that gives index i along ``axis`` the label ``labels[i]``."""
-    return spread(torch.from_numpy(labels), (axis,), shape)
+    return spread_field(torch.from_numpy(labels), (axis,), shape)
 
 
-def place(labels: Tensor, dims: Sequence[int | None], shape: Sequence[int]) -> Tensor | None:
+def place_field(labels: Tensor, dims: Sequence[int | None], shape: Sequence[int]) -> Tensor | None:
     """The same field seen in another value: dimension i goes to ``dims[i]`` of ``shape`` (None: dropped).
 
     Returns None when a dimension of the support is dropped, since then the field does not say what an element of
     the new value belongs to.
     """
-    moved = [dims[dim] for dim in support(labels)]
+    moved = [dims[dim] for dim in field_support(labels)]
     if any(dim is None for dim in moved):
         return None
     targets = [dim for dim in moved if dim is not None]
     order = sorted(range(len(targets)), key=targets.__getitem__)
-    return spread(core(labels).permute(order), [targets[i] for i in order], shape)
+    return spread_field(field_core(labels).permute(order), [targets[i] for i in order], shape)
 
 
 def squash(labels: Tensor, keep: Sequence[int] = ()) -> Tensor:
@@ -81,22 +83,26 @@ def squash(labels: Tensor, keep: Sequence[int] = ()) -> Tensor:
     varying = [
         dim
         for dim in range(labels.dim())
-        if dim in keep or (labels.size(dim) > 1 and not torch.equal(labels, labels.narrow(dim, 0, 1).expand_as(labels)))
+        if dim in keep
+        or (
+            labels.size(dim) > 1
+            and not torch.equal(labels, labels.narrow(dim, 0, 1).expand_as(labels))
+        )
     ]
     index = tuple(slice(None) if dim in varying else 0 for dim in range(labels.dim()))
-    return spread(labels[index], varying, labels.shape)
+    return spread_field(labels[index], varying, labels.shape)
 
 
 def by_support(fields: Iterable[Tensor]) -> Fields:
     """One field per support; of several the first wins."""
     found: Fields = {}
     for labels in fields:
-        found.setdefault(support(labels), labels)
+        found.setdefault(field_support(labels), labels)
     found.pop((), None)
     return found
 
 
-def flat(labels: Tensor) -> Ints:
+def flat_labels(labels: Tensor) -> Ints:
     """The labels of a field as a flat array, constant dimensions left out."""
-    array: Ints = np.asarray(core(labels).reshape(-1).numpy())
+    array: Ints = np.asarray(field_core(labels).reshape(-1).numpy())
     return array

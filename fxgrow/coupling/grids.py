@@ -43,7 +43,10 @@ class Decision:
 def decide(grids: Sequence[Grid], classes: Ints, pinned: Bools, banned: Set[Direction]) -> Decision:
     """Choose a direction for every grid; ``classes`` maps labels to classes, ``pinned`` classes cannot grow."""
     total = Decision()
-    lines = [Lines(classes[grid.joint], tuple(classes[factor] for factor in grid.factors)) for grid in grids]
+    lines = [
+        Lines(classes[grid.joint], tuple(classes[factor] for factor in grid.factors))
+        for grid in grids
+    ]
     for cluster in _clusters(lines, pinned):
         members = {number: lines[number] for number in cluster}
         trials = [_assign(members, pinned, banned, backwards) for backwards in (True, False)]
@@ -94,7 +97,9 @@ class _Local:
 
     def __init__(self, members: Sequence[Lines], pinned: Bools) -> None:
         self.names = np.unique(np.concatenate([lines.flat for lines in members]))
-        self.cells = self._number(np.unique(np.concatenate([lines.joint.reshape(-1) for lines in members])))
+        self.cells = self._number(
+            np.unique(np.concatenate([lines.joint.reshape(-1) for lines in members]))
+        )
         self.pairs: list[tuple[Ints, Ints]] = []
         self.fixed = np.concatenate([[True], pinned[self.names]])
         self._solve()
@@ -116,7 +121,9 @@ class _Local:
     def take(self, lines: Lines, direction: int) -> tuple[Ints, Ints]:
         """Unite all cells of a line with its label."""
         shape = [-1 if d == direction else 1 for d in range(lines.joint.ndim)]
-        along = np.broadcast_to(lines.factors[direction].reshape(shape), lines.joint.shape).reshape(-1)
+        along = np.broadcast_to(lines.factors[direction].reshape(shape), lines.joint.shape).reshape(
+            -1
+        )
         cells = lines.joint.reshape(-1)
         self.pairs.append((self._number(cells), self._number(along)))
         return cells, along

@@ -35,7 +35,7 @@ class Labels:
     pairs: list[tuple[Ints, Ints]] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
 
-    def fresh(self, size: int) -> Ints:
+    def new(self, size: int) -> Ints:
         """``size`` labels that nobody has yet."""
         first = self.count
         self.count += size

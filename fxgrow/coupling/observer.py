@@ -18,9 +18,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from fxgrow.coupling.rules import rule_for
 from fxgrow.coupling.values import Context, Value
 from fxgrow.errors import ModelError
-from fxgrow.meta import Memory
+from fxgrow.meta import ShapeCache
 
-LIMIT = 1 << 20
+_MAX_VALUES = 1 << 20
 """Elements up to which numbers are kept when shapes suffice."""
 
 aten = torch.ops.aten
@@ -39,13 +39,15 @@ def _first(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return x
 
 
-_ACTIVATIONS = (
-    "relu hardtanh hardswish hardsigmoid silu gelu elu leaky_relu sigmoid tanh mish softplus _softmax _safe_softmax"
-)
+_ACTIVATIONS = "relu hardtanh hardswish hardsigmoid silu gelu elu leaky_relu sigmoid tanh mish softplus _softmax _safe_softmax"
 
-SHAPES: dict[Any, Callable[..., Any]] = {
+_SHAPE_READS: dict[Any, Callable[..., Any]] = {
     **{getattr(aten, name).default: _like_first for name in _ACTIVATIONS.split()},
-    **{getattr(aten, name + "_").default: _first for name in _ACTIVATIONS.split() if hasattr(aten, name + "_")},
+    **{
+        getattr(aten, name + "_").default: _first
+        for name in _ACTIVATIONS.split()
+        if hasattr(aten, name + "_")
+    },
     aten.native_batch_norm.default: _normalised,
     aten.native_layer_norm.default: lambda x, *_: _normalised(x.contiguous()),
     aten._grouped_mm.default: lambda a, b, *_, **__: a.new_empty((*a.shape[:-1], b.shape[-1])),
@@ -70,15 +72,15 @@ def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
             yield from tensors_in(one)
 
 
-class Shapes(TorchDispatchMode):
+class ShapeReads(TorchDispatchMode):
     """Runs operators on the meta device, and nobody watches."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.memory = Memory()
+        self.memory = ShapeCache()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self.memory.run(func, args, kwargs or {}, SHAPES.get(func))
+        return self.memory.run(func, args, kwargs or {}, _SHAPE_READS.get(func))
 
 
 class Observer(TorchDispatchMode):
@@ -87,8 +89,10 @@ class Observer(TorchDispatchMode):
     def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ctx = ctx
-        self.memory = Memory()
-        self.twins: dict[int, tuple[Tensor, Tensor]] = {}  # the meta twins of tensors that live elsewhere
+        self.memory = ShapeCache()
+        self.twins: dict[
+            int, tuple[Tensor, Tensor]
+        ] = {}  # the meta twins of tensors that live elsewhere
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -99,7 +103,7 @@ class Observer(TorchDispatchMode):
         if tensors and "device" in kwargs:
             kwargs = {**kwargs, "device": torch.device("meta")}
         for tensor in tensors:
-            self.ctx.read(tensor)
+            self.ctx.mark_read(tensor)
         numbers = self._numbers(func, args, kwargs, tensors)
         if func is aten._local_scalar_dense.default:
             return _number(numbers)
@@ -118,8 +122,10 @@ class Observer(TorchDispatchMode):
             rule(self.ctx, args, out)
             return
         for tensor in tensors:
-            self.ctx.pin_all(
-                self.ctx.fields(tensor).values(), "unknown-operator", f"fxgrow has no rule for the operator {func}"
+            self.ctx.pin_fields(
+                self.ctx.fields(tensor).values(),
+                "unknown-operator",
+                f"fxgrow has no rule for the operator {func}",
             )
 
     def _to_meta(self, x: Any) -> Any:
@@ -130,7 +136,7 @@ class Observer(TorchDispatchMode):
         if known is not None:
             return known[1]
         bare = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
-        self.ctx.know(bare, Value(real=x.detach().clone()))
+        self.ctx.set_value(bare, Value(real=x.detach().clone()))
         self.twins[id(x)] = (x, bare)
         return bare
 
@@ -139,7 +145,9 @@ class Observer(TorchDispatchMode):
         if not tensors:
             return self._made(func, args, kwargs)
         reals = [self._real(tensor) for tensor in tensors]
-        if any(real is None or (real.numel() > LIMIT and not self.ctx.numbers) for real in reals):
+        if any(
+            real is None or (real.numel() > _MAX_VALUES and not self.ctx.numbers) for real in reals
+        ):
             return None
         swap = lambda x: self._real(x) if isinstance(x, Tensor) else x  # noqa: E731
         real_args, real_kwargs = tree_map(swap, (args, kwargs))
@@ -159,20 +167,24 @@ class Observer(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags or kwargs.get("device") not in _META:
             return None
         bare = func(*args, **kwargs)
-        if not isinstance(bare, Tensor) or (bare.numel() > LIMIT and not self.ctx.numbers):
+        if not isinstance(bare, Tensor) or (bare.numel() > _MAX_VALUES and not self.ctx.numbers):
             return None
         return func(*args, **{**kwargs, "device": "cpu"})
 
     def _out(self, func: Any, args: Any, kwargs: Any, numbers: Any) -> Any:
         """The operator's result on the meta device. Where the numbers decide on its shape, they give it."""
         if numbers is None or not _data_dependent(func):
-            return self.memory.run(func, args, kwargs, SHAPES.get(func))
-        return tree_map(lambda x: torch.empty_like(x, device="meta") if isinstance(x, Tensor) else x, numbers)
+            return self.memory.run(func, args, kwargs, _SHAPE_READS.get(func))
+        return tree_map(
+            lambda x: torch.empty_like(x, device="meta") if isinstance(x, Tensor) else x, numbers
+        )
 
     def _know(self, out: Any, numbers: Any) -> None:
         for bare, real in zip(tree_leaves(out), tree_leaves(numbers), strict=True):
             if isinstance(bare, Tensor) and isinstance(real, Tensor):
-                self.ctx.know(bare, Value(self.ctx.fields(bare), self.ctx.value(bare).axes, real))
+                self.ctx.set_value(
+                    bare, Value(self.ctx.fields(bare), self.ctx.value(bare).axes, real)
+                )
 
 
 UNTAGGED = {"torchvision::nms"}
@@ -181,7 +193,7 @@ UNTAGGED = {"torchvision::nms"}
 _META = (torch.device("meta"), "meta")
 
 
-class Written(TorchFunctionMode):
+class WriteWatch(TorchFunctionMode):
     """A number that is written into a string (``f"expert_{index}"``) is read; a meta tensor would write its repr."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -195,17 +207,25 @@ class Constants(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func in (torch.tensor, torch.as_tensor, torch.asarray) and args and not isinstance(args[0], Tensor):
+        if (
+            func in (torch.tensor, torch.as_tensor, torch.asarray)
+            and args
+            and not isinstance(args[0], Tensor)
+        ):
             kwargs.pop("device", None)
         return func(*args, **kwargs)
 
 
 def _data_dependent(func: Any) -> bool:
-    tagged = torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
+    tagged = (
+        torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
+    )
     return tagged or func._schema.name in UNTAGGED
 
 
 def _number(numbers: Any) -> Any:
     if numbers is None:
-        raise ModelError("data-dependent", "the model reads a number out of a tensor whose numbers are not known")
+        raise ModelError(
+            "data-dependent", "the model reads a number out of a tensor whose numbers are not known"
+        )
     return numbers

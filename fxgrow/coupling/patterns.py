@@ -34,15 +34,15 @@ class Patterns:
 
     def refusal(self, parameters: Iterable[str], written: Iterable[str]) -> Refusal | None:
         """Why a width with these parameters, some of which write it, is not wanted."""
-        ignored = [name for name in parameters if fits(name, self.ignore)]
+        ignored = [name for name in parameters if matches(name, self.ignore)]
         if ignored:
             return Refusal("ignored", "a module that it touches was to be ignored", (ignored[0],))
-        if self.only and not any(fits(name, self.only) for name in written):
+        if self.only and not any(matches(name, self.only) for name in written):
             return Refusal("ignored", "it is in none of the modules that alone were to grow", ())
         return None
 
 
-def fits(parameter: str, patterns: Sequence[str]) -> bool:
+def matches(parameter: str, patterns: Sequence[str]) -> bool:
     """Whether a module that holds the parameter, at any depth, fits one of the patterns."""
     parts = parameter.split(".")
     paths = [".".join(parts[:n]) for n in range(1, len(parts))]

@@ -13,11 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fxgrow.coupling.fields import Fields, axis_field, by_support, core, flat, place, support
+from fxgrow.coupling.fields import (
+    Fields,
+    axis_field,
+    by_support,
+    field_core,
+    field_support,
+    flat_labels,
+    place_field,
+)
 from fxgrow.coupling.labels import FIXED, Ints, Labels, Pin, components
 
 _VALUE = "_fxgrow_value"
-_LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}{os.sep}" for module in (torch, sys.modules["fxgrow"]))
+_LIBRARIES = tuple(
+    f"{Path(module.__file__ or '').parent}{os.sep}" for module in (torch, sys.modules["fxgrow"])
+)
 
 
 class Role(StrEnum):
@@ -74,17 +84,17 @@ class ShapeEvent:
     labels: Ints
 
 
-Shapes = tuple[tuple[int, ...], ...]
-Run = Callable[[nn.Module, tuple[Any, ...], "Context"], Any]
+OutputShapes = tuple[tuple[int, ...], ...]
+RunFunction = Callable[[nn.Module, tuple[Any, ...], "Context"], Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class Observed:
     """Something that is run to learn of its neurons, or to see whether it can grow: a model or its graph."""
 
     model: nn.Module
     example_inputs: tuple[Any, ...]
-    run: Run
+    run: RunFunction
 
 
 @dataclass
@@ -113,9 +123,9 @@ class Context:
     operator: str = ""
     numbers: bool = False
     steady: bool = True
-    passes: dict[Subject, dict[bool, Shapes]] = field(default_factory=dict)
+    passes: dict[Observed, dict[bool, OutputShapes]] = field(default_factory=dict)
 
-    def modes(self, subject: Subject) -> dict[bool, Shapes]:
+    def modes(self, subject: Observed) -> dict[bool, OutputShapes]:
         """The modes in which a subject is to be run again, and the output shapes that it then should have.
 
         One that was not observed itself gives in eval mode what the others gave.
@@ -132,52 +142,61 @@ class Context:
         """The label fields of a tensor."""
         return self.value(tensor).fields
 
-    def know(self, tensor: Tensor, value: Value) -> None:
+    def set_value(self, tensor: Tensor, value: Value) -> None:
         """Write down what is known of a tensor."""
         setattr(tensor, _VALUE, value)
 
     def label(self, tensor: Tensor, axes: tuple[Axis, ...]) -> None:
         """Give every axis of a parameter its labels."""
-        self.know(tensor, Value({(a.axis,): axis_field(a.labels, a.axis, tensor.shape) for a in axes}, axes))
+        self.set_value(
+            tensor,
+            Value({(a.axis,): axis_field(a.labels, a.axis, tensor.shape) for a in axes}, axes),
+        )
 
-    def give(self, tensor: Tensor, fields: Iterable[Tensor], axes: tuple[Axis, ...] = ()) -> None:
+    def set_fields(
+        self, tensor: Tensor, fields: Iterable[Tensor], axes: tuple[Axis, ...] = ()
+    ) -> None:
         """Write down the fields (and, for parameters only, the axes) of an operator's result."""
-        self.know(tensor, Value(by_support(fields), axes, self.value(tensor).real))
+        self.set_value(tensor, Value(by_support(fields), axes, self.value(tensor).real))
 
     def unite(self, left: Tensor, right: Tensor) -> None:
         """Unite two fields of one support, element by element."""
         if left is right or not left.numel():
             return
-        dims = sorted(set(support(left)) | set(support(right)))
+        dims = sorted(set(field_support(left)) | set(field_support(right)))
         index = tuple(slice(None) if dim in dims else 0 for dim in range(left.dim()))
         self.labels.unite(left[index].reshape(-1).numpy(), right[index].reshape(-1).numpy())
 
     def pin(self, labels: Tensor | Ints, code: str, reason: str) -> None:
         """Refuse these neurons, because of the operator that is running."""
-        array = labels if isinstance(labels, np.ndarray) else flat(labels)
+        array = labels if isinstance(labels, np.ndarray) else flat_labels(labels)
         if array.size and (array != FIXED).any():
             self.labels.pin(array, code, reason, self.node())
 
-    def pin_when_read(self, results: Iterable[Tensor], labels: Tensor, code: str, reason: str) -> None:
+    def pin_when_read(
+        self, results: Iterable[Tensor], labels: Tensor, code: str, reason: str
+    ) -> None:
         """Refuse these neurons as soon as something reads one of the results of the operator that is running."""
-        pin = Pin(flat(labels), code, reason, self.node())
+        pin = Pin(flat_labels(labels), code, reason, self.node())
         for result in results:
             self.unread.setdefault(id(result), (result, []))[1].append(pin)
 
-    def read(self, tensor: Any) -> None:
+    def mark_read(self, tensor: Any) -> None:
         """A tensor is read, or is an output of the model."""
         for pin in self.unread.pop(id(tensor), (tensor, []))[1]:
             self.labels.pin(pin.labels, pin.code, pin.reason, pin.node)
 
-    def pin_all(self, fields: Iterable[Tensor], code: str, reason: str) -> None:
+    def pin_fields(self, fields: Iterable[Tensor], code: str, reason: str) -> None:
         """Refuse the neurons of several fields."""
         for labels in fields:
             self.pin(labels, code, reason)
 
-    def play(self, tensor: Any, role: Role, dim: int | None = None) -> None:
+    def record_role(self, tensor: Any, role: Role, dim: int | None = None) -> None:
         """Record that a value made of parameters plays ``role`` (along ``dim``, or along all of its dimensions)."""
         value = self.value(tensor)
-        seen = [flat(labels) for key, labels in value.fields.items() if dim is None or dim in key]
+        seen = [
+            flat_labels(labels) for key, labels in value.fields.items() if dim is None or dim in key
+        ]
         several = len({axis.parameter for axis in value.axes}) > 1
         for axis in value.axes:
             if not axis.labels.size:
@@ -190,7 +209,11 @@ class Context:
                 self.later.append((axis, mine, seen))
         if role is Role.READS and not _shareable(value.axes):
             for array in seen:
-                self.pin(array, "nonlinear", "read through a nonlinear function of a weight, which copies cannot share")
+                self.pin(
+                    array,
+                    "nonlinear",
+                    "read through a nonlinear function of a weight, which copies cannot share",
+                )
 
     def _cast(self, axis: Axis, role: Role) -> None:
         key = (axis.parameter, axis.axis)
@@ -198,7 +221,7 @@ class Context:
         if role is Role.WRITES:
             self.writers.setdefault(key, len(self.writers))
 
-    def settle(self) -> None:
+    def resolve_roles(self) -> None:
         """Find the roles of parameters whose labels were united with those of another one before they were used."""
         if self.later:
             classes = components(self.labels.count, self.labels.pairs)
@@ -207,32 +230,42 @@ class Context:
                     self._cast(axis, role)
             self.later.clear()
 
-    def note(self, book: dict[str, list[Ints]], labels: Iterable[Tensor]) -> None:
+    def record_use(self, book: dict[str, list[Ints]], labels: Iterable[Tensor]) -> None:
         """Remember which labels the current fx node contracts (``reads``) or makes (``writes``)."""
         if self.graph_node:
-            book.setdefault(self.graph_node, []).extend(flat(one) for one in labels)
+            book.setdefault(self.graph_node, []).extend(flat_labels(one) for one in labels)
 
-    def moved(self, labels: Iterable[Tensor]) -> None:
+    def record_reshape(self, labels: Iterable[Tensor]) -> None:
         """Remember that the current module reshapes or splits these labels."""
-        self.shape_events.extend(ShapeEvent(self.modules[-1], flat(one)) for one in labels)
+        self.shape_events.extend(ShapeEvent(self.modules[-1], flat_labels(one)) for one in labels)
 
     def node(self) -> str:
         """``module.path: operator (file:line)`` of the running operator, the user's own line if there is one."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename.startswith((*_LIBRARIES, "<")):
             frame = frame.f_back
-        where = f" ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})" if frame is not None else ""
+        where = (
+            f" ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
+            if frame is not None
+            else ""
+        )
         return f"{self.modules[-1] or 'model'}: {self.operator}{where}"
 
 
-def placed(fields: Fields, dims: Sequence[int | None], shape: Sequence[int]) -> list[Tensor]:
+def placed_fields(fields: Fields, dims: Sequence[int | None], shape: Sequence[int]) -> list[Tensor]:
     """The fields of a value seen in another one (``place``); those that lose a dimension are left out."""
-    return [moved for labels in fields.values() if (moved := place(labels, dims, shape)) is not None]
+    return [
+        moved
+        for labels in fields.values()
+        if (moved := place_field(labels, dims, shape)) is not None
+    ]
 
 
 def _shareable(axes: Sequence[Axis]) -> bool:
     """Whether halving parameters halves a value made of them: some scale it, and none of these in other ways too."""
-    scaling, others = ({axis.parameter for axis in axes if axis.scales is scales} for scales in (True, False))
+    scaling, others = (
+        {axis.parameter for axis in axes if axis.scales is scales} for scales in (True, False)
+    )
     return not axes or (bool(scaling) and not scaling & others)
 
 
@@ -242,11 +275,11 @@ def joint_axes(ctx: Context, operands: Sequence[Tensor], role: Role) -> tuple[Ax
     if all(axes):
         return tuple(axis for found in axes for axis in found)
     for operand in operands:
-        ctx.play(operand, role)
+        ctx.record_role(operand, role)
     return ()
 
 
 def line(labels: Tensor) -> Ints:
     """A one-dimensional field as an array."""
-    array: Ints = core(labels).reshape(-1).numpy()
+    array: Ints = field_core(labels).reshape(-1).numpy()
     return array

@@ -8,14 +8,14 @@ import networkx as nx
 import numpy as np
 from torch import nn
 
+from fxgrow.coupling.channel_order import ChannelOrder, channel_order
 from fxgrow.coupling.grids import Decision, Direction, decide
 from fxgrow.coupling.labels import FIXED, Ints, Pin, components, touching_fixed
 from fxgrow.coupling.patterns import Patterns
-from fxgrow.coupling.replay import Replay, replay_of
-from fxgrow.coupling.values import Axis, Context, Role, Subject
+from fxgrow.coupling.values import Axis, Context, Observed, Role
 from fxgrow.errors import Refusal
 
-PRECEDENCE = (Role.READS, Role.WRITES, Role.CARRIES)
+REFUSAL_PRECEDENCE = (Role.READS, Role.WRITES, Role.CARRIES)
 """An axis that reads neurons somewhere is a reader: splitting must halve it."""
 
 GRID = "seen as a grid that cannot grow along this direction"
@@ -93,7 +93,7 @@ class Coupling:
     writes: dict[str, frozenset[int]]
     carries: dict[str, frozenset[int]]
     attributes: tuple[SizeAttribute, ...] = ()
-    replay: Replay | None = None
+    replay: ChannelOrder | None = None
     shapes: dict[str, NodeShape] = field(default_factory=dict)
 
     @cached_property
@@ -113,7 +113,7 @@ class Coupling:
 
 
 @dataclass(frozen=True)
-class HeldSize:
+class SizeAttributeGuess:
     """A module's attribute that is taken to hold the number of the neurons ``labels``, or a multiple of it."""
 
     module: str
@@ -122,15 +122,15 @@ class HeldSize:
 
 
 @dataclass(frozen=True)
-class Remedies:
+class Workarounds:
     """What is assumed so that more can grow: these attributes follow, and these labels' order is found by replay."""
 
-    attributes: tuple[HeldSize, ...] = ()
+    attributes: tuple[SizeAttributeGuess, ...] = ()
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(frozen=True)
-class Classes:
+class NeuronClasses:
     """The neurons: ``of[label]`` is a label's class; ``blame[class]`` which of ``refusals`` it has (-1: none)."""
 
     of: Ints
@@ -143,25 +143,41 @@ class Classes:
         return bool((self.blame[self.of[labels[labels != FIXED]]] < 0).any())
 
 
-def classify(ctx: Context, banned: Set[Direction], extra: Sequence[Pin]) -> Classes:
+def classify(ctx: Context, banned: Set[Direction], extra: Sequence[Pin]) -> NeuronClasses:
     """Resolve unions, pins and grids; ``banned`` grid directions and ``extra`` pins come from failed trials."""
     base = components(ctx.labels.count, ctx.labels.pairs)
-    loose = Pin(touching_fixed(ctx.labels.pairs), "fixed-size", "combined with a value whose size there is fixed", "")
+    loose = Pin(
+        touching_fixed(ctx.labels.pairs),
+        "fixed-size",
+        "combined with a value whose size there is fixed",
+        "",
+    )
     pins = (*ctx.labels.pins, *extra, loose)
     pinned = np.zeros(len(base), dtype=bool)
     pinned[base[np.concatenate([pin.labels for pin in pins])]] = True
     decision = decide(ctx.grids, base, pinned, banned)
     final = components(len(base) + 1, [(a + 1, b + 1) for a, b in decision.pairs])[1:]
     fixed = [Pin(classes, "grid", GRID, ctx.grids[grid].node) for grid, classes in decision.fixed]
-    blamed = [*((final[base[pin.labels]], pin) for pin in pins), *((final[pin.labels], pin) for pin in fixed)]
+    blamed = [
+        *((final[base[pin.labels]], pin) for pin in pins),
+        *((final[pin.labels], pin) for pin in fixed),
+    ]
     blame = np.full(final.max() + 1, -1)
-    for number, (classes, _) in reversed(list(enumerate(blamed))):  # the first pin of a class is the one to blame
+    for number, (classes, _) in reversed(
+        list(enumerate(blamed))
+    ):  # the first pin of a class is the one to blame
         blame[classes] = number
     refusals = (Refusal(pin.code, pin.reason, (pin.node,) if pin.node else ()) for _, pin in blamed)
-    return Classes(final[base], blame, tuple(refusals), decision)
+    return NeuronClasses(final[base], blame, tuple(refusals), decision)
 
 
-def build(ctx: Context, classes: Classes, patterns: Patterns, subject: Subject, remedies: Remedies) -> Coupling:
+def build_widths(
+    ctx: Context,
+    classes: NeuronClasses,
+    patterns: Patterns,
+    subject: Observed,
+    remedies: Workarounds,
+) -> Coupling:
     """Group the classes with the same sites into widths, and name and order them."""
     axes = [axis for axis in ctx.axes if (axis.parameter, axis.axis) in ctx.roles]
     seeds = _seeds(ctx, axes, classes, _same_sites(axes, classes))
@@ -187,7 +203,9 @@ def build(ctx: Context, classes: Classes, patterns: Patterns, subject: Subject, 
     return Coupling(tuple(widths), owners, reads, writes, carries, attributes, replay, shapes)
 
 
-def _replay(ctx: Context, classes: Classes, number_of: Ints, subject: Subject, mixed: Ints) -> Replay | None:
+def _replay(
+    ctx: Context, classes: NeuronClasses, number_of: Ints, subject: Observed, mixed: Ints
+) -> ChannelOrder | None:
     """A replay of the whole widths that some of the labels ``mixed`` belong to."""
     numbers = np.unique(number_of[classes.of[mixed]])
     singly = frozenset(numbers[numbers >= 0].tolist())
@@ -196,11 +214,15 @@ def _replay(ctx: Context, classes: Classes, number_of: Ints, subject: Subject, m
     mine = np.flatnonzero(np.isin(number_of, list(singly)))
     chosen = classes.decision.chosen.items()
     directions = {n: d for n, d in chosen if np.isin(classes.of[ctx.grids[n].joint], mine).any()}
-    return replay_of(ctx, subject, singly, mine, directions)
+    return channel_order(ctx, subject, singly, mine, directions)
 
 
 def _attributes(
-    model: nn.Module, classes: Classes, number_of: Ints, widths: Sequence[Width], held: Iterable[HeldSize]
+    model: nn.Module,
+    classes: NeuronClasses,
+    number_of: Ints,
+    widths: Sequence[Width],
+    held: Iterable[SizeAttributeGuess],
 ) -> tuple[SizeAttribute, ...]:
     """The attributes that follow a width, as far as its neurons divide their value."""
     found = []
@@ -216,12 +238,12 @@ def _joined(book: dict[str, list[Ints]]) -> dict[str, Ints]:
     return {node: np.concatenate(labels) for node, labels in book.items() if labels}
 
 
-def _numbers(labels: Ints, classes: Classes, number_of: Ints) -> frozenset[int]:
+def _numbers(labels: Ints, classes: NeuronClasses, number_of: Ints) -> frozenset[int]:
     found = np.unique(number_of[classes.of[labels[labels != FIXED]]])
     return frozenset(found[found >= 0].tolist())
 
 
-def _same_sites(axes: Sequence[Axis], classes: Classes) -> Ints:
+def _same_sites(axes: Sequence[Axis], classes: NeuronClasses) -> Ints:
     """A group number per class (-1: on no axis): classes that occur on the same axes equally often are one group.
 
     Every axis gets a random 64-bit number and a class the sum of those of its places, so equal sums mean equal sites.
@@ -230,12 +252,14 @@ def _same_sites(axes: Sequence[Axis], classes: Classes) -> Ints:
     sums = np.zeros(len(classes.blame), dtype=np.uint64)
     for axis, key in zip(axes, keys, strict=True):
         np.add.at(sums, classes.of[axis.labels], key)
-    groups: Ints = np.searchsorted(np.unique(sums), sums) - 1  # few distinct sums: faster than return_inverse
+    groups: Ints = (
+        np.searchsorted(np.unique(sums), sums) - 1
+    )  # few distinct sums: faster than return_inverse
     return groups
 
 
 @dataclass(frozen=True)
-class Seed:
+class WidthDraft:
     """A width in the making: the module that first writes it, its classes in that module's order, its sites."""
 
     stem: str
@@ -244,7 +268,9 @@ class Seed:
     granule: int
 
 
-def _seeds(ctx: Context, axes: Sequence[Axis], classes: Classes, groups: Ints) -> list[Seed]:
+def _seeds(
+    ctx: Context, axes: Sequence[Axis], classes: NeuronClasses, groups: Ints
+) -> list[WidthDraft]:
     """One seed per group that some parameter writes, in the order of their first writers and of their places there.
 
     First is what runs first: so a model and its graph, which hold their parts in another order, agree on the names.
@@ -256,7 +282,9 @@ def _seeds(ctx: Context, axes: Sequence[Axis], classes: Classes, groups: Ints) -
             places.setdefault(group, []).append(axis)
     seeds = []
     for group, found in places.items():
-        sites = tuple(Site(a.parameter, a.axis, _role(ctx.roles[a.parameter, a.axis])) for a in found)
+        sites = tuple(
+            Site(a.parameter, a.axis, _role(ctx.roles[a.parameter, a.axis])) for a in found
+        )
         writers = [a for a in found if (a.parameter, a.axis) in number]
         writer = min(writers, key=lambda a: number[a.parameter, a.axis], default=None)
         if writer is not None:
@@ -268,12 +296,12 @@ def _seeds(ctx: Context, axes: Sequence[Axis], classes: Classes, groups: Ints) -
             stem = owner.rpartition(".")[0] if owner == writer.parameter else owner
             stem = stem or writer.parameter
             first = (number[writer.parameter, writer.axis], int(where[0]))
-            seeds.append((first, Seed(stem, ordered, sites, len(mine) // len(ordered))))
+            seeds.append((first, WidthDraft(stem, ordered, sites, len(mine) // len(ordered))))
     return [seed for _, seed in sorted(seeds, key=lambda pair: pair[0])]
 
 
 def _role(roles: Iterable[Role]) -> Role:
-    return next(role for role in PRECEDENCE if role in roles)
+    return next(role for role in REFUSAL_PRECEDENCE if role in roles)
 
 
 def _names(stems: Sequence[str]) -> list[str]:
@@ -286,17 +314,23 @@ def _names(stems: Sequence[str]) -> list[str]:
     return names
 
 
-def _touched(seed: Seed) -> tuple[list[str], list[str]]:
+def _touched(seed: WidthDraft) -> tuple[list[str], list[str]]:
     """The parameters of a width, and those that write it."""
-    return [site.parameter for site in seed.sites], [s.parameter for s in seed.sites if s.role is Role.WRITES]
+    return [site.parameter for site in seed.sites], [
+        s.parameter for s in seed.sites if s.role is Role.WRITES
+    ]
 
 
-def _refusal(ctx: Context, seed: Seed, classes: Classes) -> Refusal | None:
+def _refusal(ctx: Context, seed: WidthDraft, classes: NeuronClasses) -> Refusal | None:
     blamed = classes.blame[seed.neurons]
     if (blamed >= 0).any():
         return classes.refusals[int(blamed[blamed >= 0][0])]
     roles = [ctx.roles[site.key] for site in seed.sites]
-    both = [site.parameter for site, role in zip(seed.sites, roles, strict=True) if {Role.READS, Role.WRITES} <= role]
+    both = [
+        site.parameter
+        for site, role in zip(seed.sites, roles, strict=True)
+        if {Role.READS, Role.WRITES} <= role
+    ]
     if both:
         return Refusal("tied-role", "one axis both writes and reads it", tuple(both))
     if not any(Role.READS in role for role in roles):

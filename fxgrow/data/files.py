@@ -7,28 +7,30 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from fxgrow.documents import check_kind, read_bytes
 from fxgrow.errors import DataError, SpecError
-from fxgrow.spec.files import check_kind, read_bytes
 
-NAMED = 5
+_MAX_NAMED = 5
 """So many names are listed in an error; a data set may have thousands of classes."""
 
-LONGEST = 400
+_MAX_NAME = 400
 """Characters of a path or name that an error repeats."""
 
 
-def shown(path: str | Path) -> str:
+def shown_path(path: str | Path) -> str:
     """A path or name as it may be printed: bytes that are no text and what steers a terminal become escapes."""
     text = str(path)
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
+    if len(text) > _MAX_NAME:
+        text = f"{text[: _MAX_NAME // 2]}...{text[-_MAX_NAME // 2 :]}"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def shown_names(names: list[str]) -> str:
     """The first few of some names, and how many more there are."""
-    rest = len(names) - NAMED
-    return ", ".join(map(shown, names[:NAMED])) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - _MAX_NAMED
+    return ", ".join(map(shown_path, names[:_MAX_NAMED])) + (
+        f" and {rest} more" if rest > 0 else ""
+    )
 
 
 def root_directory(path: Path, fix: str) -> Path:
@@ -42,7 +44,7 @@ def root_directory(path: Path, fix: str) -> Path:
     return path
 
 
-def directory(path: Path, fix: str) -> Path:
+def data_directory(path: Path, fix: str) -> Path:
     """``path``, which must be a directory and no link. Raises ``DataError``."""
     try:
         check_kind(path, directory=True)
@@ -55,7 +57,7 @@ def directory(path: Path, fix: str) -> Path:
     return path
 
 
-def entries(path: Path) -> list[os.DirEntry[str]]:
+def directory_entries(path: Path) -> list[os.DirEntry[str]]:
     """What a directory holds, by name, none of it a link. Raises ``DataError``."""
     try:
         with os.scandir(path) as listing:
@@ -76,7 +78,7 @@ def files_below(path: Path, suffixes: frozenset[str]) -> Iterator[Path]:
     waiting = [path]
     while waiting:
         folders = []
-        for entry in entries(waiting.pop()):
+        for entry in directory_entries(waiting.pop()):
             if entry.is_dir(follow_symlinks=False):
                 folders.append(Path(entry.path))
             elif Path(entry.name).suffix.lower() in suffixes:
@@ -86,39 +88,51 @@ def files_below(path: Path, suffixes: frozenset[str]) -> Iterator[Path]:
         waiting += reversed(folders)
 
 
-def content(path: Path, limit: int, fix: str) -> bytes:
+def read_content(path: Path, limit: int, fix: str) -> bytes:
     """The bytes of a regular file, at most ``limit`` of them. Raises ``DataError``; ``fix`` is said if it is wrong."""
     try:
         return read_bytes(path, limit)
     except SpecError as error:
         if error.code == "missing-file":
-            raise DataError("missing-file", f"{shown(path)} is missing from the data set; {fix}") from error
+            raise DataError(
+                "missing-file", f"{shown_path(path)} is missing from the data set; {fix}"
+            ) from error
         if error.code == "symlink":
             raise _link(path) from error
         if error.code == "not-a-file":
             raise _no_file(path) from error
         if error.code == "too-large":
             raise DataError(
-                "too-large", f"{shown(path)} has more than {limit} bytes, so it is not read; {fix}"
+                "too-large",
+                f"{shown_path(path)} has more than {limit} bytes, so it is not read; {fix}",
             ) from error
         raise _unreadable(path, error) from error
 
 
 def _no_directory(path: Path, fix: str) -> DataError:
-    return DataError("missing-directory", f"the directory {shown(path)} does not exist, so there is no data; {fix}")
+    return DataError(
+        "missing-directory",
+        f"the directory {shown_path(path)} does not exist, so there is no data; {fix}",
+    )
 
 
 def _link(path: str | Path) -> DataError:
     return DataError(
-        "symlink", f"{shown(path)} is a symbolic link, which is not followed; put the real thing there or remove it"
+        "symlink",
+        f"{shown_path(path)} is a symbolic link, which is not followed; put the real thing there or remove it",
     )
 
 
 def _no_file(path: str | Path) -> DataError:
-    return DataError("not-a-file", f"{shown(path)} is no regular file, so it is not opened; remove it")
+    return DataError(
+        "not-a-file", f"{shown_path(path)} is no regular file, so it is not opened; remove it"
+    )
 
 
 def _unreadable(path: str | Path, error: Exception) -> DataError:
     cause = error if isinstance(error, OSError) else error.__cause__
     reason = getattr(cause, "strerror", None) or "the name is not allowed"
-    return DataError("unreadable", f"{shown(path)} cannot be read ({reason}); check its name and permissions")
+    return DataError(
+        "unreadable",
+        f"{shown_path(path)} cannot be read ({reason}); check its name and permissions",
+    )

@@ -15,10 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fxgrow.data.files import content, directory, entries, files_below, root_directory, shown, shown_names
+from fxgrow.data.files import (
+    data_directory,
+    directory_entries,
+    files_below,
+    read_content,
+    root_directory,
+    shown_names,
+    shown_path,
+)
 from fxgrow.data.memory import check_memory
-from fxgrow.data.pickles import Array, NotData, unpickled
-from fxgrow.data.pictures import SUFFIXES, picture
+from fxgrow.data.pickles import Array, NotData, unpickle_data
+from fxgrow.data.pictures import SUFFIXES, read_picture
 from fxgrow.data.request import Request
 from fxgrow.data.sets import DataSet, RawSplits
 from fxgrow.errors import DataError
@@ -26,15 +34,15 @@ from fxgrow.errors import DataError
 CIFAR_SHAPE = (3, 32, 32)
 CIFAR_BYTES = 2**28
 """Of one file; the largest one, of CIFAR-100, has 155 million."""
-BRIGHTEST = 255.0
+_MAX_PIXEL = 255.0
 # Image folders are sorted by class; the order in which a limited number is taken is the same for everybody.
 ORDER_SEED = 0
-COLOURS = 3
+_COLOR_CHANNELS = 3
 UNPACK = "unpack the archive again"
 ONE_FOLDER = "put one folder of images per class into it"
 
 
-Numbers = np.ndarray[Any, Any]
+NumberArray = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,9 @@ def cifar100(request: Request) -> RawSplits:
 
 
 def _cifar(archive: Cifar, request: Request) -> RawSplits:
-    folder = directory(_root(request) / archive.folder, f"unpack {archive.address} into the data root")
+    folder = data_directory(
+        _root(request) / archive.folder, f"unpack {archive.address} into the data root"
+    )
     train = _cifar_part(folder, archive.train, archive, request.train_size)
     test = _cifar_part(folder, archive.test, archive, request.test_size)
     return RawSplits(train, test, archive.classes)
@@ -88,14 +98,14 @@ def _cifar_part(folder: Path, names: tuple[str, ...], archive: Cifar, limit: int
     parts = [_cifar_file(folder / name, archive) for name in names]
     pixels = torch.from_numpy(np.concatenate([pixels for pixels, _ in parts]))[:limit]
     labels = torch.from_numpy(np.concatenate([labels for _, labels in parts]))[:limit]
-    check_memory("images", len(pixels), COLOURS, CIFAR_SHAPE[-1])
+    check_memory("images", len(pixels), _COLOR_CHANNELS, CIFAR_SHAPE[-1])
     return DataSet(_unit(pixels.view(-1, *CIFAR_SHAPE)), labels)
 
 
-def _cifar_file(path: Path, archive: Cifar) -> tuple[Numbers, Numbers]:
+def _cifar_file(path: Path, archive: Cifar) -> tuple[NumberArray, NumberArray]:
     """The pixels of a file, N x 3,072 bytes, and its labels."""
     try:
-        found = unpickled(content(path, CIFAR_BYTES, UNPACK))
+        found = unpickle_data(read_content(path, CIFAR_BYTES, UNPACK))
     except NotData as error:
         raise _wrong(path, str(error)) from error
     if not isinstance(found, dict) or not {"data", archive.labels} <= found.keys():
@@ -104,13 +114,19 @@ def _cifar_file(path: Path, archive: Cifar) -> tuple[Numbers, Numbers]:
     if pixels is None or labels is None:
         raise _wrong(path, "its pixels are no array or its labels no whole numbers")
     if pixels.dtype != np.uint8 or pixels.shape != (len(labels), np.prod(CIFAR_SHAPE)):
-        raise _wrong(path, f"{len(labels)} labels came with {pixels.dtype} pixels of shape {pixels.shape}")
-    if labels.ndim != 1 or labels.dtype.kind != "i" or not ((labels >= 0) & (labels < archive.classes)).all():
+        raise _wrong(
+            path, f"{len(labels)} labels came with {pixels.dtype} pixels of shape {pixels.shape}"
+        )
+    if (
+        labels.ndim != 1
+        or labels.dtype.kind != "i"
+        or not ((labels >= 0) & (labels < archive.classes)).all()
+    ):
         raise _wrong(path, f"its labels are not numbers from 0 to {archive.classes - 1}")
     return pixels, labels.astype(np.int64)
 
 
-def _numbers(held: object) -> Numbers | None:
+def _numbers(held: object) -> NumberArray | None:
     """An array, or a list of whole numbers that fit into one."""
     if isinstance(held, Array):
         return held.values if held.values is not None and held.values.ndim else None
@@ -120,7 +136,9 @@ def _numbers(held: object) -> Numbers | None:
 
 
 def _wrong(path: Path, reason: str) -> DataError:
-    return DataError("wrong-format", f"{shown(path)} is not a CIFAR file ({shown(reason)}); {UNPACK}")
+    return DataError(
+        "wrong-format", f"{shown_path(path)} is not a CIFAR file ({shown_path(reason)}); {UNPACK}"
+    )
 
 
 def image_folder(request: Request) -> RawSplits:
@@ -131,19 +149,25 @@ def image_folder(request: Request) -> RawSplits:
     more than that.
     """
     root = _root(request)
-    train_root = directory(root / "train", ONE_FOLDER)
-    test_root = next((root / name for name in ("test", "val") if os.path.lexists(root / name)), root / "test")
-    train, test = _listed(train_root), _listed(directory(test_root, ONE_FOLDER))
+    train_root = data_directory(root / "train", ONE_FOLDER)
+    test_root = next(
+        (root / name for name in ("test", "val") if os.path.lexists(root / name)), root / "test"
+    )
+    train, test = _listed(train_root), _listed(data_directory(test_root, ONE_FOLDER))
     if train.classes != test.classes:
         odd = shown_names(sorted(set(train.classes) ^ set(test.classes)))
         raise DataError(
             "classes",
-            f"{shown(train_root)} and {shown(test_root)} differ in the classes {odd}; give both a folder of each",
+            f"{shown_path(train_root)} and {shown_path(test_root)} differ in the classes {odd}; give both a folder of each",
         )
     if request.size is None:
-        raise DataError("option", "images of an image folder differ in size; give the size they shall have")
+        raise DataError(
+            "option", "images of an image folder differ in size; give the size they shall have"
+        )
     chosen = train.chosen(request.train_size), test.chosen(request.test_size)
-    check_memory("images", sum(map(len, chosen)), max(COLOURS, request.channels or 0), request.size)
+    check_memory(
+        "images", sum(map(len, chosen)), max(_COLOR_CHANNELS, request.channels or 0), request.size
+    )
     first, second = (_images(files, request.size) for files in chosen)
     return RawSplits(train=first, test=second, classes=len(train.classes))
 
@@ -166,18 +190,23 @@ class _Listed:
     def chosen(self, limit: int | None) -> list[_File]:
         """At most ``limit`` of the files, in an order that is always the same."""
         generator = torch.Generator().manual_seed(ORDER_SEED)
-        return [self.files[index] for index in torch.randperm(len(self.files), generator=generator)[:limit].tolist()]
+        return [
+            self.files[index]
+            for index in torch.randperm(len(self.files), generator=generator)[:limit].tolist()
+        ]
 
 
 def _listed(root: Path) -> _Listed:
-    folders = [Path(entry.path) for entry in entries(root) if entry.is_dir(follow_symlinks=False)]
+    folders = [
+        Path(entry.path) for entry in directory_entries(root) if entry.is_dir(follow_symlinks=False)
+    ]
     found = [sorted(files_below(folder, SUFFIXES), key=_place) for folder in folders]
     empty = [folder.name for folder, paths in zip(folders, found, strict=True) if not paths]
     if empty or not folders:
         lacking = f"the classes {shown_names(empty)}" if empty else "any class"
         raise DataError(
             "no-images",
-            f"{shown(root)} cannot be used: Found no valid file for {lacking}; put pictures into a folder each",
+            f"{shown_path(root)} cannot be used: Found no valid file for {lacking}; put pictures into a folder each",
         )
     files = [_File(path, label) for label, paths in enumerate(found) for path in paths]
     return _Listed(tuple(folder.name for folder in folders), tuple(files))
@@ -190,18 +219,21 @@ def _place(path: Path) -> tuple[str, str]:
 
 def _images(files: Sequence[_File], size: int) -> DataSet:
     # One at a time: the pictures of a large folder would not fit into memory in their own size.
-    pixels = torch.empty((len(files), COLOURS, size, size), dtype=torch.uint8)
+    pixels = torch.empty((len(files), _COLOR_CHANNELS, size, size), dtype=torch.uint8)
     for place, file in zip(pixels, files, strict=True):
-        place.copy_(picture(file.path, size))
+        place.copy_(read_picture(file.path, size))
     return DataSet(_unit(pixels), torch.tensor([file.label for file in files]))
 
 
 def _unit(pixels: Tensor) -> Tensor:
     """Bytes to float32 from 0 to 1."""
-    return pixels.to(torch.float32) / BRIGHTEST
+    return pixels.to(torch.float32) / _MAX_PIXEL
 
 
 def _root(request: Request) -> Path:
     if request.root is None:
-        raise DataError("no-root", "this data set lies on disk, but no directory was given; name it with --data-root")
+        raise DataError(
+            "no-root",
+            "this data set lies on disk, but no directory was given; name it with --data-root",
+        )
     return root_directory(request.root, "give the folder that holds the data")

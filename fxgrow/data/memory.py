@@ -5,9 +5,9 @@ from pathlib import Path
 
 from fxgrow.errors import DataError
 
-VALUE_BYTES = 4
+_VALUE_BYTES = 4
 """Of a float32."""
-COPIES = 4
+_COPIES = 4
 """So many times all images are held at once while they are drawn, resized and normalised."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """Where Linux says how much a container may take; the word ``max`` if there is no limit."""
@@ -15,7 +15,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 def check_memory(what: str, count: int, channels: int, size: int) -> None:
     """Raises ``DataError`` (``too-large``) unless ``count`` images of ``channels`` x ``size`` x ``size`` fit."""
-    needed, there = count * channels * size * size * VALUE_BYTES * COPIES, memory()
+    needed, there = count * channels * size * size * _VALUE_BYTES * _COPIES, available_memory()
     if needed > there:
         raise DataError(
             "too-large",
@@ -24,7 +24,7 @@ def check_memory(what: str, count: int, channels: int, size: int) -> None:
         )
 
 
-def memory() -> int:
+def available_memory() -> int:
     """The bytes of memory that this machine or container has."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:

@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
-OPERATIONS = 2**19
+_MAX_OPERATIONS = 2**19
 """Instructions of a pickle; the longest one of CIFAR has some 200,000."""
 MOST_REDUCES = 8
 """An array takes three: each may be as large as the file."""
 
-WORD = 60
+_WORD = 60
 """Characters of a name in a pickle that an error repeats."""
 
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 RECONSTRUCT, NDARRAY, DTYPE, ENCODE = "_reconstruct", "ndarray", "dtype", "encode"
-NAMES: Mapping[tuple[str, str], str] = MappingProxyType(
+_NAMES: Mapping[tuple[str, str], str] = MappingProxyType(
     {(module, "_reconstruct"): RECONSTRUCT for module in _ARRAY_MODULES}
     | {("numpy", "ndarray"): NDARRAY, ("numpy", "dtype"): DTYPE, ("_codecs", "encode"): ENCODE}
 )
-NUMBERS = frozenset({"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"})
+_NUMBERS = frozenset({"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"})
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class NotData(Exception):  # noqa: N818 - it says what the pickle is
     """A pickle that is broken, or more than data."""
 
 
-def unpickled(data: bytes) -> Any:
+def unpickle_data(data: bytes) -> Any:
     """The data in a pickle: arrays are ``Array``, at the top or in a dictionary. Raises ``NotData`` with the reason."""
     machine = _Machine(len(data))
     try:
         for number, (code, argument, _) in enumerate(pickletools.genops(data)):
-            if number == OPERATIONS:
-                raise NotData(f"it has more than {OPERATIONS} instructions")
+            if number == _MAX_OPERATIONS:
+                raise NotData(f"it has more than {_MAX_OPERATIONS} instructions")
             if code.name == "STOP":
                 return machine.pop()
             if code.name not in INSTRUCTIONS:
@@ -138,9 +138,9 @@ class _Machine:
     def named(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise NotData("it asks for an object without a name")
-        if (module, name) not in NAMES:
-            raise NotData(f"it asks for {module[:WORD]}.{name[:WORD]}")
-        self.push(Named(NAMES[module, name]))
+        if (module, name) not in _NAMES:
+            raise NotData(f"it asks for {module[:_WORD]}.{name[:_WORD]}")
+        self.push(Named(_NAMES[module, name]))
 
     def global_name(self, argument: str) -> None:
         self.named(*argument.split(" ", 1))
@@ -183,8 +183,8 @@ def _dtype(code: Any, *_: object) -> Dtype:
     if not isinstance(code, str | bytes):
         raise NotData("a type has no name")
     word = code.decode("latin-1") if isinstance(code, bytes) else code
-    if word not in NUMBERS:
-        raise NotData(f"an array holds {word[:WORD]!r}")
+    if word not in _NUMBERS:
+        raise NotData(f"an array holds {word[:_WORD]!r}")
     return Dtype(word)
 
 
@@ -205,7 +205,9 @@ def _values(_: object, shape: Any, kind: Any, fortran: Any, raw: Any) -> np.ndar
     return numbers.reshape(shape, order="F" if fortran else "C")
 
 
-CALLS: Mapping[str, Callable[..., Any]] = MappingProxyType({RECONSTRUCT: _empty, DTYPE: _dtype, ENCODE: _encoded})
+CALLS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {RECONSTRUCT: _empty, DTYPE: _dtype, ENCODE: _encoded}
+)
 
 Instruction = Callable[[_Machine, Any], object]
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}

@@ -18,17 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fxgrow.data.files import content, shown
+from fxgrow.data.files import read_content, shown_path
 from fxgrow.errors import DataError
-from fxgrow.optional import need
+from fxgrow.optional import require
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+PICTURE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 PICTURE_BYTES = 2**28
 """Of the file."""
-PIXELS = 2**26
+_MAX_PIXELS = 2**26
 """Of the picture; the largest one of ImageNet has 61 million."""
-SIDE = 2**16
+_MAX_SIDE = 2**16
 SCANS = 100
 """Of a progressive JPEG, each of which is a pass over the whole picture; ten are usual."""
 FIX = "repair or remove it"
@@ -36,7 +38,7 @@ FIX = "repair or remove it"
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 WIDE = ("PNG", "PPM")
 """The formats whose 32 bits (mode I) are 16 in the file."""
-STEP = 257
+_STEP = 257
 """From one of 256 levels to the next among 65,536."""
 # What decoders raise on damaged bytes; most of them are written for sound ones.
 DAMAGED = (
@@ -45,19 +47,19 @@ DAMAGED = (
 )  # fmt: skip
 
 
-def picture(path: Path, size: int) -> Tensor:
+def read_picture(path: Path, size: int) -> Tensor:
     """The picture in a file as 3 x size x size bytes, squeezed; of several the first, without its transparency.
 
     Raises ``DataError`` with the path: a file that is none, too large or damaged.
     """
-    data = content(path, PICTURE_BYTES, FIX)
+    data = read_content(path, PICTURE_BYTES, FIX)
     with _decoding(path):
         _check_text(data)
         _check_scans(data)
         for width, height in _sizes(data):
             _check_size(path, width, height)
-        image = need("PIL.Image", extra="vision", error=DataError)
-        opened = image.open(io.BytesIO(data), formats=FORMATS)
+        image = require("PIL.Image", extra="vision", error=DataError)
+        opened = image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
         _check_size(path, *opened.size)
         _check_tiles(path, opened)
         small = _coloured(opened).resize((size, size), image.Resampling.BILINEAR)
@@ -73,25 +75,30 @@ def _decoding(path: Path) -> Iterator[None]:
             yield
     except DataError:
         raise
-    except need("PIL.Image", extra="vision", error=DataError).DecompressionBombError as error:
+    except require("PIL.Image", extra="vision", error=DataError).DecompressionBombError as error:
         raise DataError(
             "too-large",
-            f"the image {shown(path)} has more pixels than are unpacked ({error}); make it smaller or remove it",
+            f"the image {shown_path(path)} has more pixels than are unpacked ({error}); make it smaller or remove it",
         ) from error
     except DAMAGED as error:
-        reason = " ".join(shown(str(error)).split())[:300] or type(error).__name__
-        raise DataError("wrong-format", f"the image {shown(path)} cannot be read ({reason}); {FIX}") from error
+        reason = " ".join(shown_path(str(error)).split())[:300] or type(error).__name__
+        raise DataError(
+            "wrong-format", f"the image {shown_path(path)} cannot be read ({reason}); {FIX}"
+        ) from error
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
-    if max(width, height) > SIDE or width * height > PIXELS:
+    if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
         raise DataError(
             "too-large",
-            f"the image {shown(path)} says that it has {width} x {height} pixels, over the limit of {PIXELS} and "
-            f"{SIDE} a side, so it is not unpacked; make it smaller or remove it",
+            f"the image {shown_path(path)} says that it has {width} x {height} pixels, over the limit of {_MAX_PIXELS} and "
+            f"{_MAX_SIDE} a side, so it is not unpacked; make it smaller or remove it",
         )
     if min(width, height) < 1:
-        raise DataError("wrong-format", f"the image {shown(path)} has {width} x {height} pixels, so none; {FIX}")
+        raise DataError(
+            "wrong-format",
+            f"the image {shown_path(path)} has {width} x {height} pixels, so none; {FIX}",
+        )
 
 
 def _check_text(data: bytes) -> None:
@@ -144,9 +151,11 @@ def _check_tiles(path: Path, opened: Any) -> None:
 def _coloured(opened: Any) -> Any:
     """Red, green and blue of 8 bits; more bits lose the lowest, where Pillow would cut off what is bright."""
     if opened.mode in SIXTEEN_BITS or (opened.mode == "I" and opened.format in WIDE):
-        image = need("PIL.Image", extra="vision", error=DataError)
-        levels = np.clip(np.asarray(opened).astype(np.int64), 0, STEP * 255)
-        return image.fromarray((levels // STEP).astype(np.uint8)).convert("RGB")
+        image = require("PIL.Image", extra="vision", error=DataError)
+        levels = np.clip(np.asarray(opened).astype(np.int64), 0, _STEP * 255)
+        return image.fromarray((levels // _STEP).astype(np.uint8)).convert("RGB")
     if opened.mode in ("I", "F"):
-        raise ValueError(f"what is white is not known of its pixels (mode {opened.mode}); save them with 8 bits")
+        raise ValueError(
+            f"what is white is not known of its pixels (mode {opened.mode}); save them with 8 bits"
+        )
     return opened.convert("RGB")

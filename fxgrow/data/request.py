@@ -24,4 +24,6 @@ class Request:
         for name in sorted({field.name for field in fields(self)} - NOT_COUNTS):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise DataError("option", f"{name}={value} leaves no data; give 1 or more, or leave it out")
+                raise DataError(
+                    "option", f"{name}={value} leaves no data; give 1 or more, or leave it out"
+                )

@@ -98,7 +98,9 @@ class Batches:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise DataError("batch-size", f"a batch size of {self.size} holds no image; give 1 or more")
+            raise DataError(
+                "batch-size", f"a batch size of {self.size} holds no image; give 1 or more"
+            )
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.dataset), self.size)
@@ -115,7 +117,9 @@ class Batches:
         count, device = len(self.dataset), self.dataset.labels.device
         if self.generator is None:
             return torch.arange(count, device=device)
-        return torch.randperm(count, generator=self.generator, device=self.generator.device).to(device)
+        return torch.randperm(count, generator=self.generator, device=self.generator.device).to(
+            device
+        )
 
 
 def batches(
@@ -136,36 +140,40 @@ def batches(
     return Batches(dataset, size, source, limit, drop_last)
 
 
-def finish(name: str, raw: RawSplits, *, channels: int | None, size: int | None) -> Splits:
+def make_splits(name: str, raw: RawSplits, *, channels: int | None, size: int | None) -> Splits:
     """Bring raw images to ``channels`` x ``size`` x ``size`` (None: as they are) and normalise them."""
     have, side = raw.train.images.shape[1:3]
-    check_memory("images", len(raw.train) + len(raw.test), max(have, channels or 0), max(side, size or 0))
-    train, test = (fit(part.images, channels, size) for part in (raw.train, raw.test))
+    check_memory(
+        "images", len(raw.train) + len(raw.test), max(have, channels or 0), max(side, size or 0)
+    )
+    train, test = (fit_images(part.images, channels, size) for part in (raw.train, raw.test))
     std, mean = torch.std_mean(train, dim=(0, 2, 3), correction=0)
     std = std.clamp_min(SMALLEST_DEVIATION)
     return Splits(
         name=name,
-        train=DataSet(normalise(train, mean, std), raw.train.labels),
-        test=DataSet(normalise(test, mean, std), raw.test.labels),
+        train=DataSet(normalize(train, mean, std), raw.train.labels),
+        test=DataSet(normalize(test, mean, std), raw.test.labels),
         classes=raw.classes,
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
     )
 
 
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Subtract ``mean`` and divide by ``std``, both per channel."""
     return (images - mean[:, None, None]) / std[:, None, None]
 
 
-def fit(images: Tensor, channels: int | None, size: int | None) -> Tensor:
+def fit_images(images: Tensor, channels: int | None, size: int | None) -> Tensor:
     """Images of ``channels`` x ``size`` x ``size`` (None: as they are), resized bilinearly.
 
     Grey images are repeated over the channels, coloured ones are averaged to one grey channel; anything else is a
     ``DataError``.
     """
     if size is not None and images.shape[2:] != (size, size):
-        images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        images = F.interpolate(
+            images, (size, size), mode="bilinear", align_corners=False, antialias=True
+        )
     have = images.shape[1]
     if channels is None or channels == have:
         return images
@@ -174,5 +182,6 @@ def fit(images: Tensor, channels: int | None, size: int | None) -> Tensor:
     if have == 1:
         return images.repeat(1, channels, 1, 1)
     raise DataError(
-        "channels", f"images of {have} channels cannot be turned into {channels}; ask for 1 or {have} channels"
+        "channels",
+        f"images of {have} channels cannot be turned into {channels}; ask for 1 or {have} channels",
     )

@@ -20,7 +20,7 @@ from fxgrow.errors import DataError
 
 DEFAULT_CLASSES = 10
 DEFAULT_SIZE = 32
-COLOURS = 3
+_COLOR_CHANNELS = 3
 DEFAULT_TRAIN = 5_000
 DEFAULT_TEST = 1_000
 
@@ -91,11 +91,11 @@ def _dots(u: Tensor, v: Tensor) -> Tensor:
 
 
 # Signed distances in units of the radius, negative inside; u and v are the coordinates of the shape.
-SHAPES: tuple[Field, ...] = (_disc, _square, _triangle, _ring, _cross)
+SHAPE_DRAWERS: tuple[Field, ...] = (_disc, _square, _triangle, _ring, _cross)
 # Waves, positive in one colour and negative in the other; u and v in radians.
 TEXTURES: tuple[Field, ...] = (_stripes, _checks, _dots, _circles, _zigzag)
 # The hue of the second colour against the first, in turns, and the saturation of each.
-SCHEMES = torch.tensor([[0.0, 0.9, 0.9], [0.5, 0.9, 0.9], [0.25, 0.9, 0.9], [0.0, 0.9, 0.0]])
+COLOR_SCHEMES = torch.tensor([[0.0, 0.9, 0.9], [0.5, 0.9, 0.9], [0.25, 0.9, 0.9], [0.0, 0.9, 0.0]])
 
 
 def shapes(request: Request) -> RawSplits:
@@ -105,10 +105,13 @@ def shapes(request: Request) -> RawSplits:
     """
     classes = DEFAULT_CLASSES if request.classes is None else request.classes
     if classes not in LAYOUTS:
-        raise DataError("classes", f"shapes come in {', '.join(map(str, LAYOUTS))} classes, not {classes}; take one")
+        raise DataError(
+            "classes",
+            f"shapes come in {', '.join(map(str, LAYOUTS))} classes, not {classes}; take one",
+        )
     size = request.size or DEFAULT_SIZE
     counts = request.train_size or DEFAULT_TRAIN, request.test_size or DEFAULT_TEST
-    check_memory("shapes", sum(counts), max(COLOURS, request.channels or 0), size)
+    check_memory("shapes", sum(counts), max(_COLOR_CHANNELS, request.channels or 0), size)
     train, test = (
         _draw(count, classes, size, torch.Generator().manual_seed(2 * request.seed + split))
         for split, count in enumerate(counts)
@@ -130,8 +133,10 @@ def _draw(count: int, classes: int, size: int, generator: torch.Generator) -> Da
     kinds = _kinds(labels, LAYOUTS[classes], generator)
     across, down = _coordinates(size)
     radius = _uniform(count, *RADIUS, generator=generator)
-    u, v = _turned(*_moved(across, down, radius, generator), _uniform(count, -TILT, TILT, generator=generator))
-    inside = torch.sigmoid(-_pick(SHAPES, kinds.shape, u, v) * radius * size)
+    u, v = _turned(
+        *_moved(across, down, radius, generator), _uniform(count, -TILT, TILT, generator=generator)
+    )
+    inside = torch.sigmoid(-_pick(SHAPE_DRAWERS, kinds.shape, u, v) * radius * size)
     wave = _waves(kinds.texture, u, v, generator)
     first, second = _colours(kinds.scheme, generator)
     figure = torch.lerp(first, second, torch.sigmoid(4 * wave)[:, None])
@@ -144,7 +149,7 @@ def _kinds(labels: Tensor, layout: Layout, generator: torch.Generator) -> _Kinds
     rest, shape = labels // layout.shapes, labels % layout.shapes
     scheme = rest // layout.textures
     if layout.schemes == 1:
-        scheme = torch.randint(len(SCHEMES), labels.shape, generator=generator)
+        scheme = torch.randint(len(COLOR_SCHEMES), labels.shape, generator=generator)
     return _Kinds(shape, rest % layout.textures, scheme)
 
 
@@ -163,10 +168,14 @@ def _coordinates(size: int) -> tuple[Tensor, Tensor]:
     return middles[None, None, :], middles[None, :, None]
 
 
-def _moved(across: Tensor, down: Tensor, radius: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _moved(
+    across: Tensor, down: Tensor, radius: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Coordinates about a random centre, in radii; the shape stays within the image."""
     count, free = len(radius), 1 - radius
-    centre_across, centre_down = (free * _uniform(count, -1, 1, generator=generator) for _ in range(2))
+    centre_across, centre_down = (
+        free * _uniform(count, -1, 1, generator=generator) for _ in range(2)
+    )
     return (across - centre_across) / radius, (down - centre_down) / radius
 
 
@@ -194,7 +203,7 @@ def _waves(texture: Tensor, u: Tensor, v: Tensor, generator: torch.Generator) ->
 def _colours(scheme: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The two colours of each texture, N x 3 x 1 x 1; which of them is the brighter one is left to chance."""
     count = len(scheme)
-    shift, first_saturation, second_saturation = SCHEMES[scheme].unbind(1)
+    shift, first_saturation, second_saturation = COLOR_SCHEMES[scheme].unbind(1)
     hue, dark, light, swap = torch.rand(4, count, generator=generator).unbind(0)
     dark = DARK[0] + (DARK[1] - DARK[0]) * dark
     light = dark + LEAST_CONTRAST + (1 - LEAST_CONTRAST - dark) * light
@@ -213,6 +222,11 @@ def _colour(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 def _background(count: int, size: int, generator: torch.Generator) -> Tensor:
     """One random colour per image with smooth unevenness, N x 3 x size x size."""
-    cells = torch.randn(count, 3, BACKGROUND_CELLS, BACKGROUND_CELLS, generator=generator) * BACKGROUND_SPREAD
-    cells += BACKGROUND[0] + (BACKGROUND[1] - BACKGROUND[0]) * torch.rand(count, 3, 1, 1, generator=generator)
+    cells = (
+        torch.randn(count, 3, BACKGROUND_CELLS, BACKGROUND_CELLS, generator=generator)
+        * BACKGROUND_SPREAD
+    )
+    cells += BACKGROUND[0] + (BACKGROUND[1] - BACKGROUND[0]) * torch.rand(
+        count, 3, 1, 1, generator=generator
+    )
     return F.interpolate(cells, (size, size), mode="bilinear", align_corners=False)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from fxgrow.data.digits import digits
 from fxgrow.data.folders import cifar10, cifar100, image_folder
 from fxgrow.data.request import Request
-from fxgrow.data.sets import RawSplits, Splits, finish
+from fxgrow.data.sets import RawSplits, Splits, make_splits
 from fxgrow.data.shapes import shapes
 from fxgrow.errors import DataError
 
@@ -65,12 +65,17 @@ def load_data(
     )
     raw = source.read(request)
     if classes not in (None, raw.classes):
-        raise DataError("classes", f"{name} has {raw.classes} classes, not {classes}; leave classes out")
-    return finish(name, raw, channels=request.channels, size=request.size)
+        raise DataError(
+            "classes", f"{name} has {raw.classes} classes, not {classes}; leave classes out"
+        )
+    return make_splits(name, raw, channels=request.channels, size=request.size)
 
 
 def _source(name: str) -> Source:
     if name in SOURCES:
         return SOURCES[name]
     closest = get_close_matches(name, SOURCES, n=1, cutoff=0.0)[0]
-    raise DataError("unknown-data", f"no data set {name!r}; did you mean {closest!r}? There are {', '.join(SOURCES)}")
+    raise DataError(
+        "unknown-data",
+        f"no data set {name!r}; did you mean {closest!r}? There are {', '.join(SOURCES)}",
+    )

@@ -2,6 +2,15 @@
 
 from fxgrow.export.export import FORMATS, Exported, export
 from fxgrow.export.format import Check, Format, Options
-from fxgrow.export.subject import Described, Model
+from fxgrow.export.source_model import ExportableModel, HasSpec
 
-__all__ = ["FORMATS", "Check", "Described", "Exported", "Format", "Model", "Options", "export"]
+__all__ = [
+    "FORMATS",
+    "Check",
+    "ExportableModel",
+    "Exported",
+    "Format",
+    "HasSpec",
+    "Options",
+    "export",
+]

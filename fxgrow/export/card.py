@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from fxgrow.export.words import cost_line, grouped, plain, step_line
-from fxgrow.spec.allowlist import CONTAINER
-from fxgrow.spec.models import ArchitectureSpec, GrowthStep
+from fxgrow.export.summary import cost_text, grouped_lines, plain_name, step_text
+from fxgrow.spec import CONTAINER, ArchitectureSpec, GrowthStep
 
 _LOADING = """## Loading it
 With fxgrow, which checks every name and the weights' digest and runs no code of this directory:
@@ -30,8 +29,24 @@ network.load_state_dict(safetensors.torch.load_file("model.safetensors"))
 def card(spec: ArchitectureSpec, license_name: str) -> str:
     """The text of a README.md. Free text of the spec is reduced to plain words."""
     tags = ["fxgrow", "pytorch", *(["grown"] if spec.history else [])]
-    front = ["---", "library_name: fxgrow", f"license: {license_name}", "tags:", *(f"- {tag}" for tag in tags), "---"]
-    parts = [*front, "", "# A network saved by fxgrow", "", cost_line(spec), "", *_architecture(spec), *_history(spec)]
+    front = [
+        "---",
+        "library_name: fxgrow",
+        f"license: {license_name}",
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+        "---",
+    ]
+    parts = [
+        *front,
+        "",
+        "# A network saved by fxgrow",
+        "",
+        cost_text(spec),
+        "",
+        *_architecture(spec),
+        *_history(spec),
+    ]
     return "\n".join(parts) + f"\n{_LOADING}\nFingerprint `{spec.fingerprint}`.\n"
 
 
@@ -53,13 +68,16 @@ def _tensors(spec: ArchitectureSpec, name: str) -> str:
 def _history(spec: ArchitectureSpec) -> list[str]:
     if not spec.history:
         return ["## Growth", "Never grown.", ""]
-    return ["## Growth", *(line for number, step in enumerate(spec.history, 1) for line in _step(number, step))]
+    return [
+        "## Growth",
+        *(line for number, step in enumerate(spec.history, 1) for line in _step(number, step)),
+    ]
 
 
 def _step(number: int, step: GrowthStep) -> list[str]:
     widths = [
         (
-            plain(change.width),
+            plain_name(change.width),
             str(change.before),
             str(change.after),
             str(change.split),
@@ -69,12 +87,19 @@ def _step(number: int, step: GrowthStep) -> list[str]:
         for change in step.widths
     ]
     layers = [
-        (f"{plain(layer.name)} (layer)", "0", grouped(layer.neurons), "0", grouped(layer.neurons), _best([layer.score]))
+        (
+            f"{plain_name(layer.name)} (layer)",
+            "0",
+            grouped_lines(layer.neurons),
+            "0",
+            grouped_lines(layer.neurons),
+            _best([layer.score]),
+        )
         for layer in step.layers
     ]
     loss = f" Loss {_number(step.loss_before)} -> {_number(step.loss_after)}."
     table = _table(("width", "before", "after", "split", "new", "best score"), [*widths, *layers])
-    return [f"{step_line(number, step)}{loss}", "", *table, ""]
+    return [f"{step_text(number, step)}{loss}", "", *table, ""]
 
 
 def _best(scores: Iterable[float | None]) -> str:

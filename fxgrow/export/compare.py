@@ -9,7 +9,7 @@ from torch import Tensor
 from fxgrow.errors import ExportError
 
 
-def difference(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> float:
+def max_difference(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> float:
     """The largest difference of any entry, relative to the largest entry of its tensor; 0 only for equal tensors.
 
     Infinite if there are more of one, or if shapes, dtypes, or the places of NaN or of infinities differ.
@@ -17,7 +17,9 @@ def difference(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> float:
     ours, theirs = list(ours), list(theirs)
     if len(ours) != len(theirs):
         return inf
-    return max((_apart(a.detach(), b.detach()) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+    return max(
+        (_apart(a.detach(), b.detach()) for a, b in zip(ours, theirs, strict=True)), default=0.0
+    )
 
 
 def _apart(a: Tensor, b: Tensor) -> float:
@@ -28,7 +30,9 @@ def _apart(a: Tensor, b: Tensor) -> float:
     wide = torch.complex128 if a.is_complex() else torch.float64
     a, b = a.to(wide), b.to(wide)
     finite = a.isfinite()
-    if not torch.equal(finite, b.isfinite()) or not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()):
+    if not torch.equal(finite, b.isfinite()) or not torch.equal(
+        a[~finite].nan_to_num(), b[~finite].nan_to_num()
+    ):
         return inf
     a, b = a[finite], b[finite]
     if not a.numel():
@@ -37,7 +41,7 @@ def _apart(a: Tensor, b: Tensor) -> float:
     return apart / scale if scale else apart
 
 
-def check(error: float, bound: float, what: str) -> float:
+def check_outputs(error: float, bound: float, what: str) -> float:
     """``error``, if it is within ``bound``; else ``ExportError("export-differs")``."""
     if not error <= bound:
         raise ExportError(

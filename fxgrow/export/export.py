@@ -6,22 +6,37 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
+from fxgrow.documents import (
+    EXPORT_OUTPUT,
+    HUB_DIRECTORY,
+    atomic_path,
+    begins_with,
+    foreign_file,
+    foreign_in_directory,
+    is_source,
+)
 from fxgrow.errors import ExportError
-from fxgrow.export import hub, onnx, picture, plain, pt2
+from fxgrow.export import hub, onnx, picture, pt2, python_source
 from fxgrow.export.format import Check, Format, Options
-from fxgrow.export.subject import Model, subject_of
-from fxgrow.placing import EXPORT, placed
-from fxgrow.spec.ours import HUB, begins, is_source, no_file, no_folder
+from fxgrow.export.source_model import ExportableModel, export_source
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "onnx": Format(onnx.write, no_file(begins(b"\x08"))),
-        "pt2": Format(pt2.write, no_file(begins(b"PK"))),
-        "hub": Format(hub.write, no_folder(HUB)),
-        "python": Format(plain.write, no_file(is_source)),
-        "dot": Format(picture.writer("dot", picture.is_dot), no_file(begins(b"digraph", b"strict digraph"))),
-        "svg": Format(picture.writer("svg", picture.is_svg), no_file(begins(b"<?xml", b"<svg"))),
-        "png": Format(picture.writer("png", picture.is_png), no_file(begins(b"\x89PNG"))),
+        "onnx": Format(onnx.write_onnx, foreign_file(begins_with(b"\x08"))),
+        "pt2": Format(pt2.write_pt2, foreign_file(begins_with(b"PK"))),
+        "hub": Format(hub.write_hub, foreign_in_directory(HUB_DIRECTORY)),
+        "python": Format(python_source.write_python, foreign_file(is_source)),
+        "dot": Format(
+            picture.picture_writer("dot", picture.is_dot),
+            foreign_file(begins_with(b"digraph", b"strict digraph")),
+        ),
+        "svg": Format(
+            picture.picture_writer("svg", picture.is_svg),
+            foreign_file(begins_with(b"<?xml", b"<svg")),
+        ),
+        "png": Format(
+            picture.picture_writer("png", picture.is_png), foreign_file(begins_with(b"\x89PNG"))
+        ),
     }
 )
 
@@ -37,7 +52,7 @@ class Exported:
 
 
 def export(
-    model: Model,
+    model: ExportableModel,
     to: str,
     path: str | Path,
     *,
@@ -52,10 +67,13 @@ def export(
     """
     if to not in FORMATS:
         closest = ", ".join(get_close_matches(to, FORMATS, n=3, cutoff=0.0))
-        raise ExportError("unknown-format", f"there is no format {to!r}; choose one of {closest or ', '.join(FORMATS)}")
+        raise ExportError(
+            "unknown-format",
+            f"there is no format {to!r}; choose one of {closest or ', '.join(FORMATS)}",
+        )
     target, found = Path(path), FORMATS[to]
-    with placed(target, EXPORT, found.stranger, force=force) as staging:
-        check = found.write(subject_of(model, trust), staging, options or Options())
+    with atomic_path(target, EXPORT_OUTPUT, found.stranger, force=force) as staging:
+        check = found.write(export_source(model, trust), staging, options or Options())
     return Exported(target, to, _size(target), check)
 
 

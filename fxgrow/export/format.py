@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fxgrow.export.subject import Subject
-from fxgrow.placing import Stranger
+from fxgrow.documents import ForeignCheck
+from fxgrow.export.source_model import ExportSource
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Check:
     error: float | None = None
 
 
-Write = Callable[[Subject, Path, Options], Check]
+Write = Callable[[ExportSource, Path, Options], Check]
 
 
 @dataclass(frozen=True)
@@ -35,4 +35,4 @@ class Format:
     """``write`` makes and checks the file or directory; ``stranger`` tells what it may not replace."""
 
     write: Write
-    stranger: Stranger
+    stranger: ForeignCheck

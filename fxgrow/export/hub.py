@@ -12,33 +12,34 @@ from dataclasses import replace
 from pathlib import Path
 
 from fxgrow.errors import ExportError
-from fxgrow.export import plain
+from fxgrow.export import python_source
 from fxgrow.export.card import card
-from fxgrow.export.compare import check
+from fxgrow.export.compare import check_outputs
 from fxgrow.export.format import Check, Options
-from fxgrow.export.program import largest_error
-from fxgrow.export.subject import Subject, tensors
-from fxgrow.spec import load
-from fxgrow.spec import write as write_spec
-from fxgrow.spec.save import state_of
+from fxgrow.export.source_model import ExportSource, example_tensors
+from fxgrow.export.torch_export import largest_error
+from fxgrow.spec import load, state_tensors, write_spec
 
 CARD, SOURCE = "README.md", "model.py"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
 
-def write(subject: Subject, path: Path, options: Options) -> Check:
+def write_hub(subject: ExportSource, path: Path, options: Options) -> Check:
     """Write the directory, load it back and compare bit for bit.
 
     Raises ``ExportError``: bad-license, no-source, export-differs.
     """
     if not _LICENSE.fullmatch(options.license):
         raise ExportError(
-            "bad-license", f"{options.license!r} is no license as hubs abbreviate them; say apache-2.0 or mit"
+            "bad-license",
+            f"{options.license!r} is no license as hubs abbreviate them; say apache-2.0 or mit",
         )
-    write_spec(path, subject.spec, state_of(subject.graph_module, subject.spec))
-    plain.write(subject, path / SOURCE, options)
+    write_spec(path, subject.spec, state_tensors(subject.graph_module, subject.spec))
+    python_source.write_python(subject, path / SOURCE, options)
     (path / CARD).write_text(card(subject.spec, options.license), encoding="ascii")
     loaded = replace(subject, graph_module=load(path))
-    error = largest_error(subject, (subject.example_inputs,), lambda inputs: tensors(loaded.run(inputs)))
-    check(error, 0.0, "the loaded directory")
+    error = largest_error(
+        subject, (subject.example_inputs,), lambda inputs: example_tensors(loaded.run(inputs))
+    )
+    check_outputs(error, 0.0, "the loaded directory")
     return Check("loaded back and compared bit for bit, as were the weights in model.py", error)

@@ -1,41 +1,56 @@
 """The growth pipeline, ignorant of which method runs."""
 
-from fxgrow.growth.budget import Budget, Purse, open_purse
-from fxgrow.growth.emit import Filling, emit
-from fxgrow.growth.meters import UNITS
-from fxgrow.growth.method import Choose, Method, Neighbourhood, Scores
-from fxgrow.growth.objective import Batch, Loss, Objective
+from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
+from fxgrow.growth.cost_models import UNITS
+from fxgrow.growth.emit import ParameterUpdate, emit
+from fxgrow.growth.invariants import backtrack, full_precision, require_close
+from fxgrow.growth.materialize import parameter_updates
+from fxgrow.growth.method import Method, Proposal, Scores, SelectFunction
+from fxgrow.growth.objective import Batch, LossFunction, Objective, evaluation_mode
 from fxgrow.growth.plan import Plan, PlanRow, Spending
+from fxgrow.growth.replay import replay
 from fxgrow.growth.result import Growth, GrowthReport
-from fxgrow.growth.scope import EVERYTHING, Scope
+from fxgrow.growth.scale import reinitialize, scale_widths
+from fxgrow.growth.scope import ALL_WIDTHS, Scope
 from fxgrow.growth.select import Selection, select
+from fxgrow.growth.statistics import estimate_statistics
 from fxgrow.growth.step import grow_step
-from fxgrow.growth.widen import Widened, widen
+from fxgrow.growth.widen import Widened, new_neuron_updates, widen
 
 __all__ = [
-    "EVERYTHING",
+    "ALL_WIDTHS",
     "UNITS",
     "Batch",
     "Budget",
-    "Choose",
-    "Filling",
     "Growth",
     "GrowthReport",
-    "Loss",
+    "LossFunction",
     "Method",
-    "Neighbourhood",
     "Objective",
+    "ParameterUpdate",
     "Plan",
     "PlanRow",
-    "Purse",
+    "Proposal",
+    "ResolvedBudget",
     "Scope",
     "Scores",
+    "SelectFunction",
     "Selection",
     "Spending",
     "Widened",
+    "backtrack",
     "emit",
+    "estimate_statistics",
+    "evaluation_mode",
+    "full_precision",
     "grow_step",
-    "open_purse",
+    "new_neuron_updates",
+    "parameter_updates",
+    "reinitialize",
+    "replay",
+    "require_close",
+    "resolve_budget",
+    "scale_widths",
     "select",
     "widen",
 ]

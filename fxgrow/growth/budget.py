@@ -12,19 +12,19 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
+from fxgrow.documents import limits
 from fxgrow.errors import BudgetError
-from fxgrow.growth.meters import METERS, UNITS, Counts, Meter
-from fxgrow.spec import limits
+from fxgrow.growth.cost_models import COST_MODELS, UNITS, CostModel, Counts
 
 Amount = int | float
 
 Tie = tuple[int, ...]
 """Numbers of widths that grow alike."""
 
-ANY = 1 << 62
+UNLIMITED = 1 << 62
 """More neurons than there can be."""
 
-NEARLY_FREE = 1e-9
+MIN_RELATIVE_COST = 1e-9
 """The smallest price: among candidates that cost nothing the better one still goes first."""
 
 
@@ -62,93 +62,109 @@ class Budget(BaseModel):
                 )
             if amount is not None and amount > limits.AMOUNT:
                 raise BudgetError(
-                    "bad-budget", f"{name} allows more than {limits.AMOUNT}; leave it out if it is to be no limit"
+                    "bad-budget",
+                    f"{name} allows more than {limits.AMOUNT}; leave it out if it is to be no limit",
                 )
         if not self.amounts:
-            raise BudgetError("empty-budget", f"a budget without a limit; give one of {', '.join(METERS)}")
+            raise BudgetError(
+                "empty-budget", f"a budget without a limit; give one of {', '.join(COST_MODELS)}"
+            )
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
-                raise BudgetError("bad-budget", f"{name}={str(value)[:20]} cannot be met; give {least} to {most}")
+                raise BudgetError(
+                    "bad-budget", f"{name}={str(value)[:20]} cannot be met; give {least} to {most}"
+                )
         return self
 
     @property
     def amounts(self) -> dict[str, Amount]:
         """The limits that are given, by unit."""
-        return {unit: amount for unit in METERS if (amount := getattr(self, unit)) is not None}
+        return {unit: amount for unit in COST_MODELS if (amount := getattr(self, unit)) is not None}
 
 
 @dataclass(frozen=True)
-class Cap:
+class Limit:
     """At most ``limit`` may be added of what ``meter`` counts, in the unit of that name."""
 
     unit: str
     limit: float
-    meter: Meter
+    cost_model: CostModel
 
 
 @dataclass(frozen=True)
-class Purse:
+class ResolvedBudget:
     """A budget for one model. ``room[width]``: how many neurons that width may gain in all, ``sizes``: what it has.
 
     ``layers``: the hidden widths of candidate layers, of which at most ``most_layers`` may get neurons. ``ties``:
     widths that grow alike, each by its number in at most one tie.
     """
 
-    caps: tuple[Cap, ...]
-    room: Mapping[int, int]
+    limits: tuple[Limit, ...]
+    max_new: Mapping[int, int]
     sizes: Mapping[int, int]
     round_to: int = 1
     layers: frozenset[int] = frozenset()
-    most_layers: int | None = None
+    max_layers: int | None = None
     ties: tuple[Tie, ...] = ()
 
     def tied(self, width: int) -> Tie:
         """The widths that grow as this one does, itself included."""
         return next((tie for tie in self.ties if width in tie), (width,))
 
-    def fits(self, counts: Counts) -> bool:
+    def allows(self, counts: Counts) -> bool:
         """Whether these neurons are within every cap, as far as can be told without building the model."""
         layers = sum(width in self.layers and count > 0 for width, count in counts.items())
-        if self.most_layers is not None and layers > self.most_layers:
+        if self.max_layers is not None and layers > self.max_layers:
             return False
-        return all(cap.meter.added(counts) <= cap.limit for cap in self.caps)
+        return all(limit.cost_model.estimate(counts) <= limit.limit for limit in self.limits)
 
-    def price(self, counts: Counts) -> float:
+    def relative_cost(self, counts: Counts) -> float:
         """The largest share of a cap that these neurons take: the cap that binds is the one to be spared."""
-        return max(NEARLY_FREE, *(cap.meter.added(counts) / cap.limit for cap in self.caps))
+        return max(
+            MIN_RELATIVE_COST,
+            *(limit.cost_model.estimate(counts) / limit.limit for limit in self.limits),
+        )
 
-    def spent(self, counts: Counts) -> dict[str, float]:
+    def measured_cost(self, counts: Counts) -> dict[str, float]:
         """What these neurons cost on the grown model, by unit."""
-        return {cap.unit: cap.meter.measured(counts) for cap in self.caps}
+        return {limit.unit: limit.cost_model.measure(counts) for limit in self.limits}
 
-    def steps(self, tie: Tie, most: int) -> Iterator[int]:
+    def step_sizes(self, tie: Tie, most: int) -> Iterator[int]:
         """In which portions each of those widths, all of one size, may gain up to ``most`` neurons."""
         step = -self.sizes[tie[0]] % self.round_to or self.round_to
-        left = min(most, *(self.room[width] for width in tie))
+        left = min(most, *(self.max_new[width] for width in tie))
         while step <= left:
             yield step
             left, step = left - step, self.round_to
 
 
-def open_purse(
-    budget: Budget, captured: Captured, coupling: Coupling, layers: Iterable[int] = (), ties: tuple[Tie, ...] = ()
-) -> Purse:
+def resolve_budget(
+    budget: Budget,
+    captured: Captured,
+    coupling: Coupling,
+    layers: Iterable[int] = (),
+    ties: tuple[Tie, ...] = (),
+) -> ResolvedBudget:
     """The caps of a budget for this model. Raises BudgetError if no growable width can take its smallest step.
 
     ``layers``: hidden widths of candidate layers, whose neurons are blank and count as none. ``ties``: see ``Purse``.
     """
-    meters = {unit: METERS[unit](captured, coupling) for unit in budget.amounts}
-    caps = tuple(
-        Cap(unit, _limit(unit, amount, meters[unit].present), meters[unit]) for unit, amount in budget.amounts.items()
+    cost_models = {unit: COST_MODELS[unit](captured, coupling) for unit in budget.amounts}
+    limits = tuple(
+        Limit(unit, _limit(unit, amount, cost_models[unit].current), cost_models[unit])
+        for unit, amount in budget.amounts.items()
     )
     blank = frozenset(layers)
     present = {number: width.size for number, width in enumerate(coupling.widths) if width.growable}
-    room = {n: ANY if n in blank else _room(budget.per_width, size) for n, size in present.items()}
+    max_new = {
+        n: UNLIMITED if n in blank else _max_new(budget.per_width, size)
+        for n, size in present.items()
+    }
     sizes = {n: 0 if n in blank else size for n, size in present.items()}
-    purse = Purse(caps, room, sizes, budget.round_to, blank, budget.layers, ties)
-    _require_one(budget, purse, coupling)
-    return purse
+    resolved = ResolvedBudget(limits, max_new, sizes, budget.round_to, blank, budget.layers, ties)
+    _require_one(budget, resolved, coupling)
+    return resolved
 
 
 def _limit(unit: str, amount: Amount, present: float) -> float:
@@ -156,32 +172,36 @@ def _limit(unit: str, amount: Amount, present: float) -> float:
     return round(limit) if unit == "neurons" else limit
 
 
-def _room(per_width: Amount | None, size: int) -> int:
+def _max_new(per_width: Amount | None, size: int) -> int:
     if per_width is None:
-        return ANY
+        return UNLIMITED
     return per_width if isinstance(per_width, int) else math.floor(per_width * size)
 
 
-def _require_one(budget: Budget, purse: Purse, coupling: Coupling) -> None:
-    ties = dict.fromkeys(purse.tied(n) for n in purse.sizes)
-    first = {tie: dict.fromkeys(tie, step) for tie in ties if (step := next(purse.steps(tie, ANY), 0))}
+def _require_one(budget: Budget, resolved: ResolvedBudget, coupling: Coupling) -> None:
+    ties = dict.fromkeys(resolved.tied(n) for n in resolved.sizes)
+    first = {
+        tie: dict.fromkeys(tie, step)
+        for tie in ties
+        if (step := next(resolved.step_sizes(tie, UNLIMITED), 0))
+    }
     if not first:
         raise BudgetError(
             "empty-budget",
             f"per_width={budget.per_width} leaves no width room for round_to={budget.round_to}; ask for more",
         )
-    for cap in purse.caps:
-        costs = {tie: cap.meter.added(counts) for tie, counts in first.items()}
+    for limit in resolved.limits:
+        costs = {tie: limit.cost_model.estimate(counts) for tie, counts in first.items()}
         tie = min(costs, key=lambda tie: costs[tie])
-        if costs[tie] > cap.limit:
+        if costs[tie] > limit.limit:
             names = " and ".join(repr(coupling.widths[n].name) for n in tie)
             raise BudgetError(
                 "empty-budget",
-                f"{_spoken(budget.amounts[cap.unit], cap)} are less than one step of growth costs; the cheapest, "
+                f"{_spoken(budget.amounts[limit.unit], limit)} are less than one step of growth costs; the cheapest, "
                 f"{first[tie][tie[0]]} more in width {names}, costs {costs[tie]:g}; ask for more",
             )
 
 
-def _spoken(amount: Amount, cap: Cap) -> str:
-    share = f" of the {cap.meter.present:g}" if isinstance(amount, float) else ""
-    return f"{amount}{share} {UNITS[cap.unit]}"
+def _spoken(amount: Amount, limit: Limit) -> str:
+    share = f" of the {limit.cost_model.current:g}" if isinstance(amount, float) else ""
+    return f"{amount}{share} {UNITS[limit.unit]}"

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fxgrow.coupling import Coupling, change_maps, set_attributes
-from fxgrow.surgery.index_map import Change, IndexMap, along
-from fxgrow.surgery.resize import Maps, mapped, resize, tensors
+from fxgrow.surgery import Change, IndexMap, Maps, apply_maps, named_tensors, reshape_along, resize
 
 
 @dataclass(frozen=True)
-class Filling:
+class ParameterUpdate:
     """What one parameter receives, per axis.
 
     ``delta[a]`` has its old shape; ``fresh[a]`` has one entry per fresh neuron's place along a and the old size along
@@ -30,42 +29,42 @@ class Filling:
     """
 
     delta: Mapping[int, Tensor] = field(default_factory=dict)
-    fresh: Mapping[int, Tensor] = field(default_factory=dict)
+    new: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 def emit(
     module: nn.Module,
     coupling: Coupling,
     changes: Mapping[int, Change],
-    fillings: Mapping[str, Filling],
+    fillings: Mapping[str, ParameterUpdate],
     optimizer: Optimizer | None = None,
 ) -> dict[tuple[str, int], IndexMap]:
     """Carry out ``changes`` (per number of a width) on ``module`` in place; gives back the IndexMaps."""
-    found = tensors(module)
+    found = named_tensors(module)
     maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
     resize(module, maps, optimizer)
     set_attributes(module, coupling, changes)
-    fill(module, maps, {name: f for name, f in fillings.items() if name in found})
+    apply_updates(module, maps, {name: f for name, f in fillings.items() if name in found})
     return maps
 
 
 @torch.no_grad()
-def fill(module: nn.Module, maps: Maps, fillings: Mapping[str, Filling]) -> None:
+def apply_updates(module: nn.Module, maps: Maps, fillings: Mapping[str, ParameterUpdate]) -> None:
     """Add the fillings to an already resized module."""
     axes: dict[str, dict[int, IndexMap]] = defaultdict(dict)
     for (name, axis), index_map in maps.items():
         axes[name][axis] = index_map
-    found = tensors(module)
+    found = named_tensors(module)
     for name, filling in fillings.items():
         mine = axes[name]
         for axis, delta in filling.delta.items():
             if axis in mine:
-                signs = along(split_signs(mine[axis]).to(delta), axis, delta.dim())
-                found[name].data += mapped(delta, mine) * signs
-        for axis, values in filling.fresh.items():
-            if axis in mine and len(mine[axis].fresh):
+                signs = reshape_along(split_signs(mine[axis]).to(delta), axis, delta.dim())
+                found[name].data += apply_maps(delta, mine) * signs
+        for axis, values in filling.new.items():
+            if axis in mine and len(mine[axis].new):
                 others = {a: m for a, m in mine.items() if a != axis}
-                found[name].data += mapped(mine[axis].place(values, axis), others)
+                found[name].data += apply_maps(mine[axis].place(values, axis), others)
 
 
 def split_signs(index_map: IndexMap) -> Tensor:

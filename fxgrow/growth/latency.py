@@ -11,22 +11,21 @@ import torch
 from torch import nn
 
 from fxgrow.coupling import Coupling, Width, change_maps
-from fxgrow.surgery.index_map import Change
-from fxgrow.surgery.resize import resize, tensors
+from fxgrow.surgery import Change, named_tensors, resize
 
 MICROSECONDS = 1e6
 WARM_UP, FEWEST, MOST = 2, 7, 41
 """Passes before timing starts, and the bounds of the number of timed rounds."""
 
-NEARLY_FREE = 0.1
+_MIN_MICROSECONDS = 0.1
 """The least a neuron costs, as a share of what neurons cost on average."""
 
-PATIENCE = 1.0
+MAX_ROUNDS = 1.0
 """Seconds that timing one pair of models may take, within those bounds."""
 
 
 @dataclass(frozen=True)
-class Latency:
+class LatencyCost:
     """Microseconds of one pass in evaluation mode over the example inputs.
 
     ``present``: the median of all passes of the model as it is; ``slopes[width]``: what one more neuron adds, a linear
@@ -34,22 +33,24 @@ class Latency:
     device likes; hence ``measured``, which times the grown model itself.
     """
 
-    present: float
+    current: float
     slopes: Mapping[int, float]
     model: nn.Module = field(repr=False)
     coupling: Coupling = field(repr=False)
     example_inputs: tuple[Any, ...] = field(repr=False)
 
-    def added(self, counts: Mapping[int, int]) -> float:
+    def estimate(self, counts: Mapping[int, int]) -> float:
         """By the linear model."""
         return sum(self.slopes[width] * count for width, count in counts.items())
 
-    def measured(self, counts: Mapping[int, int]) -> float:
+    def measure(self, counts: Mapping[int, int]) -> float:
         """By timing the model with copies of its neurons beside the model as it is."""
         return _difference(self.model, self.coupling, counts, self.example_inputs)[1]
 
 
-def measure_widths(model: nn.Module, coupling: Coupling, example_inputs: tuple[Any, ...]) -> Latency:
+def measure_latency(
+    model: nn.Module, coupling: Coupling, example_inputs: tuple[Any, ...]
+) -> LatencyCost:
     """Time every growable width at twice its size (less would drown in noise) beside the model as it is.
 
     No width costs less than ``NEARLY_FREE`` says: a clock that could not see a difference must not
@@ -58,11 +59,17 @@ def measure_widths(model: nn.Module, coupling: Coupling, example_inputs: tuple[A
     base, slopes = [], {}
     for number, width in enumerate(coupling.widths):
         if width.growable:
-            present, added = _difference(model, coupling, {number: width.size}, example_inputs)
-            base.append(present)
-            slopes[number] = max(0.0, added / width.size)
-    least = NEARLY_FREE * mean(slopes.values())
-    return Latency(median(base), {n: max(least, slope) for n, slope in slopes.items()}, model, coupling, example_inputs)
+            current, estimate = _difference(model, coupling, {number: width.size}, example_inputs)
+            base.append(current)
+            slopes[number] = max(0.0, estimate / width.size)
+    least = _MIN_MICROSECONDS * mean(slopes.values())
+    return LatencyCost(
+        median(base),
+        {n: max(least, slope) for n, slope in slopes.items()},
+        model,
+        coupling,
+        example_inputs,
+    )
 
 
 def _difference(
@@ -73,12 +80,14 @@ def _difference(
     Both run in turn, so that whatever else the machine does hits both; medians over the rounds.
     """
     grown = copy.deepcopy(model)
-    changes = {number: _copies(coupling.widths[number], count) for number, count in counts.items() if count}
-    found = tensors(grown)
+    changes = {
+        number: _copies(coupling.widths[number], count) for number, count in counts.items() if count
+    }
+    found = named_tensors(grown)
     resize(grown, {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found})
     pair = (model, grown)
     warm = [_seconds(one, example_inputs) for _ in range(WARM_UP) for one in pair]
-    rounds = min(MOST, max(FEWEST, int(PATIENCE / sum(warm[-2:]))))
+    rounds = min(MOST, max(FEWEST, int(MAX_ROUNDS / sum(warm[-2:]))))
     times = [[_seconds(one, example_inputs) for one in pair] for _ in range(rounds)]
     return (
         median(before for before, _ in times) * MICROSECONDS,

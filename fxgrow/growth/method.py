@@ -9,19 +9,19 @@ from torch import Tensor
 
 from fxgrow.coupling import Coupling
 from fxgrow.growth.objective import Objective
-from fxgrow.rewrite import Depth, OverGrown
+from fxgrow.rewrite import DepthProposal, OverGrown
 
 if TYPE_CHECKING:
     from fxgrow.growth.select import Selection
 
 
 @dataclass(frozen=True)
-class Neighbourhood:
+class Proposal:
     """Which candidates there are: widths (by number) whose neurons may split, new neurons per width, and layers."""
 
     split: frozenset[int]
     new: dict[int, int]
-    layers: Depth | None = None
+    layers: DepthProposal | None = None
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,24 @@ class Scores:
     new: Tensor
 
 
-Choose = Callable[[Scores], "Selection"]
+SelectFunction = Callable[[Scores], "Selection"]
 """Which candidates the budget would keep of those scores; for methods that try out whole selections."""
 
 
 class Method(Protocol):
     """One way to choose what to grow; a frozen pydantic model, so that the spec can record its settings."""
 
-    def neighbourhood(self, coupling: Coupling) -> Neighbourhood:
+    def propose(self, coupling: Coupling) -> Proposal:
         """The candidates to put into the over-grown graph."""
         ...
 
-    def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator, choose: Choose) -> Scores:
+    def search(
+        self,
+        grown: OverGrown,
+        objective: Objective,
+        generator: torch.Generator,
+        choose: SelectFunction,
+    ) -> Scores:
         """Set every candidate's eps and direction in ``grown`` and score it. Base parameters must not change."""
         ...
 

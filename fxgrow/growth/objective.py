@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_structure, tree_unflatten
 
-from fxgrow.capture import positional
+from fxgrow.capture import positional_inputs
 from fxgrow.errors import DataError, GrowthError
-from fxgrow.kernels import guarded
+from fxgrow.kernel_guard import guard_unsafe_kernel
 
 Batch = tuple[Any, Tensor]
-Loss = Callable[[Any, Tensor], Tensor]
+LossFunction = Callable[[Any, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Objective:
     """
 
     batches: Sequence[Batch]
-    loss: Loss
+    loss_fn: LossFunction
     form: TreeSpec | None = None
 
     @staticmethod
-    def of(batches: Iterable[Batch], loss: Loss, model: nn.Module) -> "Objective":
+    def of(batches: Iterable[Batch], loss_fn: LossFunction, model: nn.Module) -> "Objective":
         """An input is a tensor, a tuple of the model's arguments, or a mapping of its keyword arguments.
 
         Raises DataError if there is no batch: growth would have nothing to look at; ModelError
@@ -38,16 +38,18 @@ class Objective:
         """
         kept = [(_arguments(model, inputs), target) for inputs, target in batches]
         if not kept:
-            raise DataError("no-batches", "there are no growth batches; give at least one (input, target)")
-        with evaluating(model), torch.no_grad(), guarded(model):
+            raise DataError(
+                "no-batches", "there are no growth batches; give at least one (input, target)"
+            )
+        with evaluation_mode(model), torch.no_grad(), guard_unsafe_kernel(model):
             form = tree_structure(model(*kept[0][0]))
-        return Objective(kept, loss, form)
+        return Objective(kept, loss_fn, form)
 
     def on(self, module: nn.Module, batch: Batch) -> Tensor:
         """The loss of one batch (differentiable)."""
         inputs, target = batch
-        with guarded(module) if torch.is_grad_enabled() else nullcontext():
-            return self.loss(self._call(module, inputs), target)
+        with guard_unsafe_kernel(module) if torch.is_grad_enabled() else nullcontext():
+            return self.loss_fn(self._call(module, inputs), target)
 
     def _call(self, module: nn.Module, inputs: Any) -> Any:
         found = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
@@ -63,7 +65,8 @@ class Objective:
         mean = total / sum(sizes)
         if not -float("inf") < mean < float("inf"):
             raise GrowthError(
-                "nan-loss", f"the loss on the growth batches is {mean}; train the model or lower its step size first"
+                "nan-loss",
+                f"the loss on the growth batches is {mean}; train the model or lower its step size first",
             )
         return mean
 
@@ -74,11 +77,11 @@ class Objective:
 
 
 def _arguments(model: nn.Module, inputs: Any) -> tuple[Any, ...]:
-    return inputs if isinstance(inputs, tuple) else positional(model, inputs)
+    return inputs if isinstance(inputs, tuple) else positional_inputs(model, inputs)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode; afterwards every module is in the mode that it was in."""
     training = {module: module.training for module in model.modules()}
     model.eval()

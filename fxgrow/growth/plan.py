@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fxgrow.coupling import Coupling
-from fxgrow.growth.budget import Purse
+from fxgrow.growth.budget import ResolvedBudget
 from fxgrow.growth.select import Selection
 from fxgrow.rewrite import Candidates
 
@@ -52,7 +52,9 @@ class Plan:
         return PlanRow("all", split, new, sum(row.score for row in self.rows), spent)
 
 
-def plan_of(coupling: Coupling, candidates: Candidates, selection: Selection, purse: Purse) -> Plan:
+def budget_plan(
+    coupling: Coupling, candidates: Candidates, selection: Selection, resolved: ResolvedBudget
+) -> Plan:
     """The plan behind a selection: one row per width that grows, the best bargain first."""
     rows = []
     for number in sorted(candidates.split.keys() | candidates.new.keys()):
@@ -62,9 +64,12 @@ def plan_of(coupling: Coupling, candidates: Candidates, selection: Selection, pu
         if added:
             counts = {number: added}
             score = sum(selection.chosen_scores(candidates, number))
-            cost = {cap.unit: cap.meter.added(counts) for cap in purse.caps}
-            row = PlanRow(width.name, added - change.fresh, change.fresh, score, cost)
-            rows.append((score / purse.price(counts), row))
+            cost = {limit.unit: limit.cost_model.estimate(counts) for limit in resolved.limits}
+            row = PlanRow(width.name, added - change.new, change.new, score, cost)
+            rows.append((score / resolved.relative_cost(counts), row))
     best = sorted(rows, key=lambda pair: -pair[0])
-    spending = {cap.unit: Spending(cap.meter.present, cap.limit, selection.spent[cap.unit]) for cap in purse.caps}
+    spending = {
+        limit.unit: Spending(limit.cost_model.current, limit.limit, selection.spent[limit.unit])
+        for limit in resolved.limits
+    }
     return Plan(tuple(row for _, row in best), spending)

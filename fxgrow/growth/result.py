@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 
 from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.plan import Plan
-from fxgrow.growth.statistics import Jump
+from fxgrow.growth.statistics import BatchNormGap
 from fxgrow.spec import ArchitectureSpec, LayerInsertion, WidthChange
-from fxgrow.surgery.config import ConfigUpdate
+from fxgrow.surgery import ConfigUpdate
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GrowthReport:
     edits: dict[str, int]
     timings: dict[str, float]
     config: ConfigUpdate | None = None
-    jump: Jump | None = None
+    jump: BatchNormGap | None = None
     chunks: tuple[tuple[str, ...], ...] = ()
     peak_memory: int = 0
     multiply_adds_overgrown: int = 0
@@ -79,7 +79,7 @@ class Growth:
 
 
 @dataclass
-class Clock:
+class Timer:
     """Wall seconds per named phase."""
 
     phases: dict[str, float] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Clock:
         self.phases[name] = self.phases.get(name, 0.0) + perf_counter() - start
 
 
-def dump(graph_module: fx.GraphModule) -> str:
+def graph_text(graph_module: fx.GraphModule) -> str:
     """An fx graph as text, with the provenance of every inserted node."""
     lines = []
     for node in graph_module.graph.nodes:

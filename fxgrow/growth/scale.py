@@ -11,26 +11,30 @@ from torch import nn
 from fxgrow.coupling import Width, change_maps, couple, set_attributes
 from fxgrow.errors import GrowthError
 from fxgrow.randomness import seeded
-from fxgrow.surgery.index_map import Change
-from fxgrow.surgery.resize import resize
+from fxgrow.surgery import Change, resize
 
 
-def scale_widths(model: nn.Module, example_inputs: tuple[Any, ...], factor: float, seed: int = 0) -> nn.Module:
+def scale_widths(
+    model: nn.Module, example_inputs: tuple[Any, ...], factor: float, seed: int = 0
+) -> nn.Module:
     """A freshly initialised copy of ``model`` with every growable width of size s at round(s * factor), at least 1.
 
     Modules that have ``reset_parameters`` draw their weights anew, from ``seed``; other parameters keep the values of
     the neurons that stay. Widths that cannot grow keep their size. Raises ``GrowthError`` if no width can change.
     """
     coupling = couple(model, example_inputs)
-    changes = {n: _scaled(width, factor) for n, width in enumerate(coupling.widths) if width.growable}
+    changes = {
+        n: _scaled(width, factor) for n, width in enumerate(coupling.widths) if width.growable
+    }
     if not changes:
         raise GrowthError(
-            "nothing-growable", f"no width of {type(model).__name__} can be scaled by {factor:g}; leave width= out"
+            "nothing-growable",
+            f"no width of {type(model).__name__} can be scaled by {factor:g}; leave width= out",
         )
     module = copy.deepcopy(model)
     resize(module, change_maps(coupling, changes))
     set_attributes(module, coupling, changes)
-    reinitialise(module, seed)
+    reinitialize(module, seed)
     return module
 
 
@@ -40,7 +44,7 @@ def _scaled(width: Width, factor: float) -> Change:
     return Change(tuple(every + (neuron < more) for neuron in range(width.size)))
 
 
-def reinitialise(module: nn.Module, seed: int) -> None:
+def reinitialize(module: nn.Module, seed: int) -> None:
     """Let every submodule that can draw its own parameters do so; torch's default generator stays as it is."""
     with seeded(seed):
         for part in module.modules():

@@ -17,5 +17,5 @@ class Scope(BaseModel):
     tie: tuple[tuple[str, ...], ...] = ()
 
 
-EVERYTHING = Scope()
+ALL_WIDTHS = Scope()
 """All widths, each by itself."""

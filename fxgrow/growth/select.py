@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from fxgrow.errors import BudgetError
-from fxgrow.growth.budget import Purse, Tie
-from fxgrow.growth.meters import Counts
+from fxgrow.growth.budget import ResolvedBudget, Tie
+from fxgrow.growth.cost_models import Counts
 from fxgrow.growth.method import Scores
 from fxgrow.rewrite import Candidates
-from fxgrow.surgery.index_map import Change
+from fxgrow.surgery import Change
 
-Bundle = tuple[int, ...]
+CandidateGroup = tuple[int, ...]
 """Candidates that are chosen together: one of each width of a tie."""
 
 
@@ -46,13 +46,15 @@ class Selection:
 
     def change(self, candidates: Candidates, width: int, size: int) -> Change:
         """What happens to one width; the blank neurons of a layer go."""
-        fresh = int(self.new[candidates.new[width]].sum()) if width in candidates.new else 0
+        num_new = int(self.new[candidates.new[width]].sum()) if width in candidates.new else 0
         if width in candidates.layers:
-            return Change((0,) * size, fresh)
+            return Change((0,) * size, num_new)
         split = (
-            self.split[candidates.split[width]] if width in candidates.split else torch.zeros(size, dtype=torch.bool)
+            self.split[candidates.split[width]]
+            if width in candidates.split
+            else torch.zeros(size, dtype=torch.bool)
         )
-        return Change(tuple((1 + split.long()).tolist()), fresh)
+        return Change(tuple((1 + split.long()).tolist()), num_new)
 
     def chosen_scores(self, candidates: Candidates, width: int) -> tuple[float, ...]:
         """The scores of a width's chosen candidates, best first."""
@@ -68,23 +70,25 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Portion:
+class Increment:
     """Candidates of one width, or of tied ones, that are bought together, and what they are worth for their price."""
 
     tie: Tie
-    members: tuple[Bundle, ...]
+    members: tuple[CandidateGroup, ...]
     worth: float
 
 
-def select(scores: Scores, candidates: Candidates, purse: Purse) -> Selection:
+def select(scores: Scores, candidates: Candidates, resolved: ResolvedBudget) -> Selection:
     """The best candidates of all kinds together that the purse buys; of equals the first.
 
     A budget is spent, even on candidates with a negative score. Raises BudgetError if it buys nothing.
     """
     together = torch.cat([scores.split, scores.new]).tolist()
     if not all(-float("inf") < score < float("inf") for score in together):
-        raise BudgetError("bad-scores", "some candidate's score is not a number; the loss is probably not finite")
-    bought, spent = _buy(_bundles(candidates, purse), together, purse)
+        raise BudgetError(
+            "bad-scores", "some candidate's score is not a number; the loss is probably not finite"
+        )
+    bought, spent = _buy(_bundles(candidates, resolved), together, resolved)
     chosen = torch.zeros(len(together), dtype=torch.bool)
     chosen[[member for portion in bought for bundle in portion.members for member in bundle]] = True
     return Selection(chosen[: len(scores.split)], chosen[len(scores.split) :], scores, spent)
@@ -100,29 +104,37 @@ def _places(candidates: Candidates) -> dict[int, list[int]]:
     return found
 
 
-def _bundles(candidates: Candidates, purse: Purse) -> dict[Tie, list[Bundle]]:
+def _bundles(candidates: Candidates, resolved: ResolvedBudget) -> dict[Tie, list[CandidateGroup]]:
     """For each width, or each tie of those that have candidates here, what can be bought: one candidate of each."""
     places = _places(candidates)
-    ties = dict.fromkeys(tuple(n for n in purse.tied(width) if n in places) for width in places)
+    ties = dict.fromkeys(tuple(n for n in resolved.tied(width) if n in places) for width in places)
     return {tie: list(zip(*(places[n] for n in tie), strict=True)) for tie in ties}
 
 
 def _buy(
-    bundles: Mapping[Tie, Sequence[Bundle]], scores: Sequence[float], purse: Purse
-) -> tuple[list[Portion], dict[str, float]]:
+    bundles: Mapping[Tie, Sequence[CandidateGroup]],
+    scores: Sequence[float],
+    resolved: ResolvedBudget,
+) -> tuple[list[Increment], dict[str, float]]:
     """Fill the basket; while it turns out to cost more than was expected, put the worst back."""
-    portions = (portion for tie, mine in bundles.items() for portion in _portions(tie, mine, scores, purse))
-    bought = fill(sorted(portions, key=lambda portion: -portion.worth), purse.fits)
+    portions = (
+        portion
+        for tie, mine in bundles.items()
+        for portion in _portions(tie, mine, scores, resolved)
+    )
+    bought = greedy_fill(sorted(portions, key=lambda portion: -portion.worth), resolved.allows)
     while bought:
-        spent = purse.spent(_counts(bought))
-        excess = max(spent[cap.unit] / cap.limit for cap in purse.caps)
+        spent = resolved.measured_cost(_counts(bought))
+        excess = max(spent[limit.unit] / limit.limit for limit in resolved.limits)
         if excess <= 1:
             return bought, spent
         bought = bought[: min(len(bought) - 1, int(len(bought) / excess))]
     raise BudgetError("empty-budget", "no candidate fits into the budget; ask for more")
 
 
-def _portions(tie: Tie, mine: Sequence[Bundle], scores: Sequence[float], purse: Purse) -> Iterator[Portion]:
+def _portions(
+    tie: Tie, mine: Sequence[CandidateGroup], scores: Sequence[float], resolved: ResolvedBudget
+) -> Iterator[Increment]:
     """The candidates of a width or tie, best first, in the steps that it may take.
 
     A gain is divided by its price, and a loss multiplied with it. Rounding must not put a later step before an earlier
@@ -130,17 +142,22 @@ def _portions(tie: Tie, mine: Sequence[Bundle], scores: Sequence[float], purse: 
     """
     gains = {bundle: sum(scores[i] for i in bundle) for bundle in mine}
     best = sorted(mine, key=lambda bundle: (-gains[bundle], bundle))
-    ends = [0, *accumulate(purse.steps(tie, len(best)))]
+    ends = [0, *accumulate(resolved.step_sizes(tie, len(best)))]
     members = [tuple(best[a:b]) for a, b in pairwise(ends)]
-    prices = {size: purse.price(dict.fromkeys(tie, size)) for size in {len(some) for some in members}}
+    prices = {
+        size: resolved.relative_cost(dict.fromkeys(tie, size))
+        for size in {len(some) for some in members}
+    }
     totals = [(sum(gains[bundle] for bundle in some), prices[len(some)]) for some in members]
-    worth = accumulate((total / price if total > 0 else total * price for total, price in totals), min)
-    yield from (Portion(tie, some, value) for some, value in zip(members, worth, strict=True))
+    worth = accumulate(
+        (total / price if total > 0 else total * price for total, price in totals), min
+    )
+    yield from (Increment(tie, some, value) for some, value in zip(members, worth, strict=True))
 
 
-def fill(portions: Sequence[Portion], fits: Callable[[Counts], bool]) -> list[Portion]:
+def greedy_fill(portions: Sequence[Increment], fits: Callable[[Counts], bool]) -> list[Increment]:
     """Take the portions in turn; once one does not fit, no other of its tie does. ``fits`` never comes back."""
-    basket: list[Portion] = []
+    basket: list[Increment] = []
     while portions:
         more = _longest(basket, portions, fits)
         basket += portions[:more]
@@ -149,13 +166,15 @@ def fill(portions: Sequence[Portion], fits: Callable[[Counts], bool]) -> list[Po
     return basket
 
 
-def _longest(basket: Sequence[Portion], more: Sequence[Portion], fits: Callable[[Counts], bool]) -> int:
+def _longest(
+    basket: Sequence[Increment], more: Sequence[Increment], fits: Callable[[Counts], bool]
+) -> int:
     """How many portions fit in beside those in the basket."""
     ends = range(1, len(more) + 1)
     return bisect_left(ends, 1, key=lambda end: not fits(_counts([*basket, *more[:end]])))
 
 
-def _counts(portions: Sequence[Portion]) -> Counts:
+def _counts(portions: Sequence[Increment]) -> Counts:
     counts: Counter[int] = Counter()
     for portion in portions:
         counts.update(dict.fromkeys(portion.tie, len(portion.members)))

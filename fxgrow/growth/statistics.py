@@ -22,10 +22,9 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from fxgrow.growth.objective import Batch, Objective
-from fxgrow.rewrite import OverGrown
-from fxgrow.rewrite.lanes import FRESH
+from fxgrow.rewrite import NEW, OverGrown
 
-FUNCTIONS: dict[Any, tuple[str, ...]] = {
+_BATCH_NORM_FUNCTIONS: dict[Any, tuple[str, ...]] = {
     F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
     torch.ops.aten.batch_norm.default: (
         "input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps",
@@ -35,7 +34,7 @@ FUNCTIONS: dict[Any, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Norm:
+class BatchNormState:
     """The batch norm of the fresh channels of one width; ``weight`` and ``bias`` are None if it has none."""
 
     running_mean: Tensor
@@ -61,22 +60,22 @@ class Norm:
         self.move(mean, var)
 
 
-def fresh_norms(grown: OverGrown) -> dict[fx.Node, Norm]:
+def new_channel_norms(grown: OverGrown) -> dict[fx.Node, BatchNormState]:
     """The batch norms that only fresh channels pass, by their nodes in the over-grown graph."""
     found = {}
     for node in grown.graph_module.graph.nodes:
         mark = node.meta.get("fxgrow")
-        if mark is not None and mark.lane == FRESH and (norm := _norm(grown.graph_module, node)):
+        if mark is not None and mark.lane == NEW and (norm := _norm(grown.graph_module, node)):
             found[node] = norm
     return found
 
 
-def estimate(grown: OverGrown, objective: Objective, preserving: bool = False) -> None:
+def estimate_statistics(grown: OverGrown, objective: Objective, preserving: bool = False) -> None:
     """Set the running statistics of all fresh channels to what they see on the growth batches.
 
     ``preserving``: without changing the function; batch norms that have no weight and bias then stay as they are.
     """
-    norms = fresh_norms(grown)
+    norms = new_channel_norms(grown)
     if not norms:
         return
     runs = [_Run(grown.graph_module, batch) for batch in objective.batches]
@@ -96,7 +95,9 @@ def moments(seen: list[Tensor]) -> tuple[Tensor, Tensor]:
     axes = [axis for axis in range(seen[0].dim()) if axis != 1]
     mean = torch.stack([x.double().sum(axes) for x in seen]).sum(0) / sum(counts)
     shape = [1, -1, *[1] * (len(axes) - 1)]
-    squares = torch.stack([(x.double() - mean.reshape(shape)).square().sum(axes) for x in seen]).sum(0)
+    squares = torch.stack(
+        [(x.double() - mean.reshape(shape)).square().sum(axes) for x in seen]
+    ).sum(0)
     return mean, squares / (sum(counts) - 1)
 
 
@@ -116,19 +117,30 @@ class _Run(fx.Interpreter):
             del self.env[done]
 
 
-def _norm(root: fx.GraphModule, node: fx.Node) -> Norm | None:
+def _norm(root: fx.GraphModule, node: fx.Node) -> BatchNormState | None:
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
-        if not isinstance(module, _BatchNorm) or module.running_mean is None or module.running_var is None:
+        if (
+            not isinstance(module, _BatchNorm)
+            or module.running_mean is None
+            or module.running_var is None
+        ):
             return None
-        return Norm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
-    if node.op != "call_function" or node.target not in FUNCTIONS:
+        return BatchNormState(
+            module.running_mean, module.running_var, module.weight, module.bias, module.eps
+        )
+    if node.op != "call_function" or node.target not in _BATCH_NORM_FUNCTIONS:
         return None
-    given = dict(zip(FUNCTIONS[node.target], node.args, strict=False)) | dict(node.kwargs)
-    tensors = [_held(root, given.get(name)) for name in ("running_mean", "running_var", "weight", "bias")]
+    given = dict(zip(_BATCH_NORM_FUNCTIONS[node.target], node.args, strict=False)) | dict(
+        node.kwargs
+    )
+    tensors = [
+        _held(root, given.get(name)) for name in ("running_mean", "running_var", "weight", "bias")
+    ]
     if tensors[0] is None or tensors[1] is None:
         return None
-    return Norm(tensors[0], tensors[1], tensors[2], tensors[3], float(given.get("eps", 1e-5)))  # type: ignore[arg-type]
+    eps: Any = given.get("eps", 1e-5)
+    return BatchNormState(tensors[0], tensors[1], tensors[2], tensors[3], float(eps))
 
 
 def _held(root: fx.GraphModule, argument: Any) -> Tensor | None:
@@ -140,7 +152,7 @@ def _held(root: fx.GraphModule, argument: Any) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class Jump:
+class BatchNormGap:
     """The loss on the growth batches with each batch's own statistics less that with running ones: ``gap``.
 
     The next training step takes the batch's own; what growth adds to the jump is ``after - before``.
@@ -150,17 +162,19 @@ class Jump:
     after: float
 
     @staticmethod
-    def of(before: float | None, after: float | None) -> "Jump | None":
+    def of(before: float | None, after: float | None) -> "BatchNormGap | None":
         """Both gaps, or None where there is no such thing."""
-        return None if before is None or after is None else Jump(before, after)
+        return None if before is None or after is None else BatchNormGap(before, after)
 
 
-def gap(model: nn.Module, objective: Objective, running: float) -> float | None:
+def batch_statistics_gap(model: nn.Module, objective: Objective, running: float) -> float | None:
     """Loss with each batch's own statistics less ``running``, the loss in evaluation mode, which the model is in.
 
     None if no batch norm keeps statistics, or if some batch has a single example.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and not isinstance(m, SyncBatchNorm)]
+    norms = [
+        m for m in model.modules() if isinstance(m, _BatchNorm) and not isinstance(m, SyncBatchNorm)
+    ]
     kept = [norm for norm in norms if norm.track_running_stats]
     if not kept or min(len(target) for _, target in objective.batches) < 2:
         return None

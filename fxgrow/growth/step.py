@@ -13,33 +13,38 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.capture import capture, positional
+from fxgrow.capture import capture, positional_inputs
 from fxgrow.coupling import Coupling, couple
 from fxgrow.errors import GrowthError
-from fxgrow.growth.budget import Budget, Purse, open_purse
-from fxgrow.growth.chunks import find, groups_of
+from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.emit import emit
-from fxgrow.growth.ground import Ground, ground, settle_layers
+from fxgrow.growth.invariants import backtrack, full_precision, require_close
+from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.method import Method
-from fxgrow.growth.objective import Batch, Loss, Objective, evaluating
-from fxgrow.growth.plan import plan_of
-from fxgrow.growth.promises import descend, full_precision, keep
-from fxgrow.growth.realise import changes_of, fillings_of
-from fxgrow.growth.record import Chosen, Done, Emitted, described, undescribed
-from fxgrow.growth.result import Clock, Growth, dump
-from fxgrow.growth.scope import EVERYTHING, Scope
-from fxgrow.growth.statistics import Jump, estimate, gap
-from fxgrow.growth.ties import require_alike, ties_of
+from fxgrow.growth.objective import Batch, LossFunction, Objective, evaluation_mode
+from fxgrow.growth.partition import search_and_select, search_groups
+from fxgrow.growth.plan import budget_plan
+from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
+from fxgrow.growth.report import (
+    Choice,
+    Emission,
+    FinishedStep,
+    describe_if_possible,
+    without_description,
+)
+from fxgrow.growth.result import Growth, Timer, graph_text
+from fxgrow.growth.scope import ALL_WIDTHS, Scope
+from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap, estimate_statistics
+from fxgrow.growth.ties import require_equal_candidates, resolve_ties
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.spec import GrowthStep, multiply_adds
-from fxgrow.surgery.config import follow, shapes
-from fxgrow.surgery.undo import undone_on_failure
+from fxgrow.surgery import parameter_shapes, restore_on_failure, update_config
 
 
 def grow_step(
     model: nn.Module,
     batches: Iterable[Batch],
-    loss: Loss,
+    loss_fn: LossFunction,
     *,
     example_inputs: Any,
     method: Method,
@@ -48,8 +53,8 @@ def grow_step(
     seed: int = 0,
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
-    memory: float | None = None,
-    scope: Scope = EVERYTHING,
+    memory_limit: float | None = None,
+    scope: Scope = ALL_WIDTHS,
     describe: bool = True,
 ) -> Growth:
     """Grow a copy of ``model`` by ``method`` within ``budget``; the caller's model and optimiser are left as they are.
@@ -64,36 +69,60 @@ def grow_step(
     three promises of ``growth.promises`` hold on return.
     Raises ``GrowthError`` if nothing can grow, ``BudgetError`` if the budget buys nothing or ``memory`` holds no width.
     """
-    inputs = positional(model, example_inputs)
-    objective, clock = Objective.of(batches, loss, model), Clock()
+    inputs = positional_inputs(model, example_inputs)
+    objective, clock = Objective.of(batches, loss_fn, model), Timer()
     work, work_optimizer = (model, optimizer) if inplace else copy.deepcopy((model, optimizer))
-    with undone_on_failure(work, work_optimizer):
+    with restore_on_failure(work, work_optimizer):
         with _for_growth(work):
             with clock.phase("capture"):
                 captured = capture(work, inputs)
             with clock.phase("couple"):
                 coupling = couple(captured, only=scope.only, ignore=scope.ignore)
             with clock.phase("describe"):
-                old = described(captured, coupling) if describe else undescribed(captured)
+                old = (
+                    describe_if_possible(captured, coupling)
+                    if describe
+                    else without_description(captured)
+                )
             with clock.phase("layers"):
-                base = ground(captured, coupling, method, scope)
+                base = prepare(captured, coupling, method, scope)
             with clock.phase("price"):
-                purse = _affordable(base, budget, scope)
-            chosen = _choose(base, method, objective, purse, seed, clock, memory)
+                resolved = _affordable(base, budget, scope)
+            chosen = _choose(base, method, objective, resolved, seed, clock, memory_limit)
             with clock.phase("emit"), full_precision():
                 emitted = _emit(base, chosen, objective, work_optimizer)
         if base.layers:
-            settle_layers(base, changes_of(base.coupling, chosen.grown, chosen.selection), work, work_optimizer)
+            remove_unused_layers(
+                base,
+                width_changes(base.coupling, chosen.grown, chosen.selection),
+                work,
+                work_optimizer,
+            )
         grown_model = base.captured.model
         with clock.phase("describe"):  # outside: the spec records which parameters learn
-            again = capture(grown_model, inputs)  # numbers that its code holds (heads) are constants in the old graph
-            with evaluating(grown_model), full_precision():
-                keep("the same as its own graph", objective.output(again.graph_module), objective.output(grown_model))
-            new = described(again, couple(again)) if describe else undescribed(again)
-    done = Done(method, budget, base, chosen, emitted, old, new, purse.ties)
+            again = capture(
+                grown_model, inputs
+            )  # numbers that its code holds (heads) are constants in the old graph
+            with evaluation_mode(grown_model), full_precision():
+                require_close(
+                    "the same as its own graph",
+                    objective.output(again.graph_module),
+                    objective.output(grown_model),
+                )
+            new = (
+                describe_if_possible(again, couple(again))
+                if describe
+                else without_description(again)
+            )
+    done = FinishedStep(method, budget, base, chosen, emitted, old, new, resolved.ties)
     spec = done.spec(history)
-    report = done.report(plan_of(base.coupling, chosen.grown.candidates, chosen.selection, purse), clock)
-    graphs = {"overgrown": dump(chosen.grown.graph_module), "emitted": dump(again.graph_module)}
+    report = done.report(
+        budget_plan(base.coupling, chosen.grown.candidates, chosen.selection, resolved), clock
+    )
+    graphs = {
+        "overgrown": graph_text(chosen.grown.graph_module),
+        "emitted": graph_text(again.graph_module),
+    }
     return Growth(grown_model, again.graph_module, work_optimizer, spec, report, graphs)
 
 
@@ -103,68 +132,98 @@ def _for_growth(work: nn.Module) -> Iterator[None]:
     learning = {parameter: parameter.requires_grad for parameter in work.parameters()}
     work.requires_grad_(requires_grad=False)
     try:
-        with evaluating(work):
+        with evaluation_mode(work):
             yield
     finally:
         for parameter, flag in learning.items():
             parameter.requires_grad_(flag)
 
 
-def _affordable(base: Ground, budget: Budget, scope: Scope) -> Purse:
+def _affordable(base: PreparedModel, budget: Budget, scope: Scope) -> ResolvedBudget:
     """What the budget comes to."""
     coupling = base.coupling
     if not any(width.growable for width in coupling.widths):
-        reasons = "; ".join(f"{w.name}: {w.refusal.reason}" for w in coupling.widths[:5] if w.refusal)
+        reasons = "; ".join(
+            f"{w.name}: {w.refusal.reason}" for w in coupling.widths[:5] if w.refusal
+        )
         raise GrowthError("nothing-growable", f"no width of the model can grow ({reasons})")
-    return open_purse(budget, base.captured, coupling, base.layers.keys(), ties_of(coupling, scope.tie))
+    return resolve_budget(
+        budget, base.captured, coupling, base.layers.keys(), resolve_ties(coupling, scope.tie)
+    )
 
 
 def _choose(
-    base: Ground, method: Method, objective: Objective, purse: Purse, seed: int, clock: Clock, memory: float | None
-) -> Chosen:
+    base: PreparedModel,
+    method: Method,
+    objective: Objective,
+    resolved: ResolvedBudget,
+    seed: int,
+    clock: Timer,
+    memory_limit: float | None,
+) -> Choice:
     """Over-grow, search, select, refine, and shorten the step until the loss does not rise."""
     generator = torch.Generator().manual_seed(seed)
     with clock.phase("overgrow"):
         proposed = base.proposed
-        whole = overgrow(base.captured, base.coupling, proposed.split, proposed.new, generator, base.layers.keys())
+        whole = overgrow(
+            base.captured,
+            base.coupling,
+            proposed.split,
+            proposed.new,
+            generator,
+            base.layers.keys(),
+        )
         _require_candidates(base.coupling, whole)
-        require_alike(base.coupling, purse.ties, whole.candidates)
-        groups = groups_of(base, whole, objective, memory)
+        require_equal_candidates(base.coupling, resolved.ties, whole.candidates)
+        groups = search_groups(base, whole, objective, memory_limit)
         price = multiply_adds(whole.graph_module, base.captured.example_inputs)
     with clock.phase("search"):
         with full_precision():
             before = objective.mean(base.captured.graph_module)
-        found = find(base, whole, groups, method, objective, purse, generator)
-    refined = memory is None or found.memory <= memory
+        found = search_and_select(base, whole, groups, method, objective, resolved, generator)
+    refined = memory_limit is None or found.memory_limit <= memory_limit
     with clock.phase("refine"):
         if refined:
             method.refine(found.grown, objective)
     with clock.phase("descend"), full_precision():
-        backtracks = descend(found.grown, objective, before)
-    peak = max(found.peak, found.memory) if refined else found.peak
-    return Chosen(found.grown, found.selection, before, backtracks, groups, peak, price, refined)
+        backtracks = backtrack(found.grown, objective, before)
+    peak = max(found.peak, found.memory_limit) if refined else found.peak
+    return Choice(found.grown, found.selection, before, backtracks, groups, peak, price, refined)
 
 
 def _require_candidates(coupling: Coupling, grown: OverGrown) -> None:
     if not grown.candidates.split and not grown.candidates.new:
-        reasons = "; ".join(f"{coupling.widths[n].name}: {r.reason}" for n, r in list(grown.refusals.items())[:5])
-        raise GrowthError("no-candidates", f"no candidate could be inserted ({reasons or 'the method proposes none'})")
+        reasons = "; ".join(
+            f"{coupling.widths[n].name}: {r.reason}" for n, r in list(grown.refusals.items())[:5]
+        )
+        raise GrowthError(
+            "no-candidates",
+            f"no candidate could be inserted ({reasons or 'the method proposes none'})",
+        )
 
 
-def _emit(base: Ground, chosen: Chosen, objective: Objective, optimizer: Optimizer | None) -> Emitted:
+def _emit(
+    base: PreparedModel, chosen: Choice, objective: Objective, optimizer: Optimizer | None
+) -> Emission:
     """Carry the selection out on the captured model in place, and check the promises on what comes out."""
     grown, selection, coupling = chosen.grown, chosen.selection, base.coupling
     work, inputs = base.captured.model, base.captured.example_inputs
-    estimate(grown, objective, preserving=True)
+    estimate_statistics(grown, objective, preserving=True)
     expected, old = objective.output(grown.graph_module), objective.output(work)
-    gap_before = gap(work, objective, chosen.loss_before)
-    changes, before = changes_of(coupling, grown, selection), shapes(work)
+    gap_before = batch_statistics_gap(work, objective, chosen.loss_before)
+    changes, before = width_changes(coupling, grown, selection), parameter_shapes(work)
     still = copy.deepcopy(work)
-    emit(still, coupling, changes, fillings_of(coupling, grown, selection, scale=0.0))
-    preserved = keep("function-preserving at eps = 0", objective.output(still), old)
-    emit(work, coupling, changes, fillings_of(coupling, grown, selection), optimizer)
-    faithful = keep("faithful to the over-grown graph", objective.output(work), expected)
+    emit(still, coupling, changes, parameter_updates(coupling, grown, selection, scale=0.0))
+    preserved = require_close("function-preserving at eps = 0", objective.output(still), old)
+    emit(work, coupling, changes, parameter_updates(coupling, grown, selection), optimizer)
+    faithful = require_close("faithful to the over-grown graph", objective.output(work), expected)
     sizes = ((len(change.times), change.size) for change in changes.values())
-    config = follow(work, before, sizes, inputs)
-    loss = objective.mean(work)
-    return Emitted(faithful, preserved, loss, config, Jump.of(gap_before, gap(work, objective, loss)))
+    config = update_config(work, before, sizes, inputs)
+    loss_fn = objective.mean(work)
+    return Emission(
+        faithful,
+        preserved,
+        loss_fn,
+        config,
+        BatchNormGap.of(gap_before, batch_statistics_gap(work, objective, loss_fn)),
+    )

@@ -12,16 +12,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fxgrow.capture import Captured, positional
+from fxgrow.capture import Captured, positional_inputs
 from fxgrow.coupling import Coupling, Role, Site, Width, couple
 from fxgrow.errors import BudgetError, GrowthError
-from fxgrow.growth.emit import Filling, emit
-from fxgrow.growth.naming import fitting, growable
-from fxgrow.surgery.config import ConfigUpdate, follow, shapes
-from fxgrow.surgery.fresh import carrier_entries, random_entries
-from fxgrow.surgery.index_map import Change, IndexMap
-from fxgrow.surgery.resize import tensors
-from fxgrow.surgery.undo import undone_on_failure
+from fxgrow.growth.emit import ParameterUpdate, emit
+from fxgrow.growth.naming import matching_widths, require_growable
+from fxgrow.surgery import (
+    Change,
+    ConfigUpdate,
+    IndexMap,
+    carrier_entries,
+    named_tensors,
+    parameter_shapes,
+    random_entries,
+    restore_on_failure,
+    update_config,
+)
 
 
 @dataclass(frozen=True)
@@ -59,57 +65,78 @@ def widen(
 
     Raises ``GrowthError`` for a width that is unknown or not growable, ``BudgetError`` if no neuron is asked for.
     """
-    if how not in PLANS:
-        raise GrowthError("unknown-plan", f"how={how!r} is no way to widen; say one of {', '.join(map(repr, PLANS))}")
-    model = model_or_captured.model if isinstance(model_or_captured, Captured) else model_or_captured
+    if how not in WIDENING_RULES:
+        raise GrowthError(
+            "unknown-plan",
+            f"how={how!r} is no way to widen; say one of {', '.join(map(repr, WIDENING_RULES))}",
+        )
+    model = (
+        model_or_captured.model if isinstance(model_or_captured, Captured) else model_or_captured
+    )
     inputs = _inputs(model_or_captured, model, example_inputs)
     coupling = couple(model_or_captured, inputs)
-    named = rounded(coupling, chosen(coupling, amounts), round_to)
+    named = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
     if not any(named.values()):
-        raise BudgetError("empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width")
-    changes = _changes(coupling, named, PLANS[how], random.Random(seed))
+        raise BudgetError(
+            "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
+        )
+    changes = _changes(coupling, named, WIDENING_RULES[how], random.Random(seed))
     module = model if inplace else copy.deepcopy(model)
-    before = shapes(module)
-    fillings = fresh_fillings(module, coupling, changes, torch.Generator().manual_seed(seed))
-    with undone_on_failure(module):
+    before = parameter_shapes(module)
+    fillings = new_neuron_updates(module, coupling, changes, torch.Generator().manual_seed(seed))
+    with restore_on_failure(module):
         maps = emit(module, coupling, changes, fillings)
         sizes = ((len(change.times), change.size) for change in changes.values())
-        return Widened(module, maps, follow(module, before, sizes, inputs))
+        return Widened(module, maps, update_config(module, before, sizes, inputs))
 
 
-def _inputs(model_or_captured: nn.Module | Captured, model: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
+def _inputs(
+    model_or_captured: nn.Module | Captured, model: nn.Module, example_inputs: Any
+) -> tuple[Any, ...]:
     if example_inputs is None:
         return model_or_captured.example_inputs if isinstance(model_or_captured, Captured) else ()
-    return positional(model, example_inputs)
+    return positional_inputs(model, example_inputs)
 
 
-def chosen(coupling: Coupling, amounts: Mapping[str, int]) -> dict[str, int]:
+def requested_amounts(coupling: Coupling, amounts: Mapping[str, int]) -> dict[str, int]:
     """The amount per width; raises for a name or pattern that stands for no growable width."""
     if any(k < 0 for k in amounts.values()):
-        raise BudgetError("empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width")
+        raise BudgetError(
+            "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
+        )
     patterns = {name: k for name, k in amounts.items() if name not in coupling.by_name}
-    found = {width.name: k for pattern, k in patterns.items() for width in fitting(coupling, pattern)}
+    found = {
+        width.name: k
+        for pattern, k in patterns.items()
+        for width in matching_widths(coupling, pattern)
+    }
     exact = {name: k for name, k in amounts.items() if name not in patterns}
     for name in exact:
-        growable(coupling.by_name[name], name)
+        require_growable(coupling.by_name[name], name)
     return found | exact
 
 
-def rounded(coupling: Coupling, amounts: Mapping[str, int], multiple: int | None) -> dict[str, int]:
+def round_amounts(
+    coupling: Coupling, amounts: Mapping[str, int], multiple: int | None
+) -> dict[str, int]:
     """The amounts, raised so that each width's resulting size is a ``multiple``."""
     if multiple is None:
         return dict(amounts)
     if multiple < 1:
-        raise BudgetError("bad-budget", f"sizes cannot be rounded to multiples of {multiple}; say at least 1")
+        raise BudgetError(
+            "bad-budget", f"sizes cannot be rounded to multiples of {multiple}; say at least 1"
+        )
     return {name: k + -(coupling.by_name[name].size + k) % multiple for name, k in amounts.items()}
 
 
-def _changes(coupling: Coupling, amounts: Mapping[str, int], plan: "Plan", rng: random.Random) -> dict[int, Change]:
+def _changes(
+    coupling: Coupling, amounts: Mapping[str, int], plan: "SplitRule", rng: random.Random
+) -> dict[int, Change]:
     numbers = {width.name: number for number, width in enumerate(coupling.widths)}
     return {numbers[name]: plan(coupling.by_name[name], k, rng) for name, k in amounts.items() if k}
 
 
-Plan = Callable[[Width, int, random.Random], Change]
+SplitRule = Callable[[Width, int, random.Random], Change]
 
 
 def _split(width: Width, k: int, rng: random.Random) -> Change:
@@ -124,34 +151,39 @@ def _new(width: Width, k: int, _: random.Random) -> Change:
     return Change((1,) * width.size, k)
 
 
-PLANS: dict[str, Plan] = {"split": _split, "new": _new}
+WIDENING_RULES: dict[str, SplitRule] = {"split": _split, "new": _new}
 
 
-def fresh_fillings(
+def new_neuron_updates(
     module: nn.Module, coupling: Coupling, changes: Mapping[int, Change], generator: torch.Generator
-) -> dict[str, Filling]:
+) -> dict[str, ParameterUpdate]:
     """Random incoming weights (of the spread of the existing ones) and neutral carriers for fresh neurons."""
-    found = tensors(module)
-    fresh: dict[str, dict[int, Tensor]] = {}
+    found = named_tensors(module)
+    new: dict[str, dict[int, Tensor]] = {}
     for number, change in changes.items():
         for site in coupling.widths[number].sites:
-            if change.fresh and site.role is not Role.READS:
-                places = _fresh_places(coupling, site.key, changes)
+            if change.new and site.role is not Role.READS:
+                places = _new_entry_count(coupling, site.key, changes)
                 values = _entries(module, found[site.parameter], site, places, generator)
-                fresh.setdefault(site.parameter, {})[site.axis] = values
-    return {name: Filling(fresh=values) for name, values in fresh.items()}
+                new.setdefault(site.parameter, {})[site.axis] = values
+    return {name: ParameterUpdate(new=values) for name, values in new.items()}
 
 
-def _fresh_places(coupling: Coupling, key: tuple[str, int], changes: Mapping[int, Change]) -> int:
+def _new_entry_count(
+    coupling: Coupling, key: tuple[str, int], changes: Mapping[int, Change]
+) -> int:
     """How many fresh entries an axis receives: the occurrences of each width's last neuron times its fresh neurons."""
     owners = coupling.owners[key]
     return sum(
-        int(((owners.width == number) & (owners.neuron == len(change.times) - 1)).sum()) * change.fresh
+        int(((owners.width == number) & (owners.neuron == len(change.times) - 1)).sum())
+        * change.new
         for number, change in changes.items()
     )
 
 
-def _entries(module: nn.Module, tensor: Tensor, site: Site, count: int, generator: torch.Generator) -> Tensor:
+def _entries(
+    module: nn.Module, tensor: Tensor, site: Site, count: int, generator: torch.Generator
+) -> Tensor:
     if site.role is Role.WRITES and tensor.dim() > 1:
         return random_entries(tensor, site.axis, count, generator)
     owner = module.get_submodule(site.parameter.rpartition(".")[0])

@@ -41,4 +41,7 @@ def linear(weight: Any, bias: Any) -> nn.Linear:
 
 def projections(fused: nn.Linear, pieces: Pieces) -> list[nn.Linear]:
     """The query, key and value layers that one fused layer stands for."""
-    return [linear(*pair) for pair in zip(thirds(fused.weight, pieces), thirds(fused.bias, pieces), strict=True)]
+    return [
+        linear(*pair)
+        for pair in zip(thirds(fused.weight, pieces), thirds(fused.bias, pieces), strict=True)
+    ]

@@ -14,7 +14,9 @@ from fxgrow.lowering.positions import Table
 class RelativeAttention(nn.Module):
     """``[..., tokens, channels]`` to the same shape, with a position bias and a scale of its own."""
 
-    def __init__(self, layers: Sequence[nn.Linear], position: nn.Module, head_dim: int, scale: float) -> None:
+    def __init__(
+        self, layers: Sequence[nn.Linear], position: nn.Module, head_dim: int, scale: float
+    ) -> None:
         super().__init__()
         self.q, self.k, self.v, self.out = layers
         self.position = position
@@ -24,7 +26,9 @@ class RelativeAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (split_heads(layer(x), self.head_dim) for layer in (self.q, self.k, self.v))
         bias = self.position(x.shape[-2])
-        out: Tensor = self.out(merge_heads(F.scaled_dot_product_attention(q, k, v, bias, scale=self.scale)))
+        out: Tensor = self.out(
+            merge_heads(F.scaled_dot_product_attention(q, k, v, bias, scale=self.scale))
+        )
         return out
 
 
@@ -34,5 +38,8 @@ def lower_relative(fused: Any, pieces: Pieces) -> RelativeAttention:
     side = math.isqrt(index.numel())
     position = Table(fused.relative_position_bias_table, index.view(side, side))
     return RelativeAttention(
-        [*projections(fused.to_qkv, pieces), fused.merge], position, fused.head_dim, fused.scale_factor
+        [*projections(fused.to_qkv, pieces), fused.merge],
+        position,
+        fused.head_dim,
+        fused.scale_factor,
     )

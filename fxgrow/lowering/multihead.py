@@ -22,7 +22,9 @@ class Attention(nn.Module):
     in_proj_bias = None
     _qkv_same_embed_dim = False
 
-    def __init__(self, q: nn.Linear, k: nn.Linear, v: nn.Linear, out: nn.Linear, head_dim: int) -> None:
+    def __init__(
+        self, q: nn.Linear, k: nn.Linear, v: nn.Linear, out: nn.Linear, head_dim: int
+    ) -> None:
         super().__init__()
         self.q, self.k, self.v, self.out = q, k, v, out
         self.head_dim = head_dim
@@ -59,7 +61,8 @@ class Attention(nn.Module):
         """
         if is_causal and attn_mask is None:
             raise ModelError(
-                "no-mask", "is_causal says that attn_mask is causal, but there is none; give attn_mask too"
+                "no-mask",
+                "is_causal says that attn_mask is causal, but there is none; give attn_mask too",
             )
         q, k, v = self._heads(self.q(query)), self._heads(self.k(key)), self._heads(self.v(value))
         causal = is_causal and key_padding_mask is None and not need_weights
@@ -67,8 +70,12 @@ class Attention(nn.Module):
         k, v, mask = self._extended(k, v, mask)
         dropout = self.dropout if self.training else 0.0
         if not need_weights:
-            return self._out(F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal)), None
-        weights = F.dropout(_weights(q, k, mask, 1 / math.sqrt(self.head_dim)), dropout, self.training)
+            return self._out(
+                F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal)
+            ), None
+        weights = F.dropout(
+            _weights(q, k, mask, 1 / math.sqrt(self.head_dim)), dropout, self.training
+        )
         shown = weights.mean(-3) if average_attn_weights else weights
         return self._out(weights @ v), shown
 
@@ -85,7 +92,9 @@ class Attention(nn.Module):
         out: Tensor = self.out(x.movedim(-2, self._tokens).flatten(-2))
         return out
 
-    def _extended(self, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _extended(
+        self, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """One more token that is learnt, and one more that is zero, if the model has them; neither is ever masked."""
         if self.bias_k is not None and self.bias_v is not None:
             k, v = self._with_token(k, self.bias_k), self._with_token(v, self.bias_v)
@@ -107,7 +116,9 @@ def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
 
 
-def _joined_mask(q: Tensor, k: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
+def _joined_mask(
+    q: Tensor, k: Tensor, mask: Tensor | None, padding: Tensor | None
+) -> Tensor | None:
     """Both masks in one that broadcasts to ``[batch, heads, queries, keys]`` (without batch if there is none)."""
     mask, padding = additive(mask, q.dtype), additive(padding, q.dtype)
     if mask is not None and mask.dim() == 3:
@@ -127,8 +138,14 @@ def lower_multihead(fused: nn.MultiheadAttention, pieces: Pieces) -> Attention:
     """The row of ``nn.MultiheadAttention``."""
     separate = (fused.q_proj_weight, fused.k_proj_weight, fused.v_proj_weight)
     weights = thirds(fused.in_proj_weight, pieces) if fused._qkv_same_embed_dim else separate
-    q, k, v = (linear(*pair) for pair in zip(weights, thirds(fused.in_proj_bias, pieces), strict=True))
+    q, k, v = (
+        linear(*pair) for pair in zip(weights, thirds(fused.in_proj_bias, pieces), strict=True)
+    )
     made = Attention(q, k, v, linear(fused.out_proj.weight, fused.out_proj.bias), fused.head_dim)
-    made.dropout, made.batch_first, made.add_zero_attn = fused.dropout, fused.batch_first, fused.add_zero_attn
+    made.dropout, made.batch_first, made.add_zero_attn = (
+        fused.dropout,
+        fused.batch_first,
+        fused.add_zero_attn,
+    )
     made.bias_k, made.bias_v = fused.bias_k, fused.bias_v  # type: ignore[assignment]
     return made

@@ -26,11 +26,19 @@ class SelfAttention(nn.Module):
         self.proj_drop: nn.Module = nn.Identity()
         self.gate: nn.Module | None = None
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
         q, k, v = (split_heads(layer(x), self.head_dim) for layer in (self.q, self.k, self.v))
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(
-            self.q_norm(q), self.k_norm(k), v, attn_mask, dropout, is_causal=is_causal, scale=self.scale
+            self.q_norm(q),
+            self.k_norm(k),
+            v,
+            attn_mask,
+            dropout,
+            is_causal=is_causal,
+            scale=self.scale,
         )
         y = self.norm(merge_heads(y))
         if self.gate is not None:

@@ -95,7 +95,9 @@ class Transformer(nn.Transformer):
         tgt_is_causal: bool | None = None,
         memory_is_causal: bool = False,
     ) -> Tensor:
-        memory = self.encoder(src, mask=src_mask, src_key_padding_mask=src_key_padding_mask, is_causal=src_is_causal)
+        memory = self.encoder(
+            src, mask=src_mask, src_key_padding_mask=src_key_padding_mask, is_causal=src_is_causal
+        )
         out: Tensor = self.decoder(
             tgt,
             memory,
@@ -109,7 +111,7 @@ class Transformer(nn.Transformer):
         return out
 
 
-PLAIN: dict[type[nn.Module], type[nn.Module]] = {
+PLAIN_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     nn.TransformerEncoderLayer: EncoderLayer,
     nn.TransformerDecoderLayer: DecoderLayer,
     nn.TransformerEncoder: Encoder,

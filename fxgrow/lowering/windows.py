@@ -42,10 +42,24 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         sizes = [x.shape[1 + i] for i in range(len(self.window))]
-        window = [_smaller(w, size) if self.adapts else w for w, size in zip(self.window, sizes, strict=True)]
+        window = [
+            _smaller(w, size) if self.adapts else w
+            for w, size in zip(self.window, sizes, strict=True)
+        ]
         shift = [s * (size > w) for s, size, w in zip(self.shift, sizes, self.window, strict=True)]
         dims = list(range(1, 1 + len(sizes)))
-        x = F.pad(x, [0, 0, *(n for size, w in zip(sizes[::-1], window[::-1], strict=True) for n in (0, -size % w))])
+        x = F.pad(
+            x,
+            [
+                0,
+                0,
+                *(
+                    n
+                    for size, w in zip(sizes[::-1], window[::-1], strict=True)
+                    for n in (0, -size % w)
+                ),
+            ],
+        )
         padded = [x.shape[dim] for dim in dims]
         if any(self.shift):
             x = x.roll([-s for s in shift], dims)
@@ -95,7 +109,9 @@ def departition(x: Tensor, sizes: Sequence[int], window: Sequence[int]) -> Tenso
     return x
 
 
-def shift_mask(x: Tensor, sizes: Sequence[int], window: Sequence[int], shift: Sequence[int]) -> Tensor:
+def shift_mask(
+    x: Tensor, sizes: Sequence[int], window: Sequence[int], shift: Sequence[int]
+) -> Tensor:
     """``[windows, tokens, tokens]``: ``ELSEWHERE`` for tokens that were no neighbours before the image was rolled.
 
     Along each dimension the last ``shift`` positions came from the other end, and the rest of the last window is cut

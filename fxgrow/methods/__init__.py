@@ -5,4 +5,9 @@ from fxgrow.methods.random import RandomGrowth
 from fxgrow.methods.scratch import from_scratch
 from fxgrow.methods.splitting import Splitting
 
-__all__ = ["Firefly", "RandomGrowth", "Splitting", "from_scratch"]
+__all__ = [
+    "Firefly",
+    "RandomGrowth",
+    "Splitting",
+    "from_scratch",
+]

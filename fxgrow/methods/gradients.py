@@ -9,7 +9,9 @@ from fxgrow.growth import Objective
 from fxgrow.rewrite import OverGrown
 
 
-def mean_gradients(grown: OverGrown, objective: Objective, parameters: Sequence[Tensor]) -> list[Tensor]:
+def mean_gradients(
+    grown: OverGrown, objective: Objective, parameters: Sequence[Tensor]
+) -> list[Tensor]:
     """dL/dp for each of ``parameters``, the mean over the growth batches; zero where the loss does not depend on p."""
     sizes = [len(target) for _, target in objective.batches]
     totals = [torch.zeros_like(parameter) for parameter in parameters]

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fxgrow.coupling import Coupling
-from fxgrow.growth import Choose, Neighbourhood, Objective, Scores
-from fxgrow.methods.firefly.neighbourhood import directions, layers, start
+from fxgrow.documents import limits
+from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
+from fxgrow.methods.firefly.neighborhood import candidate_directions, initialize, overgrown_layers
 from fxgrow.rewrite import OverGrown
-from fxgrow.spec import limits
 
-Draw = tuple[Scores, list[Tensor]]
+CandidateDraw = tuple[Scores, list[Tensor]]
 """The random scores of the candidates, and their directions."""
 
 
@@ -28,12 +28,20 @@ class RandomGrowth(BaseModel):
     eps: float = Field(default=0.1, gt=0, le=limits.RATE)
     draws: int = Field(default=3, ge=1, le=limits.STEPS)
 
-    def neighbourhood(self, coupling: Coupling) -> Neighbourhood:
+    def propose(self, coupling: Coupling) -> Proposal:
         """The same candidates as Firefly's."""
         growable = [number for number, width in enumerate(coupling.widths) if width.growable]
-        return Neighbourhood(frozenset(growable if self.split else ()), dict.fromkeys(growable, self.new))
+        return Proposal(
+            frozenset(growable if self.split else ()), dict.fromkeys(growable, self.new)
+        )
 
-    def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator, choose: Choose) -> Scores:
+    def search(
+        self,
+        grown: OverGrown,
+        objective: Objective,
+        generator: torch.Generator,
+        choose: SelectFunction,
+    ) -> Scores:
         """Of ``draws`` selections, each with random directions of norm 1, the one with the lowest loss."""
         drawn = [self._draw(grown, generator) for _ in range(self.draws)]
         if len(drawn) == 1:
@@ -45,28 +53,38 @@ class RandomGrowth(BaseModel):
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Nothing: a control does not look at the gradient."""
 
-    def _draw(self, grown: OverGrown, generator: torch.Generator) -> Draw:
+    def _draw(self, grown: OverGrown, generator: torch.Generator) -> CandidateDraw:
         """Random directions and a random order of the candidates."""
-        start(grown, self.eps, generator)
+        initialize(grown, self.eps, generator)
         with torch.no_grad():
-            for layer in layers(grown):
+            for layer in overgrown_layers(grown):
                 for outgoing in layer.outgoing:
-                    outgoing.copy_(torch.randn(outgoing.shape, generator=generator) / outgoing[:, 0].numel() ** 0.5)
-        scores = Scores(*(_random(eps, generator) for eps in (grown.candidates.split_eps, grown.candidates.new_eps)))
-        return scores, [direction.detach().clone() for direction in directions(grown)]
+                    outgoing.copy_(
+                        torch.randn(outgoing.shape, generator=generator)
+                        / outgoing[:, 0].numel() ** 0.5
+                    )
+        scores = Scores(
+            *(
+                _random(eps, generator)
+                for eps in (grown.candidates.split_eps, grown.candidates.new_eps)
+            )
+        )
+        return scores, [direction.detach().clone() for direction in candidate_directions(grown)]
 
-    def _loss(self, grown: OverGrown, objective: Objective, draw: Draw, choose: Choose) -> float:
+    def _loss(
+        self, grown: OverGrown, objective: Objective, draw: CandidateDraw, choose: SelectFunction
+    ) -> float:
         """The loss with what the budget keeps of a draw."""
         self._put(grown, draw)
         choose(draw[0]).switch_off_others(grown.candidates)
         return objective.mean(grown.graph_module)
 
     @torch.no_grad()
-    def _put(self, grown: OverGrown, draw: Draw) -> None:
+    def _put(self, grown: OverGrown, draw: CandidateDraw) -> None:
         """Every candidate on, in the directions of a draw."""
         for eps in (grown.candidates.split_eps, grown.candidates.new_eps):
             eps.fill_(self.eps)
-        for direction, values in zip(directions(grown), draw[1], strict=True):
+        for direction, values in zip(candidate_directions(grown), draw[1], strict=True):
             direction.copy_(values)
 
 

@@ -5,7 +5,7 @@ import copy
 from torch import nn
 
 from fxgrow.errors import GrowthError
-from fxgrow.growth.scale import reinitialise
+from fxgrow.growth import reinitialize
 
 
 def from_scratch(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -25,6 +25,6 @@ def from_scratch(model: nn.Module, seed: int = 0) -> nn.Module:
             f"{', '.join(kept[:5])} would keep trained values, because no module with reset_parameters() owns them; "
             "build the model anew and widen it instead, or give its class a reset_parameters()",
         )
-    fresh = copy.deepcopy(model)
-    reinitialise(fresh, seed)
-    return fresh
+    new = copy.deepcopy(model)
+    reinitialize(new, seed)
+    return new

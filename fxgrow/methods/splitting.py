@@ -21,14 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fxgrow.coupling import Coupling
+from fxgrow.documents import limits
 from fxgrow.errors import GrowthError
-from fxgrow.growth import Choose, Neighbourhood, Objective, Scores
-from fxgrow.methods.firefly.neighbourhood import split_parts
+from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
+from fxgrow.methods.firefly.neighborhood import split_tensors
 from fxgrow.methods.gradients import mean_gradients
 from fxgrow.rewrite import OverGrown
-from fxgrow.spec import limits
 
-LARGEST = 2**28
+_MAX_BYTES = 2**28
 """Entries that all splitting matrices together may have (1 GiB in float32)."""
 
 
@@ -39,14 +39,24 @@ class Splitting(BaseModel):
     eps: float = Field(default=0.1, gt=0, le=limits.RATE)
     step: float = Field(default=0.01, gt=0, le=limits.RATE)
 
-    def neighbourhood(self, coupling: Coupling) -> Neighbourhood:
+    def propose(self, coupling: Coupling) -> Proposal:
         """Every growable neuron may split; there are no new neurons."""
-        return Neighbourhood(frozenset(n for n, width in enumerate(coupling.widths) if width.growable), {})
+        return Proposal(
+            frozenset(n for n, width in enumerate(coupling.widths) if width.growable), {}
+        )
 
-    def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator, choose: Choose) -> Scores:
+    def search(
+        self,
+        grown: OverGrown,
+        objective: Objective,
+        generator: torch.Generator,
+        choose: SelectFunction,
+    ) -> Scores:
         """Directions and gains -eps^2/2 lambda_i; a neuron with lambda_i >= 0 is stable and gets eps = 0."""
-        entries = Entries.of(grown)
-        values, vectors = torch.linalg.eigh(splitting_matrices(grown, objective, entries, self.step))
+        entries = NeuronEntries.of(grown)
+        values, vectors = torch.linalg.eigh(
+            splitting_matrices(grown, objective, entries, self.step)
+        )
         lowest = values[:, 0]
         with torch.no_grad():
             entries.write(vectors[:, :, 0])
@@ -58,7 +68,7 @@ class Splitting(BaseModel):
 
 
 @dataclass(frozen=True)
-class Entries:
+class NeuronEntries:
     """The split directions as one vector: which neuron, and which coordinate of its u, every entry is.
 
     ``neuron`` is -1 where a row belongs to no candidate. ``size``: the largest number of coordinates of a neuron.
@@ -71,21 +81,31 @@ class Entries:
     size: int
 
     @staticmethod
-    def of(grown: OverGrown) -> "Entries":
+    def of(grown: OverGrown) -> "NeuronEntries":
         """The numbering of the directions of an over-grown graph; a neuron may own rows of several layers."""
-        found = list(split_parts(grown))
-        neuron = torch.cat([index.repeat_interleave(tensor[0].numel()) for tensor, index, _ in found])
+        found = list(split_tensors(grown))
+        neuron = torch.cat(
+            [index.repeat_interleave(tensor[0].numel()) for tensor, index, _ in found]
+        )
         order = neuron.argsort(stable=True)
-        ranks = torch.arange(len(neuron), device=neuron.device) - torch.searchsorted(neuron[order], neuron[order])
+        ranks = torch.arange(len(neuron), device=neuron.device) - torch.searchsorted(
+            neuron[order], neuron[order]
+        )
         coordinate = torch.empty_like(neuron).index_copy_(0, order, ranks)
         size = int(coordinate[neuron >= 0].max()) + 1
-        return Entries([part[0] for part in found], neuron, coordinate, len(grown.candidates.split_eps), size)
+        return NeuronEntries(
+            [part[0] for part in found], neuron, coordinate, len(grown.candidates.split_eps), size
+        )
 
     @torch.no_grad()
     def write(self, vectors: Tensor) -> None:
         """Set every direction: ``vectors[i, c]`` is coordinate c of neuron i."""
-        flat = vectors[self.neuron.clamp(min=0), self.coordinate.clamp(max=self.size - 1)] * (self.neuron >= 0)
-        for part, values in zip(self.parts, flat.split([part.numel() for part in self.parts]), strict=True):
+        flat = vectors[self.neuron.clamp(min=0), self.coordinate.clamp(max=self.size - 1)] * (
+            self.neuron >= 0
+        )
+        for part, values in zip(
+            self.parts, flat.split([part.numel() for part in self.parts]), strict=True
+        ):
             part.copy_(values.reshape(part.shape))
 
     def read(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -96,12 +116,14 @@ class Entries:
         return out
 
 
-def splitting_matrices(grown: OverGrown, objective: Objective, entries: Entries, step: float) -> Tensor:
+def splitting_matrices(
+    grown: OverGrown, objective: Objective, entries: NeuronEntries, step: float
+) -> Tensor:
     """S_i of every neuron, [neuron, coordinate, coordinate], in units of the layers' weights.
 
     One gradient per coordinate. Raises GrowthError if the matrices would not fit into memory.
     """
-    if entries.count * entries.size**2 > LARGEST:
+    if entries.count * entries.size**2 > _MAX_BYTES:
         raise GrowthError(
             "too-large",
             f"the splitting matrices of {entries.count} neurons with up to {entries.size} weights each do not fit into "
@@ -110,7 +132,9 @@ def splitting_matrices(grown: OverGrown, objective: Objective, entries: Entries,
     with torch.no_grad():
         grown.candidates.split_eps.fill_(1.0)
     columns = []
-    for unit in torch.eye(entries.size, dtype=grown.candidates.split_eps.dtype, device=entries.neuron.device):
+    for unit in torch.eye(
+        entries.size, dtype=grown.candidates.split_eps.dtype, device=entries.neuron.device
+    ):
         entries.write(step * unit.expand(entries.count, -1))
         columns.append(entries.read(mean_gradients(grown, objective, entries.parts)) / step)
     matrices = torch.stack(columns, 2)

@@ -7,7 +7,14 @@ from fxgrow.report.continual_picture import draw_continual
 from fxgrow.report.diff import diff_tables
 from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
 from fxgrow.report.lineage import lineage_table
-from fxgrow.report.numbers import count, number, percent, ratio, seconds
+from fxgrow.report.numbers import (
+    count_text,
+    number_text,
+    percent_text,
+    quantity_text,
+    ratio_text,
+    seconds_text,
+)
 from fxgrow.report.page import diff_page
 from fxgrow.report.run import run_lines
 from fxgrow.report.widths import widths_lines, widths_table
@@ -16,7 +23,7 @@ __all__ = [
     "capture_table",
     "continual_lines",
     "continual_tables",
-    "count",
+    "count_text",
     "diff_page",
     "diff_tables",
     "draw_continual",
@@ -24,13 +31,14 @@ __all__ = [
     "growth_table",
     "lineage_table",
     "network_lines",
-    "number",
-    "percent",
+    "number_text",
+    "percent_text",
     "plan_lines",
     "plan_table",
-    "ratio",
+    "quantity_text",
+    "ratio_text",
     "run_lines",
-    "seconds",
+    "seconds_text",
     "task_line",
     "widths_lines",
     "widths_table",

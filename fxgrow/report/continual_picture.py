@@ -7,15 +7,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from fxgrow.continual.outcome import WidthUse
-from fxgrow.continual.result import ContinualResult
+from fxgrow.continual import ContinualResult, WidthUse
+from fxgrow.documents import FILE_OUTPUT, atomic_path, begins_with, foreign_file, os_errors_as
 from fxgrow.errors import RunError
-from fxgrow.optional import need
-from fxgrow.placing import FILE, placed, writing
-from fxgrow.spec.ours import begins, no_file
+from fxgrow.optional import require
 
 # Told apart without red or green (Okabe, Ito 2008): grey for what is shared, colours for what the task brought.
-COLOURS: Mapping[str, str] = MappingProxyType({"locked": "#b8bec6", "unlocked": "#e69f00", "new": "#0072b2"})
+COLORS: Mapping[str, str] = MappingProxyType(
+    {"locked": "#b8bec6", "unlocked": "#e69f00", "new": "#0072b2"}
+)
 OWN, SHARED = "#56b4e9", "#555555"
 COLUMNS = 4
 """Widths beside each other."""
@@ -26,7 +26,7 @@ MOST_WORDS, MOST_TICKS = 12, 10
 ROOM = 1.1
 """Of an axis over its highest bar."""
 DOTS = 120
-_STRANGER = no_file(begins(b"\x89PNG"))
+_STRANGER = foreign_file(begins_with(b"\x89PNG"))
 
 
 def draw_continual(result: ContinualResult, path: Path, *, force: bool = False) -> None:
@@ -36,17 +36,20 @@ def draw_continual(result: ContinualResult, path: Path, *, force: bool = False) 
     ``foreign-path``, ``unsafe-path``, ``unwritable-run``.
     """
     if path.suffix.lower() != ".png":
-        raise RunError("picture-format", f"{path.name} does not end in .png, the only form of this picture; rename it")
-    with placed(path, FILE, _STRANGER, force=force, parents=False) as staging:
+        raise RunError(
+            "picture-format",
+            f"{path.name} does not end in .png, the only form of this picture; rename it",
+        )
+    with atomic_path(path, FILE_OUTPUT, _STRANGER, force=force, parents=False) as staging:
         data = _png(result)
-        with writing(path, FILE):
+        with os_errors_as(path, FILE_OUTPUT):
             staging.write_bytes(data)
 
 
 def _png(result: ContinualResult) -> bytes:
     """Drawn by Agg on a figure of its own: neither pyplot's state nor a display is touched."""
-    figures = need("matplotlib.figure", extra="plot", error=RunError)
-    agg = need("matplotlib.backends.backend_agg", extra="plot", error=RunError)
+    figures = require("matplotlib.figure", extra="plot", error=RunError)
+    agg = require("matplotlib.backends.backend_agg", extra="plot", error=RunError)
     widths = list(result.outcomes[-1].widths)
     rows = math.ceil(len(widths) / COLUMNS)
     figure = figures.Figure(figsize=(12, TOP + CELL * rows), layout="constrained")
@@ -63,7 +66,10 @@ def _png(result: ContinualResult) -> bytes:
 
 def _matrix(figure: Any, axes: Any, result: ContinualResult) -> None:
     size = len(result.outcomes)
-    percents = [[*(100 * right for right in row), *[math.nan] * (size - len(row))] for row in result.accuracies]
+    percents = [
+        [*(100 * right for right in row), *[math.nan] * (size - len(row))]
+        for row in result.accuracies
+    ]
     lowest = min(value for row in percents for value in row if not math.isnan(value))
     image = axes.imshow(percents, cmap="Blues", vmin=min(lowest - 5, 90), vmax=100, aspect="auto")
     figure.colorbar(image, ax=axes, label="%")
@@ -72,7 +78,9 @@ def _matrix(figure: Any, axes: Any, result: ContinualResult) -> None:
         for row, values in enumerate(percents):
             for column, value in enumerate(values[: row + 1]):
                 colour = "white" if value > middle else "black"
-                axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=9)
+                axes.text(
+                    column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=9
+                )
     axes.set(title="Test accuracy", xlabel="of task", ylabel="after task")
     _name_tasks(axes.set_xticks, result)
     _name_tasks(axes.set_yticks, result)
@@ -81,8 +89,20 @@ def _matrix(figure: Any, axes: Any, result: ContinualResult) -> None:
 
 def _parameters(axes: Any, result: ContinualResult) -> None:
     places = range(len(result.outcomes))
-    axes.bar(places, [o.network_parameters for o in result.outcomes], 0.6, color=OWN, label="the task's own network")
-    axes.plot(places, [o.parameters for o in result.outcomes], "o-", color=SHARED, label="the master network")
+    axes.bar(
+        places,
+        [o.network_parameters for o in result.outcomes],
+        0.6,
+        color=OWN,
+        label="the task's own network",
+    )
+    axes.plot(
+        places,
+        [o.parameters for o in result.outcomes],
+        "o-",
+        color=SHARED,
+        label="the master network",
+    )
     axes.set(title="Parameters", xlabel="task")
     axes.set_ylim(0, 1.3 * max(max(o.parameters, o.network_parameters) for o in result.outcomes))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -111,7 +131,7 @@ def _widths(figure: Any, rows: int, widths: Sequence[str], result: ContinualResu
 def _stack(axes: Any, uses: Sequence[WidthUse | None]) -> None:
     """One bar per task: what is shared below, what it unlocked and added on top."""
     below = [0] * len(uses)
-    for kind, colour in COLOURS.items():
+    for kind, colour in COLORS.items():
         heights = [getattr(use, kind) if use else 0 for use in uses]
         axes.bar(range(len(uses)), heights, 0.7, bottom=below, color=colour, label=kind)
         below = [low + height for low, height in zip(below, heights, strict=True)]

@@ -7,10 +7,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fxgrow.report.numbers import NOTHING, count, number, quantity, ratio
-from fxgrow.report.style import DIM, cells, table
-from fxgrow.spec import SpecDiff
-from fxgrow.spec.changes import LayerDiff, RenameDiff, WidthDiff
+from fxgrow.report.numbers import NO_VALUE, count_text, number_text, quantity_text, ratio_text
+from fxgrow.report.style import DIM, cell_texts, make_table
+from fxgrow.spec import LayerDiff, RenameDiff, SpecDiff, WidthDiff
 
 LISTED = 12
 
@@ -24,24 +23,38 @@ def diff_tables(diff: SpecDiff) -> tuple[RenderableType, ...]:
         return (Text("The two architectures are the same."),)
     if diff.cosmetic:
         return (Text("The two architectures differ in nothing but names and order."), *_nodes(diff))
-    tables = (part for part in (_widths(diff), _layers(diff), _attributes(diff), _tensors(diff)) if part.row_count)
+    tables = (
+        part
+        for part in (_widths(diff), _layers(diff), _attributes(diff), _tensors(diff))
+        if part.row_count
+    )
     return (*_steps(diff), *tables, *_nodes(diff), *_follows(diff), _cost(diff))
 
 
 def _steps(diff: SpecDiff) -> Iterable[Text]:
     way = "" if diff.forward else " (undone)"
     for index, step in enumerate(diff.steps, start=1):
-        losses = f"loss {number(step.loss_before)} -> {number(step.loss_after)}"
-        grown = f"{quantity(len(step.widths), 'width')} and {quantity(len(step.layers), 'layer')}"
-        yield Text(f"growth step {index} of {len(diff.steps)}{way}: {step.method.name}, {grown}, {losses}")
+        losses = f"loss {number_text(step.loss_before)} -> {number_text(step.loss_after)}"
+        grown = f"{quantity_text(len(step.widths), 'width')} and {quantity_text(len(step.layers), 'layer')}"
+        yield Text(
+            f"growth step {index} of {len(diff.steps)}{way}: {step.method.name}, {grown}, {losses}"
+        )
 
 
 def _widths(diff: SpecDiff) -> Table:
     right = ("before", "after", "split", "new", "score", "parameters")
-    made = table("Widths", "width", *right, right=right)
+    made = make_table("Widths", "width", *right, right=right)
     for width in diff.widths:
-        sizes = (NOTHING if size is None else str(size) for size in (width.before, width.after))
-        made.add_row(*cells(_name(width), *sizes, *_origin(width), number(width.score), more(width.parameters)))
+        sizes = (NO_VALUE if size is None else str(size) for size in (width.before, width.after))
+        made.add_row(
+            *cell_texts(
+                _name(width),
+                *sizes,
+                *_origin(width),
+                number_text(width.score),
+                more_text(width.parameters),
+            )
+        )
     return made
 
 
@@ -50,20 +63,31 @@ def _name(width: WidthDiff) -> str:
 
 
 def _origin(width: WidthDiff) -> tuple[str, str]:
-    return (NOTHING, NOTHING) if width.origin == "unknown" else (str(width.split), str(width.new))
+    return (NO_VALUE, NO_VALUE) if width.origin == "unknown" else (str(width.split), str(width.new))
 
 
-def more(parameters: int) -> str:
+def more_text(parameters: int) -> str:
     """A difference with its sign: +1.2 k."""
-    return NOTHING if not parameters else f"{'+' if parameters > 0 else '-'}{count(abs(parameters))}"
+    return (
+        NO_VALUE
+        if not parameters
+        else f"{'+' if parameters > 0 else '-'}{count_text(abs(parameters))}"
+    )
 
 
 def _layers(diff: SpecDiff) -> Table:
     right = ("neurons", "nodes", "score", "parameters")
-    made = table("Layers", "layer", "change", "after", "form", *right, right=right)
+    made = make_table("Layers", "layer", "change", "after", "form", *right, right=right)
     for layer in diff.layers:
-        numbers = (str(layer.neurons), str(len(layer.nodes)), number(layer.score), more(_signed(layer)))
-        made.add_row(*cells(layer.name, layer.change, layer.after, layer.form or NOTHING, *numbers))
+        numbers = (
+            str(layer.neurons),
+            str(len(layer.nodes)),
+            number_text(layer.score),
+            more_text(_signed(layer)),
+        )
+        made.add_row(
+            *cell_texts(layer.name, layer.change, layer.after, layer.form or NO_VALUE, *numbers)
+        )
     return made
 
 
@@ -72,28 +96,35 @@ def _signed(layer: LayerDiff) -> int:
 
 
 def _attributes(diff: SpecDiff) -> Table:
-    made = table("Modules", "module", "attribute", "before", "after")
+    made = make_table("Modules", "module", "attribute", "before", "after")
     for module in diff.modules:
-        if not module.because:
-            words = (NOTHING if value is None else value for value in (module.before, module.after))
-            made.add_row(*cells(module.name, module.attribute, *words))
+        if not module.caused_by:
+            words = (
+                NO_VALUE if value is None else value for value in (module.before, module.after)
+            )
+            made.add_row(*cell_texts(module.name, module.attribute, *words))
     return made
 
 
 def _tensors(diff: SpecDiff) -> Table:
-    made = table("Tensors and inputs", "name", "before", "after", "else")
+    made = make_table("Tensors and inputs", "name", "before", "after", "else")
     for item in diff.inputs:
-        made.add_row(*cells(f"{item.name} (input)", item.before or NOTHING, item.after or NOTHING, ""))
+        made.add_row(
+            *cell_texts(f"{item.name} (input)", item.before or NO_VALUE, item.after or NO_VALUE, "")
+        )
     for tensor in diff.tensors:
-        if not tensor.because:
-            shapes = (NOTHING if shape is None else str(list(shape)) for shape in (tensor.before, tensor.after))
-            made.add_row(*cells(tensor.name, *shapes, ", ".join(tensor.properties)))
+        if not tensor.caused_by:
+            shapes = (
+                NO_VALUE if shape is None else str(list(shape))
+                for shape in (tensor.before, tensor.after)
+            )
+            made.add_row(*cell_texts(tensor.name, *shapes, ", ".join(tensor.properties)))
     return made
 
 
 def _nodes(diff: SpecDiff) -> tuple[Text, ...]:
     """A line per kind of change of nodes."""
-    changed = [node for node in diff.changed if not node.because]
+    changed = [node for node in diff.changed if not node.caused_by]
     modules, nodes = ([r for r in diff.renamed if r.what == what] for what in ("module", "node"))
     # A renamed module renames the nodes that call it; what is left is worth a line.
     own = [node for node in nodes if not _follows_module(node, modules)]
@@ -101,9 +132,15 @@ def _nodes(diff: SpecDiff) -> tuple[Text, ...]:
         ("inserted nodes", diff.inserted),
         ("removed nodes", diff.removed),
         ("moved nodes", diff.moved),
-        ("rewired nodes", [f"{node.after} (was {node.before})" for node in changed if node.kind == "rewired"]),
-        ("other arguments", [f"{node.after} (was {node.before})" for node in changed if node.kind == "arguments"]),
-        ("renamed modules", prefixes(modules)),
+        (
+            "rewired nodes",
+            [f"{node.after} (was {node.before})" for node in changed if node.kind == "rewired"],
+        ),
+        (
+            "other arguments",
+            [f"{node.after} (was {node.before})" for node in changed if node.kind == "arguments"],
+        ),
+        ("renamed modules", longest_prefixes(modules)),
         ("renamed nodes", [f"{node.before} -> {node.after}" for node in own]),
     )
     lines = [Text(f"{word} ({len(names)}): {_listed(names)}") for word, names in parts if names]
@@ -112,10 +149,12 @@ def _nodes(diff: SpecDiff) -> tuple[Text, ...]:
 
 def _follows_module(node: RenameDiff, modules: Iterable[RenameDiff]) -> bool:
     pairs = ((m.before.replace(".", "_"), m.after.replace(".", "_")) for m in modules)
-    return any(old in node.before and node.after == node.before.replace(old, new) for old, new in pairs)
+    return any(
+        old in node.before and node.after == node.before.replace(old, new) for old, new in pairs
+    )
 
 
-def prefixes(renamed: Iterable[RenameDiff]) -> list[str]:
+def longest_prefixes(renamed: Iterable[RenameDiff]) -> list[str]:
     """Renamed modules without the ends that stayed: layer1.0.conv1 -> stage.0.conv1 is layer1 -> stage."""
     found: dict[str, None] = {}
     for each in renamed:
@@ -133,18 +172,18 @@ def _listed(names: Sequence[str]) -> str:
 def _follows(diff: SpecDiff) -> tuple[Text, ...]:
     """How many changes follow from others."""
     parts = (("node", diff.changed), ("module attribute", diff.modules), ("tensor", diff.tensors))
-    counts = Counter({word: sum(bool(each.because) for each in found) for word, found in parts})
-    words = [quantity(counts[word], word) for word, _ in parts if counts[word]]
+    counts = Counter({word: sum(bool(each.caused_by) for each in found) for word, found in parts})
+    words = [quantity_text(counts[word], word) for word, _ in parts if counts[word]]
     return (Text(f"what follows from these: {', '.join(words)}", style=DIM),) if words else ()
 
 
 def _cost(diff: SpecDiff) -> Table:
-    made = table("Cost", "", "before", "after", "ratio", right=("before", "after", "ratio"))
+    made = make_table("Cost", "", "before", "after", "ratio", right=("before", "after", "ratio"))
     before, after = diff.cost_before, diff.cost_after
     rows = (
         ("parameters", before.parameters, after.parameters),
         ("multiply-adds", before.multiply_adds, after.multiply_adds),
     )
     for name, old, new in rows:
-        made.add_row(*cells(name, count(old), count(new), ratio(old, new)))
+        made.add_row(*cell_texts(name, count_text(old), count_text(new), ratio_text(old, new)))
     return made

@@ -1,38 +1,48 @@
 """Numbers as people read them."""
 
-NOTHING = "-"
-UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+NO_VALUE = "-"
+_MAGNITUDES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
-def count(value: int) -> str:
+def count_text(value: int) -> str:
     """Three significant digits and a unit: 11.2 M."""
-    for size, unit in UNITS:
+    for size, unit in _MAGNITUDES:
         if value >= size:
-            return f"{value / size:.3g} {unit}" if value < 999.5 * size else f"{value / size:.0f} {unit}"
+            return (
+                f"{value / size:.3g} {unit}"
+                if value < 999.5 * size
+                else f"{value / size:.0f} {unit}"
+            )
     return str(value)
 
 
-def ratio(before: int, after: int) -> str:
+def ratio_text(before: int, after: int) -> str:
     """How many times as large: x1.31."""
-    return f"x{after / before:.2f}" if before else NOTHING
+    return f"x{after / before:.2f}" if before else NO_VALUE
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number_text(value: float | None, digits: int = 3) -> str:
     """Significant digits, or a dash if there is no number."""
-    return NOTHING if value is None else f"{value:.{digits}g}"
+    return NO_VALUE if value is None else f"{value:.{digits}g}"
 
 
-def percent(share: float) -> str:
+def percent_text(share: float) -> str:
     """A share from 0 to 1."""
     return f"{100 * share:.2f} %"
 
 
-def seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
     """A duration."""
     minutes, rest = divmod(value, 60)
-    return f"{int(minutes)} min {rest:.0f} s" if minutes else f"{rest:.2g} s" if rest < 10 else f"{rest:.0f} s"
+    return (
+        f"{int(minutes)} min {rest:.0f} s"
+        if minutes
+        else f"{rest:.2g} s"
+        if rest < 10
+        else f"{rest:.0f} s"
+    )
 
 
-def quantity(value: int, name: str) -> str:
+def quantity_text(value: int, name: str) -> str:
     """A number of things: 1 layer, 2 layers."""
     return f"{value} {name}" + ("" if value == 1 else "s")

@@ -2,21 +2,23 @@
 
 from rich.text import Text
 
-from fxgrow.report.numbers import number, percent, quantity, seconds
-from fxgrow.training import Result
+from fxgrow.report.numbers import number_text, percent_text, quantity_text, seconds_text
+from fxgrow.training import RunResult
 
 
-def run_lines(result: Result) -> tuple[Text, ...]:
+def run_lines(result: RunResult) -> tuple[Text, ...]:
     """Accuracy, loss and time: before the first growth step and at the end."""
-    accuracy = f"{percent(result.test_accuracy_before)} -> {percent(result.test_accuracy_after)}"
-    loss = f"{number(result.loss_before, 4)} -> {number(result.loss_after, 4)}"
+    accuracy = (
+        f"{percent_text(result.test_accuracy_before)} -> {percent_text(result.test_accuracy_after)}"
+    )
+    loss = f"{number_text(result.loss_before, 4)} -> {number_text(result.loss_after, 4)}"
     since = "before the first growth step -> at the end" if result.steps else "no growth step"
-    epochs = quantity(result.settings.epochs, "epoch")
+    epochs = quantity_text(result.settings.epochs, "epoch")
     return (
         Text(f"test accuracy {accuracy} ({since})", style="bold"),
         Text(f"loss on the training images {loss}"),
         Text(
-            f"{epochs} of {seconds(result.epoch_seconds)}, {quantity(len(result.steps), 'growth step')} in "
-            f"{seconds(result.growth_seconds)}"
+            f"{epochs} of {seconds_text(result.epoch_seconds)}, {quantity_text(len(result.steps), 'growth step')} in "
+            f"{seconds_text(result.growth_seconds)}"
         ),
     )

@@ -7,8 +7,8 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from fxgrow.report.numbers import quantity
-from fxgrow.report.style import BAD, GOOD, cells, table
+from fxgrow.report.numbers import quantity_text
+from fxgrow.report.style import BAD, GOOD, cell_texts, make_table
 from fxgrow.spec import WidthSpec
 
 # The order in which a neuron passes them.
@@ -17,9 +17,14 @@ ROLES: tuple[Literal["writes", "carries", "reads"], ...] = ("writes", "carries",
 
 def widths_table(widths: Sequence[WidthSpec]) -> Table:
     """One row per width: name, size, rows per neuron, sites by role, growable or the reason why not."""
-    made = table("Widths", "width", "size", "granule", "sites", "growable", right=("size", "granule"))
+    made = make_table(
+        "Widths", "width", "size", "granule", "sites", "growable", right=("size", "granule")
+    )
     for width in widths:
-        made.add_row(*cells(width.name, str(width.size), str(width.granule), _sites(width)), _verdict(width))
+        made.add_row(
+            *cell_texts(width.name, str(width.size), str(width.granule), _sites(width)),
+            _verdict(width),
+        )
     return made
 
 
@@ -40,4 +45,6 @@ def widths_lines(widths: Iterable[WidthSpec]) -> Text:
     known = list(widths)
     growable = [width for width in known if width.growable]
     neurons = sum(width.size for width in growable)
-    return Text(f"{len(growable)} of {quantity(len(known), 'width')} can grow, {quantity(neurons, 'neuron')} in them")
+    return Text(
+        f"{len(growable)} of {quantity_text(len(known), 'width')} can grow, {quantity_text(neurons, 'neuron')} in them"
+    )

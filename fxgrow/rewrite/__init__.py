@@ -1,22 +1,34 @@
 """Rewriting fx graphs: the over-grown graph with all candidates in it."""
 
-from fxgrow.rewrite.candidates import Candidates, Entry
-from fxgrow.rewrite.grown import GrownLayer
-from fxgrow.rewrite.layers import HOLDER, Depth, Edge, IdentityLayer, LayerForm, erase, fitting_edges, with_layers
+from fxgrow.rewrite.candidates import Candidates, Entry, Slots
+from fxgrow.rewrite.lanes import NEW
 from fxgrow.rewrite.overgrow import OverGrown, overgrow
+from fxgrow.rewrite.overgrown_layer import OvergrownLayer
+from fxgrow.rewrite.residual import (
+    LAYER_NAMESPACE,
+    DepthProposal,
+    IdentityLayer,
+    InsertionPoint,
+    LayerForm,
+    insert_layers,
+    insertion_points,
+    remove_layers,
+)
 
 __all__ = [
-    "HOLDER",
+    "LAYER_NAMESPACE",
+    "NEW",
     "Candidates",
-    "Depth",
-    "Edge",
+    "DepthProposal",
     "Entry",
-    "GrownLayer",
     "IdentityLayer",
+    "InsertionPoint",
     "LayerForm",
     "OverGrown",
-    "erase",
-    "fitting_edges",
+    "OvergrownLayer",
+    "Slots",
+    "insert_layers",
+    "insertion_points",
     "overgrow",
-    "with_layers",
+    "remove_layers",
 ]

@@ -7,7 +7,7 @@ In the over-grown graph of a VGG that is 2 of 5 kept tensors.
 import torch
 from torch import Tensor, fx, nn
 
-NORMS = frozenset((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+_NORM_TYPES = frozenset((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
 
 
 class FrozenNorm(nn.Module):
@@ -36,7 +36,7 @@ def freeze_norms(graph: fx.Graph, root: nn.Module, holder: str) -> None:
     for node in graph.find_nodes(op="call_module"):
         target = str(node.target)
         norm = root.get_submodule(target)
-        if type(norm) in NORMS and not target.startswith(f"{holder}."):
+        if type(norm) in _NORM_TYPES and not target.startswith(f"{holder}."):
             name = f"frozen_{target.replace('.', '_')}"
             if not hasattr(root.get_submodule(holder), name):
                 root.get_submodule(holder).add_module(name, FrozenNorm(norm))  # type: ignore[arg-type]

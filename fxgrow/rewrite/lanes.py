@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import fx
 
-PLUS, MINUS, FRESH = "plus", "minus", "fresh"
+PLUS, MINUS, NEW = "plus", "minus", "fresh"
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,19 @@ class Lanes:
 
     plus: fx.Node
     minus: fx.Node | None = None
-    fresh: Mapping[int, fx.Node] = field(default_factory=dict)
+    new: Mapping[int, fx.Node] = field(default_factory=dict)
 
     def half(self, minus: bool) -> fx.Node:
         return self.minus if minus and self.minus is not None else self.plus
 
     def lane(self, width: int) -> fx.Node:
         """The lane of a width; a value that does not carry it is the same in every lane."""
-        return self.fresh.get(width, self.plus)
+        return self.new.get(width, self.plus)
 
 
 Environment = dict[fx.Node, Lanes]
 
 
-def picked(env: Environment, choose: Callable[[Lanes], fx.Node]) -> Callable[[fx.Node], Any]:
+def pick_lane(env: Environment, choose: Callable[[Lanes], fx.Node]) -> Callable[[fx.Node], Any]:
     """An argument mapping that takes one lane of every argument."""
     return lambda node: choose(env[node])

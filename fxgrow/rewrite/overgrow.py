@@ -13,11 +13,11 @@ from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Candidates, Entry
+from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
-from fxgrow.rewrite.rules import EPS, RULES, Rule
-from fxgrow.rewrite.walk import GROWN, Walk
+from fxgrow.rewrite.rules import EPS, REWRITE_RULES, RewriteRule
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def overgrow(
     able = {n for n, width in enumerate(coupling.widths) if width.growable} - refusals.keys()
     kept_split = {w: coupling.widths[w].size for w in split if w in able}
     replayed = coupling.replay.singly if coupling.replay else frozenset()
-    shuffled = Refusal("no-lane", "new neurons alone are dealt out in another order than beside the old ones", ())
+    shuffled = Refusal(
+        "no-lane", "new neurons alone are dealt out in another order than beside the old ones", ()
+    )
     refusals |= dict.fromkeys(replayed & able, shuffled)
     while True:
         kept_new = {w: count for w, count in new.items() if w in able - refusals.keys() and count}
@@ -70,7 +72,9 @@ def overgrow(
         node, message = failed
         blamed = _lanes_at(node, coupling) & kept_new.keys()
         if not blamed:
-            raise InternalError(f"the over-grown graph does not run at {node.format_node()}: {message}")
+            raise InternalError(
+                f"the over-grown graph does not run at {node.format_node()}: {message}"
+            )
         refusal = Refusal("no-lane", f"new neurons cannot pass alone: {message}", (node.name,))
         refusals |= dict.fromkeys(blamed, refusal)
 
@@ -85,14 +89,24 @@ def _lanes_at(node: fx.Node, coupling: Coupling) -> set[int]:
     return found[0] or found[1]
 
 
-def _rule(walk: Walk, node: fx.Node) -> Rule:
-    return next(rule for rule in RULES if rule.match(walk, node))
+def _rule(walk: RewriteContext, node: fx.Node) -> RewriteRule:
+    return next(rule for rule in REWRITE_RULES if rule.match(walk, node))
 
 
-def _check(captured: Captured, coupling: Coupling, untensored: frozenset[str]) -> dict[int, Refusal]:
+def _check(
+    captured: Captured, coupling: Coupling, untensored: frozenset[str]
+) -> dict[int, Refusal]:
     """The widths that some node refuses to pass, and those that no node of the graph touches (inside opaque parts)."""
     none, nowhere = Candidates({}, {}, torch.empty(0)), Rewriter(nn.Module())
-    walk = Walk(captured.model, captured.graph_module, coupling, none, nowhere, torch.Generator(), untensored)
+    walk = RewriteContext(
+        captured.model,
+        captured.graph_module,
+        coupling,
+        none,
+        nowhere,
+        torch.Generator(),
+        untensored,
+    )
     found: dict[int, Refusal] = {}
     seen: set[int] = set()
     for node in captured.graph_module.graph.nodes:
@@ -117,8 +131,12 @@ def _build(
     old = captured.graph_module
     root = _root(old, candidates)
     rewriter = Rewriter(root)
-    rewriter.graph.set_codegen(old.graph._codegen)  # how arguments and results are packed, in exported graphs
-    walk = Walk(captured.model, old, coupling, candidates, rewriter, generator, untensored)
+    rewriter.graph.set_codegen(
+        old.graph._codegen
+    )  # how arguments and results are packed, in exported graphs
+    walk = RewriteContext(
+        captured.model, old, coupling, candidates, rewriter, generator, untensored
+    )
     for node in old.graph.nodes:
         if node.op != "placeholder" and not walk.eps_nodes:
             walk.eps_nodes = [rewriter.get_attr(target, Provenance("layer")) for target in EPS]
@@ -128,7 +146,7 @@ def _build(
             else _rule(walk, node).rewrite(walk, node)
         )
     if candidates.split or candidates.new:
-        freeze_norms(rewriter.graph, root, GROWN)
+        freeze_norms(rewriter.graph, root, INSERTED)
     graph_module = fx.GraphModule(root, rewriter.graph, f"OverGrown{type(old).__name__}").eval()
     graph_module.graph.eliminate_dead_code(rewriter.has_effect)
     graph_module.graph.lint()
@@ -145,7 +163,7 @@ def _root(old: fx.GraphModule, candidates: Candidates) -> nn.Module:
         root.register_parameter(name, parameter)
     for name, buffer in old.named_buffers(recurse=False):
         root.register_buffer(name, buffer)
-    root.add_module(GROWN, nn.Module())
+    root.add_module(INSERTED, nn.Module())
     root.add_module(EPS[0].partition(".")[0], candidates)
     return root
 

@@ -33,18 +33,24 @@ class Rewriter:
         """Whether a node must stay even if nobody uses its value."""
         return node.op in ("placeholder", "output") or node in self.effects
 
-    def copy(self, node: fx.Node, mapping: Callable[[fx.Node], Any], provenance: Provenance | None = None) -> fx.Node:
+    def copy(
+        self, node: fx.Node, mapping: Callable[[fx.Node], Any], provenance: Provenance | None = None
+    ) -> fx.Node:
         """Copy a node of the old graph with its arguments mapped; with a provenance it counts as inserted."""
         new = self.graph.node_copy(node, mapping)
         if not node.users:
             self.effects.add(new)
         return self._mark(new, provenance) if provenance else new
 
-    def call_module(self, target: str, args: tuple[Any, ...], name: str, provenance: Provenance) -> fx.Node:
+    def call_module(
+        self, target: str, args: tuple[Any, ...], name: str, provenance: Provenance
+    ) -> fx.Node:
         new = self.graph.create_node("call_module", target, args, {}, name=name)
         return self._mark(new, provenance)
 
-    def call_function(self, function: Callable[..., Any], args: tuple[Any, ...], provenance: Provenance) -> fx.Node:
+    def call_function(
+        self, function: Callable[..., Any], args: tuple[Any, ...], provenance: Provenance
+    ) -> fx.Node:
         return self._mark(self.graph.call_function(function, args), provenance)
 
     def get_attr(self, target: str, provenance: Provenance) -> fx.Node:

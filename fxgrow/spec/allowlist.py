@@ -1,6 +1,6 @@
 """What a specification may name, both ways: name -> object when loading, object -> name when describing.
 
-Names are looked up in the tables of :mod:`fxgrow.spec.names`; nothing else is imported or called, except what the
+Names are looked up in the tables of :mod:`fxgrow.spec.allowlist_tables`; nothing else is imported or called, except what the
 caller lists in ``trust`` as ``package.module.object``.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from fxgrow.errors import SpecError
-from fxgrow.spec.names import ATEN, CLASSES, FUNCTIONAL, FUNCTIONS, METHODS, TORCH
+from fxgrow.spec.allowlist_tables import ATEN, CLASSES, FUNCTIONAL, FUNCTIONS, METHODS, TORCH
 
 Trust = frozenset[str]
 CONTAINER = "torch.nn.Module"
@@ -34,7 +34,11 @@ _ATEN_NAMES = ATEN | TORCH | FUNCTIONAL | METHODS
 
 def is_word(name: str) -> bool:
     """Whether ``name`` is an ASCII identifier, no keyword and not dunder."""
-    return _IDENTIFIER.fullmatch(name) is not None and not keyword.iskeyword(name) and not name.startswith("__")
+    return (
+        _IDENTIFIER.fullmatch(name) is not None
+        and not keyword.iskeyword(name)
+        and not name.startswith("__")
+    )
 
 
 def is_identifier(name: str) -> bool:
@@ -127,14 +131,19 @@ def _listed(name: str, table: Mapping[str, frozenset[str]]) -> Any:
         return getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise SpecError("missing-package", f"{name} needs {package}, which is not installed; install it") from error
+        raise SpecError(
+            "missing-package", f"{name} needs {package}, which is not installed; install it"
+        ) from error
 
 
 def _known(thing: object, table: Mapping[str, frozenset[str]]) -> str | None:
     # An object of a module that was never imported cannot have come to us.
     modules = ((module, sys.modules[module]) for module in table if module in sys.modules)
     names = (
-        f"{name}.{a}" for name, module in modules for a in sorted(table[name]) if getattr(module, a, None) is thing
+        f"{name}.{a}"
+        for name, module in modules
+        for a in sorted(table[name])
+        if getattr(module, a, None) is thing
     )
     return next(names, None)
 
@@ -151,7 +160,8 @@ def _import(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise SpecError(
-            "untrusted", f"{name!r} in trust cannot be imported; give package.module.object of something importable"
+            "untrusted",
+            f"{name!r} in trust cannot be imported; give package.module.object of something importable",
         ) from error
 
 
@@ -162,4 +172,7 @@ def _aten(name: str) -> Callable[..., Any]:
     found = getattr(packet, overload, None) if is_word(overload) else None
     if isinstance(found, torch._ops.OpOverload):
         return found
-    raise SpecError("unknown-target", f"{name!r} is not an ATen operator that a spec may call, so it is not loaded")
+    raise SpecError(
+        "unknown-target",
+        f"{name!r} is not an ATen operator that a spec may call, so it is not loaded",
+    )

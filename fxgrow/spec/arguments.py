@@ -16,7 +16,7 @@ from torch import fx
 from fxgrow.errors import SpecError
 
 
-class Frozen(BaseModel):
+class StrictModel(BaseModel):
     """Base of all specification models: immutable, closed, no coercion, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -30,73 +30,75 @@ MemoryFormat = Literal["contiguous_format", "preserve_format", "channels_last", 
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in get_args(DType)}
 DTYPE_NAMES: dict[torch.dtype, DType] = {getattr(torch, name): name for name in get_args(DType)}
-MEMORY_FORMATS: dict[str, torch.memory_format] = {name: getattr(torch, name) for name in get_args(MemoryFormat)}
-NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+MEMORY_FORMATS: dict[str, torch.memory_format] = {
+    name: getattr(torch, name) for name in get_args(MemoryFormat)
+}
+NUMBER_TEXTS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 Integer = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 
-class NodeArg(Frozen):
+class NodeArg(StrictModel):
     """The value of another node."""
 
     node: str
 
 
-class NumberArg(Frozen):
+class NumberArg(StrictModel):
     """A float that JSON has no word for."""
 
     number: Literal["nan", "inf", "-inf"]
 
 
-class TupleArg(Frozen):
+class TupleArg(StrictModel):
     """A tuple."""
 
     tuple: "tuple[Argument, ...]"
 
 
-class ListArg(Frozen):
+class ListArg(StrictModel):
     """A list."""
 
     list: "tuple[Argument, ...]"
 
 
-class MappingArg(Frozen):
+class MappingArg(StrictModel):
     """A dict with string keys."""
 
     mapping: "dict[str, Argument]"
 
 
-class SliceArg(Frozen):
+class SliceArg(StrictModel):
     """A slice: start, stop, step."""
 
     slice: "tuple[Argument, Argument, Argument]"
 
 
-class DTypeArg(Frozen):
+class DTypeArg(StrictModel):
     """A torch.dtype."""
 
     dtype: DType
 
 
-class DeviceArg(Frozen):
+class DeviceArg(StrictModel):
     """A torch.device."""
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda|meta|mps|xpu)(:(0|[1-9][0-9]?))?$")]
 
 
-class MemoryFormatArg(Frozen):
+class MemoryFormatArg(StrictModel):
     """A torch.memory_format."""
 
     memory_format: MemoryFormat
 
 
-class LayoutArg(Frozen):
+class LayoutArg(StrictModel):
     """A torch.layout; only the dense one."""
 
     layout: Literal["strided"]
 
 
-class EllipsisArg(Frozen):
+class EllipsisArg(StrictModel):
     """``...`` in an index."""
 
     ellipsis: Literal[True]
@@ -109,7 +111,7 @@ def _tag(value: object) -> str | None:
     """Which member of the union a JSON value or a model is; ``None`` is none of them."""
     if isinstance(value, dict):
         return next(iter(value)) if len(value) == 1 else None
-    if isinstance(value, Frozen):
+    if isinstance(value, StrictModel):
         return next(iter(type(value).model_fields))
     return _PLAIN.get(type(value))
 
@@ -161,7 +163,9 @@ def _str(value: str) -> Argument:
 @encode.register
 def _int(value: int) -> Argument:
     if not -(2**63) <= value < 2**63:
-        raise SpecError("bad-argument", f"the integer {value} does not fit into 64 bits; use a smaller one")
+        raise SpecError(
+            "bad-argument", f"the integer {value} does not fit into 64 bits; use a smaller one"
+        )
     return int(value)
 
 
@@ -188,7 +192,8 @@ def _node_argument(value: NodeArg) -> Argument:
 def _tuple(value: tuple) -> Argument:  # type: ignore[type-arg]  # singledispatch takes no parametrised types
     if hasattr(value, "_fields"):
         raise SpecError(
-            "bad-argument", f"the named tuple {type(value).__name__} cannot be written to a spec; unpack it"
+            "bad-argument",
+            f"the named tuple {type(value).__name__} cannot be written to a spec; unpack it",
         )
     return TupleArg(tuple=tuple(encode(item) for item in value))
 
@@ -202,7 +207,8 @@ def _list(value: list) -> Argument:  # type: ignore[type-arg]
 def _dict(value: dict) -> Argument:  # type: ignore[type-arg]
     if not all(isinstance(key, str) for key in value):
         raise SpecError(
-            "bad-argument", "a dict with keys that are not strings cannot be written to a spec; rename them"
+            "bad-argument",
+            "a dict with keys that are not strings cannot be written to a spec; rename them",
         )
     return MappingArg(mapping={key: encode(item) for key, item in value.items()})
 
@@ -215,7 +221,9 @@ def _slice(value: slice) -> Argument:
 @encode.register
 def _dtype(value: torch.dtype) -> Argument:
     if value not in DTYPE_NAMES:
-        raise SpecError("bad-argument", f"{value} cannot be written to a spec; use one of {', '.join(DTYPES)}")
+        raise SpecError(
+            "bad-argument", f"{value} cannot be written to a spec; use one of {', '.join(DTYPES)}"
+        )
     return DTypeArg(dtype=DTYPE_NAMES[value])
 
 
@@ -225,20 +233,25 @@ def _device(value: torch.device) -> Argument:
         return DeviceArg(device=str(value))
     except ValidationError as error:
         raise SpecError(
-            "bad-argument", f"{value} cannot be written to a spec; use a device of cpu, cuda, meta, mps or xpu"
+            "bad-argument",
+            f"{value} cannot be written to a spec; use a device of cpu, cuda, meta, mps or xpu",
         ) from error
 
 
 @encode.register
 def _memory_format(value: torch.memory_format) -> Argument:
-    names: dict[torch.memory_format, MemoryFormat] = {getattr(torch, name): name for name in get_args(MemoryFormat)}
+    names: dict[torch.memory_format, MemoryFormat] = {
+        getattr(torch, name): name for name in get_args(MemoryFormat)
+    }
     return MemoryFormatArg(memory_format=names[value])
 
 
 @encode.register
 def _layout(value: torch.layout) -> Argument:
     if value is not torch.strided:
-        raise SpecError("bad-argument", f"{value} cannot be written to a spec; only dense tensors are supported")
+        raise SpecError(
+            "bad-argument", f"{value} cannot be written to a spec; only dense tensors are supported"
+        )
     return LayoutArg(layout="strided")
 
 
@@ -250,7 +263,7 @@ def _ellipsis(value: object) -> Argument:  # noqa: ARG001  # there is only one
 Lookup = Callable[[str], Any]
 
 _CONSTANTS: dict[type, Callable[[Any], Any]] = {
-    NumberArg: lambda argument: NUMBERS[argument.number],
+    NumberArg: lambda argument: NUMBER_TEXTS[argument.number],
     DTypeArg: lambda argument: DTYPES[argument.dtype],
     DeviceArg: lambda argument: torch.device(argument.device),
     MemoryFormatArg: lambda argument: MEMORY_FORMATS[argument.memory_format],
@@ -261,7 +274,9 @@ _COMPOUNDS: dict[type, Callable[[Any, Lookup], Any]] = {
     NodeArg: lambda argument, look: look(argument.node),
     TupleArg: lambda argument, look: tuple(decode(item, look) for item in argument.tuple),
     ListArg: lambda argument, look: [decode(item, look) for item in argument.list],
-    MappingArg: lambda argument, look: {key: decode(item, look) for key, item in argument.mapping.items()},
+    MappingArg: lambda argument, look: {
+        key: decode(item, look) for key, item in argument.mapping.items()
+    },
     SliceArg: lambda argument, look: slice(*(decode(item, look) for item in argument.slice)),
 }
 
@@ -290,6 +305,6 @@ class _Name(str):
         return str(self)
 
 
-def show(argument: Argument) -> str:
+def argument_text(argument: Argument) -> str:
     """``argument`` as Python would print it, nodes by name."""
     return repr(decode(argument, _Name))

@@ -14,10 +14,10 @@ from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import CONTAINER, Trust, name_of_function
 from fxgrow.spec.arguments import DTYPE_NAMES, DTYPES, DType, encode
 from fxgrow.spec.canonical import digest, fingerprint
-from fxgrow.spec.check import check
-from fxgrow.spec.codes import located
+from fxgrow.spec.check import check_spec
 from fxgrow.spec.constructor import container, describe_module
 from fxgrow.spec.cost import cost
+from fxgrow.spec.error_codes import error_location
 from fxgrow.spec.models import (
     SCHEMA_VERSION,
     ArchitectureSpec,
@@ -28,7 +28,7 @@ from fxgrow.spec.models import (
     ModuleSpec,
     NodeSpec,
     ParameterSpec,
-    Provenance,
+    ProvenanceSpec,
     RefusalSpec,
     SiteSpec,
     WidthSpec,
@@ -63,9 +63,11 @@ def describe(
     )
 
 
-def fingerprint_of(graph_module: fx.GraphModule, inputs: Sequence[InputSpec], trust: Trust = _NO_TRUST) -> str:
+def fingerprint_of(
+    graph_module: fx.GraphModule, inputs: Sequence[InputSpec], trust: Trust = _NO_TRUST
+) -> str:
     """The fingerprint of ``graph_module`` for inputs of the given shapes and dtypes."""
-    return _architecture(graph_module, meta_inputs(inputs), trust).fingerprint
+    return _architecture(graph_module, inputs_on_meta(inputs), trust).fingerprint
 
 
 def check_faithful(graph_module: fx.GraphModule, spec: ArchitectureSpec, trust: Trust) -> None:
@@ -73,7 +75,7 @@ def check_faithful(graph_module: fx.GraphModule, spec: ArchitectureSpec, trust: 
 
     Not so: arguments left at their default or spelled otherwise, modules and tensors that the graph does not use.
     """
-    again = _architecture(graph_module, meta_inputs(spec.inputs), trust)
+    again = _architecture(graph_module, inputs_on_meta(spec.inputs), trust)
     if again.fingerprint != spec.fingerprint:
         raise SpecError(
             "not-canonical",
@@ -92,9 +94,11 @@ def _first_difference(spec: ArchitectureSpec, again: ArchitectureSpec) -> str:
     return "fingerprint"
 
 
-def meta_inputs(inputs: Sequence[InputSpec]) -> tuple[torch.Tensor, ...]:
+def inputs_on_meta(inputs: Sequence[InputSpec]) -> tuple[torch.Tensor, ...]:
     """Tensors of the recorded shapes and dtypes on the meta device."""
-    return tuple(torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta") for item in inputs)
+    return tuple(
+        torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta") for item in inputs
+    )
 
 
 def width_spec(width: Any) -> WidthSpec:
@@ -103,14 +107,18 @@ def width_spec(width: Any) -> WidthSpec:
         return width
     refusal = width.refusal
     # The coupling's roles are an Enum whose values are the words here.
-    sites = [SiteSpec(parameter=s.parameter, axis=s.axis, role=getattr(s.role, "value", s.role)) for s in width.sites]
+    sites = [
+        SiteSpec(parameter=s.parameter, axis=s.axis, role=getattr(s.role, "value", s.role))
+        for s in width.sites
+    ]
     return WidthSpec(
         name=width.name,
         size=width.size,
         granule=getattr(width, "granule", 1),
         sites=tuple(sites),
         growable=width.growable,
-        refusal=refusal and RefusalSpec(code=refusal.code, reason=refusal.reason, nodes=tuple(refusal.nodes)),
+        refusal=refusal
+        and RefusalSpec(code=refusal.code, reason=refusal.reason, nodes=tuple(refusal.nodes)),
     )
 
 
@@ -122,13 +130,17 @@ def _architecture(
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ".".join(map(str, first["loc"]))
-        raise SpecError("too-large", f"the model is beyond what a spec may hold ({first['msg']})", path) from error
+        raise SpecError(
+            "too-large", f"the model is beyond what a spec may hold ({first['msg']})", path
+        ) from error
     spec = spec.model_copy(update={"fingerprint": fingerprint(spec)})
-    check(spec, trust)
+    check_spec(spec, trust)
     return spec
 
 
-def _unsigned(graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor], trust: Trust) -> ArchitectureSpec:
+def _unsigned(
+    graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor], trust: Trust
+) -> ArchitectureSpec:
     _check_signature(graph_module.graph)
     nodes = tuple(_node(node, trust) for node in graph_module.graph.nodes)
     modules = _modules(graph_module, trust)
@@ -164,9 +176,13 @@ def _check_signature(graph: fx.Graph) -> None:
 
 def _inputs(graph: fx.Graph, example_inputs: Sequence[torch.Tensor]) -> tuple[InputSpec, ...]:
     names = [str(node.target) for node in graph.nodes if node.op == "placeholder"]
-    if len(example_inputs) > len(names) or not all(isinstance(item, torch.Tensor) for item in example_inputs):
+    if len(example_inputs) > len(names) or not all(
+        isinstance(item, torch.Tensor) for item in example_inputs
+    ):
         raise SpecError(
-            "bad-input", f"the graph takes {len(names)} tensors ({', '.join(names)}); give one for each", "inputs"
+            "bad-input",
+            f"the graph takes {len(names)} tensors ({', '.join(names)}); give one for each",
+            "inputs",
         )
     return tuple(
         InputSpec(name=name, shape=tuple(item.shape), dtype=_dtype(name, item))
@@ -176,31 +192,37 @@ def _inputs(graph: fx.Graph, example_inputs: Sequence[torch.Tensor]) -> tuple[In
 
 def _dtype(name: str, tensor: torch.Tensor) -> DType:
     if tensor.dtype not in DTYPE_NAMES:
-        raise SpecError("bad-argument", f"{name!r} is {tensor.dtype}, which no weights file holds; convert it")
+        raise SpecError(
+            "bad-argument", f"{name!r} is {tensor.dtype}, which no weights file holds; convert it"
+        )
     return DTYPE_NAMES[tensor.dtype]
 
 
 def _node(node: fx.Node, trust: Trust) -> NodeSpec:
-    with located(f"nodes[{node.name}]"):
+    with error_location(f"nodes[{node.name}]"):
         return NodeSpec(
             name=node.name,
             op=node.op,  # type: ignore[arg-type]  # fx types it as str
-            target=node.target if isinstance(node.target, str) else name_of_function(node.target, trust),
+            target=node.target
+            if isinstance(node.target, str)
+            else name_of_function(node.target, trust),
             args=tuple(encode(item) for item in node.args),
             kwargs={key: encode(item) for key, item in node.kwargs.items()},
             provenance=_provenance(node),
         )
 
 
-def _provenance(node: fx.Node) -> Provenance | None:
+def _provenance(node: fx.Node) -> ProvenanceSpec | None:
     """What the rewriter noted on the node: rule, width and candidate, as a mapping, an object or a Provenance."""
     note = node.meta.get("fxgrow")
-    if note is None or isinstance(note, Provenance):
+    if note is None or isinstance(note, ProvenanceSpec):
         return note
     try:
-        return Provenance.model_validate(note, from_attributes=True)
+        return ProvenanceSpec.model_validate(note, from_attributes=True)
     except ValidationError as error:
-        raise SpecError("bad-value", f"the note fxgrow of {node.name!r} is no provenance ({error})") from error
+        raise SpecError(
+            "bad-value", f"the note fxgrow of {node.name!r} is no provenance ({error})"
+        ) from error
 
 
 def _modules(graph_module: fx.GraphModule, trust: Trust) -> tuple[ModuleSpec, ...]:

@@ -13,13 +13,21 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
 
+from fxgrow.documents import limits
 from fxgrow.errors import SpecError
-from fxgrow.spec import limits
-from fxgrow.spec.arguments import Argument, MappingArg, NodeArg, TupleArg, decode, encode, references
+from fxgrow.spec.allowlist_tables import IN_PLACE_OPERATORS
+from fxgrow.spec.arguments import (
+    Argument,
+    MappingArg,
+    NodeArg,
+    TupleArg,
+    decode,
+    encode,
+    references,
+)
 from fxgrow.spec.models import ArchitectureSpec, ModuleSpec, NodeSpec, to_json
-from fxgrow.spec.names import IN_PLACE_OPERATORS
 
-WIDTH = 120
+_HASH_DIGITS = 120
 FORM = 1
 """The version of the canonical form. It outlives schema versions: a migrated spec keeps its fingerprint."""
 
@@ -34,14 +42,18 @@ def canonical_json(value: Any) -> bytes:
 
 def _compact(value: Any) -> str:
     try:
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+        return json.dumps(
+            value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(", ", ": ")
+        )
     except ValueError as error:
-        raise SpecError("not-finite", "NaN or infinity cannot be written to a spec; leave the number out") from error
+        raise SpecError(
+            "not-finite", "NaN or infinity cannot be written to a spec; leave the number out"
+        ) from error
 
 
 def _layout(value: Any, indent: str) -> str:
     line = _compact(value)
-    if len(indent) + len(line) <= WIDTH or not isinstance(value, dict | list) or not value:
+    if len(indent) + len(line) <= _HASH_DIGITS or not isinstance(value, dict | list) or not value:
         return line
     inner = indent + " "
     if isinstance(value, list):
@@ -61,10 +73,16 @@ def fingerprint(spec: ArchitectureSpec) -> str:
         "schema_version": FORM,  # named so since the form was introduced beside schema version 1
         "inputs": [[list(item.shape), item.dtype] for item in spec.inputs],
         "nodes": sorted(node_hashes(spec.nodes, spec.modules).values()),
-        "modules": sorted([to_json(item) for item in spec.modules], key=lambda item: str(item["name"])),
-        "parameters": sorted([item.name, list(item.shape), item.dtype, item.tied_to or ""] for item in spec.parameters),
+        "modules": sorted(
+            [to_json(item) for item in spec.modules], key=lambda item: str(item["name"])
+        ),
+        "parameters": sorted(
+            [item.name, list(item.shape), item.dtype, item.tied_to or ""]
+            for item in spec.parameters
+        ),
         "buffers": sorted(
-            [item.name, list(item.shape), item.dtype, item.persistent, item.tied_to or ""] for item in spec.buffers
+            [item.name, list(item.shape), item.dtype, item.persistent, item.tied_to or ""]
+            for item in spec.buffers
         ),
     }
     return digest(form)
@@ -78,12 +96,20 @@ def node_hashes(nodes: Iterable[NodeSpec], modules: Iterable[ModuleSpec]) -> dic
     inputs = count()
     read = 0
     for node in nodes:
-        operands = [name for argument in (*node.args, *node.kwargs.values()) for name in references(argument)]
+        operands = [
+            name
+            for argument in (*node.args, *node.kwargs.values())
+            for name in references(argument)
+        ]
         writes = operands and _in_place(node, in_place_modules)
         before = sorted(hashes[name] for name in readers[operands[0]]) if writes else []
         read += len(before)
         if read > limits.READERS:
-            raise SpecError("too-large", "values are read and written in place too often; write less in place", "nodes")
+            raise SpecError(
+                "too-large",
+                "values are read and written in place too often; write less in place",
+                "nodes",
+            )
         target = next(inputs) if node.op == "placeholder" else node.target
         hashes[node.name] = digest([node.op, target, *_with_hashes(node, hashes), before])
         for name in operands:

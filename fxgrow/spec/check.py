@@ -6,8 +6,8 @@ Each rule raises ``SpecError`` with a code of ``docs/spec.md`` and a JSON-like p
 from collections.abc import Callable, Iterable
 from math import prod
 
+from fxgrow.documents import limits
 from fxgrow.errors import SpecError
-from fxgrow.spec import limits
 from fxgrow.spec.allowlist import (
     CONTAINER,
     Trust,
@@ -17,16 +17,16 @@ from fxgrow.spec.allowlist import (
     is_identifier,
     is_word,
 )
-from fxgrow.spec.arguments import DTYPES, NodeArg, references, show
+from fxgrow.spec.allowlist_tables import ATTRIBUTES, IN_PLACE_OPERATORS, METHODS
+from fxgrow.spec.arguments import DTYPES, NodeArg, argument_text, references
 from fxgrow.spec.canonical import fingerprint
-from fxgrow.spec.codes import located
+from fxgrow.spec.error_codes import error_location
 from fxgrow.spec.models import ArchitectureSpec, BufferSpec, InputSpec, NodeSpec, ParameterSpec
-from fxgrow.spec.names import ATTRIBUTES, IN_PLACE_OPERATORS, METHODS
 
-Tensor = ParameterSpec | BufferSpec
+TensorSpec = ParameterSpec | BufferSpec
 
 
-def check(spec: ArchitectureSpec, trust: Trust) -> None:
+def check_spec(spec: ArchitectureSpec, trust: Trust) -> None:
     """Raises SpecError unless ``spec`` is consistent in itself, names only what it may, and fits its fingerprint."""
     check_names(spec)
     check_modules(spec, trust)
@@ -60,7 +60,11 @@ def _unique(path: str, names: list[str]) -> None:
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name in seen:
-            raise SpecError("duplicate-name", f"{name!r} is used twice; rename one of the two", f"{path}[{index}].name")
+            raise SpecError(
+                "duplicate-name",
+                f"{name!r} is used twice; rename one of the two",
+                f"{path}[{index}].name",
+            )
         seen.add(name)
 
 
@@ -92,14 +96,16 @@ def check_nodes(spec: ArchitectureSpec, trust: Trust) -> None:
     known: set[str] = set()
     owners = _Owners(spec)
     for index, node in enumerate(spec.nodes):
-        with located(f"nodes[{index}]"):
+        with error_location(f"nodes[{index}]"):
             _check_references(node, known)
             _check_keywords(node)
             _CHECKS[node.op](node, owners, trust)
         known.add(node.name)
     outputs = [index for index, node in enumerate(spec.nodes) if node.op == "output"]
     if outputs != [len(spec.nodes) - 1]:
-        raise SpecError("bad-graph", "a graph needs exactly one output, at its end; move or add it", "nodes")
+        raise SpecError(
+            "bad-graph", "a graph needs exactly one output, at its end; move or add it", "nodes"
+        )
 
 
 def _check_references(node: NodeSpec, known: set[str]) -> None:
@@ -107,14 +113,17 @@ def _check_references(node: NodeSpec, known: set[str]) -> None:
         for name in references(argument):
             if name not in known:
                 raise SpecError(
-                    "unknown-node", f"{node.name!r} uses {name!r}, which is no earlier node; put nodes in order"
+                    "unknown-node",
+                    f"{node.name!r} uses {name!r}, which is no earlier node; put nodes in order",
                 )
 
 
 def _check_keywords(node: NodeSpec) -> None:
     for key in node.kwargs:
         if not is_word(key):
-            raise SpecError("bad-name", f"keyword {key!r} of {node.name!r} is no plain identifier; rename it")
+            raise SpecError(
+                "bad-name", f"keyword {key!r} of {node.name!r} is no plain identifier; rename it"
+            )
 
 
 class _Owners:
@@ -127,7 +136,9 @@ class _Owners:
     def callable(self, target: str) -> bool:
         """A leaf module or something inside one, such as ``attention.out_proj``."""
         parts = target.split(".")
-        return any(".".join(parts[: end + 1]) in self.leaves for end in range(len(parts))) and is_attribute_path(target)
+        return any(
+            ".".join(parts[: end + 1]) in self.leaves for end in range(len(parts))
+        ) and is_attribute_path(target)
 
 
 def _call(good: bool, node: NodeSpec, rule: str) -> None:
@@ -137,7 +148,9 @@ def _call(good: bool, node: NodeSpec, rule: str) -> None:
 
 def _target(good: bool, node: NodeSpec, rule: str) -> None:
     if not good:
-        raise SpecError("unknown-target", f"{node.name!r} names {node.target!r}, {rule}; it is not loaded")
+        raise SpecError(
+            "unknown-target", f"{node.name!r} names {node.target!r}, {rule}; it is not loaded"
+        )
 
 
 def _check_placeholder(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
@@ -161,11 +174,15 @@ def _check_call_module(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  
 
 def _check_call_method(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
     _target(node.target in METHODS, node, "which is no tensor method that a spec may call")
-    _call(bool(node.args) and isinstance(node.args[0], NodeArg), node, "a method is called on the value of a node")
+    _call(
+        bool(node.args) and isinstance(node.args[0], NodeArg),
+        node,
+        "a method is called on the value of a node",
+    )
 
 
 def _check_call_function(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
-    with located("target"):
+    with error_location("target"):
         function_named(node.target, trust)
     if node.target == "builtins.getattr":
         _check_getattr(node)
@@ -181,17 +198,30 @@ def _check_getattr(node: NodeSpec) -> None:
     _call(len(node.args) == 2 and not node.kwargs, node, "getattr takes a node and a name")
     _call(isinstance(node.args[0], NodeArg), node, "getattr reads from the value of a node")
     if not isinstance(node.args[1], str) or node.args[1] not in ATTRIBUTES:
-        raise SpecError("unknown-target", f"{node.name!r} reads {node.args[1]!r}, no attribute that a spec may read")
+        raise SpecError(
+            "unknown-target",
+            f"{node.name!r} reads {node.args[1]!r}, no attribute that a spec may read",
+        )
 
 
 def _check_operator(node: NodeSpec) -> None:
     name = node.target.removeprefix("operator.")
     arity = _ARITY.get(name, 2)
-    _call(len(node.args) == arity and not node.kwargs, node, f"{node.target} takes {arity} arguments")
+    _call(
+        len(node.args) == arity and not node.kwargs, node, f"{node.target} takes {arity} arguments"
+    )
     in_place = name in IN_PLACE_OPERATORS
-    _call(not in_place or isinstance(node.args[0], NodeArg), node, "only a node's value can be written in place")
+    _call(
+        not in_place or isinstance(node.args[0], NodeArg),
+        node,
+        "only a node's value can be written in place",
+    )
     # fx writes -2 ** x, which Python reads as -(2 ** x).
-    _call(name != "pow" or show(node.args[0])[0] != "-", node, "the power of a negative number comes out negated")
+    _call(
+        name != "pow" or argument_text(node.args[0])[0] != "-",
+        node,
+        "the power of a negative number comes out negated",
+    )
 
 
 _CHECKS: dict[str, Callable[[NodeSpec, _Owners, Trust], None]] = {
@@ -220,7 +250,9 @@ def check_inputs(spec: ArchitectureSpec) -> None:
     size = sum(_bytes(item) for item in spec.inputs)
     if size > limits.INPUT_BYTES:
         raise SpecError(
-            "too-large", f"the example inputs take {size} bytes, over {limits.INPUT_BYTES}; use smaller ones", "inputs"
+            "too-large",
+            f"the example inputs take {size} bytes, over {limits.INPUT_BYTES}; use smaller ones",
+            "inputs",
         )
 
 
@@ -228,7 +260,7 @@ def check_modules(spec: ArchitectureSpec, trust: Trust) -> None:
     """Classes are on the allow-list; every module lies in a container listed before it."""
     containers = {""}
     for index, item in enumerate(spec.modules):
-        with located(f"modules[{index}]"):
+        with error_location(f"modules[{index}]"):
             class_named(item.type, trust)
             _check_parent(item.name, parent_of(item.name) in containers)
         if item.type == CONTAINER:
@@ -239,10 +271,15 @@ def check_tensors(spec: ArchitectureSpec) -> None:
     """Tensors lie in a container or inside a leaf; a tie points to an earlier tensor of the same shape and dtype."""
     containers = {"", *(item.name for item in spec.modules if item.type == CONTAINER)}
     owners = _Owners(spec)
-    seen: dict[str, Tensor] = {}
+    seen: dict[str, TensorSpec] = {}
     for item in spec.tensors:
-        with located(f"{'parameters' if isinstance(item, ParameterSpec) else 'buffers'}[{item.name}]"):
-            _check_parent(item.name, parent_of(item.name) in containers or owners.callable(parent_of(item.name)))
+        with error_location(
+            f"{'parameters' if isinstance(item, ParameterSpec) else 'buffers'}[{item.name}]"
+        ):
+            _check_parent(
+                item.name,
+                parent_of(item.name) in containers or owners.callable(parent_of(item.name)),
+            )
             if item.tied_to is not None:
                 _check_tie(item, seen.get(item.tied_to))
         seen[item.name] = item
@@ -250,7 +287,9 @@ def check_tensors(spec: ArchitectureSpec) -> None:
 
 def _check_parent(name: str, good: bool) -> None:
     if not good:
-        raise SpecError("missing-parent", f"{name!r} lies in no container; list {parent_of(name)!r} before it")
+        raise SpecError(
+            "missing-parent", f"{name!r} lies in no container; list {parent_of(name)!r} before it"
+        )
 
 
 def parent_of(name: str) -> str:
@@ -258,20 +297,27 @@ def parent_of(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _check_tie(item: Tensor, other: Tensor | None) -> None:
+def _check_tie(item: TensorSpec, other: TensorSpec | None) -> None:
     if other is None or other.tied_to is not None:
         raise SpecError(
-            "bad-tie", f"{item.name!r} is tied to {item.tied_to!r}, which holds no tensor before it; untie it"
+            "bad-tie",
+            f"{item.name!r} is tied to {item.tied_to!r}, which holds no tensor before it; untie it",
         )
     if _nature(other) != _nature(item):
         raise SpecError(
-            "bad-tie", f"{item.name!r} and {item.tied_to!r} differ in shape, dtype, kind or requires_grad; untie them"
+            "bad-tie",
+            f"{item.name!r} and {item.tied_to!r} differ in shape, dtype, kind or requires_grad; untie them",
         )
 
 
-def _nature(item: Tensor) -> tuple[object, ...]:
+def _nature(item: TensorSpec) -> tuple[object, ...]:
     """What two names of one tensor have in common."""
-    return type(item), item.shape, item.dtype, isinstance(item, ParameterSpec) and item.requires_grad
+    return (
+        type(item),
+        item.shape,
+        item.dtype,
+        isinstance(item, ParameterSpec) and item.requires_grad,
+    )
 
 
 def stored_bytes(spec: ArchitectureSpec) -> int:
@@ -279,5 +325,5 @@ def stored_bytes(spec: ArchitectureSpec) -> int:
     return sum(_bytes(item) for item in spec.tensors if item.tied_to is None)
 
 
-def _bytes(item: Tensor | InputSpec) -> int:
+def _bytes(item: TensorSpec | InputSpec) -> int:
     return prod(item.shape) * DTYPES[item.dtype].itemsize

@@ -13,14 +13,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrow.documents import limits
 from fxgrow.errors import SpecError
-from fxgrow.spec import limits
 from fxgrow.spec.allowlist import CONTAINER, Trust, class_named, name_of_class
 from fxgrow.spec.arguments import decode, encode, references
-from fxgrow.spec.codes import located
+from fxgrow.spec.error_codes import error_location
 from fxgrow.spec.models import ModuleSpec
 
-_RNN = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+_RNN = (
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+)
 
 # Constructors that take *args: what they take in truth.
 _PARAMETERS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -47,7 +55,9 @@ _READERS: dict[tuple[type[nn.Module], str], _Reader] = {
     (nn.TransformerEncoderLayer, "nhead"): lambda m: m.self_attn.num_heads,
     (nn.TransformerEncoderLayer, "dim_feedforward"): lambda m: m.linear1.out_features,
     (nn.TransformerEncoderLayer, "dropout"): lambda m: m.dropout.p,
-    (nn.TransformerEncoderLayer, "activation"): lambda m: _ACTIVATIONS.get(m.activation, m.activation),
+    (nn.TransformerEncoderLayer, "activation"): lambda m: _ACTIVATIONS.get(
+        m.activation, m.activation
+    ),
     (nn.TransformerEncoderLayer, "layer_norm_eps"): lambda m: m.norm1.eps,
     (nn.TransformerEncoderLayer, "batch_first"): lambda m: m.self_attn.batch_first,
     (nn.TransformerEncoderLayer, "bias"): lambda m: m.linear1.bias is not None,
@@ -66,7 +76,7 @@ def describe_module(name: str, module: nn.Module, trust: Trust) -> ModuleSpec:
 
     Raises SpecError: unknown-class, bad-config, bad-argument or patched-module, with the module's name as path.
     """
-    with located(f"modules[{name}]"):
+    with error_location(f"modules[{name}]"):
         type_name = name_of_class(type(module), trust)
         _check_unpatched(module)
         config = {key: encode(value) for key, value in _configuration(module).items()}
@@ -82,15 +92,23 @@ def build_module(spec: ModuleSpec, trust: Trust, tensors: int = 2**16) -> nn.Mod
     """
     cls = class_named(spec.type, trust)
     if any(True for argument in spec.config.values() for _ in references(argument)):
-        raise SpecError("bad-config", f"a constructor argument of {spec.name!r} refers to a node; give a plain value")
+        raise SpecError(
+            "bad-config",
+            f"a constructor argument of {spec.name!r} refers to a node; give a plain value",
+        )
     config = {key: decode(argument, str) for key, argument in spec.config.items()}
     # Not device above all: it would allocate what the meta device does not.
     unknown = next(iter(config.keys() - {name for name, _ in _parameters(cls)}), None)
     if unknown is not None:
-        raise SpecError("bad-config", f"{spec.type} has no argument {unknown!r} that a spec may give; remove it")
+        raise SpecError(
+            "bad-config", f"{spec.type} has no argument {unknown!r} that a spec may give; remove it"
+        )
     layers = config.get("num_layers", 1)
     if not isinstance(layers, int) or layers > tensors:
-        raise SpecError("bad-config", f"num_layers={layers!r} of {spec.name!r} asks for more tensors than are listed")
+        raise SpecError(
+            "bad-config",
+            f"num_layers={layers!r} of {spec.name!r} asks for more tensors than are listed",
+        )
     try:
         # Constructors warn about empty tensors and such: about the model, which the caller may not have written.
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
@@ -98,13 +116,17 @@ def build_module(spec: ModuleSpec, trust: Trust, tensors: int = 2**16) -> nn.Mod
     except _CONSTRUCTOR_ERRORS as error:
         reason = str(error)[: limits.MESSAGE]
         raise SpecError(
-            "bad-config", f"{spec.type} cannot be built from its configuration ({reason}); correct it"
+            "bad-config",
+            f"{spec.type} cannot be built from its configuration ({reason}); correct it",
         ) from error
 
 
 def tensors_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter and buffer, tied and non-persistent ones included."""
-    named = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    named = (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    )
     return {name: tuple(tensor.shape) for name, tensor in named}
 
 
@@ -128,12 +150,23 @@ def _parameters(cls: type[nn.Module]) -> Iterable[tuple[str, bool]]:
         return [(name, True) for name in _PARAMETERS[cls]]
     if cls.__init__ is nn.Module.__init__:
         return []
-    parameters = [p for p in inspect.signature(cls.__init__).parameters.values() if p.name not in _SKIPPED]
+    parameters = [
+        p for p in inspect.signature(cls.__init__).parameters.values() if p.name not in _SKIPPED
+    ]
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    if any(p.kind in variadic for p in parameters) and cls is not nn.Identity:  # takes anything and ignores it
-        raise SpecError("bad-config", f"the constructor of {cls.__name__} takes *args, so its arguments are unknown")
+    if (
+        any(p.kind in variadic for p in parameters) and cls is not nn.Identity
+    ):  # takes anything and ignores it
+        raise SpecError(
+            "bad-config",
+            f"the constructor of {cls.__name__} takes *args, so its arguments are unknown",
+        )
     # A leading underscore is torch's mark for private arguments, such as the ready-made weights of an embedding.
-    return [(p.name, p.default is p.empty) for p in parameters if p.kind not in variadic and p.name[0] != "_"]
+    return [
+        (p.name, p.default is p.empty)
+        for p in parameters
+        if p.kind not in variadic and p.name[0] != "_"
+    ]
 
 
 def _read(module: nn.Module, name: str, required: bool) -> Any:
@@ -141,11 +174,16 @@ def _read(module: nn.Module, name: str, required: bool) -> Any:
     value = reader(module) if reader is not None else getattr(module, name, _ABSENT)
     if name == "bias" and (value is None or isinstance(value, torch.Tensor)):
         return value is not None
-    if name == "num_features" and value is _ABSENT and isinstance(getattr(module, "weight", None), torch.Tensor):
+    if (
+        name == "num_features"
+        and value is _ABSENT
+        and isinstance(getattr(module, "weight", None), torch.Tensor)
+    ):
         return len(module.weight)  # type: ignore[arg-type]  # torchvision's FrozenBatchNorm2d
     if value is _ABSENT and required:
         raise SpecError(
-            "bad-config", f"{type(module).__name__} does not keep its constructor's {name!r}; store it as an attribute"
+            "bad-config",
+            f"{type(module).__name__} does not keep its constructor's {name!r}; store it as an attribute",
         )
     return value
 
@@ -194,7 +232,9 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in attributes.items() if key != "training" and _is_plain(value)}
+    return {
+        key: value for key, value in attributes.items() if key != "training" and _is_plain(value)
+    }
 
 
 def _is_plain(value: Any) -> bool:

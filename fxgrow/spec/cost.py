@@ -22,12 +22,20 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.flop_counter import flop_registry
 
 from fxgrow.errors import SpecError
-from fxgrow.meta import Memory
+from fxgrow.meta import ShapeCache
 from fxgrow.spec.models import Cost
 
 # What a model may raise when it does not fit its input; an internal error of torch is a RuntimeError.
 KEEP_INPUT, KEEP_RESULT = True, False
-_RUN_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, AssertionError)
+_RUN_ERRORS = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,9 @@ def activation_terms(
     alone that do.
     """
     own: set[int] = set()
-    kept: dict[int, tuple[Any, Term]] = {}  # the storage beside the term, so that its number stays its own
+    kept: dict[
+        int, tuple[Any, Term]
+    ] = {}  # the storage beside the term, so that its number stays its own
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -114,7 +124,7 @@ class _Counting(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.note = note
         self.found: list[Any] = []
-        self.memory = Memory()
+        self.memory = ShapeCache()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -130,17 +140,24 @@ class _Counting(TorchDispatchMode):
             self.found.append(formula(*args, **kwargs, out_val=out))
         elif hasattr(formula, "__wrapped__"):  # the others read more than shapes
             shapes, named, result = tree_map(_shape, (args, kwargs, out))
-            self.found.append(self.note(formula.__wrapped__, shapes, {**named, "out_shape": result}))
+            self.found.append(
+                self.note(formula.__wrapped__, shapes, {**named, "out_shape": result})
+            )
         return out
 
-    def _dearer(self, yes: Callable[..., Any], no: Callable[..., Any], operands: Sequence[Tensor]) -> Any:
+    def _dearer(
+        self, yes: Callable[..., Any], no: Callable[..., Any], operands: Sequence[Tensor]
+    ) -> Any:
         """What a branch gives; counts the one that costs more."""
         counts = []
         for branch in (yes, no):
             with _Counting(self.note) as counting:
                 out = branch(*operands)
             counts.append(counting.found)
-        self.found += max(counts, key=lambda found: sum(one.value if isinstance(one, Term) else one for one in found))
+        self.found += max(
+            counts,
+            key=lambda found: sum(one.value if isinstance(one, Term) else one for one in found),
+        )
         return out
 
 
@@ -164,7 +181,11 @@ def _term(formula: Callable[..., int], args: Any, kwargs: dict[str, Any]) -> Ter
 
 
 def _run(
-    module: nn.Module, example_inputs: Sequence[Tensor], *, learning: bool | None = False, own: set[int] | None = None
+    module: nn.Module,
+    example_inputs: Sequence[Tensor],
+    *,
+    learning: bool | None = False,
+    own: set[int] | None = None,
 ) -> None:
     """One pass in eval mode with parameters, buffers and inputs on the meta device; ``own`` gets their storages.
 
@@ -185,7 +206,8 @@ def _run(
             functional_call(module, state, inputs, tie_weights=False)
     except _RUN_ERRORS as error:
         raise SpecError(
-            "not-runnable", f"the graph does not run on its example inputs ({error}); give inputs that it accepts"
+            "not-runnable",
+            f"the graph does not run on its example inputs ({error}); give inputs that it accepts",
         ) from error
 
 
@@ -209,7 +231,12 @@ class _Swift(TorchFunctionMode):
         given = kwargs or {}
         if func is F.batch_norm and not given.get("training", True) and args[0].is_meta:
             return _Kept.apply(args[0], KEEP_INPUT)
-        if func in (F.relu, torch.relu) and not given.get("inplace") and len(args) == 1 and args[0].is_meta:
+        if (
+            func in (F.relu, torch.relu)
+            and not given.get("inplace")
+            and len(args) == 1
+            and args[0].is_meta
+        ):
             return _Kept.apply(args[0], KEEP_RESULT)
         return func(*args, **given)
 

@@ -7,17 +7,24 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import fx
 
+from fxgrow.documents import (
+    CONFIG,
+    WEIGHTS,
+    aligned_copy,
+    check_kind,
+    read_text,
+    reading_errors,
+    sha256,
+)
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.build import check_faithful
-from fxgrow.spec.check import check, stored_bytes
-from fxgrow.spec.files import CONFIG, WEIGHTS, check_kind, read_text, reading, sha256
+from fxgrow.spec.check import check_spec, stored_bytes
 from fxgrow.spec.migrations import ARCHITECTURE
 from fxgrow.spec.models import ArchitectureSpec
-from fxgrow.spec.rebuild import rebuild
+from fxgrow.spec.rebuild import rebuild_module
 from fxgrow.spec.save import META_KEY
-from fxgrow.spec.tensors import copied
 
 _NO_TRUST: Trust = frozenset()
 
@@ -26,7 +33,7 @@ def read_spec(directory: str | Path, *, trust: Trust = _NO_TRUST) -> Architectur
     """The checked specification in ``directory``, without its weights. Anything wrong: SpecError with code and path."""
     check_kind(Path(directory), directory=True)
     spec = parse_spec(read_text(Path(directory) / CONFIG))
-    check(spec, trust)
+    check_spec(spec, trust)
     return spec
 
 
@@ -38,7 +45,7 @@ def load(directory: str | Path, *, trust: Trust = _NO_TRUST) -> fx.GraphModule:
     """
     spec = read_spec(directory, trust=trust)
     weights = _Weights(Path(directory) / WEIGHTS, spec)
-    graph_module = rebuild(spec, weights.read(), trust)
+    graph_module = rebuild_module(spec, weights.read(), trust)
     check_faithful(graph_module, spec, trust)
     graph_module.meta[META_KEY] = spec
     return graph_module
@@ -70,7 +77,10 @@ class _Weights:
         """Name -> tensor for the untied tensors. Sizes are compared before anything is allocated."""
         size = check_kind(self.path, directory=False).st_size
         if stored_bytes(self.spec) > size:
-            raise self._error("too-large", f"the spec claims {stored_bytes(self.spec)} bytes of weights, it has {size}")
+            raise self._error(
+                "too-large",
+                f"the spec claims {stored_bytes(self.spec)} bytes of weights, it has {size}",
+            )
         # The header first: a truncated file should be called that.
         tensors = self._tensors()
         if self.spec.weights is None or sha256(self.path) != self.spec.weights.sha256:
@@ -79,11 +89,16 @@ class _Weights:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         try:
-            with reading(self.path), safe_open(self.path, framework="pt", device="cpu") as file:
+            with (
+                reading_errors(self.path),
+                safe_open(self.path, framework="pt", device="cpu") as file,
+            ):
                 self._check_header(file)
-                return copied(file)
+                return aligned_copy(file)
         except SafetensorError as error:
-            raise self._error("bad-weights", f"it is truncated or no safetensors file ({error})") from error
+            raise self._error(
+                "bad-weights", f"it is truncated or no safetensors file ({error})"
+            ) from error
 
     def _check_header(self, file: Any) -> None:
         if (file.metadata() or {}).get("fingerprint") != self.spec.fingerprint:
@@ -94,8 +109,13 @@ class _Weights:
             raise self._error("missing-tensor", f"{odd!r} is in only one of it and config.json")
         for name, item in wanted.items():
             piece = file.get_slice(name)
-            if (tuple(piece.get_shape()), _SAFE_DTYPES.get(piece.get_dtype())) != (item.shape, DTYPES[item.dtype]):
-                raise self._error("tensor-mismatch", f"{name!r} has another shape or dtype than in config.json")
+            if (tuple(piece.get_shape()), _SAFE_DTYPES.get(piece.get_dtype())) != (
+                item.shape,
+                DTYPES[item.dtype],
+            ):
+                raise self._error(
+                    "tensor-mismatch", f"{name!r} has another shape or dtype than in config.json"
+                )
 
     def _error(self, code: str, message: str) -> SpecError:
         return SpecError(code, f"{message}; save the model again", str(self.path))

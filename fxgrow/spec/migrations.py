@@ -1,10 +1,10 @@
 """The architecture document: its version, and how older ones become the present one."""
 
-from fxgrow.spec.documents import Data, Document
+from fxgrow.documents import Document, JsonData
 from fxgrow.spec.models import SCHEMA_VERSION, ArchitectureSpec
 
 
-def one_to_two(data: Data) -> Data:
+def one_to_two(data: JsonData) -> JsonData:
     """Version 2 records which neurons were split and what a layer is; what was not recorded stays at its default."""
     return data
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from fxgrow.spec import limits
-from fxgrow.spec.arguments import Argument, DType, Frozen
+from fxgrow.documents import limits
+from fxgrow.spec.arguments import Argument, DType, StrictModel
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=limits.ELEMENTS)]
@@ -27,13 +27,13 @@ Name = Annotated[str, Field(max_length=limits.NAME)]
 # fx can be told to write notes on nodes into the source it generates, in triple quotes.
 Note = Annotated[str, Field(max_length=limits.NAME, pattern=r"^[^\"'\\]*$")]
 Score = Annotated[float, Field(ge=-limits.SCORE, le=limits.SCORE)]
-Entries = Field(max_length=limits.ENTRIES)
+BoundedTuple = Field(max_length=limits.ENTRIES)
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Added = Annotated[int, Field(ge=0, le=limits.NEURONS)]
 SCHEMA_VERSION: Literal[2] = 2
 
 
-class InputSpec(Frozen):
+class InputSpec(StrictModel):
     """One example input: the placeholder it feeds, its shape and dtype."""
 
     name: Name
@@ -41,7 +41,7 @@ class InputSpec(Frozen):
     dtype: DType
 
 
-class Provenance(Frozen):
+class ProvenanceSpec(StrictModel):
     """Which rule put a node into the graph, and for which width and candidate."""
 
     rule: Note
@@ -49,7 +49,7 @@ class Provenance(Frozen):
     candidate: Note | int | None = None
 
 
-class NodeSpec(Frozen):
+class NodeSpec(StrictModel):
     """One fx node. ``target`` is a public qualified name for functions, else what fx has."""
 
     name: Name
@@ -57,10 +57,10 @@ class NodeSpec(Frozen):
     target: Name
     args: tuple[Argument, ...] = ()
     kwargs: dict[str, Argument] = Field(default={})
-    provenance: Provenance | None = None
+    provenance: ProvenanceSpec | None = None
 
 
-class ModuleSpec(Frozen):
+class ModuleSpec(StrictModel):
     """One module: class by public name and the arguments of its constructor. ``torch.nn.Module``: a container."""
 
     name: Name
@@ -68,7 +68,7 @@ class ModuleSpec(Frozen):
     config: dict[str, Argument] = Field(default={})
 
 
-class ParameterSpec(Frozen):
+class ParameterSpec(StrictModel):
     """One parameter. ``tied_to`` names the earlier tensor it is the same object as."""
 
     name: Name
@@ -78,7 +78,7 @@ class ParameterSpec(Frozen):
     tied_to: Name | None = None
 
 
-class BufferSpec(Frozen):
+class BufferSpec(StrictModel):
     """One buffer; the values of those that are not persistent are saved too, no constructor makes them again."""
 
     name: Name
@@ -88,7 +88,7 @@ class BufferSpec(Frozen):
     tied_to: Name | None = None
 
 
-class SiteSpec(Frozen):
+class SiteSpec(StrictModel):
     """One axis of one parameter or buffer that a width reaches."""
 
     parameter: str
@@ -96,7 +96,7 @@ class SiteSpec(Frozen):
     role: Literal["writes", "carries", "reads"]
 
 
-class RefusalSpec(Frozen):
+class RefusalSpec(StrictModel):
     """Why a width cannot grow."""
 
     code: str
@@ -104,7 +104,7 @@ class RefusalSpec(Frozen):
     nodes: tuple[str, ...] = ()
 
 
-class WidthSpec(Frozen):
+class WidthSpec(StrictModel):
     """An ordered set of ``size`` neurons with the same sites; one neuron owns ``granule`` rows of its writer."""
 
     name: str
@@ -115,21 +115,21 @@ class WidthSpec(Frozen):
     refusal: RefusalSpec | None = None
 
 
-class Cost(Frozen):
+class Cost(StrictModel):
     """Parameters (elements, tied ones once) and multiply-adds of one pass over the example inputs."""
 
     parameters: Count
     multiply_adds: Count
 
 
-class MethodRecord(Frozen):
+class MethodRecord(StrictModel):
     """The growth method and its settings."""
 
     name: str
     settings: dict[str, JsonValue] = Field(default={})
 
 
-class WidthChange(Frozen):
+class WidthChange(StrictModel):
     """One width in one growth step: sizes (neurons), how many were split or new, and the scores of those chosen.
 
     ``neurons``: which ones were split, by their number before the step, once per copy; empty in specs of schema
@@ -145,7 +145,7 @@ class WidthChange(Frozen):
     scores: tuple[Score, ...] = ()
 
 
-class LayerInsertion(Frozen):
+class LayerInsertion(StrictModel):
     """One layer put in by a growth step: its module's name, the node it follows, its score, its hidden neurons.
 
     ``form`` says how its neurons compute and ``norm`` whether a batch norm lies inside; None: a spec of schema version
@@ -160,7 +160,7 @@ class LayerInsertion(Frozen):
     norm: bool | None = None
 
 
-class GrowthStep(Frozen):
+class GrowthStep(StrictModel):
     """One growth. Errors are relative differences of outputs, losses are on the growth batches. None: not measured.
 
     ``ties``: names of widths that grew alike.
@@ -181,24 +181,24 @@ class GrowthStep(Frozen):
     backtracks: Count = 0
 
 
-class WeightsSpec(Frozen):
+class WeightsSpec(StrictModel):
     """SHA-256 of the weights file."""
 
     sha256: Digest
 
 
-class ArchitectureSpec(Frozen):
+class ArchitectureSpec(StrictModel):
     """A model without its weights. ``fingerprint`` covers inputs, nodes, modules and tensors, and nothing else."""
 
     schema_version: Literal[2]
     fingerprint: Digest
-    inputs: Annotated[tuple[InputSpec, ...], Entries]
-    nodes: Annotated[tuple[NodeSpec, ...], Entries]
-    modules: Annotated[tuple[ModuleSpec, ...], Entries] = ()
-    parameters: Annotated[tuple[ParameterSpec, ...], Entries] = ()
-    buffers: Annotated[tuple[BufferSpec, ...], Entries] = ()
-    widths: Annotated[tuple[WidthSpec, ...], Entries] = ()
-    history: Annotated[tuple[GrowthStep, ...], Entries] = ()
+    inputs: Annotated[tuple[InputSpec, ...], BoundedTuple]
+    nodes: Annotated[tuple[NodeSpec, ...], BoundedTuple]
+    modules: Annotated[tuple[ModuleSpec, ...], BoundedTuple] = ()
+    parameters: Annotated[tuple[ParameterSpec, ...], BoundedTuple] = ()
+    buffers: Annotated[tuple[BufferSpec, ...], BoundedTuple] = ()
+    widths: Annotated[tuple[WidthSpec, ...], BoundedTuple] = ()
+    history: Annotated[tuple[GrowthStep, ...], BoundedTuple] = ()
     cost: Cost
     weights: WeightsSpec | None = None
     versions: dict[str, str] = Field(default={})
@@ -213,6 +213,6 @@ class ArchitectureSpec(Frozen):
         return hash(self.fingerprint)
 
 
-def to_json(spec: Frozen) -> Any:
+def to_json(spec: StrictModel) -> Any:
     """The JSON value of a model; fields at their default are left out."""
     return spec.model_dump(mode="json", exclude_defaults=True)

@@ -6,22 +6,32 @@ from collections.abc import Mapping
 import torch
 from torch import fx, nn
 
+from fxgrow.documents import limits
 from fxgrow.errors import SpecError
-from fxgrow.spec import limits
 from fxgrow.spec.allowlist import CONTAINER, Trust, function_named
 from fxgrow.spec.arguments import decode
 from fxgrow.spec.check import parent_of
-from fxgrow.spec.codes import located
 from fxgrow.spec.constructor import build_module, tensors_of
+from fxgrow.spec.error_codes import error_location
 from fxgrow.spec.models import ArchitectureSpec, BufferSpec, NodeSpec, ParameterSpec
 
 # What fx and Python's compiler raise on a graph that has no source form.
-_CODE_ERRORS = (SyntaxError, RuntimeError, ValueError, TypeError, LookupError, AssertionError, RecursionError)
+_CODE_ERRORS = (
+    SyntaxError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AssertionError,
+    RecursionError,
+)
 
 _NEVER_TRACED = ("torch.", "operator.", "builtins.", "math.")
 
 
-def rebuild(spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor], trust: Trust) -> fx.GraphModule:
+def rebuild_module(
+    spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor], trust: Trust
+) -> fx.GraphModule:
     """The graph module of a checked ``spec`` with ``tensors`` (untied ones, by name) as its weights, in eval mode.
 
     Raises SpecError: bad-config, missing-tensor, tensor-mismatch, unknown-target, bad-name, bad-graph.
@@ -31,7 +41,9 @@ def rebuild(spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor], trust: 
     _assign(graph_module, spec, tensors)
     _check_called(graph_module, spec)
     try:
-        with warnings.catch_warnings(action="ignore"):  # Python's compiler on odd but valid source, such as 1[x]
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # Python's compiler on odd but valid source, such as 1[x]
             graph_module.graph = _graph(spec, trust)
         graph_module.graph.lint()
     except _CODE_ERRORS as error:
@@ -46,38 +58,52 @@ def rebuild(spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor], trust: 
 def _add_modules(root: fx.GraphModule, spec: ArchitectureSpec, trust: Trust) -> None:
     declared = {item.name: item.shape for item in spec.tensors}
     for index, item in enumerate(spec.modules):
-        with located(f"modules[{index}]"):
-            module = nn.Module() if item.type == CONTAINER else build_module(item, trust, len(declared))
+        with error_location(f"modules[{index}]"):
+            module = (
+                nn.Module() if item.type == CONTAINER else build_module(item, trust, len(declared))
+            )
             _check_shapes(item.name, module, declared)
-            root.get_submodule(parent_of(item.name)).add_module(item.name.rpartition(".")[2], module)
+            root.get_submodule(parent_of(item.name)).add_module(
+                item.name.rpartition(".")[2], module
+            )
 
 
 def _check_shapes(name: str, module: nn.Module, declared: Mapping[str, tuple[int, ...]]) -> None:
     for inner, shape in tensors_of(module).items():
         found = declared.get(f"{name}.{inner}")
         if found is None:
-            raise SpecError("missing-tensor", f"{name!r} needs {inner!r}, which is not listed; list it")
+            raise SpecError(
+                "missing-tensor", f"{name!r} needs {inner!r}, which is not listed; list it"
+            )
         if found != shape:
             raise SpecError(
-                "tensor-mismatch", f"{name}.{inner} is listed as {found}, but its module makes {shape}; correct one"
+                "tensor-mismatch",
+                f"{name}.{inner} is listed as {found}, but its module makes {shape}; correct one",
             )
 
 
-def _assign(root: fx.GraphModule, spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor]) -> None:
+def _assign(
+    root: fx.GraphModule, spec: ArchitectureSpec, tensors: Mapping[str, torch.Tensor]
+) -> None:
     parameters: dict[str, nn.Parameter] = {}
     for item in spec.parameters:
-        with located(f"parameters[{item.name}]"):
-            parameters[item.name] = parameters[item.tied_to] if item.tied_to else _parameter(item, tensors)
+        with error_location(f"parameters[{item.name}]"):
+            parameters[item.name] = (
+                parameters[item.tied_to] if item.tied_to else _parameter(item, tensors)
+            )
             _set_parameter(root, item.name, parameters[item.name])
     for buffer in spec.buffers:
-        with located(f"buffers[{buffer.name}]"):
+        with error_location(f"buffers[{buffer.name}]"):
             _set_buffer(root, buffer, tensors[buffer.tied_to or buffer.name])
 
 
 def _parameter(spec: ParameterSpec, tensors: Mapping[str, torch.Tensor]) -> nn.Parameter:
     tensor = tensors[spec.name]
     if spec.requires_grad and not (tensor.is_floating_point() or tensor.is_complex()):
-        raise SpecError("tensor-mismatch", f"{tensor.dtype} cannot require a gradient; set requires_grad to false")
+        raise SpecError(
+            "tensor-mismatch",
+            f"{tensor.dtype} cannot require a gradient; set requires_grad to false",
+        )
     return nn.Parameter(tensor, requires_grad=spec.requires_grad)
 
 
@@ -108,16 +134,21 @@ def _check_slot(owner: nn.Module, leaf: str, slots: Mapping[str, torch.Tensor | 
     """A container takes any new tensor, a leaf only those that its constructor made."""
     if type(owner) is nn.Module or isinstance(owner, fx.GraphModule):
         if hasattr(owner, leaf):
-            raise SpecError("duplicate-name", f"{leaf!r} is a module already; rename one of the two")
+            raise SpecError(
+                "duplicate-name", f"{leaf!r} is a module already; rename one of the two"
+            )
     elif slots.get(leaf) is None:
-        raise SpecError("tensor-mismatch", f"{type(owner).__name__} has no such tensor of this kind; do not list it")
+        raise SpecError(
+            "tensor-mismatch",
+            f"{type(owner).__name__} has no such tensor of this kind; do not list it",
+        )
 
 
 def _graph(spec: ArchitectureSpec, trust: Trust) -> fx.Graph:
     graph = fx.Graph()
     made: dict[str, fx.Node] = {}
     for index, node in enumerate(spec.nodes):
-        with located(f"nodes[{index}]"):
+        with error_location(f"nodes[{index}]"):
             made[node.name] = _create(graph, node, made, trust)
     return graph
 
@@ -131,7 +162,9 @@ def _create(graph: fx.Graph, node: NodeSpec, made: Mapping[str, fx.Node], trust:
         name=node.name,
     )
     if created.name != node.name:
-        raise SpecError("bad-name", f"{node.name!r} hides a name that Python has; rename it", "name")
+        raise SpecError(
+            "bad-name", f"{node.name!r} hides a name that Python has; rename it", "name"
+        )
     # As symbolic tracing leaves it on wrapped functions: the loaded module can be traced again without entering them.
     if node.op == "call_function" and not node.target.startswith(_NEVER_TRACED):
         created.meta["is_wrapped"] = True
@@ -156,4 +189,8 @@ def _check_called(root: fx.GraphModule, spec: ArchitectureSpec) -> None:
     names = {name for name, _ in root.named_modules(remove_duplicate=False)}
     for index, node in enumerate(spec.nodes):
         if node.op == "call_module" and node.target not in names:
-            raise SpecError("unknown-target", f"there is no module {node.target!r}; list it", f"nodes[{index}].target")
+            raise SpecError(
+                "unknown-target",
+                f"there is no module {node.target!r}; list it",
+                f"nodes[{index}].target",
+            )

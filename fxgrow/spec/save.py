@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import fx
 
+from fxgrow.documents import CONFIG, WEIGHTS, check_replaceable, sha256, staged_directory
 from fxgrow.errors import SpecError
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.build import fingerprint_of
 from fxgrow.spec.canonical import canonical_json
-from fxgrow.spec.files import CONFIG, WEIGHTS, check_replaceable, sha256, staged
 from fxgrow.spec.models import ArchitectureSpec, WeightsSpec, to_json
 
 # Where a loaded graph module keeps the spec it came from.
@@ -23,7 +23,9 @@ def spec_of(graph_module: fx.GraphModule) -> ArchitectureSpec:
     """The spec that ``graph_module`` was loaded from; ``SpecError("no-spec")`` if it was not."""
     spec = graph_module.meta.get(META_KEY)
     if not isinstance(spec, ArchitectureSpec):
-        raise SpecError("no-spec", "this graph module was not loaded from a spec; describe it and pass the spec")
+        raise SpecError(
+            "no-spec", "this graph module was not loaded from a spec; describe it and pass the spec"
+        )
     return spec
 
 
@@ -41,11 +43,13 @@ def save(
     """
     spec = spec_of(graph_module) if spec is None else spec
     if fingerprint_of(graph_module, spec.inputs, trust) != spec.fingerprint:
-        raise SpecError("stale-spec", "the graph module is not what the spec says; describe it again")
-    return write(directory, spec, state_of(graph_module, spec))
+        raise SpecError(
+            "stale-spec", "the graph module is not what the spec says; describe it again"
+        )
+    return write_spec(directory, spec, state_tensors(graph_module, spec))
 
 
-def state_of(graph_module: fx.GraphModule, spec: ArchitectureSpec) -> dict[str, torch.Tensor]:
+def state_tensors(graph_module: fx.GraphModule, spec: ArchitectureSpec) -> dict[str, torch.Tensor]:
     """Name -> tensor for all tensors of ``spec`` that are not tied to another one."""
     tensors = {
         **dict(graph_module.named_parameters(remove_duplicate=False)),
@@ -58,7 +62,9 @@ def state_of(graph_module: fx.GraphModule, spec: ArchitectureSpec) -> dict[str, 
     return {name: tensors[name].detach() for name in wanted}
 
 
-def write(directory: str | Path, spec: ArchitectureSpec, state: Mapping[str, torch.Tensor]) -> ArchitectureSpec:
+def write_spec(
+    directory: str | Path, spec: ArchitectureSpec, state: Mapping[str, torch.Tensor]
+) -> ArchitectureSpec:
     """Writes ``config.json`` and ``model.safetensors``, all or nothing, and returns the spec as written.
 
     ``state`` holds every tensor of the spec that is not tied to another, and no more. A directory that exists must be
@@ -68,19 +74,26 @@ def write(directory: str | Path, spec: ArchitectureSpec, state: Mapping[str, tor
     _check_state(spec, state)
     target = Path(directory)
     check_replaceable(target)
-    with staged(target) as staging:
+    with staged_directory(target) as staging:
         # One key only: the order of several is not deterministic in safetensors.
-        save_tensors(dense(state), staging / WEIGHTS, metadata={"fingerprint": spec.fingerprint})
+        save_tensors(
+            dense_tensor(state), staging / WEIGHTS, metadata={"fingerprint": spec.fingerprint}
+        )
         sealed = spec.model_copy(update={"weights": WeightsSpec(sha256=sha256(staging / WEIGHTS))})
         (staging / CONFIG).write_bytes(canonical_json(to_json(sealed)))
     return sealed
 
 
 def _check_state(spec: ArchitectureSpec, state: Mapping[str, torch.Tensor]) -> None:
-    wanted = {item.name: (item.shape, DTYPES[item.dtype]) for item in spec.tensors if item.tied_to is None}
+    wanted = {
+        item.name: (item.shape, DTYPES[item.dtype]) for item in spec.tensors if item.tied_to is None
+    }
     odd = next(iter(wanted.keys() ^ state.keys()), None)
     if odd is not None:
-        raise SpecError("missing-tensor", f"{odd!r} is in only one of spec and state; pass all untied tensors, no more")
+        raise SpecError(
+            "missing-tensor",
+            f"{odd!r} is in only one of spec and state; pass all untied tensors, no more",
+        )
     for name, (shape, dtype) in wanted.items():
         tensor = state[name]
         if (tuple(tensor.shape), tensor.dtype) != (shape, dtype) or tensor.is_meta:
@@ -91,7 +104,9 @@ def _check_state(spec: ArchitectureSpec, state: Mapping[str, torch.Tensor]) -> N
             )
 
 
-def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+def save_tensors(
+    tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file with the permissions that any new file gets; safetensors would keep it from others."""
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)
@@ -99,7 +114,7 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[st
     path.chmod(mode)
 
 
-def dense(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def dense_tensor(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Contiguous tensors on the CPU that share no memory, as safetensors wants them."""
     seen: set[int] = set()
     dense: dict[str, torch.Tensor] = {}

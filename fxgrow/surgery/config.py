@@ -14,14 +14,23 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.randomness import seeded
-from fxgrow.surgery.config_search import Changes, Path, Search, Shapes, altered, build, is_config, shapes
+from fxgrow.surgery.config_search import (
+    ConfigChanges,
+    ConfigSearch,
+    FieldPath,
+    ParameterShapes,
+    build_from_config,
+    is_config,
+    parameter_shapes,
+    with_changes,
+)
 
-__all__ = ["ConfigUpdate", "follow", "shapes"]
+__all__ = ["ConfigUpdate", "parameter_shapes", "update_config"]
 
 FOREIGN = "the model was not what its config describes before it grew either"
 UNSAVED = "a buffer that is not saved has grown, and the constructor would make it anew"
 UNEVEN = "no values of its fields describe the grown model (layers may have grown unevenly)"
-PLAIN = (int, float, tuple, list)
+_PLAIN_TYPES = (int, float, tuple, list)
 
 
 @dataclass(frozen=True)
@@ -35,8 +44,11 @@ class ConfigUpdate:
     note: str = ""
 
 
-def follow(
-    module: nn.Module, before: Shapes, sizes: Iterable[tuple[int, int]], example_inputs: tuple[Any, ...]
+def update_config(
+    module: nn.Module,
+    before: ParameterShapes,
+    sizes: Iterable[tuple[int, int]],
+    example_inputs: tuple[Any, ...],
 ) -> ConfigUpdate | None:
     """Set the fields of every config inside an already grown ``module`` that describe what has grown.
 
@@ -44,7 +56,10 @@ def follow(
     have changed. A config is replaced by a changed copy, since other models may hold the same one. None: there is no
     config, or nothing of what one describes has changed. The module is run in eval mode and left in its own.
     """
-    updates = [_Owner(module, path, before).follow(frozenset(sizes), example_inputs) for path in _owners(module)]
+    updates = [
+        _Owner(module, path, before).follow(frozenset(sizes), example_inputs)
+        for path in _owners(module)
+    ]
     known = [update for update in updates if update is not None]
     if not known:
         return None
@@ -56,7 +71,9 @@ def _owners(module: nn.Module) -> list[str]:
     """The paths of the outermost modules that have a config."""
     found: list[str] = []
     for path, one in module.named_modules():
-        if is_config(getattr(one, "config", None)) and not any(_inside(path, outer) for outer in found):
+        if is_config(getattr(one, "config", None)) and not any(
+            _inside(path, outer) for outer in found
+        ):
             found.append(path)
     return found
 
@@ -68,19 +85,23 @@ def _inside(path: str, outer: str) -> bool:
 class _Owner:
     """The module at ``path``, which has a config, inside ``root``, which can be run."""
 
-    def __init__(self, root: nn.Module, path: str, before: Shapes) -> None:
+    def __init__(self, root: nn.Module, path: str, before: ParameterShapes) -> None:
         self.root, self.path = root, path
         self.module: Any = root.get_submodule(path)
         prefix = f"{path}." if path else ""
-        self.before = {n.removeprefix(prefix): shape for n, shape in before.items() if n.startswith(prefix)}
-        self.after = shapes(self.module)
+        self.before = {
+            n.removeprefix(prefix): shape for n, shape in before.items() if n.startswith(prefix)
+        }
+        self.after = parameter_shapes(self.module)
 
-    def follow(self, sizes: frozenset[tuple[int, int]], example_inputs: tuple[Any, ...]) -> ConfigUpdate | None:
+    def follow(
+        self, sizes: frozenset[tuple[int, int]], example_inputs: tuple[Any, ...]
+    ) -> ConfigUpdate | None:
         changed = {name for name, shape in self.after.items() if self.before.get(name) != shape}
         if not changed:
             return None
-        reference = build(type(self.module), self.module.config)
-        if reference is None or shapes(reference) != self.before:
+        reference = build_from_config(type(self.module), self.module.config)
+        if reference is None or parameter_shapes(reference) != self.before:
             return self._left(FOREIGN)
         saved = self.module.state_dict()
         if any(name not in saved for name in changed):
@@ -90,24 +111,32 @@ class _Owner:
             return self._left(UNEVEN)
         self._apply(changes, reference)
         prefix = f"{self.path}.config" if self.path else "config"
-        return ConfigUpdate({".".join(map(str, (prefix, *path))): value for path, value in changes.items()})
+        return ConfigUpdate(
+            {".".join(map(str, (prefix, *path))): value for path, value in changes.items()}
+        )
 
     def _left(self, why: str) -> ConfigUpdate:
         return ConfigUpdate(note=f"the config of {type(self.module).__name__} is unchanged: {why}")
 
     def _axes(self, changed: Iterable[str]) -> frozenset[tuple[int, int]]:
-        pairs = (pair for name in changed for pair in zip(self.before[name], self.after[name], strict=True))
+        pairs = (
+            pair
+            for name in changed
+            for pair in zip(self.before[name], self.after[name], strict=True)
+        )
         return frozenset((old, new) for old, new in pairs if old != new)
 
     def _solution(
         self, sizes: frozenset[tuple[int, int]], example_inputs: tuple[Any, ...]
-    ) -> dict[Path, int | float] | None:
+    ) -> dict[FieldPath, int | float] | None:
         config, kind = self.module.config, type(self.module)
         known = frozenset(size for shape in self.before.values() for size in shape)
         expected: list[Tensor] | None = None
-        for changes in Search(kind, config, self.after).solutions(sizes, known):
-            expected = expected or outputs(self.root, example_inputs)
-            if self._loads(altered(config, changes)) and self._equals(changes, expected, example_inputs):
+        for changes in ConfigSearch(kind, config, self.after).solutions(sizes, known):
+            expected = expected or model_outputs(self.root, example_inputs)
+            if self._loads(with_changes(config, changes)) and self._equals(
+                changes, expected, example_inputs
+            ):
                 return changes
         return None
 
@@ -120,16 +149,18 @@ class _Owner:
             again = read(config.to_dict())
         except Exception:  # noqa: BLE001 - a config's own checks may raise anything: then it cannot be loaded
             return False
-        model = build(type(self.module), again)
-        return model is not None and shapes(model) == self.after
+        model = build_from_config(type(self.module), again)
+        return model is not None and parameter_shapes(model) == self.after
 
-    def _equals(self, changes: Changes, expected: list[Tensor], example_inputs: tuple[Any, ...]) -> bool:
+    def _equals(
+        self, changes: ConfigChanges, expected: list[Tensor], example_inputs: tuple[Any, ...]
+    ) -> bool:
         """Whether the model of the changed config computes the same with the grown tensors.
 
         It is built without memory; should it keep tensors that are neither parameters nor buffers, with it.
         """
         for device in ("meta", "cpu"):
-            other = build(type(self.module), self.module.config, changes, device)
+            other = build_from_config(type(self.module), self.module.config, changes, device)
             try:
                 return other is not None and _close(self._run_as(other, example_inputs), expected)
             except Exception:  # noqa: BLE001 - a model with other fields may fail anywhere: it is not the one
@@ -142,16 +173,16 @@ class _Owner:
             for name in one._non_persistent_buffers_set:
                 one._buffers[name] = self.module.get_submodule(path)._buffers[name]
         if not self.path:
-            return outputs(other, example_inputs)
+            return model_outputs(other, example_inputs)
         self.root.set_submodule(self.path, other)
         try:
-            return outputs(self.root, example_inputs)
+            return model_outputs(self.root, example_inputs)
         finally:
             self.root.set_submodule(self.path, self.module)
 
-    def _apply(self, changes: Changes, reference: nn.Module) -> None:
+    def _apply(self, changes: ConfigChanges, reference: nn.Module) -> None:
         """Take over what the constructor makes of the new config: configs of the parts, and sizes as attributes."""
-        built = build(type(self.module), self.module.config, changes)
+        built = build_from_config(type(self.module), self.module.config, changes)
         if built is None:
             return
         for path, new in built.named_modules():
@@ -160,11 +191,15 @@ class _Owner:
                 if is_config(value) and is_config(old.get(key)):
                     if value.to_dict() != old[key].to_dict():
                         mine[key] = value
-                elif isinstance(value, PLAIN) and value != old.get(key) and mine.get(key) == old.get(key):
+                elif (
+                    isinstance(value, _PLAIN_TYPES)
+                    and value != old.get(key)
+                    and mine.get(key) == old.get(key)
+                ):
                     mine[key] = value
 
 
-def outputs(module: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
+def model_outputs(module: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
     """The tensors of the module's output in eval mode; random models draw the same numbers every time."""
     modes = {one: one.training for one in module.modules()}
     module.eval()
@@ -181,7 +216,8 @@ def outputs(module: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
 def _close(found: list[Tensor], expected: list[Tensor]) -> bool:
     """Equal to half the digits of their type: the same weights in another arrangement are far away."""
     return 0 < len(found) == len(expected) and all(
-        a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=_half(a), atol=_half(a), equal_nan=True)
+        a.shape == b.shape
+        and torch.allclose(a.double(), b.double(), rtol=_half(a), atol=_half(a), equal_nan=True)
         for a, b in zip(found, expected, strict=True)
     )
 

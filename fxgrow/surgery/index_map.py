@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Ints = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64]
 
-FRESH = -1
+NEW_INDEX = -1
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class IndexMap:
     copy: Tensor
 
     @property
-    def fresh(self) -> Tensor:
+    def new(self) -> Tensor:
         """Positions of the fresh entries, ascending."""
-        return (self.source == FRESH).nonzero().reshape(-1)
+        return (self.source == NEW_INDEX).nonzero().reshape(-1)
 
     def apply(self, tensor: Tensor, axis: int, scaled: bool = True) -> Tensor:
         """``tensor`` with its ``axis`` mapped; fresh entries are zero. Differentiable, any dtype and device."""
@@ -38,30 +38,40 @@ class IndexMap:
             return tensor.new_empty(shape)
         index = self.source.clamp(min=0).to(tensor.device)
         out = tensor.index_select(axis, index)
-        factor = torch.where(self.source == FRESH, 0.0, self.scale if scaled else torch.ones_like(self.scale))
-        return out if bool((factor == 1).all()) else out * along(factor.to(out), axis, out.dim())
+        factor = torch.where(
+            self.source == NEW_INDEX, 0.0, self.scale if scaled else torch.ones_like(self.scale)
+        )
+        return (
+            out
+            if bool((factor == 1).all())
+            else out * reshape_along(factor.to(out), axis, out.dim())
+        )
 
     def place(self, values: Tensor, axis: int) -> Tensor:
         """Zeros of the mapped size with ``values`` (one per fresh entry along ``axis``) at the fresh entries."""
         shape = list(values.shape)
         shape[axis] = len(self.source)
-        return values.new_zeros(shape).index_copy(axis, self.fresh.to(values.device), values)
+        return values.new_zeros(shape).index_copy(axis, self.new.to(values.device), values)
 
     @staticmethod
     def identity(size: int) -> "IndexMap":
         """The map that changes nothing."""
-        return IndexMap(torch.arange(size), torch.ones(size, dtype=torch.float64), torch.zeros(size, dtype=torch.long))
+        return IndexMap(
+            torch.arange(size),
+            torch.ones(size, dtype=torch.float64),
+            torch.zeros(size, dtype=torch.long),
+        )
 
     def then(self, later: "IndexMap") -> "IndexMap":
         """The map that does this one and then ``later``: ``later`` may copy or drop entries, fresh ones included."""
         index = later.source.clamp(min=0)
-        new = later.source == FRESH
-        source = torch.where(new, FRESH, self.source[index])
+        new = later.source == NEW_INDEX
+        source = torch.where(new, NEW_INDEX, self.source[index])
         scale = torch.where(new, later.scale, self.scale[index] * later.scale)
         return IndexMap(source, scale, torch.where(new, later.copy, self.copy[index] + later.copy))
 
 
-def along(vector: Tensor, axis: int, rank: int) -> Tensor:
+def reshape_along(vector: Tensor, axis: int, rank: int) -> Tensor:
     """A vector as a tensor of ``rank`` dimensions that varies along ``axis``."""
     shape = [1] * rank
     shape[axis] = -1
@@ -77,12 +87,12 @@ class Change:
     """
 
     times: Sequence[int]
-    fresh: int = 0
+    new: int = 0
 
     @property
     def size(self) -> int:
         """The new number of neurons."""
-        return sum(self.times) + self.fresh
+        return sum(self.times) + self.new
 
 
 @dataclass(frozen=True)
@@ -92,21 +102,24 @@ class Placement:
     ``block[new]``: 0 for the original, 1, 2, ... for copies, ``times[new]``, ``times[new]`` + 1, ... for fresh ones.
     """
 
-    element: Ints
-    block: Ints
-    times: Ints
+    element: IntArray
+    block: IntArray
+    times: IntArray
 
     def index_map(self, reads: bool) -> IndexMap:
         """The IndexMap; an axis that ``reads`` shares the outgoing weight among copies, so the function is kept."""
         is_copy = self.block < self.times
-        source = np.where(is_copy, self.element, FRESH)
+        source = np.where(is_copy, self.element, NEW_INDEX)
         scale = np.where(is_copy & reads, 1 / np.maximum(self.times, 1), 1.0)
         copy = np.where(is_copy, self.block, self.block - self.times)
         return IndexMap(torch.from_numpy(source), torch.from_numpy(scale), torch.from_numpy(copy))
 
 
 def placement(
-    width: Ints, neuron: Ints, changes: Mapping[int, Change], singly: Collection[int] = frozenset()
+    width: IntArray,
+    neuron: IntArray,
+    changes: Mapping[int, Change],
+    singly: Collection[int] = frozenset(),
 ) -> Placement:
     """Where everything goes on one axis whose index i is neuron ``neuron[i]`` of width number ``width[i]``.
 
@@ -115,23 +128,29 @@ def placement(
     """
     starts = run_starts(width, neuron, singly)
     lengths = np.diff(starts, append=len(width))
-    times, fresh = np.ones_like(starts), np.zeros_like(starts)
+    times, new = np.ones_like(starts), np.zeros_like(starts)
     for number, change in changes.items():
         mine = width[starts] == number
         times[mine] = np.asarray(change.times, np.int64)[neuron[starts][mine]]
-        fresh[mine & (neuron[starts] == len(change.times) - 1)] = change.fresh
-    run, block = _expand(times + fresh)  # every run becomes `times` copies of itself and `fresh` fresh ones
+        new[mine & (neuron[starts] == len(change.times) - 1)] = change.new
+    run, block = _expand(
+        times + new
+    )  # every run becomes `times` copies of itself and `fresh` fresh ones
     block_of, offset = _expand(lengths[run])
     run, block = run[block_of], block[block_of]
     return Placement(starts[run] + offset, block, times[run])
 
 
-def axis_map(width: Ints, neuron: Ints, changes: Mapping[int, Change], reads: bool) -> IndexMap:
+def axis_map(
+    width: IntArray, neuron: IntArray, changes: Mapping[int, Change], reads: bool
+) -> IndexMap:
     """The IndexMap of one axis (see ``placement``)."""
     return placement(width, neuron, changes).index_map(reads)
 
 
-def run_starts(width: Ints, neuron: Ints, singly: Collection[int] = frozenset()) -> Ints:
+def run_starts(
+    width: IntArray, neuron: IntArray, singly: Collection[int] = frozenset()
+) -> IntArray:
     """Where the maximal runs of equal owners start; in the widths ``singly`` every index is a run."""
     new = (np.diff(width, prepend=-2) != 0) | (np.diff(neuron, prepend=-2) != 0)
     if singly:
@@ -139,7 +158,7 @@ def run_starts(width: Ints, neuron: Ints, singly: Collection[int] = frozenset())
     return np.flatnonzero(new)
 
 
-def _expand(counts: Ints) -> tuple[Ints, Ints]:
+def _expand(counts: IntArray) -> tuple[IntArray, IntArray]:
     """For ``counts[i]`` repetitions of every i: which i, and the number of the repetition."""
     which = np.repeat(np.arange(len(counts)), counts)
     return which, np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fxgrow.surgery.attributes import refresh
+from fxgrow.surgery.attributes import sync_size_attributes
 from fxgrow.surgery.index_map import IndexMap
 
 Maps = Mapping[tuple[str, int], IndexMap]
 
 
-def tensors(module: nn.Module) -> dict[str, Tensor]:
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name; a tied one under its first name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
@@ -29,21 +29,21 @@ def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) ->
     by_name: dict[str, dict[int, IndexMap]] = defaultdict(dict)
     for (name, axis), index_map in maps.items():
         by_name[name][axis] = index_map
-    found = tensors(module)
+    found = named_tensors(module)
     owners = {_owner(name) for name in by_name}
     for name, axes in by_name.items():
         tensor = found[name]
-        gradient = None if tensor.grad is None else mapped(tensor.grad, axes, scaled=False)
+        gradient = None if tensor.grad is None else apply_maps(tensor.grad, axes, scaled=False)
         if optimizer is not None:
             _map_state(optimizer.state.get(tensor, {}), tensor, axes)
         tensor.grad = None
-        tensor.data = mapped(tensor.data, axes)
+        tensor.data = apply_maps(tensor.data, axes)
         tensor.grad = gradient
     tied = {id(found[name]) for name in by_name}
     for path, owner in module.named_modules():
         own = (*owner.parameters(recurse=False), *owner.buffers(recurse=False))
         if path in owners or any(id(tensor) in tied for tensor in own):
-            refresh(owner)
+            sync_size_attributes(owner)
 
 
 def _owner(name: str) -> str:
@@ -52,7 +52,7 @@ def _owner(name: str) -> str:
     return user if parametrised else name.rpartition(".")[0]
 
 
-def mapped(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool = True) -> Tensor:
+def apply_maps(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool = True) -> Tensor:
     """A tensor with several axes mapped."""
     for axis, index_map in sorted(axes.items()):
         tensor = index_map.apply(tensor, axis, scaled)
@@ -62,4 +62,4 @@ def mapped(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool = True) ->
 def _map_state(state: dict[str, Any], parameter: Tensor, axes: Mapping[int, IndexMap]) -> None:
     for key, value in state.items():
         if isinstance(value, Tensor) and value.shape == parameter.shape:
-            state[key] = mapped(value, axes, scaled=False)
+            state[key] = apply_maps(value, axes, scaled=False)

@@ -1,17 +1,59 @@
 """Training with growth in it: Wu et al. 2020, Algorithm 1, and the directory that a run leaves behind."""
 
 from fxgrow.randomness import seeded
-from fxgrow.training.directory import Written, read_result, run_directory, write_run
+from fxgrow.training.directory import (
+    FOREIGN_TO_RUN,
+    INITIAL,
+    LOG,
+    RESULT,
+    SEARCHED,
+    WrittenSpecs,
+    read_result,
+    run_directory,
+    run_writing_errors,
+    write_run,
+)
 from fxgrow.training.epoch import train_epoch
-from fxgrow.training.evaluate import Evaluation, accuracy, cross_entropy, evaluate, logits
-from fxgrow.training.events import BatchDone, EpochDone, Event, GrowthDone, Listener, RunStarted, ignore
+from fxgrow.training.evaluate import (
+    Evaluation,
+    accuracy,
+    cross_entropy,
+    eval_mode_of,
+    evaluate,
+    logits,
+)
+from fxgrow.training.events import (
+    BatchDone,
+    EpochDone,
+    Event,
+    GrowthDone,
+    GrowthStarted,
+    Listener,
+    RunStarted,
+    no_callback,
+)
 from fxgrow.training.log import Log
-from fxgrow.training.recipe import DataChoice, FireflyMethod, Recipe, read_recipe, recipe_text
-from fxgrow.training.result import Result, StepResult, result_of
+from fxgrow.training.recipe import (
+    RECIPE_VERSION,
+    DataChoice,
+    FireflyMethod,
+    RandomMethod,
+    Recipe,
+    read_recipe,
+    recipe_text,
+)
+from fxgrow.training.result import RunResult, StepResult, run_result
 from fxgrow.training.run import Run, train_and_grow
 from fxgrow.training.settings import RunSettings
+from fxgrow.training.sgd import WeightTraining, endless, set_rate, sgd_step, shuffled
 
 __all__ = [
+    "FOREIGN_TO_RUN",
+    "INITIAL",
+    "LOG",
+    "RECIPE_VERSION",
+    "RESULT",
+    "SEARCHED",
     "BatchDone",
     "DataChoice",
     "EpochDone",
@@ -19,26 +61,35 @@ __all__ = [
     "Event",
     "FireflyMethod",
     "GrowthDone",
+    "GrowthStarted",
     "Listener",
     "Log",
+    "RandomMethod",
     "Recipe",
-    "Result",
     "Run",
+    "RunResult",
     "RunSettings",
     "RunStarted",
     "StepResult",
-    "Written",
+    "WeightTraining",
+    "WrittenSpecs",
     "accuracy",
     "cross_entropy",
+    "endless",
+    "eval_mode_of",
     "evaluate",
-    "ignore",
     "logits",
+    "no_callback",
     "read_recipe",
     "read_result",
     "recipe_text",
-    "result_of",
     "run_directory",
+    "run_result",
+    "run_writing_errors",
     "seeded",
+    "set_rate",
+    "sgd_step",
+    "shuffled",
     "train_and_grow",
     "train_epoch",
     "write_run",

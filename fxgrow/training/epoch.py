@@ -7,8 +7,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fxgrow.errors import DataError, TrainingError
-from fxgrow.growth import Batch, Loss
-from fxgrow.kernels import guarded
+from fxgrow.growth import Batch, LossFunction
+from fxgrow.kernel_guard import guard_unsafe_kernel
 
 OnStep = Callable[[int, float], None]
 
@@ -18,7 +18,11 @@ def _nothing(batch: int, loss: float) -> None:
 
 
 def train_epoch(
-    model: nn.Module, batches: Iterable[Batch], loss: Loss, optimizer: Optimizer, on_step: OnStep = _nothing
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: LossFunction,
+    optimizer: Optimizer,
+    on_step: OnStep = _nothing,
 ) -> float:
     """Train ``model`` on every batch once and give back the mean loss per batch.
 
@@ -29,7 +33,7 @@ def train_epoch(
     model.train()
     losses: list[float] = []
     for batch, (inputs, target) in enumerate(batches):
-        with guarded(model):
+        with guard_unsafe_kernel(model):
             value = loss(model(inputs), target)
         losses.append(float(value.detach()))
         if not math.isfinite(losses[-1]):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fxgrow.errors import DataError, ModelError
-from fxgrow.growth import Batch, Loss
+from fxgrow.growth import Batch, LossFunction
 
 AUXILIARY_WEIGHT = 0.4
 """Of the loss of a classifier that only helps to train (Liu et al. 2019, App. A.2)."""
@@ -33,7 +33,11 @@ def logits(output: Any) -> Tensor:
     found = getattr(found, "logits", found)
     if isinstance(found, Tensor) and found.dim() == 2:
         return found
-    shape = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(output).__name__}"
+    shape = (
+        f"a tensor of shape {tuple(found.shape)}"
+        if isinstance(found, Tensor)
+        else f"a {type(output).__name__}"
+    )
     raise ModelError(
         "no-logits",
         f"the model gives {shape}, which holds no class scores; give a model with a row of them per image",
@@ -47,7 +51,9 @@ def cross_entropy(output: Any, target: Tensor) -> Tensor:
     """
     loss = F.cross_entropy(logits(output), target)
     auxiliary = getattr(output, "auxiliary", None)
-    return loss if auxiliary is None else loss + AUXILIARY_WEIGHT * F.cross_entropy(auxiliary, target)
+    return (
+        loss if auxiliary is None else loss + AUXILIARY_WEIGHT * F.cross_entropy(auxiliary, target)
+    )
 
 
 def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
@@ -56,22 +62,26 @@ def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], loss: Loss = cross_entropy) -> Evaluation:
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], loss: LossFunction = cross_entropy
+) -> Evaluation:
     """Loss and accuracy of ``model``, in evaluation mode, over (input, class index) batches; its mode is restored."""
     total, right, seen = 0.0, 0, 0
-    with evaluating(model):
+    with eval_mode_of(model):
         for inputs, target in batches:
             output = model(inputs)
             total += float(loss(output, target)) * len(target)
             right += int((logits(output).argmax(1) == target).sum())
             seen += len(target)
     if not seen:
-        raise DataError("no-batches", "there is no image to evaluate the model on; give at least one")
+        raise DataError(
+            "no-batches", "there is no image to evaluate the model on; give at least one"
+        )
     return Evaluation(total / seen, right / seen)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode_of(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; every submodule's own mode comes back."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -59,5 +59,5 @@ Event = RunStarted | BatchDone | EpochDone | GrowthStarted | GrowthDone
 Listener = Callable[[Event], None]
 
 
-def ignore(event: Event) -> None:
+def no_callback(event: Event) -> None:
     """Listen to nothing."""

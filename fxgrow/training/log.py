@@ -6,7 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fxgrow.training.events import BatchDone, EpochDone, Event, GrowthDone, GrowthStarted, RunStarted
+from fxgrow.training.events import (
+    BatchDone,
+    EpochDone,
+    Event,
+    GrowthDone,
+    GrowthStarted,
+    RunStarted,
+)
 from fxgrow.training.result import step_result
 
 
@@ -32,12 +39,12 @@ def _grown(event: Any) -> dict[str, Any]:
 
 
 # The kind and the content of every event that is logged; those without a row (single batches) are not.
-ROWS: Mapping[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
+_EVENT_ROWS: Mapping[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
     RunStarted: ("run-started", _started),
     EpochDone: ("epoch", asdict),
     GrowthDone: ("growth", _grown),
 }
-UNLOGGED = (BatchDone, GrowthStarted)
+_UNLOGGED = (BatchDone, GrowthStarted)
 
 
 class Log:
@@ -48,7 +55,7 @@ class Log:
 
     def __call__(self, event: Event) -> None:
         """Append one event, if it has a row."""
-        row = ROWS.get(type(event))
+        row = _EVENT_ROWS.get(type(event))
         if row is not None:
             kind, content = row
             with self.path.open("a", encoding="utf-8") as file:

@@ -9,14 +9,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fxgrow.data import Splits, load_data
+from fxgrow.documents import limits
 from fxgrow.errors import DataError
-from fxgrow.growth import EVERYTHING, Budget, Scope
+from fxgrow.growth import ALL_WIDTHS, Budget, Scope
 from fxgrow.methods import Firefly, RandomGrowth, Splitting
-from fxgrow.spec import Document, limits, parse_yaml, read_text, yaml_text
+from fxgrow.spec import Document, parse_yaml, read_text, yaml_text
 from fxgrow.training.settings import RunSettings
 
 RECIPE_VERSION: Literal[1] = 1
-FILE_LIMIT = 2**20
+_MAX_FILE_BYTES = 2**20
 
 
 class _Frozen(BaseModel):
@@ -94,7 +95,9 @@ class SplittingMethod(_Frozen):
 
 
 # Name and settings, as the history in a spec records a method.
-MethodChoice = Annotated[FireflyMethod | RandomMethod | SplittingMethod, Field(discriminator="name")]
+MethodChoice = Annotated[
+    FireflyMethod | RandomMethod | SplittingMethod, Field(discriminator="name")
+]
 
 
 class Recipe(_Frozen):
@@ -112,12 +115,12 @@ class Recipe(_Frozen):
     settings: RunSettings = RunSettings()
     method: MethodChoice = FireflyMethod()
     budget: Budget
-    scope: Scope = EVERYTHING
+    scope: Scope = ALL_WIDTHS
     lower: bool = False
     notes: dict[str, str] = Field(default={})
 
 
-RECIPE = Document("recipe", Recipe, RECIPE_VERSION, parse=parse_yaml)
+RECIPE_DOCUMENT = Document("recipe", Recipe, RECIPE_VERSION, parse=parse_yaml)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -125,7 +128,7 @@ def read_recipe(path: Path) -> Recipe:
 
     Names are looked up when it is run: that of the model, of the data, of patterns.
     """
-    return RECIPE.read(read_text(path, FILE_LIMIT), str(path))
+    return RECIPE_DOCUMENT.read(read_text(path, _MAX_FILE_BYTES), str(path))
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 
 from fxgrow.growth import Growth, GrowthReport
-from fxgrow.spec import Document, Frozen
+from fxgrow.spec import Document, StrictModel
 from fxgrow.training.run import Run
 from fxgrow.training.settings import RunSettings
 
 RESULT_VERSION: Literal[1] = 1
 
 
-class StepResult(Frozen):
+class StepResult(StrictModel):
     """One growth step: losses on the growth batches, parameters after it, neurons split and new, seconds it took."""
 
     loss_before: float
@@ -25,7 +25,7 @@ class StepResult(Frozen):
     seconds: float
 
 
-class Result(Frozen):
+class RunResult(StrictModel):
     """A run in numbers.
 
     ``_before`` is just before the first growth step, ``_after`` the end of the run. ``loss_``: mean over the training
@@ -52,13 +52,13 @@ class Result(Frozen):
     steps: tuple[StepResult, ...]
 
 
-RUN_RESULT = Document("run result", Result, RESULT_VERSION)
+RUN_RESULT_DOCUMENT = Document("run result", RunResult, RESULT_VERSION)
 
 
-def result_of(run: Run, settings: RunSettings, *, model: str, data: str) -> Result:
+def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> RunResult:
     """The numbers of a finished run; ``model`` and ``data`` say what was trained on what."""
     reports = [growth.report for growth in run.growths]
-    return Result(
+    return RunResult(
         schema_version=RESULT_VERSION,
         model=model,
         data=data,

@@ -20,15 +20,23 @@ from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.data import Batches, DataSet, Splits, batches
 from fxgrow.errors import TrainingError
-from fxgrow.growth import EVERYTHING, Budget, Growth, Method, Scope, grow_step
+from fxgrow.growth import ALL_WIDTHS, Budget, Growth, Method, Scope, grow_step
 from fxgrow.randomness import seeded
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import Evaluation, cross_entropy, evaluate
-from fxgrow.training.events import BatchDone, EpochDone, GrowthDone, GrowthStarted, Listener, RunStarted, ignore
+from fxgrow.training.events import (
+    BatchDone,
+    EpochDone,
+    GrowthDone,
+    GrowthStarted,
+    Listener,
+    RunStarted,
+    no_callback,
+)
 from fxgrow.training.settings import RunSettings
 
-EVALUATION_BATCH = 256
+_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +49,7 @@ class Network:
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class Evaluations:
     """Where a run stood: loss on the training images and accuracy on the test images, in evaluation mode."""
 
     parameters: int
@@ -55,8 +63,8 @@ class Run:
 
     initial: Network
     final: Network
-    before: Moment
-    after: Moment
+    before: Evaluations
+    after: Evaluations
     growths: tuple[Growth, ...]
     epoch_seconds: tuple[float, ...]
 
@@ -70,8 +78,8 @@ def train_and_grow(
     method: Method,
     budget: Budget,
     history: Sequence[GrowthStep] = (),
-    scope: Scope = EVERYTHING,
-    listen: Listener = ignore,
+    scope: Scope = ALL_WIDTHS,
+    callback: Listener = no_callback,
 ) -> Run:
     """Train a copy of ``model`` on ``data`` and grow it ``settings.grow_steps`` times by ``method`` within ``budget``.
 
@@ -79,8 +87,8 @@ def train_and_grow(
     which widths may grow and which grow alike; ``listen`` hears every event. The same settings give the same result.
     Raises ``TrainingError`` if the loss is no number, and what capture and growth raise.
     """
-    initial = network(model, example_inputs, history)
-    trainee = Trainee.of(copy.deepcopy(initial), data, settings, listen)
+    initial = capture_network(model, example_inputs, history)
+    trainee = RunState.of(copy.deepcopy(initial), data, settings, callback)
     before = None
     with seeded(settings.seed):
         for phase, epochs in enumerate(settings.phases):
@@ -93,7 +101,9 @@ def train_and_grow(
     return Run(initial, trainee.network, before or after, after, trainee.growths, trainee.seconds)
 
 
-def network(model: nn.Module, example_inputs: tuple[Any, ...], history: Sequence[GrowthStep] = ()) -> Network:
+def capture_network(
+    model: nn.Module, example_inputs: tuple[Any, ...], history: Sequence[GrowthStep] = ()
+) -> Network:
     """Capture and describe a model; nothing is copied."""
     captured = capture(model, example_inputs)
     widths = couple(captured).widths
@@ -102,14 +112,14 @@ def network(model: nn.Module, example_inputs: tuple[Any, ...], history: Sequence
 
 
 @dataclass(frozen=True, eq=False)
-class Trainee:
+class RunState:
     """A run between two of its steps. Training changes ``network`` in place, growth replaces it."""
 
     network: Network
     optimizer: Optimizer
     data: Splits
     settings: RunSettings
-    listen: Listener
+    callback: Listener
     train: Batches
     test: Batches
     growth_rng: torch.Generator
@@ -117,10 +127,10 @@ class Trainee:
     seconds: tuple[float, ...] = field(default=())
 
     @staticmethod
-    def of(start: Network, data: Splits, settings: RunSettings, listen: Listener) -> "Trainee":
+    def of(start: Network, data: Splits, settings: RunSettings, callback: Listener) -> "RunState":
         """A run that has done nothing yet."""
         train = _training_batches(data.train, settings)
-        listen(RunStarted(settings, len(train), start.spec.cost.parameters))
+        callback(RunStarted(settings, len(train), start.spec.cost.parameters))
         optimizer = SGD(
             start.module.parameters(),
             lr=settings.lr,
@@ -128,33 +138,37 @@ class Trainee:
             weight_decay=settings.weight_decay,
         )
         growth_rng = torch.Generator().manual_seed(settings.seed + 1)
-        test = batches(data.test, EVALUATION_BATCH)
-        return Trainee(start, optimizer, data, settings, listen, train, test, growth_rng)
+        test = batches(data.test, _EVALUATION_BATCH)
+        return RunState(start, optimizer, data, settings, callback, train, test, growth_rng)
 
-    def moment(self) -> Moment:
+    def moment(self) -> Evaluations:
         """Measure where the run stands."""
-        train = evaluate(self.network.module, batches(self.data.train, EVALUATION_BATCH))
+        train = evaluate(self.network.module, batches(self.data.train, _EVALUATION_BATCH))
         if not math.isfinite(train.loss):
             raise TrainingError(
                 "nan-loss",
                 f"the loss on the training images is {train.loss} after epoch {len(self.seconds)}, so the run is "
                 f"worthless; lower the learning rate (it starts at {self.settings.lr:g})",
             )
-        return Moment(self.network.spec.cost.parameters, train, evaluate(self.network.module, self.test))
+        return Evaluations(
+            self.network.spec.cost.parameters, train, evaluate(self.network.module, self.test)
+        )
 
-    def trained(self, phase: int) -> "Trainee":
+    def trained(self, phase: int) -> "RunState":
         """One epoch further."""
         epoch, start = len(self.seconds), time.perf_counter()
 
         def on_step(batch: int, loss: float) -> None:
             self._set_rate(epoch + (batch + 1) / len(self.train))
-            self.listen(BatchDone(epoch + 1, batch + 1, loss))
+            self.callback(BatchDone(epoch + 1, batch + 1, loss))
 
         self._set_rate(epoch)
         loss = train_epoch(self.network.module, self.train, cross_entropy, self.optimizer, on_step)
         seconds = time.perf_counter() - start
         right = evaluate(self.network.module, self.test).accuracy
-        self.listen(EpochDone(epoch + 1, phase, loss, right, self.optimizer.param_groups[0]["lr"], seconds))
+        self.callback(
+            EpochDone(epoch + 1, phase, loss, right, self.optimizer.param_groups[0]["lr"], seconds)
+        )
         return replace(self, seconds=(*self.seconds, seconds))
 
     def _set_rate(self, epochs: float) -> None:
@@ -162,11 +176,16 @@ class Trainee:
             group["lr"] = self.settings.learning_rate(epochs / self.settings.epochs)
 
     def grown(
-        self, step: int, example_inputs: tuple[Any, ...], method: Method, budget: Budget, scope: Scope
-    ) -> "Trainee":
+        self,
+        step: int,
+        example_inputs: tuple[Any, ...],
+        method: Method,
+        budget: Budget,
+        scope: Scope,
+    ) -> "RunState":
         """One growth step further."""
         epoch = len(self.seconds)
-        self.listen(GrowthStarted(step, epoch))
+        self.callback(GrowthStarted(step, epoch))
         growth = grow_step(
             self.network.module,
             self._growth_batches(),
@@ -177,20 +196,25 @@ class Trainee:
             optimizer=self.optimizer,
             seed=self.settings.seed + step,
             history=self.network.spec.history,
-            memory=self.settings.memory,
+            memory_limit=self.settings.memory_limit,
             scope=scope,
         )
         right = evaluate(growth.module, self.test).accuracy
-        self.listen(GrowthDone(step, epoch, growth.report, right))
+        self.callback(GrowthDone(step, epoch, growth.report, right))
         grown = Network(growth.module, growth.graph_module, growth.spec)
         return replace(
-            self, network=grown, optimizer=growth.optimizer or self.optimizer, growths=(*self.growths, growth)
+            self,
+            network=grown,
+            optimizer=growth.optimizer or self.optimizer,
+            growths=(*self.growths, growth),
         )
 
     def _growth_batches(self) -> Batches:
         settings, data = self.settings, self.data.train
         size = min(settings.growth_batch_size, len(data))
-        return batches(data, size, shuffle=True, generator=self.growth_rng, limit=settings.growth_batches)
+        return batches(
+            data, size, shuffle=True, generator=self.growth_rng, limit=settings.growth_batches
+        )
 
 
 def _training_batches(data: DataSet, settings: RunSettings) -> Batches:

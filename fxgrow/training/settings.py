@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fxgrow.documents import limits
 from fxgrow.errors import TrainingError
-from fxgrow.spec import limits
 
 
 class RunSettings(BaseModel):
@@ -29,13 +29,15 @@ class RunSettings(BaseModel):
     batch_size: int = Field(default=32, ge=1, le=limits.BATCH)
     growth_batches: int = Field(default=8, ge=1, le=limits.BATCHES)
     growth_batch_size: int = Field(default=64, ge=1, le=limits.BATCH)
-    memory: float | None = Field(default=None, gt=0, le=limits.MEMORY)
+    memory_limit: float | None = Field(default=None, gt=0, le=limits.MEMORY)
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _phases_have_epochs(self) -> "RunSettings":
         if self.epochs < 1:
-            raise TrainingError("no-epochs", f"{self.epochs} epochs train nothing; ask for 1 or more")
+            raise TrainingError(
+                "no-epochs", f"{self.epochs} epochs train nothing; ask for 1 or more"
+            )
         if self.epochs <= self.grow_steps:
             raise TrainingError(
                 "too-few-epochs",
@@ -47,7 +49,10 @@ class RunSettings(BaseModel):
     @property
     def phases(self) -> tuple[int, ...]:
         """The number of epochs of every phase."""
-        ends = [round(self.epochs * phase / (self.grow_steps + 1)) for phase in range(self.grow_steps + 2)]
+        ends = [
+            round(self.epochs * phase / (self.grow_steps + 1))
+            for phase in range(self.grow_steps + 2)
+        ]
         return tuple(end - start for start, end in pairwise(ends))
 
     def learning_rate(self, progress: float) -> float:

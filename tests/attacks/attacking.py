@@ -62,7 +62,9 @@ def _named(items: list[Json], name: str) -> Json:
 
 def call(target: str, *args: Any, op: str = "call_function", kwargs: Json | None = None) -> Change:
     """The node ``flatten`` calls something else."""
-    return lambda config: node(config, "flatten").update(op=op, target=target, args=list(args), kwargs=kwargs or {})
+    return lambda config: node(config, "flatten").update(
+        op=op, target=target, args=list(args), kwargs=kwargs or {}
+    )
 
 
 def config_of(name: str, **values: Any) -> Change:
@@ -114,4 +116,6 @@ def _counted(path: str, directory: Path) -> str:
     if kind not in ("nodes", "modules") or name.isdigit() or not name:
         return path
     items = json.loads((directory / "config.json").read_text())[kind]
-    return f"{kind}[{next(index for index, item in enumerate(items) if item['name'] == name)}]{tail}"
+    return (
+        f"{kind}[{next(index for index, item in enumerate(items) if item['name'] == name)}]{tail}"
+    )

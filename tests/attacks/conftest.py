@@ -19,7 +19,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     directory = tmp_path_factory.mktemp("sound") / "net"
     save(net, directory, describe(net, (torch.randn(2, 3, 5, 5),)))
     return Base(
-        "net", json.loads((directory / "config.json").read_text()), (directory / "model.safetensors").read_bytes()
+        "net",
+        json.loads((directory / "config.json").read_text()),
+        (directory / "model.safetensors").read_bytes(),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fxgrow.data.folders import CIFAR10, CIFAR_BYTES
-from fxgrow.data.pickles import OPERATIONS, NotData, unpickled
+from fxgrow.data.pickles import _MAX_OPERATIONS, NotData, unpickle_data
 from tests.attacks.attacking import CANARY
 from tests.attacks.hostile_data import assert_refused
 from tests.data.test_folders import write_cifar
@@ -77,7 +77,9 @@ FILES: tuple[tuple[Callable[[Path], None], str], ...] = (
 
 
 @pytest.mark.parametrize(("damage", "code"), FILES, ids=[damage.__name__ for damage, _ in FILES])
-def test_a_file_that_is_something_else(damage: Callable[[Path], None], code: str, victim: Path) -> None:
+def test_a_file_that_is_something_else(
+    damage: Callable[[Path], None], code: str, victim: Path
+) -> None:
     damage(victim)
     refused(victim, code)
 
@@ -126,7 +128,9 @@ def many(count: int, instruction: bytes) -> bytes:
 
 BIG_END_FIRST = b"(K\x03U\x01>NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
 # Each holds the one before it nine times.
-LISTS_IN_LISTS = b"]q\x00" + b"".join(b"](" + b"h%c" % (n - 1) * 9 + b"eq%c" % n for n in range(1, 90))
+LISTS_IN_LISTS = b"]q\x00" + b"".join(
+    b"](" + b"h%c" % (n - 1) * 9 + b"eq%c" % n for n in range(1, 90)
+)
 
 BOMBS: dict[str, bytes] = {
     "a function": pickle.dumps(Reduced(os.system, ("touch canary",)), 2),
@@ -191,12 +195,14 @@ def test_bombs_are_refused_as_data(bomb: str, victim: Path) -> None:
 
 
 def test_more_instructions_than_any_archive_has_are_refused() -> None:
-    with pytest.raises(NotData, match=f"more than {OPERATIONS} instructions"):
-        unpickled(many(OPERATIONS + 1, b"N"))
+    with pytest.raises(NotData, match=f"more than {_MAX_OPERATIONS} instructions"):
+        unpickle_data(many(_MAX_OPERATIONS + 1, b"N"))
 
 
 def test_every_cut_and_every_flipped_bit_is_read_or_refused() -> None:
-    sound = pickle.dumps({"data": np.arange(6, dtype=np.uint8), "labels": [1, 2**40, -3], "name": "x"}, 2)
+    sound = pickle.dumps(
+        {"data": np.arange(6, dtype=np.uint8), "labels": [1, 2**40, -3], "name": "x"}, 2
+    )
     damaged = [sound[:end] for end in range(len(sound))]
     for place in range(len(sound)):
         for bit in range(8):
@@ -206,7 +212,7 @@ def test_every_cut_and_every_flipped_bit_is_read_or_refused() -> None:
     read = 0
     for data in damaged:
         with contextlib.suppress(NotData):
-            unpickled(data)
+            unpickle_data(data)
             read += 1
     assert 0 < read < len(damaged)
     assert not CANARY.exists()
@@ -218,9 +224,23 @@ def test_what_is_data_is_read_as_pickle_reads_it(protocol: int, order: Any) -> N
     values = {
         "data": np.asarray(np.arange(12, dtype=np.int16).reshape(3, 4), order=order),
         "labels": [0, 1, 255, 256, 2**16, 2**40, -1],
-        "all": [None, True, False, 1.5, "é", b"\xff", (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {}, [[]]],
+        "all": [
+            None,
+            True,
+            False,
+            1.5,
+            "é",
+            b"\xff",
+            (),
+            (1,),
+            (1, 2),
+            (1, 2, 3),
+            (1, 2, 3, 4),
+            {},
+            [[]],
+        ],
     }
-    found = unpickled(pickle.dumps(values, protocol))
+    found = unpickle_data(pickle.dumps(values, protocol))
     assert np.array_equal(found.pop("data").values, values["data"])
     del values["data"]
     assert found == values

@@ -15,7 +15,7 @@ from fxgrow.continual.storage import save_master
 from fxgrow.errors import FxgrowError, SpecError
 from fxgrow.export import export
 from fxgrow.spec import load, read_spec
-from fxgrow.spec.blank import write_architecture
+from fxgrow.spec.meta_module import write_architecture
 from fxgrow.training import run_directory
 from tests.continual.zoo import master
 from tools.fuzzing.bases import Base
@@ -32,12 +32,18 @@ def written(base: Base, directory: Path) -> Path:
 
 def a_checkpoint(path: Path) -> None:
     """Of another library, under the names that both use."""
-    (path / "config.json").write_text('{"model_type": "bert", "hidden_size": 768, "schema_version": 2}')
-    save_file({"embeddings.weight": torch.ones(2)}, path / "model.safetensors", metadata={"format": "pt"})
+    (path / "config.json").write_text(
+        '{"model_type": "bert", "hidden_size": 768, "schema_version": 2}'
+    )
+    save_file(
+        {"embeddings.weight": torch.ones(2)}, path / "model.safetensors", metadata={"format": "pt"}
+    )
 
 
 def their_weights(path: Path) -> None:
-    save_file({"embeddings.weight": torch.ones(2)}, path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {"embeddings.weight": torch.ones(2)}, path / "model.safetensors", metadata={"format": "pt"}
+    )
 
 
 def linked(name: str) -> Damage:
@@ -81,7 +87,11 @@ DELETED: dict[str, Damage] = {
 
 def everything(directory: Path) -> dict[Path, object]:
     return {
-        path: path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        path: path.readlink()
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else None
         for path in directory.rglob("*")
     }
 
@@ -99,7 +109,9 @@ def replaced_by_a_hub_directory(directory: Path, base: Base) -> None:
     export(written(base, directory.parent / "sound"), "hub", directory, force=True)
 
 
-@pytest.mark.parametrize("by", [replaced_by_a_run, replaced_by_a_master, replaced_by_a_hub_directory])
+@pytest.mark.parametrize(
+    "by", [replaced_by_a_run, replaced_by_a_master, replaced_by_a_hub_directory]
+)
 @pytest.mark.parametrize("damage", DELETED.values(), ids=DELETED)
 def test_what_is_not_ours_is_not_deleted(
     damage: Damage, by: Callable[[Path, Base], None], base: Base, tmp_path: Path
@@ -121,7 +133,10 @@ def test_what_is_not_ours_is_not_overwritten(damage: Damage, base: Base, tmp_pat
     damage(directory)
     before = everything(tmp_path)
     spec = read_spec(tmp_path / "sound")
-    for write in (partial(fxgrow.save, model, directory), partial(write_architecture, directory, spec)):
+    for write in (
+        partial(fxgrow.save, model, directory),
+        partial(write_architecture, directory, spec),
+    ):
         with pytest.raises(SpecError) as caught:
             write()
         assert caught.value.code in ("foreign-directory", "symlink", "not-a-file")

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fxgrow.cli.main import app
+from fxgrow.documents.files import sha256
 from fxgrow.errors import SpecError
-from fxgrow.spec.files import sha256
 from tests.attacks.attacking import assert_refused, written
 from tools.fuzzing.bases import Base
 
@@ -72,13 +72,19 @@ ATTACKS: tuple[tuple[Callable[[Path], None], str], ...] = (
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize(("replace", "code"), ATTACKS, ids=[replace.__name__ for replace, _ in ATTACKS])
-def test_a_file_that_is_something_else(replace: Callable[[Path], None], code: str, name: str, sound: Path) -> None:
+@pytest.mark.parametrize(
+    ("replace", "code"), ATTACKS, ids=[replace.__name__ for replace, _ in ATTACKS]
+)
+def test_a_file_that_is_something_else(
+    replace: Callable[[Path], None], code: str, name: str, sound: Path
+) -> None:
     replace(sound / name)
     assert_refused(sound, code, name)
 
 
-def test_a_link_or_pipe_that_takes_a_files_place_is_not_followed_or_waited_for(sound: Path, tmp_path: Path) -> None:
+def test_a_link_or_pipe_that_takes_a_files_place_is_not_followed_or_waited_for(
+    sound: Path, tmp_path: Path
+) -> None:
     """Opening looks again: between the look and the opening the file may have been replaced."""
     (tmp_path / "link").symlink_to(sound / "config.json")
     with pytest.raises(SpecError) as caught:

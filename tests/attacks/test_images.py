@@ -15,11 +15,18 @@ import pytest
 import torch
 
 from fxgrow.data import load_data, memory
-from fxgrow.data.files import shown
-from fxgrow.data.pictures import PICTURE_BYTES, PIXELS, SCANS, picture
+from fxgrow.data.files import shown_path
+from fxgrow.data.pictures import _MAX_PIXELS, PICTURE_BYTES, SCANS, read_picture
 from fxgrow.errors import DataError
 from tests.attacks.attacking import CANARY
-from tests.attacks.hostile_data import COLOURS, SIZE, assert_refused, is_root, loaded, write_pictures
+from tests.attacks.hostile_data import (
+    COLOURS,
+    SIZE,
+    assert_refused,
+    is_root,
+    loaded,
+    write_pictures,
+)
 
 Image = pytest.importorskip("PIL.Image")
 VICTIM = "train/red/0.png"
@@ -96,7 +103,9 @@ FILES: tuple[tuple[Callable[[Path], None], str, str], ...] = (
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize(("damage", "code", "offender"), FILES, ids=[damage.__name__ for damage, _, _ in FILES])
+@pytest.mark.parametrize(
+    ("damage", "code", "offender"), FILES, ids=[damage.__name__ for damage, _, _ in FILES]
+)
 def test_a_picture_that_is_something_else(
     damage: Callable[[Path], None], code: str, offender: str, split: str, root: Path
 ) -> None:
@@ -124,7 +133,9 @@ def test_the_root_itself_may_be_a_link(root: Path) -> None:
     assert len(loaded(Path("link")).train) == 2
 
 
-@pytest.mark.parametrize("name", ["\0", "x" * 4000, "x" * 300, "nothing", "data/train/red/0.png", "\udcff", "\x1b[2J"])
+@pytest.mark.parametrize(
+    "name", ["\0", "x" * 4000, "x" * 300, "nothing", "data/train/red/0.png", "\udcff", "\x1b[2J"]
+)
 def test_a_root_that_is_none(name: str, root: Path) -> None:
     assert_refused(Path(name), "missing-directory", "")
 
@@ -181,7 +192,9 @@ def test_thousands_of_classes_are_read_and_their_names_not_all_said(root: Path) 
     assert (found.classes, len(found.test)) == (2002, 2002)
 
 
-@pytest.mark.parametrize("name", ["\udcff\udcfe", "\x1b[2J\x1b]0;owned\x07", "\u202egpj", "two\nlines"])
+@pytest.mark.parametrize(
+    "name", ["\udcff\udcfe", "\x1b[2J\x1b]0;owned\x07", "\u202egpj", "two\nlines"]
+)
 def test_odd_names_are_read_and_said_in_plain_letters(name: str, root: Path) -> None:
     for split in ("train", "test"):
         folder = root / split / name
@@ -189,7 +202,7 @@ def test_odd_names_are_read_and_said_in_plain_letters(name: str, root: Path) -> 
         os.link(root / VICTIM, folder / f"{name}.png")
     assert loaded(root).classes == 3
     (folder / f"{name}.png").unlink()
-    assert_refused(root, "no-images", shown(name))
+    assert_refused(root, "no-images", shown_path(name))
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -207,7 +220,14 @@ def tiff(**changed: int) -> bytes:
         int(name.removeprefix("t")): value for name, value in changed.items()
     }
     rows = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    return b"II*\0" + struct.pack("<I", 24) + bytes(16) + struct.pack("<H", len(tags)) + rows + bytes(4)
+    return (
+        b"II*\0"
+        + struct.pack("<I", 24)
+        + bytes(16)
+        + struct.pack("<H", len(tags))
+        + rows
+        + bytes(4)
+    )
 
 
 def gif(width: int, height: int, frame: tuple[int, int] = (1, 1)) -> bytes:
@@ -265,12 +285,14 @@ def test_bombs_are_not_unpacked(bomb: str, root: Path) -> None:
 
 def test_a_text_bomb_in_a_picture_is_not_unpacked(root: Path) -> None:
     text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**27)))
-    (root / VICTIM).write_bytes(png(1, 1, bytes(4)).replace(b"\0\0\0\rIHDR", b"\0\0\0\rIHDR", 1)[:33] + text)
+    (root / VICTIM).write_bytes(
+        png(1, 1, bytes(4)).replace(b"\0\0\0\rIHDR", b"\0\0\0\rIHDR", 1)[:33] + text
+    )
     assert_refused(root, "wrong-format", VICTIM)
 
 
 def test_the_largest_side_and_no_more(root: Path) -> None:
-    assert PIXELS >= 61_000_000
+    assert _MAX_PIXELS >= 61_000_000
     (root / VICTIM).write_bytes(png(2**16 + 1, 1))
     assert_refused(root, "too-large", VICTIM)
     (root / VICTIM).write_bytes(png(2**16, 1, bytes(1 + 3 * 2**16)))
@@ -325,12 +347,12 @@ def test_every_cut_of_a_picture_is_refused_or_does_not_matter(form: str, root: P
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     path = root / VICTIM
     Image.fromarray(pixels).save(path, form)
-    data, whole = path.read_bytes(), picture(path, SIZE)
+    data, whole = path.read_bytes(), read_picture(path, SIZE)
     read = 0
     for end in range(0, len(data), 5):
         path.write_bytes(data[:end])
         with contextlib.suppress(DataError):
-            assert torch.equal(picture(path, SIZE), whole)
+            assert torch.equal(read_picture(path, SIZE), whole)
             read += 1
     assert read < 10
 
@@ -353,8 +375,16 @@ SOUND: dict[str, tuple[Any, str, tuple[int, int, int]]] = {
     "grey": (lambda: Image.new("L", (9, 7), 77), "PNG", (77, 77, 77)),
     "one bit": (lambda: Image.new("1", (9, 7), 1), "PNG", (255, 255, 255)),
     "16 bits": (lambda: Image.fromarray(np.full((7, 9), 77 * 257, np.uint16)), "PNG", (77, 77, 77)),
-    "16 bits in a tiff": (lambda: Image.fromarray(np.full((7, 9), 77 * 257, np.uint16)), "TIFF", (77, 77, 77)),
-    "16 bits in a pgm": (lambda: Image.fromarray(np.full((7, 9), 77 * 257, np.uint16)), "PPM", (77, 77, 77)),
+    "16 bits in a tiff": (
+        lambda: Image.fromarray(np.full((7, 9), 77 * 257, np.uint16)),
+        "TIFF",
+        (77, 77, 77),
+    ),
+    "16 bits in a pgm": (
+        lambda: Image.fromarray(np.full((7, 9), 77 * 257, np.uint16)),
+        "PPM",
+        (77, 77, 77),
+    ),
 }
 
 
@@ -362,7 +392,7 @@ SOUND: dict[str, tuple[Any, str, tuple[int, int, int]]] = {
 def test_sound_pictures_of_odd_kinds_are_right(kind: str, root: Path) -> None:
     make, form, colour = SOUND[kind]
     make().save(root / VICTIM, form)
-    found = picture(root / VICTIM, SIZE)
+    found = read_picture(root / VICTIM, SIZE)
     assert found.shape == (3, SIZE, SIZE)
     assert torch.equal(found.float().mean((1, 2)).round(), torch.tensor(colour).float())
     loaded(root)
@@ -370,7 +400,7 @@ def test_sound_pictures_of_odd_kinds_are_right(kind: str, root: Path) -> None:
 
 def test_16_bits_are_not_cut_off_at_255(root: Path) -> None:
     Image.fromarray(LEVELS.repeat(5, 0)).save(root / VICTIM)
-    assert picture(root / VICTIM, 5)[0, 0].tolist() == [0, 0, 0, 127, 255]
+    assert read_picture(root / VICTIM, 5)[0, 0].tolist() == [0, 0, 0, 127, 255]
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -381,17 +411,24 @@ def test_numbers_without_a_white_are_refused(mode: str, root: Path) -> None:
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_of_an_animation_the_first_picture_is_taken(form: str, root: Path) -> None:
-    frames = [Image.new("RGB", (9, 7), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    frames = [
+        Image.new("RGB", (9, 7), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    ]
     options = {"lossless": True} if form == "WEBP" else {}
     frames[0].save(root / VICTIM, form, save_all=True, append_images=frames[1:], **options)
-    assert picture(root / VICTIM, 1).flatten().tolist() == [255, 0, 0]
+    assert read_picture(root / VICTIM, 1).flatten().tolist() == [255, 0, 0]
 
 
 def test_the_same_pictures_as_torchvision(root: Path) -> None:
     datasets = pytest.importorskip("torchvision.datasets")
     functional = pytest.importorskip("torchvision.transforms.functional")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 23, 31, 4), dtype=np.uint8)
-    for path in ("train/blue/b/z.jpg", "train/blue/b-c/a.png", "train/blue/b/c/a.png", "train/blue/a.webp"):
+    for path in (
+        "train/blue/b/z.jpg",
+        "train/blue/b-c/a.png",
+        "train/blue/b/c/a.png",
+        "train/blue/a.webp",
+    ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[0, ..., :3]).save(root / path)
     Image.fromarray(pixels[1]).save(root / VICTIM)
@@ -418,7 +455,7 @@ def test_a_size_over_the_memory_is_refused_with_the_bytes(
         load_data(name, root=root, size=size, train_size=20, test_size=20)
     count = 4 if name == "imagefolder" else 40
     assert caught.value.code == "too-large"
-    assert f"{count * 3 * size * size * 4 * memory.COPIES} bytes" in str(caught.value)
+    assert f"{count * 3 * size * size * 4 * memory._COPIES} bytes" in str(caught.value)
 
 
 def test_more_shapes_than_memory_are_refused() -> None:
@@ -430,13 +467,15 @@ def test_more_shapes_than_memory_are_refused() -> None:
     assert caught.value.code == "too-large"
 
 
-def test_a_container_may_have_less_memory_than_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_may_have_less_memory_than_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(memory, "CGROUP_LIMIT", limit)
-    machine = memory.memory()
+    machine = memory.available_memory()
     for text, found in (("4096\n", 4096), ("max\n", machine), (f"{2**62}\n", machine)):
         limit.write_text(text)
-        assert memory.memory() == found
+        assert memory.available_memory() == found
 
 
 def test_nothing_was_run() -> None:

@@ -53,20 +53,44 @@ def hiding_a_function(config: Json) -> None:
 
 
 ATTACKS = (
-    Attack("node name runs a statement", named("act", f"a={PAYLOAD};b"), "bad-name", "nodes[3].name"),
-    Attack("node name ends a line", named("act", f"a\n    {PAYLOAD}\n    b"), "bad-name", "nodes[3].name"),
+    Attack(
+        "node name runs a statement", named("act", f"a={PAYLOAD};b"), "bad-name", "nodes[3].name"
+    ),
+    Attack(
+        "node name ends a line",
+        named("act", f"a\n    {PAYLOAD}\n    b"),
+        "bad-name",
+        "nodes[3].name",
+    ),
     Attack("node name is dunder", named("act", "__builtins__"), "bad-name", "nodes[3].name"),
     Attack("node name is a keyword", named("act", "lambda"), "bad-name", "nodes[3].name"),
     Attack("node name looks like another letter", named("act", "ﬁx"), "bad-name", "nodes[3].name"),
     Attack("node name hides Ellipsis", named("act", "Ellipsis"), "bad-name", "nodes[3].name"),
     Attack("node name hides a builtin", named("act", "len"), "bad-name", "nodes[3].name"),
     Attack("node name without end", named("act", "a" * 10**6), "too-large", "nodes.3.name"),
-    Attack("input runs code as its default", input_named(f"x={PAYLOAD}"), "bad-name", "nodes[0].name"),
+    Attack(
+        "input runs code as its default", input_named(f"x={PAYLOAD}"), "bad-name", "nodes[0].name"
+    ),
     Attack("input swallows all arguments", input_named("**x"), "bad-name", "nodes[0].name"),
-    Attack("input read after a node took its name", reading_an_earlier_name, "duplicate-name", "nodes[1].target"),
+    Attack(
+        "input read after a node took its name",
+        reading_an_earlier_name,
+        "duplicate-name",
+        "nodes[1].target",
+    ),
     Attack("input hides a function", hiding_a_function, "bad-name", "nodes[0].target"),
-    Attack("keyword runs code", call("torch.flatten", X, kwargs={f"a={PAYLOAD}, b": 1}), "bad-name", "nodes[flatten]"),
-    Attack("keyword is dunder", call("torch.flatten", X, kwargs={"__class__": 1}), "bad-name", "nodes[flatten]"),
+    Attack(
+        "keyword runs code",
+        call("torch.flatten", X, kwargs={f"a={PAYLOAD}, b": 1}),
+        "bad-name",
+        "nodes[flatten]",
+    ),
+    Attack(
+        "keyword is dunder",
+        call("torch.flatten", X, kwargs={"__class__": 1}),
+        "bad-name",
+        "nodes[flatten]",
+    ),
     Attack(
         "module path ends the string that fx puts it in",
         lambda c: module(c, "conv").update(name=f'a" + {PAYLOAD} + "'),
@@ -91,7 +115,12 @@ ATTACKS = (
         "unknown-target",
         "nodes[flatten]",
     ),
-    Attack("get_attr path runs code", call(f"a;{PAYLOAD}", op="get_attr"), "unknown-target", "nodes[flatten]"),
+    Attack(
+        "get_attr path runs code",
+        call(f"a;{PAYLOAD}", op="get_attr"),
+        "unknown-target",
+        "nodes[flatten]",
+    ),
     Attack(
         "a path whose prefixes take quadratic time",
         call("a" + ".a" * 10**5, X, op="call_module"),
@@ -118,7 +147,9 @@ ATTACKS = (
     ),
     Attack(
         "width of a provenance ends the comment",
-        lambda c: node(c, "flatten").update(provenance={"rule": "a", "width": f'""";{PAYLOAD};"""'}),
+        lambda c: node(c, "flatten").update(
+            provenance={"rule": "a", "width": f'""";{PAYLOAD};"""'}
+        ),
         "bad-value",
         "nodes.5.provenance.width",
     ),
@@ -126,7 +157,9 @@ ATTACKS = (
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=ids(ATTACKS))
-def test_it_is_refused(attack: Attack, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_refused(
+    attack: Attack, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FX_GRAPH_SHOW_META", "1")  # fx writes the notes on nodes into the source
     assert_fails(attack, base, tmp_path / "hostile")
 
@@ -138,7 +171,15 @@ def test_the_canary_sings() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [f"'); {PAYLOAD}; ('", f'"""{PAYLOAD}"""', f"{{{PAYLOAD}}}", "\\", "\\'", f"\n{PAYLOAD}", "\N{LINE SEPARATOR}"],
+    [
+        f"'); {PAYLOAD}; ('",
+        f'"""{PAYLOAD}"""',
+        f"{{{PAYLOAD}}}",
+        "\\",
+        "\\'",
+        f"\n{PAYLOAD}",
+        "\N{LINE SEPARATOR}",
+    ],
 )
 def test_strings_in_arguments_stay_strings(text: str, base: Base, tmp_path: Path) -> None:
     """Also in the default of an input, which Python evaluates when the source is loaded, and as keys."""

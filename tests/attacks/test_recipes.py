@@ -13,11 +13,17 @@ LEAST = "schema_version: 1\nmodel: a.b:c\nbudget: {neurons: 0.3}\n"
 LONG = "9" * 4000
 TEXTS = {
     "an alias": ("notes: {a: &a x, b: *a}", "bad-yaml"),
-    "a bomb of aliases": ("".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 9 if i else 1}]\n" for i in range(30)), "bad-yaml"),
+    "a bomb of aliases": (
+        "".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 9 if i else 1}]\n" for i in range(30)),
+        "bad-yaml",
+    ),
     "an object": ("notes: {a: !!python/object/apply:os.system ['touch canary']}", "bad-yaml"),
     "a module": ("notes: {a: !!python/module:os ''}", "bad-yaml"),
     "binary": ("notes: {a: !!binary aGk=}", "bad-yaml"),
-    "a tag of one's own": ("%TAG ! tag:yaml.org,2002:python/\n---\na: !name:os.system x", "bad-yaml"),
+    "a tag of one's own": (
+        "%TAG ! tag:yaml.org,2002:python/\n---\na: !name:os.system x",
+        "bad-yaml",
+    ),
     "a set": ("notes: !!set {a, b}", "bad-yaml"),
     "a merge": ("<<: {lower: true}", "unknown-key"),
     "a repeated key": ("model: b", "bad-yaml"),
@@ -49,7 +55,8 @@ def holding(part: str, field: str, value: str) -> str:
     """A recipe that says ``value`` in one field."""
     if part == "budget":
         return LEAST.replace(
-            "{neurons: 0.3}", f"{{parameters: 1, {field}: {value}}}".replace("parameters: 1, par", "par")
+            "{neurons: 0.3}",
+            f"{{parameters: 1, {field}: {value}}}".replace("parameters: 1, par", "par"),
         )
     if part in ("settings", "data"):
         return f"{LEAST}{part}: {{{field}: {value}}}\n"
@@ -75,7 +82,9 @@ def test_a_text_is_refused(text: str, code: str) -> None:
 
 
 @pytest.mark.parametrize("value", HUGE, ids=lambda value: value[:8])
-@pytest.mark.parametrize(("part", "field"), [(part, field) for part, names in MOST.items() for field in names.split()])
+@pytest.mark.parametrize(
+    ("part", "field"), [(part, field) for part, names in MOST.items() for field in names.split()]
+)
 def test_a_number_beyond_its_range(part: str, field: str, value: str) -> None:
     error = refusal(holding(part, field, value))
     assert error.code in {"bad-value", "not-finite", "bad-budget", "empty-budget"}
@@ -102,7 +111,12 @@ def test_a_number_just_too_large(part: str, field: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["{name: shapes, size: 4000}", "{name: digits, limit: 16000000, size: 4000}", "{limit: 16000000}"]
+    "data",
+    [
+        "{name: shapes, size: 4000}",
+        "{name: digits, limit: 16000000, size: 4000}",
+        "{limit: 16000000}",
+    ],
 )
 def test_more_images_than_memory(data: str) -> None:
     error = refusal(f"{LEAST}data: {data}\n")

@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fxgrow.cli.main import app
-from fxgrow.cli.references import resolve
-from fxgrow.cli.trust import trusting
+from fxgrow.cli.resolve import resolve
+from fxgrow.cli.trust import trust_modules
 from fxgrow.errors import FxgrowError, ModelError
 from tests.attacks.attacking import CANARY
 
-NOTHING = trusting(())
+NOTHING = trust_modules(())
 HOSTILE = "from os import system\nfrom pathlib import Path\n\nPath('canary').touch()\n"
 RECIPE = "schema_version: 1\nmodel: {}\nbudget: {{neurons: 1}}\n"
 
@@ -158,12 +158,16 @@ def test_options_beyond_the_table(reference: str) -> None:
 def test_names_beyond_the_packages_own_models(reference: str, package: str) -> None:
     pytest.importorskip(package)
     with pytest.raises(ModelError):
-        resolve(f"{reference.partition(':')[0]}:imports-first")  # slow, and no part of what is measured
+        resolve(
+            f"{reference.partition(':')[0]}:imports-first"
+        )  # slow, and no part of what is measured
     assert_refused(reference, "unknown-model")
 
 
 def test_a_model_that_no_memory_holds_is_not_built() -> None:
-    assert_refused("fxgrow.cells.evaluation:named_network?genotype=DARTS_V2&channels=16384", "too-large")
+    assert_refused(
+        "fxgrow.cells.evaluation:named_network?genotype=DARTS_V2&channels=16384", "too-large"
+    )
 
 
 @pytest.mark.parametrize("link", [False, True])
@@ -171,7 +175,9 @@ def test_a_directory_named_like_a_factory_is_data(link: bool) -> None:
     """It holds what transformers would run with remote code."""
     made = Path("real" if link else "os:system")
     made.mkdir()
-    (made / "config.json").write_text('{"model_type": "x", "auto_map": {"AutoModel": "hostile.Net"}}')
+    (made / "config.json").write_text(
+        '{"model_type": "x", "auto_map": {"AutoModel": "hostile.Net"}}'
+    )
     if link:
         Path("hostile:net").symlink_to(made)
         assert_refused("hostile:net", "symlink")
@@ -180,10 +186,14 @@ def test_a_directory_named_like_a_factory_is_data(link: bool) -> None:
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["run", "recipe.yaml", "--out", "out", *words], prog_name="fxgrow")
+    return CliRunner().invoke(
+        app, ["run", "recipe.yaml", "--out", "out", *words], prog_name="fxgrow"
+    )
 
 
-@pytest.mark.parametrize("words", [(), ("--trust", "hostile.inner"), ("--trust", "host"), ("--trust", "os")])
+@pytest.mark.parametrize(
+    "words", [(), ("--trust", "hostile.inner"), ("--trust", "host"), ("--trust", "os")]
+)
 def test_a_recipe_runs_no_code_without_trust(words: tuple[str, ...]) -> None:
     Path("recipe.yaml").write_text(RECIPE.format("hostile:net"))
     done = run(*words)
@@ -197,7 +207,9 @@ def test_the_data_is_not_loaded_first() -> None:
     assert run().stderr.endswith("[untrusted-factory]\n")
 
 
-@pytest.mark.parametrize("name", ["", "os:system", "a b", "../hostile", "hostile.py;", ".hostile", "*"])
+@pytest.mark.parametrize(
+    "name", ["", "os:system", "a b", "../hostile", "hostile.py;", ".hostile", "*"]
+)
 def test_trust_in_what_is_no_module(name: str) -> None:
     Path("recipe.yaml").write_text(RECIPE.format("hostile:net"))
     assert run("--trust", name).stderr.endswith("[bad-trust]\n")
@@ -205,8 +217,10 @@ def test_trust_in_what_is_no_module(name: str) -> None:
 
 def test_trust_does_not_cover_what_a_module_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("friendly.py").write_text("from os import system\n")
-    with pytest.raises(ModelError, match=r"comes from posix, which --trust friendly does not cover") as caught:
-        resolve("friendly:system?command=touch%20canary", trust=trusting(["friendly"]))
+    with pytest.raises(
+        ModelError, match=r"comes from posix, which --trust friendly does not cover"
+    ) as caught:
+        resolve("friendly:system?command=touch%20canary", trust=trust_modules(["friendly"]))
     assert caught.value.code == "untrusted-factory"
     assert not CANARY.exists()
     monkeypatch.delitem(sys.modules, "friendly")
@@ -214,6 +228,6 @@ def test_trust_does_not_cover_what_a_module_imports(monkeypatch: pytest.MonkeyPa
 
 def test_trust_and_typing_run_a_factory(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("wanted.py").write_text("from torch import nn\n\ndef net():\n    return nn.Identity()\n")
-    assert resolve("wanted:net", trust=trusting(["wanted"])).label == "python:wanted:net"
+    assert resolve("wanted:net", trust=trust_modules(["wanted"])).label == "python:wanted:net"
     assert resolve("wanted:net").label == "python:wanted:net"
     monkeypatch.delitem(sys.modules, "wanted")

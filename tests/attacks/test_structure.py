@@ -4,13 +4,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.attacking import Attack, Change, Json, X, assert_fails, call, config_of, ids, module, node, tensor
+from tests.attacks.attacking import (
+    Attack,
+    Change,
+    Json,
+    X,
+    assert_fails,
+    call,
+    config_of,
+    ids,
+    module,
+    node,
+    tensor,
+)
 from tools.fuzzing.bases import Base
 
 
 def more_nodes(count: int, target: str, *args: object) -> Change:
     def change(config: Json) -> None:
-        made = [{"name": f"more{i}", "op": "call_method", "target": target, "args": list(args)} for i in range(count)]
+        made = [
+            {"name": f"more{i}", "op": "call_method", "target": target, "args": list(args)}
+            for i in range(count)
+        ]
         config["nodes"][-1:-1] = made
 
     return change
@@ -35,18 +50,41 @@ def swapped_tie(config: Json) -> None:
 
 ATTACKS = (
     Attack("cycle", call("torch.flatten", {"node": "flatten"}), "unknown-node", "nodes[flatten]"),
-    Attack("forward reference", call("torch.flatten", {"list": [{"node": "clamp"}]}), "unknown-node", "nodes[flatten]"),
-    Attack("nobody", call("torch.flatten", {"mapping": {"a": {"node": "no"}}}), "unknown-node", "nodes[flatten]"),
+    Attack(
+        "forward reference",
+        call("torch.flatten", {"list": [{"node": "clamp"}]}),
+        "unknown-node",
+        "nodes[flatten]",
+    ),
+    Attack(
+        "nobody",
+        call("torch.flatten", {"mapping": {"a": {"node": "no"}}}),
+        "unknown-node",
+        "nodes[flatten]",
+    ),
     Attack(
         "a slice of nobody",
         call("operator.getitem", X, {"slice": [{"node": "no"}, None, None]}),
         "unknown-node",
         "nodes[flatten]",
     ),
-    Attack("two nodes of one name", lambda c: node(c, "act").update(name="x"), "duplicate-name", "nodes[3].name"),
-    Attack("two outputs", lambda c: c["nodes"].insert(3, {**c["nodes"][-1], "name": "o"}), "unknown-node", "nodes[3]"),
     Attack(
-        "two modules of one name", lambda c: module(c, "act").update(name="bn"), "duplicate-name", "modules[2].name"
+        "two nodes of one name",
+        lambda c: node(c, "act").update(name="x"),
+        "duplicate-name",
+        "nodes[3].name",
+    ),
+    Attack(
+        "two outputs",
+        lambda c: c["nodes"].insert(3, {**c["nodes"][-1], "name": "o"}),
+        "unknown-node",
+        "nodes[3]",
+    ),
+    Attack(
+        "two modules of one name",
+        lambda c: module(c, "act").update(name="bn"),
+        "duplicate-name",
+        "modules[2].name",
     ),
     Attack(
         "a module that is a tensor too",
@@ -62,7 +100,11 @@ ATTACKS = (
     ),
     Attack("deep modules", deep_modules, "too-large", "modules.263.name"),
     Attack(
-        "quadratically many reads before writes", more_nodes(1000, "add_", X, 1), "too-large", "nodes", sealed=False
+        "quadratically many reads before writes",
+        more_nodes(1000, "add_", X, 1),
+        "too-large",
+        "nodes",
+        sealed=False,
     ),
     Attack("more modules than the limit", many_modules, "too-large", "modules", sealed=False),
     Attack(
@@ -77,12 +119,23 @@ ATTACKS = (
         "not-canonical",
         "parameters[8]",
     ),
-    Attack("arguments in another spelling", config_of("conv", kernel_size=3), "not-canonical", "modules[conv]"),
     Attack(
-        "arguments left out", lambda c: module(c, "conv")["config"].pop("dilation"), "not-canonical", "modules[conv]"
+        "arguments in another spelling",
+        config_of("conv", kernel_size=3),
+        "not-canonical",
+        "modules[conv]",
     ),
     Attack(
-        "tied to itself", lambda c: tensor(c, "a.weight").update(tied_to="a.weight"), "bad-tie", "parameters[a.weight]"
+        "arguments left out",
+        lambda c: module(c, "conv")["config"].pop("dilation"),
+        "not-canonical",
+        "modules[conv]",
+    ),
+    Attack(
+        "tied to itself",
+        lambda c: tensor(c, "a.weight").update(tied_to="a.weight"),
+        "bad-tie",
+        "parameters[a.weight]",
     ),
     Attack(
         "tied to a tie",

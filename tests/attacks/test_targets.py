@@ -53,24 +53,41 @@ CLASSES = (
 )
 
 ATTACKS = (
-    *(Attack(f"calls {name}", call(name, PAYLOAD), "unknown-target", "nodes[flatten].target") for name in FUNCTIONS),
     *(
-        Attack(f"method {name}", call(name, X, op="call_method"), "unknown-target", "nodes[flatten]")
+        Attack(f"calls {name}", call(name, PAYLOAD), "unknown-target", "nodes[flatten].target")
+        for name in FUNCTIONS
+    ),
+    *(
+        Attack(
+            f"method {name}", call(name, X, op="call_method"), "unknown-target", "nodes[flatten]"
+        )
         for name in METHODS
     ),
     *(
-        Attack(f"reads {name}", call("builtins.getattr", X, name), "unknown-target", "nodes[flatten]")
+        Attack(
+            f"reads {name}", call("builtins.getattr", X, name), "unknown-target", "nodes[flatten]"
+        )
         for name in ATTRIBUTES
     ),
-    *(Attack(f"builds {name}", becomes("act", name), "unknown-class", "modules[act]") for name in CLASSES),
+    *(
+        Attack(f"builds {name}", becomes("act", name), "unknown-class", "modules[act]")
+        for name in CLASSES
+    ),
     Attack(
         "reads an attribute that cannot be hashed",
         call("builtins.getattr", X, {"mapping": {}}),
         "unknown-target",
         "nodes[flatten]",
     ),
-    Attack("method of a literal", call("expand", PAYLOAD, op="call_method"), "bad-call", "nodes[flatten]"),
-    Attack("a power that fx writes wrongly", call("operator.pow", -2, X), "bad-call", "nodes[flatten]"),
+    Attack(
+        "method of a literal",
+        call("expand", PAYLOAD, op="call_method"),
+        "bad-call",
+        "nodes[flatten]",
+    ),
+    Attack(
+        "a power that fx writes wrongly", call("operator.pow", -2, X), "bad-call", "nodes[flatten]"
+    ),
     Attack(
         "a device that makes the constructor allocate",
         config_of("a", device="cpu", in_features=20_000, out_features=20_000),
@@ -79,17 +96,30 @@ ATTACKS = (
     ),
     Attack("a device object", config_of("a", device={"device": "cpu"}), "bad-config", "modules[a]"),
     Attack(
-        "ready-made weights", becomes("act", "torch.nn.Embedding", _weight=[1]), "bad-value", "modules.2.config._weight"
+        "ready-made weights",
+        becomes("act", "torch.nn.Embedding", _weight=[1]),
+        "bad-value",
+        "modules.2.config._weight",
     ),
     Attack(
         "an activation looked up by name",
-        becomes("act", "torch.nn.TransformerEncoderLayer", d_model=4, nhead=2, activation="__import__"),
+        becomes(
+            "act", "torch.nn.TransformerEncoderLayer", d_model=4, nhead=2, activation="__import__"
+        ),
         "bad-config",
         "modules[act]",
     ),
-    Attack("arguments that are ignored", becomes("act", "torch.nn.Identity", hidden=1), "bad-config", "modules[act]"),
     Attack(
-        "arguments of a container", becomes("inner", "torch.nn.Module", hidden=1), "not-canonical", "modules[inner]"
+        "arguments that are ignored",
+        becomes("act", "torch.nn.Identity", hidden=1),
+        "bad-config",
+        "modules[act]",
+    ),
+    Attack(
+        "arguments of a container",
+        becomes("inner", "torch.nn.Module", hidden=1),
+        "not-canonical",
+        "modules[inner]",
     ),
     Attack(
         "no heads",
@@ -97,7 +127,12 @@ ATTACKS = (
         "bad-config",
         "modules[act]",
     ),
-    Attack("a node as an argument", config_of("conv", bias={"tuple": [X]}), "bad-config", "modules[conv]"),
+    Attack(
+        "a node as an argument",
+        config_of("conv", bias={"tuple": [X]}),
+        "bad-config",
+        "modules[conv]",
+    ),
 )
 
 

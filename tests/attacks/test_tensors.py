@@ -67,8 +67,14 @@ ATTACKS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a header of 2^63 bytes": (lambda w: struct.pack("<Q", 2**63) + w[8:], "bad-weights"),
     "a header as long as the file": (lambda w: struct.pack("<Q", len(w)) + w[8:], "bad-weights"),
     "a header in the other byte order": (lambda w: w[:8][::-1] + w[8:], "bad-weights"),
-    "a header that is no JSON": (lambda w: struct.pack("<Q", 8) + b"notjson!" + w[8:], "bad-weights"),
-    "a pickle": (lambda w: (b"\x80\x04cposix\nsystem\n(S'touch canary'\ntR." + w)[: len(w)], "bad-weights"),
+    "a header that is no JSON": (
+        lambda w: struct.pack("<Q", 8) + b"notjson!" + w[8:],
+        "bad-weights",
+    ),
+    "a pickle": (
+        lambda w: (b"\x80\x04cposix\nsystem\n(S'touch canary'\ntR." + w)[: len(w)],
+        "bad-weights",
+    ),
     "a zip as torch.save writes it": (lambda w: (b"PK\x03\x04" + w)[: len(w)], "bad-weights"),
     "overlapping tensors": (header(overlapping), "bad-weights"),
     "offsets beyond the end": (entry(data_offsets=[0, 2**40]), "bad-weights"),
@@ -87,15 +93,22 @@ ATTACKS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         header(lambda found: found["__metadata__"].update(fingerprint="0" * 64)),
         "weights-mismatch",
     ),
-    "metadata that is no text": (header(lambda found: found["__metadata__"].update(fingerprint=1)), "bad-weights"),
+    "metadata that is no text": (
+        header(lambda found: found["__metadata__"].update(fingerprint=1)),
+        "bad-weights",
+    ),
 }
 
 
 @pytest.mark.parametrize(("damage", "code"), ATTACKS.values(), ids=ATTACKS.keys())
-def test_it_is_refused(damage: Callable[[bytes], bytes], code: str, base: Base, tmp_path: Path) -> None:
+def test_it_is_refused(
+    damage: Callable[[bytes], bytes], code: str, base: Base, tmp_path: Path
+) -> None:
     weights = damage(base.weights)
     digest = {"sha256": hashlib.sha256(weights).hexdigest()}
-    directory = written(base, tmp_path / "hostile", lambda config: config.update(weights=digest), seal=False)
+    directory = written(
+        base, tmp_path / "hostile", lambda config: config.update(weights=digest), seal=False
+    )
     (directory / FILE).write_bytes(weights)
     assert_refused(directory, code, FILE)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxgrow.capture import How, capture, verify
+from fxgrow.capture import How, capture, verify_capture
 from fxgrow.coupling import couple
 from fxgrow.errors import ModelError
 
@@ -188,10 +188,10 @@ def test_the_model_is_left_as_it_was(make: Any) -> None:
 
 def test_verify_sees_a_graph_that_computes_something_else() -> None:
     captured = capture(within(OnShape()), (X,))
-    assert verify(captured) is None
+    assert verify_capture(captured) is None
     next(node for node in captured.graph_module.graph.nodes if node.target == "2").args = (1,)
     captured.graph_module.recompile()
-    assert "does not run" in str(verify(captured))
+    assert "does not run" in str(verify_capture(captured))
 
 
 def test_a_part_that_traces_wrongly_is_found_and_made_opaque() -> None:
@@ -208,7 +208,9 @@ def test_a_part_that_traces_wrongly_is_found_and_made_opaque() -> None:
 
 
 def test_a_model_that_does_not_run_is_refused_in_one_sentence() -> None:
-    with pytest.raises(ModelError, match=r"^OnData does not run on its example inputs: [^\n]*$") as caught:
+    with pytest.raises(
+        ModelError, match=r"^OnData does not run on its example inputs: [^\n]*$"
+    ) as caught:
         capture(OnData(5), (X,))
     assert caught.value.code == "does-not-run"
 
@@ -216,7 +218,9 @@ def test_a_model_that_does_not_run_is_refused_in_one_sentence() -> None:
 def test_coupling_looks_through_an_opaque_part() -> None:
     part = OnShape()
     part.layer = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 4))
-    width = couple(capture(nn.Sequential(nn.Linear(6, 4), part, nn.Linear(4, 2)), (X,))).by_name["1.layer.0"]
+    width = couple(capture(nn.Sequential(nn.Linear(6, 4), part, nn.Linear(4, 2)), (X,))).by_name[
+        "1.layer.0"
+    ]
     assert (width.size, width.refusal) == (5, None)
 
 
@@ -230,5 +234,11 @@ def test_unused_nodes_are_dropped_and_writes_are_kept() -> None:
             return y
 
     captured = capture(Wasteful(), (X,))
-    assert [node.name for node in captured.graph_module.graph.nodes] == ["x", "add", "relu_", "setitem", "output"]
+    assert [node.name for node in captured.graph_module.graph.nodes] == [
+        "x",
+        "add",
+        "relu_",
+        "setitem",
+        "output",
+    ]
     assert captured.how is How.TRACED

@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxgrow.capture import positional
+from fxgrow.capture import positional_inputs
 from fxgrow.errors import ModelError
 
 X = torch.ones(2)
 
 
 class Net(nn.Module):
-    def forward(self, x: Tensor, mask: Tensor | None = None, scale: float = 2.0, *, late: int = 0) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, scale: float = 2.0, *, late: int = 0
+    ) -> Tensor:
         return x
 
 
@@ -29,7 +31,7 @@ class Net(nn.Module):
     ],
 )
 def test_forms(given: Any, bound: Any) -> None:
-    assert positional(Net(), given) == bound
+    assert positional_inputs(Net(), given) == bound
 
 
 @pytest.mark.parametrize(
@@ -43,5 +45,5 @@ def test_forms(given: Any, bound: Any) -> None:
 )
 def test_what_cannot_be_bound(given: Any, words: str) -> None:
     with pytest.raises(ModelError, match=words) as caught:
-        positional(Net(), given)
+        positional_inputs(Net(), given)
     assert caught.value.code == "bad-inputs"

@@ -3,14 +3,27 @@ import pytest
 import torch
 from torch import fx, nn
 
-from fxgrow.cells import GENOTYPES, Cell, CellModule, Edge, Genotype, Kind, Place, dag, drop_path
+from fxgrow.cells import (
+    GENOTYPES,
+    Cell,
+    CellKind,
+    CellModule,
+    CellPosition,
+    Edge,
+    Genotype,
+    dag,
+    drop_path,
+)
 from fxgrow.errors import ModelError
 
 # 2 = older + newer, 3 = pool(newer) + 2 + 2, and the output is 3 and the older input again.
 TINY = Cell.model_validate(
     {
         "nodes": (
-            ({"operation": "skip_connect", "source": 0}, {"operation": "skip_connect", "source": 1}),
+            (
+                {"operation": "skip_connect", "source": 0},
+                {"operation": "skip_connect", "source": 1},
+            ),
             (
                 {"operation": "max_pool_3x3", "source": 1},
                 {"operation": "skip_connect", "source": 2},
@@ -20,10 +33,10 @@ TINY = Cell.model_validate(
         "concat": (3, 0),
     }
 )
-NORMAL = Place(Kind.NORMAL, older=1, newer=1, channels=1, after_reduction=False)
+NORMAL = CellPosition(CellKind.NORMAL, older=1, newer=1, channels=1, after_reduction=False)
 
 
-def without_preprocessing(cell: Cell, place: Place, probability: float = 0.0) -> CellModule:
+def without_preprocessing(cell: Cell, place: CellPosition, probability: float = 0.0) -> CellModule:
     module = CellModule(cell, place, drop_path=probability)
     module.older = module.newer = nn.Identity()
     return module
@@ -39,7 +52,7 @@ def test_a_cell_by_hand() -> None:
 
 
 def test_a_reduction_cell_halves_its_inputs_and_nothing_else() -> None:
-    place = Place(Kind.REDUCE, older=3, newer=5, channels=4, after_reduction=False)
+    place = CellPosition(CellKind.REDUCE, older=3, newer=5, channels=4, after_reduction=False)
     module = CellModule(GENOTYPES["DARTS_V2"].reduce, place)
     assert module(torch.randn(2, 3, 8, 8), torch.randn(2, 5, 8, 8)).shape == (2, 16, 4, 4)
     assert [[pool.stride for pool in node.children() if isinstance(pool, nn.MaxPool2d)] for node in module.nodes] == [
@@ -49,13 +62,13 @@ def test_a_reduction_cell_halves_its_inputs_and_nothing_else() -> None:
 
 
 def test_after_a_reduction_the_older_input_is_twice_as_large() -> None:
-    place = Place(Kind.NORMAL, older=3, newer=5, channels=4, after_reduction=True)
+    place = CellPosition(CellKind.NORMAL, older=3, newer=5, channels=4, after_reduction=True)
     module = CellModule(GENOTYPES["DARTS_V2"].normal, place)
     assert module(torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4)).shape == (2, 16, 4, 4)
 
 
 def test_the_operation_is_chosen_by_the_caller() -> None:
-    def choose(edge: Edge, place: Place) -> nn.Module:
+    def choose(edge: Edge, place: CellPosition) -> nn.Module:
         return nn.Conv2d(place.channels, place.channels, 1)
 
     module = CellModule(TINY, NORMAL, choose=choose)
@@ -67,7 +80,13 @@ def test_the_operation_is_chosen_by_the_caller() -> None:
 
 def test_the_graph_of_a_cell() -> None:
     graph = dag(TINY)
-    assert dict(graph.nodes(data="kind")) == {0: "input", 1: "input", 2: "node", 3: "node", 4: "output"}
+    assert dict(graph.nodes(data="kind")) == {
+        0: "input",
+        1: "input",
+        2: "node",
+        3: "node",
+        4: "output",
+    }
     assert sorted(graph.edges(keys=True, data="operation"), key=str) == [
         (0, 2, 0, "skip_connect"),
         (0, 4, 1, None),
@@ -112,7 +131,10 @@ def test_a_cell_drops_in_training_all_but_identities() -> None:
 
 
 def test_drop_path_leaves_no_trace_in_evaluation_mode() -> None:
-    texts = [str(fx.symbolic_trace(CellModule(TINY, NORMAL, drop_path=p).eval()).graph) for p in (0.0, 0.5)]
+    texts = [
+        str(fx.symbolic_trace(CellModule(TINY, NORMAL, drop_path=p).eval()).graph)
+        for p in (0.0, 0.5)
+    ]
     assert texts[0] == texts[1]
     assert "bernoulli" in str(fx.symbolic_trace(CellModule(TINY, NORMAL, drop_path=0.5)).graph)
 

@@ -2,16 +2,16 @@
 
 from fxgrow.cells.derive import Derivation
 from fxgrow.cells.genotype import Edge
-from fxgrow.cells.stack import Kind
-from fxgrow.cells.template import Spot
+from fxgrow.cells.stack import CellKind
+from fxgrow.cells.template import OperationSite
 
 
 def edges(counts: dict[int, tuple[int, int]], **settings: object) -> tuple[Edge, ...]:
     """The edges of the second node that are kept; per source the channels of two operations, which began with 2."""
     first = {0: (2, 2), 1: (2, 2)}
     channels = {
-        Spot(kind, state, source, operation): count
-        for kind in Kind
+        OperationSite(kind, state, source, operation): count
+        for kind in CellKind
         for state, node in ((2, first), (3, counts))
         for source, both in node.items()
         for operation, count in zip(("sep_conv_3x3", "dil_conv_5x5"), both, strict=True)
@@ -33,25 +33,38 @@ def test_of_equal_ones_that_with_more_channels_in_all_and_then_the_earlier() -> 
 
 
 def test_little_growth_is_the_identity() -> None:
-    assert [e.operation for e in edges({0: (4, 2), 1: (5, 2), 2: (2, 2)}, little=1.0)] == [
+    assert [
+        e.operation for e in edges({0: (4, 2), 1: (5, 2), 2: (2, 2)}, identity_threshold=1.0)
+    ] == [
         "skip_connect",
         "sep_conv_3x3",
     ]
-    assert [e.operation for e in edges({0: (4, 2), 1: (5, 2), 2: (2, 2)}, little=0.25)] == ["sep_conv_3x3"] * 2
+    assert [
+        e.operation for e in edges({0: (4, 2), 1: (5, 2), 2: (2, 2)}, identity_threshold=0.25)
+    ] == ["sep_conv_3x3"] * 2
 
 
 def test_identities_are_equally_weak_and_the_earlier_ones_are_kept() -> None:
     counts = {0: (2, 3), 1: (4, 4), 2: (9, 2)}
-    assert [(e.operation, e.source) for e in edges(counts, little=1.0)] == [("skip_connect", 0), ("sep_conv_3x3", 2)]
-    assert [e.source for e in edges(counts, little=9.0)] == [0, 1]
+    assert [(e.operation, e.source) for e in edges(counts, identity_threshold=1.0)] == [
+        ("skip_connect", 0),
+        ("sep_conv_3x3", 2),
+    ]
+    assert [e.source for e in edges(counts, identity_threshold=9.0)] == [0, 1]
 
 
 def test_against_the_average_what_grows_more_everywhere_has_no_advantage() -> None:
     counts = {0: (4, 20), 1: (8, 21), 2: (3, 10)}
     assert [edge.operation for edge in edges(counts)] == ["dil_conv_5x5"] * 2
-    relative = edges(counts, against_average=True, little=0.0)
-    assert relative == (Edge(operation="dil_conv_5x5", source=0), Edge(operation="sep_conv_3x3", source=1))
-    assert [edge.operation for edge in edges(counts, against_average=True, little=0.9)] == [
+    relative = edges(counts, normalize_by_operation=True, identity_threshold=0.0)
+    assert relative == (
+        Edge(operation="dil_conv_5x5", source=0),
+        Edge(operation="sep_conv_3x3", source=1),
+    )
+    assert [
+        edge.operation
+        for edge in edges(counts, normalize_by_operation=True, identity_threshold=0.9)
+    ] == [
         "skip_connect",
         "sep_conv_3x3",
     ]

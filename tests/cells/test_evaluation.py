@@ -8,9 +8,16 @@ import pytest
 import torch
 
 import fxgrow
-from fxgrow.cells import GENOTYPES, Genotype, Scores, evaluation_network, genotype_text, places
+from fxgrow.cells import (
+    GENOTYPES,
+    AuxiliaryScores,
+    Genotype,
+    cell_positions,
+    evaluation_network,
+    genotype_text,
+)
 from fxgrow.cells.evaluation import named_network
-from fxgrow.cells.genotype import GENOTYPE
+from fxgrow.cells.genotype import GENOTYPE_DOCUMENT
 from fxgrow.cells.stack import cell_of
 from fxgrow.errors import ModelError
 from fxgrow.spec import ArchitectureSpec, describe, save
@@ -29,19 +36,26 @@ CLASSES = 10
 @pytest.mark.parametrize("name", EXACT)
 def test_the_number_of_parameters(name: str) -> None:
     with torch.device("meta"):
-        sizes = [parameters(evaluation_network(GENOTYPES[name], auxiliary=more)) for more in (False, True)]
+        sizes = [
+            parameters(evaluation_network(GENOTYPES[name], auxiliary=more))
+            for more in (False, True)
+        ]
     assert tuple(sizes) == EXACT[name]
     assert sizes[0] == sum(by_hand(GENOTYPES[name]))
 
 
 def by_hand(genotype: Genotype) -> Iterator[int]:
     """Parameters of stem, cells and classifier, from formulas over their sizes."""
-    stack = places(20, 36, len(genotype.normal.concat), len(genotype.reduce.concat))
+    stack = cell_positions(20, 36, len(genotype.normal.concat), len(genotype.reduce.concat))
     yield 27 * 108 + 2 * 108
     for place in stack:
         c, cell = place.channels, cell_of(genotype, place.kind)
         yield (place.older + place.newer) * c + 4 * c
-        yield sum(edge_by_hand(edge.operation, c, place.stride(edge.source)) for node in cell.nodes for edge in node)
+        yield sum(
+            edge_by_hand(edge.operation, c, place.stride(edge.source))
+            for node in cell.nodes
+            for edge in node
+        )
     outputs = stack[-1].channels * len(genotype.normal.concat)
     yield outputs * CLASSES + CLASSES
 
@@ -63,7 +77,9 @@ def test_the_cells_have_the_sizes_of_the_paper() -> None:
         assert network.stem[0].out_channels == 108
 
 
-def small(name: str = "DARTS_V2", auxiliary: bool = False, drop_path: float = 0.0) -> torch.nn.Module:
+def small(
+    name: str = "DARTS_V2", auxiliary: bool = False, drop_path: float = 0.0
+) -> torch.nn.Module:
     torch.manual_seed(0)
     return randomised(evaluation_network(GENOTYPES[name], 2, 3, 5, auxiliary, drop_path))
 
@@ -77,10 +93,12 @@ def test_small_images(side: int) -> None:
 def test_the_second_classifier_speaks_in_training_alone() -> None:
     network, images = small(auxiliary=True), torch.randn(3, 3, 8, 8)
     trained = network(images)
-    assert isinstance(trained, Scores)
+    assert isinstance(trained, AuxiliaryScores)
     assert not torch.equal(trained.logits, trained.auxiliary)
     network.eval()
-    assert torch.equal(network(images), small().eval()(images)) is False  # training moved the statistics
+    assert (
+        torch.equal(network(images), small().eval()(images)) is False
+    )  # training moved the statistics
     assert network(images).shape == (3, 5)
     assert isinstance(small()(images), torch.Tensor)
 
@@ -118,7 +136,7 @@ def test_saved_and_loaded_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_a_genotype_that_is_written_and_read_builds_the_same() -> None:
-    read = GENOTYPE.read(genotype_text(GENOTYPES["DARTS_V2"]))
+    read = GENOTYPE_DOCUMENT.read(genotype_text(GENOTYPES["DARTS_V2"]))
     first, second = spec(small()), spec(randomised(evaluation_network(read, 2, 3, 5)))
     assert first.fingerprint == second.fingerprint
     assert spec(small(auxiliary=True, drop_path=0.3)).fingerprint == first.fingerprint

@@ -5,13 +5,15 @@ import torch
 
 from fxgrow.cells import SearchSpace
 from fxgrow.cells.firefly import FireflySearch
-from fxgrow.cells.result import SEARCH, SearchEpoch, SearchResult
+from fxgrow.cells.result import SEARCH_DOCUMENT, SearchEpoch, SearchResult
 from fxgrow.data import DataSet, load_data
 from fxgrow.methods import Firefly
 
 SPACE = SearchSpace(operations=("skip_connect", "sep_conv_3x3"), nodes=1, cells=3, channels=2)
 GROWTH = Firefly(new=1, steps=2, refine_steps=1)
-METHOD = FireflySearch(epochs=3, grow_every=2, batch_size=16, growth_batches=1, neurons=0.25, method=GROWTH)
+METHOD = FireflySearch(
+    epochs=3, grow_every=2, batch_size=16, growth_batches=1, neurons=0.25, method=GROWTH
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def heard(images: tuple[DataSet, DataSet]) -> list[SearchEpoch]:
 
 @pytest.fixture(scope="module")
 def result(images: tuple[DataSet, DataSet], heard: list[SearchEpoch]) -> SearchResult:
-    return METHOD.search(SPACE, *images, listen=heard.append)
+    return METHOD.search(SPACE, *images, callback=heard.append)
 
 
 def test_it_trains_grows_and_reads_off(result: SearchResult, heard: list[SearchEpoch]) -> None:
@@ -42,17 +44,23 @@ def test_it_trains_grows_and_reads_off(result: SearchResult, heard: list[SearchE
 def test_what_it_spends_is_counted(result: SearchResult, heard: list[SearchEpoch]) -> None:
     plain = heard[0].multiply_adds
     assert heard[1].multiply_adds - plain > 2 * plain, "growth costs more than an epoch of training"
-    assert plain < heard[2].multiply_adds - heard[1].multiply_adds < 3 * plain, "a grown template costs more"
+    assert plain < heard[2].multiply_adds - heard[1].multiply_adds < 3 * plain, (
+        "a grown template costs more"
+    )
     assert result.multiply_adds == heard[2].multiply_adds
 
 
-def test_the_same_seed_gives_the_same_cells(images: tuple[DataSet, DataSet], result: SearchResult) -> None:
+def test_the_same_seed_gives_the_same_cells(
+    images: tuple[DataSet, DataSet], result: SearchResult
+) -> None:
     before = torch.random.get_rng_state()
     again = METHOD.search(SPACE, *images)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert [epoch.train_loss for epoch in again.epochs] == [epoch.train_loss for epoch in result.epochs]
+    assert [epoch.train_loss for epoch in again.epochs] == [
+        epoch.train_loss for epoch in result.epochs
+    ]
     assert again.grown[1].channels == result.grown[1].channels
 
 
 def test_it_can_be_written_and_read(result: SearchResult) -> None:
-    assert SEARCH.read(result.model_dump_json()) == result
+    assert SEARCH_DOCUMENT.read(result.model_dump_json()) == result

@@ -7,13 +7,16 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from fxgrow.cells import Cell, Genotype, genotype_text, read_genotype
-from fxgrow.cells.genotype import GENOTYPE
+from fxgrow.cells.genotype import GENOTYPE_DOCUMENT
 from fxgrow.errors import SpecError
-from tests.cells.genotypes import ANY
+from tests.cells.sample_genotypes import ANY
 
 EDGE = {"operation": "skip_connect", "source": 0}
 CELL = {
-    "nodes": [[EDGE, {"operation": "sep_conv_3x3", "source": 1}], [{"operation": "skip_connect", "source": 2}]],
+    "nodes": [
+        [EDGE, {"operation": "sep_conv_3x3", "source": 1}],
+        [{"operation": "skip_connect", "source": 2}],
+    ],
     "concat": [2, 3],
 }
 
@@ -27,8 +30,8 @@ def text(change: Any = None) -> str:
 
 @given(ANY)
 def test_what_is_written_is_read(genotype: Genotype) -> None:
-    assert GENOTYPE.read(genotype_text(genotype)) == genotype
-    assert GENOTYPE.read(genotype_text(genotype)).fingerprint == genotype.fingerprint
+    assert GENOTYPE_DOCUMENT.read(genotype_text(genotype)) == genotype
+    assert GENOTYPE_DOCUMENT.read(genotype_text(genotype)).fingerprint == genotype.fingerprint
 
 
 def test_from_a_file(tmp_path: Path) -> None:
@@ -45,7 +48,12 @@ def test_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "code", "words"),
     [
-        (("nodes", 0, 0, "source"), 2, "bad-value", "state 2 needs state 2, which is not there yet"),
+        (
+            ("nodes", 0, 0, "source"),
+            2,
+            "bad-value",
+            "state 2 needs state 2, which is not there yet",
+        ),
         (("nodes", 1, 0, "source"), 9, "bad-value", "state 3 needs state 9"),
         (("nodes", 0, 0, "source"), -1, "bad-value", "greater than or equal to 0"),
         (("nodes", 0, 0, "source"), True, "bad-value", "valid integer"),
@@ -62,7 +70,9 @@ def test_from_a_file(tmp_path: Path) -> None:
         (("nodes", 0, 0, "weight"), 1, "unknown-key", "not permitted"),
     ],
 )
-def test_what_is_wrong_is_named(place: tuple[Any, ...], value: object, code: str, words: str) -> None:
+def test_what_is_wrong_is_named(
+    place: tuple[Any, ...], value: object, code: str, words: str
+) -> None:
     def change(data: Any) -> None:
         inner = data["reduce"]
         for key in place[:-1]:
@@ -70,7 +80,7 @@ def test_what_is_wrong_is_named(place: tuple[Any, ...], value: object, code: str
         inner[place[-1]] = value
 
     with pytest.raises(SpecError, match=words) as caught:
-        GENOTYPE.read(text(change))
+        GENOTYPE_DOCUMENT.read(text(change))
     assert caught.value.code == code
     assert caught.value.path.startswith("reduce")
 
@@ -78,20 +88,29 @@ def test_what_is_wrong_is_named(place: tuple[Any, ...], value: object, code: str
 def test_the_version_is_required_and_known() -> None:
     for value, code in ((None, "missing-key"), (2, "schema-version")):
         with pytest.raises(SpecError) as caught:
-            GENOTYPE.read(
-                text(lambda data, v=value: data.update(schema_version=v) if v else data.pop("schema_version"))
+            GENOTYPE_DOCUMENT.read(
+                text(
+                    lambda data, v=value: (
+                        data.update(schema_version=v) if v else data.pop("schema_version")
+                    )
+                )
             )
         assert caught.value.code == code
 
 
 def test_a_cell_in_python_is_checked_too() -> None:
     with pytest.raises(ValidationError, match="state 2 needs state 5"):
-        Cell.model_validate({"nodes": (({"operation": "skip_connect", "source": 5},),), "concat": (2,)})
+        Cell.model_validate(
+            {"nodes": (({"operation": "skip_connect", "source": 5},),), "concat": (2,)}
+        )
 
 
 def test_the_fingerprint_sees_every_edge_and_no_layout() -> None:
-    sound = GENOTYPE.read(text())
-    assert GENOTYPE.read(json.dumps(json.loads(text()), indent=7)).fingerprint == sound.fingerprint
+    sound = GENOTYPE_DOCUMENT.read(text())
+    assert (
+        GENOTYPE_DOCUMENT.read(json.dumps(json.loads(text()), indent=7)).fingerprint
+        == sound.fingerprint
+    )
     changes = [
         lambda data: data["reduce"]["nodes"][1][0].update(source=1),
         lambda data: data["reduce"]["nodes"][1][0].update(operation="sep_conv_5x5"),
@@ -99,5 +118,5 @@ def test_the_fingerprint_sees_every_edge_and_no_layout() -> None:
         lambda data: data["normal"]["nodes"][0].reverse(),
         lambda data: data["reduce"]["nodes"][0].append(EDGE),
     ]
-    found = {GENOTYPE.read(text(change)).fingerprint for change in changes}
+    found = {GENOTYPE_DOCUMENT.read(text(change)).fingerprint for change in changes}
     assert len(found | {sound.fingerprint}) == len(changes) + 1

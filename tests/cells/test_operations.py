@@ -38,12 +38,19 @@ def test_size_and_number_of_parameters(name: Operation, stride: int) -> None:
     operation = OPERATIONS[name](C, stride, True)
     assert parameters(operation) == COUNTS[name][stride - 1]
     for side in (8, 7):
-        assert operation(torch.randn(2, C, side, side)).shape == (2, C, -(-side // stride), -(-side // stride))
+        assert operation(torch.randn(2, C, side, side)).shape == (
+            2,
+            C,
+            -(-side // stride),
+            -(-side // stride),
+        )
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_batch_norm_that_is_not_affine_has_no_parameters(name: Operation) -> None:
-    norms = [part for part in OPERATIONS[name](C, 2, False).modules() if isinstance(part, nn.BatchNorm2d)]
+    norms = [
+        part for part in OPERATIONS[name](C, 2, False).modules() if isinstance(part, nn.BatchNorm2d)
+    ]
     assert all(norm.weight is None for norm in norms)
     assert bool(norms) == ("pool" not in name)
 
@@ -80,7 +87,9 @@ def normed(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 def test_a_separable_convolution_step_by_step(hidden: int | None) -> None:
     op = randomised(SeparableConvolution(4, 5, 3, 2, hidden=hidden)).eval()
     x = images = torch.randn(2, 4, 8, 8)
-    x = F.conv2d(F.conv2d(x.relu(), op.depthwise.weight, stride=2, padding=1, groups=4), op.inner.weight)
+    x = F.conv2d(
+        F.conv2d(x.relu(), op.depthwise.weight, stride=2, padding=1, groups=4), op.inner.weight
+    )
     x = normed(x, op.inner_norm)
     x = F.conv2d(x.relu(), op.inner_depthwise.weight, padding=1, groups=hidden or 4)
     assert torch.allclose(op(images), normed(F.conv2d(x, op.pointwise.weight), op.norm), atol=1e-6)

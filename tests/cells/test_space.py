@@ -49,5 +49,9 @@ def test_what_a_space_holds() -> None:
     assert found not in SearchSpace()  # it has poolings
     assert found not in SearchSpace(operations=DARTS_OPERATIONS, nodes=3)
     assert GENOTYPES["NASNet"] not in space  # two edges from the same state
-    only_last = Genotype(schema_version=1, normal=found.normal.model_copy(update={"concat": (5,)}), reduce=found.reduce)
+    only_last = Genotype(
+        schema_version=1,
+        normal=found.normal.model_copy(update={"concat": (5,)}),
+        reduce=found.reduce,
+    )
     assert only_last not in space

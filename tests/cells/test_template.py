@@ -11,12 +11,23 @@ from fxgrow import Budget, Firefly, GrowthError
 from fxgrow.cells import SearchSpace
 from fxgrow.cells.derive import Derivation
 from fxgrow.cells.genotype import Edge
-from fxgrow.cells.stack import Kind
-from fxgrow.cells.template import GROWING, Spot, channels, complete, layer_ties, spots, template, ties
+from fxgrow.cells.stack import CellKind
+from fxgrow.cells.template import (
+    GROWING,
+    OperationSite,
+    cell_ties,
+    channels,
+    complete_cell,
+    layer_ties,
+    operation_sites,
+    template,
+)
 from fxgrow.coupling import couple
 from tests.networks import randomised
 
-SPACE = SearchSpace(operations=("skip_connect", "sep_conv_3x3", "dil_conv_3x3"), nodes=2, cells=4, channels=2)
+SPACE = SearchSpace(
+    operations=("skip_connect", "sep_conv_3x3", "dil_conv_3x3"), nodes=2, cells=4, channels=2
+)
 IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 
@@ -27,8 +38,14 @@ def network(space: SearchSpace = SPACE) -> torch.nn.Module:
 
 
 def grown(layers: int = 0) -> fxgrow.Growth:
-    method = Firefly(new=1, layers=layers, at=("cells.*.nodes.*.*.norm",) if layers else (), steps=2, refine_steps=1)
-    tie = (*ties(SPACE), *(layer_ties(SPACE) if layers else ()))
+    method = Firefly(
+        new=1,
+        layers=layers,
+        at=("cells.*.nodes.*.*.norm",) if layers else (),
+        steps=2,
+        refine_steps=1,
+    )
+    tie = (*cell_ties(SPACE), *(layer_ties(SPACE) if layers else ()))
     budget = Budget(neurons=0.4, layers=12 if layers else None)
     return fxgrow.grow(
         network(), [(IMAGES, LABELS)], F.cross_entropy, example_inputs=(IMAGES[:1],), method=method, budget=budget,
@@ -37,16 +54,20 @@ def grown(layers: int = 0) -> fxgrow.Growth:
 
 
 def test_every_operation_on_every_edge() -> None:
-    cell = complete(SPACE).normal
+    cell = complete_cell(SPACE).normal
     assert [len(edges) for edges in cell.nodes] == [2 * 3, 3 * 3]
     assert set(channels(network(), SPACE).values()) == {2}
-    assert len(list(spots(SPACE))) == 2 * (2 + 3) * 2, "kinds, edges, operations with channels inside"
+    assert len(list(operation_sites(SPACE))) == 2 * (2 + 3) * 2, (
+        "kinds, edges, operations with channels inside"
+    )
 
 
 def test_the_hidden_channels_are_widths_of_their_own() -> None:
-    widths = {width.name: width for width in couple(network(), (IMAGES[:1],), only=[GROWING]).widths}
+    widths = {
+        width.name: width for width in couple(network(), (IMAGES[:1],), only=[GROWING]).widths
+    }
     growable = {name for name, width in widths.items() if width.growable}
-    assert growable == {name for tie in ties(SPACE) for name in tie}
+    assert growable == {name for tie in cell_ties(SPACE) for name in tie}
     assert all(widths[name].size == 2 for name in growable)
 
 
@@ -61,12 +82,16 @@ def test_cells_of_a_kind_stay_the_same_and_promises_are_kept(layers: int) -> Non
     assert bool(inserted) == bool(layers)
     for tie in layer_ties(SPACE):
         names = {name.removesuffix(".incoming") for name in tie}
-        assert inserted >= names or not inserted & names, "a layer is put behind an operation in all cells or in none"
+        assert inserted >= names or not inserted & names, (
+            "a layer is put behind an operation in all cells or in none"
+        )
 
 
 def test_cells_that_differ_are_found() -> None:
-    wider = fxgrow.widen(network(), {ties(SPACE)[0][0]: 1}, (IMAGES[:1],)).module
-    with pytest.raises(GrowthError, match=r"normal 2<-0 sep_conv_3x3 has \[3, 2\] channels") as caught:
+    wider = fxgrow.widen(network(), {cell_ties(SPACE)[0][0]: 1}, (IMAGES[:1],)).module
+    with pytest.raises(
+        GrowthError, match=r"normal 2<-0 sep_conv_3x3 has \[3, 2\] channels"
+    ) as caught:
         channels(wider, SPACE)
     assert caught.value.code == "unequal-tie"
 
@@ -77,26 +102,40 @@ def test_a_space_without_channels_to_grow() -> None:
     assert caught.value.code == "nothing-growable"
 
 
-def _table(**own: int) -> dict[Spot, int]:
+def _table(**own: int) -> dict[OperationSite, int]:
     """Two channels everywhere but where ``state_source_operation`` says otherwise, in both kinds."""
-    table = {spot: 2 for spot, _ in spots(SPACE)}
+    table = {spot: 2 for spot, _ in operation_sites(SPACE)}
     for words, count in own.items():
         state, source, operation = words.removeprefix("at").split("_", 2)
-        for kind in Kind:
-            table[Spot(kind, int(state), int(source), operation)] = count  # type: ignore[arg-type]
+        for kind in CellKind:
+            table[OperationSite(kind, int(state), int(source), operation)] = count  # type: ignore[arg-type]
     return table
 
 
 def test_most_channels_win_and_little_growth_is_the_identity() -> None:
-    table = _table(at2_0_sep_conv_3x3=5, at2_0_dil_conv_3x3=6, at3_0_sep_conv_3x3=4, at3_2_dil_conv_3x3=9)
-    cell = Derivation(little=0.5).derive(table, 2).reduce
-    assert cell.nodes[0] == (Edge(operation="dil_conv_3x3", source=0), Edge(operation="skip_connect", source=1))
-    assert cell.nodes[1] == (Edge(operation="sep_conv_3x3", source=0), Edge(operation="dil_conv_3x3", source=2))
-    assert Derivation(little=1.5).derive(table, 2).normal.nodes[1][0].operation == "skip_connect"
-    assert [len(edges) for edges in Derivation(keep_all=True).derive(table, 2).normal.nodes] == [2, 3]
+    table = _table(
+        at2_0_sep_conv_3x3=5, at2_0_dil_conv_3x3=6, at3_0_sep_conv_3x3=4, at3_2_dil_conv_3x3=9
+    )
+    cell = Derivation(identity_threshold=0.5).derive(table, 2).reduce
+    assert cell.nodes[0] == (
+        Edge(operation="dil_conv_3x3", source=0),
+        Edge(operation="skip_connect", source=1),
+    )
+    assert cell.nodes[1] == (
+        Edge(operation="sep_conv_3x3", source=0),
+        Edge(operation="dil_conv_3x3", source=2),
+    )
+    assert (
+        Derivation(identity_threshold=1.5).derive(table, 2).normal.nodes[1][0].operation
+        == "skip_connect"
+    )
+    assert [len(edges) for edges in Derivation(keep_all=True).derive(table, 2).normal.nodes] == [
+        2,
+        3,
+    ]
 
 
 @given(st.lists(st.integers(2, 12), min_size=20, max_size=20))
 def test_what_is_derived_lies_in_the_space(counts: list[int]) -> None:
-    table = dict(zip((spot for spot, _ in spots(SPACE)), counts, strict=True))
+    table = dict(zip((spot for spot, _ in operation_sites(SPACE)), counts, strict=True))
     assert Derivation().derive(table, 2) in SPACE

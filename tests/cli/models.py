@@ -41,7 +41,10 @@ class Blocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(1, 4, 3, padding=1)
-        self.a, self.b = (nn.Sequential(nn.Conv2d(4, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 4, 1)) for _ in range(2))
+        self.a, self.b = (
+            nn.Sequential(nn.Conv2d(4, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 4, 1))
+            for _ in range(2)
+        )
         self.head = nn.Linear(4, 10)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ def test_weights_that_the_spec_disowns(fxgrow: Fxgrow, grown: Path, tmp_path: Pa
     assert done.stderr.rstrip().endswith("[weights-mismatch]")
 
 
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in ARCHITECTURES.glob("*/config.json")))
+@pytest.mark.parametrize(
+    "name", sorted(path.parent.name for path in ARCHITECTURES.glob("*/config.json"))
+)
 def test_the_shipped_architectures_are_sound(fxgrow: Fxgrow, name: str) -> None:
     done = fxgrow("check", ARCHITECTURES / name)
     assert done.exit_code == 0, done.output
@@ -50,12 +52,18 @@ def test_the_shipped_architectures_are_sound(fxgrow: Fxgrow, name: str) -> None:
     assert "never grown" in fxgrow("check", ARCHITECTURES / name / "initial").stdout
 
 
-@pytest.mark.parametrize("path", sorted(ARCHITECTURES.glob("genotypes/*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(ARCHITECTURES.glob("genotypes/*.json")), ids=lambda path: path.stem
+)
 def test_the_shipped_genotypes_are_sound(fxgrow: Fxgrow, path: Path) -> None:
-    assert fxgrow("check", path).stdout.startswith("sound: a genotype; its normal and reduction cell have")
+    assert fxgrow("check", path).stdout.startswith(
+        "sound: a genotype; its normal and reduction cell have"
+    )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "specs" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "specs" / "recipes").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_the_shipped_recipes_are_sound(fxgrow: Fxgrow, path: Path) -> None:
     assert fxgrow("check", path).stdout.startswith("sound: a recipe; ")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fxgrow.cli.arguments import budget
+from fxgrow.cli.arguments import build_budget
 from fxgrow.spec import load, read_spec, spec_of
 from fxgrow.training import read_recipe
 from tests.cli.conftest import SHORT, Fxgrow
@@ -29,7 +29,14 @@ def left(directory: Path) -> list[str]:
 
 
 def test_a_run_directory(grown: Path) -> None:
-    assert left(grown) == ["config.json", "initial", "log.jsonl", "model.safetensors", "recipe.yaml", "result.json"]
+    assert left(grown) == [
+        "config.json",
+        "initial",
+        "log.jsonl",
+        "model.safetensors",
+        "recipe.yaml",
+        "result.json",
+    ]
     assert left(grown / "initial") == ["config.json", "model.safetensors"]
     assert left(grown.parent) == ["grown"]
     result = json.loads((grown / "result.json").read_text())
@@ -51,7 +58,9 @@ def test_the_log_holds_epochs_and_growth_steps(grown: Path) -> None:
     assert set(events[2]) > STEP_KEYS
 
 
-def test_the_same_seed_gives_the_same_model_and_result(grown: Path, fxgrow: Fxgrow, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_model_and_result(
+    grown: Path, fxgrow: Fxgrow, tmp_path: Path
+) -> None:
     again, other = tmp_path / "again", tmp_path / "other"
     for seed, out in (0, again), (1, other):
         done = fxgrow("grow", TINY, "--neurons", 0.5, "--seed", seed, "--out", out, *SHORT)
@@ -63,31 +72,55 @@ def test_the_same_seed_gives_the_same_model_and_result(grown: Path, fxgrow: Fxgr
     for name in TIMES:
         assert first.pop(name) > 0
         assert second.pop(name) > 0
-    assert [step.pop("seconds") > 0 for result in (first, second) for step in result["steps"]] == [True, True]
+    assert [step.pop("seconds") > 0 for result in (first, second) for step in result["steps"]] == [
+        True,
+        True,
+    ]
     assert first == second
 
 
 def test_what_is_shown(fxgrow: Fxgrow, tmp_path: Path) -> None:
     done = fxgrow("grow", TINY, "--neurons", 5, "--out", tmp_path / "run", *SHORT)
     assert done.exit_code == 0, done.output
-    for words in ("Widths", "parameters", "multiply-adds", "no layers inserted or removed", "test accuracy", "written"):
+    for words in (
+        "Widths",
+        "parameters",
+        "multiply-adds",
+        "no layers inserted or removed",
+        "test accuracy",
+        "written",
+    ):
         assert words in done.stdout
     for words in ("epoch 1/2", "epoch 2/2", "Growth step 1", "loss on the growth batches"):
         assert words in done.stderr
 
 
 def test_budgets(fxgrow: Fxgrow, tmp_path: Path) -> None:
-    limits = {"parameters": 0.5, "multiply_adds": 0.4, "activation_memory": 0.9, "per_width": 6, "round_to": 2}
-    words = [word for name, limit in limits.items() for word in (f"--{name.replace('_', '-')}", limit)]
+    limits = {
+        "parameters": 0.5,
+        "multiply_adds": 0.4,
+        "activation_memory": 0.9,
+        "per_width": 6,
+        "round_to": 2,
+    }
+    words = [
+        word for name, limit in limits.items() for word in (f"--{name.replace('_', '-')}", limit)
+    ]
     done = fxgrow("grow", TINY, *words, "--out", tmp_path / "run", *SHORT)
     assert done.exit_code == 0, done.output
     for said in ("What the budget bought", "multiply-adds spent", "bytes of activations spent"):
         assert said in done.stderr
     (step,) = read_spec(tmp_path / "run").history
     assert step.budget == limits
-    assert step.cost_before.parameters < step.cost_after.parameters <= 1.5 * step.cost_before.parameters
+    assert (
+        step.cost_before.parameters
+        < step.cost_after.parameters
+        <= 1.5 * step.cost_before.parameters
+    )
     assert step.cost_after.multiply_adds <= 1.4 * step.cost_before.multiply_adds
-    assert all(change.after % 2 == 0 and change.after - change.before <= 6 for change in step.widths)
+    assert all(
+        change.after % 2 == 0 and change.after - change.before <= 6 for change in step.widths
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,21 +132,30 @@ def test_budgets(fxgrow: Fxgrow, tmp_path: Path) -> None:
     ],
 )
 def test_the_default_budget_and_what_replaces_it(words: list[str], said: dict[str, float]) -> None:
-    typed = {word.strip("-").replace("-", "_"): value for word, value in zip(words[::2], words[1::2], strict=True)}
-    assert budget(1, 0, **typed).model_dump(exclude_defaults=True) == said
+    typed = {
+        word.strip("-").replace("-", "_"): value
+        for word, value in zip(words[::2], words[1::2], strict=True)
+    }
+    assert build_budget(1, 0, **typed).model_dump(exclude_defaults=True) == said
 
 
 def test_layers_are_limited_by_their_number() -> None:
-    assert budget(1, 2).model_dump(exclude_defaults=True) == {"neurons": 0.3, "layers": 2}
+    assert build_budget(1, 2).model_dump(exclude_defaults=True) == {"neurons": 0.3, "layers": 2}
 
 
 def test_json_and_graphs(fxgrow: Fxgrow, tmp_path: Path) -> None:
     graphs = tmp_path / "graphs"
-    done = fxgrow("grow", TINY, "--out", tmp_path / "run", "--json", "--dump-graphs", graphs, *SHORT)
+    done = fxgrow(
+        "grow", TINY, "--out", tmp_path / "run", "--json", "--dump-graphs", graphs, *SHORT
+    )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == json.loads((tmp_path / "run" / "result.json").read_text())
     assert left(graphs) == ["step1.emitted.txt", "step1.overgrown.txt"]
-    assert len((graphs / "step1.overgrown.txt").read_text()) > len((graphs / "step1.emitted.txt").read_text()) > 0
+    assert (
+        len((graphs / "step1.overgrown.txt").read_text())
+        > len((graphs / "step1.emitted.txt").read_text())
+        > 0
+    )
 
 
 def test_no_growth_step_is_plain_training(fxgrow: Fxgrow, tmp_path: Path) -> None:
@@ -140,7 +182,9 @@ def test_a_grown_model_grows_further(grown: Path, fxgrow: Fxgrow, tmp_path: Path
 def test_a_width_multiplier(fxgrow: Fxgrow, tmp_path: Path) -> None:
     done = fxgrow("grow", f"{TINY}?channels=8&width=0.5", "--out", tmp_path / "run", *SHORT)
     assert done.exit_code == 0, done.output
-    assert [width.size for width in read_spec(tmp_path / "run" / "initial").widths if width.growable] == [4, 8]
+    assert [
+        width.size for width in read_spec(tmp_path / "run" / "initial").widths if width.growable
+    ] == [4, 8]
     assert "channels=8&num_classes=10&width=0.5" in (tmp_path / "run" / "result.json").read_text()
 
 
@@ -157,7 +201,11 @@ def test_a_width_multiplier(fxgrow: Fxgrow, tmp_path: Path) -> None:
         ([TINY, "--neurons", "nan"], "empty-budget", "buys nothing"),
         ([TINY, "--neurons", "many"], "bad-budget", "--neurons many is no number"),
         ([TINY, "--neurons", "0.001"], "empty-budget", "less than one"),
-        ([TINY, "--parameters", "3"], "empty-budget", "3 parameters are less than one step of growth costs"),
+        (
+            [TINY, "--parameters", "3"],
+            "empty-budget",
+            "3 parameters are less than one step of growth costs",
+        ),
         ([TINY, "--latency", "soon"], "bad-budget", "--latency soon is no number"),
         ([TINY, "--multiply-adds", "-0.1"], "empty-budget", "-0.1 multiply-adds buys nothing"),
         ([TINY, "--round-to", "0"], "bad-budget", "round_to=0 cannot be met"),
@@ -175,7 +223,9 @@ def test_a_width_multiplier(fxgrow: Fxgrow, tmp_path: Path) -> None:
         ([f"{TINY}?input=3x8x8"], "does-not-run", "does not run on images of 3x8x8"),
     ],
 )
-def test_wrong_input(fxgrow: Fxgrow, tmp_path: Path, words: list[str], code: str, sentence: str) -> None:
+def test_wrong_input(
+    fxgrow: Fxgrow, tmp_path: Path, words: list[str], code: str, sentence: str
+) -> None:
     done = fxgrow("grow", *SHORT, "--out", tmp_path / "runs" / "run", *words)
     assert done.exit_code == 2, done.output
     (last,) = [line for line in done.stderr.splitlines() if line.startswith("fxgrow: ")]
@@ -254,7 +304,9 @@ def test_a_real_process_loads_bit_identical_logits(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_the_middle_of_a_run(tmp_path: Path) -> None:
-    running = process("grow", TINY, "--out", str(tmp_path / "run"), "--epochs", "1000", "--grow-steps", "0")
+    running = process(
+        "grow", TINY, "--out", str(tmp_path / "run"), "--epochs", "1000", "--grow-steps", "0"
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".run.*/log.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -267,7 +319,17 @@ def test_ctrl_c_in_the_middle_of_a_run(tmp_path: Path) -> None:
 
 def test_what_may_grow_and_what_grows_alike(fxgrow: Fxgrow, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ("tests.cli.models:blocks", "--neurons", "6", "--only", "[ab].0", "--tie", "[ab].0", "--out", out)
+    words = (
+        "tests.cli.models:blocks",
+        "--neurons",
+        "6",
+        "--only",
+        "[ab].0",
+        "--tie",
+        "[ab].0",
+        "--out",
+        out,
+    )
     done = fxgrow("grow", *words, *SHORT)
     assert done.exit_code == 0, done.output
     widths = {change.width: change for change in read_spec(out).history[0].widths}

@@ -26,8 +26,12 @@ def test_json(fxgrow: Fxgrow) -> None:
 
 
 def test_a_directory(fxgrow: Fxgrow, grown: Path) -> None:
-    before, after = (json.loads(fxgrow("inspect", d, "--json").stdout) for d in (grown / "initial", grown))
-    assert [width["name"] for width in before["widths"]] == [width["name"] for width in after["widths"]]
+    before, after = (
+        json.loads(fxgrow("inspect", d, "--json").stdout) for d in (grown / "initial", grown)
+    )
+    assert [width["name"] for width in before["widths"]] == [
+        width["name"] for width in after["widths"]
+    ]
     assert before["parameters"] < after["parameters"]
 
 

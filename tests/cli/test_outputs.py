@@ -14,13 +14,53 @@ import pytest
 from fxgrow.cells import GENOTYPES
 from fxgrow.cells.genotype import genotype_text
 from tests.cli.conftest import SHORT, Fxgrow
-from tests.test_placing import KILL, ROOT
+from tests.documents.test_atomic import KILL, ROOT
 
 TINY = "tests.cli.models:tiny"
 GROW = ("grow", TINY, *SHORT)
-SEARCH = ("cells", "search", "--method", "random", "--limit", 32, "--cells", 3, "--channels", 2, "--nodes", 2)
-TRAIN = ("cells", "train", "DARTS_V2", "--channels", 1, "--layers", 3, "--epochs", 1, "--limit", 8, "--size", 8)
-STREAM = ("continual", "run", "--tasks", 2, "--limit", 64, "--width", 2, "--epochs", 1, "--try-epochs", 1)
+SEARCH = (
+    "cells",
+    "search",
+    "--method",
+    "random",
+    "--limit",
+    32,
+    "--cells",
+    3,
+    "--channels",
+    2,
+    "--nodes",
+    2,
+)
+TRAIN = (
+    "cells",
+    "train",
+    "DARTS_V2",
+    "--channels",
+    1,
+    "--layers",
+    3,
+    "--epochs",
+    1,
+    "--limit",
+    8,
+    "--size",
+    8,
+)
+STREAM = (
+    "continual",
+    "run",
+    "--tasks",
+    2,
+    "--limit",
+    64,
+    "--width",
+    2,
+    "--epochs",
+    1,
+    "--try-epochs",
+    1,
+)
 FORMATS = ("onnx", "pt2", "hub", "python", "dot", "svg", "png")
 # The words of a command but for the path that follows the last one; DIR stands for the directory of a run.
 DIRECTORIES = {
@@ -75,7 +115,9 @@ def test_places_that_no_output_takes(
 
 
 @pytest.mark.parametrize("words", DIRECTORIES.values(), ids=DIRECTORIES)
-def test_directories_of_others_are_kept(words: tuple[object, ...], fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
+def test_directories_of_others_are_kept(
+    words: tuple[object, ...], fxgrow: Fxgrow, grown: Path, tmp_path: Path
+) -> None:
     checkpoint, noted = tmp_path / "checkpoint", tmp_path / "noted"
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text('{"architectures": ["BertModel"], "hidden_size": 768}')
@@ -92,7 +134,9 @@ def test_directories_of_others_are_kept(words: tuple[object, ...], fxgrow: Fxgro
 
 
 @pytest.mark.parametrize("words", FILES.values(), ids=FILES)
-def test_files_of_others_are_kept(words: tuple[object, ...], fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
+def test_files_of_others_are_kept(
+    words: tuple[object, ...], fxgrow: Fxgrow, grown: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "file.svg"
     target.write_text("mine")
     for force, code in (((), "path-exists"), (("--force",), "foreign-path")):
@@ -135,7 +179,9 @@ def test_genotypes_are_not_overwritten(fxgrow: Fxgrow, grown: Path, tmp_path: Pa
     assert fxgrow(*words).stderr.rstrip().endswith("[path-exists]")
     assert fxgrow(*words, "--force").stderr.rstrip().endswith("[foreign-path]")
     target.write_text(genotype_text(GENOTYPES["DARTS_V2"]))
-    assert fxgrow(*words, "--force").stderr.rstrip().endswith("[missing-file]"), "the target is fine"
+    assert fxgrow(*words, "--force").stderr.rstrip().endswith("[missing-file]"), (
+        "the target is fine"
+    )
     assert target.read_text() == genotype_text(GENOTYPES["DARTS_V2"])
 
 
@@ -174,12 +220,16 @@ def test_after_a_kill_every_command_finds_the_run(
 ) -> None:
     shutil.copytree(killed, tmp_path / "copy")
     run = str(tmp_path / "copy" / "run")
-    done = fxgrow(*(str(word).replace("RUN", run).replace("FILE", str(tmp_path / "made")) for word in words))
+    done = fxgrow(
+        *(str(word).replace("RUN", run).replace("FILE", str(tmp_path / "made")) for word in words)
+    )
     assert done.exit_code == 0, done.output
     assert (Path(run) / "initial" / "config.json").exists()
 
 
-def test_after_a_kill_a_run_is_not_written_over(fxgrow: Fxgrow, killed: Path, tmp_path: Path) -> None:
+def test_after_a_kill_a_run_is_not_written_over(
+    fxgrow: Fxgrow, killed: Path, tmp_path: Path
+) -> None:
     shutil.copytree(killed, tmp_path / "copy")
     done = fxgrow(*GROW, "--out", tmp_path / "copy" / "run")
     assert done.stderr.rstrip().endswith("[directory-exists]")

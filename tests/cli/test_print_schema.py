@@ -12,7 +12,14 @@ VERSIONED = set(SCHEMAS) - {"growth-step"}
 
 def test_every_schema_is_committed_and_no_other_file() -> None:
     assert {path.name for path in COMMITTED.iterdir()} == {f"{name}.json" for name in SCHEMAS}
-    assert set(SCHEMAS) == {"architecture", "growth-step", "genotype", "recipe", "run-result", "continual-result"}
+    assert set(SCHEMAS) == {
+        "architecture",
+        "growth-step",
+        "genotype",
+        "recipe",
+        "run-result",
+        "continual-result",
+    }
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -43,7 +50,9 @@ def test_it_is_written(fxgrow: Fxgrow, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep" / "er").iterdir()] == ["recipe.json"]
     done = fxgrow("schema", "--out", tmp_path / "all")
     assert done.stdout.splitlines() == [str(tmp_path / "all" / f"{name}.json") for name in SCHEMAS]
-    assert all((tmp_path / "all" / f"{name}.json").read_text() == schema_text(name) for name in SCHEMAS)
+    assert all(
+        (tmp_path / "all" / f"{name}.json").read_text() == schema_text(name) for name in SCHEMAS
+    )
 
 
 def test_what_is_there_is_kept(fxgrow: Fxgrow, tmp_path: Path) -> None:
@@ -60,7 +69,10 @@ def test_what_is_there_is_kept(fxgrow: Fxgrow, tmp_path: Path) -> None:
 
 def test_wrong_input(fxgrow: Fxgrow, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for words, code in ((("--out", tmp_path / "file"), "unwritable-run"), (("archi",), "unknown-schema")):
+    for words, code in (
+        (("--out", tmp_path / "file"), "unwritable-run"),
+        (("archi",), "unknown-schema"),
+    ):
         done = fxgrow("schema", *words)
         assert done.exit_code == 2
         assert done.stderr.rstrip().endswith(f"[{code}]")

@@ -10,7 +10,9 @@ from tests.cli.conftest import Fxgrow
 ARCHITECTURES = Path(__file__).parents[2] / "specs" / "architectures"
 
 
-def test_the_architecture_from_its_beginning_and_history(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
+def test_the_architecture_from_its_beginning_and_history(
+    fxgrow: Fxgrow, grown: Path, tmp_path: Path
+) -> None:
     done = fxgrow("replay", grown, "--out", tmp_path / "again")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
@@ -32,7 +34,9 @@ def test_weights_are_not_orphaned(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -
     assert (tmp_path / "copy" / "config.json").read_bytes() == before
 
 
-def test_an_earlier_architecture_is_kept_unless_forced(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
+def test_an_earlier_architecture_is_kept_unless_forced(
+    fxgrow: Fxgrow, grown: Path, tmp_path: Path
+) -> None:
     assert fxgrow("replay", grown, "--out", tmp_path / "again").exit_code == 0
     refused = fxgrow("replay", grown, "--out", tmp_path / "again")
     assert refused.exit_code == 2 and refused.stderr.rstrip().endswith("[path-exists]")
@@ -44,7 +48,9 @@ def test_an_earlier_architecture_is_kept_unless_forced(fxgrow: Fxgrow, grown: Pa
 
 
 def test_another_beginning(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> None:
-    assert fxgrow("replay", grown, "--from", grown).exit_code == 0, "a saved model is its own beginning"
+    assert fxgrow("replay", grown, "--from", grown).exit_code == 0, (
+        "a saved model is its own beginning"
+    )
     done = fxgrow("replay", grown / "initial", "--from", grown)
     assert done.exit_code == 2
     assert done.stderr.rstrip().endswith("[not-replayable]")

@@ -64,7 +64,8 @@ def test_the_place_of_the_data_can_be_given(fxgrow: Fxgrow, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "code"), [("model: [", "bad-yaml"), (RECIPE + "surprise: 1", "unknown-key"), (RECIPE[:-2], "bad-yaml")]
+    ("text", "code"),
+    [("model: [", "bad-yaml"), (RECIPE + "surprise: 1", "unknown-key"), (RECIPE[:-2], "bad-yaml")],
 )
 def test_wrong_recipes_write_nothing(text: str, code: str, fxgrow: Fxgrow, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(text)
@@ -76,7 +77,18 @@ def test_wrong_recipes_write_nothing(text: str, code: str, fxgrow: Fxgrow, tmp_p
 
 def test_lowering_and_layers_are_part_of_a_recipe(fxgrow: Fxgrow, tmp_path: Path) -> None:
     out, again = tmp_path / "run", tmp_path / "again"
-    words = ("tests.cli.models:tiny", "--lower", "--layers", 1, "--at", "2", "--round-to", 2, "--neurons", 4)
+    words = (
+        "tests.cli.models:tiny",
+        "--lower",
+        "--layers",
+        1,
+        "--at",
+        "2",
+        "--round-to",
+        2,
+        "--neurons",
+        4,
+    )
     assert fxgrow("grow", *words, "--out", out, *SHORT).exit_code == 0
     recipe = read_recipe(out / "recipe.yaml")
     assert recipe.lower

@@ -4,15 +4,15 @@ from functools import cache
 
 import torch
 
-from fxgrow.continual import MasterSettings, Task, TrainSettings, deal
-from fxgrow.continual.result import Plan
+from fxgrow.continual import MasterSettings, Task, TrainSettings, split_classes
+from fxgrow.continual.result import StreamPlan
 from fxgrow.data import DataSet, Splits
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
 from fxgrow.training import FireflyMethod
 
 CLASSES, SIZE = 6, 4
-PLAN = Plan(
+PLAN = StreamPlan(
     tasks=3,
     width=3,
     blocks=(1, 1),
@@ -25,7 +25,9 @@ PLAN = Plan(
 @cache
 def tasks() -> tuple[Task, ...]:
     """Two classes each, of images that differ in brightness."""
-    return deal(Splits("grey", _part(96, 0), _part(24, 1), CLASSES, (0.0,), (1.0,)), PLAN.tasks, seed=0)
+    return split_classes(
+        Splits("grey", _part(96, 0), _part(24, 1), CLASSES, (0.0,), (1.0,)), PLAN.tasks, seed=0
+    )
 
 
 def _part(count: int, seed: int) -> DataSet:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxgrow.continual import Expanded, TwoSteps
-from fxgrow.continual.union import Union
+from fxgrow.continual import ExpandedNetwork, ScoredExpansion
+from fxgrow.continual.shared_network import SharedNetwork
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Budget, Objective
-from fxgrow.growth.objective import evaluating
+from fxgrow.growth.objective import evaluation_mode
 from fxgrow.methods import Firefly
 from fxgrow.methods.random import RandomGrowth
 from fxgrow.training import cross_entropy
@@ -16,7 +16,7 @@ from tests.continual.tiny import drafted
 from tests.continual.zoo import EXPANSION, data
 from tests.networks import NETWORKS, images, network
 
-RANDOM = TwoSteps(method=RandomGrowth(new=2, draws=2))
+RANDOM = ScoredExpansion(method=RandomGrowth(new=2, draws=2))
 
 
 def objective(module: nn.Module) -> Objective:
@@ -24,25 +24,36 @@ def objective(module: nn.Module) -> Objective:
 
 
 def expanded(
-    name: str, expansion: TwoSteps = EXPANSION, *, neurons: int = 3, unlock: bool = True, seed: int = 0
-) -> Expanded:
+    name: str,
+    expansion: ScoredExpansion = EXPANSION,
+    *,
+    neurons: int = 3,
+    unlock: bool = True,
+    seed: int = 0,
+) -> ExpandedNetwork:
     module = network(name)
-    return expansion.expand(module, (images(),), objective(module), Budget(neurons=neurons), unlock=unlock, seed=seed)
+    return expansion.expand(
+        module, (images(),), objective(module), Budget(neurons=neurons), unlock=unlock, seed=seed
+    )
 
 
-def added(one: Expanded) -> tuple[int, int]:
+def added(one: ExpandedNetwork) -> tuple[int, int]:
     return sum(int(mask.sum()) for mask in one.unlocked.values()), sum(one.new.values())
 
 
 @pytest.mark.parametrize("expansion", [EXPANSION, RANDOM])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_locked_entries_keep_their_bits_and_the_loss_does_not_rise(name: str, expansion: TwoSteps) -> None:
+def test_locked_entries_keep_their_bits_and_the_loss_does_not_rise(
+    name: str, expansion: ScoredExpansion
+) -> None:
     """Merging raises if an entry that no fresh neuron has a part in has moved."""
     one = expanded(name, expansion)
-    Union.of(network(name), (images(),)).merged(drafted(one, Union.of(network(name), (images(),))))
+    SharedNetwork.of(network(name), (images(),)).merged(
+        drafted(one, SharedNetwork.of(network(name), (images(),)))
+    )
     assert 0 < sum(added(one)) <= 3
     before = objective(network(name)).mean(network(name))
-    with evaluating(one.network):
+    with evaluation_mode(one.network):
         after = objective(one.network).mean(one.network)
     assert one.loss_before == pytest.approx(before, rel=1e-12)
     assert one.loss_after == pytest.approx(after, rel=1e-12)
@@ -51,12 +62,16 @@ def test_locked_entries_keep_their_bits_and_the_loss_does_not_rise(name: str, ex
 
 def test_an_unlocked_neuron_moves_and_no_neuron_follows_it() -> None:
     module = network("block")
-    one = expanded("block", TwoSteps(method=Firefly(new=0, steps=2, refine_steps=1, points=1)))
+    one = expanded(
+        "block", ScoredExpansion(method=Firefly(new=0, steps=2, refine_steps=1, points=1))
+    )
     mask, weight = one.unlocked["up"], one.network.get_submodule("up").weight
     assert mask.any() and not mask.all() and len(weight) == 6  # type: ignore[arg-type]
     moved = (weight - module.get_submodule("up").weight).abs().amax(1) > 0  # type: ignore[operator]
     assert torch.equal(moved, mask)
-    assert torch.equal(one.network.get_submodule("down").weight, module.get_submodule("down").weight)  # type: ignore[arg-type]
+    assert torch.equal(
+        one.network.get_submodule("down").weight, module.get_submodule("down").weight
+    )  # type: ignore[arg-type]
 
 
 def test_nothing_is_unlocked_unless_it_may_be() -> None:
@@ -67,13 +82,17 @@ def test_nothing_is_unlocked_unless_it_may_be() -> None:
 def test_the_seed_decides() -> None:
     states = [expanded("chain", seed=seed).network.state_dict() for seed in (0, 0, 1)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-    assert not all(states[0][n].shape == t.shape and torch.equal(states[0][n], t) for n, t in states[2].items())
+    assert not all(
+        states[0][n].shape == t.shape and torch.equal(states[0][n], t) for n, t in states[2].items()
+    )
 
 
 def test_modes_and_flags_are_as_before() -> None:
     module = network("chain").train()
     module.get_submodule("4").bias.requires_grad_(requires_grad=False)  # type: ignore[operator, union-attr]
-    one = EXPANSION.expand(module, (images(),), objective(module), Budget(neurons=3), unlock=True, seed=0)
+    one = EXPANSION.expand(
+        module, (images(),), objective(module), Budget(neurons=3), unlock=True, seed=0
+    )
     assert all(part.training for part in one.network.modules())
     assert [name for name, p in one.network.named_parameters() if not p.requires_grad] == ["4.bias"]
 
@@ -92,5 +111,7 @@ class Fixed(nn.Module):
 def test_what_cannot_grow_is_refused() -> None:
     module = Fixed().double()
     with pytest.raises(GrowthError) as caught:
-        EXPANSION.expand(module, (images(),), objective(module), Budget(neurons=3), unlock=True, seed=0)
+        EXPANSION.expand(
+            module, (images(),), objective(module), Budget(neurons=3), unlock=True, seed=0
+        )
     assert caught.value.code == "no-candidates"

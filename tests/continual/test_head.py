@@ -32,7 +32,11 @@ def test_two_outputs_are_refused_unless_one_is_named() -> None:
     x = torch.randn(3, 4)
     with pytest.raises(GrowthError, match="one") as caught:
         Master(Two(), (x,))
-    assert caught.value.code == "no-head" and "other" in str(caught.value) and "head=" in str(caught.value)
+    assert (
+        caught.value.code == "no-head"
+        and "other" in str(caught.value)
+        and "head=" in str(caught.value)
+    )
     assert Master(Two(), (x,), head="other").union.head == "other"
 
 
@@ -56,7 +60,11 @@ def test_a_new_head_has_rows_for_the_classes_alone() -> None:
     new_head(model, "9", 300, torch.Generator().manual_seed(0))
     layer = model.get_submodule("9")
     assert isinstance(layer, nn.Linear)
-    assert layer.weight.shape == (300, 5) and layer.out_features == 300 and model(images()).shape == (3, 300)
+    assert (
+        layer.weight.shape == (300, 5)
+        and layer.out_features == 300
+        and model(images()).shape == (3, 300)
+    )
     for parameter in (layer.weight, layer.bias):
         assert parameter.dtype == torch.float64 and 0.9 * 5**-0.5 < parameter.abs().max() <= 5**-0.5
     again, other = network("chain"), network("chain")
@@ -67,7 +75,9 @@ def test_a_new_head_has_rows_for_the_classes_alone() -> None:
 
 
 def test_a_convolution_can_be_a_head() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     assert find_head(capture(model, (torch.randn(2, 3, 4, 4),))) == "2"
     new_head(model, "2", 5, torch.Generator())
     assert model(torch.randn(2, 3, 4, 4)).shape == (2, 5)

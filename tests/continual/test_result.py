@@ -1,7 +1,7 @@
 import pytest
 
-from fxgrow.continual import Outcome, WidthUse
-from fxgrow.continual.result import CONTINUAL, ContinualResult, Plan
+from fxgrow.continual import TaskOutcome, WidthUse
+from fxgrow.continual.result import CONTINUAL_DOCUMENT, ContinualResult, StreamPlan
 from fxgrow.errors import SpecError
 from fxgrow.growth import Budget
 from fxgrow.methods.random import RandomGrowth
@@ -10,14 +10,18 @@ from fxgrow.training.recipe import RandomMethod
 ROWS = ((0.5,), (0.75, 1.0), (0.25, 0.875, 0.5))
 
 
-def result(rows: tuple[tuple[float, ...], ...] = ROWS, plan: Plan | None = None) -> ContinualResult:
+def result(
+    rows: tuple[tuple[float, ...], ...] = ROWS, plan: StreamPlan | None = None
+) -> ContinualResult:
     outcomes = tuple(
-        Outcome(
+        TaskOutcome(
             task=str(number + 1),
             classes=2,
             accuracy=row[-1],
             tried=0.5 if number else None,
-            widths={"a": WidthUse(locked=4, unlocked=number, new=2 * number, master=4 + 3 * number)},
+            widths={
+                "a": WidthUse(locked=4, unlocked=number, new=2 * number, master=4 + 3 * number)
+            },
             growing_epochs=1.5 * number,
             parameters=1000 * (number + 1),
             network_parameters=500,
@@ -27,7 +31,13 @@ def result(rows: tuple[tuple[float, ...], ...] = ROWS, plan: Plan | None = None)
         for number, row in enumerate(rows)
     )
     labels = tuple((2 * number, 2 * number + 1) for number in range(5))
-    return ContinualResult(schema_version=1, plan=plan or Plan(), labels=labels, outcomes=outcomes, accuracies=rows)
+    return ContinualResult(
+        schema_version=1,
+        plan=plan or StreamPlan(),
+        labels=labels,
+        outcomes=outcomes,
+        accuracies=rows,
+    )
 
 
 def test_average_and_forgetting() -> None:
@@ -39,10 +49,10 @@ def test_average_and_forgetting() -> None:
     assert result(((0.5,), (0.75, 0.25))).forgetting == -0.25
 
 
-@pytest.mark.parametrize("method", [Plan().method, RandomMethod(settings=RandomGrowth())])
+@pytest.mark.parametrize("method", [StreamPlan().method, RandomMethod(settings=RandomGrowth())])
 def test_it_is_read_as_it_was_written(method: RandomMethod) -> None:
-    written = result(plan=Plan(method=method, budget=Budget(neurons=3), target=0.5))
-    assert CONTINUAL.read(written.model_dump_json()) == written
+    written = result(plan=StreamPlan(method=method, budget=Budget(neurons=3), target=0.5))
+    assert CONTINUAL_DOCUMENT.read(written.model_dump_json()) == written
 
 
 @pytest.mark.parametrize(
@@ -56,10 +66,10 @@ def test_wrong_matrices_are_refused(rows: tuple[tuple[float, ...], ...], code: s
         .replace(str([list(row) for row in ROWS]).replace(" ", ""), str(list(map(list, rows))))
     )
     with pytest.raises(SpecError) as caught:
-        CONTINUAL.read(text, "result.json")
+        CONTINUAL_DOCUMENT.read(text, "result.json")
     assert caught.value.code == code
 
 
 def test_the_first_difference_of_plans() -> None:
-    assert Plan().differs(Plan()) == ""
-    assert Plan(width=4).differs(Plan(width=5)) == "width is 4, not 5"
+    assert StreamPlan().differs(StreamPlan()) == ""
+    assert StreamPlan(width=4).differs(StreamPlan(width=5)) == "width is 4, not 5"

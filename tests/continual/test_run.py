@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fxgrow.continual.result import ContinualResult, Plan, read_continual
+from fxgrow.continual.result import ContinualResult, StreamPlan, read_continual
 from fxgrow.continual.run import MASTER_DIRECTORY, run_stream
 from fxgrow.continual.storage import RECORD, load_master
 from fxgrow.errors import FxgrowError
@@ -21,12 +21,16 @@ def stop(result: ContinualResult) -> None:
 
 
 def fingerprints(directory: Path) -> dict[str, str]:
-    return {name: state.fingerprint for name, state in load_master(directory / MASTER_DIRECTORY).tasks.items()}
+    return {
+        name: state.fingerprint
+        for name, state in load_master(directory / MASTER_DIRECTORY).tasks.items()
+    }
 
 
 def timeless(result: ContinualResult) -> ContinualResult:
     outcomes = tuple(
-        o.model_copy(update={"seconds": 0.0, "cpu_seconds": 0.0, "check_seconds": 0.0}) for o in result.outcomes
+        o.model_copy(update={"seconds": 0.0, "cpu_seconds": 0.0, "check_seconds": 0.0})
+        for o in result.outcomes
     )
     return result.model_copy(update={"outcomes": outcomes})
 
@@ -43,7 +47,11 @@ def test_what_a_run_leaves(whole: Path) -> None:
     result = read_continual(whole)
     assert sorted(path.name for path in whole.iterdir()) == ["master", "result.json"]
     assert [path.name for path in whole.parent.iterdir()] == ["whole"]
-    assert list(fingerprints(whole)) == [outcome.task for outcome in result.outcomes] == ["1", "2", "3"]
+    assert (
+        list(fingerprints(whole))
+        == [outcome.task for outcome in result.outcomes]
+        == ["1", "2", "3"]
+    )
     assert sorted(label for labels in result.labels for label in labels) == list(range(6))
     # Nothing is forgotten: a column of the matrix holds one number.
     last = result.accuracies[-1]
@@ -54,12 +62,14 @@ def test_what_a_run_leaves(whole: Path) -> None:
 def test_a_stopped_run_goes_on_to_the_same_bits(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     with pytest.raises(StoppedError):
-        run_stream(tasks(), PLAN, out, listen=stop)
+        run_stream(tasks(), PLAN, out, callback=stop)
     assert list(fingerprints(out)) == ["1", "2"] and len(read_continual(out).outcomes) == 2
     (out / "picture.png").write_text("mine")
     heard: list[int] = []
     torch.rand(3)  # torch's own random numbers do not matter
-    done = run_stream(tasks(), PLAN, out, listen=lambda result: heard.append(len(result.outcomes)))
+    done = run_stream(
+        tasks(), PLAN, out, callback=lambda result: heard.append(len(result.outcomes))
+    )
     assert heard == [3]
     assert fingerprints(out) == fingerprints(whole)
     assert timeless(done) == timeless(read_continual(whole))
@@ -74,7 +84,9 @@ def test_stopped_within_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fxgrow.continual.run.save_master", interrupted)
-    longer = read_continual(tmp_path / "run").model_copy(update={"labels": tuple(t.labels for t in tasks())})
+    longer = read_continual(tmp_path / "run").model_copy(
+        update={"labels": tuple(t.labels for t in tasks())}
+    )
     (tmp_path / "run" / "result.json").write_text(text := longer.model_dump_json())
     with pytest.raises(KeyboardInterrupt):
         run_stream(tasks(), PLAN, tmp_path / "run")
@@ -90,10 +102,13 @@ def test_a_finished_run_is_left_alone(whole: Path) -> None:
 
 @pytest.mark.parametrize(
     ("plan", "said"),
-    [(PLAN.model_copy(update={"width": 5}), "width is 3, not 5"), (PLAN.model_copy(update={"seed": 1}), "seed is 0")],
+    [
+        (PLAN.model_copy(update={"width": 5}), "width is 3, not 5"),
+        (PLAN.model_copy(update={"seed": 1}), "seed is 0"),
+    ],
 )
-def test_another_plan_is_refused(whole: Path, plan: Plan, said: str) -> None:
-    with pytest.raises(FxgrowError, match=said) as caught:
+def test_another_plan_is_refused(whole: Path, plan: StreamPlan, reference_outputs: str) -> None:
+    with pytest.raises(FxgrowError, match=reference_outputs) as caught:
         run_stream(tasks(), plan, whole)
     assert caught.value.code == "other-run"
 
@@ -106,7 +121,10 @@ def test_what_is_no_stream_of_these_tasks(whole: Path, tmp_path: Path) -> None:
         run_stream(tasks(), PLAN, tmp_path)
     assert caught.value.code == "other-run"
     (tmp_path / "file").touch()
-    for place, code in ((tmp_path / "file", "directory-exists"), (tmp_path / "file" / "below", "unwritable-run")):
+    for place, code in (
+        (tmp_path / "file", "directory-exists"),
+        (tmp_path / "file" / "below", "unwritable-run"),
+    ):
         with pytest.raises(FxgrowError) as caught:
             run_stream(tasks(), PLAN, place)
         assert caught.value.code == code
@@ -118,7 +136,7 @@ def test_what_is_no_stream_of_these_tasks(whole: Path, tmp_path: Path) -> None:
 def test_a_damaged_master_is_not_learnt_on(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(StoppedError):
-        run_stream(tasks(), PLAN, out, listen=stop)
+        run_stream(tasks(), PLAN, out, callback=stop)
     record = json.loads((out / MASTER_DIRECTORY / RECORD).read_text())
     record["tasks"][0]["fingerprint"] = "0" * 64
     (out / MASTER_DIRECTORY / RECORD).write_text(json.dumps(record))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fxgrow.continual.state import fingerprint, same, says
+from fxgrow.continual.state import bit_equal, eval_outputs, tensor_fingerprint
 from tests.networks import images, network
 
 
@@ -35,18 +35,26 @@ def zeroed() -> nn.Module:
 @pytest.mark.parametrize("change", [buffer, sign, shape, name, lambda module: module.float()])
 def test_every_bit_counts(change: Callable[[nn.Module], object]) -> None:
     module = zeroed()
-    assert fingerprint(module) == fingerprint(zeroed())
+    assert tensor_fingerprint(module) == tensor_fingerprint(zeroed())
     change(module)
-    assert fingerprint(module) != fingerprint(zeroed())
+    assert tensor_fingerprint(module) != tensor_fingerprint(zeroed())
 
 
 def test_what_is_said_is_said_in_evaluation_mode() -> None:
     module = network("chain").train()
-    first, again = (says(module, (images(),)) for _ in range(2))
-    assert module.training and same(first, again) and torch.equal(first[0], module.eval()(images()))
+    first, again = (eval_outputs(module, (images(),)) for _ in range(2))
+    assert (
+        module.training
+        and bit_equal(first, again)
+        and torch.equal(first[0], module.eval()(images()))
+    )
 
 
 def test_same_is_equal_to_the_last_bit() -> None:
     one = torch.tensor([1.0], dtype=torch.float64)
-    assert same((one,), (one.clone(),))
-    assert not same((one,), (one * (1 + 1e-15),)) and not same((one,), (one, one)) and not same((), (one,))
+    assert bit_equal((one,), (one.clone(),))
+    assert (
+        not bit_equal((one,), (one * (1 + 1e-15),))
+        and not bit_equal((one,), (one, one))
+        and not bit_equal((), (one,))
+    )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fxgrow.continual import Master
-from fxgrow.continual.state import fingerprint
+from fxgrow.continual.state import tensor_fingerprint
 from fxgrow.continual.storage import RECORD, TENSORS, load_master, save_master
+from fxgrow.documents.tensor_files import ALIGNMENT
 from fxgrow.errors import RunError, SpecError
-from fxgrow.spec.tensors import ALIGNMENT
-from tests.continual.zoo import BUDGET, EXPANSION, SETTINGS, data, learn, master, said, stream
+from tests.continual.zoo import (
+    BUDGET,
+    EXPANSION,
+    SETTINGS,
+    data,
+    learn,
+    master,
+    reference_outputs,
+    stream,
+)
 from tests.networks import NETWORKS, images
 
 Tensors = dict[str, Tensor]
@@ -31,7 +41,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def forged(saved: Path, directory: Path, change: Callable[[Tensors], Any], *, signed: bool = True) -> Path:
+def forged(
+    saved: Path, directory: Path, change: Callable[[Tensors], Any], *, signed: bool = True
+) -> Path:
     """A copy with changed tensors, which the record vouches for if ``signed``."""
     held, record = load_file(saved / TENSORS), json.loads((saved / RECORD).read_text())
     change(held)
@@ -55,20 +67,22 @@ def test_what_is_loaded_lies_where_torch_lays_tensors(saved: Path) -> None:
     states = loaded.tasks.values()
     held = [
         *loaded.union.module.state_dict().values(),
-        *(x for s in states for x in (*s.own.values(), *s.probe, *s.said)),
+        *(x for s in states for x in (*s.own.values(), *s.reference_inputs, *s.reference_outputs)),
     ]
     assert not any(tensor.data_ptr() % ALIGNMENT for tensor in held)
 
 
-def test_a_task_is_known_by_images_that_lie_well_wherever_those_of_the_data_lie(tmp_path: Path) -> None:
+def test_a_task_is_known_by_images_that_lie_well_wherever_those_of_the_data_lie(
+    tmp_path: Path,
+) -> None:
     askew = torch.empty(8 * 3 * 6 * 6 + 1)[1:].view(8, 6, 6, 3).permute(0, 3, 1, 2)
     train = [(askew.copy_(data("a")[0][0]), data("a")[0][1])]
     learner = master("block")
     learner.learn("a", train, train, classes=2, budget=BUDGET)
-    assert learner.tasks["a"].probe[0].data_ptr() % ALIGNMENT == 0
+    assert learner.tasks["a"].reference_inputs[0].data_ptr() % ALIGNMENT == 0
     save_master(learner, tmp_path / "master")
     state = load_master(tmp_path / "master").tasks["a"]
-    assert state.probe[0].stride() == learner.tasks["a"].probe[0].stride()
+    assert state.reference_inputs[0].stride() == learner.tasks["a"].reference_inputs[0].stride()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -80,8 +94,8 @@ def test_saved_loaded_and_saved_again_are_the_same_bytes(name: str, tmp_path: Pa
     for file in (RECORD, TENSORS):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     for task in learner.tasks:
-        assert fingerprint(loaded.network(task)) == fingerprint(learner.network(task))
-        assert torch.equal(said(loaded, task), stream(name).heard[-1][task])
+        assert tensor_fingerprint(loaded.network(task)) == tensor_fingerprint(learner.network(task))
+        assert torch.equal(reference_outputs(loaded, task), stream(name).heard[-1][task])
     loaded.check()
 
 
@@ -96,10 +110,19 @@ def test_learning_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     ours, theirs = learn(whole, "b"), learn(loaded, "b")
     times = dict.fromkeys(("seconds", "cpu_seconds", "check_seconds"), 0.0)
     assert ours.model_copy(update=times) == theirs.model_copy(update=times)
-    assert all(fingerprint(whole.network(task)) == fingerprint(loaded.network(task)) for task in ("a", "b"))
+    assert all(
+        tensor_fingerprint(whole.network(task)) == tensor_fingerprint(loaded.network(task))
+        for task in ("a", "b")
+    )
     for learner, place in ((whole, "whole"), (loaded, "loaded")):
         save_master(learner, tmp_path / place)
-    assert (tmp_path / "whole" / TENSORS).read_bytes() == (tmp_path / "loaded" / TENSORS).read_bytes()
+    assert (tmp_path / "whole" / TENSORS).read_bytes() == (
+        tmp_path / "loaded" / TENSORS
+    ).read_bytes()
+
+
+def _put(name: str, value: torch.Tensor, held: Tensors) -> None:
+    held[name] = value
 
 
 def masks(held: Tensors) -> list[tuple[str, np.ndarray[Any, Any]]]:
@@ -115,7 +138,8 @@ def test_every_flipped_bit_of_every_mask_is_noticed(saved: Path, tmp_path: Path)
             flipped = bits.copy()
             flipped[place] ^= 1
             packed = torch.from_numpy(np.packbits(flipped))
-            code = refusal(forged(saved, tmp_path / "flipped", lambda held: held.update({name: packed})))  # noqa: B023
+            change = partial(_put, name, packed)
+            code = refusal(forged(saved, tmp_path / "flipped", change))
             assert code in {"forgotten", "tensor-mismatch"}, (name, place)
 
 
@@ -126,7 +150,8 @@ def test_two_swapped_bits_are_noticed(saved: Path, tmp_path: Path) -> None:
             swapped = bits.copy()
             swapped[[one, other]] = bits[[other, one]]
             packed = torch.from_numpy(np.packbits(swapped))
-            code = refusal(forged(saved, tmp_path / "swapped", lambda held: held.update({name: packed})))  # noqa: B023
+            change = partial(_put, name, packed)
+            code = refusal(forged(saved, tmp_path / "swapped", change))
             assert code in {"forgotten", "tensor-mismatch"}
 
 
@@ -150,16 +175,34 @@ CHANGES: dict[str, tuple[Callable[[Tensors], Any], set[str]]] = {
     "a shared weight": (nudge("union/up.weight"), {"forgotten"}),
     "a head": (nudge("1/own/head.weight"), {"forgotten"}),
     "a task's normalisation": (nudge("0/own/norm.bias"), {"forgotten"}),
-    "a head of other precision": (lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"].float()}), {"forgotten"}),
-    "a head of other shape": (lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"][:1].clone()}), {"forgotten"}),
-    "a head of integers": (lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"].long()}), {"tensor-mismatch"}),
-    "a head of more axes": (lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"][None]}), {"tensor-mismatch"}),
+    "a head of other precision": (
+        lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"].float()}),
+        {"forgotten"},
+    ),
+    "a head of other shape": (
+        lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"][:1].clone()}),
+        {"forgotten"},
+    ),
+    "a head of integers": (
+        lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"].long()}),
+        {"tensor-mismatch"},
+    ),
+    "a head of more axes": (
+        lambda h: h.update({"0/own/head.bias": h["0/own/head.bias"][None]}),
+        {"tensor-mismatch"},
+    ),
     "a weight of other precision": (
         lambda h: h.update({"union/up.weight": h["union/up.weight"].half()}),
         {"not-canonical"},
     ),
-    "a mask of floats": (lambda h: h.update({"0/mask/up": h["0/mask/up"].float()}), {"tensor-mismatch"}),
-    "a longer mask": (lambda h: h.update({"0/mask/up": h["0/mask/up"].repeat(2)}), {"tensor-mismatch"}),
+    "a mask of floats": (
+        lambda h: h.update({"0/mask/up": h["0/mask/up"].float()}),
+        {"tensor-mismatch"},
+    ),
+    "a longer mask": (
+        lambda h: h.update({"0/mask/up": h["0/mask/up"].repeat(2)}),
+        {"tensor-mismatch"},
+    ),
     "no mask": (lambda h: h.pop("2/mask/up"), {"missing-tensor"}),
     "no answer": (lambda h: h.pop("0/said/0"), {"missing-tensor"}),
     "no weight": (lambda h: h.pop("union/up.weight"), {"missing-tensor"}),
@@ -186,9 +229,15 @@ def test_a_truncated_file_is_refused(saved: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "code"),
-    [("schema_version", 2, "schema-version"), ("head", 3, "bad-value"), ("extra", 1, "unknown-key")],
+    [
+        ("schema_version", 2, "schema-version"),
+        ("head", 3, "bad-value"),
+        ("extra", 1, "unknown-key"),
+    ],
 )
-def test_other_records_are_refused(key: str, value: object, code: str, saved: Path, tmp_path: Path) -> None:
+def test_other_records_are_refused(
+    key: str, value: object, code: str, saved: Path, tmp_path: Path
+) -> None:
     directory = forged(saved, tmp_path / "record", lambda _: None)
     record = json.loads((directory / RECORD).read_text()) | {key: value}
     (directory / RECORD).write_text(json.dumps(record))
@@ -204,7 +253,9 @@ def test_what_is_not_there_is_refused(saved: Path, tmp_path: Path) -> None:
         load_master(directory)
 
 
-def test_what_cannot_be_saved_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_saved_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_master(stream("block").master, tmp_path / "one")
     before = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
 

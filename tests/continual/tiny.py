@@ -8,10 +8,18 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from fxgrow.continual import Expanded, Expansion, MasterSettings, Outcome, Task, TrainSettings, deal
-from fxgrow.continual.growing import Growing
-from fxgrow.continual.learner import Learner
-from fxgrow.continual.union import NEW, Draft, Union
+from fxgrow.continual import (
+    ExpandedNetwork,
+    Expansion,
+    MasterSettings,
+    Task,
+    TaskOutcome,
+    TrainSettings,
+    split_classes,
+)
+from fxgrow.continual.master_strategy import MasterStrategy
+from fxgrow.continual.shared_network import NEW_NEURON, SharedNetwork, TaskNetwork
+from fxgrow.continual.strategy import Strategy
 from fxgrow.data import batches, load_data
 from fxgrow.growth import Budget, Objective
 from fxgrow.training import accuracy, cross_entropy
@@ -26,7 +34,9 @@ BUDGET = Budget(neurons=4)
 @cache
 def tasks(count: int = 2, images: int = 240) -> tuple[Task, ...]:
     """Digits of 8 x 8, dealt out to tasks of two classes or more."""
-    return deal(load_data("digits", channels=1, size=8, train_size=images, test_size=100), 5)[:count]
+    return split_classes(
+        load_data("digits", channels=1, size=8, train_size=images, test_size=100), 5
+    )[:count]
 
 
 def model(seed: int = 0) -> nn.Module:
@@ -39,17 +49,17 @@ def model(seed: int = 0) -> nn.Module:
     return randomised(net, seed).float().train()
 
 
-def outputs(learner: Learner, task: Task) -> Tensor:
+def outputs(learner: Strategy, task: Task) -> Tensor:
     with torch.no_grad():
         found: Tensor = learner.network(task.name)(task.test.images)
     return found
 
 
-def accuracy_on(learner: Learner, task: Task) -> float:
+def accuracy_on(learner: Strategy, task: Task) -> float:
     return accuracy(learner.network(task.name), [(task.test.images, task.test.labels)])
 
 
-def check_learner(make: Callable[[nn.Module], Learner]) -> None:
+def check_learner(make: Callable[[nn.Module], Strategy]) -> None:
     """What holds for all: the model stays as it is, a seed decides all, tasks have their own classes, it learns."""
     first, second = tasks()
     given = model()
@@ -63,7 +73,9 @@ def check_learner(make: Callable[[nn.Module], Learner]) -> None:
     assert same.shape == (len(second.test), 2)
     assert all(not module.training for module in learners[0].network(first.name).modules())
     assert accuracy_on(learners[0], second) > 0.8
-    assert given.training and all(torch.equal(tensor, before[name]) for name, tensor in given.state_dict().items())
+    assert given.training and all(
+        torch.equal(tensor, before[name]) for name, tensor in given.state_dict().items()
+    )
 
 
 def objective(network: nn.Module) -> Objective:
@@ -71,42 +83,44 @@ def objective(network: nn.Module) -> Objective:
     return Objective.of(islice(batches(tasks()[1].train, 16), 4), cross_entropy, network)
 
 
-def grown(expansion: Expansion, budget: Budget = BUDGET, *, unlock: bool = True, seed: int = 0) -> Expanded:
+def grown(
+    expansion: Expansion, budget: Budget = BUDGET, *, unlock: bool = True, seed: int = 0
+) -> ExpandedNetwork:
     """The expansion of the model; the model itself may be changed."""
     network = model()
     return expansion.expand(network, INPUTS, objective(network), budget, unlock=unlock, seed=seed)
 
 
-def added(expanded: Expanded) -> tuple[int, int]:
+def added(expanded: ExpandedNetwork) -> tuple[int, int]:
     """How many neurons are unlocked, and how many new."""
     return sum(int(mask.sum()) for mask in expanded.unlocked.values()), sum(expanded.new.values())
 
 
-def drafted(expanded: Expanded, union: Union) -> Draft:
+def drafted(expanded: ExpandedNetwork, union: SharedNetwork) -> TaskNetwork:
     """The expanded network as the draft of a task that leaves none of the union's neurons out."""
     origin, unlocked = {}, {}
-    for name, mask in union.everyone.items():
+    for name, mask in union.full_masks.items():
         more = expanded.new.get(name, 0)
-        origin[name] = torch.cat([torch.arange(len(mask)), torch.full((more,), NEW)])
+        origin[name] = torch.cat([torch.arange(len(mask)), torch.full((more,), NEW_NEURON)])
         copies = expanded.unlocked.get(name, torch.zeros_like(mask))
         unlocked[name] = torch.cat([copies, torch.zeros(more, dtype=torch.bool)])
-    return Draft(expanded.network, origin, unlocked)
+    return TaskNetwork(expanded.network, origin, unlocked)
 
 
 def check_locked(expansion: Expansion) -> None:
     """An expansion changes nothing but private tensors and what lies on fresh neurons: merging would raise."""
-    union, expanded = Union.of(model(), INPUTS), grown(expansion)
+    union, expanded = SharedNetwork.of(model(), INPUTS), grown(expansion)
     wider, _ = union.merged(drafted(expanded, union))
-    assert sum(len(m) for m in wider.everyone.values()) == 10 + sum(added(expanded))
+    assert sum(len(m) for m in wider.full_masks.values()) == 10 + sum(added(expanded))
 
 
-def check_master(expansion: Expansion) -> Outcome:
+def check_master(expansion: Expansion) -> TaskOutcome:
     """Two tasks are learnt, within the budget, and the first one's network does not change by a bit."""
     first, second = tasks()
-    learner = Growing(model(), INPUTS, settings=SETTINGS, expansion=expansion, budget=BUDGET)
+    learner = MasterStrategy(model(), INPUTS, settings=SETTINGS, expansion=expansion, budget=BUDGET)
     learner.learn(first)
     before = outputs(learner, first)
-    outcome = Outcome.model_validate(learner.learn(second).details)
+    outcome = TaskOutcome.model_validate(learner.learn(second).details)
     assert torch.equal(outputs(learner, first), before)
     assert outcome.accuracy > 0.8 and outcome.growing_epochs > 2
     assert 0 < sum(use.unlocked + use.new for use in outcome.widths.values()) <= 4

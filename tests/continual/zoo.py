@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fxgrow.continual import Master, MasterSettings, Outcome, TrainSettings, TwoSteps
+from fxgrow.continual import Master, MasterSettings, ScoredExpansion, TaskOutcome, TrainSettings
 from fxgrow.growth import Batch, Budget
 from fxgrow.methods import Firefly
 from tests.networks import images, network
 
 SETTINGS = MasterSettings(train=TrainSettings(epochs=2, batch_size=8), growth_batches=1)
-EXPANSION = TwoSteps(method=Firefly(new=2, steps=2, refine_steps=1, points=1))
+EXPANSION = ScoredExpansion(method=Firefly(new=2, steps=2, refine_steps=1, points=1))
 BUDGET = Budget(neurons=3)
 CLASSES = {"a": 2, "b": 3, "c": 2}
 
@@ -30,15 +30,19 @@ def master(name: str = "chain") -> Master:
     return Master(network(name), images(), settings=SETTINGS, expansion=EXPANSION)
 
 
-def learn(learner: Master, task: str, *, budget: Budget = BUDGET, target: float | None = None) -> Outcome:
-    return learner.learn(task, data(task), data(task), classes=CLASSES[task], budget=budget, target=target)
+def learn(
+    learner: Master, task: str, *, budget: Budget = BUDGET, target: float | None = None
+) -> TaskOutcome:
+    return learner.learn(
+        task, data(task), data(task), classes=CLASSES[task], budget=budget, target=target
+    )
 
 
 class Stream(NamedTuple):
     """A master, and after each task what all networks so far said to ``IMAGES``."""
 
     master: Master
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[TaskOutcome]
     heard: Sequence[dict[str, Tensor]]
 
 
@@ -51,11 +55,11 @@ def stream(name: str) -> Stream:
     learner, outcomes, heard = master(name), [], []
     for task in CLASSES:
         outcomes.append(learn(learner, task))
-        heard.append({known: said(learner, known) for known in learner.tasks})
+        heard.append({known: reference_outputs(learner, known) for known in learner.tasks})
     return Stream(learner, outcomes, heard)
 
 
-def said(learner: Master, task: str, x: Tensor = IMAGES) -> Tensor:
+def reference_outputs(learner: Master, task: str, x: Tensor = IMAGES) -> Tensor:
     with torch.no_grad():
         found: Tensor = learner.network(task)(x)
     return found

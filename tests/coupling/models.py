@@ -45,7 +45,11 @@ def convolutions(between: Callable[..., Tensor], hidden: int = 4, read: int | No
 def shuffled(x: Tensor, groups: int) -> Tensor:
     """A channel shuffle as ShuffleNet writes it."""
     batch, channels, height, width = x.shape
-    return x.view(batch, groups, channels // groups, height, width).transpose(1, 2).reshape(batch, -1, height, width)
+    return (
+        x.view(batch, groups, channels // groups, height, width)
+        .transpose(1, 2)
+        .reshape(batch, -1, height, width)
+    )
 
 
 def windows(x: Tensor) -> Tensor:
@@ -60,7 +64,9 @@ def attention(heads: int, size: int) -> Net:
 
     def forward(net: Any, x: Tensor) -> Tensor:
         batch, time, _ = x.shape
-        q, k, v = (f(x).view(batch, time, heads, size).transpose(1, 2) for f in (net.q, net.k, net.v))
+        q, k, v = (
+            f(x).view(batch, time, heads, size).transpose(1, 2) for f in (net.q, net.k, net.v)
+        )
         mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
         out: Tensor = net.o(mixed.transpose(1, 2).reshape(batch, time, -1))
         return out
@@ -70,4 +76,8 @@ def attention(heads: int, size: int) -> Net:
 
 def unpicklable_loop() -> nn.Module:
     """A module whose forward decides on values, so torch.fx cannot trace it."""
-    return Net(lambda net, x: net.b(net.a(x) if x.sum() > 0 else -net.a(x)), a=nn.Linear(6, 4), b=nn.Linear(4, 2))
+    return Net(
+        lambda net, x: net.b(net.a(x) if x.sum() > 0 else -net.a(x)),
+        a=nn.Linear(6, 4),
+        b=nn.Linear(4, 2),
+    )

@@ -32,7 +32,10 @@ def test_sites_have_roles() -> None:
 
 def test_owners_say_which_neuron_each_index_is() -> None:
     model = Net(
-        lambda n, x: n.c(torch.cat([n.a(x), n.b(x)], 1)), a=nn.Linear(6, 2), b=nn.Linear(6, 1), c=nn.Linear(3, 2)
+        lambda n, x: n.c(torch.cat([n.a(x), n.b(x)], 1)),
+        a=nn.Linear(6, 2),
+        b=nn.Linear(6, 1),
+        c=nn.Linear(3, 2),
     )
     coupling = couple(model, (VECTOR,))
     owners = coupling.owners["c.weight", 1]
@@ -47,9 +50,15 @@ def test_a_second_width_of_a_module_has_a_number() -> None:
 
 def test_widths_of_one_module_are_in_the_order_of_its_rows() -> None:
     model = Net(
-        lambda n, x: n.c((h := n.a(x))[:, 2:]) + n.b(h[:, :2]), a=nn.Linear(6, 5), b=nn.Linear(2, 2), c=nn.Linear(3, 2)
+        lambda n, x: n.c((h := n.a(x))[:, 2:]) + n.b(h[:, :2]),
+        a=nn.Linear(6, 5),
+        b=nn.Linear(2, 2),
+        c=nn.Linear(3, 2),
     )
-    assert [(width.name, width.size) for width in couple(model, (VECTOR,)).widths][:2] == [("a", 2), ("a#2", 3)]
+    assert [(width.name, width.size) for width in couple(model, (VECTOR,)).widths][:2] == [
+        ("a", 2),
+        ("a#2", 3),
+    ]
 
 
 def test_the_networkx_graph_has_an_edge_per_site() -> None:
@@ -67,7 +76,9 @@ def test_the_model_is_left_alone() -> None:
     couple(model, (IMAGE,))
     assert [module.training for module in model.modules()] == [True, True, False, True, True]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
+    assert all(
+        not module._forward_hooks and not module._forward_pre_hooks for module in model.modules()
+    )
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -170,13 +181,19 @@ def test_whole_numbers_are_real() -> None:
 
 
 def test_an_auxiliary_head_of_train_mode_takes_part() -> None:
-    model = Net(lambda n, x: (n.b(n.a(x)), n.aux(n.a(x))) if n.training else n.b(n.a(x)), aux=nn.Linear(4, 3), **PAIR)
+    model = Net(
+        lambda n, x: (n.b(n.a(x)), n.aux(n.a(x))) if n.training else n.b(n.a(x)),
+        aux=nn.Linear(4, 3),
+        **PAIR,
+    )
     sites = {site.parameter for site in couple(model, (VECTOR,)).by_name["a"].sites}
     assert "aux.weight" in sites
 
 
 def test_a_branch_of_eval_mode_must_grow_too() -> None:
-    model = Net(lambda n, x: n.b(n.a(x)) if n.training else n.b(n.a(x).view(2, 4) * n.scale), **PAIR)
+    model = Net(
+        lambda n, x: n.b(n.a(x)) if n.training else n.b(n.a(x).view(2, 4) * n.scale), **PAIR
+    )
     model.scale = nn.Parameter(torch.ones(()))  # not met in train mode
     refusal = couple(model, (VECTOR,)).by_name["a"].refusal
     assert refusal is not None
@@ -185,7 +202,9 @@ def test_a_branch_of_eval_mode_must_grow_too() -> None:
 
 def test_a_branch_of_eval_mode_takes_part() -> None:
     model = Net(
-        lambda n, x: n.b(n.a(x)) if n.training else n.b(n.a(x) * n.scale.weight[0]), scale=nn.Linear(4, 1), **PAIR
+        lambda n, x: n.b(n.a(x)) if n.training else n.b(n.a(x) * n.scale.weight[0]),
+        scale=nn.Linear(4, 1),
+        **PAIR,
     )
     sites = {site.parameter for site in couple(model, (VECTOR,)).by_name["a"].sites}
     assert "scale.weight" in sites

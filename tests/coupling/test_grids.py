@@ -44,7 +44,9 @@ def test_a_grid_that_is_pinned_everywhere_is_fixed(classes: tuple[int, ...]) -> 
 def test_grids_that_share_lines_are_decided_together() -> None:
     other = Grid(GRID.joint + 11, (np.array([7, 8]), np.array([18, 19, 20])), "view", "")
     mask = np.zeros(21, dtype=bool)
-    mask[18] = True  # the other grid can only grow along its first dimension, so the shared lines must stay free
+    mask[18] = (
+        True  # the other grid can only grow along its first dimension, so the shared lines must stay free
+    )
     assert decide([GRID, other], np.arange(21), mask, set()).chosen == {0: 0, 1: 0}
 
 

@@ -5,8 +5,8 @@ from fxgrow.coupling.labels import FIXED, Labels, components, touching_fixed
 
 def test_fresh_labels_are_consecutive_and_never_fixed() -> None:
     labels = Labels()
-    assert labels.fresh(3).tolist() == [1, 2, 3]
-    assert labels.fresh(2).tolist() == [4, 5]
+    assert labels.new(3).tolist() == [1, 2, 3]
+    assert labels.new(2).tolist() == [4, 5]
 
 
 def test_components_without_unions_are_the_labels() -> None:

@@ -16,22 +16,38 @@ def codes_in(tree: ast.AST) -> Iterator[str]:
     """Literals that look like codes among the arguments of what makes refusals, and defaults of ``code``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            literals = [arg.value for arg in node.args if isinstance(arg, ast.Constant)] if name in MAKERS else []
+            name = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else getattr(node.func, "id", "")
+            )
+            literals = (
+                [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+                if name in MAKERS
+                else []
+            )
             yield from (one for one in literals if isinstance(one, str) and CODE.fullmatch(one))
         if isinstance(node, ast.FunctionDef):
-            defaults = dict(zip([a.arg for a in node.args.args][::-1], node.args.defaults[::-1], strict=False))
+            defaults = dict(
+                zip([a.arg for a in node.args.args][::-1], node.args.defaults[::-1], strict=False)
+            )
             if isinstance(default := defaults.get("code"), ast.Constant):
                 yield str(default.value)
 
 
 def page() -> dict[str, str]:
-    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (ROOT / "docs/refusals.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| (.+) \|$", (ROOT / "docs/refusals.md").read_text(), re.MULTILINE
+    )
     return dict(rows)
 
 
 def test_the_page_lists_the_codes_in_the_code() -> None:
-    used = {code for file in (ROOT / "fxgrow").rglob("*.py") for code in codes_in(ast.parse(file.read_text()))}
+    used = {
+        code
+        for file in (ROOT / "fxgrow").rglob("*.py")
+        for code in codes_in(ast.parse(file.read_text()))
+    }
     assert used == page().keys()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from fxgrow.coupling import Coupling, couple
-from fxgrow.coupling import rules as table
+from fxgrow.coupling.rules import table
 from fxgrow.coupling.values import Context
 from fxgrow.growth.widen import widen
 from tests.coupling.choice_cases import MORE
@@ -50,7 +50,11 @@ def _shared_layer() -> nn.Module:
 
 def _with_table() -> nn.Module:
     """A small network on a buffer, as in the position bias of Swin V2."""
-    model = Net(lambda n, x: x[:, :2] + n.b(n.a(n.table).relu()).mean(0), a=nn.Linear(3, 4), b=nn.Linear(4, 2))
+    model = Net(
+        lambda n, x: x[:, :2] + n.b(n.a(n.table).relu()).mean(0),
+        a=nn.Linear(3, 4),
+        b=nn.Linear(4, 2),
+    )
     model.register_buffer("table", torch.randn(5, 3))
     return model
 
@@ -58,14 +62,20 @@ def _with_table() -> nn.Module:
 CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     **MORE,
     "convolution": (lambda: convolutions(F.relu), IMAGE, {"a": FREE, "b": OUT}),
-    "1d": (lambda: nn.Sequential(nn.Conv1d(5, 4, 3), nn.Conv1d(4, 2, 1)), SEQUENCE, {"0": FREE, "1": OUT}),
+    "1d": (
+        lambda: nn.Sequential(nn.Conv1d(5, 4, 3), nn.Conv1d(4, 2, 1)),
+        SEQUENCE,
+        {"0": FREE, "1": OUT},
+    ),
     "kernel as large as its channels": (
         lambda: nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 3)),
         IMAGE,
         {"0": (3, 1, ""), "2": OUT},
     ),
     "grouped": (
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Conv2d(6, 2, 1)),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Conv2d(6, 2, 1)
+        ),
         IMAGE,
         {"0": (2, 2, ""), "1": (3, 2, ""), "3": OUT},
     ),
@@ -85,22 +95,32 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         {"0": FREE, "2": OUT},
     ),
     "transposed grouped": (
-        lambda: nn.Sequential(nn.Conv2d(3, 6, 1), nn.ConvTranspose2d(6, 4, 2, groups=2), nn.Conv2d(4, 2, 1)),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 1), nn.ConvTranspose2d(6, 4, 2, groups=2), nn.Conv2d(4, 2, 1)
+        ),
         IMAGE,
         {"0": (3, 2, ""), "1": (2, 1, ""), "2": OUT},
     ),
     "transposed depthwise": (
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 4, 2, groups=4), nn.Conv2d(4, 2, 1)),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 4, 2, groups=4), nn.Conv2d(4, 2, 1)
+        ),
         IMAGE,
         {"0": FREE, "2": OUT},
     ),
     "transposed depthwise with multiplier": (
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 8, 2, groups=4), nn.Conv2d(8, 2, 1)),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 8, 2, groups=4), nn.Conv2d(8, 2, 1)
+        ),
         IMAGE,
         {"0": FREE, "2": OUT},
     ),
     "convolution over the neurons": (
-        lambda: Net(lambda n, x: n.b(n.a(x).unsqueeze(1)).flatten(1), a=nn.Linear(6, 4), b=nn.Conv1d(1, 2, 3)),
+        lambda: Net(
+            lambda n, x: n.b(n.a(x).unsqueeze(1)).flatten(1),
+            a=nn.Linear(6, 4),
+            b=nn.Conv1d(1, 2, 3),
+        ),
         VECTOR,
         {"a": (4, 1, "space"), "b": OUT},
     ),
@@ -113,19 +133,27 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "linear on a sequence": (lambda: linears(F.gelu), SEQUENCE, {"a": FREE, "b": OUT}),
     "einsum": (
         lambda: Net(
-            lambda n, x: n.b(torch.einsum("bi,oi->bo", x, n.a.weight)), a=nn.Linear(6, 4, bias=False), b=nn.Linear(4, 2)
+            lambda n, x: n.b(torch.einsum("bi,oi->bo", x, n.a.weight)),
+            a=nn.Linear(6, 4, bias=False),
+            b=nn.Linear(4, 2),
         ),
         VECTOR,
         {"a": FREE, "b": OUT},
     ),
     "mv": (
-        lambda: Net(lambda n, x: torch.mv(n.a(x), n.b.weight[0]), a=nn.Linear(6, 4), b=nn.Linear(4, 1, bias=False)),
+        lambda: Net(
+            lambda n, x: torch.mv(n.a(x), n.b.weight[0]),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(4, 1, bias=False),
+        ),
         VECTOR,
         {"a": FREE},
     ),
     "bmm": (
         lambda: Net(
-            lambda n, x: torch.bmm(n.a(x), n.b.weight.expand(2, -1, -1).mT), a=nn.Linear(6, 4), b=nn.Linear(4, 2)
+            lambda n, x: torch.bmm(n.a(x), n.b.weight.expand(2, -1, -1).mT),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(4, 2),
         ),
         SEQUENCE,
         {"a": (4, 1, ""), "b": OUT},
@@ -159,7 +187,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         IMAGE,
         {"0": (4, 1, "normalised"), "2": OUT},
     ),
-    "softmax": (lambda: linears(lambda h: h.softmax(1)), VECTOR, {"a": (4, 1, "normalised"), "b": OUT}),
+    "softmax": (
+        lambda: linears(lambda h: h.softmax(1)),
+        VECTOR,
+        {"a": (4, 1, "normalised"), "b": OUT},
+    ),
     "softmax over time": (lambda: linears(lambda h: h.softmax(1)), SEQUENCE, {"a": FREE, "b": OUT}),
     "reduction over neurons": (
         lambda: Net(lambda n, x: n.a(x).sum(1), a=nn.Linear(6, 4)),
@@ -188,7 +220,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         {"0": FREE, "1": (2, 1, "normalised")},
     ),
     "pooling": (
-        lambda: convolutions(lambda h: F.interpolate(F.max_pool2d(F.avg_pool2d(h, 2), 2), scale_factor=2)),
+        lambda: convolutions(
+            lambda h: F.interpolate(F.max_pool2d(F.avg_pool2d(h, 2), 2), scale_factor=2)
+        ),
         IMAGE,
         {"a": FREE, "b": OUT},
     ),
@@ -204,7 +238,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         {"0": FREE, "3": OUT},
     ),
     "dropout and in-place": (
-        lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(4, 2)),
+        lambda: nn.Sequential(
+            nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(4, 2)
+        ),
         VECTOR,
         {"0": FREE, "3": OUT},
     ),
@@ -225,7 +261,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     ),
     "squeeze and excite": (
         lambda: Net(
-            lambda n, x: n.c((h := n.a(x)) * n.up(n.down(h.mean((2, 3), keepdim=True)).relu()).sigmoid()),
+            lambda n, x: n.c(
+                (h := n.a(x)) * n.up(n.down(h.mean((2, 3), keepdim=True)).relu()).sigmoid()
+            ),
             a=nn.Conv2d(3, 4, 1),
             down=nn.Conv2d(4, 3, 1),
             up=nn.Conv2d(3, 4, 1),
@@ -239,17 +277,36 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         VECTOR,
         {"a": (1, 1, "broadcast"), "b": OUT},
     ),
-    "fixed partner": (lambda: linears(lambda h: h + torch.ones(4)), VECTOR, {"a": (4, 1, "fixed-size"), "b": OUT}),
+    "fixed partner": (
+        lambda: linears(lambda h: h + torch.ones(4)),
+        VECTOR,
+        {"a": (4, 1, "fixed-size"), "b": OUT},
+    ),
     "cat": (
         lambda: Net(
-            lambda n, x: n.c(torch.cat([n.a(x), n.b(x)], 1)), a=nn.Linear(6, 4), b=nn.Linear(6, 3), c=nn.Linear(7, 2)
+            lambda n, x: n.c(torch.cat([n.a(x), n.b(x)], 1)),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(6, 3),
+            c=nn.Linear(7, 2),
         ),
         VECTOR,
         {"a": FREE, "b": (3, 1, ""), "c": OUT},
     ),
-    "cat over time": (lambda: linears(lambda h: torch.cat([h, h.relu()], 1)), SEQUENCE, {"a": FREE, "b": OUT}),
-    "stack": (lambda: linears(lambda h: torch.stack([h, h.relu()], 1).mean(1)), VECTOR, {"a": FREE, "b": OUT}),
-    "chunk": (lambda: linears(lambda h: torch.mul(*h.chunk(2, 1)), 8, 4), VECTOR, {"a": (4, 2, ""), "b": OUT}),
+    "cat over time": (
+        lambda: linears(lambda h: torch.cat([h, h.relu()], 1)),
+        SEQUENCE,
+        {"a": FREE, "b": OUT},
+    ),
+    "stack": (
+        lambda: linears(lambda h: torch.stack([h, h.relu()], 1).mean(1)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "chunk": (
+        lambda: linears(lambda h: torch.mul(*h.chunk(2, 1)), 8, 4),
+        VECTOR,
+        {"a": (4, 2, ""), "b": OUT},
+    ),
     "unequal split": (
         lambda: linears(lambda h: h.split([1, 3], 1)[1], read=3),
         VECTOR,
@@ -267,7 +324,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         VECTOR,
         {"a": (3, 1, "sliced"), "a#2": (1, 1, "sliced"), "b": OUT},
     ),
-    "slice of time": (lambda: linears(lambda h: h[:, 1:3].select(1, 0)), SEQUENCE, {"a": FREE, "b": OUT}),
+    "slice of time": (
+        lambda: linears(lambda h: h[:, 1:3].select(1, 0)),
+        SEQUENCE,
+        {"a": FREE, "b": OUT},
+    ),
     "shuffle": (
         lambda: Net(
             lambda n, x: n.c(shuffled(n.b(n.a(x)), 2)),
@@ -308,14 +369,22 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         VECTOR,
         {"a": (4, 1, "merged"), "b": (3, 1, "merged"), "c": OUT},
     ),
-    "maxout": (lambda: linears(lambda h: h.view(2, -1, 3).amax(2), 12, 4), VECTOR, {"a": (4, 3, ""), "b": OUT}),
+    "maxout": (
+        lambda: linears(lambda h: h.view(2, -1, 3).amax(2), 12, 4),
+        VECTOR,
+        {"a": (4, 3, ""), "b": OUT},
+    ),
     "maxout of fixed number": (
         lambda: linears(lambda h: h.view(2, 4, -1).amax(2), 12, 4),
         VECTOR,
         {"a": (12, 1, "grid"), "b": OUT},
     ),
     "heads": (lambda: attention(-1, 4), SEQUENCE, {"q": (2, 4, ""), "o": OUT}),
-    "head size": (lambda: attention(2, -1), SEQUENCE, {"q": (8, 1, "grid"), "v": (4, 2, ""), "o": OUT}),
+    "head size": (
+        lambda: attention(2, -1),
+        SEQUENCE,
+        {"q": (8, 1, "grid"), "v": (4, 2, ""), "o": OUT},
+    ),
     "written number": (
         lambda: linears(lambda h: h.view(2, 2, 2).flatten(1)),
         VECTOR,
@@ -328,19 +397,30 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     ),
     "expand": (
         lambda: Net(
-            lambda n, x: n.b(n.a(x) + n.p.weight.expand(2, -1)), a=nn.Linear(6, 4), p=nn.Linear(4, 1), b=nn.Linear(4, 2)
+            lambda n, x: n.b(n.a(x) + n.p.weight.expand(2, -1)),
+            a=nn.Linear(6, 4),
+            p=nn.Linear(4, 1),
+            b=nn.Linear(4, 2),
         ),
         VECTOR,
         {"a": FREE, "b": OUT},
     ),
-    "expanded neuron": (lambda: linears(lambda h: h.expand(-1, 4), 1, 4), VECTOR, {"a": (1, 1, "broadcast"), "b": OUT}),
+    "expanded neuron": (
+        lambda: linears(lambda h: h.expand(-1, 4), 1, 4),
+        VECTOR,
+        {"a": (1, 1, "broadcast"), "b": OUT},
+    ),
     "constant pad": (
         lambda: convolutions(lambda h: F.pad(h, (1, 1, 0, 0, 1, 2)), read=7),
         IMAGE,
         {"a": FREE, "b": OUT},
     ),
     "windows": (
-        lambda: Net(lambda n, x: n.b(windows(n.a(x).roll((1, 2), (2, 3)))), a=nn.Conv2d(3, 4, 1), b=nn.Linear(4, 2)),
+        lambda: Net(
+            lambda n, x: n.b(windows(n.a(x).roll((1, 2), (2, 3)))),
+            a=nn.Conv2d(3, 4, 1),
+            b=nn.Linear(4, 2),
+        ),
         IMAGE,
         {"a": FREE, "b": OUT},
     ),
@@ -351,7 +431,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         {"a": (1, 4, "order"), "b": OUT},
     ),
     "flip": (lambda: convolutions(lambda h: h.flip(3)), IMAGE, {"a": FREE, "b": OUT}),
-    "flipped neurons": (lambda: linears(lambda h: h.flip(1)), VECTOR, {"a": (4, 1, "flipped"), "b": OUT}),
+    "flipped neurons": (
+        lambda: linears(lambda h: h.flip(1)),
+        VECTOR,
+        {"a": (4, 1, "flipped"), "b": OUT},
+    ),
     "repeat": (lambda: linears(lambda h: h.repeat(1, 2), read=8), VECTOR, {"a": FREE, "b": OUT}),
     "index": (lambda: linears(lambda h: h[torch.tensor([1, 0])]), VECTOR, {"a": FREE, "b": OUT}),
     "indexed neurons": (
@@ -366,7 +450,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     ),
     "mixed axis": (
         lambda: Net(
-            lambda n, x: n.b(n.a(x).view(2, 2, 2)).flatten(1), a=nn.Linear(6, 4), b=nn.Conv1d(2, 2, 1, groups=2)
+            lambda n, x: n.b(n.a(x).view(2, 2, 2)).flatten(1),
+            a=nn.Linear(6, 4),
+            b=nn.Conv1d(2, 2, 1, groups=2),
         ),
         VECTOR,
         {"a": (4, 1, "mixed-axis"), "b": OUT},
@@ -376,14 +462,26 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         torch.tensor([[1, 2, 3]]),
         {"0": FREE, "1": OUT},
     ),
-    "copy": (lambda: linears(lambda h: torch.empty_like(h).copy_(h)), VECTOR, {"a": FREE, "b": OUT}),
+    "copy": (
+        lambda: linears(lambda h: torch.empty_like(h).copy_(h)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
     "copy into a constant": (
         lambda: linears(lambda h: torch.zeros(h.shape, dtype=h.dtype).copy_(h)),
         VECTOR,
         {"a": FREE, "b": OUT},
     ),
-    "copy into a part": (lambda: linears(_written, read=5), VECTOR, {"a": (4, 1, "written"), "b": OUT}),
-    "new tensors": (lambda: linears(lambda h: h + h.new_zeros(2, 1)), VECTOR, {"a": FREE, "b": OUT}),
+    "copy into a part": (
+        lambda: linears(_written, read=5),
+        VECTOR,
+        {"a": (4, 1, "written"), "b": OUT},
+    ),
+    "new tensors": (
+        lambda: linears(lambda h: h + h.new_zeros(2, 1)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
     "unknown operator": (
         lambda: linears(lambda h: torch.cdist(h, h), read=2),
         VECTOR,
@@ -401,7 +499,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         {"a": (4, 1, "tied-role"), "a#2": (6, 1, "fixed-size")},
     ),
     "recurrent": (
-        lambda: Net(lambda n, x: n.b(n.a(x)[0]), a=nn.GRU(6, 4, batch_first=True), b=nn.Linear(4, 2)),
+        lambda: Net(
+            lambda n, x: n.b(n.a(x)[0]), a=nn.GRU(6, 4, batch_first=True), b=nn.Linear(4, 2)
+        ),
         SEQUENCE,
         {"a": (4, 3, "fixed-size"), "b": OUT},
     ),
@@ -435,7 +535,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         {"a": FREE, "b": (2, 1, "fixed-size")},
     ),
     "nonlinear reader": (
-        lambda: Net(lambda n, x: F.linear(n.a(x), n.b.weight.tanh()), a=nn.Linear(6, 4), b=nn.Linear(4, 2, bias=False)),
+        lambda: Net(
+            lambda n, x: F.linear(n.a(x), n.b.weight.tanh()),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(4, 2, bias=False),
+        ),
         VECTOR,
         {"a": (4, 1, "nonlinear"), "b": OUT},
     ),
@@ -443,7 +547,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
 
 
 def found(coupling: Coupling) -> Found:
-    return {w.name: (w.size, w.granule, w.refusal.code if w.refusal else "") for w in coupling.widths}
+    return {
+        w.name: (w.size, w.granule, w.refusal.code if w.refusal else "") for w in coupling.widths
+    }
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,7 +9,9 @@ from fxgrow.data.request import Request
 def test_the_split_is_stratified_and_covers_every_image_once() -> None:
     raw = digits(Request())
     assert (len(raw.train), len(raw.test), raw.classes) == (1437, 360, 10)
-    train, test = (torch.bincount(part.labels, minlength=10) / len(part) for part in (raw.train, raw.test))
+    train, test = (
+        torch.bincount(part.labels, minlength=10) / len(part) for part in (raw.train, raw.test)
+    )
     assert torch.allclose(train, test, atol=0.01)
     datasets = pytest.importorskip("sklearn.datasets")
     ours = torch.cat([raw.train.images, raw.test.images]).flatten(1) * 16
@@ -32,7 +34,9 @@ def test_images_belong_to_their_labels() -> None:
     assert (guess == raw.test.labels).float().mean() > 0.85
 
 
-@pytest.mark.parametrize(("channels", "size", "shape"), [(None, None, (3, 32, 32)), (1, 8, (1, 8, 8))])
+@pytest.mark.parametrize(
+    ("channels", "size", "shape"), [(None, None, (3, 32, 32)), (1, 8, (1, 8, 8))]
+)
 def test_shape(channels: int | None, size: int | None, shape: tuple[int, ...]) -> None:
     splits = load_data("digits", channels=channels, size=size, train_size=30, test_size=20)
     assert splits.shape == shape

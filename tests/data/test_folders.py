@@ -29,17 +29,27 @@ def integer(number: int) -> bytes:
 
 def python2_array(pixels: np.ndarray[Any, Any]) -> bytes:
     kind = (
-        b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNN" + integer(-1) * 2 + b"K\x00tb"
+        b"cnumpy\ndtype\n"
+        + text(b"u1")
+        + b"K\x00K\x01\x87R(K\x03"
+        + text(b"|")
+        + b"NNN"
+        + integer(-1) * 2
+        + b"K\x00tb"
     )
     shape = integer(pixels.shape[0]) + integer(pixels.shape[1]) + b"\x86"
-    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
+    empty = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
+    )
     return empty + b"(K\x01" + shape + kind + b"\x89" + text(pixels.tobytes()) + b"tb"
 
 
 def python2_pickle(pixels: np.ndarray[Any, Any], labels: list[int], key: str) -> bytes:
     """What Python 2 wrote, by ``cPickle`` and protocol 2: text is bytes, and numpy's modules have their old names."""
     listed = b"](" + b"".join(map(integer, labels)) + b"e"
-    return b"\x80\x02}(" + text(b"data") + python2_array(pixels) + text(key.encode()) + listed + b"u."
+    return (
+        b"\x80\x02}(" + text(b"data") + python2_array(pixels) + text(key.encode()) + listed + b"u."
+    )
 
 
 def write_cifar(root: Path, archive: Cifar) -> Mapping[str, tuple[np.ndarray[Any, Any], list[int]]]:
@@ -79,7 +89,10 @@ def test_cifar_agrees_with_torchvision(tmp_path: Path) -> None:
     }
     theirs = type("Unchecked", (datasets.CIFAR10,), unchecked)(tmp_path, train=True)
     ours = cifar10(Request(root=tmp_path)).train
-    assert torch.equal((ours.images * 255).round().to(torch.uint8), torch.from_numpy(theirs.data).permute(0, 3, 1, 2))
+    assert torch.equal(
+        (ours.images * 255).round().to(torch.uint8),
+        torch.from_numpy(theirs.data).permute(0, 3, 1, 2),
+    )
     assert ours.labels.tolist() == theirs.targets
 
 
@@ -96,7 +109,12 @@ def test_cifar_written_by_this_python_is_read_too(tmp_path: Path) -> None:
 def test_cifar_through_load_data(tmp_path: Path) -> None:
     write_cifar(tmp_path, CIFAR10)
     splits = load_data("cifar10", root=tmp_path, train_size=7, test_size=2)
-    assert (len(splits.train), len(splits.test), splits.shape, splits.classes) == (7, 2, (3, 32, 32), 10)
+    assert (len(splits.train), len(splits.test), splits.shape, splits.classes) == (
+        7,
+        2,
+        (3, 32, 32),
+        10,
+    )
 
 
 class Attack:
@@ -104,10 +122,14 @@ class Attack:
         return Path.touch, (Path("attacked"),)
 
 
-def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_that_runs_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_cifar(tmp_path, CIFAR10)
-    (tmp_path / CIFAR10.folder / "test_batch").write_bytes(pickle.dumps({"data": Attack(), "labels": []}))
+    (tmp_path / CIFAR10.folder / "test_batch").write_bytes(
+        pickle.dumps({"data": Attack(), "labels": []})
+    )
     with pytest.raises(DataError, match=r"test_batch is not a CIFAR file \(it asks for "):
         cifar10(Request(root=tmp_path))
     assert not Path("attacked").exists()
@@ -147,7 +169,9 @@ def test_a_missing_cifar_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagefolder"])
 def test_a_missing_directory_is_named_with_its_fix(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"{tmp_path}/\S+ does not exist, so there is no data; \w+"):
+    with pytest.raises(
+        DataError, match=rf"{tmp_path}/\S+ does not exist, so there is no data; \w+"
+    ):
         load_data(name, root=tmp_path)
     with pytest.raises(DataError, match="--data-root"):
         load_data(name)

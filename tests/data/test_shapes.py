@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from fxgrow.data.request import Request
-from fxgrow.data.shapes import LAYOUTS, SCHEMES, SHAPES, TEXTURES, _colour, _kinds, shapes
+from fxgrow.data.shapes import (
+    COLOR_SCHEMES,
+    LAYOUTS,
+    SHAPE_DRAWERS,
+    TEXTURES,
+    _colour,
+    _kinds,
+    shapes,
+)
 from fxgrow.errors import DataError
 
 
@@ -21,15 +29,19 @@ def test_every_class_is_another_combination_of_kinds_that_exist(classes: int) ->
     layout = LAYOUTS[classes]
     kinds = _kinds(torch.arange(classes), layout, torch.Generator())
     scheme = kinds.scheme if layout.schemes > 1 else torch.zeros_like(kinds.shape)
-    combinations = set(zip(kinds.shape.tolist(), kinds.texture.tolist(), scheme.tolist(), strict=True))
+    combinations = set(
+        zip(kinds.shape.tolist(), kinds.texture.tolist(), scheme.tolist(), strict=True)
+    )
     assert len(combinations) == classes
-    assert kinds.shape.max() < len(SHAPES)
+    assert kinds.shape.max() < len(SHAPE_DRAWERS)
     assert kinds.texture.max() < len(TEXTURES)
-    assert kinds.scheme.max() < len(SCHEMES)
+    assert kinds.scheme.max() < len(COLOR_SCHEMES)
 
 
 def test_the_seed_decides_and_the_splits_differ() -> None:
-    first, again, other = (shapes(Request(seed=seed, train_size=20, test_size=20)) for seed in (1, 1, 2))
+    first, again, other = (
+        shapes(Request(seed=seed, train_size=20, test_size=20)) for seed in (1, 1, 2)
+    )
     assert torch.equal(first.train.images, again.train.images)
     assert torch.equal(first.test.labels, again.test.labels)
     assert not torch.equal(first.train.images, other.train.images)
@@ -52,18 +64,22 @@ def test_other_numbers_of_classes_are_refused() -> None:
 def test_shapes_differ_in_area_and_none_reaches_beyond_its_radius() -> None:
     grid = torch.linspace(-1.5, 1.5, 151)
     u, v = grid[None, :].expand(151, 151), grid[:, None].expand(151, 151)
-    inside = torch.stack([shape(u, v) < 0 for shape in SHAPES])
+    inside = torch.stack([shape(u, v) < 0 for shape in SHAPE_DRAWERS])
     assert not inside[:, torch.hypot(u, v) > 1.1].any()
     assert inside.flatten(1).any(1).all()
     areas = inside.flatten(1).float().mean(1)
-    assert len({round(float(area), 3) for area in areas}) == len(SHAPES)
+    assert len({round(float(area), 3) for area in areas}) == len(SHAPE_DRAWERS)
 
 
 def test_colours_are_those_of_hsv() -> None:
     hue = torch.tensor([0.0, 1 / 3, 2 / 3, 1 / 6, 0.5])
     expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]]
-    assert torch.allclose(_colour(hue, torch.ones(5), torch.ones(5)), torch.tensor(expected).float(), atol=1e-5)
-    assert torch.allclose(_colour(hue, torch.zeros(5), torch.full((5,), 0.3)), torch.full((5, 3), 0.3))
+    assert torch.allclose(
+        _colour(hue, torch.ones(5), torch.ones(5)), torch.tensor(expected).float(), atol=1e-5
+    )
+    assert torch.allclose(
+        _colour(hue, torch.zeros(5), torch.full((5,), 0.3)), torch.full((5, 3), 0.3)
+    )
 
 
 def test_a_linear_classifier_sees_little() -> None:

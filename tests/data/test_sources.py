@@ -24,7 +24,9 @@ def test_counts_below_one_are_refused(option: str) -> None:
 
 
 def test_options_reach_the_source_and_the_images() -> None:
-    splits = load_data("shapes", seed=5, channels=1, size=12, classes=20, train_size=40, test_size=20)
+    splits = load_data(
+        "shapes", seed=5, channels=1, size=12, classes=20, train_size=40, test_size=20
+    )
     assert (splits.name, splits.shape, splits.classes) == ("shapes", (1, 12, 12), 20)
     assert (len(splits.train), len(splits.test)) == (40, 20)
     assert abs(float(splits.train.images.mean())) < 1e-5

@@ -13,7 +13,13 @@ from fxgrow.spec import ArchitectureSpec, describe, save
 from tests.networks import randomised
 from tests.spec.conftest import Net
 
-SWIN = {"patch_size": [4, 4], "embed_dim": 8, "depths": [2, 1], "num_heads": [1, 2], "window_size": [4, 4]}
+SWIN = {
+    "patch_size": [4, 4],
+    "embed_dim": 8,
+    "depths": [2, 1],
+    "num_heads": [1, 2],
+    "window_size": [4, 4],
+}
 INVERTED = [[1, 8, 1, 1], [2, 8, 1, 2]]
 IMAGE = torch.empty(1, 3, 32, 32)
 Saved = Callable[[str], Path]
@@ -62,14 +68,19 @@ class Odd(nn.Module):
 
 ZOO: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "resnet": (
-        lambda: models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], width_per_group=64, num_classes=5),
+        lambda: models.ResNet(
+            models.resnet.BasicBlock, [1, 1, 1, 1], width_per_group=64, num_classes=5
+        ),
         (IMAGE,),
     ),
     "mobilenet": (lambda: models.MobileNetV2(5, 0.25, INVERTED), (IMAGE,)),
     "densenet": (lambda: models.DenseNet(4, (2, 2), 8, num_classes=5), (IMAGE,)),
     "vit": (lambda: models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5), (IMAGE,)),
     "swin": (lambda: models.SwinTransformer(**SWIN, num_classes=5), (IMAGE,)),
-    "regnet": (lambda: models.RegNet(models.regnet.BlockParams.from_init_params(4, 8, 4.0, 2.0, 8), 5), (IMAGE,)),
+    "regnet": (
+        lambda: models.RegNet(models.regnet.BlockParams.from_init_params(4, 8, 4.0, 2.0, 8), 5),
+        (IMAGE,),
+    ),
     "net": (Net, (torch.empty(2, 3, 5, 5),)),
     "words": (Words, (torch.zeros(2, 3, dtype=torch.int64), torch.empty(2, 6))),
     "odd": (Odd, (torch.empty(2, 4),)),

@@ -12,8 +12,8 @@ import fxgrow
 from fxgrow.errors import ExportError, SpecError
 from fxgrow.export import FORMATS, Options, export
 from fxgrow.export import onnx as onnx_exporter
-from fxgrow.export.compare import difference
-from fxgrow.export.subject import subject_of, tensors
+from fxgrow.export.compare import max_difference
+from fxgrow.export.source_model import example_tensors, export_source
 from fxgrow.spec import describe, load, read_spec, save
 from tests.export.conftest import Saved
 
@@ -28,25 +28,40 @@ def test_onnx_runs_elsewhere(saved: Saved, tmp_path: Path, name: str) -> None:
     assert done.check.error is not None
     assert done.check.error <= 1e-5
     assert "any size" in done.check.words
-    subject = subject_of(saved(name))
-    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
-    assert [item.name for item in session.get_inputs()] == [item.name for item in subject.spec.inputs]
-    assert session.get_modelmeta().custom_metadata_map == {"fxgrow.fingerprint": subject.spec.fingerprint}
+    subject = export_source(saved(name))
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"]
+    )
+    assert [item.name for item in session.get_inputs()] == [
+        item.name for item in subject.spec.inputs
+    ]
+    assert session.get_modelmeta().custom_metadata_map == {
+        "fxgrow.fingerprint": subject.spec.fingerprint
+    }
     inputs = subject.resized(5)
     found = session.run(
-        None, {item.name: each.numpy() for item, each in zip(session.get_inputs(), inputs, strict=True)}
+        None,
+        {item.name: each.numpy() for item, each in zip(session.get_inputs(), inputs, strict=True)},
     )
-    assert difference(tensors(subject.run(inputs)), [torch.from_numpy(each) for each in found]) < 1e-5
+    assert (
+        max_difference(
+            example_tensors(subject.run(inputs)), [torch.from_numpy(each) for each in found]
+        )
+        < 1e-5
+    )
     assert list(tmp_path.iterdir()) == [tmp_path / "net.onnx"]
 
 
 @pytest.mark.parametrize("name", ["net", "words", "odd"])
 def test_pt2_is_loaded_back(saved: Saved, tmp_path: Path, name: str) -> None:
     done = export(saved(name), "pt2", tmp_path / "net.pt2")
-    subject = subject_of(saved(name))
+    subject = export_source(saved(name))
     inputs = subject.resized(4)
     found = torch.export.load(tmp_path / "net.pt2").module()(*inputs)
-    assert difference(tensors(subject.run(inputs)), tensors(found)) <= (done.check.error or 0) + 1e-6
+    assert (
+        max_difference(example_tensors(subject.run(inputs)), example_tensors(found))
+        <= (done.check.error or 0) + 1e-6
+    )
 
 
 class Fixed(nn.Module):
@@ -93,8 +108,12 @@ def test_pictures(growth: fxgrow.Growth, saved: Saved, tmp_path: Path) -> None:
     colours = {node.attr["fillcolor"] for node in drawing.nodes()}
     assert {"#c8e6c9", "#ffcc80"} <= colours  # grown, inserted
     change = next(change for change in growth.spec.history[0].widths if change.split + change.new)
-    assert f"{change.before} -> {change.after} neurons" in (tmp_path / "net.dot").read_text().replace("\\\n", "")
-    titles = ElementTree.fromstring((tmp_path / "net.svg").read_text()).iter("{http://www.w3.org/2000/svg}title")
+    assert f"{change.before} -> {change.after} neurons" in (
+        tmp_path / "net.dot"
+    ).read_text().replace("\\\n", "")
+    titles = ElementTree.fromstring((tmp_path / "net.svg").read_text()).iter(
+        "{http://www.w3.org/2000/svg}title"
+    )
     assert {node.name for node in growth.spec.nodes} <= {title.text for title in titles}
     export(saved("resnet"), "dot", tmp_path / "resnet.dot")
     drawing = pygraphviz.AGraph(str(tmp_path / "resnet.dot"))
@@ -102,7 +121,9 @@ def test_pictures(growth: fxgrow.Growth, saved: Saved, tmp_path: Path) -> None:
     assert {"layer1_0_conv1", "add"} <= set(block.nodes())
 
 
-@pytest.mark.parametrize(("module", "to"), [("onnx", "onnx"), ("onnxruntime", "onnx"), ("pygraphviz", "svg")])
+@pytest.mark.parametrize(
+    ("module", "to"), [("onnx", "onnx"), ("onnxruntime", "onnx"), ("pygraphviz", "svg")]
+)
 def test_a_missing_extra_is_one_sentence(
     saved: Saved, tmp_path: Path, module: str, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,13 +133,17 @@ def test_a_missing_extra_is_one_sentence(
         return import_module(name)
 
     monkeypatch.setattr("fxgrow.optional.import_module", without)
-    with pytest.raises(ExportError, match=r"install it with pip install 'fxgrow\[(export|draw)\]'") as caught:
+    with pytest.raises(
+        ExportError, match=r"install it with pip install 'fxgrow\[(export|draw)\]'"
+    ) as caught:
         export(saved("net"), to, tmp_path / "out")
     assert caught.value.code == "missing-extra"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_many_weights_for_one_onnx_file(saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_weights_for_one_onnx_file(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(onnx_exporter, "LIMIT", 100)
     with pytest.raises(ExportError) as caught:
         export(saved("net"), "onnx", tmp_path / "net.onnx")
@@ -136,7 +161,9 @@ def test_what_is_there_is_kept(saved: Saved, tmp_path: Path) -> None:
         with pytest.raises(ExportError) as caught:
             export(saved("net"), to, tmp_path / name, force=force)
         assert caught.value.code == ("foreign-path" if force else "path-exists")
-    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "thesis.tex").read_text() == "x"
+    assert (
+        (tmp_path / "file").read_text() == (tmp_path / "folder" / "thesis.tex").read_text() == "x"
+    )
     assert len(list(tmp_path.iterdir())) == 3
 
 

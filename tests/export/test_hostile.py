@@ -12,24 +12,32 @@ from hypothesis import strategies as st
 from torch import fx, nn
 
 from fxgrow.export import export
-from fxgrow.export.python.layout import string
-from fxgrow.export.words import plain
-from fxgrow.spec import GrowthStep, LayerInsertion, MethodRecord, WidthChange, describe, load, write
+from fxgrow.export.python.layout import string_code
+from fxgrow.export.summary import plain_name
+from fxgrow.spec import (
+    GrowthStep,
+    LayerInsertion,
+    MethodRecord,
+    WidthChange,
+    describe,
+    load,
+    write_spec,
+)
 from fxgrow.spec.canonical import fingerprint
-from fxgrow.spec.save import state_of
+from fxgrow.spec.save import state_tensors
 
 EVIL = '"""\n\nraise SystemExit(9)\n"""\'\\" | ` <script> {0} ---\n: !!python'
 
 
 @given(st.text())
 def test_a_literal_is_the_string(text: str) -> None:
-    assert ast.literal_eval(string(text)) == text
-    assert string(text).isascii()
+    assert ast.literal_eval(string_code(text)) == text
+    assert string_code(text).isascii()
 
 
 @given(st.text(alphabet="\"'\\\n`|<>#a"))
 def test_plain_words_hold_no_markup(text: str) -> None:
-    assert not set(plain(text)) & set("\"'\\\n`|<>#")
+    assert not set(plain_name(text)) & set("\"'\\\n`|<>#")
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ def hostile(tmp_path: Path) -> Path:
     spec = spec.model_copy(update={"history": (step,)})
     spec = spec.model_copy(update={"fingerprint": fingerprint(spec)})
 
-    write(tmp_path / "evil", spec, state_of(net, spec))
+    write_spec(tmp_path / "evil", spec, state_tensors(net, spec))
     load(tmp_path / "evil")  # it passes every check
     return tmp_path / "evil"
 
@@ -67,11 +75,19 @@ def test_hostile_strings_stay_strings(hostile: Path, tmp_path: Path) -> None:
         export(hostile, to, tmp_path / to)
     source = (tmp_path / "python").read_text()
     tree = ast.parse(source)
-    assert [type(node).__name__ for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)] == [
+    assert [
+        type(node).__name__
+        for node in tree.body
+        if not isinstance(node, ast.Import | ast.ImportFrom)
+    ] == [
         "Expr",
         "ClassDef",
     ]
-    calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    calls = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     assert calls <= {"super", "getattr", "Network"} | {
         node.name for node in tree.body if isinstance(node, ast.ClassDef)
     }

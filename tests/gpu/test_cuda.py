@@ -10,9 +10,9 @@ from torch.nn import functional as F
 import fxgrow
 from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.cells import SearchSpace
-from fxgrow.cells.searches import SEARCHES
+from fxgrow.cells.registry import SEARCHES
 from fxgrow.continual import Master, MasterSettings, TrainSettings
-from fxgrow.continual.expansion import TwoSteps
+from fxgrow.continual.expansion import ScoredExpansion
 from fxgrow.data import batches as batched
 from fxgrow.data import load_data
 from tests.networks import NETWORKS, images, network
@@ -25,7 +25,8 @@ SMALL = Firefly(new=2, steps=4)
 def batches(dtype: torch.dtype = torch.float64) -> list[Any]:
     labels = torch.Generator().manual_seed(3)
     return [
-        (images(8, seed).to("cuda", dtype), torch.randint(0, 2, (8,), generator=labels).cuda()) for seed in range(2)
+        (images(8, seed).to("cuda", dtype), torch.randint(0, 2, (8,), generator=labels).cuda())
+        for seed in range(2)
     ]
 
 
@@ -33,7 +34,9 @@ def grown(module: nn.Module, **options: Any) -> fxgrow.Growth:
     dtype = next(module.parameters()).dtype
     settings = {"method": SMALL, "budget": Budget(neurons=3)} | options
     inputs = images().to("cuda", dtype)
-    return fxgrow.grow(module, batches(dtype), F.cross_entropy, example_inputs=(inputs,), **settings)
+    return fxgrow.grow(
+        module, batches(dtype), F.cross_entropy, example_inputs=(inputs,), **settings
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -45,7 +48,9 @@ def test_promises(name: str, tf32: bool) -> None:
         for dtype in (torch.float64, torch.float32):
             growth = grown(network(name).to("cuda", dtype))
             assert torch.backends.cudnn.allow_tf32 == tf32
-            assert all(one.is_cuda for one in (*growth.module.parameters(), *growth.module.buffers()))
+            assert all(
+                one.is_cuda for one in (*growth.module.parameters(), *growth.module.buffers())
+            )
             assert growth.report.loss_after <= growth.report.loss_before + (1e-3 if tf32 else 1e-6)
     finally:
         torch.backends.cudnn.allow_tf32 = before
@@ -56,14 +61,24 @@ def test_the_processor_grows_the_same(name: str) -> None:
     there, here = grown(network(name).cuda()), network(name)
     local = [(x.cpu(), y.cpu()) for x, y in batches()]
     here_too = fxgrow.grow(
-        here, local, F.cross_entropy, example_inputs=(images(),), method=SMALL, budget=Budget(neurons=3)
+        here,
+        local,
+        F.cross_entropy,
+        example_inputs=(images(),),
+        method=SMALL,
+        budget=Budget(neurons=3),
     )
     assert there.report.widths[0].width == here_too.report.widths[0].width
     assert there.report.loss_after == pytest.approx(here_too.report.loss_after, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    "method", [SMALL.model_copy(update={"layers": 4}), RandomGrowth(new=2), Firefly(new=2, steps=4, precision="bf16")]
+    "method",
+    [
+        SMALL.model_copy(update={"layers": 4}),
+        RandomGrowth(new=2),
+        Firefly(new=2, steps=4, precision="bf16"),
+    ],
 )
 def test_methods(method: Any) -> None:
     assert grown(network("residual").float().cuda(), method=method).report.faithful_error < 1e-4
@@ -71,7 +86,7 @@ def test_methods(method: Any) -> None:
 
 def test_within_a_bound_of_memory() -> None:
     most = grown(network("residual").cuda()).report.peak_memory
-    report = grown(network("residual").cuda(), memory=0.8 * most).report
+    report = grown(network("residual").cuda(), memory_limit=0.8 * most).report
     assert len(report.chunks) > 1
 
 
@@ -105,7 +120,9 @@ def test_cell_searches(name: str) -> None:
     splits = load_data("digits", size=8, train_size=48, test_size=16).to("cuda")
     method = SEARCHES[name]
     known = {"epochs": 2, "batch_size": 16, "grow_every": 1, "growth_batches": 1, "candidates": 4}
-    method = method.model_copy(update={key: value for key, value in known.items() if key in type(method).model_fields})
+    method = method.model_copy(
+        update={key: value for key, value in known.items() if key in type(method).model_fields}
+    )
     assert method.search(space, splits.train, splits.test).genotype in space
 
 
@@ -115,11 +132,11 @@ def test_a_master_network_forgets_nothing() -> None:
     master = Master(
         module, splits.train.images[:1],
         settings=MasterSettings(train=TrainSettings(epochs=1), growth_batches=1),
-        expansion=TwoSteps(method=Firefly(new=1, steps=1, refine_steps=1, points=1)),
+        expansion=ScoredExpansion(method=Firefly(new=1, steps=1, refine_steps=1, points=1)),
     )  # fmt: skip
-    said = []
+    reference_outputs = []
     for task in ("a", "b"):
         train, valid = (list(batched(part, 16)) for part in (splits.train, splits.test))
         master.learn(task, train, valid, classes=10, budget=Budget(neurons=3))
-        said.append(master.network("a").eval()(splits.test.images))
-    assert torch.equal(*said)
+        reference_outputs.append(master.network("a").eval()(splits.test.images))
+    assert torch.equal(*reference_outputs)

@@ -15,7 +15,7 @@ from fxgrow.growth.replay import replay
 from fxgrow.growth.scale import scale_widths
 from fxgrow.methods import Splitting, from_scratch
 from fxgrow.randomness import seeded
-from fxgrow.training.run import network as described
+from fxgrow.training.run import capture_network as described
 from tests.networks import images, network, randomised
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -41,7 +41,9 @@ def dropping() -> nn.Module:
     """A transformer layer with dropout behind a projection of patches."""
     layer = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.2, batch_first=True, activation="gelu")
     patches = nn.Sequential(nn.Conv2d(3, 16, 8, 8), nn.Flatten(2))
-    return fxgrow.lower(nn.Sequential(patches, Turned(), layer, nn.Flatten(), nn.Linear(256, CLASSES)))
+    return fxgrow.lower(
+        nn.Sequential(patches, Turned(), layer, nn.Flatten(), nn.Linear(256, CLASSES))
+    )
 
 
 class Turned(nn.Module):
@@ -78,7 +80,9 @@ def stepped(model: nn.Module) -> torch.optim.Optimizer:
 
 def grown(model: nn.Module, **options: Any) -> fxgrow.Growth:
     settings = {"method": SMALL, "budget": Budget(neurons=0.2)} | options
-    return fxgrow.grow(model, batches(), F.cross_entropy, example_inputs=(batches()[0][0][:2],), **settings)
+    return fxgrow.grow(
+        model, batches(), F.cross_entropy, example_inputs=(batches()[0][0][:2],), **settings
+    )
 
 
 @pytest.mark.parametrize("layers", [0, 2], ids=["wider", "wider and deeper"])
@@ -91,7 +95,9 @@ def test_the_promises_and_the_optimizer(name: str, layers: int) -> None:
     assert report.faithful_error < ROUNDING
     assert report.preservation_error < ROUNDING
     assert report.loss_after <= report.loss_before + 1e-6
-    assert sum(p.numel() for p in growth.module.parameters()) > sum(p.numel() for p in model.parameters())
+    assert sum(p.numel() for p in growth.module.parameters()) > sum(
+        p.numel() for p in model.parameters()
+    )
     assert all(one.is_cuda for one in (*growth.module.parameters(), *growth.module.buffers()))
     assert growth.optimizer is not None
     moments = [(p, state["exp_avg"]) for p, state in growth.optimizer.state.items()]
@@ -114,7 +120,9 @@ def test_files_and_history(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         expected = growth.module.eval().cpu()(x.cpu())
         torch.testing.assert_close(here(x.cpu()), expected)
-        torch.testing.assert_close(here.cuda()(x).cpu(), expected, rtol=1e-2, atol=1e-2)  # TF32 may be on
+        torch.testing.assert_close(
+            here.cuda()(x).cpu(), expected, rtol=1e-2, atol=1e-2
+        )  # TF32 may be on
 
 
 def test_random_numbers_go_on_as_before() -> None:

@@ -5,30 +5,34 @@ import pytest
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.errors import BudgetError
-from fxgrow.growth import Budget, Purse, open_purse
+from fxgrow.growth import Budget, ResolvedBudget, resolve_budget
 from tests.networks import images, network
 
 
-def purse(**limits: float) -> Purse:
+def resolved(**limits: float) -> ResolvedBudget:
     captured = capture(network("chain"), (images(),))
-    return open_purse(Budget.model_validate(limits), captured, couple(captured))
+    return resolve_budget(Budget.model_validate(limits), captured, couple(captured))
 
 
-def limits(found: Purse) -> dict[str, float]:
-    return {cap.unit: cap.limit for cap in found.caps}
+def limits(found: ResolvedBudget) -> dict[str, float]:
+    return {limit.unit: limit.limit for limit in found.limits}
 
 
 def test_counts_and_fractions() -> None:
-    assert purse(neurons=3).sizes == {0: 4, 1: 4, 2: 5}
-    assert limits(purse(neurons=3)) == {"neurons": 3}
-    assert limits(purse(neurons=0.3)) == {"neurons": 4}
-    assert limits(purse(neurons=1.0)) == {"neurons": 13}
+    assert resolved(neurons=3).sizes == {0: 4, 1: 4, 2: 5}
+    assert limits(resolved(neurons=3)) == {"neurons": 3}
+    assert limits(resolved(neurons=0.3)) == {"neurons": 4}
+    assert limits(resolved(neurons=1.0)) == {"neurons": 13}
     stem, norms, body, dense, head = 4 * 3 * 9, 2 * 4 + 4, 4 * 4 * 9 + 4, 36 * 5 + 5, 5 * 2 + 2
-    assert limits(purse(parameters=0.5)) == {"parameters": (stem + norms + body + dense + head) / 2}
+    assert limits(resolved(parameters=0.5)) == {
+        "parameters": (stem + norms + body + dense + head) / 2
+    }
 
 
 @pytest.mark.parametrize("amount", [0, -1, 0.0, float("nan"), float("inf")])
-@pytest.mark.parametrize("unit", ["neurons", "parameters", "multiply_adds", "activation_memory", "latency"])
+@pytest.mark.parametrize(
+    "unit", ["neurons", "parameters", "multiply_adds", "activation_memory", "latency"]
+)
 def test_nothing_to_buy(unit: str, amount: float) -> None:
     with pytest.raises(BudgetError, match="buys nothing"):
         Budget.model_validate({unit: amount})
@@ -58,34 +62,47 @@ def test_only_what_was_said_is_recorded() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"neurons": 0.01}, "0.01 of the 13 neurons are less than one step of growth costs; the cheapest, 1 more in"),
+        (
+            {"neurons": 0.01},
+            "0.01 of the 13 neurons are less than one step of growth costs; the cheapest, 1 more in",
+        ),
         ({"parameters": 8}, "8 parameters are less than one .* 1 more in width '7', costs 39"),
-        ({"neurons": 2, "round_to": 8}, "2 neurons are less than one .* 3 more in width '7', costs 3"),
-        ({"neurons": 9, "per_width": 0.5, "round_to": 8}, "per_width=0.5 leaves no width room for round_to=8"),
+        (
+            {"neurons": 2, "round_to": 8},
+            "2 neurons are less than one .* 3 more in width '7', costs 3",
+        ),
+        (
+            {"neurons": 9, "per_width": 0.5, "round_to": 8},
+            "per_width=0.5 leaves no width room for round_to=8",
+        ),
     ],
 )
 def test_less_than_one_step(settings: dict[str, float], sentence: str) -> None:
     with pytest.raises(BudgetError, match=sentence):
-        purse(**settings)
+        resolved(**settings)
 
 
 def test_steps_end_at_multiples() -> None:
-    found = purse(neurons=100, round_to=3)
-    assert {n: list(found.steps((n,), 8)) for n in found.sizes} == {0: [2, 3, 3], 1: [2, 3, 3], 2: [1, 3, 3]}
-    assert list(found.steps((2,), 6)) == [1, 3]
-    assert list(found.steps((0,), 1)) == []
+    found = resolved(neurons=100, round_to=3)
+    assert {n: list(found.step_sizes((n,), 8)) for n in found.sizes} == {
+        0: [2, 3, 3],
+        1: [2, 3, 3],
+        2: [1, 3, 3],
+    }
+    assert list(found.step_sizes((2,), 6)) == [1, 3]
+    assert list(found.step_sizes((0,), 1)) == []
 
 
 def test_room_of_every_width() -> None:
-    assert purse(neurons=100, per_width=2).room == {0: 2, 1: 2, 2: 2}
-    assert purse(neurons=100, per_width=0.5).room == {0: 2, 1: 2, 2: 2}
-    assert list(purse(neurons=100, per_width=6, round_to=3).steps((0,), 100)) == [2, 3]
+    assert resolved(neurons=100, per_width=2).max_new == {0: 2, 1: 2, 2: 2}
+    assert resolved(neurons=100, per_width=0.5).max_new == {0: 2, 1: 2, 2: 2}
+    assert list(resolved(neurons=100, per_width=6, round_to=3).step_sizes((0,), 100)) == [2, 3]
 
 
 def test_the_cap_that_binds_sets_the_price() -> None:
     """Width 0 writes 27 weights, 2 of the batch norm and is read by 36: 65 parameters."""
-    assert purse(parameters=650, neurons=1000).price({0: 1}) == pytest.approx(0.1)
-    assert purse(parameters=650, neurons=5).price({0: 1}) == pytest.approx(0.2)
-    assert purse(parameters=650, neurons=5).fits({0: 5})
-    assert not purse(parameters=650, neurons=5).fits({0: 6})
-    assert not purse(parameters=300, neurons=5).fits({0: 5})
+    assert resolved(parameters=650, neurons=1000).relative_cost({0: 1}) == pytest.approx(0.1)
+    assert resolved(parameters=650, neurons=5).relative_cost({0: 1}) == pytest.approx(0.2)
+    assert resolved(parameters=650, neurons=5).allows({0: 5})
+    assert not resolved(parameters=650, neurons=5).allows({0: 6})
+    assert not resolved(parameters=300, neurons=5).allows({0: 5})

@@ -16,9 +16,13 @@ LABELS = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])
 
 
 def deeper(module: nn.Module, **options: Any) -> fxgrow.Growth:
-    method = Firefly(**({"split": False, "new": 0, "layers": 3, "steps": 4} | options.pop("settings", {})))
+    method = Firefly(
+        **({"split": False, "new": 0, "layers": 3, "steps": 4} | options.pop("settings", {}))
+    )
     settings = {"method": method, "budget": Budget(neurons=4)} | options
-    return fxgrow.grow(module, [(images(8), LABELS)], F.cross_entropy, example_inputs=(images(),), **settings)
+    return fxgrow.grow(
+        module, [(images(8), LABELS)], F.cross_entropy, example_inputs=(images(),), **settings
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -35,17 +39,27 @@ def test_promises(name: str) -> None:
 
 
 def test_both_at_once() -> None:
-    growth = deeper(network("residual"), settings={"split": True, "new": 2}, budget=Budget(neurons=0.9))
+    growth = deeper(
+        network("residual"), settings={"split": True, "new": 2}, budget=Budget(neurons=0.9)
+    )
     assert growth.report.layers and growth.report.widths
     assert growth.report.faithful_error < 1e-12
-    assert {layer.name for layer in growth.spec.history[0].layers} == {layer.name for layer in growth.report.layers}
+    assert {layer.name for layer in growth.spec.history[0].layers} == {
+        layer.name for layer in growth.report.layers
+    }
 
 
 @pytest.mark.parametrize("most", [1, 2])
 def test_a_budget_of_layers(most: int) -> None:
-    growth = deeper(network("residual"), budget=Budget(neurons=6, layers=most), settings={"layers": 4})
+    growth = deeper(
+        network("residual"), budget=Budget(neurons=6, layers=most), settings={"layers": 4}
+    )
     assert len(growth.report.layers) == most
-    named = [name for name, _ in growth.module.named_modules() if name.count(".") == 1 and "grown_layers" in name]
+    named = [
+        name
+        for name, _ in growth.module.named_modules()
+        if name.count(".") == 1 and "grown_layers" in name
+    ]
     assert len(named) == most
 
 
@@ -81,7 +95,9 @@ def test_the_new_layers_learn() -> None:
 def test_it_grows_deeper_again_and_is_saved(tmp_path: Any) -> None:
     first = deeper(network("chain"))
     second = deeper(first.module, history=first.spec.history)
-    assert {layer.name for layer in first.report.layers}.isdisjoint(layer.name for layer in second.report.layers)
+    assert {layer.name for layer in first.report.layers}.isdisjoint(
+        layer.name for layer in second.report.layers
+    )
     second.module.eval()
     fxgrow.save(second, tmp_path / "grown")
     loaded = fxgrow.load(tmp_path / "grown").eval()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fxgrow.coupling import Coupling, couple
-from fxgrow.growth.emit import Filling, emit, split_signs
+from fxgrow.growth.emit import ParameterUpdate, emit, split_signs
 from fxgrow.surgery.index_map import Change, IndexMap
 
 VECTOR = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -15,7 +15,9 @@ VECTOR = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manu
 
 def example() -> tuple[Any, Coupling]:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    model = nn.Sequential(
+        nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)
+    ).double()
     return model, couple(model, (VECTOR,))
 
 
@@ -23,7 +25,7 @@ def test_plus_delta_for_the_original_and_minus_for_its_copy() -> None:
     model, coupling = example()
     old = copy.deepcopy(model)
     delta = torch.arange(1.0, 7).double().view(2, 3)
-    emit(model, coupling, {0: Change((2, 1))}, {"0.weight": Filling(delta={0: delta})})
+    emit(model, coupling, {0: Change((2, 1))}, {"0.weight": ParameterUpdate(delta={0: delta})})
     rows = torch.stack([old[0].weight[0] + delta[0], old[0].weight[0] - delta[0], old[0].weight[1]])
     assert torch.equal(model[0].weight, rows)
     assert torch.equal(model[0].bias, old[0].bias[[0, 0, 1]])
@@ -35,13 +37,13 @@ def test_both_axes_of_one_weight_at_once() -> None:
     model, coupling = example()
     old = model[2].weight.detach().clone()
     delta = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double()
-    fresh = torch.tensor([[5.0], [6.0]]).double()
-    changes = {0: Change((2, 1), fresh=1), 1: Change((2, 1))}
-    emit(model, coupling, changes, {"2.weight": Filling(delta={0: delta}, fresh={1: fresh})})
+    new = torch.tensor([[5.0], [6.0]]).double()
+    changes = {0: Change((2, 1), new=1), 1: Change((2, 1))}
+    emit(model, coupling, changes, {"2.weight": ParameterUpdate(delta={0: delta}, new={1: new})})
 
     def row(i: int, sign: float) -> list[float]:
         first, second = old[i] + sign * delta[i]
-        return [float(first / 2), float(first / 2), float(second), float(fresh[i])]
+        return [float(first / 2), float(first / 2), float(second), float(new[i])]
 
     expected = torch.tensor([row(0, 1), row(0, -1), row(1, 0)]).double()
     torch.testing.assert_close(model[2].weight.detach(), expected)
@@ -50,7 +52,7 @@ def test_both_axes_of_one_weight_at_once() -> None:
 def test_without_fillings_the_function_is_kept() -> None:
     model, coupling = example()
     before = model(VECTOR)
-    maps = emit(model, coupling, {0: Change((3, 1)), 1: Change((1, 2), fresh=2)}, {})
+    maps = emit(model, coupling, {0: Change((3, 1)), 1: Change((1, 2), new=2)}, {})
     torch.testing.assert_close(model(VECTOR), before, rtol=1e-12, atol=1e-12)
     assert set(maps) == {
         ("0.weight", 0),
@@ -64,7 +66,9 @@ def test_without_fillings_the_function_is_kept() -> None:
 
 def test_fillings_of_unknown_parameters_are_ignored() -> None:
     model, coupling = example()
-    emit(model, coupling, {0: Change((2, 1))}, {"nowhere": Filling(delta={0: torch.ones(2)})})
+    emit(
+        model, coupling, {0: Change((2, 1))}, {"nowhere": ParameterUpdate(delta={0: torch.ones(2)})}
+    )
     assert model[0].weight.shape == (3, 3)
 
 

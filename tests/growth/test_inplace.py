@@ -26,7 +26,13 @@ def test_the_model_and_its_optimiser_themselves_grow() -> None:
     before = sum(p.numel() for p in parameters)
     batch = [(images(8), LABELS)]
     growth = fxgrow.grow(
-        module, batch, F.cross_entropy, example_inputs=images(), optimizer=optimizer, inplace=True, **SETTINGS
+        module,
+        batch,
+        F.cross_entropy,
+        example_inputs=images(),
+        optimizer=optimizer,
+        inplace=True,
+        **SETTINGS,
     )
     assert growth.module is module and growth.optimizer is optimizer and module.training
     assert [id(p) for p in module.parameters()] == [id(p) for p in parameters]
@@ -47,7 +53,15 @@ def test_a_failure_leaves_the_model_as_it_was() -> None:
             return F.cross_entropy(output, target) * (float("nan") if len(calls) == last else 1)
 
         batch = [(images(8), LABELS)]
-        fxgrow.grow(module, batch, loss, example_inputs=images(), optimizer=optimizer, inplace=inplace, **SETTINGS)
+        fxgrow.grow(
+            module,
+            batch,
+            loss,
+            example_inputs=images(),
+            optimizer=optimizer,
+            inplace=inplace,
+            **SETTINGS,
+        )
 
     grow(float("inf"), inplace=False)
     total = len(calls)
@@ -82,7 +96,9 @@ torch.fx.wrap("squared")
 
 def test_a_model_without_a_specification_grows() -> None:
     x = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
-    growth = fxgrow.grow(Squared(), [(x, LABELS)], F.cross_entropy, example_inputs={"x": x}, **SETTINGS)
+    growth = fxgrow.grow(
+        Squared(), [(x, LABELS)], F.cross_entropy, example_inputs={"x": x}, **SETTINGS
+    )
     assert growth.report.params_after > growth.report.params_before
     with pytest.raises(SpecError, match="squared") as caught:
         fxgrow.save(growth, "nowhere")

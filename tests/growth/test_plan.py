@@ -14,17 +14,26 @@ def test_the_plan_of_a_growth() -> None:
     budget = Budget(neurons=8, parameters=400)
     method = RandomGrowth(new=2)
     report = fxgrow.grow(
-        network("chain"), [batch], F.cross_entropy, example_inputs=(images(),), method=method, budget=budget
+        network("chain"),
+        [batch],
+        F.cross_entropy,
+        example_inputs=(images(),),
+        method=method,
+        budget=budget,
     ).report
     plan = report.plan
-    assert {row.width: (row.split, row.new) for row in plan.rows} == {w.width: (w.split, w.new) for w in report.widths}
+    assert {row.width: (row.split, row.new) for row in plan.rows} == {
+        w.width: (w.split, w.new) for w in report.widths
+    }
     assert plan.spending["neurons"] == Spending(13, 8, plan.whole.split + plan.whole.new)
     spent = report.params_after - report.params_before
     assert plan.spending["parameters"] == Spending(report.params_before, 400, spent)
     assert sum(row.cost["parameters"] for row in plan.rows) <= spent <= 400
     scores = {change.width: sum(change.scores) for change in report.widths}
     assert {row.width: row.score for row in plan.rows} == scores
-    price = {row.width: max(row.cost["neurons"] / 8, row.cost["parameters"] / 400) for row in plan.rows}
+    price = {
+        row.width: max(row.cost["neurons"] / 8, row.cost["parameters"] / 400) for row in plan.rows
+    }
     bargains = [row.score / price[row.width] for row in plan.rows]
     assert bargains == sorted(bargains, reverse=True) and len(bargains) > 1
 

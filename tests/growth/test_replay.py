@@ -12,7 +12,7 @@ import fxgrow
 from fxgrow import Budget, Firefly
 from fxgrow.growth.replay import replay
 from fxgrow.spec import ArchitectureSpec, GrowthStep, WidthChange
-from fxgrow.training.run import network as described
+from fxgrow.training.run import capture_network as described
 from tests.networks import NETWORKS, images, network
 
 LABELS = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])
@@ -48,13 +48,17 @@ def grown() -> tuple[ArchitectureSpec, ArchitectureSpec]:
     return grown_twice(network("chain"), layers=2)
 
 
-def _change(spec: ArchitectureSpec, change: Callable[[WidthChange], WidthChange]) -> tuple[GrowthStep, ...]:
+def _change(
+    spec: ArchitectureSpec, change: Callable[[WidthChange], WidthChange]
+) -> tuple[GrowthStep, ...]:
     step = spec.history[0]
     wrong = step.model_copy(update={"widths": tuple(change(width) for width in step.widths)})
     return (wrong, *spec.history[1:])
 
 
-def test_one_neuron_more_is_another_architecture(grown: tuple[ArchitectureSpec, ArchitectureSpec]) -> None:
+def test_one_neuron_more_is_another_architecture(
+    grown: tuple[ArchitectureSpec, ArchitectureSpec],
+) -> None:
     first, last = grown
     more = _change(last, lambda width: width.model_copy(update={"new": width.new + 1}))
     with pytest.raises(fxgrow.SpecError, match=r"history\[1\]: it grew from") as caught:
@@ -88,7 +92,9 @@ def test_a_history_of_schema_version_1(grown: tuple[ArchitectureSpec, Architectu
         step.model_copy(
             update={
                 "widths": tuple(width.model_copy(update={"neurons": ()}) for width in step.widths),
-                "layers": tuple(layer.model_copy(update={"form": None, "norm": None}) for layer in step.layers),
+                "layers": tuple(
+                    layer.model_copy(update={"form": None, "norm": None}) for layer in step.layers
+                ),
             }
         )
         for step in last.history

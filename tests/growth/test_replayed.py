@@ -6,13 +6,18 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget, Firefly
-from tests.coupling.test_replay import Beside
+from tests.coupling.test_channel_order import Beside
 
 
 def test_it_splits_and_gets_no_new_neurons() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(5, 4, 1), Beside(4), nn.ReLU(), nn.Conv2d(10, 6, 1, groups=2), nn.Flatten(), nn.Linear(54, 2)
+        nn.Conv2d(5, 4, 1),
+        Beside(4),
+        nn.ReLU(),
+        nn.Conv2d(10, 6, 1, groups=2),
+        nn.Flatten(),
+        nn.Linear(54, 2),
     ).double()
     images = torch.randn(8, 5, 3, 3, dtype=torch.float64)
     coupling = fxgrow.couple(model, images)

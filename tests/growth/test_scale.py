@@ -36,12 +36,16 @@ def test_attributes_follow() -> None:
 def test_weights_are_drawn_anew_from_the_seed_alone() -> None:
     model = Residual()
     before = torch.get_rng_state()
-    first, again, other = (scale_widths(model, INPUTS, 1.0, seed).get_parameter("stem.weight") for seed in (0, 0, 1))
+    first, again, other = (
+        scale_widths(model, INPUTS, 1.0, seed).get_parameter("stem.weight") for seed in (0, 0, 1)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first, model.stem.weight)
-    assert float(first.detach().std()) == pytest.approx((3 * 9 * 3) ** -0.5, rel=0.3)  # torch's own initial spread
+    assert float(first.detach().std()) == pytest.approx(
+        (3 * 9 * 3) ** -0.5, rel=0.3
+    )  # torch's own initial spread
 
 
 def test_a_network_of_one_layer() -> None:

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 import fxgrow
 from fxgrow import Budget, RandomGrowth
 from fxgrow.errors import BudgetError
-from fxgrow.growth import Purse, Scores, Selection, select
-from fxgrow.growth.budget import ANY, Cap
+from fxgrow.growth import ResolvedBudget, Scores, Selection, select
+from fxgrow.growth.budget import UNLIMITED, Limit
 from fxgrow.rewrite import Candidates
 from tests.networks import NETWORKS, images, network
 
@@ -30,30 +30,42 @@ class Linear:
     truth: float = 1.0
     present: float = 100.0
 
-    def added(self, counts: Mapping[int, int]) -> float:
+    def estimate(self, counts: Mapping[int, int]) -> float:
         return sum(self.prices[width] * count for width, count in counts.items())
 
-    def measured(self, counts: Mapping[int, int]) -> float:
-        return self.truth * self.added(counts)
+    def measure(self, counts: Mapping[int, int]) -> float:
+        return self.truth * self.estimate(counts)
 
 
-def purse(limit: float, *prices: float, sizes: Sequence[int] = (), truth: float = 1.0, **rest: Any) -> Purse:
+def resolved(
+    limit: float, *prices: float, sizes: Sequence[int] = (), truth: float = 1.0, **rest: Any
+) -> ResolvedBudget:
     numbers = range(len(prices))
     sizes = sizes or [1] * len(prices)
-    cap = Cap("parameters", limit, Linear(dict(zip(numbers, prices, strict=True)), truth))
-    return Purse((cap,), dict.fromkeys(numbers, rest.pop("room", ANY)), dict(zip(numbers, sizes, strict=True)), **rest)
+    most = Limit("parameters", limit, Linear(dict(zip(numbers, prices, strict=True)), truth))
+    return ResolvedBudget(
+        (most,),
+        dict.fromkeys(numbers, rest.pop("room", UNLIMITED)),
+        dict(zip(numbers, sizes, strict=True)),
+        **rest,
+    )
 
 
-def chosen(found: Purse, split: Sequence[Sequence[float]], new: Sequence[Sequence[float]] = ()) -> Selection:
+def chosen(
+    found: ResolvedBudget, split: Sequence[Sequence[float]], new: Sequence[Sequence[float]] = ()
+) -> Selection:
     """The selection for the scores of each width."""
     slices = [{n: len(one) for n, one in enumerate(scores) if one} for scores in (split, new)]
     candidates = Candidates(slices[0], slices[1], torch.empty(0, dtype=torch.float64))
-    flat = [torch.tensor([x for one in scores for x in one], dtype=torch.float64) for scores in (split, new)]
+    flat = [
+        torch.tensor([x for one in scores for x in one], dtype=torch.float64)
+        for scores in (split, new)
+    ]
     return select(Scores(*flat), candidates, found)
 
 
 def test_best_of_all_kinds_first_among_equals() -> None:
-    found = chosen(purse(3, 1, 1), [[0.5, 0.1, 0.5]], [[], [0.7, 0.5]])
+    found = chosen(resolved(3, 1, 1), [[0.5, 0.1, 0.5]], [[], [0.7, 0.5]])
     assert found.split.tolist() == [True, False, True]
     assert found.new.tolist() == [True, False]
     assert found.spent == {"parameters": 3}
@@ -62,23 +74,32 @@ def test_best_of_all_kinds_first_among_equals() -> None:
 def test_scores_must_be_numbers() -> None:
     for score in (float("nan"), float("inf")):
         with pytest.raises(BudgetError, match="not a number"):
-            chosen(purse(1, 1), [[score]])
+            chosen(resolved(1, 1), [[score]])
 
 
 def test_a_budget_is_spent() -> None:
     """On the least harm, and of equal harm on the cheaper."""
-    assert chosen(purse(3, 1), [[-0.5, 0.1, -0.1, -0.2]]).split.tolist() == [False, True, True, True]
-    assert chosen(purse(5, 5, 2), [[-1.0], [-1.0]]).split.tolist() == [False, True]
+    assert chosen(resolved(3, 1), [[-0.5, 0.1, -0.1, -0.2]]).split.tolist() == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert chosen(resolved(5, 5, 2), [[-1.0], [-1.0]]).split.tolist() == [False, True]
 
 
 def test_score_per_unit_of_cost() -> None:
-    assert chosen(purse(6, 6, 2, 3), [[1.0], [0.5], [0.6]]).split.tolist() == [False, True, True]
-    assert chosen(purse(6, 6, 2, 3), [[1.6], [0.5], [0.6]]).split.tolist() == [True, False, False]
+    assert chosen(resolved(6, 6, 2, 3), [[1.0], [0.5], [0.6]]).split.tolist() == [False, True, True]
+    assert chosen(resolved(6, 6, 2, 3), [[1.6], [0.5], [0.6]]).split.tolist() == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_what_does_not_fit_leaves_room_for_what_does() -> None:
     """Width 1 is the better bargain per neuron once, then its next neuron is too much; width 0 fills the rest."""
-    found = chosen(purse(8, 1, 5), [[0.3, 0.2, 0.1, 0.1], [9.0, 8.0]])
+    found = chosen(resolved(8, 1, 5), [[0.3, 0.2, 0.1, 0.1], [9.0, 8.0]])
     assert found.split.tolist() == [True, True, True, False, True, False]
 
 
@@ -87,7 +108,9 @@ SMALL = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=1
 
 @settings(deadline=None, max_examples=60)
 @given(scores=SMALL, price=st.integers(1, 4), limit=st.integers(1, 20), data=st.data())
-def test_greedy_against_every_subset(scores: list[list[int]], price: int, limit: int, data: Any) -> None:
+def test_greedy_against_every_subset(
+    scores: list[list[int]], price: int, limit: int, data: Any
+) -> None:
     """At one price the greedy choice is the best there is; else it is short of it by less than one candidate."""
     prices = [data.draw(st.sampled_from([price, 2 * price])) for _ in scores]
     costs = [p for p, one in zip(prices, scores, strict=True) for _ in one]
@@ -99,9 +122,9 @@ def test_greedy_against_every_subset(scores: list[list[int]], price: int, limit:
     ]
     if max(bags) == 0:
         with pytest.raises(BudgetError, match="no candidate fits"):
-            chosen(purse(limit, *prices), scores)
+            chosen(resolved(limit, *prices), scores)
         return
-    found = chosen(purse(limit, *prices), scores)
+    found = chosen(resolved(limit, *prices), scores)
     gained = sum(g for g, taken in zip(gains, found.split.tolist(), strict=True) if taken)
     assert found.spent["parameters"] <= limit
     assert gained == max(bags) if len(set(prices)) == 1 else gained > max(bags) - max(gains)
@@ -109,46 +132,58 @@ def test_greedy_against_every_subset(scores: list[list[int]], price: int, limit:
 
 def test_widths_end_at_multiples_or_stay() -> None:
     """5 -> 8 takes three, 8 -> 12 four; the best single one, of a width with no fourth candidate, is left."""
-    found = purse(7, 1, 1, 1, sizes=(5, 8, 8), round_to=4)
+    found = resolved(7, 1, 1, 1, sizes=(5, 8, 8), round_to=4)
     result = chosen(found, [[0.1] * 5, [0.2, 0.3, 0.2, 0.2, 0.1], [9.0, 9.0, 9.0]])
     assert result.split.tolist() == [True] * 3 + [False] * 2 + [True] * 4 + [False] * 4
-    tight = chosen(purse(6, 1, 1, 1, sizes=(5, 8, 8), round_to=4), [[0.1] * 5, [0.2] * 5, [9.0] * 3])
+    tight = chosen(
+        resolved(6, 1, 1, 1, sizes=(5, 8, 8), round_to=4), [[0.1] * 5, [0.2] * 5, [9.0] * 3]
+    )
     assert tight.split.tolist() == [False] * 5 + [True] * 4 + [False] * 4
 
 
 @settings(deadline=None, max_examples=40)
 @given(
     scores=st.lists(
-        st.lists(st.sampled_from([-0.3, 0.0, 0.1, 0.1, 0.7]), min_size=1, max_size=9), min_size=1, max_size=4
+        st.lists(st.sampled_from([-0.3, 0.0, 0.1, 0.1, 0.7]), min_size=1, max_size=9),
+        min_size=1,
+        max_size=4,
     ),
     round_to=st.integers(1, 4),
     limit=st.integers(1, 30),
-    room=st.integers(1, 9),
+    max_new=st.integers(1, 9),
     data=st.data(),
 )
-def test_rounding_and_room_hold(scores: list[list[float]], round_to: int, limit: int, room: int, data: Any) -> None:
+def test_rounding_and_room_hold(
+    scores: list[list[float]], round_to: int, limit: int, max_new: int, data: Any
+) -> None:
     sizes = [data.draw(st.integers(1, 9)) for _ in scores]
     prices = [data.draw(st.sampled_from([0.5, 1.0, 3.0])) for _ in scores]
     try:
-        found = chosen(purse(limit, *prices, sizes=sizes, round_to=round_to, room=room), scores)
+        found = chosen(
+            resolved(limit, *prices, sizes=sizes, round_to=round_to, max_new=max_new), scores
+        )
     except BudgetError:
         return
     places = found.split.split([len(one) for one in scores])
     added = [int(mask.sum()) for mask in places]
     assert all(not k or (size + k) % round_to == 0 for k, size in zip(added, sizes, strict=True))
-    assert max(added) <= room
-    assert sum(k * price for k, price in zip(added, prices, strict=True)) == found.spent["parameters"] <= limit
+    assert max(added) <= max_new
+    assert (
+        sum(k * price for k, price in zip(added, prices, strict=True))
+        == found.spent["parameters"]
+        <= limit
+    )
     for one, mask in zip(scores, places, strict=True):
         taken = [score for score, yes in zip(one, mask.tolist(), strict=True) if yes]
         assert sorted(one, reverse=True)[: len(taken)] == sorted(taken, reverse=True)
 
 
 def test_what_turns_out_to_cost_more_is_put_back() -> None:
-    found = chosen(purse(10, 1, truth=2.5), [[float(score) for score in range(12)]])
+    found = chosen(resolved(10, 1, truth=2.5), [[float(score) for score in range(12)]])
     assert found.split.tolist() == [False] * 8 + [True] * 4
     assert found.spent == {"parameters": 10}
     with pytest.raises(BudgetError, match="no candidate fits"):
-        chosen(purse(10, 1, truth=11), [[1.0, 2.0]])
+        chosen(resolved(10, 1, truth=11), [[1.0, 2.0]])
 
 
 @settings(deadline=None, max_examples=8)
@@ -159,13 +194,21 @@ def test_what_turns_out_to_cost_more_is_put_back() -> None:
     round_to=st.sampled_from([1, 2]),
     seed=st.integers(0, 9),
 )
-def test_the_emitted_model_is_within_the_cap(name: str, unit: str, share: float, round_to: int, seed: int) -> None:
+def test_the_emitted_model_is_within_the_cap(
+    name: str, unit: str, share: float, round_to: int, seed: int
+) -> None:
     batch = (images(4, seed), torch.tensor([0, 1, 1, 0]))
     budget = Budget.model_validate({unit: share, "round_to": round_to})
     method = RandomGrowth(new=3)
     try:
         growth = fxgrow.grow(
-            network(name), [batch], F.cross_entropy, example_inputs=(images(),), method=method, budget=budget, seed=seed
+            network(name),
+            [batch],
+            F.cross_entropy,
+            example_inputs=(images(),),
+            method=method,
+            budget=budget,
+            seed=seed,
         )
     except BudgetError:
         return

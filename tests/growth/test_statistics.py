@@ -13,8 +13,15 @@ from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.growth import Objective
-from fxgrow.growth.objective import evaluating
-from fxgrow.growth.statistics import FUNCTIONS, Norm, estimate, fresh_norms, gap, moments
+from fxgrow.growth.objective import evaluation_mode
+from fxgrow.growth.statistics import (
+    _BATCH_NORM_FUNCTIONS,
+    BatchNormState,
+    batch_statistics_gap,
+    estimate_statistics,
+    moments,
+    new_channel_norms,
+)
 from fxgrow.rewrite import OverGrown, overgrow
 from tests.networks import images, network, randomised
 from tests.rewrite.rewriting import exported_capture, over_grown, randomise_candidates
@@ -29,7 +36,10 @@ class Inverted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.up, self.norm1 = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6)
-        self.depth, self.norm2 = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), nn.BatchNorm2d(6)
+        self.depth, self.norm2 = (
+            nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False),
+            nn.BatchNorm2d(6),
+        )
         self.down, self.norm3 = nn.Conv2d(6, 4, 1, bias=False), nn.BatchNorm2d(4)
         self.head = nn.Linear(4, 2)
 
@@ -59,7 +69,7 @@ def seen(module: nn.Module, path: str) -> tuple[Tensor, Tensor]:
 
 
 def carriers(grown: OverGrown) -> list[str]:
-    norms = [n.target for n in fresh_norms(grown) if n.op == "call_module"]
+    norms = [n.target for n in new_channel_norms(grown) if n.op == "call_module"]
     assert norms
     return [str(target) for target in norms]
 
@@ -68,7 +78,7 @@ def carriers(grown: OverGrown) -> list[str]:
 def test_estimate_is_what_fresh_channels_see(preserving: bool) -> None:
     """Also where a batch norm depends on earlier ones, in its lane and by way of the base."""
     grown = searched(randomised(Inverted()))
-    estimate(grown, OBJECTIVE, preserving)
+    estimate_statistics(grown, OBJECTIVE, preserving)
     assert len(carriers(grown)) == 3
     for path in carriers(grown):
         mean, var = seen(grown.graph_module, path)
@@ -79,13 +89,15 @@ def test_estimate_is_what_fresh_channels_see(preserving: bool) -> None:
 def test_preserving_leaves_the_function_alone() -> None:
     grown = searched(randomised(Inverted()))
     before = grown.graph_module(images())
-    estimate(grown, OBJECTIVE, preserving=True)
+    estimate_statistics(grown, OBJECTIVE, preserving=True)
     torch.testing.assert_close(grown.graph_module(images()), before, rtol=1e-12, atol=1e-12)
-    estimate(grown, OBJECTIVE)
-    assert (grown.graph_module(images()) - before).abs().max() < 1e-12  # the statistics are right already
-    for norm in fresh_norms(grown).values():
+    estimate_statistics(grown, OBJECTIVE)
+    assert (
+        grown.graph_module(images()) - before
+    ).abs().max() < 1e-12  # the statistics are right already
+    for norm in new_channel_norms(grown).values():
         norm.move(norm.running_mean + 1, norm.running_var * 2)
-    estimate(grown, OBJECTIVE)
+    estimate_statistics(grown, OBJECTIVE)
     torch.testing.assert_close(grown.graph_module(images()), before, rtol=1e-12, atol=1e-12)
 
 
@@ -93,11 +105,13 @@ def test_moments_are_those_of_all_batches_together() -> None:
     parts = [images(2, 1), images(5, 2)]
     pooled = torch.cat(parts).transpose(0, 1).flatten(1)
     torch.testing.assert_close(moments(parts), (pooled.mean(1), pooled.var(1)))
-    torch.testing.assert_close(moments([p.float() + 1e4 for p in parts])[1], pooled.var(1), rtol=1e-2, atol=0)
+    torch.testing.assert_close(
+        moments([p.float() + 1e4 for p in parts])[1], pooled.var(1), rtol=1e-2, atol=0
+    )
 
 
 def test_rebase_needs_weight_and_bias() -> None:
-    norm = Norm(torch.zeros(2), torch.ones(2), None, None, 1e-5)
+    norm = BatchNormState(torch.zeros(2), torch.ones(2), None, None, 1e-5)
     norm.rebase(torch.ones(2), torch.ones(2))
     assert norm.running_mean.tolist() == [0, 0]
 
@@ -109,37 +123,46 @@ def test_batch_norm_as_a_function() -> None:
     numbers = {n: 2 for n, width in enumerate(coupling.widths) if width.growable}
     grown = overgrow(captured, coupling, numbers, numbers, torch.Generator().manual_seed(0))
     randomise_candidates(grown)
-    found = fresh_norms(grown)
-    assert found and all(node.target in FUNCTIONS for node in found)
+    found = new_channel_norms(grown)
+    assert found and all(node.target in _BATCH_NORM_FUNCTIONS for node in found)
     before = grown.graph_module(images())
-    estimate(grown, Objective([(images(), torch.tensor([0, 1, 0]))], F.cross_entropy), preserving=True)
+    estimate_statistics(
+        grown, Objective([(images(), torch.tensor([0, 1, 0]))], F.cross_entropy), preserving=True
+    )
     torch.testing.assert_close(grown.graph_module(images()), before, rtol=1e-12, atol=1e-12)
     assert all((norm.running_mean.abs() > 1e-3).all() for norm in found.values())
 
 
-@pytest.mark.parametrize("method", [Firefly(split=False, new=2, steps=4), RandomGrowth(split=False, new=2)])
+@pytest.mark.parametrize(
+    "method", [Firefly(split=False, new=2, steps=4), RandomGrowth(split=False, new=2)]
+)
 def test_grown_model_has_the_statistics_of_its_own_inputs(method: object) -> None:
     module = randomised(Inverted())
     growth = fxgrow.grow(
-        module, BATCHES, F.cross_entropy, example_inputs=(images(),), method=method, budget=Budget(neurons=4)
+        module,
+        BATCHES,
+        F.cross_entropy,
+        example_inputs=(images(),),
+        method=method,
+        budget=Budget(neurons=4),
     )  # type: ignore[arg-type]
-    fresh = 0
-    with evaluating(growth.module):
+    new = 0
+    with evaluation_mode(growth.module):
         for path, norm in growth.module.named_modules():
             if isinstance(norm, _BatchNorm):
                 old = len(module.get_submodule(path).weight)  # type: ignore[arg-type]
                 mean, var = seen(growth.module, path)
-                fresh += len(norm.running_mean[old:])  # type: ignore[index]
+                new += len(norm.running_mean[old:])  # type: ignore[index]
                 torch.testing.assert_close(norm.running_mean[old:], mean[old:])
                 torch.testing.assert_close(norm.running_var[old:], var[old:])
-    assert fresh >= 4 and growth.report.jump is not None
+    assert new >= 4 and growth.report.jump is not None
 
 
 def test_gap_takes_the_batches_own_statistics() -> None:
     module = network("chain")
     state = copy.deepcopy(module.state_dict())
     running = OBJECTIVE.mean(module)
-    found = gap(module, OBJECTIVE, running)
+    found = batch_statistics_gap(module, OBJECTIVE, running)
     torch.testing.assert_close(module.state_dict(), state, rtol=0, atol=0)
     assert not any(part.training for part in module.modules())
     module[1].train()  # type: ignore[index]
@@ -148,14 +171,19 @@ def test_gap_takes_the_batches_own_statistics() -> None:
 
 
 def test_no_gap() -> None:
-    assert gap(network("block"), OBJECTIVE, 0.0) is None
-    assert gap(network("chain"), Objective([(images(1), torch.tensor([0]))], F.cross_entropy), 0.0) is None
+    assert batch_statistics_gap(network("block"), OBJECTIVE, 0.0) is None
+    assert (
+        batch_statistics_gap(
+            network("chain"), Objective([(images(1), torch.tensor([0]))], F.cross_entropy), 0.0
+        )
+        is None
+    )
 
 
 def test_capture_is_left_alone() -> None:
     """The batch norms of the base keep their statistics: they are the model's own."""
     module = randomised(Inverted())
     before = copy.deepcopy(module.state_dict())
-    estimate(searched(module), OBJECTIVE)
+    estimate_statistics(searched(module), OBJECTIVE)
     torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
     assert capture(module, (images(),)).model is module

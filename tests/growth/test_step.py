@@ -12,7 +12,7 @@ import fxgrow
 from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.errors import BudgetError, DataError, GrowthError, SpecError
 from fxgrow.growth import grow_step
-from fxgrow.growth.promises import full_precision, keep
+from fxgrow.growth.invariants import full_precision, require_close
 from tests.networks import NETWORKS, images, network
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -37,9 +37,17 @@ def test_promises(name: str) -> None:
     assert report.loss_after <= report.loss_before
     assert report.faithful_error < 1e-12 and report.preservation_error < 1e-12
     assert type(growth.module) is type(module)
-    assert sum(w.after - w.before for w in report.widths) == 3 == sum(w.split + w.new for w in report.widths)
+    assert (
+        sum(w.after - w.before for w in report.widths)
+        == 3
+        == sum(w.split + w.new for w in report.widths)
+    )
     assert report.multiply_adds_overgrown > report.multiply_adds_after
-    assert report.params_after == sum(p.numel() for p in growth.module.parameters()) > report.params_before
+    assert (
+        report.params_after
+        == sum(p.numel() for p in growth.module.parameters())
+        > report.params_before
+    )
     torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
 
 
@@ -66,7 +74,9 @@ def test_optimizer_comes_along(kind: type[torch.optim.Optimizer]) -> None:
     owned = {id(p) for group in growth.optimizer.param_groups for p in group["params"]}
     assert owned == {id(p) for p in growth.module.parameters()}
     for parameter, state in growth.optimizer.state.items():
-        assert all(v.shape == parameter.shape for v in state.values() if isinstance(v, Tensor) and v.dim())
+        assert all(
+            v.shape == parameter.shape for v in state.values() if isinstance(v, Tensor) and v.dim()
+        )
     F.cross_entropy(growth.module(images()), torch.tensor([0, 1, 0])).backward()
     growth.optimizer.step()
 
@@ -129,7 +139,11 @@ def test_bad_requests() -> None:
 
 
 def test_without_a_description_the_growth_is_the_same() -> None:
-    options = {"method": Firefly(new=2, steps=4), "budget": Budget(neurons=3), "example_inputs": (images(),)}
+    options = {
+        "method": Firefly(new=2, steps=4),
+        "budget": Budget(neurons=3),
+        "example_inputs": (images(),),
+    }
     plain, bare = (
         grow_step(network("residual"), batches(), F.cross_entropy, describe=describe, **options)  # type: ignore[arg-type]
         for describe in (True, False)
@@ -144,8 +158,10 @@ def test_without_a_description_the_growth_is_the_same() -> None:
 
 def test_broken_promise_is_an_error() -> None:
     with pytest.raises(GrowthError, match="not faithful"):
-        keep("faithful", torch.tensor([1.0, 1.1]), torch.tensor([1.0, 1.0]))
-    assert keep("faithful", torch.tensor([1.0, 1.0 + 1e-6]), torch.tensor([1.0, 1.0])) < 2e-6
+        require_close("faithful", torch.tensor([1.0, 1.1]), torch.tensor([1.0, 1.0]))
+    assert (
+        require_close("faithful", torch.tensor([1.0, 1.0 + 1e-6]), torch.tensor([1.0, 1.0])) < 2e-6
+    )
 
 
 def test_only_what_was_asked_for_grows() -> None:
@@ -158,7 +174,12 @@ def test_only_what_was_asked_for_grows() -> None:
 
 
 def test_layers_beside_chosen_widths() -> None:
-    growth = grown(network("residual"), method=Firefly(new=2, steps=4, layers=2), budget=Budget(neurons=8), only=["a1"])
+    growth = grown(
+        network("residual"),
+        method=Firefly(new=2, steps=4, layers=2),
+        budget=Budget(neurons=8),
+        only=["a1"],
+    )
     assert {change.width for change in growth.report.widths} == {"a1"}
     assert growth.report.layers
 

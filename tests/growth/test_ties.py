@@ -8,8 +8,8 @@ from torch.nn import functional as F
 import fxgrow
 from fxgrow import Budget, Firefly, GrowthError, RandomGrowth
 from fxgrow.coupling import couple
-from fxgrow.growth.ties import ties_of
-from tests.growth.test_select import chosen, purse
+from fxgrow.growth.ties import resolve_ties
+from tests.growth.test_select import chosen, resolved
 from tests.networks import images, randomised
 
 LABELS = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])
@@ -22,7 +22,9 @@ class Blocks(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, 4, 3, padding=1)
         self.a, self.b, self.small = (
-            nn.Sequential(nn.Conv2d(4, n, 3, padding=1), nn.BatchNorm2d(n), nn.ReLU(), nn.Conv2d(n, 4, 1))
+            nn.Sequential(
+                nn.Conv2d(4, n, 3, padding=1), nn.BatchNorm2d(n), nn.ReLU(), nn.Conv2d(n, 4, 1)
+            )
             for n in (3, 3, 2)
         )
         self.head = nn.Linear(4, 2)
@@ -35,11 +37,13 @@ class Blocks(nn.Module):
         return out
 
 
-def grown(method: Firefly | RandomGrowth, *tie: list[str], memory: float | None = None) -> fxgrow.Growth:
+def grown(
+    method: Firefly | RandomGrowth, *tie: list[str], memory_limit: float | None = None
+) -> fxgrow.Growth:
     torch.manual_seed(0)
     return fxgrow.grow(
         randomised(Blocks().double()), [(images(8), LABELS)], F.cross_entropy, example_inputs=(images(),),
-        method=method, budget=Budget(neurons=6), tie=tie, memory=memory,
+        method=method, budget=Budget(neurons=6), tie=tie, memory_limit=memory_limit,
     )  # fmt: skip
 
 
@@ -49,14 +53,16 @@ METHODS = [Firefly(new=1, steps=3, refine_steps=1), Firefly(new=0, steps=3), Ran
 @pytest.mark.parametrize("memory", [None, 120_000.0], ids=["one graph", "in chunks"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_tied_widths_split_the_same_neurons_and_get_as_many_new_ones(
-    method: Firefly | RandomGrowth, memory: float | None
+    method: Firefly | RandomGrowth, memory_limit: float | None
 ) -> None:
-    growth = grown(method, ["a.0", "b.0"], memory=memory)
-    assert (len(growth.report.chunks) > 1) == (memory is not None)
+    growth = grown(method, ["a.0", "b.0"], memory_limit=memory_limit)
+    assert (len(growth.report.chunks) > 1) == (memory_limit is not None)
     changes = {change.width: change for change in growth.spec.history[0].widths}
     assert ("a.0" in changes) == ("b.0" in changes)
     if "a.0" in changes:
-        mine, other = (changes[name].model_dump(exclude={"width", "scores"}) for name in ("a.0", "b.0"))
+        mine, other = (
+            changes[name].model_dump(exclude={"width", "scores"}) for name in ("a.0", "b.0")
+        )
         assert mine == other
     assert growth.module.a[0].out_channels == growth.module.b[0].out_channels
     assert growth.report.faithful_error < 1e-12 and growth.report.preservation_error < 1e-12
@@ -72,21 +78,27 @@ def test_without_a_tie_they_differ() -> None:
 
 def test_candidates_at_the_same_place_are_one_with_the_sum_of_scores_at_the_price_of_both() -> None:
     scores = [[0.5, 0.0, 0.3], [-0.4, 0.2, 0.3], [0.25, 0.2, 0.1]]
-    free, tied = (chosen(purse(4, 1, 1, 1, ties=ties), scores).split.tolist() for ties in ((), ((0, 1),)))
+    free, tied = (
+        chosen(resolved(4, 1, 1, 1, ties=ties), scores).split.tolist() for ties in ((), ((0, 1),))
+    )
     assert free == [True, False, True, False, False, True, True, False, False]
     # 0.6 for 2, then 0.25 and 0.2 for 1 each
     assert tied == [False, False, True, False, False, True, True, True, False]
 
 
 def test_a_pair_that_does_not_fit_is_left() -> None:
-    found = chosen(purse(3, 2, 2, 1, ties=((0, 1),)), [[9.0], [9.0], [0.1]])
+    found = chosen(resolved(3, 2, 2, 1, ties=((0, 1),)), [[9.0], [9.0], [0.1]])
     assert found.split.tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize(
     ("tie", "code", "reason"),
     [
-        ([["a.0", "small.0"]], "unequal-tie", "'a.0' and 'small.0' cannot grow alike, they have 3 and 2 neurons"),
+        (
+            [["a.0", "small.0"]],
+            "unequal-tie",
+            "'a.0' and 'small.0' cannot grow alike, they have 3 and 2 neurons",
+        ),
         ([["a.0", "nowhere"]], "unknown-width", "no width 'nowhere'"),
         ([["a.0", "b.0"], ["b.0", "a.0"], ["b.0"]], "unequal-tie", "'b.0' is in two ties"),
     ],
@@ -100,4 +112,6 @@ def test_what_cannot_be_tied(tie: list[list[str]], code: str, reason: str) -> No
 def test_patterns_and_ties_of_one() -> None:
     coupling = couple(Blocks(), (torch.zeros(2, 3, 8, 8),))
     names = [width.name for width in coupling.widths]
-    assert [[names[n] for n in tie] for tie in ties_of(coupling, [["[ab].0"], ["small*"]])] == [["a.0", "b.0"]]
+    assert [
+        [names[n] for n in tie] for tie in resolve_ties(coupling, [["[ab].0"], ["small*"]])
+    ] == [["a.0", "b.0"]]

@@ -26,7 +26,9 @@ HOW = pytest.mark.parametrize("how", ["split", "new"])
 def test_the_function_is_kept(how: Any, blocks: list[str], seed: int) -> None:
     model = network(blocks, seed).eval()
     coupling = couple(model, (IMAGE,))
-    amounts = {width.name: 1 + seed % (2 * width.size) for width in coupling.widths if width.growable}
+    amounts = {
+        width.name: 1 + seed % (2 * width.size) for width in coupling.widths if width.growable
+    }
     refused = {width.refusal.code for width in coupling.widths if width.refusal}
     # gates in a row deal channels out so that a copy cannot stay beside its original: refused, not wrong
     assert refused <= ({"output", "order"} if "gate" in blocks else {"output"})
@@ -52,9 +54,14 @@ def test_splits_are_spread_evenly_and_the_seed_decides_the_rest() -> None:
     first = widen(pair(), {"0": 6}, (VECTOR,), seed=1).index_maps["0.weight", 0]
     counts = torch.bincount(first.source)
     assert sorted(counts.tolist()) == [2, 2, 3, 3]
-    assert torch.equal(first.source, widen(pair(), {"0": 6}, (VECTOR,), seed=1).index_maps["0.weight", 0].source)
+    assert torch.equal(
+        first.source, widen(pair(), {"0": 6}, (VECTOR,), seed=1).index_maps["0.weight", 0].source
+    )
     assert any(
-        not torch.equal(first.source, widen(pair(), {"0": 6}, (VECTOR,), seed=n).index_maps["0.weight", 0].source)
+        not torch.equal(
+            first.source,
+            widen(pair(), {"0": 6}, (VECTOR,), seed=n).index_maps["0.weight", 0].source,
+        )
         for n in range(2, 6)
     )
 
@@ -91,7 +98,9 @@ def test_a_captured_model_is_widened_with_its_graph() -> None:
 
 @HOW
 def test_the_wider_model_trains(how: Any) -> None:
-    wider = widen(network(["depthwise", "batch norm", "dense"], 0), {"0": 3}, (IMAGE,), how=how).module.train()
+    wider = widen(
+        network(["depthwise", "batch norm", "dense"], 0), {"0": 3}, (IMAGE,), how=how
+    ).module.train()
     optimizer = torch.optim.SGD(wider.parameters(), lr=1e-3)
     wider(IMAGE).square().sum().backward()
     optimizer.step()
@@ -108,7 +117,9 @@ WRONG: list[tuple[dict[str, int], str, str, type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("amounts", "code", "message", "kind"), WRONG)
-def test_wrong_amounts(amounts: dict[str, int], code: str, message: str, kind: type[Exception]) -> None:
+def test_wrong_amounts(
+    amounts: dict[str, int], code: str, message: str, kind: type[Exception]
+) -> None:
     model = pair()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(kind, match=message) as caught:
@@ -139,7 +150,9 @@ PATTERNS: list[tuple[dict[str, int], int | None, list[int]]] = [
 
 
 @pytest.mark.parametrize(("amounts", "round_to", "expected"), PATTERNS)
-def test_patterns_and_rounding(amounts: dict[str, int], round_to: int | None, expected: list[int]) -> None:
+def test_patterns_and_rounding(
+    amounts: dict[str, int], round_to: int | None, expected: list[int]
+) -> None:
     model = chain(4, 5, 6)
     wider = widen(model, amounts, (VECTOR,), round_to=round_to).module
     assert sizes_of(wider) == expected
@@ -213,7 +226,12 @@ def test_a_failure_in_place_leaves_the_model_as_it_was() -> None:
     gradients = [p.grad.clone() for p in model.parameters()]
     with pytest.raises(RuntimeError, match="no more than four"):
         widen(model, {"a": 3}, VECTOR, inplace=True)
-    assert (model.a.out_features, model.b.in_features, model.config.size, model.training) == (4, 4, 4, True)
+    assert (model.a.out_features, model.b.in_features, model.config.size, model.training) == (
+        4,
+        4,
+        4,
+        True,
+    )
     assert [id(p) for p in model.parameters()] == objects
     for now, then, gradient in zip(model.parameters(), before.parameters(), gradients, strict=True):
         assert torch.equal(now, then) and torch.equal(now.grad, gradient)
@@ -221,5 +239,7 @@ def test_a_failure_in_place_leaves_the_model_as_it_was() -> None:
 
 
 def test_an_unknown_way_is_refused() -> None:
-    with pytest.raises(GrowthError, match="how='clone' is no way to widen; say one of 'split', 'new'"):
+    with pytest.raises(
+        GrowthError, match="how='clone' is no way to widen; say one of 'split', 'new'"
+    ):
         widen(pair(), {"0": 1}, (VECTOR,), how="clone")  # type: ignore[arg-type]

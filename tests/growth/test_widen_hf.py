@@ -8,28 +8,51 @@ import pytest
 import torch
 from torch import Tensor
 
-from fxgrow.capture import positional
+from fxgrow.capture import positional_inputs
 from fxgrow.coupling import couple
 from fxgrow.growth.widen import widen
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("default")
 
-TEXT = {"vocab_size": 31, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24}
+TEXT = {
+    "vocab_size": 31,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
+}
 LLAMA = {**TEXT, "num_key_value_heads": 2, "pad_token_id": 0}
 WORDS = {
     "input_ids": torch.arange(1, 11).view(2, 5),
     "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
 }
 PAIR = {**WORDS, "decoder_input_ids": torch.arange(3, 9).view(2, 3)}
-T5 = {"vocab_size": 31, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 3, "pad_token_id": 0}
+T5 = {
+    "vocab_size": 31,
+    "d_model": 16,
+    "d_kv": 4,
+    "d_ff": 24,
+    "num_layers": 1,
+    "num_heads": 3,
+    "pad_token_id": 0,
+}
 VIT = {**TEXT, "image_size": 8, "patch_size": 4}
-SWIN = {"image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4}
+SWIN = {
+    "image_size": 16,
+    "patch_size": 2,
+    "embed_dim": 8,
+    "depths": [1, 1],
+    "num_heads": [2, 4],
+    "window_size": 4,
+}
 CONVOLUTIONS = {"embedding_size": 6, "hidden_sizes": [8, 12], "depths": [1, 1]}
 
 
 def pixels(side: int) -> dict[str, Tensor]:
-    return {"pixel_values": torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))}
+    return {
+        "pixel_values": torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    }
 
 
 def model_of(name: str, options: dict[str, Any]) -> Any:
@@ -50,13 +73,26 @@ def doubled(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def growable(model: Any, inputs: dict[str, Tensor], pattern: str) -> dict[str, int]:
     """The sizes of the growable widths that fit a pattern."""
-    widths = couple(model, positional(model, inputs)).widths
-    return {width.name: width.size for width in widths if width.growable and fnmatchcase(width.name, pattern)}
+    widths = couple(model, positional_inputs(model, inputs)).widths
+    return {
+        width.name: width.size
+        for width in widths
+        if width.growable and fnmatchcase(width.name, pattern)
+    }
 
 
 # model, its config, inputs, pattern of widths, neurons (a fraction of the width, or a number), the config's new fields
-ROUND_TRIPS: dict[str, tuple[str, dict[str, Any], dict[str, Tensor], str, float, dict[str, Any]]] = {
-    "bert": ("BertForMaskedLM", TEXT, WORDS, "*.intermediate.dense", 4, {"config.intermediate_size": 28}),
+ROUND_TRIPS: dict[
+    str, tuple[str, dict[str, Any], dict[str, Tensor], str, float, dict[str, Any]]
+] = {
+    "bert": (
+        "BertForMaskedLM",
+        TEXT,
+        WORDS,
+        "*.intermediate.dense",
+        4,
+        {"config.intermediate_size": 28},
+    ),
     "llama": ("LlamaForCausalLM", LLAMA, WORDS, "*mlp*", 4, {"config.intermediate_size": 28}),
     "llama heads": (
         "LlamaForCausalLM",
@@ -67,8 +103,22 @@ ROUND_TRIPS: dict[str, tuple[str, dict[str, Any], dict[str, Tensor], str, float,
         {"config.num_attention_heads": 8, "config.num_key_value_heads": 4},
     ),
     "t5": ("T5ForConditionalGeneration", T5, PAIR, "*DenseReluDense*", 4, {"config.d_ff": 28}),
-    "vit": ("ViTForImageClassification", VIT, pixels(8), "*fc1", 4, {"config.intermediate_size": 28}),
-    "swin": ("SwinForImageClassification", SWIN, pixels(16), "*fc1", 0.5, {"config.mlp_ratio": 6.0}),
+    "vit": (
+        "ViTForImageClassification",
+        VIT,
+        pixels(8),
+        "*fc1",
+        4,
+        {"config.intermediate_size": 28},
+    ),
+    "swin": (
+        "SwinForImageClassification",
+        SWIN,
+        pixels(16),
+        "*fc1",
+        0.5,
+        {"config.mlp_ratio": 6.0},
+    ),
     "resnet": (
         "ResNetForImageClassification",
         CONVOLUTIONS,
@@ -95,16 +145,25 @@ def test_saved_and_loaded_again(name: str, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     kind_of: Any = type(model)
     again = kind_of.from_pretrained(tmp_path, dtype=torch.float64).eval()
-    for parameter in again.parameters():  # a file's tensors are not aligned, which alone costs the last bit of products
+    for parameter in (
+        again.parameters()
+    ):  # a file's tensors are not aligned, which alone costs the last bit of products
         parameter.data = parameter.data.clone()
     assert torch.equal(again(**inputs)[0], found)
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
+    assert all(
+        torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items()
+    )
 
 
 NOT_DESCRIBED = {
     # heads of BERT share its hidden size, a block of ConvNeXt is always four times as wide inside
     "bert": ("BertForMaskedLM", TEXT, WORDS, "*.query"),
-    "convnext": ("ConvNextForImageClassification", {**CONVOLUTIONS, "num_stages": 2}, pixels(32), "*"),
+    "convnext": (
+        "ConvNextForImageClassification",
+        {**CONVOLUTIONS, "num_stages": 2},
+        pixels(32),
+        "*",
+    ),
     # one of two layers only
     "uneven": ("LlamaForCausalLM", LLAMA, WORDS, "*layers.1.mlp*"),
 }

@@ -19,7 +19,9 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     module.double().eval()
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            parameter.add_(
+                0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            )
     return module
 
 
@@ -73,7 +75,11 @@ class Picture(nn.Module):
 def heads_of(model: nn.Module, inputs: tuple[Any, ...]) -> list[Width]:
     """The growable widths whose neurons write queries."""
     found = couple(model, inputs).widths
-    return [width for width in found if width.growable and any(s.parameter.endswith("q.weight") for s in width.sites)]
+    return [
+        width
+        for width in found
+        if width.growable and any(s.parameter.endswith("q.weight") for s in width.sites)
+    ]
 
 
 def drift(model: nn.Module, inputs: tuple[Any, ...], how: Any) -> float:

@@ -7,7 +7,20 @@ from fxgrow.cli.main import app
 from tests.lowering.models import HEADS
 
 MODEL = "tests.lowering.models:patches"
-SHORT = ("--limit", "64", "--epochs", "2", "--grow-steps", "1", "--new", "1", "--batch-size", "32", "--neurons", "1.0")
+SHORT = (
+    "--limit",
+    "64",
+    "--epochs",
+    "2",
+    "--grow-steps",
+    "1",
+    "--new",
+    "1",
+    "--batch-size",
+    "32",
+    "--neurons",
+    "1.0",
+)
 
 
 def fxgrow(*words: object) -> str:
@@ -17,7 +30,10 @@ def fxgrow(*words: object) -> str:
 
 
 def test_inspect_shows_heads_that_grow() -> None:
-    plain, lowered = (json.loads(fxgrow("inspect", MODEL, "--json", *more))["widths"] for more in ([], ["--lower"]))
+    plain, lowered = (
+        json.loads(fxgrow("inspect", MODEL, "--json", *more))["widths"]
+        for more in ([], ["--lower"])
+    )
     sizes = {width["name"]: width["size"] for width in lowered if width["growable"]}
     assert sizes == {"block.self_attn.q": HEADS, "block.linear1": 8}
     assert not any("self_attn" in width["name"] for width in plain if width["growable"])

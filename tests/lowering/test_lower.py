@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fxgrow import Budget, Firefly, grow, load, lower, save
-from fxgrow.lowering import ROWS
+from fxgrow.lowering import LOWERINGS
 from fxgrow.lowering.multihead import Attention
 from tests.lowering.models import DIM, HEADS, Tokens, difference, noise, randomised
 
@@ -45,7 +45,9 @@ def test_what_a_parameter_is_stays() -> None:
     frozen = {name for name, p in mine.named_parameters() if not p.requires_grad}
     assert frozen == {"q.weight", "k.weight", "v.weight"}
     assert not any(module.training for module in mine.modules())
-    assert all(p.is_meta for p in lower(nn.MultiheadAttention(DIM, HEADS, device="meta")).parameters())
+    assert all(
+        p.is_meta for p in lower(nn.MultiheadAttention(DIM, HEADS, device="meta")).parameters()
+    )
 
 
 def test_one_module_in_two_places_stays_one() -> None:
@@ -58,7 +60,9 @@ def test_tied_parameters_stay_tied() -> None:
     a, b = attention(), attention()
     b.in_proj_weight, b.out_proj.weight = a.in_proj_weight, a.out_proj.weight
     one, other = parts(a, b)
-    assert all(getattr(one, name).weight is getattr(other, name).weight for name in ("q", "k", "v", "out"))
+    assert all(
+        getattr(one, name).weight is getattr(other, name).weight for name in ("q", "k", "v", "out")
+    )
     assert one.q.bias is not other.q.bias
 
 
@@ -86,7 +90,9 @@ def hooked() -> nn.Module:
     return fused
 
 
-@pytest.mark.parametrize("build", [lambda: OwnAttention(DIM, HEADS), adapted, hooked], ids=["subclass", "part", "hook"])
+@pytest.mark.parametrize(
+    "build", [lambda: OwnAttention(DIM, HEADS), adapted, hooked], ids=["subclass", "part", "hook"]
+)
 def test_what_is_not_known_stays_as_it_is(build: object) -> None:
     module = build()
     assert type(lower(nn.Sequential(module))[0]) is type(module)
@@ -123,7 +129,7 @@ def test_torchvision_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(lower(attention())) is Attention
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", LOWERINGS)
 def test_every_row_is_a_class(name: str) -> None:
     module, _, kind = name.rpartition(".")
     if not module.startswith("torch."):

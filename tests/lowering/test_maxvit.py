@@ -2,7 +2,16 @@ import pytest
 
 from fxgrow import lower
 from fxgrow.lowering.maxvit import RelativeAttention
-from tests.lowering.models import DIM, HEADS, Picture, difference, drift, heads_of, noise, randomised
+from tests.lowering.models import (
+    DIM,
+    HEADS,
+    Picture,
+    difference,
+    drift,
+    heads_of,
+    noise,
+    randomised,
+)
 
 maxvit = pytest.importorskip("torchvision.models.maxvit")
 WINDOW = 2

@@ -7,7 +7,17 @@ from torch import Tensor, nn
 
 from fxgrow import ModelError, capture, couple, lower, widen
 from fxgrow.lowering.multihead import Attention, additive
-from tests.lowering.models import DIM, HEADS, Tokens, difference, drift, heads_of, in_train_mode, noise, randomised
+from tests.lowering.models import (
+    DIM,
+    HEADS,
+    Tokens,
+    difference,
+    drift,
+    heads_of,
+    in_train_mode,
+    noise,
+    randomised,
+)
 
 BATCH, QUERIES, KEYS = 2, 4, 5
 FORMS = {
@@ -65,9 +75,14 @@ def test_a_causal_mask(weights: bool) -> None:
     x = noise(QUERIES, BATCH, DIM)
     mask = nn.Transformer.generate_square_subsequent_mask(QUERIES, dtype=torch.float64)
     mine = lower(fused)
-    assert difference(fused, mine, x, x, x, attn_mask=mask, is_causal=True, need_weights=weights) < 1e-12
+    assert (
+        difference(fused, mine, x, x, x, attn_mask=mask, is_causal=True, need_weights=weights)
+        < 1e-12
+    )
     assert difference(mine, mine, x, x, x, attn_mask=mask, need_weights=weights) == 0
-    with pytest.raises(ModelError, match="is_causal says that attn_mask is causal, but there is none") as caught:
+    with pytest.raises(
+        ModelError, match="is_causal says that attn_mask is causal, but there is none"
+    ) as caught:
         mine(x, x, x, is_causal=True)
     assert caught.value.code == "no-mask"
 
@@ -82,7 +97,8 @@ def test_dropout_in_train_mode(weights: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [{}, {"bias": False}, {"batch_first": True}, {"add_bias_kv": True, "add_zero_attn": True}]
+    "form",
+    [{}, {"bias": False}, {"batch_first": True}, {"add_bias_kv": True, "add_zero_attn": True}],
 )
 @pytest.mark.parametrize("how", ["split", "new"])
 def test_heads_grow(form: dict[str, Any], how: str) -> None:
@@ -99,7 +115,11 @@ def test_heads_grow(form: dict[str, Any], how: str) -> None:
 def test_the_number_of_heads_follows() -> None:
     mine = lower(randomised(Tokens(nn.MultiheadAttention(DIM, HEADS))))
     wider = widen(mine, {"attention.q": 2}, (noise(2, 4, 5),)).module
-    assert (wider.attention.num_heads, wider.attention.head_dim, wider.attention.embed_dim) == (5, 4, DIM)
+    assert (wider.attention.num_heads, wider.attention.head_dim, wider.attention.embed_dim) == (
+        5,
+        4,
+        DIM,
+    )
 
 
 def test_the_weights_of_all_heads_are_part_of_the_function() -> None:

@@ -5,7 +5,17 @@ from torch import nn
 
 from fxgrow import capture, lower
 from fxgrow.lowering.timm_vit import SelfAttention
-from tests.lowering.models import DIM, HEADS, Picture, difference, drift, heads_of, in_train_mode, noise, randomised
+from tests.lowering.models import (
+    DIM,
+    HEADS,
+    Picture,
+    difference,
+    drift,
+    heads_of,
+    in_train_mode,
+    noise,
+    randomised,
+)
 
 timm = pytest.importorskip("timm.layers")
 FORMS: dict[str, dict[str, Any]] = {
@@ -28,7 +38,12 @@ def test_the_same_function(form: str, fused_kernel: bool) -> None:
     fused.fused_attn = fused_kernel
     mine, x = lower(fused), noise(2, 4, DIM)
     assert type(mine) is SelfAttention
-    for words in ({}, {"attn_mask": noise(4, 4)}, {"attn_mask": noise(4, 4) > -9}, {"is_causal": True}):
+    for words in (
+        {},
+        {"attn_mask": noise(4, 4)},
+        {"attn_mask": noise(4, 4) > -9},
+        {"is_causal": True},
+    ):
         assert difference(fused, mine, x, **words) < 1e-12
     assert difference(in_train_mode(fused), in_train_mode(mine), x) < 1e-12
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow import capture, lower
-from fxgrow.lowering.transformer import PLAIN
+from fxgrow.lowering.transformer import PLAIN_LAYERS
 from tests.lowering.models import DIM, difference, drift, heads_of, in_train_mode, noise, randomised
 
 EVEN = 4  # torch runs its fused kernels on an even number of heads only
@@ -25,21 +25,31 @@ class Ends(nn.Module):
 
 
 def encoder(**form: Any) -> nn.Module:
-    return nn.TransformerEncoder(nn.TransformerEncoderLayer(**SIZES, **form), 1, norm=nn.LayerNorm(DIM))
+    return nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(**SIZES, **form), 1, norm=nn.LayerNorm(DIM)
+    )
 
 
 def decoder(**form: Any) -> nn.Module:
-    return nn.TransformerDecoder(nn.TransformerDecoderLayer(**SIZES, **form), 1, norm=nn.LayerNorm(DIM))
+    return nn.TransformerDecoder(
+        nn.TransformerDecoderLayer(**SIZES, **form), 1, norm=nn.LayerNorm(DIM)
+    )
 
 
 def whole(**form: Any) -> nn.Module:
     return nn.Transformer(num_encoder_layers=1, num_decoder_layers=1, **SIZES, **form)
 
 
-KINDS: dict[str, tuple[Callable[..., nn.Module], int, int]] = {"encoder": (encoder, 1, 1), "decoder": (decoder, 2, 2)}
+KINDS: dict[str, tuple[Callable[..., nn.Module], int, int]] = {
+    "encoder": (encoder, 1, 1),
+    "decoder": (decoder, 2, 2),
+}
 KINDS["whole"] = (whole, 2, 3)  # the number of its inputs and of its attentions
 # With batch_first torch's attention gives a transposed tensor, in which dropout draws its numbers in another order.
-FORMS = {"last": {"batch_first": True, "dropout": 0.0}, "first": {"norm_first": True, "dropout": 0.3}}
+FORMS = {
+    "last": {"batch_first": True, "dropout": 0.0},
+    "first": {"norm_first": True, "dropout": 0.3},
+}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:enable_nested_tensor is True"),
@@ -67,11 +77,17 @@ def test_masks_of_the_encoder(grad: bool) -> None:
     mine, x = lower(model), noise(2, 4, DIM)
     causal = nn.Transformer.generate_square_subsequent_mask(4)
     padding = torch.tensor([[False, False, False, True], [False, False, False, False]])
-    for words in ({"mask": causal.double()}, {"mask": causal < 0}, {"mask": causal.double(), "is_causal": True}):
+    for words in (
+        {"mask": causal.double()},
+        {"mask": causal < 0},
+        {"mask": causal.double(), "is_causal": True},
+    ):
         with torch.set_grad_enabled(grad):
             assert torch.allclose(model(x, **words), mine(x, **words), rtol=0, atol=1e-12)
     with torch.set_grad_enabled(grad):
-        seen = ~padding[..., None]  # without gradients the original gives zeros where the input is padding
+        seen = ~padding[
+            ..., None
+        ]  # without gradients the original gives zeros where the input is padding
         theirs, ours = (m(x, src_key_padding_mask=padding) for m in (model, mine))
     assert torch.allclose(theirs * seen, ours * seen, rtol=0, atol=1e-12)
 
@@ -104,10 +120,10 @@ def test_masks_of_the_whole() -> None:
 
 
 def test_the_plain_classes_are_subclasses() -> None:
-    assert all(issubclass(plain, original) for original, plain in PLAIN.items())
+    assert all(issubclass(plain, original) for original, plain in PLAIN_LAYERS.items())
     mine = lower(encoder())
     assert isinstance(mine, nn.TransformerEncoder)
-    assert {type(layer) for layer in mine.layers} == {PLAIN[nn.TransformerEncoderLayer]}
+    assert {type(layer) for layer in mine.layers} == {PLAIN_LAYERS[nn.TransformerEncoderLayer]}
 
 
 class OwnLayer(nn.TransformerEncoderLayer):

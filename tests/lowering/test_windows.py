@@ -6,7 +6,17 @@ from torch import Tensor, nn
 
 from fxgrow import capture, lower
 from fxgrow.lowering.windows import ELSEWHERE, WindowAttention, departition, partition, shift_mask
-from tests.lowering.models import DIM, HEADS, Picture, difference, drift, heads_of, in_train_mode, noise, randomised
+from tests.lowering.models import (
+    DIM,
+    HEADS,
+    Picture,
+    difference,
+    drift,
+    heads_of,
+    in_train_mode,
+    noise,
+    randomised,
+)
 
 swin = pytest.importorskip("torchvision.models.swin_transformer")
 video = pytest.importorskip("torchvision.models.video.swin_transformer")

@@ -16,7 +16,9 @@ def test_batches_of_unequal_size_count_by_size() -> None:
     randomise_candidates(grown)
     parameters = [grown.candidates.split_eps, grown.candidates.new_eps]
     whole = mean_gradients(grown, Objective([(x, y)], F.mse_loss), parameters)
-    parts = mean_gradients(grown, Objective([(x[:7], y[:7]), (x[7:], y[7:])], F.mse_loss), parameters)
+    parts = mean_gradients(
+        grown, Objective([(x[:7], y[:7]), (x[7:], y[7:])], F.mse_loss), parameters
+    )
     for a, b in zip(parts, whole, strict=True):
         assert a.abs().min() > 0
         torch.testing.assert_close(a, b)
@@ -24,5 +26,7 @@ def test_batches_of_unequal_size_count_by_size() -> None:
 
 def test_no_dependence_is_zero() -> None:
     x, y = rbf_data()
-    found = mean_gradients(over_grown(rbf(2), x), Objective([(x, y)], F.mse_loss), [nn.Parameter(torch.ones(3))])
+    found = mean_gradients(
+        over_grown(rbf(2), x), Objective([(x, y)], F.mse_loss), [nn.Parameter(torch.ones(3))]
+    )
     assert found[0].tolist() == [0, 0, 0]

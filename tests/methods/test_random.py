@@ -37,7 +37,9 @@ def test_best_of_three_is_the_best_of_three_single_draws(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     alone = [selected_loss(*searched(1, generator)) for _ in range(3)]
     assert len(set(alone)) == 3
-    assert selected_loss(*searched(3, torch.Generator().manual_seed(seed))) == pytest.approx(min(alone), rel=1e-12)
+    assert selected_loss(*searched(3, torch.Generator().manual_seed(seed))) == pytest.approx(
+        min(alone), rel=1e-12
+    )
 
 
 def test_one_draw_looks_at_no_loss() -> None:
@@ -46,10 +48,14 @@ def test_one_draw_looks_at_no_loss() -> None:
 
     grown = over_grown(rbf(3), rbf_data()[0], new=2)
     blind = Objective([rbf_data()], refuse)
-    scores = RandomGrowth(new=2, draws=1).search(grown, blind, torch.Generator().manual_seed(0), best_one)
+    scores = RandomGrowth(new=2, draws=1).search(
+        grown, blind, torch.Generator().manual_seed(0), best_one
+    )
     assert len(scores.split) == 3 and len(scores.new) == 2
     with pytest.raises(AssertionError, match="looked"):
-        RandomGrowth(new=2, draws=2).search(grown, blind, torch.Generator().manual_seed(0), best_one)
+        RandomGrowth(new=2, draws=2).search(
+            grown, blind, torch.Generator().manual_seed(0), best_one
+        )
 
 
 def test_directions_are_of_norm_one_and_all_candidates_on() -> None:
@@ -61,8 +67,12 @@ def test_directions_are_of_norm_one_and_all_candidates_on() -> None:
         assert eps.unique().tolist() == [0.1]
 
 
-@pytest.mark.parametrize(("method", "kind"), [(RandomGrowth(new=0), "split"), (RandomGrowth(split=False), "new")])
+@pytest.mark.parametrize(
+    ("method", "kind"), [(RandomGrowth(new=0), "split"), (RandomGrowth(split=False), "new")]
+)
 def test_kinds_of_candidates(method: RandomGrowth, kind: str) -> None:
     x, y = rbf_data()
-    growth = fxgrow.grow(rbf(3), [(x, y)], F.mse_loss, example_inputs=(x,), method=method, budget=Budget(neurons=2))
+    growth = fxgrow.grow(
+        rbf(3), [(x, y)], F.mse_loss, example_inputs=(x,), method=method, budget=Budget(neurons=2)
+    )
     assert sum(getattr(width, kind) for width in growth.report.widths) == 2

@@ -27,7 +27,9 @@ def test_structure_stays_and_every_weight_is_new() -> None:
 
 def test_same_as_a_new_model_of_that_seed() -> None:
     fresh = from_scratch(rbf(4, seed=0), seed=7)
-    torch.testing.assert_close(fresh.state_dict(), from_scratch(rbf(4, seed=3), seed=7).state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(
+        fresh.state_dict(), from_scratch(rbf(4, seed=3), seed=7).state_dict(), rtol=0, atol=0
+    )
     x, _ = rbf_data()
     assert not torch.equal(fresh(x), from_scratch(rbf(4), seed=8)(x))
 

@@ -10,7 +10,7 @@ from fxgrow import Budget
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.methods import Splitting, splitting
-from fxgrow.methods.splitting import Entries, splitting_matrices
+from fxgrow.methods.splitting import NeuronEntries, splitting_matrices
 from fxgrow.rewrite import OverGrown
 from tests.methods.firefly.test_importance import LABELS, Smooth
 from tests.methods.toys import RBF, rbf, rbf_data
@@ -35,7 +35,9 @@ def by_hand(model: RBF, x: Tensor, y: Tensor) -> Tensor:
 def test_matrix_is_the_formula() -> None:
     model, (x, y) = rbf(3), rbf_data()
     grown = over_grown(model, x)
-    found = splitting_matrices(grown, Objective([(x, y)], F.mse_loss), Entries.of(grown), STEP)
+    found = splitting_matrices(
+        grown, Objective([(x, y)], F.mse_loss), NeuronEntries.of(grown), STEP
+    )
     unit = grown.graph_module.get_submodule("fxgrow_grown.inner").unit_row
     expected = by_hand(model, x, y)
     assert expected.abs().min() > 1e-4
@@ -57,7 +59,7 @@ def test_matrix_of_a_residual_network_is_the_second_derivative() -> None:
     torch.manual_seed(0)
     grown = over_grown(randomised(Smooth()), images(4))
     objective = Objective([(images(4), LABELS)], F.cross_entropy)
-    entries = Entries.of(grown)
+    entries = NeuronEntries.of(grown)
     matrices = splitting_matrices(grown, objective, entries, STEP)
     vectors = torch.randn(entries.count, entries.size, dtype=torch.float64)
     entries.write(vectors)
@@ -65,7 +67,9 @@ def test_matrix_of_a_residual_network_is_the_second_derivative() -> None:
     forms = torch.einsum("ia,iab,ib->i", own, matrices, own)
     expected = [second_difference(grown, objective, i, 1e-3) for i in range(entries.count)]
     assert forms.abs().min() > 1e-4 and len(set(own.count_nonzero(1).tolist())) > 1
-    torch.testing.assert_close(forms, torch.tensor(expected, dtype=torch.float64), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        forms, torch.tensor(expected, dtype=torch.float64), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_gain_is_what_the_split_gains() -> None:
@@ -107,4 +111,4 @@ def test_too_large_is_said_before_memory_runs_out(monkeypatch: pytest.MonkeyPatc
     x, y = rbf_data()
     grown = over_grown(rbf(4), x)
     with pytest.raises(GrowthError, match="4 neurons with up to 2 weights"):
-        splitting_matrices(grown, Objective([(x, y)], F.mse_loss), Entries.of(grown), STEP)
+        splitting_matrices(grown, Objective([(x, y)], F.mse_loss), NeuronEntries.of(grown), STEP)

@@ -4,16 +4,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from fxgrow.continual import Outcome, WidthUse
-from fxgrow.continual.result import ContinualResult, Plan
+from fxgrow.continual import TaskOutcome, WidthUse
+from fxgrow.continual.result import ContinualResult, StreamPlan
 from fxgrow.errors import FxgrowError
 from fxgrow.report import continual_lines, continual_tables, draw_continual, task_line
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def outcome(task: str, width: WidthUse, tried: float | None, epochs: float) -> Outcome:
-    return Outcome(
+def outcome(task: str, width: WidthUse, tried: float | None, epochs: float) -> TaskOutcome:
+    return TaskOutcome(
         task=task, classes=2, accuracy=0.5, tried=tried, widths={"a[0]": width}, growing_epochs=epochs,
         parameters=1234, network_parameters=567, multiply_adds=10**6, seconds=2.0,
     )  # fmt: skip
@@ -21,7 +21,7 @@ def outcome(task: str, width: WidthUse, tried: float | None, epochs: float) -> O
 
 RESULT = ContinualResult(
     schema_version=1,
-    plan=Plan(tasks=3),
+    plan=StreamPlan(tasks=3),
     labels=((4, 1), (0, 3), (2, 5)),
     outcomes=(
         outcome("1", WidthUse(locked=4, unlocked=0, new=0, master=4), None, 0),
@@ -65,14 +65,20 @@ def test_lines() -> None:
 @pytest.mark.parametrize("widths", [1, 5])
 def test_the_picture(widths: int, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    many = {f"layer{number}[$x^$]": WidthUse(locked=1, unlocked=2, new=3, master=6) for number in range(widths)}
+    many = {
+        f"layer{number}[$x^$]": WidthUse(locked=1, unlocked=2, new=3, master=6)
+        for number in range(widths)
+    }
     outcomes = tuple(one.model_copy(update={"widths": many}) for one in RESULT.outcomes)
     draw_continual(RESULT.model_copy(update={"outcomes": outcomes}), tmp_path / "a.PNG")
     assert (tmp_path / "a.PNG").read_bytes().startswith(PNG)
 
 
 def test_pictures_that_cannot_be_written(tmp_path: Path) -> None:
-    for path, code in ((tmp_path / "a.svg", "picture-format"), (tmp_path / "none" / "a.png", "unwritable-run")):
+    for path, code in (
+        (tmp_path / "a.svg", "picture-format"),
+        (tmp_path / "none" / "a.png", "unwritable-run"),
+    ):
         with pytest.raises(FxgrowError) as caught:
             draw_continual(RESULT, path)
         assert caught.value.code == code

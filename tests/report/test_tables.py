@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 from fxgrow.capture import How, PartReport
 from fxgrow.errors import Refusal
 from fxgrow.growth import GrowthReport, Plan, PlanRow, Spending
-from fxgrow.growth.statistics import Jump
+from fxgrow.growth.statistics import BatchNormGap
 from fxgrow.report import (
     capture_table,
     diff_tables,
@@ -18,7 +18,14 @@ from fxgrow.report import (
     widths_table,
 )
 from fxgrow.spec import Cost, LayerInsertion, SpecDiff, WidthChange, WidthSpec
-from fxgrow.spec.changes import LayerDiff, ModuleDiff, NodeDiff, RenameDiff, TensorDiff, WidthDiff
+from fxgrow.spec.diff.records import (
+    LayerDiff,
+    ModuleDiff,
+    NodeDiff,
+    RenameDiff,
+    TensorDiff,
+    WidthDiff,
+)
 from fxgrow.spec.models import RefusalSpec, SiteSpec
 
 
@@ -72,7 +79,20 @@ def test_widths() -> None:
     lines = text(widths_table(WIDTHS), widths_lines(WIDTHS))
     assert lines[3:5] == [
         ["a[0]", "4", "2", "2", "writes,", "1", "reads", "yes"],
-        ["b", "10", "1", "no,", "output:", "it", "is", "the", "output", "[b:", "addmm", "(x.py:3)]"],
+        [
+            "b",
+            "10",
+            "1",
+            "no,",
+            "output:",
+            "it",
+            "is",
+            "the",
+            "output",
+            "[b:",
+            "addmm",
+            "(x.py:3)]",
+        ],
     ]
     assert lines[-1] == ["1", "of", "2", "widths", "can", "grow,", "4", "neurons", "in", "them"]
 
@@ -95,7 +115,7 @@ def test_growth() -> None:
 
 
 def test_jump() -> None:
-    assert text(*growth_lines(replace(REPORT, jump=Jump(-0.125, 0.5))))[4:5] == words(
+    assert text(*growth_lines(replace(REPORT, jump=BatchNormGap(-0.125, 0.5))))[4:5] == words(
         "statistics of each batch instead of running ones move the loss by -0.12 before growth, +0.5 after"
     )
 
@@ -117,11 +137,17 @@ SMALL, LARGE = Cost(parameters=10, multiply_adds=100), Cost(parameters=20, multi
 def test_diff() -> None:
     difference = SpecDiff(
         widths=(
-            WidthDiff(name="a", before=4, after=6, origin="history", split=2, score=0.5, parameters=1500),
+            WidthDiff(
+                name="a", before=4, after=6, origin="history", split=2, score=0.5, parameters=1500
+            ),
             WidthDiff(name="c", before=None, after=3),
             WidthDiff(name="d", was="e", before=3, after=2, parameters=-10),
         ),
-        layers=(LayerDiff(name="grown.x", after="relu", neurons=3, form="token", score=0.25, nodes=("x", "y")),),
+        layers=(
+            LayerDiff(
+                name="grown.x", after="relu", neurons=3, form="token", score=0.25, nodes=("x", "y")
+            ),
+        ),
         inserted=("extra",),
         renamed=(
             RenameDiff(what="module", before="layer1.0.conv", after="stage.first.0.conv"),
@@ -130,10 +156,10 @@ def test_diff() -> None:
         ),
         changed=(
             NodeDiff(kind="arguments", name="flat", before="x", after="y"),
-            NodeDiff(kind="rewired", name="z", before="x", after="y", because=("grown.x",)),
+            NodeDiff(kind="rewired", name="z", before="x", after="y", caused_by=("grown.x",)),
         ),
         modules=(ModuleDiff(name="m", attribute="eps", before="1", after="2"),),
-        tensors=(TensorDiff(name="m.weight", before=(4,), after=(6,), because=("a",)),),
+        tensors=(TensorDiff(name="m.weight", before=(4,), after=(6,), caused_by=("a",)),),
         cost_before=SMALL,
         cost_after=LARGE,
     )
@@ -150,7 +176,9 @@ def test_diff() -> None:
 
 def test_nothing_but_names() -> None:
     renamed = (RenameDiff(what="node", before="a", after="b"),)
-    lines = text(*diff_tables(SpecDiff(renamed=renamed, moved=("c",), cost_before=SMALL, cost_after=SMALL)))
+    lines = text(
+        *diff_tables(SpecDiff(renamed=renamed, moved=("c",), cost_before=SMALL, cost_after=SMALL))
+    )
     assert lines == words(
         "The two architectures differ in nothing but names and order.", "moved nodes (1): c",
         "renamed nodes (1): a -> b",
@@ -164,5 +192,8 @@ def test_no_difference() -> None:
 
 def test_capture() -> None:
     parts = (PartReport("", How.TRACED), PartReport("head", How.OPAQUE, "if [x] > 0"))
-    assert text(capture_table(parts))[3:] == [["(whole", "model)", "traced"], ["head", "opaque", "if", "[x]", ">", "0"]]
+    assert text(capture_table(parts))[3:] == [
+        ["(whole", "model)", "traced"],
+        ["head", "opaque", "if", "[x]", ">", "0"],
+    ]
     assert text(capture_table(parts, 0.25))[0][:2] == ["Capture:", "25%"]

@@ -17,7 +17,11 @@ def norm(*, affine: bool = True) -> nn.BatchNorm2d:
 
 
 def images() -> Tensor:
-    return torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    return (
+        torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        .double()
+        .requires_grad_()
+    )
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -34,7 +38,9 @@ def test_it_computes_the_same_and_keeps_no_input(affine: bool) -> None:
     torch.testing.assert_close(found, own(x), rtol=1e-13, atol=1e-13)
     assert all(tensor.numel() < x.numel() for tensor in kept)
     (gradient,) = torch.autograd.grad(found.square().sum(), x)
-    torch.testing.assert_close(gradient, torch.autograd.grad(own(x).square().sum(), x)[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        gradient, torch.autograd.grad(own(x).square().sum(), x)[0], rtol=1e-12, atol=1e-12
+    )
     assert all(parameter.grad is None for parameter in own.parameters())
 
 

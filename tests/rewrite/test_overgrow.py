@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
-from fxgrow.growth.result import dump
-from fxgrow.rewrite import GrownLayer, overgrow
+from fxgrow.growth.result import graph_text
+from fxgrow.rewrite import OvergrownLayer, overgrow
 from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import assert_rewrite, over_grown, randomise_candidates
 
@@ -19,11 +19,11 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 def test_no_candidates_change_nothing() -> None:
     module, x = network("chain"), images()
     captured = capture(module, (x,))
-    expected = dump(captured.graph_module)
+    expected = graph_text(captured.graph_module)
     kept = [line for line in expected.splitlines() if line]
     grown = overgrow(captured, couple(captured), [], {}, torch.Generator())
-    assert [line for line in dump(grown.graph_module).splitlines() if line] == kept
-    assert not any(isinstance(m, GrownLayer) for m in grown.graph_module.modules())
+    assert [line for line in graph_text(grown.graph_module).splitlines() if line] == kept
+    assert not any(isinstance(m, OvergrownLayer) for m in grown.graph_module.modules())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -46,13 +46,19 @@ def test_base_parameters_get_no_gradient(name: str) -> None:
     randomise_candidates(grown)
     grown.graph_module(x).square().sum().backward()
     assert all(parameter.grad is None for parameter in module.parameters())
-    assert grown.candidates.split_eps.grad is not None and grown.candidates.split_eps.grad.abs().max() > 0
+    assert (
+        grown.candidates.split_eps.grad is not None
+        and grown.candidates.split_eps.grad.abs().max() > 0
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_golden_graphs(name: str) -> None:
     """A refactor leaves these texts byte-equal; write them anew with ``python -m tests.rewrite.test_overgrow``."""
-    assert dump(over_grown(network(name), images(), new=2).graph_module) == (GOLDEN / f"{name}.txt").read_text()
+    assert (
+        graph_text(over_grown(network(name), images(), new=2).graph_module)
+        == (GOLDEN / f"{name}.txt").read_text()
+    )
 
 
 def test_exact_text_and_edits() -> None:
@@ -72,7 +78,9 @@ def test_exact_text_and_edits() -> None:
 %getitem_2 : [num_users=1] = call_function[target=operator.getitem](args = (%_2, 0), kwargs = {})  # layer  plus
 return getitem_2
 """
-    assert_rewrite(module, torch.randn(4, 3, dtype=torch.float64), expected, {"layer": 7, "path": 2})
+    assert_rewrite(
+        module, torch.randn(4, 3, dtype=torch.float64), expected, {"layer": 7, "path": 2}
+    )
 
 
 class Computed(nn.Module):
@@ -90,7 +98,9 @@ def test_reader_without_rule_is_refused() -> None:
     grown = over_grown(Computed(), torch.randn(5, 3), new=1)
     assert not grown.candidates.split and not grown.candidates.new
     (refusal,) = grown.refusals.values()
-    assert refusal.code == "no-rewrite" and "linear" in refusal.reason and refusal.nodes == ("linear",)
+    assert (
+        refusal.code == "no-rewrite" and "linear" in refusal.reason and refusal.nodes == ("linear",)
+    )
 
 
 def test_new_neurons_that_cannot_pass_alone_are_refused() -> None:
@@ -108,4 +118,6 @@ def test_new_neurons_that_cannot_pass_alone_are_refused() -> None:
 
 if __name__ == "__main__":
     for key in NETWORKS:
-        (GOLDEN / f"{key}.txt").write_text(dump(over_grown(network(key), images(), new=2).graph_module))
+        (GOLDEN / f"{key}.txt").write_text(
+            graph_text(over_grown(network(key), images(), new=2).graph_module)
+        )

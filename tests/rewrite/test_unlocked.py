@@ -8,11 +8,11 @@ from torch import nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
-from fxgrow.growth.result import dump
-from fxgrow.rewrite import GrownLayer, OverGrown, overgrow
+from fxgrow.growth.result import graph_text
+from fxgrow.rewrite import OverGrown, OvergrownLayer, overgrow
 from fxgrow.rewrite.candidates import Slots
-from fxgrow.rewrite.kinds import LINEAR
-from fxgrow.rewrite.product import Product
+from fxgrow.rewrite.linear_op import LinearOp
+from fxgrow.rewrite.operators import LINEAR_FORM
 from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import randomise_candidates
 
@@ -21,14 +21,16 @@ def unlocked(module: nn.Module, *, halves: bool = False, new: int = 0) -> OverGr
     captured = capture(module.requires_grad_(False), (images(),))
     coupling = couple(captured)
     numbers = [n for n, width in enumerate(coupling.widths) if width.growable]
-    return overgrow(captured, coupling, numbers, dict.fromkeys(numbers, new), torch.Generator(), halves=halves)
+    return overgrow(
+        captured, coupling, numbers, dict.fromkeys(numbers, new), torch.Generator(), halves=halves
+    )
 
 
 def moved_by_hand(module: nn.Module, grown: OverGrown) -> nn.Module:
     """The plain model, with eps_i unit delta_i added to the rows of every layer that writes neuron i."""
     moved = copy.deepcopy(module)
     for path, layer in grown.graph_module.get_submodule("fxgrow_grown").named_modules():
-        if isinstance(layer, GrownLayer) and layer.delta is not None:
+        if isinstance(layer, OvergrownLayer) and layer.delta is not None:
             own = moved.get_submodule(path)
             for row, index in enumerate(layer.split.tolist()):  # type: ignore[operator, union-attr]
                 eps = float(grown.candidates.split_eps.detach()[index]) if index >= 0 else 0.0
@@ -53,9 +55,9 @@ def test_an_unlocked_neuron_computes_with_what_was_added(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_there_is_no_other_half(name: str) -> None:
     """Where the graph with halves has some."""
-    assert "minus" in dump(unlocked(network(name), halves=True, new=1).graph_module)
+    assert "minus" in graph_text(unlocked(network(name), halves=True, new=1).graph_module)
     grown = unlocked(network(name), new=1)
-    assert "minus" not in dump(grown.graph_module) and not grown.candidates.halves
+    assert "minus" not in graph_text(grown.graph_module) and not grown.candidates.halves
 
 
 def test_a_layer_without_halves_gives_one_value() -> None:
@@ -63,11 +65,19 @@ def test_a_layer_without_halves_gives_one_value() -> None:
     base = nn.Linear(3, 2).double()
     rows = [Slots(1, torch.tensor([0]))]
     index = torch.tensor([0, -1])
-    layer = GrownLayer(Product("weight", "bias", LINEAR), base.weight, base.bias, index, rows, [], halves=False)
-    for parameter in (*layer.delta, *layer.fresh):  # type: ignore[misc]
+    layer = OvergrownLayer(
+        LinearOp("weight", "bias", LINEAR_FORM),
+        base.weight,
+        base.bias,
+        index,
+        rows,
+        [],
+        halves=False,
+    )
+    for parameter in (*layer.delta, *layer.new):  # type: ignore[misc]
         nn.init.normal_(parameter)
     x, eps = torch.randn(5, 3).double(), torch.tensor([0.5]).double()
-    z, fresh = layer(x, None, [], eps, torch.tensor([0.1]).double())
+    z, new = layer(x, None, [], eps, torch.tensor([0.1]).double())
     change = layer.unit_row * 0.5 * (x @ layer.delta[0][0] + layer.delta[1][0])  # type: ignore[index]
     torch.testing.assert_close(z, base(x) + torch.stack([change, torch.zeros(5).double()], 1))
-    assert fresh.shape == (5, 1)
+    assert new.shape == (5, 1)

@@ -8,8 +8,8 @@ from torch import fx
 
 from fxgrow.spec import ArchitectureSpec, describe
 from fxgrow.spec.arguments import NodeArg, decode, encode
+from fxgrow.spec.diff.graph_view import node_operands
 from fxgrow.spec.models import NodeSpec
-from fxgrow.spec.wiring import operands
 from tests.networks import NETWORKS, network
 
 X = (torch.ones(2, 3, 6, 6, dtype=torch.float64),)
@@ -41,7 +41,11 @@ def reordered(nodes: tuple[NodeSpec, ...], rng: random.Random) -> list[NodeSpec]
     done: list[NodeSpec] = []
     while waiting:
         known = {node.name for node in done}
-        ready = [node for node in waiting if known.issuperset(operands(node)) and node.op != "output"] or waiting
+        ready = [
+            node
+            for node in waiting
+            if known.issuperset(node_operands(node)) and node.op != "output"
+        ] or waiting
         inputs = [node for node in ready if node.op == "placeholder"][:1]
         node = rng.choice(inputs or ready)
         waiting.remove(node)

@@ -17,7 +17,7 @@ from fxgrow.spec.allowlist import (
     name_of_class,
     name_of_function,
 )
-from fxgrow.spec.names import ATTRIBUTES, CLASSES, FUNCTIONS, METHODS
+from fxgrow.spec.allowlist_tables import ATTRIBUTES, CLASSES, FUNCTIONS, METHODS
 
 NONE: frozenset[str] = frozenset()
 X = torch.ones(1)
@@ -42,7 +42,10 @@ def test_every_listed_name_exists_and_names_itself() -> None:
         (operator.add, "operator.add"),
         (getattr, "builtins.getattr"),
         (nn.functional.gelu, "torch.nn.functional.gelu"),
-        (nn.functional.max_pool2d, "torch.nn.functional.max_pool2d"),  # a closure without a name of its own
+        (
+            nn.functional.max_pool2d,
+            "torch.nn.functional.max_pool2d",
+        ),  # a closure without a name of its own
         (torchvision.ops.stochastic_depth, "torchvision.ops.stochastic_depth"),
         (torch.ops.aten.add_.Tensor, "torch.ops.aten.add_.Tensor"),
     ],
@@ -71,7 +74,13 @@ def test_a_function_off_the_list_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["torch.nn.Sequential", "torch.nn.DataParallel", "torch.nn.functional.relu", "torch.nn.Conv9d", "os.PathLike"],
+    [
+        "torch.nn.Sequential",
+        "torch.nn.DataParallel",
+        "torch.nn.functional.relu",
+        "torch.nn.Conv9d",
+        "os.PathLike",
+    ],
 )
 def test_a_class_off_the_list_is_refused(name: str) -> None:
     with pytest.raises(SpecError) as caught:
@@ -103,7 +112,23 @@ def test_a_trusted_name_that_cannot_be_imported_says_so(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a b", "1a", "class", "__x", "self", "torch", "slice", "ﬁ", "x;y", "x\n", "a.b", "x" * 300, "getattr"]
+    "name",
+    [
+        "",
+        "a b",
+        "1a",
+        "class",
+        "__x",
+        "self",
+        "torch",
+        "slice",
+        "ﬁ",
+        "x;y",
+        "x\n",
+        "a.b",
+        "x" * 300,
+        "getattr",
+    ],
 )
 def test_identifiers_that_could_change_generated_source_are_refused(name: str) -> None:
     assert not is_identifier(name)
@@ -111,7 +136,20 @@ def test_identifiers_that_could_change_generated_source_are_refused(name: str) -
 
 @pytest.mark.parametrize(
     "path",
-    ["", "a..b", "a.forward", "_modules.a", "graph", "training", "a.__class__", 'a"b', "a\\", "a.if", "a b", "é"],
+    [
+        "",
+        "a..b",
+        "a.forward",
+        "_modules.a",
+        "graph",
+        "training",
+        "a.__class__",
+        'a"b',
+        "a\\",
+        "a.if",
+        "a b",
+        "é",
+    ],
 )
 def test_paths_that_hide_or_break_something_are_refused(path: str) -> None:
     assert not is_attribute_path(path)

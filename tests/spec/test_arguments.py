@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from torch import fx
 
 from fxgrow.errors import SpecError
-from fxgrow.spec.arguments import Argument, decode, encode, references, show
+from fxgrow.spec.arguments import Argument, argument_text, decode, encode, references
 
 
 class Pair(NamedTuple):
@@ -52,7 +52,7 @@ def test_nan_comes_back() -> None:
 @pytest.mark.parametrize(
     "value",
     [torch.zeros(1), object(), {1: 2}, 2**63, 1j, torch.sparse_coo, torch.complex128, len, Pair(1)],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_value_that_is_no_data_is_refused(value: object) -> None:
     with pytest.raises(SpecError) as caught:
@@ -61,7 +61,15 @@ def test_a_value_that_is_no_data_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"tuple": [1], "list": []}', '{"eval": "1"}', "{}", '{"dtype": "object"}', '{"device": "cpu; x"}', "[1]"]
+    "text",
+    [
+        '{"tuple": [1], "list": []}',
+        '{"eval": "1"}',
+        "{}",
+        '{"dtype": "object"}',
+        '{"device": "cpu; x"}',
+        "[1]",
+    ],
 )
 def test_the_union_is_closed(text: str) -> None:
     with pytest.raises(ValueError, match="1 validation error"):
@@ -73,7 +81,7 @@ def test_references_are_found_at_any_depth_and_not_in_strings() -> None:
     x, y = graph.placeholder("x"), graph.placeholder("y")
     argument = encode([x, {"k": slice(y, None, None)}, "x", (x,)])
     assert list(references(argument)) == ["x", "y", "x"]
-    assert show(argument) == "[x, {'k': slice(y, None, None)}, 'x', (x,)]"
+    assert argument_text(argument) == "[x, {'k': slice(y, None, None)}, 'x', (x,)]"
 
 
 def test_a_device_that_no_file_may_name_is_refused() -> None:

@@ -13,7 +13,7 @@ from torch.fx.graph import CodeGen
 from fxgrow.errors import Refusal, SpecError
 from fxgrow.spec import describe, load, save
 from fxgrow.spec.build import fingerprint_of
-from fxgrow.spec.models import Provenance, RefusalSpec
+from fxgrow.spec.models import ProvenanceSpec, RefusalSpec
 
 X = (torch.ones(2, 3),)
 
@@ -26,14 +26,18 @@ def graph_module(body: Callable[[fx.Graph, fx.Node], Any], **parts: Any) -> fx.G
     return fx.GraphModule(root, graph)
 
 
-def test_modules_are_leaves_and_bare_containers_in_order(net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
+def test_modules_are_leaves_and_bare_containers_in_order(
+    net: fx.GraphModule, inputs: tuple[Tensor]
+) -> None:
     spec = describe(net, inputs)
     assert {item.name: item.type for item in spec.modules} == {
         "conv": "torch.nn.Conv2d", "bn": "torch.nn.BatchNorm2d", "act": "torch.nn.ReLU", "a": "torch.nn.Linear",
         "b": "torch.nn.Linear", "drop": "torch.nn.Dropout", "inner": "torch.nn.Module",
     }  # fmt: skip
     assert [item.name for item in spec.modules] == [n for n, _ in net.named_modules() if n]
-    assert {item.name: item.tied_to for item in spec.parameters if item.tied_to} == {"b.weight": "a.weight"}
+    assert {item.name: item.tied_to for item in spec.parameters if item.tied_to} == {
+        "b.weight": "a.weight"
+    }
     assert [item.name for item in spec.buffers if not item.persistent] == ["offset"]
     assert spec.inputs[0].model_dump() == {"name": "x", "shape": (2, 3, 5, 5), "dtype": "float32"}
 
@@ -47,7 +51,9 @@ def test_what_the_graph_does_not_use_is_left_out() -> None:
 def test_a_part_of_a_leaf_belongs_to_the_leaf(tmp_path: Any) -> None:
     def both(graph: fx.Graph, x: fx.Node) -> fx.Node:
         pair = graph.call_module("attention", (x, x, x))
-        return graph.call_module("attention.out_proj", (graph.call_function(operator.getitem, (pair, 0)),))
+        return graph.call_module(
+            "attention.out_proj", (graph.call_function(operator.getitem, (pair, 0)),)
+        )
 
     net, example = graph_module(both, attention=nn.MultiheadAttention(4, 2)), (torch.ones(2, 3, 4),)
     spec = save(net, tmp_path / "run", describe(net, example))
@@ -60,7 +66,7 @@ def test_provenance_is_kept_and_comes_back(tmp_path: Any) -> None:
     note = SimpleNamespace(rule="split", width="fc1", candidate=3)
     next(node for node in net.graph.nodes if node.name == "sin").meta["fxgrow"] = note
     spec = describe(net, X)
-    assert spec.nodes[1].provenance == Provenance(rule="split", width="fc1", candidate=3)
+    assert spec.nodes[1].provenance == ProvenanceSpec(rule="split", width="fc1", candidate=3)
     save(net, tmp_path / "run", spec)
     assert describe(load(tmp_path / "run"), X).nodes == spec.nodes
 
@@ -76,12 +82,16 @@ def test_a_note_that_is_no_provenance_is_refused() -> None:
 def test_widths_of_the_coupling_are_recorded() -> None:
     site = SimpleNamespace(parameter="fc.weight", axis=0, role="writes")
     refusal = Refusal("normalised", "layer norm runs over it", ("ln: layer_norm",))
-    width = SimpleNamespace(name="fc", size=4, granule=2, sites=(site,), growable=False, refusal=refusal)
+    width = SimpleNamespace(
+        name="fc", size=4, granule=2, sites=(site,), growable=False, refusal=refusal
+    )
     net = graph_module(lambda g, x: g.call_module("fc", (x,)), fc=nn.Linear(3, 4))
     (record,) = describe(net, X, widths=[width]).widths
     assert (record.name, record.size, record.granule, record.growable) == ("fc", 4, 2, False)
     assert record.sites[0].model_dump() == {"parameter": "fc.weight", "axis": 0, "role": "writes"}
-    assert record.refusal == RefusalSpec(code=refusal.code, reason=refusal.reason, nodes=refusal.nodes)
+    assert record.refusal == RefusalSpec(
+        code=refusal.code, reason=refusal.reason, nodes=refusal.nodes
+    )
 
 
 def test_inputs_with_a_default_may_be_left_out(tmp_path: Any) -> None:
@@ -95,7 +105,9 @@ def test_inputs_with_a_default_may_be_left_out(tmp_path: Any) -> None:
     assert torch.equal(again(*X, scale=3.0), 3 * X[0])
 
 
-def test_the_fingerprint_needs_only_shapes_of_inputs(net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
+def test_the_fingerprint_needs_only_shapes_of_inputs(
+    net: fx.GraphModule, inputs: tuple[Tensor]
+) -> None:
     spec = describe(net, inputs)
     assert fingerprint_of(net, spec.inputs) == spec.fingerprint
 

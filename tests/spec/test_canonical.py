@@ -52,7 +52,11 @@ def test_names_of_inputs_do_not_matter_but_their_order_does() -> None:
         graph.output(graph.call_method("sub", (b, a) if swap else (a, b)))
         return describe(fx.GraphModule(nn.Module(), graph), (*X, *X)).fingerprint
 
-    assert subtract("a", "b", swap=False) == subtract("b", "c", swap=False) != subtract("a", "b", swap=True)
+    assert (
+        subtract("a", "b", swap=False)
+        == subtract("b", "c", swap=False)
+        != subtract("a", "b", swap=True)
+    )
 
 
 def test_order_of_operands_matters() -> None:
@@ -89,7 +93,9 @@ def holding(layer: nn.Module) -> nn.Module:
 
 def test_weights_and_freezing_do_not_matter_but_shapes_do() -> None:
     frozen = nn.Linear(3, 4).requires_grad_(requires_grad=False)
-    prints = [fingerprint(linear, holding(layer)) for layer in (nn.Linear(3, 4), frozen, nn.Linear(3, 5))]
+    prints = [
+        fingerprint(linear, holding(layer)) for layer in (nn.Linear(3, 4), frozen, nn.Linear(3, 5))
+    ]
     assert prints[0] == prints[1] != prints[2]
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fxgrow.errors import SpecError
-from fxgrow.spec.arguments import show
+from fxgrow.spec.arguments import argument_text
 from fxgrow.spec.constructor import build_module, describe_module, tensors_of
 from fxgrow.spec.models import ModuleSpec
 
@@ -53,7 +53,7 @@ def test_a_module_comes_back_from_its_record(module: nn.Module) -> None:
 
 def test_config_reads_as_one_would_write_it() -> None:
     config = describe_module("m", nn.Conv2d(3, 8, 3, bias=False), NONE).config
-    assert {key: show(value) for key, value in config.items()} == {
+    assert {key: argument_text(value) for key, value in config.items()} == {
         "in_channels": "3", "out_channels": "8", "kernel_size": "(3, 3)", "stride": "(1, 1)", "padding": "(0, 0)",
         "dilation": "(1, 1)", "groups": "1", "bias": "False", "padding_mode": "'zeros'",
     }  # fmt: skip
@@ -100,14 +100,20 @@ class Mine(nn.Linear):
         (patched(), "patched-module"),
     ],
 )
-def test_a_module_that_its_constructor_does_not_make_is_refused(module: nn.Module, code: str) -> None:
+def test_a_module_that_its_constructor_does_not_make_is_refused(
+    module: nn.Module, code: str
+) -> None:
     with pytest.raises(SpecError) as caught:
         describe_module("layer1.0", module, NONE)
     assert (caught.value.code, caught.value.path) == (code, "modules[layer1.0]")
 
 
 def test_a_huge_recurrent_module_is_refused_before_it_is_built() -> None:
-    spec = ModuleSpec(name="m", type="torch.nn.LSTM", config={"input_size": 1, "hidden_size": 1, "num_layers": 2**40})
+    spec = ModuleSpec(
+        name="m",
+        type="torch.nn.LSTM",
+        config={"input_size": 1, "hidden_size": 1, "num_layers": 2**40},
+    )
     with pytest.raises(SpecError, match="num_layers") as caught:
         build_module(spec, NONE, tensors=100)
     assert caught.value.code == "bad-config"

@@ -38,13 +38,17 @@ class Packed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         ends = torch.tensor([0, 4, 10], dtype=torch.int32)
-        whole: Tensor = torch.ops.aten._flash_attention_forward(x, x, x, ends, ends, 6, 6, 0.0, False, False)[0]
+        whole: Tensor = torch.ops.aten._flash_attention_forward(
+            x, x, x, ends, ends, 6, 6, 0.0, False, False
+        )[0]
         return whole
 
 
 def test_a_formula_that_reads_more_than_shapes_counts() -> None:
     heads, width = 3, 8
-    assert multiply_adds(Packed(), (torch.ones(10, heads, width),)) == 2 * heads * width * (4 * 4 + 6 * 6)
+    assert multiply_adds(Packed(), (torch.ones(10, heads, width),)) == 2 * heads * width * (
+        4 * 4 + 6 * 6
+    )
 
 
 class Either(nn.Module):
@@ -75,14 +79,18 @@ def test_the_module_is_left_as_it_was(net: fx.GraphModule, inputs: tuple[Tensor]
     net.train()
     net.get_submodule("drop").eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    multiply_adds(net, (inputs[0][:1, :, :1, :1],))  # one value per channel: an error in training mode
+    multiply_adds(
+        net, (inputs[0][:1, :, :1, :1],)
+    )  # one value per channel: an error in training mode
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert {name for name, module in net.named_modules() if not module.training} == {"drop"}
 
 
 def kept(model: nn.Module, x: Tensor) -> int:
     """Bytes that a real pass keeps for the backward pass."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    own = {
+        tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())
+    }
     found: dict[int, Any] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -107,7 +115,9 @@ def test_terms_add_up(name: str) -> None:
 
 def test_frozen_parameters_keep_their_activations_too() -> None:
     net = traced(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).requires_grad_(requires_grad=False)
-    assert sum(term.value for term in activation_terms(net, (torch.ones(2, 3),))) == 4 * (2 * 3 + 2 * 5)
+    assert sum(term.value for term in activation_terms(net, (torch.ones(2, 3),))) == 4 * (
+        2 * 3 + 2 * 5
+    )
     assert not any(parameter.requires_grad for parameter in net.parameters())
 
 

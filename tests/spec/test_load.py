@@ -25,7 +25,9 @@ def refused(directory: Path) -> SpecError:
     return caught.value
 
 
-def test_outputs_and_state_are_bit_identical(saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
+def test_outputs_and_state_are_bit_identical(
+    saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]
+) -> None:
     again = load(saved)
     assert torch.equal(again(*inputs), net(*inputs))
     ours, theirs = net.state_dict(), again.state_dict()
@@ -153,7 +155,9 @@ def test_a_huge_config_is_not_read(saved: Path) -> None:
         (("cost", "parameters"), 1e400, "bad-json"),
     ],
 )
-def test_fields_are_closed_and_strict(damage: Any, path: tuple[Any, ...], value: object, code: str) -> None:
+def test_fields_are_closed_and_strict(
+    damage: Any, path: tuple[Any, ...], value: object, code: str
+) -> None:
     def change(data: Any) -> None:
         for key in path[:-1]:
             data = data[key]
@@ -195,7 +199,9 @@ def rewritten(directory: Path, change: Any) -> Path:
     """The directory with other tensors, but the right fingerprint in their metadata."""
     tensors = load_file(weights(directory))
     change(tensors)
-    save_file(tensors, weights(directory), metadata={"fingerprint": read_spec(directory).fingerprint})
+    save_file(
+        tensors, weights(directory), metadata={"fingerprint": read_spec(directory).fingerprint}
+    )
     return directory
 
 
@@ -204,7 +210,10 @@ def rewritten(directory: Path, change: Any) -> Path:
     [
         (lambda t: t.update(more=torch.zeros(9)), "missing-tensor"),
         (lambda t: t.update({"conv.weight": torch.zeros(4, 3, 9)}), "tensor-mismatch"),
-        (lambda t: t.update({"conv.weight": torch.zeros(4, 3, 3, 3, dtype=torch.float64)}), "tensor-mismatch"),
+        (
+            lambda t: t.update({"conv.weight": torch.zeros(4, 3, 3, 3, dtype=torch.float64)}),
+            "tensor-mismatch",
+        ),
     ],
 )
 def test_tensors_have_to_be_those_of_the_spec(saved: Path, change: Any, code: str) -> None:
@@ -227,18 +236,34 @@ def refingerprint(data: Any) -> str:
 
 
 JUNK: st.SearchStrategy[Any] = (
-    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.just([]) | st.just({}) | st.just(["x"])
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=4)
+    | st.just([])
+    | st.just({})
+    | st.just(["x"])
 )
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [path, *(place for key, item in items for place in places(item, (*path, key)))]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_no_damage_raises_anything_but_spec_error(saved: Path, inputs: tuple[Tensor], data: st.DataObject) -> None:
+def test_no_damage_raises_anything_but_spec_error(
+    saved: Path, inputs: tuple[Tensor], data: st.DataObject
+) -> None:
     """Replace or delete any place of the JSON, with a fresh fingerprint where there is one, and load."""
     config = saved / "config.json"
     original = config.read_text()

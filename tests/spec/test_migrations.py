@@ -41,7 +41,10 @@ def test_an_old_directory_loads(directory: Path) -> None:
 @pytest.mark.parametrize("directory", OLD, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_it_is_written_again_in_the_present_version(directory: Path, tmp_path: Path) -> None:
     save(load(directory), tmp_path / "new")
-    assert json.loads((tmp_path / "new" / "config.json").read_text())["schema_version"] == SCHEMA_VERSION
+    assert (
+        json.loads((tmp_path / "new" / "config.json").read_text())["schema_version"]
+        == SCHEMA_VERSION
+    )
     assert read_spec(tmp_path / "new") == read_spec(directory)
     new, old = load(tmp_path / "new"), load(directory)
     torch.testing.assert_close(new.state_dict(), old.state_dict(), rtol=0, atol=0)
@@ -57,5 +60,7 @@ def test_what_version_1_did_not_record_is_left_open() -> None:
 def test_version_1_computes_what_it_did() -> None:
     """The expected values come from the fxgrow that wrote the directory."""
     images = torch.linspace(-1, 1, 72).reshape(2, 1, 6, 6)
-    expected = torch.tensor([[0.06246538, -0.31973201, -0.24273978], [0.04105570, -0.28104606, -0.29917124]])
+    expected = torch.tensor(
+        [[0.06246538, -0.31973201, -0.24273978], [0.04105570, -0.28104606, -0.29917124]]
+    )
     torch.testing.assert_close(load(SPECS / "v1" / "grown")(images), expected)

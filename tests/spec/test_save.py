@@ -8,8 +8,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxgrow.errors import SpecError
-from fxgrow.spec import GrowthStep, MethodRecord, describe, load, read_spec, save, spec_of, write
-from fxgrow.spec.save import state_of
+from fxgrow.spec import (
+    GrowthStep,
+    MethodRecord,
+    describe,
+    load,
+    read_spec,
+    save,
+    spec_of,
+    write_spec,
+)
+from fxgrow.spec.save import state_tensors
 
 FILES = ("config.json", "model.safetensors")
 
@@ -23,19 +32,25 @@ def test_save_load_save_gives_the_same_bytes(saved: Path, tmp_path: Path) -> Non
     assert contents(tmp_path / "again") == contents(saved)
 
 
-def test_the_returned_spec_is_the_one_on_disk(tmp_path: Path, net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
+def test_the_returned_spec_is_the_one_on_disk(
+    tmp_path: Path, net: fx.GraphModule, inputs: tuple[Tensor]
+) -> None:
     spec = save(net, tmp_path / "deep" / "run", describe(net, inputs))
     assert spec == read_spec(tmp_path / "deep" / "run") == spec_of(load(tmp_path / "deep" / "run"))
     assert sorted(path.name for path in (tmp_path / "deep").rglob("*")) == sorted(["run", *FILES])
 
 
-def test_tied_tensors_are_stored_once(saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
-    state = state_of(net, describe(net, inputs))
+def test_tied_tensors_are_stored_once(
+    saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]
+) -> None:
+    state = state_tensors(net, describe(net, inputs))
     assert "a.weight" in state
     assert "b.weight" not in state
 
 
-def test_a_run_is_replaced_and_its_other_files_stay(saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
+def test_a_run_is_replaced_and_its_other_files_stay(
+    saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]
+) -> None:
     (saved / "report.html").write_text("mine")
     with torch.no_grad():
         net.get_parameter("conv.weight").zero_()
@@ -45,7 +60,9 @@ def test_a_run_is_replaced_and_its_other_files_stay(saved: Path, net: fx.GraphMo
 
 
 @pytest.mark.parametrize("kind", ["foreign", "file", "link"])
-def test_what_is_not_ours_is_left_alone(tmp_path: Path, saved: Path, net: fx.GraphModule, kind: str) -> None:
+def test_what_is_not_ours_is_left_alone(
+    tmp_path: Path, saved: Path, net: fx.GraphModule, kind: str
+) -> None:
     spec, target = read_spec(saved), tmp_path / "target"
     if kind == "foreign":
         target.mkdir()
@@ -56,8 +73,11 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path, saved: Path, net: fx.Gra
         target.symlink_to(saved)
     before = sorted(path.name for path in tmp_path.rglob("*"))
     with pytest.raises(SpecError) as caught:
-        write(target, spec, state_of(net, spec))
-    assert caught.value.code == {"foreign": "foreign-directory", "file": "not-a-file", "link": "symlink"}[kind]
+        write_spec(target, spec, state_tensors(net, spec))
+    assert (
+        caught.value.code
+        == {"foreign": "foreign-directory", "file": "not-a-file", "link": "symlink"}[kind]
+    )
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
@@ -80,14 +100,18 @@ def test_a_failed_write_changes_nothing(saved: Path, net: fx.GraphModule) -> Non
     assert [path.name for path in saved.parent.iterdir()] == ["run"]
 
 
-def test_a_path_that_cannot_be_made_is_reported(tmp_path: Path, saved: Path, net: fx.GraphModule) -> None:
+def test_a_path_that_cannot_be_made_is_reported(
+    tmp_path: Path, saved: Path, net: fx.GraphModule
+) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(SpecError) as caught:
         save(net, tmp_path / "file" / "run", read_spec(saved))
     assert caught.value.code == "unwritable"
 
 
-def test_a_stop_between_the_two_files_is_found(saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
+def test_a_stop_between_the_two_files_is_found(
+    saved: Path, net: fx.GraphModule, inputs: tuple[Tensor]
+) -> None:
     old_config = (saved / "config.json").read_bytes()
     with torch.no_grad():
         net.get_parameter("conv.weight").zero_()
@@ -108,17 +132,21 @@ def test_a_stop_between_the_two_files_is_found(saved: Path, net: fx.GraphModule,
         (lambda s: s.update({"conv.weight": s["conv.weight"].to("meta")}), "tensor-mismatch"),
     ],
 )
-def test_the_state_has_to_be_that_of_the_spec(tmp_path: Path, saved: Path, net: Any, change: Any, code: str) -> None:
+def test_the_state_has_to_be_that_of_the_spec(
+    tmp_path: Path, saved: Path, net: Any, change: Any, code: str
+) -> None:
     spec = read_spec(saved)
-    state = state_of(net, spec)
+    state = state_tensors(net, spec)
     change(state)
     with pytest.raises(SpecError) as caught:
-        write(tmp_path / "other", spec, state)
+        write_spec(tmp_path / "other", spec, state)
     assert caught.value.code == code
     assert not (tmp_path / "other").exists()
 
 
-def test_a_changed_module_needs_a_new_spec(saved: Path, tmp_path: Path, net: fx.GraphModule) -> None:
+def test_a_changed_module_needs_a_new_spec(
+    saved: Path, tmp_path: Path, net: fx.GraphModule
+) -> None:
     again = load(saved)
     again.conv = nn.Conv2d(3, 4, 1, bias=False)
     with pytest.raises(SpecError) as caught:

@@ -13,18 +13,30 @@ from torchvision import models
 
 from fxgrow.spec import describe, load, save
 
-SWIN = {"patch_size": [4, 4], "embed_dim": 8, "depths": [2, 1], "num_heads": [1, 2], "window_size": [4, 4]}
+SWIN = {
+    "patch_size": [4, 4],
+    "embed_dim": 8,
+    "depths": [2, 1],
+    "num_heads": [1, 2],
+    "window_size": [4, 4],
+}
 REGNET = models.regnet.BlockParams.from_init_params(4, 8, 4.0, 2.0, 8, se_ratio=0.25)
 CONVNEXT = [models.convnext.CNBlockConfig(8, 16, 1), models.convnext.CNBlockConfig(16, None, 1)]
 ZOO: dict[str, Callable[[], nn.Module]] = {
     "resnet18": models.resnet18,
     "densenet": lambda: models.DenseNet(4, (2, 2), 8, num_classes=5),
     "mobilenet": lambda: models.mobilenet_v2(width_mult=0.25, num_classes=5),
-    "shufflenet": lambda: models.ShuffleNetV2([1, 1, 1], [8, 16, 32, 64, 64]),  # chunk, sizes read from the tensor
+    "shufflenet": lambda: models.ShuffleNetV2(
+        [1, 1, 1], [8, 16, 32, 64, 64]
+    ),  # chunk, sizes read from the tensor
     "regnet": lambda: models.RegNet(REGNET, num_classes=5),  # names like block1-0
-    "swin": lambda: models.SwinTransformer(**SWIN, num_classes=5),  # wrapped functions, got parameters
+    "swin": lambda: models.SwinTransformer(
+        **SWIN, num_classes=5
+    ),  # wrapped functions, got parameters
     "convnext": lambda: models.ConvNeXt(CONVNEXT, num_classes=5),
-    "vit": lambda: models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5),  # fused attention, asserts
+    "vit": lambda: models.VisionTransformer(
+        32, 8, 2, 2, 16, 32, num_classes=5
+    ),  # fused attention, asserts
 }
 
 
@@ -45,7 +57,9 @@ def test_saved_and_loaded_bit_for_bit(name: str, tmp_path: Path) -> None:
     save(again, tmp_path / "again")
     for file in ("config.json", "model.safetensors"):
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "run" / file).read_bytes()
-    assert torchvision_calls(fx.symbolic_trace(again)) == torchvision_calls(net)  # tracing again does not enter them
+    assert torchvision_calls(fx.symbolic_trace(again)) == torchvision_calls(
+        net
+    )  # tracing again does not enter them
     assert spec.parameters == describe(again, example).parameters
 
 
@@ -54,7 +68,7 @@ import sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
 from fxgrow.spec import load
-from fxgrow.spec.tensors import read_tensors
+from fxgrow.documents.tensor_files import read_tensors
 torch.set_num_threads(1)
 run = Path(sys.argv[1])
 save_file({"y": load(run / "run")(read_tensors(run / "x")["x"]).detach()}, run / "y")

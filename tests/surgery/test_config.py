@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.growth.widen import widen
-from fxgrow.surgery.config import ConfigUpdate, follow, shapes
-from fxgrow.surgery.config_search import build, leaves, plausible
+from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config
+from fxgrow.surgery.config_search import build_from_config, config_leaves, is_plausible
 
 X = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
 
@@ -153,7 +153,10 @@ def test_what_a_config_does_not_describe_leaves_it_alone() -> None:
     class Uneven(Stages):
         def __init__(self, config: Config) -> None:
             super().__init__(config)
-            self.d, self.e = nn.Linear(self.c.out_features, config.sizes[0]), nn.Linear(config.sizes[0], 6)
+            self.d, self.e = (
+                nn.Linear(self.c.out_features, config.sizes[0]),
+                nn.Linear(config.sizes[0], 6),
+            )
 
     uneven = made(Uneven)
     result = widen(uneven, {"a": 2}, X, inplace=True)  # d has the same field and has not grown
@@ -197,12 +200,12 @@ def test_no_config_no_update_and_the_mode_is_kept() -> None:
 
 def test_nothing_has_grown() -> None:
     model = made(Stages)
-    assert follow(model, shapes(model), [], (X,)) is None
+    assert update_config(model, parameter_shapes(model), [], (X,)) is None
 
 
 def test_leaves_are_numbers_and_gaps_but_neither_labels_nor_private_ones() -> None:
     config = Config(inner=Config(sizes=()), flag=True)
-    found = dict(leaves(config))
+    found = dict(config_leaves(config))
     assert found[("sizes", 1)] == 7
     assert found[("inner", "heads")] == 2
     assert found[("last",)] is None
@@ -211,17 +214,27 @@ def test_leaves_are_numbers_and_gaps_but_neither_labels_nor_private_ones() -> No
 
 @pytest.mark.parametrize(
     ("old", "values"),
-    [(12, [18]), (4, [6]), (24, [36]), (8, []), (5, []), (None, [18]), (3.0, [4.5]), (0.1, []), (float("inf"), [])],
+    [
+        (12, [18]),
+        (4, [6]),
+        (24, [36]),
+        (8, []),
+        (5, []),
+        (None, [18]),
+        (3.0, [4.5]),
+        (0.1, []),
+        (float("inf"), []),
+    ],
 )
 def test_plausible_values(old: Any, values: list[float]) -> None:
-    assert plausible(old, frozenset({(12, 18)}), frozenset({4, 12})) == values
+    assert is_plausible(old, frozenset({(12, 18)}), frozenset({4, 12})) == values
 
 
 def test_building_leaves_the_config_and_the_random_numbers_alone() -> None:
     config = Config()
     before = torch.get_rng_state()
-    model = build(Stages, config, {("sizes", 0): 9})
-    assert model is not None and shapes(model)["a.weight"] == (9, 6)
+    model = build_from_config(Stages, config, {("sizes", 0): 9})
+    assert model is not None and parameter_shapes(model)["a.weight"] == (9, 6)
     assert config.sizes == [4, 7]
     assert torch.equal(torch.get_rng_state(), before)
-    assert build(Stages, config, {("sizes", 0): -9}) is None
+    assert build_from_config(Stages, config, {("sizes", 0): -9}) is None

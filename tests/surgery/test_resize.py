@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
-from fxgrow.surgery.index_map import FRESH, IndexMap
-from fxgrow.surgery.resize import mapped, resize, tensors
+from fxgrow.surgery.index_map import NEW_INDEX, IndexMap
+from fxgrow.surgery.resize import apply_maps, named_tensors, resize
 
 
 def split_first(size: int, scale: float = 1.0) -> IndexMap:
     """Copies the first of ``size`` entries and adds a fresh one at the end."""
-    source = torch.tensor([0, 0, *range(1, size), FRESH])
+    source = torch.tensor([0, 0, *range(1, size), NEW_INDEX])
     scales = torch.ones(len(source), dtype=torch.float64)
     scales[:2] = scale
     copy = torch.zeros(len(source)).long()
@@ -83,7 +83,13 @@ def test_buffers_and_attributes_follow() -> None:
     norm: Any = nn.BatchNorm1d(2)
     norm.running_mean.copy_(torch.tensor([1.0, 2.0]))
     model = nn.Sequential(norm)
-    resize(model, {(f"0.{name}", 0): split_first(2) for name in ("weight", "bias", "running_mean", "running_var")})
+    resize(
+        model,
+        {
+            (f"0.{name}", 0): split_first(2)
+            for name in ("weight", "bias", "running_mean", "running_var")
+        },
+    )
     assert norm.num_features == 4
     assert norm.running_mean.tolist() == [1, 1, 2, 0]
 
@@ -92,7 +98,7 @@ def test_tied_parameters_are_resized_once_and_all_their_owners_refreshed() -> No
     first, second = nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False)
     second.weight = first.weight
     model = nn.Sequential(first, second)
-    assert list(tensors(model)) == ["0.weight"]
+    assert list(named_tensors(model)) == ["0.weight"]
     resize(model, {("0.weight", 0): split_first(2)})
     assert first.weight is second.weight
     assert (first.out_features, second.out_features) == (4, 4)
@@ -107,6 +113,8 @@ def test_a_parametrised_weight_refreshes_the_module_that_uses_it() -> None:
 
 def test_axes_commute() -> None:
     tensor = torch.arange(6.0).view(2, 3)
-    both = mapped(tensor, {0: split_first(2), 1: split_first(3, 0.5)})
-    assert torch.equal(both, mapped(mapped(tensor, {1: split_first(3, 0.5)}), {0: split_first(2)}))
+    both = apply_maps(tensor, {0: split_first(2), 1: split_first(3, 0.5)})
+    assert torch.equal(
+        both, apply_maps(apply_maps(tensor, {1: split_first(3, 0.5)}), {0: split_first(2)})
+    )
     assert both.is_contiguous()

@@ -5,7 +5,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from fxgrow.methods import Firefly
-from tools.bench_growth import Step, grown_multiplications, over_grown, peak_of, plain_multiplications
+from tools.bench_growth import (
+    Step,
+    grown_multiplications,
+    over_grown,
+    peak_of,
+    plain_multiplications,
+)
 
 
 def small() -> nn.Module:
@@ -26,7 +32,10 @@ def test_the_floor_of_an_over_grown_step() -> None:
     splits = over_grown(small(), x, Firefly(new=0))
     assert grown_multiplications(splits, x) == (first + first) + first + 2 * second
     both = over_grown(small(), x, Firefly(new=new))
-    assert grown_multiplications(both, x) == (2 * first + rows) + (first + rows) + 2 * (second + columns) + columns
+    assert (
+        grown_multiplications(both, x)
+        == (2 * first + rows) + (first + rows) + 2 * (second + columns) + columns
+    )
 
 
 def test_the_peak_is_that_of_the_allocations() -> None:
@@ -46,4 +55,6 @@ def test_what_a_step_holds() -> None:
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
     step = Step(optimizer, lambda: F.mse_loss(layer(x), torch.zeros(4, 2)), lambda: None, (frozen,))
     step()
-    assert step.held() == 4 * (3 * (6 + 2) + 5)  # values, gradients and momentum, and what is frozen
+    assert step.held() == 4 * (
+        3 * (6 + 2) + 5
+    )  # values, gradients and momentum, and what is frozen

@@ -7,7 +7,13 @@ from tools.experiments.cells_picture import by_cells
 
 
 def network(name: str, seed: int, right: float, repeat: int = 0) -> dict[str, Any]:
-    return {"name": name, "seed": seed, "repeat": repeat, "test_accuracy": right, "parameters": 1000}
+    return {
+        "name": name,
+        "seed": seed,
+        "repeat": repeat,
+        "test_accuracy": right,
+        "parameters": 1000,
+    }
 
 
 NETWORKS = [
@@ -34,5 +40,7 @@ def test_the_standard_error_is_that_of_cells() -> None:
 
 
 def test_a_single_cell_has_no_standard_error() -> None:
-    lines = table({"searches": [], "networks": [network("firefly", 1, 0.9), network("random0", 0, 0.5)]}).splitlines()
+    lines = table(
+        {"searches": [], "networks": [network("firefly", 1, 0.9), network("random0", 0, 0.5)]}
+    ).splitlines()
     assert "| firefly | 1 | 1 | 90.00 % |  |  | 1,000 |" in lines

@@ -16,14 +16,19 @@ Rows = list[dict[str, Any]]
 
 
 def rows(*accuracies: list[float], said: tuple[list[str], ...] = ()) -> Rows:
-    found: Rows = [{"accuracies": one, "parameters": 10 * len(one), "growing_epochs": 2.0} for one in accuracies]
+    found: Rows = [
+        {"accuracies": one, "parameters": 10 * len(one), "growing_epochs": 2.0}
+        for one in accuracies
+    ]
     for row, words in zip(found, said, strict=False):
         row["said"] = words
     return found
 
 
 def test_forgetting_is_from_the_best_to_the_last() -> None:
-    assert forgetting(rows([0.9], [0.7, 0.8], [0.8, 0.5, 0.6])) == pytest.approx((0.1 + 0.3 + 0) / 3)
+    assert forgetting(rows([0.9], [0.7, 0.8], [0.8, 0.5, 0.6])) == pytest.approx(
+        (0.1 + 0.3 + 0) / 3
+    )
     assert forgetting(rows([0.5], [0.5, 0.75])) == 0.0
     assert forgetting(rows([0.5], [0.75, 0.75])) == 0.0  # better than before is not forgotten
 
@@ -32,7 +37,9 @@ def test_same_bits() -> None:
     assert same_bits(rows([1], [1, 1], said=(["x"], ["x", "y"])))
     assert not same_bits(rows([1], [1, 1], said=(["x"], ["z", "y"])))
     assert not same_bits(rows([1], [1, 1], [1, 1, 1], said=(["x"], ["z", "y"], ["x", "y", "w"])))
-    assert same_bits(rows([1], [1, 1]))  # of networks that were trained once, nothing is asked again
+    assert same_bits(
+        rows([1], [1, 1])
+    )  # of networks that were trained once, nothing is asked again
 
 
 def test_summary() -> None:
@@ -42,7 +49,12 @@ def test_summary() -> None:
         {"method": "other", "seed": 0, "tasks": [{"accuracies": [0.25, 0.75], "parameters": 7}]},
     ]
     ours, other = summary(runs)
-    assert (ours["method"], ours["seeds"], other["method"], other["seeds"]) == ("ours", 2, "other", 1)
+    assert (ours["method"], ours["seeds"], other["method"], other["seeds"]) == (
+        "ours",
+        2,
+        "other",
+        1,
+    )
     assert ours["averages"] == pytest.approx([0.6, 0.9]) and ours["average"] == pytest.approx(0.75)
     assert ours["standard_error"] == pytest.approx(0.15)  # a deviation of 0.3 / sqrt 2 over sqrt 2
     assert (ours["parameters"], ours["growing_epochs"], ours["same_bits"]) == (20, 4, False)
@@ -52,7 +64,15 @@ def test_summary() -> None:
 
 def chosen(out: Path) -> argparse.Namespace:
     return argparse.Namespace(
-        out=out, thin=2, full=3, blocks=[1, 1], epochs=1, batch=16, lr=0.1, growth_batches=1, budget=200
+        out=out,
+        thin=2,
+        full=3,
+        blocks=[1, 1],
+        epochs=1,
+        batch=16,
+        lr=0.1,
+        growth_batches=1,
+        budget=200,
     )
 
 
@@ -63,7 +83,9 @@ def timeless(found: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["firefly", "ewc"])
-def test_a_stopped_run_goes_on_to_the_same_numbers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_goes_on_to_the_same_numbers(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = tasks(3)
     whole = run(name, chosen(tmp_path / "whole"), stream, 0)
     begun = run_until(2, name, chosen(tmp_path / "stopped"), stream, monkeypatch)
@@ -78,7 +100,11 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(name: str, tmp_path: Path, mo
 
 
 def run_until(
-    done: int, name: str, how: argparse.Namespace, stream: tuple[Task, ...], monkeypatch: pytest.MonkeyPatch
+    done: int,
+    name: str,
+    how: argparse.Namespace,
+    stream: tuple[Task, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, Any]:
     """What is on disk when somebody pulls the plug after that many tasks."""
 
@@ -100,7 +126,9 @@ def run_until(
     return found
 
 
-def test_a_state_of_another_moment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_of_another_moment_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_until(1, "ewc", chosen(tmp_path), tasks(), monkeypatch)
     path = tmp_path / "parts" / "ewc-0.json"
     record = json.loads(path.read_text())

@@ -54,9 +54,15 @@ def _files(name: str, sound: Any) -> dict[str, bytes]:
     import json
 
     if name == "histories":
-        return {"first": json.dumps(sound[0]).encode(), "config.json": json.dumps(sound[1]).encode()}
+        return {
+            "first": json.dumps(sound[0]).encode(),
+            "config.json": json.dumps(sound[1]).encode(),
+        }
     if name == "masters":
-        return {"master.json": json.dumps(sound.record).encode(), "master.safetensors": sound.tensors}
+        return {
+            "master.json": json.dumps(sound.record).encode(),
+            "master.safetensors": sound.tensors,
+        }
     return {"pictures": {"train/a/0.png": sound}, "archives": {"test_batch": sound}}[name]
 
 
@@ -76,7 +82,9 @@ def test_failures_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(specs, "load", broken)
     assert judge(made, tmp_path).outcome == "other exception"
-    monkeypatch.setattr(specs, "load", lambda _: (_ for _ in ()).throw(SpecError("bad-value", "no path")))
+    monkeypatch.setattr(
+        specs, "load", lambda _: (_ for _ in ()).throw(SpecError("bad-value", "no path"))
+    )
     assert judge(Mutant(b"", b"", ()), tmp_path).outcome == "no path"
     assert stage_of(KeyError()) == "reading"
 
@@ -90,7 +98,9 @@ def test_verdicts_tell_failures_apart() -> None:
 
     assert verdict_of(lambda: True) == LOADED
     assert verdict_of(lambda: False).outcome == "other fingerprint"
-    assert verdict_of(fails(SpecError("bad-value", "x", "place"))) == Verdict("refused", "bad-value")
+    assert verdict_of(fails(SpecError("bad-value", "x", "place"))) == Verdict(
+        "refused", "bad-value"
+    )
     assert verdict_of(fails(SpecError("bad-value", "x"))).outcome == "no path"
     assert verdict_of(fails(MemoryError("x"))).what.startswith("MemoryError: x (")
 

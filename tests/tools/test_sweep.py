@@ -23,7 +23,13 @@ def row(factory: object, name: str = "net") -> Row:
 
 def test_a_kept_function_is_ok() -> None:
     found = sweep.run_one("test", row(small))
-    assert (found.status, found.growable, found.widths, found.neurons, found.hidden) == ("ok", 1, 2, 4, 1)
+    assert (found.status, found.growable, found.widths, found.neurons, found.hidden) == (
+        "ok",
+        1,
+        2,
+        4,
+        1,
+    )
     assert set(found.errors) == {"split", "new"}
     assert found.refusals == {"output": 1}
     assert found.signal > sweep.BLIND
@@ -50,7 +56,10 @@ def test_relative_change(found: Tensor, expected: Tensor, error: float) -> None:
 
 
 def test_the_table_counts_the_rows(tmp_path: Path) -> None:
-    results = [sweep.run_one("timm", row(small)), sweep.run_one("timm", row(lambda: nn.Linear(7, 2), "broken"))]
+    results = [
+        sweep.run_one("timm", row(small)),
+        sweep.run_one("timm", row(lambda: nn.Linear(7, 2), "broken")),
+    ]
     (tmp_path / "timm.jsonl").write_text("".join(json.dumps(asdict(one)) + "\n" for one in results))
     coverage.write(tmp_path, tmp_path)
     summary = json.loads((tmp_path / "coverage.json").read_text())["timm"]["summary"]

@@ -7,12 +7,20 @@ import torch
 from torch import nn
 
 from fxgrow.data import Splits
+from fxgrow.documents.atomic import recover_directory
 from fxgrow.errors import RunError, SpecError
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
-from fxgrow.placing import recover
 from fxgrow.spec import diff, load, read_spec
-from fxgrow.training import Log, RunSettings, read_result, result_of, run_directory, train_and_grow, write_run
+from fxgrow.training import (
+    Log,
+    RunSettings,
+    read_result,
+    run_directory,
+    run_result,
+    train_and_grow,
+    write_run,
+)
 
 
 def names(directory: Path) -> list[str]:
@@ -29,15 +37,24 @@ def test_everything_of_a_run(model: nn.Module, digits: Splits, tmp_path: Path) -
             example_inputs=(digits.train.images[:1],),
             method=Firefly(steps=1),
             budget=Budget(neurons=2),
-            listen=Log(staging / "log.jsonl"),
+            callback=Log(staging / "log.jsonl"),
         )
-        result = result_of(run, settings, model="net", data="digits")
+        result = run_result(run, settings, model="net", data="digits")
         written = write_run(staging, run, result)
         assert not (tmp_path / "a" / "run").exists()
     directory = tmp_path / "a" / "run"
     assert names(tmp_path / "a") == ["run"]
-    assert names(directory) == ["config.json", "initial", "log.jsonl", "model.safetensors", "result.json"]
-    assert (read_spec(directory / "initial"), read_spec(directory)) == (written.initial, written.final)
+    assert names(directory) == [
+        "config.json",
+        "initial",
+        "log.jsonl",
+        "model.safetensors",
+        "result.json",
+    ]
+    assert (read_spec(directory / "initial"), read_spec(directory)) == (
+        written.initial,
+        written.final,
+    )
     assert sum(w.split + w.new for w in diff(written.initial, written.final).widths) == 2
     images = digits.test.images[:5]
     assert torch.equal(load(directory)(images), run.final.module.eval()(images))
@@ -69,7 +86,14 @@ def test_an_existing_directory_is_kept(tmp_path: Path) -> None:
 
 
 CONFIG = '{"schema_version": 2, "fingerprint": "", "inputs": [], "nodes": [], "cost": {}}'
-RESULT = {"model": "", "data": "", "settings": {}, "params_before": 1, "params_after": 1, "steps": []}
+RESULT = {
+    "model": "",
+    "data": "",
+    "settings": {},
+    "params_before": 1,
+    "params_after": 1,
+    "steps": [],
+}
 OLD = {
     "config.json": CONFIG,
     "result.json": json.dumps({"schema_version": 1, **RESULT}),
@@ -126,7 +150,9 @@ def a_link(target: Path) -> None:
     target.symlink_to(target.parent / "elsewhere")
 
 
-@pytest.mark.parametrize("make", [foreign, a_checkpoint, a_run_with_notes, a_run_with_a_link, a_file, a_link])
+@pytest.mark.parametrize(
+    "make", [foreign, a_checkpoint, a_run_with_notes, a_run_with_a_link, a_file, a_link]
+)
 def test_what_is_no_run_is_never_replaced(make: object, tmp_path: Path) -> None:
     assert callable(make)
     make(tmp_path / "run")
@@ -147,7 +173,10 @@ def test_one_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
 def test_what_is_put_in_meanwhile_is_kept(tmp_path: Path) -> None:
     a_run_with_notes(tmp_path / "run")
     (tmp_path / "run" / "initial" / "notes.txt").unlink()
-    with pytest.raises(RunError, match=r"'notes\.txt'"), run_directory(tmp_path / "run", replace=True):
+    with (
+        pytest.raises(RunError, match=r"'notes\.txt'"),
+        run_directory(tmp_path / "run", replace=True),
+    ):
         (tmp_path / "run" / "notes.txt").write_text("mine")
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
     assert names(tmp_path) == ["run"]
@@ -171,7 +200,13 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_result_is_checked(change: dict[str, Any], code: str, path: str, tmp_path: Path) -> None:
-    numbers = ("loss_before", "loss_after", "test_accuracy_before", "test_accuracy_after", "faithful_error")
+    numbers = (
+        "loss_before",
+        "loss_after",
+        "test_accuracy_before",
+        "test_accuracy_after",
+        "faithful_error",
+    )
     counts = ("seed", "params_before", "params_after", "backtracks")
     sound = {
         **dict.fromkeys((*numbers, "growth_seconds", "epoch_seconds"), 0.5),
@@ -195,13 +230,13 @@ def test_what_lies_aside_comes_back(tmp_path: Path) -> None:
     aside, foreign = tmp_path / f".run.{'0' * 32}.old", tmp_path / ".run.mine.old"
     for path in (aside, foreign):
         path.mkdir()
-    recover(tmp_path / "other")
-    recover(tmp_path / "missing" / "run")
+    recover_directory(tmp_path / "other")
+    recover_directory(tmp_path / "missing" / "run")
     assert names(tmp_path) == sorted((aside.name, foreign.name))
-    recover(tmp_path / "run")
+    recover_directory(tmp_path / "run")
     assert names(tmp_path) == [foreign.name, "run"]
     aside.mkdir()
-    recover(tmp_path / "run")
+    recover_directory(tmp_path / "run")
     assert names(tmp_path) == sorted((aside.name, foreign.name, "run"))
 
 

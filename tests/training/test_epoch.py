@@ -42,7 +42,9 @@ def test_a_loss_that_is_no_number_never_reaches_the_weights(value: float) -> Non
     model = nn.Linear(1, 1)
     before = model.weight.detach().clone()
     batches = [(torch.full((2, 1), value), torch.zeros(2, 1))]
-    with pytest.raises(TrainingError, match=r"at batch 1 .* lower the learning rate \(it is 0.25 now\)") as caught:
+    with pytest.raises(
+        TrainingError, match=r"at batch 1 .* lower the learning rate \(it is 0.25 now\)"
+    ) as caught:
         train_epoch(model, batches, mse_loss, SGD(model.parameters(), lr=0.25))
     assert caught.value.code == "nan-loss"
     assert torch.equal(model.weight, before)

@@ -37,12 +37,17 @@ def test_a_second_classifier_counts_two_fifths() -> None:
     target, helper = torch.tensor([0, 1]), torch.zeros(2, 2)
     plain = float(cross_entropy(SCORES, target))
     assert plain == pytest.approx(math.log1p(math.exp(-1)))
-    assert float(cross_entropy(Helped(SCORES, helper), target)) == pytest.approx(plain + 0.4 * math.log(2))
+    assert float(cross_entropy(Helped(SCORES, helper), target)) == pytest.approx(
+        plain + 0.4 * math.log(2)
+    )
 
 
 def test_batches_count_by_their_images() -> None:
     right, wrong = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 9.0]])
-    batches = [(right.expand(3, 2), torch.zeros(3, dtype=torch.long)), (wrong, torch.zeros(1, dtype=torch.long))]
+    batches = [
+        (right.expand(3, 2), torch.zeros(3, dtype=torch.long)),
+        (wrong, torch.zeros(1, dtype=torch.long)),
+    ]
     assert accuracy(nn.Identity(), batches) == 0.75
     found = evaluate(nn.Identity(), batches)
     assert found.loss == pytest.approx((3 * 0.00012 + 9.00012) / 4, abs=1e-4)

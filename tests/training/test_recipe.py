@@ -7,23 +7,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fxgrow.cli.subject import subject
+from fxgrow.cli.model_and_data import load_model
 from fxgrow.data import SOURCES
 from fxgrow.errors import FxgrowError, SpecError
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
 from fxgrow.training import DataChoice, FireflyMethod, Recipe, RunSettings, read_recipe, recipe_text
-from fxgrow.training.recipe import FILE_LIMIT, RECIPE, MethodChoice, RandomMethod, SplittingMethod
+from fxgrow.training.recipe import (
+    _MAX_FILE_BYTES,
+    RECIPE_DOCUMENT,
+    MethodChoice,
+    RandomMethod,
+    SplittingMethod,
+)
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs" / "recipes").iterdir())
 LEAST = "schema_version: 1\nmodel: a.b:c\nbudget: {neurons: 0.3}\n"
 POSITIVE = st.floats(1e-6, 1e6) | st.integers(1, 10**6)
-TEXTS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=8) | st.sampled_from(["no", "1e-3", "0x1"])
+TEXTS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=8) | st.sampled_from(
+    ["no", "1e-3", "0x1"]
+)
 METHODS: st.SearchStrategy[MethodChoice] = st.one_of(
     st.builds(
         FireflyMethod,
         settings=st.builds(
-            Firefly, at=st.tuples(TEXTS), eps=st.floats(1e-9, 1), path=st.sampled_from(["joint", "single"])
+            Firefly,
+            at=st.tuples(TEXTS),
+            eps=st.floats(1e-9, 1),
+            path=st.sampled_from(["joint", "single"]),
         ),
     ),
     st.builds(RandomMethod),
@@ -33,9 +44,14 @@ RECIPES = st.builds(
     Recipe,
     schema_version=st.just(1),
     model=TEXTS,
-    data=st.builds(DataChoice, name=st.sampled_from(list(SOURCES)), root=st.none() | st.just(Path("a b/c"))),
+    data=st.builds(
+        DataChoice, name=st.sampled_from(list(SOURCES)), root=st.none() | st.just(Path("a b/c"))
+    ),
     settings=st.builds(
-        RunSettings, epochs=st.integers(9, 99), lr=st.floats(1e-9, 1e9), memory=st.none() | st.just(2e9)
+        RunSettings,
+        epochs=st.integers(9, 99),
+        lr=st.floats(1e-9, 1e9),
+        memory_limit=st.none() | st.just(2e9),
     ),
     method=METHODS,
     budget=st.builds(Budget, neurons=POSITIVE, latency=st.none() | POSITIVE),
@@ -45,15 +61,17 @@ RECIPES = st.builds(
 
 @given(RECIPES)
 def test_what_is_written_is_read(recipe: Recipe) -> None:
-    again = RECIPE.read(recipe_text(recipe))
+    again = RECIPE_DOCUMENT.read(recipe_text(recipe))
     assert again == recipe
     assert type(again.budget.neurons) is type(recipe.budget.neurons)  # a count or a fraction
 
 
 def test_every_setting_is_written() -> None:
-    data = RECIPE.parse(recipe_text(RECIPE.read(LEAST)))
+    data = RECIPE_DOCUMENT.parse(recipe_text(RECIPE_DOCUMENT.read(LEAST)))
     assert set(data["method"]["settings"]) == set(Firefly.model_fields)
-    assert set(data["settings"]) == set(RunSettings.model_fields) - {"memory"}  # None: there is no word for it
+    assert set(data["settings"]) == set(RunSettings.model_fields) - {
+        "memory"
+    }  # None: there is no word for it
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
@@ -62,7 +80,7 @@ def test_shipped_recipes_can_be_read(path: Path) -> None:
     assert recipe.data.name in SOURCES
     assert recipe.notes.keys() >= {"paper"}, "say which values are the paper's and which are ours"
     pytest.importorskip("torchvision")
-    assert subject(recipe.model).example_inputs[0].shape[1] == 3
+    assert load_model(recipe.model).example_inputs[0].shape[1] == 3
 
 
 def test_there_are_shipped_recipes() -> None:
@@ -79,8 +97,16 @@ def test_there_are_shipped_recipes() -> None:
         ("- 1", "bad-value", "recipe.yaml"),
         ("", "bad-value", "recipe.yaml"),
         (LEAST + "method: {name: Magic}", "bad-value", "method"),
-        (LEAST + "method: {name: Firefly, settings: {eps: 0}}", "bad-value", "method.Firefly.settings.eps"),
-        (LEAST + "method: {name: Splitting, settings: {new: 3}}", "unknown-key", "method.Splitting.settings.new"),
+        (
+            LEAST + "method: {name: Firefly, settings: {eps: 0}}",
+            "bad-value",
+            "method.Firefly.settings.eps",
+        ),
+        (
+            LEAST + "method: {name: Splitting, settings: {new: 3}}",
+            "unknown-key",
+            "method.Splitting.settings.new",
+        ),
         (LEAST + "settings: {epochs: '3'}", "bad-value", "settings.epochs"),
         (LEAST + "settings: {epochs: 0}", "no-epochs", None),
         (LEAST + "settings: {lr: 1e999}", "not-finite", "settings.lr"),
@@ -89,7 +115,9 @@ def test_there_are_shipped_recipes() -> None:
         (LEAST + "seed: 3", "unknown-key", "seed"),
     ],
 )
-def test_mistakes(text: str, code: str, path: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes(
+    text: str, code: str, path: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("recipe.yaml").write_text(text)
     error = failure(Path("recipe.yaml"))
@@ -104,7 +132,7 @@ def failure(path: Path) -> FxgrowError:
 
 def sparse(path: Path) -> None:
     with path.open("wb") as file:
-        file.truncate(FILE_LIMIT + 1)
+        file.truncate(_MAX_FILE_BYTES + 1)
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,28 @@ from fxgrow.data import Splits
 from fxgrow.errors import GrowthError, TrainingError
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
-from fxgrow.training import BatchDone, EpochDone, Event, GrowthDone, Run, RunSettings, RunStarted, train_and_grow
+from fxgrow.training import (
+    BatchDone,
+    EpochDone,
+    Event,
+    GrowthDone,
+    Run,
+    RunSettings,
+    RunStarted,
+    train_and_grow,
+)
 from fxgrow.training.events import GrowthStarted
-from fxgrow.training.run import network
+from fxgrow.training.run import capture_network
 
-SETTINGS = RunSettings(epochs=3, grow_steps=2, batch_size=32, growth_batches=2, growth_batch_size=16)
+SETTINGS = RunSettings(
+    epochs=3, grow_steps=2, batch_size=32, growth_batches=2, growth_batch_size=16
+)
 METHOD = Firefly(new=1, steps=2)
 
 
-def run(model: nn.Module, data: Splits, settings: RunSettings = SETTINGS) -> tuple[Run, list[Event]]:
+def run(
+    model: nn.Module, data: Splits, settings: RunSettings = SETTINGS
+) -> tuple[Run, list[Event]]:
     events: list[Event] = []
     done = train_and_grow(
         model,
@@ -25,7 +38,7 @@ def run(model: nn.Module, data: Splits, settings: RunSettings = SETTINGS) -> tup
         example_inputs=(data.train.images[:1],),
         method=METHOD,
         budget=Budget(neurons=3),
-        listen=events.append,
+        callback=events.append,
     )
     return done, events
 
@@ -49,7 +62,10 @@ def test_phases_of_training_with_growth_between_them(model: nn.Module, digits: S
     ]
     assert same(state(model), before)
     assert [len(growth.report.widths) > 0 for growth in done.growths] == [True, True]
-    sizes = [sum(w.size for w in spec.widths if w.growable) for spec in (done.initial.spec, done.final.spec)]
+    sizes = [
+        sum(w.size for w in spec.widths if w.growable)
+        for spec in (done.initial.spec, done.final.spec)
+    ]
     assert sizes[1] == sizes[0] + 6
     assert len(done.epoch_seconds) == 3
 
@@ -114,7 +130,7 @@ def test_nothing_can_grow(digits: Splits) -> None:
 
 
 def test_a_copied_network_keeps_model_and_graph_together(model: nn.Module, digits: Splits) -> None:
-    made = copy.deepcopy(network(model, (digits.train.images[:1],)))
+    made = copy.deepcopy(capture_network(model, (digits.train.images[:1],)))
     mine = dict(made.module.named_parameters())
     assert all(mine[name] is tensor for name, tensor in made.graph_module.named_parameters())
     assert mine.keys() == dict(model.named_parameters()).keys()

@@ -33,7 +33,8 @@ def test_the_learning_rate_falls_along_half_a_cosine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "grow_steps", "code"), [(0, 0, "no-epochs"), (-1, 0, "no-epochs"), (2, 2, "too-few-epochs")]
+    ("epochs", "grow_steps", "code"),
+    [(0, 0, "no-epochs"), (-1, 0, "no-epochs"), (2, 2, "too-few-epochs")],
 )
 def test_runs_that_cannot_be_made(epochs: int, grow_steps: int, code: str) -> None:
     with pytest.raises(TrainingError) as caught:

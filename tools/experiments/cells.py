@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 from fxgrow.cells import Genotype, SearchResult, SearchSpace, evaluation_network, to_text
+from fxgrow.cells.baselines import random_genotype
 from fxgrow.cells.derive import Derivation
-from fxgrow.cells.rivals import random_genotype
-from fxgrow.cells.searches import SEARCHES, derive_again, read_search
+from fxgrow.cells.registry import SEARCHES, derive_again, read_search
 from fxgrow.data import Splits, load_data
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
@@ -43,7 +43,9 @@ def searched(name: str, chosen: argparse.Namespace, data: Splits, seed: int) -> 
     if not path.exists():
         space = SearchSpace(channels=chosen.channels, cells=chosen.cells)
         update = {"epochs": chosen.epochs} | (growth(chosen) if name == "firefly" else {})
-        train, valid = (data.train.to(chosen.device).pick(range(start, len(data.train), 2)) for start in (0, 1))
+        train, valid = (
+            data.train.to(chosen.device).pick(range(start, len(data.train), 2)) for start in (0, 1)
+        )
         result = SEARCHES[name].model_copy(update=update).search(space, train, valid, seed=seed)
         _write(path, result.model_dump_json(indent=1))
     return read_search(path)
@@ -52,17 +54,30 @@ def searched(name: str, chosen: argparse.Namespace, data: Splits, seed: int) -> 
 def growth(chosen: argparse.Namespace) -> dict[str, Any]:
     """How the template grows: by the share ``--neurons`` every ``--grow-every`` epochs."""
     method = Firefly(new=4, steps=chosen.steps, refine_steps=chosen.steps // 2, points=1)
-    return {"grow_every": chosen.grow_every, "neurons": chosen.neurons, "growth_batches": 2, "method": method}
+    return {
+        "grow_every": chosen.grow_every,
+        "neurons": chosen.neurons,
+        "growth_batches": 2,
+        "method": method,
+    }
 
 
 def found(result: SearchResult, chosen: argparse.Namespace) -> Genotype:
     """The cells of a search; those of a search by growth read off as was asked."""
-    how = Derivation(little=chosen.little, against_average=chosen.against_average)
+    how = Derivation(
+        identity_threshold=chosen.identity_threshold,
+        normalize_by_operation=chosen.normalize_by_operation,
+    )
     return derive_again(result, how) if result.grown else result.genotype
 
 
 def evaluated(
-    name: str, genotype: Genotype, chosen: argparse.Namespace, data: Splits, seed: int, repeat: int = 0
+    name: str,
+    genotype: Genotype,
+    chosen: argparse.Namespace,
+    data: Splits,
+    seed: int,
+    repeat: int = 0,
 ) -> None:
     """Train the network of a genotype from scratch and write what came of it, if that was not done before."""
     again = f"-again{repeat}" if repeat else ""
@@ -71,13 +86,25 @@ def evaluated(
         channels = closest(genotype, chosen.parameters, chosen.layers, data.classes)
         start = seed + 100 * repeat
         torch.manual_seed(start)
-        model = evaluation_network(genotype, channels, chosen.layers, data.classes).to(chosen.train_device)
+        model = evaluation_network(genotype, channels, chosen.layers, data.classes).to(
+            chosen.train_device
+        )
         settings = RunSettings(
-            epochs=chosen.train_epochs, grow_steps=0, lr=0.05, batch_size=64, weight_decay=3e-4, seed=start
+            epochs=chosen.train_epochs,
+            grow_steps=0,
+            lr=0.05,
+            batch_size=64,
+            weight_decay=3e-4,
+            seed=start,
         )
         data = data.to(chosen.train_device)
         run = train_and_grow(
-            model, data, settings, example_inputs=(data.train.images[:1],), method=Firefly(), budget=Budget(neurons=1)
+            model,
+            data,
+            settings,
+            example_inputs=(data.train.images[:1],),
+            method=Firefly(),
+            budget=Budget(neurons=1),
         )
         row = {
             "name": name, "seed": seed, "repeat": repeat, "genotype": to_text(genotype), "channels": channels,
@@ -115,20 +142,31 @@ def table(record: dict[str, Any]) -> str:
     labels = [f"{one['method']} {one['order'] or ''}".strip() for one in record["searches"]]
     for label in dict.fromkeys(labels):
         mine = [one for one, its in zip(record["searches"], labels, strict=True) if its == label]
-        cpu, adds = (statistics.mean(one[key] for one in mine) for key in ("cpu_seconds", "multiply_adds"))
+        cpu, adds = (
+            statistics.mean(one[key] for one in mine) for key in ("cpu_seconds", "multiply_adds")
+        )
         lines.append(f"| {label} | {len(mine)} | {cpu:.0f} | {adds / 1e9:.0f} |")
-    lines += ["", "| cells | different | networks | test accuracy | standard error | above random cells | parameters |"]
+    lines += [
+        "",
+        "| cells | different | networks | test accuracy | standard error | above random cells | parameters |",
+    ]
     lines += ["|---|---|---|---|---|---|---|"]
     found = by_cells(record["networks"])
     accuracies = {
-        name: [statistics.mean(one["test_accuracy"] for one in rows) for rows in cells] for name, cells in found.items()
+        name: [statistics.mean(one["test_accuracy"] for one in rows) for rows in cells]
+        for name, cells in found.items()
     }
     for name, cells in found.items():
         mine, every = accuracies[name], [one for rows in cells for one in rows]
         above = "" if name == CONTROL else _difference(mine, accuracies.get(CONTROL, []))
         size = statistics.mean(one["parameters"] for one in every)
-        mean, error = f"{100 * statistics.mean(mine):.2f} %", f"{100 * _error(mine):.2f} %" if len(mine) > 1 else ""
-        lines.append(f"| {name} | {len(cells)} | {len(every)} | {mean} | {error} | {above} | {size:,.0f} |")
+        mean, error = (
+            f"{100 * statistics.mean(mine):.2f} %",
+            f"{100 * _error(mine):.2f} %" if len(mine) > 1 else "",
+        )
+        lines.append(
+            f"| {name} | {len(cells)} | {len(every)} | {mean} | {error} | {above} | {size:,.0f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -141,20 +179,27 @@ def _difference(mine: list[float], others: list[float]) -> str:
     """How far a mean is above another one, and the standard error of that; nothing where one of them has none."""
     if min(len(mine), len(others)) < 2:
         return ""
-    gap, error = statistics.mean(mine) - statistics.mean(others), math.hypot(_error(mine), _error(others))
+    gap, error = (
+        statistics.mean(mine) - statistics.mean(others),
+        math.hypot(_error(mine), _error(others)),
+    )
     return f"{100 * gap:+.2f} ± {100 * error:.2f} %"
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results/cells"))
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--control-seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--control-cells", nargs="*", type=int, default=list(range(RANDOM)), help="of every seed")
+    parser.add_argument(
+        "--control-cells", nargs="*", type=int, default=list(range(RANDOM)), help="of every seed"
+    )
     parser.add_argument("--against-average", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--little", type=float, default=0.3)
     parser.add_argument("--neurons", type=float, default=0.45)
@@ -167,7 +212,12 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     chosen = parser.parse_args()
     data = load_data(
-        chosen.data, root=chosen.data_root, size=chosen.size, channels=3, train_size=chosen.train, test_size=chosen.test
+        chosen.data,
+        root=chosen.data_root,
+        size=chosen.size,
+        channels=3,
+        train_size=chosen.train,
+        test_size=chosen.test,
     )
     for seed, name in product(chosen.seeds, (name for name in chosen.methods if name != CONTROL)):
         result = searched(name, chosen, data, seed)  # costs that are compared stand side by side
@@ -192,7 +242,9 @@ def control(chosen: argparse.Namespace, data: Splits, seed: int) -> None:
         evaluated(f"{CONTROL}{number}", cells[number], chosen, data, seed)
 
 
-def summary(chosen: argparse.Namespace, searches: list[SearchResult], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(
+    chosen: argparse.Namespace, searches: list[SearchResult], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Everything in one record: the settings, costs of searches, channels as they grew, networks."""
     costs = [
         {
@@ -202,7 +254,12 @@ def summary(chosen: argparse.Namespace, searches: list[SearchResult], rows: list
         }
         for result in searches
     ]  # fmt: skip
-    return {"settings": vars(chosen), "torch": torch.__version__, "searches": costs, "networks": rows}
+    return {
+        "settings": vars(chosen),
+        "torch": torch.__version__,
+        "searches": costs,
+        "networks": rows,
+    }
 
 
 if __name__ == "__main__":

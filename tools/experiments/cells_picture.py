@@ -25,17 +25,25 @@ def _channels(axes: Any, record: dict[str, Any]) -> None:
     """The mean channels of every operation, search by search."""
     curves: defaultdict[str, list[list[float]]] = defaultdict(list)
     for search in record["searches"]:
-        for operation in sorted({spot.split()[-1] for step in search["grown"] for spot in step["channels"]}):
+        for operation in sorted(
+            {spot.split()[-1] for step in search["grown"] for spot in step["channels"]}
+        ):
             curves[operation].append(
                 [
-                    mean(count for spot, count in step["channels"].items() if spot.endswith(operation))
+                    mean(
+                        count
+                        for spot, count in step["channels"].items()
+                        if spot.endswith(operation)
+                    )
                     for step in search["grown"]
                 ]
             )
     for operation, runs in curves.items():
         axes.plot([mean(column) for column in zip(*runs, strict=True)], marker="o", label=operation)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="growth step", ylabel="channels, mean over edges", title="Channels of operations")
+    axes.set(
+        xlabel="growth step", ylabel="channels, mean over edges", title="Channels of operations"
+    )
     axes.legend()
 
 
@@ -46,7 +54,10 @@ def _label(search: dict[str, Any]) -> str:
 def _costs(axes: Any, record: dict[str, Any]) -> None:
     labels = list(dict.fromkeys(map(_label, record["searches"])))
     for offset, key, unit in ((-0.2, "cpu_seconds", 1), (0.2, "multiply_adds", 1e9)):
-        values = [mean(s[key] / unit for s in record["searches"] if _label(s) == label) for label in labels]
+        values = [
+            mean(s[key] / unit for s in record["searches"] if _label(s) == label)
+            for label in labels
+        ]
         axes.bar(
             [i + offset for i in range(len(labels))],
             values,

@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from fxgrow.continual import MasterSettings, Task, TrainSettings, deal
-from fxgrow.continual.learner import Learner
-from fxgrow.continual.learners import LEARNERS, Setup
+from fxgrow.continual import MasterSettings, Task, TrainSettings, split_classes
+from fxgrow.continual.baselines.common import train_network
 from fxgrow.continual.networks import vgg
-from fxgrow.continual.rivals.common import fit
-from fxgrow.continual.state import says
+from fxgrow.continual.registry import STRATEGIES, StrategySetup
+from fxgrow.continual.state import eval_outputs
+from fxgrow.continual.strategy import Strategy
 from fxgrow.data import batches, load_data
 from fxgrow.growth import Budget
 from fxgrow.methods import from_scratch
@@ -36,7 +36,7 @@ SCRATCH = "scratch"
 GROWS = "firefly"
 
 
-def setup(chosen: argparse.Namespace, task: Task, seed: int) -> Setup:
+def setup(chosen: argparse.Namespace, task: Task, seed: int) -> StrategySetup:
     """Where every learner starts."""
     with seeded(seed):
         thin, full = (
@@ -45,24 +45,40 @@ def setup(chosen: argparse.Namespace, task: Task, seed: int) -> Setup:
         )
     train = TrainSettings(epochs=chosen.epochs, batch_size=chosen.batch, lr=chosen.lr)
     settings = MasterSettings(train=train, growth_batches=chosen.growth_batches)
-    return Setup(thin, full, task.train.images[:1], settings, Budget(parameters=chosen.budget))
+    return StrategySetup(
+        thin, full, task.train.images[:1], settings, Budget(parameters=chosen.budget)
+    )
 
 
-def run(name: str, chosen: argparse.Namespace, tasks: tuple[Task, ...], seed: int) -> dict[str, Any]:
+def run(
+    name: str, chosen: argparse.Namespace, tasks: tuple[Task, ...], seed: int
+) -> dict[str, Any]:
     """What a method makes of the stream, from its files as far as it was done before."""
     state, path = (chosen.out / "parts" / f"{name}-{seed}.{kind}" for kind in ("pt", "json"))
     rows: list[dict[str, Any]] = json.loads(path.read_text())["tasks"] if path.exists() else []
     if len(rows) < len(tasks):
-        learner = _loaded(state, len(rows)) if rows else LEARNERS[name](setup(chosen, tasks[0], seed))
+        learner = (
+            _loaded(state, len(rows)) if rows else STRATEGIES[name](setup(chosen, tasks[0], seed))
+        )
         for number in range(len(rows), len(tasks)):
             learnt = learner.learn(tasks[number], seed=1000 * seed + number)
             rows.append(_row(learner, tasks[: number + 1], learnt))
             state.parent.mkdir(parents=True, exist_ok=True)
             torch.save({"done": len(rows), "learner": learner}, state)
             _write(path, {"method": name, "seed": seed, "tasks": rows})
-            print(name, seed, number + 1, f"{rows[-1]['accuracies'][-1]:.3f}", rows[-1]["parameters"], flush=True)
+            print(
+                name,
+                seed,
+                number + 1,
+                f"{rows[-1]['accuracies'][-1]:.3f}",
+                rows[-1]["parameters"],
+                flush=True,
+            )
         if name == GROWS:
-            _write(path.with_name(f"{SCRATCH}-{seed}.json"), _scratch(learner, chosen, tasks, rows, seed))
+            _write(
+                path.with_name(f"{SCRATCH}-{seed}.json"),
+                _scratch(learner, chosen, tasks, rows, seed),
+            )
         state.unlink()
     found: dict[str, Any] = json.loads(path.read_text())
     return found
@@ -70,27 +86,31 @@ def run(name: str, chosen: argparse.Namespace, tasks: tuple[Task, ...], seed: in
 
 def finished(parts: Path, tasks: int) -> list[dict[str, Any]]:
     """All runs that went to the end, by this call or an earlier one, in the order of the table of learners."""
-    runs: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(parts.glob("*.json"))]
+    runs: list[dict[str, Any]] = [
+        json.loads(path.read_text()) for path in sorted(parts.glob("*.json"))
+    ]
     whole = [one for one in runs if one["method"] == SCRATCH or len(one["tasks"]) == tasks]
-    order = [GROWS, SCRATCH, *(name for name in LEARNERS if name != GROWS)]
+    order = [GROWS, SCRATCH, *(name for name in STRATEGIES if name != GROWS)]
     return sorted(whole, key=lambda one: order.index(one["method"]))
 
 
-def _loaded(state: Path, done: int) -> Learner:
+def _loaded(state: Path, done: int) -> Strategy:
     """Our own file of a run that was stopped (a pickle: not for files of others)."""
     held = torch.load(state, weights_only=False)
     if held["done"] != done:
         raise SystemExit(f"{state} is of another moment than the JSON beside it; remove both")
-    learner: Learner = held["learner"]
+    learner: Strategy = held["learner"]
     return learner
 
 
-def _row(learner: Learner, seen: tuple[Task, ...], learnt: Any) -> dict[str, Any]:
+def _row(learner: Strategy, seen: tuple[Task, ...], learnt: Any) -> dict[str, Any]:
     """Accuracies on the tasks so far, and a hash of what was said to their test images."""
     networks = {task.name: learner.network(task.name) for task in seen}
     return {
         "accuracies": [accuracy(networks[task.name], batches(task.test, 256)) for task in seen],
-        "said": [_digest(says(networks[task.name], (task.test.images,))[0]) for task in seen],
+        "said": [
+            _digest(eval_outputs(networks[task.name], (task.test.images,))[0]) for task in seen
+        ],
         "parameters": learner.parameters,
         "growing_epochs": learnt.growing_epochs,
         "seconds": learnt.seconds,
@@ -104,7 +124,11 @@ def _digest(tensor: torch.Tensor) -> str:
 
 
 def _scratch(
-    learner: Learner, chosen: argparse.Namespace, tasks: tuple[Task, ...], rows: list[dict[str, Any]], seed: int
+    learner: Strategy,
+    chosen: argparse.Namespace,
+    tasks: tuple[Task, ...],
+    rows: list[dict[str, Any]],
+    seed: int,
 ) -> dict[str, Any]:
     """The final networks drawn anew, each trained on its task alone for as many passes as growing took."""
     found, parameters = [], 0
@@ -112,10 +136,14 @@ def _scratch(
         network = from_scratch(learner.network(task.name), seed=1000 * seed + number)
         epochs = chosen.epochs + round(row["growing_epochs"])
         settings = setup(chosen, task, seed).master.train.model_copy(update={"epochs": epochs})
-        fit(network, task.train, settings, seed=1000 * seed + number)
+        train_network(network, task.train, settings, seed=1000 * seed + number)
         found.append(accuracy(network, batches(task.test, 256)))
         parameters += sum(parameter.numel() for parameter in network.parameters())
-    return {"method": SCRATCH, "seed": seed, "tasks": [{"accuracies": found, "parameters": parameters}]}
+    return {
+        "method": SCRATCH,
+        "seed": seed,
+        "tasks": [{"accuracies": found, "parameters": parameters}],
+    }
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
@@ -134,13 +162,19 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "method": name,
                 "seeds": len(mine),
                 "average": statistics.mean(average),
-                "standard_error": statistics.stdev(average) / len(average) ** 0.5 if len(average) > 1 else None,
+                "standard_error": statistics.stdev(average) / len(average) ** 0.5
+                if len(average) > 1
+                else None,
                 "averages": average,
                 "forgetting": statistics.mean(map(forgetting, mine)),
                 "same_bits": all(map(same_bits, mine)),
                 "parameters": statistics.mean(tasks[-1]["parameters"] for tasks in mine),
-                "growing_epochs": statistics.mean(sum(t.get("growing_epochs", 0) for t in tasks) for tasks in mine),
-                "cpu_seconds": statistics.mean(sum(t.get("cpu_seconds", 0) for t in tasks) for tasks in mine),
+                "growing_epochs": statistics.mean(
+                    sum(t.get("growing_epochs", 0) for t in tasks) for tasks in mine
+                ),
+                "cpu_seconds": statistics.mean(
+                    sum(t.get("cpu_seconds", 0) for t in tasks) for tasks in mine
+                ),
             }
         )
     return rows
@@ -148,7 +182,9 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The summary in Markdown."""
-    lines = ["| method | accuracy after the last task | forgetting | same bits | parameters | growing epochs | CPU s |"]
+    lines = [
+        "| method | accuracy after the last task | forgetting | same bits | parameters | growing epochs | CPU s |"
+    ]
     lines.append("|---|---|---|---|---|---|---|")
     for row in rows:
         error = f" ± {100 * row['standard_error']:.2f}" if row["standard_error"] is not None else ""
@@ -164,7 +200,8 @@ def forgetting(tasks: list[dict[str, Any]]) -> float:
     """Mean over the tasks of the best accuracy that they ever had less the last one."""
     last: list[float] = tasks[-1]["accuracies"]
     best: list[float] = [
-        max(row["accuracies"][i] for row in tasks if len(row["accuracies"]) > i) for i in range(len(last))
+        max(row["accuracies"][i] for row in tasks if len(row["accuracies"]) > i)
+        for i in range(len(last))
     ]
     return statistics.mean(b - now for b, now in zip(best, last, strict=True))
 
@@ -177,11 +214,13 @@ def same_bits(tasks: list[dict[str, Any]]) -> bool:
 
 def main() -> None:
     torch.set_num_threads(1)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results/continual/shapes-20"))
-    parser.add_argument("--methods", nargs="*", default=list(LEARNERS))
+    parser.add_argument("--methods", nargs="*", default=list(STRATEGIES))
     parser.add_argument("--blocks", nargs="*", type=int, default=[1, 1, 2])
     parser.add_argument("--lr", type=float, default=0.05)
     for option, value in {
@@ -195,7 +234,7 @@ def main() -> None:
             chosen.data, root=chosen.data_root, seed=seed, size=chosen.size, train_size=chosen.train,
             test_size=chosen.test, classes=chosen.classes if chosen.data == "shapes" else None,
         )  # fmt: skip
-        tasks = deal(data, chosen.tasks, seed=seed)
+        tasks = split_classes(data, chosen.tasks, seed=seed)
         for name in chosen.methods:
             run(name, chosen, tasks, seed)
     runs = finished(chosen.out / "parts", chosen.tasks)

@@ -22,13 +22,23 @@ def draw_result(rows: list[dict[str, Any]], runs: list[dict[str, Any]], path: Pa
         learnt = range(1, len(tasks[0]) + 1)
         means = [100 * mean(mean(one[t - 1]["accuracies"]) for one in tasks) for t in learnt]
         accuracy.plot(learnt, means, color=colours[name])
-        parameters.plot(learnt, [mean(one[t - 1]["parameters"] for one in tasks) for t in learnt], color=colours[name])
-    accuracy.set(xlabel="tasks learnt", ylabel="test accuracy, %", title="Mean over the tasks so far")
-    parameters.set(xlabel="tasks learnt", ylabel="parameters", yscale="log", title="Parameters kept")
+        parameters.plot(
+            learnt,
+            [mean(one[t - 1]["parameters"] for one in tasks) for t in learnt],
+            color=colours[name],
+        )
+    accuracy.set(
+        xlabel="tasks learnt", ylabel="test accuracy, %", title="Mean over the tasks so far"
+    )
+    parameters.set(
+        xlabel="tasks learnt", ylabel="parameters", yscale="log", title="Parameters kept"
+    )
     _costs(axes[1, 1], runs)
     for one in (accuracy, parameters, axes[1, 1]):
         one.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", title="method (seeds)")
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside right center", title="method (seeds)"
+    )
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
@@ -50,7 +60,10 @@ def _sizes(axes: Any, rows: list[dict[str, Any]], colours: dict[str, Any]) -> No
             color=colours[row["method"]], label=f"{row['method']} ({row['seeds']})",
         )  # fmt: skip
     axes.set(
-        xscale="log", xlabel="parameters kept for all tasks", ylabel="test accuracy, %", title="After the last task"
+        xscale="log",
+        xlabel="parameters kept for all tasks",
+        ylabel="test accuracy, %",
+        title="After the last task",
     )
 
 
@@ -60,12 +73,19 @@ def _costs(axes: Any, runs: list[dict[str, Any]]) -> None:
     if not mine:
         return
     tasks = range(1, len(mine[0]) + 1)
-    axes.plot(tasks, [mean(run[t - 1]["cpu_seconds"] for run in mine) for t in tasks], label="processor seconds")
+    axes.plot(
+        tasks,
+        [mean(run[t - 1]["cpu_seconds"] for run in mine) for t in tasks],
+        label="processor seconds",
+    )
     second = axes.twinx()
     adds = [mean(run[t - 1]["details"]["multiply_adds"] for run in mine) / 1e6 for t in tasks]
     second.plot(tasks, adds, color="tab:orange", label="million multiply-adds")
     axes.set(
-        xlabel="task", ylabel="processor seconds", title="firefly: cost of a task, and its network", ylim=(0, None)
+        xlabel="task",
+        ylabel="processor seconds",
+        title="firefly: cost of a task, and its network",
+        ylim=(0, None),
     )
     second.set(ylabel="million multiply-adds of its network", ylim=(0, None))
     axes.legend(loc="upper left")

@@ -52,7 +52,9 @@ def grow_one(name: str, options: dict[str, Any], steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         growth.module.eval()
         fxgrow.save(growth, Path(folder, "grown"))
-        same = bool(torch.equal(fxgrow.load(Path(folder, "grown")).eval()(images), growth.module(images)))
+        same = bool(
+            torch.equal(fxgrow.load(Path(folder, "grown")).eval()(images), growth.module(images))
+        )
     return {
         "widths": len(report.widths),
         "layers": [layer.name for layer in report.layers],
@@ -67,7 +69,9 @@ def grow_one(name: str, options: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

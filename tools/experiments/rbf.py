@@ -47,7 +47,14 @@ METHODS: dict[str, Method] = {
     "m' = 2": firefly(2),
     "m' = 10": firefly(10),
 }
-CURVES = ("scratch", "random (split)", "splitting", "firefly (split)", "random (split+new)", "firefly")
+CURVES = (
+    "scratch",
+    "random (split)",
+    "splitting",
+    "firefly (split)",
+    "random (split+new)",
+    "firefly",
+)
 M_PRIME = {"0": "firefly (split)", "1": "m' = 1", "2": "m' = 2", "5": "firefly", "10": "m' = 10"}
 
 
@@ -57,7 +64,9 @@ def scratch_steps(size: int) -> int:
     A step with k neurons multiplies 2k times (and as often for each gradient), one with all candidates 3k + 2m' times.
     """
     method = firefly(5)
-    passes = method.steps + method.points + method.refine_steps + 4  # at most 11 forward passes check the descent
+    passes = (
+        method.steps + method.points + method.refine_steps + 4
+    )  # at most 11 forward passes check the descent
     training = sum(RECIPE.steps * 2 * k for k in range(1, size + 1))
     searching = sum(passes * (3 * k + 2 * method.new) for k in range(1, size))
     return round((training + searching) / (2 * size))
@@ -71,7 +80,11 @@ def run(job: tuple[str, int]) -> dict[str, Any]:
     x, y = TRUTH.draw(seed)
     if name == "scratch":
         fresh = {size: from_scratch(RBFNetwork(size), seed) for size in SIZES}
-        return {"losses": [RECIPE.train(model, x, y, scratch_steps(size)) for size, model in fresh.items()]}
+        return {
+            "losses": [
+                RECIPE.train(model, x, y, scratch_steps(size)) for size, model in fresh.items()
+            ]
+        }
     model = from_scratch(RBFNetwork(1), seed)
     losses, added, seconds = [RECIPE.train(model, x, y)], "", []
     for size in SIZES[1:]:
@@ -95,7 +108,9 @@ def settings() -> dict[str, Any]:
     return {
         "data": asdict(TRUTH),
         "training": asdict(RECIPE),
-        "methods": {name: {"name": type(m).__name__, **m.model_dump()} for name, m in METHODS.items()},
+        "methods": {
+            name: {"name": type(m).__name__, **m.model_dump()} for name, m in METHODS.items()
+        },
         "scratch_steps": [scratch_steps(size) for size in SIZES],
         "growth": "one neuron a time, on all points",
     }
@@ -113,9 +128,18 @@ def reusable(known: dict[str, Any]) -> dict[str, Any]:
 
 def summary(runs: dict[str, Any], seeds: int) -> dict[str, Any]:
     """Mean curves with standard errors, and the figures that decide."""
-    losses = {name: [runs[f"{name} {seed}"]["losses"] for seed in range(seeds)] for name in ("scratch", *METHODS)}
-    mean = {name: [statistics.fmean(column) for column in zip(*rows, strict=True)] for name, rows in losses.items()}
-    error = {name: [_error(column) for column in zip(*rows, strict=True)] for name, rows in losses.items()}
+    losses = {
+        name: [runs[f"{name} {seed}"]["losses"] for seed in range(seeds)]
+        for name in ("scratch", *METHODS)
+    }
+    mean = {
+        name: [statistics.fmean(column) for column in zip(*rows, strict=True)]
+        for name, rows in losses.items()
+    }
+    error = {
+        name: [_error(column) for column in zip(*rows, strict=True)]
+        for name, rows in losses.items()
+    }
     rivals = [name for name in CURVES if name != "firefly"]
     best = min(mean[name][-1] for name in rivals)
     return {
@@ -124,9 +148,13 @@ def summary(runs: dict[str, Any], seeds: int) -> dict[str, Any]:
         "errors": {name: error[name] for name in CURVES},
         "m_prime": {count: mean[name] for count, name in M_PRIME.items()},
         "m_prime_errors": {count: error[name] for count, name in M_PRIME.items()},
-        "medians_at_10": {name: statistics.median(row[-1] for row in rows) for name, rows in losses.items()},
+        "medians_at_10": {
+            name: statistics.median(row[-1] for row in rows) for name, rows in losses.items()
+        },
         "reach": {
-            "firefly_lowest_at": [n for n in SIZES if all(mean["firefly"][n - 1] < mean[r][n - 1] for r in rivals)],
+            "firefly_lowest_at": [
+                n for n in SIZES if all(mean["firefly"][n - 1] < mean[r][n - 1] for r in rivals)
+            ],
             "firefly_at_10": mean["firefly"][-1],
             "firefly_over_best_rival_at_10": mean["firefly"][-1] / best,
             "least_of_split_only_at_10": min(
@@ -143,7 +171,9 @@ def _error(values: tuple[float, ...]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/results/rbf"))
@@ -164,8 +194,15 @@ def main() -> None:
         for (name, seed), found in zip(jobs, pool.map(run, jobs), strict=True):
             result["runs"][f"{name} {seed}"] = found
             _write(path, result)
-            print(f"{time.perf_counter() - start:5.0f} s  {name:18s} {seed:2d}  {found['losses'][-1]:.2e}", flush=True)
-    result |= {"runs_done": len(jobs), "seconds": time.perf_counter() - start, "processes": args.processes}
+            print(
+                f"{time.perf_counter() - start:5.0f} s  {name:18s} {seed:2d}  {found['losses'][-1]:.2e}",
+                flush=True,
+            )
+    result |= {
+        "runs_done": len(jobs),
+        "seconds": time.perf_counter() - start,
+        "processes": args.processes,
+    }
     result |= summary(result["runs"], args.seeds)
     _write(path, result)
     draw(result, args.out / "rbf.png")

@@ -38,7 +38,9 @@ class Truth:
         network = RBFNetwork(self.neurons)
         with torch.no_grad():
             for parameter in network.parameters():
-                parameter.copy_(self.variance**0.5 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(
+                    self.variance**0.5 * torch.randn(parameter.shape, generator=generator)
+                )
             x = self.reach * (2 * torch.rand(self.points, 1, generator=generator) - 1)
             y = network(x)
             return x, (y - y.mean()) / y.std(correction=0)

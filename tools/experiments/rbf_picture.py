@@ -30,7 +30,13 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for i, (count, curve) in enumerate(result["m_prime"].items()):
         color = shades(0.1 + 0.85 * i / (len(result["m_prime"]) - 1))
         style = {"label": f"m' = {count}", "color": color, "marker": "o"}
-        _line(right, curve, result["m_prime_errors"][count], i - (len(result["m_prime"]) - 1) / 2, style)
+        _line(
+            right,
+            curve,
+            result["m_prime_errors"][count],
+            i - (len(result["m_prime"]) - 1) / 2,
+            style,
+        )
     left.set_title("methods (firefly: m' = 5)")
     right.set_title("firefly with m' new-neuron candidates")
     left.set_ylabel("training loss (targets of variance 1)")
@@ -49,4 +55,13 @@ def _line(axes: Any, curve: list[float], errors: list[float], shift: float, styl
     """A curve with bars, beside those that lie on it; the lower bar ends above 0, which a log axis cannot show."""
     places = [size + 0.07 * shift for size in range(1, len(curve) + 1)]
     below = [min(error, 0.9 * value) for value, error in zip(curve, errors, strict=True)]
-    axes.errorbar(places, curve, yerr=[below, errors], capsize=2, linewidth=1.2, elinewidth=0.8, markersize=6, **style)
+    axes.errorbar(
+        places,
+        curve,
+        yerr=[below, errors],
+        capsize=2,
+        linewidth=1.2,
+        elinewidth=0.8,
+        markersize=6,
+        **style,
+    )

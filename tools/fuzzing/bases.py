@@ -37,8 +37,12 @@ class Plain(nn.Module):
         self.register_buffer("offset", torch.rand(3), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = torch.flatten(nn.functional.adaptive_avg_pool2d(self.act(self.norm(self.conv(x))), (1, 1)), 1)
-        result: Tensor = (hidden * self.scale + self.offset).to(torch.float32)[:, 1:].clamp(-1.0, float("inf"))
+        hidden = torch.flatten(
+            nn.functional.adaptive_avg_pool2d(self.act(self.norm(self.conv(x))), (1, 1)), 1
+        )
+        result: Tensor = (
+            (hidden * self.scale + self.offset).to(torch.float32)[:, 1:].clamp(-1.0, float("inf"))
+        )
         return result
 
 
@@ -81,9 +85,15 @@ class Attention(nn.Module):
 def bases(seed: int) -> tuple[Base, ...]:
     """All of them, saved; weights drawn from ``seed``."""
     torch.manual_seed(seed)
-    plain = (("plain", Plain(), (2, 2, 4, 4)), ("tied", Tied(), (2, 3)), ("attention", Attention(), (2, 3, 4)))
+    plain = (
+        ("plain", Plain(), (2, 2, 4, 4)),
+        ("tied", Tied(), (2, 3)),
+        ("attention", Attention(), (2, 3, 4)),
+    )
     with tempfile.TemporaryDirectory() as directory:
-        traced = [_described(name, model, shape, Path(directory) / name) for name, model, shape in plain]
+        traced = [
+            _described(name, model, shape, Path(directory) / name) for name, model, shape in plain
+        ]
         return (*traced, _grown(Path(directory) / "grown"))
 
 
@@ -114,5 +124,11 @@ def _read(name: str, directory: Path) -> Base:
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths of all values inside ``value``, itself first."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [path, *itertools.chain.from_iterable(places(item, (*path, key)) for key, item in items)]

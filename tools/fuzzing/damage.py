@@ -35,7 +35,9 @@ def bytes_damaged(data: bytes, rng: random.Random, end: int | None = None) -> tu
     elif kind == "drop":
         del changed[start : start + rng.choice((1, 2, 8))]
     elif kind == "insert":
-        changed[start:start] = rng.choice((b"\0", b'"', b"{", b"[" * 99, b"\xff" * 4, rng.randbytes(8)))
+        changed[start:start] = rng.choice(
+            (b"\0", b'"', b"{", b"[" * 99, b"\xff" * 4, rng.randbytes(8))
+        )
     elif kind == "overwrite":
         changed[start : start + 8] = rng.randbytes(8)
     else:
@@ -44,13 +46,19 @@ def bytes_damaged(data: bytes, rng: random.Random, end: int | None = None) -> tu
     return bytes(changed), kind
 
 
-def values_damaged(data: Any, rng: random.Random, below: tuple[Any, ...] = ()) -> tuple[Any, tuple[str, ...]]:
+def values_damaged(
+    data: Any, rng: random.Random, below: tuple[Any, ...] = ()
+) -> tuple[Any, tuple[str, ...]]:
     """A copy of JSON data with one to three values changed that lie below a path, and how."""
     changed = copy.deepcopy(data)
     done = rng.choices(VALUES, k=rng.choice((1, 1, 1, 2, 3)))
     for name in done:
         # An earlier one may have taken away what this one needs.
         with contextlib.suppress(LookupError, TypeError, AttributeError, ValueError):
-            inside = [place for place in places(changed)[1:] if place[: len(below)] == below and place != below]
+            inside = [
+                place
+                for place in places(changed)[1:]
+                if place[: len(below)] == below and place != below
+            ]
             MUTATIONS[name](rng, changed, rng.choice(inside))
     return changed, tuple(done)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fxgrow.cells import genotype_text, read_genotype
-from fxgrow.cells.genotype import GENOTYPE, Genotype
-from fxgrow.cells.known import GENOTYPES
-from fxgrow.cells.literature import from_text, to_text
+from fxgrow.cells.genotype import GENOTYPE_DOCUMENT, Genotype
+from fxgrow.cells.genotypes.published import GENOTYPES
+from fxgrow.cells.genotypes.text_format import from_text, to_text
 from fxgrow.errors import SpecError
 from tools.fuzzing.damage import Damaged, bytes_damaged, values_damaged
 from tools.fuzzing.verdicts import Verdict, verdict_of
@@ -29,7 +29,9 @@ class Written(NamedTuple):
 
 def bases(_: int) -> tuple[Written, ...]:
     """The genotypes of the literature."""
-    return tuple(Written(genotype_text(genotype), to_text(genotype)) for genotype in GENOTYPES.values())
+    return tuple(
+        Written(genotype_text(genotype), to_text(genotype)) for genotype in GENOTYPES.values()
+    )
 
 
 def mutate(base: Written, rng: random.Random) -> Damaged:
@@ -46,14 +48,18 @@ def mutate(base: Written, rng: random.Random) -> Damaged:
         return Damaged({LINE: data}, (what,))
     start, end = sorted(rng.randrange(len(base.line)) for _ in range(2))
     end = start if rng.random() < 0.5 else end
-    return Damaged({LINE: (base.line[:start] + rng.choice(INSERTED) + base.line[end:]).encode()}, ("line",))
+    return Damaged(
+        {LINE: (base.line[:start] + rng.choice(INSERTED) + base.line[end:]).encode()}, ("line",)
+    )
 
 
 def judge(made: Damaged, directory: Path) -> Verdict:
     """Whether a genotype is read, and written as it was read, or refused."""
     if LINE in made.files:
         # A text is given by the caller and has no place.
-        found = verdict_of(lambda: _again(from_text(made.files[LINE].decode(errors="replace"))), SpecError)
+        found = verdict_of(
+            lambda: _again(from_text(made.files[LINE].decode(errors="replace"))), SpecError
+        )
         return Verdict("refused", found.what) if found.outcome == "no path" else found
     path = directory / FILE
     path.write_bytes(made.files[FILE])
@@ -61,4 +67,4 @@ def judge(made: Damaged, directory: Path) -> Verdict:
 
 
 def _again(genotype: Genotype) -> bool:
-    return GENOTYPE.read(genotype_text(genotype)) == genotype
+    return GENOTYPE_DOCUMENT.read(genotype_text(genotype)) == genotype

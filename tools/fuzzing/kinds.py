@@ -35,6 +35,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "masters": Kind(masters.bases, masters.mutate, masters.judge),
         "genotypes": Kind(genotypes.bases, genotypes.mutate, genotypes.judge),
         "pictures": Kind(pictures.bases, pictures.mutate, pictures.judge, pictures.furnish),
-        "archives": Kind(pictures.archives, pictures.mutate_archive, pictures.judge_archive, pictures.furnish_archive),
+        "archives": Kind(
+            pictures.archives,
+            pictures.mutate_archive,
+            pictures.judge_archive,
+            pictures.furnish_archive,
+        ),
     }
 )

@@ -32,7 +32,9 @@ class Saved(NamedTuple):
 def bases(seed: int) -> tuple[Saved, ...]:
     """Master networks of no task and of two."""
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    net = nn.Sequential(
+        nn.Linear(3, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)
+    )
     settings = MasterSettings(train=TrainSettings(epochs=1, batch_size=8), growth_batches=1)
     master = Master(net.eval(), torch.randn(2, 3), settings=settings)
     empty = _saved(master)
@@ -95,9 +97,13 @@ TENSOR_CHANGES: dict[str, Any] = {
     "empty": lambda x, _: x[:0].clone() if x.ndim else x,
     "flatten": lambda x, _: x.reshape(-1),
     "twice": lambda x, _: torch.cat([x, x]) if x.ndim else x[None],
-    "type": lambda x, rng: x.to(rng.choice((torch.float16, torch.uint8, torch.int64, torch.bool, torch.float64))),
+    "type": lambda x, rng: x.to(
+        rng.choice((torch.float16, torch.uint8, torch.int64, torch.bool, torch.float64))
+    ),
     "zero": lambda x, _: torch.zeros_like(x),
-    "nan": lambda x, _: torch.full_like(x, float("nan")) if x.is_floating_point() else torch.full_like(x, 255),
+    "nan": lambda x, _: (
+        torch.full_like(x, float("nan")) if x.is_floating_point() else torch.full_like(x, 255)
+    ),
     "flip": _flipped,
 }
 

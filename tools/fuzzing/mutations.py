@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save
 
 from fxgrow.errors import SpecError
+from fxgrow.spec.allowlist_tables import CLASSES, FUNCTIONS, METHODS
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.canonical import fingerprint
 from fxgrow.spec.load import parse_spec
-from fxgrow.spec.names import CLASSES, FUNCTIONS, METHODS
 from tools.fuzzing.bases import Base, places
 
 Place = tuple[Any, ...]
@@ -94,14 +94,22 @@ def _transplant(rng: random.Random, config: Any, place: Place) -> None:
 def _number(rng: random.Random, config: Any, place: Place) -> None:
     value = at(config, place)
     if isinstance(value, int | float):
-        _put(config, place, rng.choice((value + 1, value - 1, value * 2, -value, value * 1.0, bool(value), value / 3)))
+        _put(
+            config,
+            place,
+            rng.choice(
+                (value + 1, value - 1, value * 2, -value, value * 1.0, bool(value), value / 3)
+            ),
+        )
 
 
 def _rename(rng: random.Random, config: Any, place: Place) -> None:
     """One string, everywhere it is used."""
     old = at(config, place)
     if isinstance(old, str):
-        new = rng.choice((f"{old}_1", f"{old}x", old.upper(), f"{old}.{old}", "len", "input", "torch", "renamed"))
+        new = rng.choice(
+            (f"{old}_1", f"{old}x", old.upper(), f"{old}.{old}", "len", "input", "torch", "renamed")
+        )
         for other in places(config)[1:]:
             if at(config, other) == old:
                 _put(config, other, new)
@@ -120,10 +128,15 @@ def _retarget(rng: random.Random, config: Any, _: Place) -> None:
 def _insert(rng: random.Random, config: Any, _: Place) -> None:
     """A node more, that nobody reads."""
     index = rng.randrange(1, len(config["nodes"]))
-    args = [{"node": rng.choice(config["nodes"][:index])["name"]}, *rng.choices(JUNK, k=rng.randrange(3))]
+    args = [
+        {"node": rng.choice(config["nodes"][:index])["name"]},
+        *rng.choices(JUNK, k=rng.randrange(3)),
+    ]
     function = {"op": "call_function", "target": rng.choice(TARGETS)}
     method = {"op": "call_method", "target": rng.choice(METHOD_NAMES)}
-    config["nodes"].insert(index, {"name": f"more_{rng.randrange(9)}", "args": args, **rng.choice((function, method))})
+    config["nodes"].insert(
+        index, {"name": f"more_{rng.randrange(9)}", "args": args, **rng.choice((function, method))}
+    )
 
 
 def _retype(rng: random.Random, config: Any, _: Place) -> None:
@@ -137,8 +150,12 @@ def _note(rng: random.Random, config: Any, _: Place) -> None:
         (
             lambda: config.update(versions={"torch": rng.choice(("0", "x" * 99, ""))}),
             lambda: config["cost"].update(parameters=rng.randrange(2**62)),
-            lambda: rng.choice(config["nodes"]).update(provenance={"rule": rng.choice(("a", 'b"', "c\\", ""))}),
-            lambda: rng.choice(config["parameters"]).update(requires_grad=rng.choice((True, False))),
+            lambda: rng.choice(config["nodes"]).update(
+                provenance={"rule": rng.choice(("a", 'b"', "c\\", ""))}
+            ),
+            lambda: rng.choice(config["parameters"]).update(
+                requires_grad=rng.choice((True, False))
+            ),
             lambda: config.update(widths=[], history=[]),
         )
     )
@@ -170,7 +187,9 @@ def mutant(base: Base, rng: random.Random) -> Mutant:
 
 def sealed(config: Any, weights: bytes) -> bytes:
     """Makes fingerprint, weights and digest fit the config again, as anyone can who knows the format."""
-    with contextlib.suppress(SpecError, LookupError, TypeError, AttributeError):  # too broken to have them
+    with contextlib.suppress(
+        SpecError, LookupError, TypeError, AttributeError
+    ):  # too broken to have them
         spec = parse_spec(json.dumps(config))
         config["fingerprint"] = fingerprint(spec)
         stored = [item for item in spec.tensors if item.tied_to is None]

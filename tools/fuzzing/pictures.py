@@ -43,7 +43,9 @@ def _written(pixels: np.ndarray, mode: str, form: str, options: dict[str, object
 
 def _animated(pixels: np.ndarray) -> bytes:
     written = io.BytesIO()
-    Image.fromarray(pixels).save(written, "GIF", save_all=True, append_images=[Image.fromarray(255 - pixels)])
+    Image.fromarray(pixels).save(
+        written, "GIF", save_all=True, append_images=[Image.fromarray(255 - pixels)]
+    )
     return written.getvalue()
 
 
@@ -82,7 +84,12 @@ ARCHIVE = "test_batch"
 def archives(seed: int) -> tuple[bytes, ...]:
     """Sound CIFAR files of two images, as different versions of pickle write them."""
     pixels = np.random.default_rng(seed).integers(0, 256, (2, 3072), dtype=np.uint8)
-    content = {"batch_label": "x", "labels": [1, 9], "data": pixels, "filenames": ["a.png", "b.png"]}
+    content = {
+        "batch_label": "x",
+        "labels": [1, 9],
+        "data": pixels,
+        "filenames": ["a.png", "b.png"],
+    }
     return tuple(pickle.dumps(content, protocol) for protocol in (2, 3, 4))
 
 
@@ -109,4 +116,6 @@ def mutate_archive(base: bytes, rng: random.Random) -> Damaged:
 def judge_archive(made: Damaged, directory: Path) -> Verdict:
     """Whether the archive is read or refused."""
     (directory / CIFAR10.folder / ARCHIVE).write_bytes(made.files[ARCHIVE])
-    return verdict_of(lambda: cifar10(Request(root=directory)).train.images.shape[1:] == (3, 32, 32), DataError)
+    return verdict_of(
+        lambda: cifar10(Request(root=directory)).train.images.shape[1:] == (3, 32, 32), DataError
+    )

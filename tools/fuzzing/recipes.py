@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import fx
 
-from fxgrow.cli.references import resolve
-from fxgrow.cli.subject import lowered, subject_and_data
+from fxgrow.cli.model_and_data import load_model_and_data, lower_model
+from fxgrow.cli.resolve import resolve
 from fxgrow.data import load_data
 from fxgrow.spec import describe, save
 from fxgrow.training import read_recipe
@@ -60,7 +60,18 @@ HOSTILE = (
     "directory:pipe", "https://example.com/x", "digits", "shapes", "cifar100", "imagefolder",
     "Splitting", "RandomGrowth",
 )  # fmt: skip
-LINES = ("trust: true", "  trust: [os:system]", "<<: *a", "? [a]: b", "--- x", "...", "%YAML 9.9", "\t", "- x", "# x")
+LINES = (
+    "trust: true",
+    "  trust: [os:system]",
+    "<<: *a",
+    "? [a]: b",
+    "--- x",
+    "...",
+    "%YAML 9.9",
+    "\t",
+    "- x",
+    "# x",
+)
 
 
 def bases(_: int) -> tuple[str, ...]:
@@ -74,16 +85,22 @@ def furnish(directory: Path) -> None:
     resolve("torchvision:squeezenet1_1")
     torch.manual_seed(0)
     net = Plain()
-    head = torch.nn.Sequential(net.conv, net.norm, torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    head = torch.nn.Sequential(
+        net.conv, net.norm, torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
     model = fx.symbolic_trace(torch.nn.Sequential(*head, torch.nn.Linear(3, 10)).eval())
     save(model, directory / MODEL, describe(model, (torch.randn(1, 2, 8, 8),)))
     for split in ("train", "test"):
         for number in range(10):
             (directory / "pictures" / split / str(number)).mkdir(parents=True)
-            Image.new("L", (4, 4), number).save(directory / "pictures" / split / str(number) / "0.png")
+            Image.new("L", (4, 4), number).save(
+                directory / "pictures" / split / str(number) / "0.png"
+            )
     os.mkfifo(directory / "pipe")
     (directory / "loop").symlink_to("loop")
-    (directory / "payload.py").write_text(f"open({CANARY!r}, 'w').close()\n\n\ndef make():\n    pass\n")
+    (directory / "payload.py").write_text(
+        f"open({CANARY!r}, 'w').close()\n\n\ndef make():\n    pass\n"
+    )
 
 
 def mutate(base: str, rng: random.Random) -> Damaged:
@@ -109,7 +126,10 @@ def _value(text: str, rng: random.Random) -> str:
 
 
 def _model(text: str, rng: random.Random) -> str:
-    lines = [f"model: {rng.choice(HOSTILE)}" if line.startswith("model:") else line for line in text.split("\n")]
+    lines = [
+        f"model: {rng.choice(HOSTILE)}" if line.startswith("model:") else line
+        for line in text.split("\n")
+    ]
     return "\n".join(lines)
 
 
@@ -149,7 +169,11 @@ def _number(text: str, rng: random.Random) -> str:
     if not places:
         return text
     place = rng.choice(places)
-    return text[:place] + rng.choice(("-", "0", "1", "2", "9", ".", "e9", "e-9", "", "1" * 30)) + text[place + 1 :]
+    return (
+        text[:place]
+        + rng.choice(("-", "0", "1", "2", "9", ".", "e9", "e-9", "", "1" * 30))
+        + text[place + 1 :]
+    )
 
 
 CHANGES = {
@@ -165,9 +189,9 @@ def judge(made: Damaged, directory: Path) -> Verdict:
 
     def attempt() -> bool:
         recipe = read_recipe(path)
-        found, _ = subject_and_data(recipe.model, recipe.data, seed=recipe.settings.seed)
+        found, _ = load_model_and_data(recipe.model, recipe.data, seed=recipe.settings.seed)
         if recipe.lower:
-            lowered(found)
+            lower_model(found)
         return True
 
     return verdict_of(attempt)

@@ -37,5 +37,6 @@ def said(error: BaseException) -> str:
     """An exception that should not have been, and where it was raised."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return (
-        f"{type(error).__name__}: {error}"[:300] + f" ({last.filename.rpartition('site-packages/')[2]}:{last.lineno})"
+        f"{type(error).__name__}: {error}"[:300]
+        + f" ({last.filename.rpartition('site-packages/')[2]}:{last.lineno})"
     )

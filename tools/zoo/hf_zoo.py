@@ -49,7 +49,11 @@ Named = Callable[[torch.dtype], dict[str, Tensor]]
 
 def words(_: torch.dtype, length: int = LENGTH, name: str = "input_ids") -> dict[str, Tensor]:
     """Random words."""
-    return {name: torch.randint(3, WORDS, (BATCH, length), generator=torch.Generator().manual_seed(length))}
+    return {
+        name: torch.randint(
+            3, WORDS, (BATCH, length), generator=torch.Generator().manual_seed(length)
+        )
+    }
 
 
 def masked(dtype: torch.dtype) -> dict[str, Tensor]:
@@ -94,13 +98,26 @@ def _arguments(model: str, named: Named, dtype: torch.dtype) -> tuple[Any, ...]:
     import transformers
 
     given = named(dtype)
-    parameters = list(inspect.signature(getattr(transformers, model).forward).parameters.values())[1:]
+    parameters = list(inspect.signature(getattr(transformers, model).forward).parameters.values())[
+        1:
+    ]
     last = max(i for i, parameter in enumerate(parameters) if parameter.name in given)
-    return tuple(given.get(parameter.name, parameter.default) for parameter in parameters[: last + 1])
+    return tuple(
+        given.get(parameter.name, parameter.default) for parameter in parameters[: last + 1]
+    )
 
 
-def _row(name: str, family: str, model: str, config: str, options: Mapping[str, Any], inputs: Named = masked) -> Row:
-    return Row(name, family, partial(_build, model, config, options), partial(_arguments, model, inputs))
+def _row(
+    name: str,
+    family: str,
+    model: str,
+    config: str,
+    options: Mapping[str, Any],
+    inputs: Named = masked,
+) -> Row:
+    return Row(
+        name, family, partial(_build, model, config, options), partial(_arguments, model, inputs)
+    )
 
 
 WAVE = floats(160, name="input_values")

@@ -24,7 +24,9 @@ class Row:
 
 def noise(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
     """Normal numbers of that shape, the same at every call."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def images(side: int, count: int = 2, channels: int = 3) -> Inputs:

@@ -85,7 +85,9 @@ def _pair(dtype: torch.dtype) -> tuple[Any, ...]:
     return noise(1, 3, 128, 128, dtype=dtype), noise(1, 3, 128, 128, dtype=dtype, seed=1), 2
 
 
-def _rows(names: str | list[str], family: str, inputs: Inputs, note: str = "", **options: Any) -> tuple[Row, ...]:
+def _rows(
+    names: str | list[str], family: str, inputs: Inputs, note: str = "", **options: Any
+) -> tuple[Row, ...]:
     return tuple(
         Row(
             name,
@@ -106,7 +108,15 @@ ROWS: tuple[Row, ...] = (
     *_rows(CLASSIFIERS, "classification", images(64)),
     *_rows(QUANTISABLE, "quantisable", images(64), quantize=False),
     *_rows(SEGMENTATION, "segmentation", images(64), **BARE),
-    *_rows(TWO_STAGE, "detection", SCENE, **BARE, **SMALL, box_score_thresh=0.0, box_detections_per_img=10),
+    *_rows(
+        TWO_STAGE,
+        "detection",
+        SCENE,
+        **BARE,
+        **SMALL,
+        box_score_thresh=0.0,
+        box_detections_per_img=10,
+    ),
     *_rows(ONE_STAGE, "detection", SCENE, **BARE, **SMALL, score_thresh=0.0, detections_per_img=10),
     *_rows(SINGLE_SHOT, "detection", SCENE, **BARE, score_thresh=0.0, detections_per_img=10),
     *_rows(VIDEO, "video", partial(_clip, 4, 64)),

@@ -6,7 +6,7 @@ import typer
 
 from fxgrow.cells import GENOTYPES
 
-GenotypeWords = Annotated[
+GenotypeArgument = Annotated[
     str,
     typer.Argument(
         metavar="GENOTYPE",

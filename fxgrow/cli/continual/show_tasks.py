@@ -5,19 +5,22 @@ from typing import Annotated
 
 import typer
 
-from fxgrow.cli.arguments import AsJson, ForceFile
-from fxgrow.cli.console import show, show_text
-from fxgrow.continual.result import ContinualResult, read_continual
+from fxgrow.cli.arguments import AsJsonOption, ForceFile
+from fxgrow.cli.console import print_parts, print_text
+from fxgrow.continual import ContinualResult, read_continual
 from fxgrow.report import continual_lines, continual_tables, draw_continual
 
 
 def show_tasks(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="what a run left", show_default=False)],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="what a run left", show_default=False)
+    ],
     png: Annotated[
-        Path | None, typer.Option("--png", metavar="FILE", help="draw it there as well", show_default=False)
+        Path | None,
+        typer.Option("--png", metavar="FILE", help="draw it there as well", show_default=False),
     ] = None,
     force: ForceFile = False,
-    as_json: AsJson = False,
+    as_json: AsJsonOption = False,
 ) -> None:
     """Show the accuracies, parameters and neurons of every task in DIR."""
     result = read_continual(directory)
@@ -29,6 +32,6 @@ def show_tasks(
 def show_result(result: ContinualResult, *, as_json: bool) -> None:
     """Print a result as tables, or as JSON."""
     if as_json:
-        show_text(result.model_dump_json(indent=1))
+        print_text(result.model_dump_json(indent=1))
     else:
-        show(*continual_tables(result), *continual_lines(result))
+        print_parts(*continual_tables(result), *continual_lines(result))

@@ -6,18 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxgrow.coupling.fields import Fields, place, spread, support
+from fxgrow.coupling.fields import Fields, field_support, place_field, spread_field
 from fxgrow.coupling.rules.pointwise import along_channels, combine
 from fxgrow.coupling.values import Context, Role, line
 
 FIXED_INPUT = "reads a dimension that is not made of neurons (a model input, a constant, positions in space or time)"
 
 
-Sides = tuple[Tensor, Tensor]
-Mapping = Sequence[int | None]
+OperandSides = tuple[Tensor, Tensor]
+DimMapping = Sequence[int | None]
 
 
-def product(ctx: Context, sides: Sides, along: tuple[int, int], maps: Sequence[Mapping], out: Tensor) -> None:
+def product(
+    ctx: Context,
+    sides: OperandSides,
+    along: tuple[int, int],
+    maps: Sequence[DimMapping],
+    out: Tensor,
+) -> None:
     """``out`` sums ``sides[0] * sides[1]`` over dimension ``along[i]`` of side i.
 
     ``maps[i]`` sends the dimensions of side i to those of ``out`` (None for the contracted one). Dimensions that both
@@ -28,38 +34,55 @@ def product(ctx: Context, sides: Sides, along: tuple[int, int], maps: Sequence[M
     for i, weight in enumerate(sides):
         if weights[i] and not weights[1 - i]:
             _play(ctx, weight, along[i], maps[i], maps[1 - i])
-            ctx.note(ctx.reads, shared)
-            ctx.note(ctx.writes, [field for key, field in ctx.fields(weight).items() if along[i] not in key])
+            ctx.record_use(ctx.reads, shared)
+            ctx.record_use(
+                ctx.writes,
+                [field for key, field in ctx.fields(weight).items() if along[i] not in key],
+            )
     if not any(weights):
-        ctx.pin_all(shared, "bilinear", "two activations are multiplied and summed over it, which rescales the result")
+        ctx.pin_fields(
+            shared,
+            "bilinear",
+            "two activations are multiplied and summed over it, which rescales the result",
+        )
     _free(ctx, sides, maps, out)
 
 
-def _weights(ctx: Context, sides: Sides) -> list[bool]:
+def _weights(ctx: Context, sides: OperandSides) -> list[bool]:
     """Which sides are weights; a buffer that meets a learnt weight is an input (a table of positions)."""
     axes = [ctx.value(side).axes for side in sides]
     learnt = [any(not axis.constant for axis in found) for found in axes]
     return learnt if all(axes) and any(learnt) else [bool(found) for found in axes]
 
 
-def _play(ctx: Context, weight: Tensor, along: int, mine: Mapping, other: Mapping) -> None:
+def _play(ctx: Context, weight: Tensor, along: int, mine: DimMapping, other: DimMapping) -> None:
     """A weight reads along the contracted axis, writes along its free axes and carries along batch axes."""
-    ctx.play(weight, Role.READS, along)
+    ctx.record_role(weight, Role.READS, along)
     for dim, to in enumerate(mine):
         if to is not None:
-            ctx.play(weight, Role.CARRIES if to in other else Role.WRITES, dim)
+            ctx.record_role(weight, Role.CARRIES if to in other else Role.WRITES, dim)
 
 
 def _contracted(
-    ctx: Context, sides: Sides, along: tuple[int, int], maps: Sequence[Mapping], out: Tensor
+    ctx: Context,
+    sides: OperandSides,
+    along: tuple[int, int],
+    maps: Sequence[DimMapping],
+    out: Tensor,
 ) -> list[Tensor]:
     """Unite the fields along the contracted dimension; gives back those that vary along it alone."""
     shape = (*out.shape, sides[0].shape[along[0]])
     views: list[Fields] = []
     for side, mapping, contracted in zip(sides, maps, along, strict=True):
         to = [out.dim() if dim == contracted else where for dim, where in enumerate(mapping)]
-        moved = [place(field, to, shape) for field in ctx.fields(side).values()]
-        views.append({support(one): one for one in moved if one is not None and len(shape) - 1 in support(one)})
+        moved = [place_field(field, to, shape) for field in ctx.fields(side).values()]
+        views.append(
+            {
+                field_support(one): one
+                for one in moved
+                if one is not None and len(shape) - 1 in field_support(one)
+            }
+        )
     alone = (len(shape) - 1,)
     for key in views[0].keys() & views[1].keys():
         ctx.unite(views[0][key], views[1][key])
@@ -68,28 +91,32 @@ def _contracted(
             ctx.pin(mine[alone], "fixed-size", FIXED_INPUT)
         for key, field in mine.items():
             if alone not in mine and key not in other:
-                ctx.pin(field, "mixed-axis", "summed together with a dimension that is not part of the neuron")
+                ctx.pin(
+                    field,
+                    "mixed-axis",
+                    "summed together with a dimension that is not part of the neuron",
+                )
     return [view[alone] for view in views if alone in view]
 
 
-def _free(ctx: Context, sides: Sides, maps: Sequence[Mapping], out: Tensor) -> None:
+def _free(ctx: Context, sides: OperandSides, maps: Sequence[DimMapping], out: Tensor) -> None:
     """The result carries what varies along free and batch dimensions; batch dimensions are united."""
     united: Fields = {}
     for side, mate, mapping, other in zip(sides, sides[::-1], maps, maps[::-1], strict=True):
         batch = {dim for dim in mapping if dim is not None and dim in other}
         known = {other[dim] for key in ctx.fields(mate) for dim in key}
         for field in ctx.fields(side).values():
-            moved = place(field, mapping, out.shape)
+            moved = place_field(field, mapping, out.shape)
             if moved is None:
                 continue
-            key = support(moved)
+            key = field_support(moved)
             if key in united:
                 ctx.unite(united[key], moved)
             united.setdefault(key, moved)
             if len(key) == 1 and key[0] in batch - known and out.shape[key[0]] > 1:
                 ctx.pin(moved, "fixed-size", "multiplied with a value whose size there is fixed")
     both = ctx.value(sides[0]).axes + ctx.value(sides[1]).axes
-    ctx.give(out, united.values(), both if all(_weights(ctx, sides)) else ())
+    ctx.set_fields(out, united.values(), both if all(_weights(ctx, sides)) else ())
 
 
 def mm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -139,11 +166,15 @@ def convolution(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 
 def deformable(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``torchvision::deform_conv2d(x, weight, offset, mask, bias, 2 strides, paddings, dilations, groups, ...)``."""
-    ctx.pin_all([f for one in args[2:4] for f in ctx.fields(one).values()], "indexed", "its values say where to read")
+    ctx.pin_fields(
+        [f for one in args[2:4] for f in ctx.fields(one).values()],
+        "indexed",
+        "its values say where to read",
+    )
     convolution(ctx, (args[0], args[1], args[4], None, None, None, False, None, args[11]), out)
 
 
-def _maps(x: Tensor, free: int) -> tuple[Mapping, Mapping]:
+def _maps(x: Tensor, free: int) -> tuple[DimMapping, DimMapping]:
     """Where the dimensions of input and kernel go: batch to 0, output channels to 1, space nowhere."""
     space: list[int | None] = [None] * (x.dim() - 2)
     return [0, None, *space], [1 if dim == free else None for dim in (0, 1)] + space
@@ -158,29 +189,38 @@ def _pin_space(ctx: Context, x: Tensor) -> None:
 def _depthwise(ctx: Context, x: Tensor, weight: Tensor, out: Tensor, transposed: bool) -> None:
     """Every channel c has its own kernels: they carry it to output channels c r .. c r + r - 1."""
     rate = out.shape[1] // x.shape[1]
-    found = [spread(f.repeat_interleave(rate), (1,), out.shape) for f in _channels(ctx, x)]
+    found = [spread_field(f.repeat_interleave(rate), (1,), out.shape) for f in _channels(ctx, x)]
     kernel = [f for key, f in ctx.fields(weight).items() if key == (0,)]
     repeats = (
         rate if transposed else 1
     )  # a transposed kernel is [channels, rate, ...], a plain one [channels rate, 1, ...]
-    mine = [spread(torch.from_numpy(line(f)).repeat_interleave(repeats), (1,), out.shape) for f in kernel]
-    ctx.play(weight, Role.CARRIES, 0)
+    mine = [
+        spread_field(torch.from_numpy(line(f)).repeat_interleave(repeats), (1,), out.shape)
+        for f in kernel
+    ]
+    ctx.record_role(weight, Role.CARRIES, 0)
     if not found:
-        ctx.pin_all(kernel, "fixed-size", FIXED_INPUT)
+        ctx.pin_fields(kernel, "fixed-size", FIXED_INPUT)
     for field in found and mine:
         ctx.unite(field, found[0])
-    ctx.give(out, [*found, *mine][:1])
+    ctx.set_fields(out, [*found, *mine][:1])
 
 
-def _grouped(ctx: Context, x: Tensor, weight: Tensor, out: Tensor, transposed: bool, groups: int) -> None:
+def _grouped(
+    ctx: Context, x: Tensor, weight: Tensor, out: Tensor, transposed: bool, groups: int
+) -> None:
     """Column j is shared by all groups, so its neuron has one input channel per group; so for the output rows."""
-    by_dim = {key[0]: torch.from_numpy(line(f)) for key, f in ctx.fields(weight).items() if len(key) == 1}
+    by_dim = {
+        key[0]: torch.from_numpy(line(f)) for key, f in ctx.fields(weight).items() if len(key) == 1
+    }
     shared, split = (1, 0)
     across = _channels(ctx, x)
     ctx.steady = False
-    inputs, outputs = (by_dim[shared], by_dim[split]) if not transposed else (by_dim[split], by_dim[shared])
-    ctx.play(weight, Role.READS, shared if not transposed else split)
-    ctx.play(weight, Role.WRITES, split if not transposed else shared)
+    inputs, outputs = (
+        (by_dim[shared], by_dim[split]) if not transposed else (by_dim[split], by_dim[shared])
+    )
+    ctx.record_role(weight, Role.READS, shared if not transposed else split)
+    ctx.record_role(weight, Role.WRITES, split if not transposed else shared)
     columns = inputs.view(groups, -1) if transposed else inputs.expand(groups, -1)
     rows = outputs.expand(groups, -1) if transposed else outputs.view(groups, -1)
     for field in across:
@@ -189,14 +229,18 @@ def _grouped(ctx: Context, x: Tensor, weight: Tensor, out: Tensor, transposed: b
         ctx.pin(inputs.numpy(), "fixed-size", FIXED_INPUT)
     for grid in (columns, rows):
         ctx.unite(grid, grid[:1].expand_as(grid).contiguous())
-    ctx.note(ctx.reads, across)
-    ctx.note(ctx.writes, [rows])
-    ctx.give(out, [spread(rows.reshape(-1), (1,), out.shape)])
+    ctx.record_use(ctx.reads, across)
+    ctx.record_use(ctx.writes, [rows])
+    ctx.set_fields(out, [spread_field(rows.reshape(-1), (1,), out.shape)])
 
 
 def _channels(ctx: Context, x: Tensor) -> list[Tensor]:
     """The channel field of an image as a vector; fields that mix channels with something else are pinned."""
     for key, field in ctx.fields(x).items():
         if 1 in key and len(key) > 1:
-            ctx.pin(field, "mixed-axis", "a convolution reads it together with a dimension that is not channels")
+            ctx.pin(
+                field,
+                "mixed-axis",
+                "a convolution reads it together with a dimension that is not channels",
+            )
     return [torch.from_numpy(line(field)) for key, field in ctx.fields(x).items() if key == (1,)]

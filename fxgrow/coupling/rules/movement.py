@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fxgrow.coupling.fields import core, place, spread, squash, support
+from fxgrow.coupling.fields import field_core, field_support, place_field, spread_field, squash
 from fxgrow.coupling.labels import FIXED, Ints
 from fxgrow.coupling.rules.pointwise import combine
-from fxgrow.coupling.values import Context, Grid, Role, joint_axes, placed
+from fxgrow.coupling.values import Context, Grid, Role, joint_axes, placed_fields
 
 aten = torch.ops.aten
 
@@ -24,7 +24,11 @@ def view(operator: Callable[..., Any]) -> Callable[[Context, Sequence[Any], Any]
     """A rule for a view operator without new dimensions: ``operator`` itself on every field."""
 
     def rule(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-        ctx.give(out, [operator(field, *args[1:]) for field in ctx.fields(args[0]).values()], ctx.value(args[0]).axes)
+        ctx.set_fields(
+            out,
+            [operator(field, *args[1:]) for field in ctx.fields(args[0]).values()],
+            ctx.value(args[0]).axes,
+        )
 
     return rule
 
@@ -32,7 +36,7 @@ def view(operator: Callable[..., Any]) -> Callable[[Context, Sequence[Any], Any]
 def same(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """The result has the elements of the first argument where they were (clone, dropout, random noise like it)."""
     result = out[0] if isinstance(out, (tuple, list)) else out
-    ctx.give(result, ctx.fields(args[0]).values(), ctx.value(args[0]).axes)
+    ctx.set_fields(result, ctx.fields(args[0]).values(), ctx.value(args[0]).axes)
 
 
 def expand(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -41,8 +45,12 @@ def expand(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     offset = out.dim() - x.dim()
     for key, field in ctx.fields(x).items():
         if any(x.shape[dim] != out.shape[dim + offset] for dim in key):
-            ctx.pin(field, "broadcast", "a dimension of size 1 is expanded, it cannot have another size")
-    ctx.give(out, placed(ctx.fields(x), range(offset, out.dim()), out.shape), ctx.value(x).axes)
+            ctx.pin(
+                field, "broadcast", "a dimension of size 1 is expanded, it cannot have another size"
+            )
+    ctx.set_fields(
+        out, placed_fields(ctx.fields(x), range(offset, out.dim()), out.shape), ctx.value(x).axes
+    )
 
 
 def partial(ctx: Context, args: Sequence[Any], out: Any) -> None:
@@ -52,7 +60,9 @@ def partial(ctx: Context, args: Sequence[Any], out: Any) -> None:
         for key, field in ctx.fields(x).items():
             if key == (dim,):
                 ctx.pin(field, "sliced", "a part of it is taken by number")
-    view(torch.ops.aten.select.int if out.dim() < x.dim() else torch.ops.aten.slice.Tensor)(ctx, args, out)
+    view(torch.ops.aten.select.int if out.dim() < x.dim() else torch.ops.aten.slice.Tensor)(
+        ctx, args, out
+    )
 
 
 def split(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
@@ -64,11 +74,11 @@ def split(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
     starts = np.cumsum([0, *sizes[:-1]])
     for part, start in zip(out, starts, strict=True):
         parts = [f.narrow(dim, int(start), part.shape[dim]) for f in ctx.fields(x).values()]
-        ctx.give(part, parts, ctx.value(x).axes)
+        ctx.set_fields(part, parts, ctx.value(x).axes)
 
 
 def _part(ctx: Context, field: Tensor, dim: int, parts: Sequence[Tensor]) -> None:
-    if dim not in support(field) or len(parts) == 1:
+    if dim not in field_support(field) or len(parts) == 1:
         return
     size = parts[0].shape[dim]
     if any(part.shape[dim] != size for part in parts):
@@ -77,7 +87,7 @@ def _part(ctx: Context, field: Tensor, dim: int, parts: Sequence[Tensor]) -> Non
     first = field.narrow(dim, 0, size)
     for i in range(1, len(parts)):
         ctx.unite(first, field.narrow(dim, i * size, size))
-    ctx.moved([field])
+    ctx.record_reshape([field])
 
 
 def unbind(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
@@ -87,7 +97,9 @@ def unbind(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
         if key == (dim,):
             ctx.pin(field, "sliced", "taken apart into a fixed number of values")
     for i, part in enumerate(out):
-        ctx.give(part, [field.select(dim, i) for field in ctx.fields(x).values()], ctx.value(x).axes)
+        ctx.set_fields(
+            part, [field.select(dim, i) for field in ctx.fields(x).values()], ctx.value(x).axes
+        )
 
 
 def cat(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -95,23 +107,38 @@ def cat(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     parts = [part for part in args[0] if part.dim() == out.dim()]
     dim = (args[1] if len(args) > 1 else 0) % out.dim()
     keys = dict.fromkeys(key for part in parts for key in ctx.fields(part))
-    result = [_along(ctx, parts, key, dim, out) if dim in key else _beside(ctx, parts, key, out) for key in keys]
-    ctx.give(out, result, joint_axes(ctx, parts, Role.CARRIES))
+    result = [
+        _along(ctx, parts, key, dim, out) if dim in key else _beside(ctx, parts, key, out)
+        for key in keys
+    ]
+    ctx.set_fields(out, result, joint_axes(ctx, parts, Role.CARRIES))
 
 
-def _along(ctx: Context, parts: Sequence[Tensor], key: tuple[int, ...], dim: int, out: Tensor) -> Tensor:
+def _along(
+    ctx: Context, parts: Sequence[Tensor], key: tuple[int, ...], dim: int, out: Tensor
+) -> Tensor:
     pieces = []
     for part in parts:
         shape = [part.shape[d] for d in key]
         field = ctx.fields(part).get(key)
-        pieces.append(core(field).reshape(shape) if field is not None else torch.full(shape, FIXED))
-    return spread(torch.cat(pieces, key.index(dim)), key, out.shape)
+        pieces.append(
+            field_core(field).reshape(shape) if field is not None else torch.full(shape, FIXED)
+        )
+    return spread_field(torch.cat(pieces, key.index(dim)), key, out.shape)
 
 
 def _beside(
-    ctx: Context, parts: Sequence[Tensor], key: tuple[int, ...], out: Tensor, to: tuple[int, ...] | None = None
+    ctx: Context,
+    parts: Sequence[Tensor],
+    key: tuple[int, ...],
+    out: Tensor,
+    to: tuple[int, ...] | None = None,
 ) -> Tensor:
-    found = [spread(core(ctx.fields(part)[key]), to or key, out.shape) for part in parts if key in ctx.fields(part)]
+    found = [
+        spread_field(field_core(ctx.fields(part)[key]), to or key, out.shape)
+        for part in parts
+        if key in ctx.fields(part)
+    ]
     for field in found[1:]:
         ctx.unite(found[0], field)
     if len(found) < len(parts):
@@ -125,7 +152,7 @@ def stack(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     keys = dict.fromkeys(key for part in parts for key in ctx.fields(part))
     moved = {key: tuple(d + (d >= dim) for d in key) for key in keys}
     result = [_beside(ctx, parts, key, out, to) for key, to in moved.items()]
-    ctx.give(out, result, joint_axes(ctx, parts, Role.CARRIES))
+    ctx.set_fields(out, result, joint_axes(ctx, parts, Role.CARRIES))
 
 
 def glu(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -133,7 +160,11 @@ def glu(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     x, dim = args[0], (args[1] if len(args) > 1 else -1) % out.dim()
     for field in ctx.fields(x).values():
         _part(ctx, field, dim, [out, out])
-    ctx.give(out, [field.narrow(dim, 0, out.shape[dim]) for field in ctx.fields(x).values()], ctx.value(x).axes)
+    ctx.set_fields(
+        out,
+        [field.narrow(dim, 0, out.shape[dim]) for field in ctx.fields(x).values()],
+        ctx.value(x).axes,
+    )
 
 
 def copy(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -142,7 +173,9 @@ def copy(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     lost = not ctx.fields(x) and x._is_view()
     combine(ctx, [x, source] if ctx.fields(x) else [source], out)
     if lost:
-        ctx.pin_all(ctx.fields(source).values(), "written", "written into a part of another tensor")
+        ctx.pin_fields(
+            ctx.fields(source).values(), "written", "written into a part of another tensor"
+        )
 
 
 def pad(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -153,19 +186,31 @@ def pad(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     fields = []
     for key, field in ctx.fields(x).items():
         flat = [n for dim in reversed(key) for n in (before.get(dim, 0), after.get(dim, 0))]
-        fields.append(spread(aten.constant_pad_nd(core(field), flat, FIXED), key, out.shape))
-    ctx.give(out, fields, ctx.value(x).axes)
+        fields.append(
+            spread_field(aten.constant_pad_nd(field_core(field), flat, FIXED), key, out.shape)
+        )
+    ctx.set_fields(out, fields, ctx.value(x).axes)
 
 
 def roll(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``roll(x, shifts, dims)``."""
-    x, shifts, dims = args[0], args[1], [dim % out.dim() for dim in args[2]] if len(args) > 2 else []
+    x, shifts, dims = (
+        args[0],
+        args[1],
+        [dim % out.dim() for dim in args[2]] if len(args) > 2 else [],
+    )
     fields = []
     for key, field in ctx.fields(x).items():
-        mine = [(shift, key.index(dim)) for shift, dim in zip(shifts, dims, strict=True) if dim in key]
-        moved = torch.roll(core(field), [s for s, _ in mine], [d for _, d in mine]) if mine else core(field)
-        fields.append(spread(moved, key, out.shape))
-    ctx.give(out, fields, ctx.value(x).axes)
+        mine = [
+            (shift, key.index(dim)) for shift, dim in zip(shifts, dims, strict=True) if dim in key
+        ]
+        moved = (
+            torch.roll(field_core(field), [s for s, _ in mine], [d for _, d in mine])
+            if mine
+            else field_core(field)
+        )
+        fields.append(spread_field(moved, key, out.shape))
+    ctx.set_fields(out, fields, ctx.value(x).axes)
 
 
 def flip(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -174,7 +219,7 @@ def flip(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     for key, field in ctx.fields(args[0]).items():
         if dims & set(key):
             ctx.pin(field, "flipped", "its order is reversed")
-    ctx.give(out, ctx.fields(args[0]).values(), ctx.value(args[0]).axes)
+    ctx.set_fields(out, ctx.fields(args[0]).values(), ctx.value(args[0]).axes)
 
 
 def repeat(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -182,21 +227,23 @@ def repeat(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     x, counts = args[0], list(args[1])
     fields = []
     for field in ctx.fields(x).values():
-        key = [dim + out.dim() - x.dim() for dim in support(field)]
-        fields.append(spread(core(field).repeat([counts[dim] for dim in key]), key, out.shape))
-    ctx.moved(ctx.fields(x).values())
-    ctx.give(out, fields, ctx.value(x).axes)
+        key = [dim + out.dim() - x.dim() for dim in field_support(field)]
+        fields.append(
+            spread_field(field_core(field).repeat([counts[dim] for dim in key]), key, out.shape)
+        )
+    ctx.record_reshape(ctx.fields(x).values())
+    ctx.set_fields(out, fields, ctx.value(x).axes)
 
 
 def embedding(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``embedding(weight [V, C], numbers)``: the table writes C; V is looked up by number."""
     weight = args[0]
-    ctx.play(weight, Role.WRITES, 1)
+    ctx.record_role(weight, Role.WRITES, 1)
     for key, field in ctx.fields(weight).items():
         if 0 in key:
             ctx.pin(field, "indexed", "looked up by number")
-    ctx.note(ctx.writes, [field for key, field in ctx.fields(weight).items() if key == (1,)])
-    ctx.give(out, placed(ctx.fields(weight), [None, out.dim() - 1], out.shape))
+    ctx.record_use(ctx.writes, [field for key, field in ctx.fields(weight).items() if key == (1,)])
+    ctx.set_fields(out, placed_fields(ctx.fields(weight), [None, out.dim() - 1], out.shape))
 
 
 def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -208,19 +255,25 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     for old, _ in groups:
         _check_merge(ctx, x, old)
     # where dimensions are merged, a grid's joint field says more than its factors
-    known = sorted(ctx.fields(x).values(), key=lambda field: -len(support(field)))
+    known = sorted(ctx.fields(x).values(), key=lambda field: -len(field_support(field)))
     fields = [_reshaped(field, groups, out.shape) for field in known]
     for field, moved in zip(known, fields, strict=True):
-        if not support(moved):
+        if not field_support(moved):
             ctx.pin(field, "squeezed", "a dimension of size 1 is dropped")
     for old, new in groups:
-        whole = [f for f in fields if len(set(support(f)) & set(new)) > 1 and set(support(f)) <= set(new)]
+        whole = [
+            f
+            for f in fields
+            if len(set(field_support(f)) & set(new)) > 1 and set(field_support(f)) <= set(new)
+        ]
         if sum(x.shape[dim] > 1 for dim in old) == 1 and whole:
             fields += _grid(ctx, whole[0], out)
     if any(len(old) > 1 or len(new) > 1 for old, new in groups):
-        ctx.moved(ctx.fields(x).values())
-        ctx.steady &= all(_is_vector(x.shape, old) and _is_vector(out.shape, new) for old, new in groups)
-    ctx.give(out, fields, ctx.value(x).axes)
+        ctx.record_reshape(ctx.fields(x).values())
+        ctx.steady &= all(
+            _is_vector(x.shape, old) and _is_vector(out.shape, new) for old, new in groups
+        )
+    ctx.set_fields(out, fields, ctx.value(x).axes)
 
 
 def _is_vector(shape: Sequence[int], dims: Sequence[int]) -> bool:
@@ -244,36 +297,52 @@ def reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[in
 def _check_merge(ctx: Context, x: Tensor, old: Sequence[int]) -> None:
     """Two independent sets of neurons that are merged into one dimension have no common neuron: refuse both."""
     inside = [field for key, field in ctx.fields(x).items() if set(key) & set(old)]
-    labelled = {dim for field in inside for dim in support(field)} & set(old)
-    if len(labelled) > 1 and not any(labelled <= set(support(field)) for field in inside):
-        ctx.pin_all(inside, "merged", "two independent sets of neurons are merged into one dimension")
+    labelled = {dim for field in inside for dim in field_support(field)} & set(old)
+    if len(labelled) > 1 and not any(labelled <= set(field_support(field)) for field in inside):
+        ctx.pin_fields(
+            inside, "merged", "two independent sets of neurons are merged into one dimension"
+        )
 
 
-def _reshaped(field: Tensor, groups: Sequence[tuple[list[int], list[int]]], shape: Sequence[int]) -> Tensor:
+def _reshaped(
+    field: Tensor, groups: Sequence[tuple[list[int], list[int]]], shape: Sequence[int]
+) -> Tensor:
     """The field after a reshape; only the groups that it varies in are materialised."""
-    key = set(support(field))
+    key = set(field_support(field))
     touched = [(old, new) for old, new in groups if key & set(old)]
-    if all(sum(field.shape[d] > 1 for d in old) <= 1 and sum(shape[d] > 1 for d in new) <= 1 for old, new in touched):
+    if all(
+        sum(field.shape[d] > 1 for d in old) <= 1 and sum(shape[d] > 1 for d in new) <= 1
+        for old, new in touched
+    ):
         mapping: list[int | None] = [None] * field.dim()
         for old, new in touched:
             if new:
-                source = next((d for d in old if field.shape[d] > 1), next(d for d in old if d in key))
+                source = next(
+                    (d for d in old if field.shape[d] > 1), next(d for d in old if d in key)
+                )
                 mapping[source] = next((d for d in new if shape[d] > 1), new[0])
-        moved = place(field, mapping, shape)
+        moved = place_field(field, mapping, shape)
         return (
-            moved if moved is not None else torch.full(tuple(shape), FIXED).as_strided(tuple(shape), [0] * len(shape))
+            moved
+            if moved is not None
+            else torch.full(tuple(shape), FIXED).as_strided(tuple(shape), [0] * len(shape))
         )
     olds, news = [d for old, _ in touched for d in old], [d for _, new in touched for d in new]
     index = tuple(slice(None) if d in olds else 0 for d in range(field.dim()))
     dense = field[index].reshape([shape[d] for d in news])
     # a neuron merged with space fills its new dimension even if it is the only one
     thin = squash(dense, [news.index(new[0]) for _, new in touched if len(new) == 1])
-    return spread(core(thin), [news[d] for d in support(thin)], shape)
+    return spread_field(field_core(thin), [news[d] for d in field_support(thin)], shape)
 
 
 def _grid(ctx: Context, field: Tensor, out: Tensor) -> list[Tensor]:
     """A labelled dimension became a grid: label its lines, and remember that only one direction can grow."""
-    key = support(field)
-    factors: list[Ints] = [ctx.labels.fresh(out.shape[dim]) for dim in key]
-    ctx.grids.append(Grid(core(field).contiguous().numpy(), tuple(factors), ctx.node(), ctx.modules[-1]))
-    return [spread(torch.from_numpy(lines), (dim,), out.shape) for dim, lines in zip(key, factors, strict=True)]
+    key = field_support(field)
+    factors: list[Ints] = [ctx.labels.new(out.shape[dim]) for dim in key]
+    ctx.grids.append(
+        Grid(field_core(field).contiguous().numpy(), tuple(factors), ctx.node(), ctx.modules[-1])
+    )
+    return [
+        spread_field(torch.from_numpy(lines), (dim,), out.shape)
+        for dim, lines in zip(key, factors, strict=True)
+    ]

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxgrow.coupling.fields import core, spread, support
+from fxgrow.coupling.fields import field_core, field_support, spread_field
 from fxgrow.coupling.rules.movement import reshape, view
-from fxgrow.coupling.values import Context, placed
+from fxgrow.coupling.values import Context, placed_fields
 
 SPACE = "patches are cut out of it as out of space"
 
@@ -21,22 +21,26 @@ def unfold(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
         if dim in key:
             ctx.pin(field, "space", SPACE)
     mapping = [None if one == dim else one for one in range(x.dim())]
-    ctx.give(out, placed(ctx.fields(x), mapping, out.shape), ctx.value(x).axes)
+    ctx.set_fields(out, placed_fields(ctx.fields(x), mapping, out.shape), ctx.value(x).axes)
 
 
 def _channels(ctx: Context, x: Tensor, dim: int) -> list[Tensor]:
     """The fields along ``dim`` alone as vectors; neurons along the dimensions after it are refused."""
     for field in ctx.fields(x).values():
-        if max(support(field)) > dim:
+        if max(field_support(field)) > dim:
             ctx.pin(field, "space", SPACE)
-    return [core(field) for key, field in ctx.fields(x).items() if key == (dim,)]
+    return [field_core(field) for key, field in ctx.fields(x).items() if key == (dim,)]
 
 
 def _spread_out(ctx: Context, x: Tensor, dim: int, out: Tensor, to: int) -> None:
     """Every channel becomes several in a row."""
     times = out.shape[to] // x.shape[dim]
     found = _channels(ctx, x, dim)
-    ctx.give(out, [spread(one.repeat_interleave(times), (to,), out.shape) for one in found], ctx.value(x).axes)
+    ctx.set_fields(
+        out,
+        [spread_field(one.repeat_interleave(times), (to,), out.shape) for one in found],
+        ctx.value(x).axes,
+    )
 
 
 def _gathered(ctx: Context, x: Tensor, dim: int, out: Tensor, to: int) -> None:
@@ -44,7 +48,9 @@ def _gathered(ctx: Context, x: Tensor, dim: int, out: Tensor, to: int) -> None:
     rows = [one.view(out.shape[to], -1) for one in _channels(ctx, x, dim)]
     for one in rows:
         ctx.unite(one, one[:, :1].expand_as(one).contiguous())
-    ctx.give(out, [spread(one[:, 0], (to,), out.shape) for one in rows], ctx.value(x).axes)
+    ctx.set_fields(
+        out, [spread_field(one[:, 0], (to,), out.shape) for one in rows], ctx.value(x).axes
+    )
 
 
 def im2col(ctx: Context, args: Sequence[Any], out: Tensor) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxgrow.coupling.fields import Fields, core, place, spread, support
+from fxgrow.coupling.fields import Fields, field_core, field_support, place_field, spread_field
 from fxgrow.coupling.values import Context, Role, joint_axes
 
 
@@ -16,11 +16,17 @@ def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
     result = out[0] if isinstance(out, (tuple, list)) else out
     operands = [arg for arg in args if isinstance(arg, Tensor)]
     linear = LINEAR_IN.get(ctx.operator.split(".")[1].rstrip("_"), _in_none)(args)
-    scales = [axis.scales and i in linear for i, operand in enumerate(operands) for axis in ctx.value(operand).axes]
+    scales = [
+        axis.scales and i in linear
+        for i, operand in enumerate(operands)
+        for axis in ctx.value(operand).axes
+    ]
     combine(ctx, operands, result)
     known = ctx.value(result)
     if known.axes:
-        known.axes = tuple(replace(axis, scales=one) for axis, one in zip(known.axes, scales, strict=True))
+        known.axes = tuple(
+            replace(axis, scales=one) for axis, one in zip(known.axes, scales, strict=True)
+        )
 
 
 def _in_none(_: Sequence[Any]) -> set[int]:
@@ -39,7 +45,9 @@ LINEAR_IN = {"add": _in_both, "sub": _in_both, "neg": _in_first, "mul": _in_firs
 """In which of their operands these operators are linear (a number that is added spoils it)."""
 
 
-def combine(ctx: Context, operands: Sequence[Tensor], out: Tensor, role: Role = Role.CARRIES) -> None:
+def combine(
+    ctx: Context, operands: Sequence[Tensor], out: Tensor, role: Role = Role.CARRIES
+) -> None:
     """Unite the fields of the operands after broadcasting; parameters among activations play ``role``."""
     views = [broadcast(ctx, operand, out) for operand in operands]
     united: Fields = {}
@@ -50,7 +58,7 @@ def combine(ctx: Context, operands: Sequence[Tensor], out: Tensor, role: Role = 
             united.setdefault(key, labels)
     for operand, fields in zip(operands, views, strict=True):
         pin_against(ctx, united, fields, fixed_dims(operand, out))
-    ctx.give(out, united.values(), joint_axes(ctx, operands, role))
+    ctx.set_fields(out, united.values(), joint_axes(ctx, operands, role))
 
 
 def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
@@ -58,20 +66,30 @@ def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
     offset = out.dim() - operand.dim()
     found: Fields = {}
     for labels in ctx.fields(operand).values():
-        moved = place(labels, range(offset, out.dim()), out.shape)
-        if moved is not None and support(moved) == tuple(dim + offset for dim in support(labels)):
-            found[support(moved)] = moved
+        moved = place_field(labels, range(offset, out.dim()), out.shape)
+        if moved is not None and field_support(moved) == tuple(
+            dim + offset for dim in field_support(labels)
+        ):
+            found[field_support(moved)] = moved
         else:
-            ctx.pin(labels, "broadcast", "a dimension of size 1 is broadcast, it cannot have another size")
-            if moved is not None and support(moved):
-                found.setdefault(support(moved), moved)
+            ctx.pin(
+                labels,
+                "broadcast",
+                "a dimension of size 1 is broadcast, it cannot have another size",
+            )
+            if moved is not None and field_support(moved):
+                found.setdefault(field_support(moved), moved)
     return found
 
 
 def fixed_dims(operand: Tensor, out: Tensor) -> set[int]:
     """Dimensions of the result along which the operand has a size of its own (is not broadcast)."""
     offset = out.dim() - operand.dim()
-    return {dim + offset for dim, size in enumerate(operand.shape) if size == out.shape[dim + offset] and size > 1}
+    return {
+        dim + offset
+        for dim, size in enumerate(operand.shape)
+        if size == out.shape[dim + offset] and size > 1
+    }
 
 
 def pin_against(ctx: Context, united: Fields, fields: Fields, fixed: set[int]) -> None:
@@ -86,5 +104,9 @@ def along_channels(ctx: Context, vector: Tensor, image: Tensor) -> Tensor:
     """A per-channel vector as it is broadcast over an image ``[batch, channels, ...]``."""
     view = torch.empty((vector.shape[0], *[1] * (image.dim() - 2)), device="meta")
     known = ctx.value(vector)
-    ctx.give(view, [spread(core(labels), (0,), view.shape) for labels in known.fields.values()], known.axes)
+    ctx.set_fields(
+        view,
+        [spread_field(field_core(labels), (0,), view.shape) for labels in known.fields.values()],
+        known.axes,
+    )
     return view

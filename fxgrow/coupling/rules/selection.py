@@ -7,22 +7,24 @@ import torch
 from torch import Tensor
 
 from fxgrow.coupling.rules.movement import embedding
-from fxgrow.coupling.rules.normalisation import space
+from fxgrow.coupling.rules.normalization import space
 from fxgrow.coupling.rules.pointwise import combine
-from fxgrow.coupling.values import Context, placed
+from fxgrow.coupling.values import Context, placed_fields
 
 LOOKED_UP = "looked up by number"
 CHOOSES = "its values choose the elements of another tensor"
-Mapping = Sequence[int | None]
+DimMap = Sequence[int | None]
 
 
-def _keep(ctx: Context, x: Tensor, mapping: Mapping, out: Any, code: str, reason: str) -> None:
+def _keep(ctx: Context, x: Tensor, mapping: DimMap, out: Any, code: str, reason: str) -> None:
     """Dimension d of ``x`` goes to ``mapping[d]`` of every result; neurons along a dimension that goes nowhere stop."""
     for key, field in ctx.fields(x).items():
         if any(mapping[dim] is None for dim in key):
             ctx.pin(field, code, reason)
     for result in out if isinstance(out, (tuple, list)) else [out]:
-        ctx.give(result, placed(ctx.fields(x), mapping, result.shape), ctx.value(x).axes)
+        ctx.set_fields(
+            result, placed_fields(ctx.fields(x), mapping, result.shape), ctx.value(x).axes
+        )
 
 
 def _without(x: Tensor, *dims: int) -> list[int | None]:
@@ -32,7 +34,7 @@ def _without(x: Tensor, *dims: int) -> list[int | None]:
 
 def _choose(ctx: Context, tensors: Sequence[Any]) -> None:
     for tensor in tensors:
-        ctx.pin_all(ctx.fields(tensor).values(), "indexed", CHOOSES)
+        ctx.pin_fields(ctx.fields(tensor).values(), "indexed", CHOOSES)
 
 
 def lookup(rank: int, indices: Sequence[Any]) -> tuple[list[int | None], int]:
@@ -44,10 +46,15 @@ def lookup(rank: int, indices: Sequence[Any]) -> tuple[list[int | None], int]:
     gone: list[int] = []
     dim = 0
     for one in indices:
-        spans = one.dim() if isinstance(one, Tensor) and one.dtype in (torch.bool, torch.uint8) else 1
+        spans = (
+            one.dim() if isinstance(one, Tensor) and one.dtype in (torch.bool, torch.uint8) else 1
+        )
         gone += range(dim, dim + spans) if isinstance(one, Tensor) else []
         dim += spans
-    new = max((1 if one.dtype is torch.bool else one.dim() for one in indices if isinstance(one, Tensor)), default=0)
+    new = max(
+        (1 if one.dtype is torch.bool else one.dim() for one in indices if isinstance(one, Tensor)),
+        default=0,
+    )
     front = gone[0] if gone and gone[-1] - gone[0] == len(gone) - 1 else 0
     left = [dim for dim in range(rank) if dim not in gone]
     places = {dim: place if place < front else place + new for place, dim in enumerate(left)}
@@ -78,7 +85,12 @@ def gather(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 def index_put(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``x[indices] = values``: with one mask and one number element by element, else along the other dimensions."""
     x, indices, values = args[0], args[1], args[2]
-    if values.numel() == 1 and len(indices) == 1 and indices[0].dtype is torch.bool and indices[0].shape == x.shape:
+    if (
+        values.numel() == 1
+        and len(indices) == 1
+        and indices[0].dtype is torch.bool
+        and indices[0].shape == x.shape
+    ):
         combine(ctx, [x, indices[0]], out)
         return
     _choose(ctx, indices)
@@ -106,7 +118,9 @@ def scatter(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     _write(ctx, x, mapping, beside, mapping, out)
 
 
-def _write(ctx: Context, x: Tensor, mapping: Mapping, source: Tensor, dims: Mapping, out: Tensor) -> None:
+def _write(
+    ctx: Context, x: Tensor, mapping: DimMap, source: Tensor, dims: DimMap, out: Tensor
+) -> None:
     """``source`` is written into ``x``, its dimension d at ``dims[d]``; what ``mapping`` sends nowhere is fixed."""
     for key, field in ctx.fields(x).items():
         if any(mapping[dim] is None for dim in key):
@@ -132,14 +146,22 @@ def ordered(position: int) -> Callable[[Context, Sequence[Any], Any], None]:
     def rule(ctx: Context, args: Sequence[Any], out: Any) -> None:
         x = args[0]
         if "stable" in ctx.operator:  # its dimension is a keyword, which rules do not see
-            ctx.pin_all(ctx.fields(x).values(), "reduced", "sorted, along a dimension that rules do not see")
+            ctx.pin_fields(
+                ctx.fields(x).values(), "reduced", "sorted, along a dimension that rules do not see"
+            )
             return
         mapping = _without(x, args[position] if len(args) > position else -1)
         for key, field in ctx.fields(x).items():
             if all(mapping[dim] is None for dim in key):
-                ctx.pin(field, "reduced", "sorted or accumulated over, so adding a neuron changes the result")
+                ctx.pin(
+                    field,
+                    "reduced",
+                    "sorted or accumulated over, so adding a neuron changes the result",
+                )
         for result in out if isinstance(out, (tuple, list)) else [out]:
-            ctx.give(result, placed(ctx.fields(x), mapping, result.shape), ctx.value(x).axes)
+            ctx.set_fields(
+                result, placed_fields(ctx.fields(x), mapping, result.shape), ctx.value(x).axes
+            )
 
     return rule
 
@@ -158,7 +180,7 @@ def _keep_places(ctx: Context, x: Tensor, out: Tensor, reason: str) -> None:
     for key, field in ctx.fields(x).items():
         if max(key) >= x.dim() - 2:
             ctx.pin(field, "sliced", reason)
-    ctx.give(out, ctx.fields(x).values(), ctx.value(x).axes)
+    ctx.set_fields(out, ctx.fields(x).values(), ctx.value(x).axes)
 
 
 def diagonal(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -189,11 +211,18 @@ def embedding_bag(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> N
 
 def spectrum(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``_fft_r2c(x, dims, ...)`` and its relatives."""
-    _keep(ctx, args[0], _without(args[0], *args[1]), out, "space", "a Fourier transform runs over it as over time")
+    _keep(
+        ctx,
+        args[0],
+        _without(args[0], *args[1]),
+        out,
+        "space",
+        "a Fourier transform runs over it as over time",
+    )
 
 
 def complex_pairs(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``view_as_complex`` drops a last dimension of two, ``view_as_real`` adds it."""
     x = args[0]
-    mapping: Mapping = range(x.dim()) if out.dim() > x.dim() else _without(x, -1)
+    mapping: DimMap = range(x.dim()) if out.dim() > x.dim() else _without(x, -1)
     _keep(ctx, x, mapping, out, "sliced", "its two parts make complex numbers")

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-WIDTH = 88
-STEP = 4
+LINE_WIDTH = 88
+INDENT = 4
 
 
 @dataclass(frozen=True)
@@ -23,41 +23,53 @@ class Bracket:
 Code = str | Bracket
 
 
-def call(function: str, items: Iterable[Code]) -> Bracket:
+def call_code(function: str, items: Iterable[Code]) -> Bracket:
     """A call of a function that is given by an expression."""
     return Bracket(f"{function}(", tuple(items))
 
 
-def keyword(name: str, value: Code) -> Code:
+def keyword_code(name: str, value: Code) -> Code:
     """``name=value``."""
-    return f"{name}={value}" if isinstance(value, str) else replace(value, head=f"{name}={value.head}")
+    return (
+        f"{name}={value}" if isinstance(value, str) else replace(value, head=f"{name}={value.head}")
+    )
 
 
-def flat(code: Code) -> str:
+def single_line(code: Code) -> str:
     """The expression on one line."""
-    return code if isinstance(code, str) else code.head + ", ".join(map(flat, code.items)) + code.tail
+    return (
+        code
+        if isinstance(code, str)
+        else code.head + ", ".join(map(single_line, code.items)) + code.tail
+    )
 
 
-def lines(code: Code, indent: int, prefix: str = "", suffix: str = "") -> list[str]:
+def code_lines(code: Code, indent: int, prefix: str = "", suffix: str = "") -> list[str]:
     """The expression between ``prefix`` and ``suffix``, indented, on as few lines as fit."""
     margin = " " * indent
-    line = f"{margin}{prefix}{flat(code)}{suffix}"
-    if len(line) <= WIDTH or isinstance(code, str) or not code.items:
+    line = f"{margin}{prefix}{single_line(code)}{suffix}"
+    if len(line) <= LINE_WIDTH or isinstance(code, str) or not code.items:
         return [line]
-    return [f"{margin}{prefix}{code.head}", *_body(code, indent + STEP), f"{margin}{code.tail.lstrip(',')}{suffix}"]
+    return [
+        f"{margin}{prefix}{code.head}",
+        *_body(code, indent + INDENT),
+        f"{margin}{code.tail.lstrip(',')}{suffix}",
+    ]
 
 
 def _body(code: Bracket, indent: int) -> list[str]:
-    packed = " " * indent + ", ".join(map(flat, code.items))
-    if code.packed and len(packed) <= WIDTH:
+    packed = " " * indent + ", ".join(map(single_line, code.items))
+    if code.packed and len(packed) <= LINE_WIDTH:
         return [packed]
     comma = "" if code.packed and len(code.items) == 1 else ","
-    return [line for item in code.items for line in lines(item, indent, suffix=comma)]
+    return [line for item in code.items for line in code_lines(item, indent, suffix=comma)]
 
 
-def string(text: str) -> str:
+def string_code(text: str) -> str:
     """A literal of ``text`` in ASCII, in the quotes that need fewer escapes; double ones if both are alike."""
-    single = ascii('"' + text)[2:-1]  # with a double quote inside, Python takes single ones unless there are both
+    single = ascii('"' + text)[
+        2:-1
+    ]  # with a double quote inside, Python takes single ones unless there are both
     body = single.replace("\\'", "'")
     if '"' in text and text.count('"') > text.count("'"):
         return "'" + body.replace("'", "\\'") + "'"

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from fxgrow.errors import ExportError
-from fxgrow.export.python.layout import WIDTH, Bracket, lines
-from fxgrow.spec.models import ArchitectureSpec
+from fxgrow.export.python.layout import LINE_WIDTH, Bracket, code_lines
+from fxgrow.spec import ArchitectureSpec
 
 # The first prefix that fits says how functions and classes are written; those of torchvision are imported by name.
 _PREFIXES = (
@@ -19,8 +19,14 @@ _PREFIXES = (
     ("operator.", "operator."),
 )
 _STANDARD = ("math", "operator")
-_TORCH = {"torch": "import torch", "nn": "from torch import nn", "F": "from torch.nn import functional as F"}
-GLOBALS = frozenset((*dir(builtins), "torch", "nn", "F", "math", "operator", "self", "Network", "TIED"))
+_TORCH = {
+    "torch": "import torch",
+    "nn": "from torch import nn",
+    "F": "from torch.nn import functional as F",
+}
+GLOBALS = frozenset(
+    (*dir(builtins), "torch", "nn", "F", "math", "operator", "self", "Network", "TIED")
+)
 
 
 class Names:
@@ -29,7 +35,11 @@ class Names:
     def __init__(self, spec: ArchitectureSpec) -> None:
         self._vision: dict[str, set[str]] = {}
         called = {node.target for node in spec.nodes if node.op == "call_function"}
-        vision = {name for name in (*called, *(item.type for item in spec.modules)) if _of_torchvision(name)}
+        vision = {
+            name
+            for name in (*called, *(item.type for item in spec.modules))
+            if _of_torchvision(name)
+        }
         self.taken = GLOBALS | {name.rpartition(".")[2] for name in vision}
 
     def public(self, name: str) -> str:
@@ -44,7 +54,8 @@ class Names:
         module, _, short = name.rpartition(".")
         if not _of_torchvision(name):
             raise ExportError(
-                "no-source", f"{name} is no part of torch or torchvision, so a file of its own cannot hold the model"
+                "no-source",
+                f"{name} is no part of torch or torchvision, so a file of its own cannot hold the model",
             )
         self._vision.setdefault(module, set()).add(short)
         return short
@@ -69,14 +80,20 @@ class Names:
         used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
         standard = [f"import {name}" for name in _STANDARD if name in used]
         torch = [line for name, line in _TORCH.items() if name in used]
-        vision = [line for module in sorted(self._vision) for line in _from(module, sorted(self._vision[module]))]
+        vision = [
+            line
+            for module in sorted(self._vision)
+            for line in _from(module, sorted(self._vision[module]))
+        ]
         return [*standard, *([""] if standard else []), *torch, *vision]
 
 
 def _from(module: str, names: list[str]) -> list[str]:
     line = f"from {module} import {', '.join(names)}"
     return (
-        [line] if len(line) <= WIDTH else lines(Bracket("(", tuple(names), packed=False), 0, f"from {module} import ")
+        [line]
+        if len(line) <= LINE_WIDTH
+        else code_lines(Bracket("(", tuple(names), packed=False), 0, f"from {module} import ")
     )
 
 

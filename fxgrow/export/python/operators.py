@@ -3,11 +3,10 @@
 import re
 from collections.abc import Callable
 
-from fxgrow.export.python.layout import Code, call, flat
+from fxgrow.export.python.layout import Code, call_code, single_line
 from fxgrow.export.python.names import Names
-from fxgrow.export.python.values import Look, arguments, value
-from fxgrow.spec.arguments import Argument, NodeArg, SliceArg, TupleArg
-from fxgrow.spec.models import NodeSpec
+from fxgrow.export.python.values import ValueLookup, arguments_code, value_code
+from fxgrow.spec import Argument, NodeArg, NodeSpec, SliceArg, TupleArg
 
 _BINARY = {
     "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "matmul": "@", "and_": "&",
@@ -18,66 +17,77 @@ _UNARY = {"neg": "-", "invert": "~", "inv": "~"}
 _SIMPLE = re.compile(r"[\w.]+|-\d+", re.ASCII)
 
 
-def expression(node: NodeSpec, names: Names, look: Look) -> Code:
+def operator_code(node: NodeSpec, names: Names, look: ValueLookup) -> Code:
     """What a call_function or call_method node computes. Operands are names and numbers, so precedence is no matter."""
     if node.op == "call_method":
         owner, *rest = node.args
-        return call(f"{flat(value(owner, look))}.{node.target}", arguments(tuple(rest), node.kwargs, look))
+        return call_code(
+            f"{single_line(value_code(owner, look))}.{node.target}",
+            arguments_code(tuple(rest), node.kwargs, look),
+        )
     written = _syntax(node, look)
-    return written if written is not None else call(names.public(node.target), arguments(node.args, node.kwargs, look))
+    return (
+        written
+        if written is not None
+        else call_code(names.public(node.target), arguments_code(node.args, node.kwargs, look))
+    )
 
 
-def _syntax(node: NodeSpec, look: Look) -> str | None:
+def _syntax(node: NodeSpec, look: ValueLookup) -> str | None:
     """The node in Python's own syntax, if it has one."""
     kind, _, name = node.target.rpartition(".")
     if node.target == "builtins.getattr":
-        return f"{flat(value(node.args[0], look))}.{node.args[1]}"
+        return f"{single_line(value_code(node.args[0], look))}.{node.args[1]}"
     if kind != "operator" or not isinstance(node.args[0], NodeArg):
         return None if kind != "operator" else _reflected(name, node, look)
     return _FORMS[name](name, node, look) if name in _FORMS else None
 
 
-def _reflected(name: str, node: NodeSpec, look: Look) -> str | None:
+def _reflected(name: str, node: NodeSpec, look: ValueLookup) -> str | None:
     """A number before a value: 2 * x."""
     return _binary(name, node, look) if name in _BINARY else None
 
 
-def _binary(name: str, node: NodeSpec, look: Look) -> str | None:
+def _binary(name: str, node: NodeSpec, look: ValueLookup) -> str | None:
     if not all(isinstance(item, NodeArg) or type(item) in (int, float) for item in node.args):
         return None
-    left, right = (flat(value(item, look)) for item in node.args)
+    left, right = (single_line(value_code(item, look)) for item in node.args)
     return f"{left} {_BINARY[name]} {right}"
 
 
-def _power(_: str, node: NodeSpec, look: Look) -> str | None:
+def _power(_: str, node: NodeSpec, look: ValueLookup) -> str | None:
     if not isinstance(node.args[1], NodeArg) and type(node.args[1]) is not int:
         return None
-    base, exponent = (flat(value(item, look)) for item in node.args)
+    base, exponent = (single_line(value_code(item, look)) for item in node.args)
     tight = _SIMPLE.fullmatch(base) and _SIMPLE.fullmatch(exponent)
     return f"{base}**{exponent}" if tight else f"{base} ** {exponent}"
 
 
-def _unary(name: str, node: NodeSpec, look: Look) -> str:
-    return f"{_UNARY[name]}{flat(value(node.args[0], look))}"
+def _unary(name: str, node: NodeSpec, look: ValueLookup) -> str:
+    return f"{_UNARY[name]}{single_line(value_code(node.args[0], look))}"
 
 
-def _element(_: str, node: NodeSpec, look: Look) -> str:
+def _element(_: str, node: NodeSpec, look: ValueLookup) -> str:
     index = node.args[1]
     parts = index.tuple if isinstance(index, TupleArg) and len(index.tuple) > 1 else (index,)
-    return f"{flat(value(node.args[0], look))}[{', '.join(_index(part, look) for part in parts)}]"
+    return f"{single_line(value_code(node.args[0], look))}[{', '.join(_index(part, look) for part in parts)}]"
 
 
-def _index(part: Argument, look: Look) -> str:
+def _index(part: Argument, look: ValueLookup) -> str:
     if not isinstance(part, SliceArg):
-        return flat(value(part, look))
-    start, stop, step = ("" if item is None else flat(value(item, look)) for item in part.slice)
+        return single_line(value_code(part, look))
+    start, stop, step = (
+        "" if item is None else single_line(value_code(item, look)) for item in part.slice
+    )
     return f"{start}:{stop}" + (f":{step}" if step else "")
 
 
-_FORMS: dict[str, Callable[[str, NodeSpec, Look], str | None]] = {
+_FORMS: dict[str, Callable[[str, NodeSpec, ValueLookup], str | None]] = {
     **dict.fromkeys(_BINARY, _binary),
     **dict.fromkeys(_UNARY, _unary),
     "pow": _power,
     "getitem": _element,
 }
-IN_PLACE = {f"operator.i{name}": f"{sign}=" for name, sign in _BINARY.items() if name not in ("eq", "ne")}
+IN_PLACE = {
+    f"operator.i{name}": f"{sign}=" for name, sign in _BINARY.items() if name not in ("eq", "ne")
+}

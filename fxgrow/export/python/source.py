@@ -8,15 +8,21 @@ from collections.abc import Iterable, Sequence
 
 from fxgrow.errors import ExportError
 from fxgrow.export.python.forward import Forward
-from fxgrow.export.python.layout import Bracket, Code, call, lines, string
-from fxgrow.export.python.modules import buffer, constructor, parameter
+from fxgrow.export.python.layout import Bracket, Code, call_code, code_lines, string_code
+from fxgrow.export.python.modules import buffer_code, constructor_code, parameter_code
 from fxgrow.export.python.names import Names
-from fxgrow.export.python.structure import Kind, Structure
-from fxgrow.spec.allowlist import CONTAINER, is_word
-from fxgrow.spec.arguments import DTYPES
-from fxgrow.spec.models import ArchitectureSpec, BufferSpec, ModuleSpec, ParameterSpec
+from fxgrow.export.python.structure import ContainerKind, Structure
+from fxgrow.spec import (
+    CONTAINER,
+    DTYPES,
+    ArchitectureSpec,
+    BufferSpec,
+    ModuleSpec,
+    ParameterSpec,
+    is_word,
+)
 
-NAME = "Network"
+_CLASS_NAME = "Network"
 _BODY = 8
 _LISTED = 4
 
@@ -34,7 +40,7 @@ def _drop_ties(module, state_dict, prefix, *_):
 '''.strip().splitlines()
 
 
-def source(spec: ArchitectureSpec, heading: Sequence[str] = ()) -> str:
+def python_source(spec: ArchitectureSpec, heading: Sequence[str] = ()) -> str:
     """The text of a module with the class ``Network``. ``heading``: lines of its docstring, in plain words.
 
     Raises ``ExportError("no-source")`` for what is no part of torch or torchvision.
@@ -51,8 +57,11 @@ class _Source:
 
     def text(self, heading: Sequence[str]) -> str:
         body = self._class_body("", self._finish())
-        inner = [_class(name, _listing(paths), list(text)) for text, (name, paths) in self.classes.items()]
-        parts = [*self._tie_functions(), *inner, _class(NAME, "", body)]
+        inner = [
+            _class(name, _listing(paths), list(text))
+            for text, (name, paths) in self.classes.items()
+        ]
+        parts = [*self._tie_functions(), *inner, _class(_CLASS_NAME, "", body)]
         code = "\n\n\n".join("\n".join(part) for part in parts)
         head = [*_docstring(heading), *self.names.imports(code)]
         apart = "\n\n" if self.tied else "\n\n\n"  # a table, or a class, after the imports
@@ -61,17 +70,25 @@ class _Source:
     def _tie_functions(self) -> list[list[str]]:
         if not self.tied:
             return []
-        entries = tuple(f"{string(name)}: {string(str(first))}" for name, first in self.tied.items())
-        return [[*lines(Bracket("{", entries, "}", packed=False), 0, "TIED = "), "", "", *_TIES]]
+        entries = tuple(
+            f"{string_code(name)}: {string_code(str(first))}" for name, first in self.tied.items()
+        )
+        return [
+            [*code_lines(Bracket("{", entries, "}", packed=False), 0, "TIED = "), "", "", *_TIES]
+        ]
 
     def _class_body(self, path: str, finish: Iterable[str] = ()) -> list[str]:
         inside = self.structure.inside[path]
-        made = [line for item in inside.modules for line in self._set(item.name, self._module(item), "add_module")]
+        made = [
+            line
+            for item in inside.modules
+            for line in self._set(item.name, self._module(item), "add_module")
+        ]
         made += [
             line
             for item in inside.parameters
             if item.tied_to is None
-            for line in self._set(item.name, parameter(item), "register_parameter")
+            for line in self._set(item.name, parameter_code(item), "register_parameter")
         ]
         made += [line for item in inside.buffers for line in _registered(item)]
         head = ["    def __init__(self):", "        super().__init__()"]
@@ -82,19 +99,19 @@ class _Source:
     def _set(self, name: str, code: Code, register: str) -> list[str]:
         leaf = name.rpartition(".")[2]
         if is_word(leaf):
-            return lines(code, _BODY, f"self.{leaf} = ")
-        return lines(call(f"self.{register}", (string(leaf), code)), _BODY)
+            return code_lines(code, _BODY, f"self.{leaf} = ")
+        return code_lines(call_code(f"self.{register}", (string_code(leaf), code)), _BODY)
 
     def _module(self, item: ModuleSpec) -> Code:
         if item.type != CONTAINER:
             return self._leaf(item)
         kind = self.structure.kinds[item.name]
-        if kind is Kind.CLASS:
+        if kind is ContainerKind.CLASS:
             return f"{self._class_of(item.name)}()"
         parts = tuple(self._module(part) for part in self.structure.inside[item.name].modules)
-        if kind is Kind.SEQUENTIAL:
-            return call(kind.value, parts)
-        return call(kind.value, (Bracket("[", parts, "]", packed=False),))
+        if kind is ContainerKind.SEQUENTIAL:
+            return call_code(kind.value, parts)
+        return call_code(kind.value, (Bracket("[", parts, "]", packed=False),))
 
     def _class_of(self, path: str) -> str:
         body = tuple(self._class_body(path))
@@ -105,12 +122,15 @@ class _Source:
         return name
 
     def _leaf(self, item: ModuleSpec) -> Code:
-        made = constructor(item, self.names)
-        tensors = [tensor for tensor in self.spec.tensors if tensor.name.startswith(f"{item.name}.")]
+        made = constructor_code(item, self.names)
+        tensors = [
+            tensor for tensor in self.spec.tensors if tensor.name.startswith(f"{item.name}.")
+        ]
         dtypes = _floating(tensors)
         if len(dtypes) > 1:
             raise ExportError(
-                "no-source", f"{item.name} mixes tensors of {' and '.join(sorted(dtypes))}; convert it to one dtype"
+                "no-source",
+                f"{item.name} mixes tensors of {' and '.join(sorted(dtypes))}; convert it to one dtype",
             )
         if len(self.dtypes) > 1 and dtypes - {"float32"}:
             made = _chained(made, f".to(torch.{min(dtypes)})")
@@ -121,11 +141,16 @@ class _Source:
         dtype = self.dtypes - {"float32"} if len(self.dtypes) == 1 else ()
         found = [f"        self.to(torch.{name})" for name in dtype]
         found += [
-            line for name in self._frozen_alone() for line in lines(f"{self._reach(name)}.requires_grad_(False)", _BODY)
+            line
+            for name in self._frozen_alone()
+            for line in code_lines(f"{self._reach(name)}.requires_grad_(False)", _BODY)
         ]
         for name, first in self.tied.items():
             found += self._tie(name, str(first))
-        hooks = ("register_load_state_dict_pre_hook(_fill_ties)", "register_state_dict_post_hook(_drop_ties)")
+        hooks = (
+            "register_load_state_dict_pre_hook(_fill_ties)",
+            "register_state_dict_post_hook(_drop_ties)",
+        )
         return [*found, *(f"        self.{hook}" for hook in hooks if self.tied)]
 
     def _reach(self, name: str) -> str:
@@ -136,13 +161,17 @@ class _Source:
         where = self._reach(owner) if owner else "self"
         if is_word(leaf):
             return [f"        {where}.{leaf} = {self._reach(first)}"]
-        return lines(call("setattr", (where, string(leaf), self._reach(first))), _BODY)
+        return code_lines(
+            call_code("setattr", (where, string_code(leaf), self._reach(first))), _BODY
+        )
 
     def _frozen_alone(self) -> list[str]:
         """Frozen parameters of leaf modules that also hold some that learn."""
         found: list[str] = []
         for item in self.spec.modules:
-            tensors = [tensor for tensor in self.spec.parameters if tensor.name.startswith(f"{item.name}.")]
+            tensors = [
+                tensor for tensor in self.spec.parameters if tensor.name.startswith(f"{item.name}.")
+            ]
             if item.type != CONTAINER and not _frozen(tensors):
                 found += [tensor.name for tensor in tensors if not tensor.requires_grad]
         return found
@@ -158,12 +187,18 @@ def _frozen(tensors: Iterable[ParameterSpec | BufferSpec]) -> bool:
 
 
 def _chained(code: Code, method: str) -> Code:
-    return f"{code}{method}" if isinstance(code, str) else Bracket(code.head, code.items, code.tail + method)
+    return (
+        f"{code}{method}"
+        if isinstance(code, str)
+        else Bracket(code.head, code.items, code.tail + method)
+    )
 
 
 def _registered(item: BufferSpec) -> list[str]:
     leaf = item.name.rpartition(".")[2]
-    return lines(call("self.register_buffer", (string(leaf), buffer(item))), _BODY)
+    return code_lines(
+        call_code("self.register_buffer", (string_code(leaf), buffer_code(item))), _BODY
+    )
 
 
 def _class(name: str, words: str, body: list[str]) -> list[str]:
@@ -172,7 +207,9 @@ def _class(name: str, words: str, body: list[str]) -> list[str]:
 
 
 def _listing(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:_LISTED]) + (f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else "")
+    return ", ".join(paths[:_LISTED]) + (
+        f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+    )
 
 
 def _docstring(heading: Sequence[str]) -> list[str]:

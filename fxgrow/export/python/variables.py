@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, count
 
-from fxgrow.spec.models import NodeSpec
+from fxgrow.spec import NodeSpec
 
 _POOL = ("x", "y", "z", "u", "v", "w")
 
@@ -24,7 +24,9 @@ class Variables:
     def __getitem__(self, node: str) -> str:
         return self.held[node]
 
-    def assign(self, step: int, nodes: Sequence[str], operands: Sequence[str], stem: str | None = None) -> list[str]:
+    def assign(
+        self, step: int, nodes: Sequence[str], operands: Sequence[str], stem: str | None = None
+    ) -> list[str]:
         """A variable for each of ``nodes``, which are computed at ``step``; the first operand's own if it ends here."""
         alive = {name: self.held[name] for name in self.held if self._last.get(name, -1) > step}
         first = next((self.held[name] for name in operands if name in self.held), None)
@@ -36,7 +38,7 @@ class Variables:
         return [self.held[node] for node in nodes]
 
 
-def stem(node: NodeSpec) -> str | None:
+def name_stem(node: NodeSpec) -> str | None:
     """What values that are no tensors are called: sizes and what is read from them; None for the others."""
     if node.target == "builtins.getattr":
         return str(node.args[1])
@@ -45,7 +47,11 @@ def stem(node: NodeSpec) -> str | None:
 
 def is_element(node: NodeSpec, operand: str | None) -> bool:
     """Whether the node reads one size out of the sizes in the variable ``operand``."""
-    return node.target == "operator.getitem" and operand is not None and operand.partition("_")[0] in _SIZES
+    return (
+        node.target == "operator.getitem"
+        and operand is not None
+        and operand.partition("_")[0] in _SIZES
+    )
 
 
 ELEMENT = "length"

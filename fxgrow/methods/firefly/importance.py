@@ -20,7 +20,7 @@ def midpoints(points: int) -> list[float]:
     return [(2 * z - 1) / (2 * points) for z in range(1, points + 1)]
 
 
-def joint(grown: OverGrown, objective: Objective, points: int) -> tuple[Tensor, Tensor]:
+def joint_scores(grown: OverGrown, objective: Objective, points: int) -> tuple[Tensor, Tensor]:
     """The s of all split and all new candidates, moved together."""
     eps = _eps(grown)
     total = torch.zeros_like(eps)
@@ -30,7 +30,7 @@ def joint(grown: OverGrown, objective: Objective, points: int) -> tuple[Tensor, 
     return _parts(grown, total)
 
 
-def single(grown: OverGrown, objective: Objective, points: int) -> tuple[Tensor, Tensor]:
+def single_scores(grown: OverGrown, objective: Objective, points: int) -> tuple[Tensor, Tensor]:
     """The s of all split and all new candidates, each moved alone."""
     eps = _eps(grown)
     total = torch.zeros_like(eps)
@@ -63,4 +63,6 @@ def _set(grown: OverGrown, eps: Tensor) -> None:
 def _gradient(grown: OverGrown, objective: Objective, eps: Tensor) -> Tensor:
     """dL/d eps at ``eps``, the mean over the growth batches."""
     _set(grown, eps)
-    return torch.cat(mean_gradients(grown, objective, [grown.candidates.split_eps, grown.candidates.new_eps]))
+    return torch.cat(
+        mean_gradients(grown, objective, [grown.candidates.split_eps, grown.candidates.new_eps])
+    )

@@ -6,15 +6,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from fxgrow.coupling import Coupling
-from fxgrow.growth import Choose, Neighbourhood, Objective, Scores
-from fxgrow.growth.statistics import estimate
+from fxgrow.documents import limits
+from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.methods.firefly import importance
-from fxgrow.methods.firefly.neighbourhood import start
+from fxgrow.methods.firefly.neighborhood import initialize
 from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, relax
-from fxgrow.rewrite import Depth, OverGrown
-from fxgrow.spec import limits
+from fxgrow.rewrite import DepthProposal, OverGrown
 
-PATHS = {"joint": importance.joint, "single": importance.single}
+PATHS = {"joint": importance.joint_scores, "single": importance.single_scores}
 
 
 class Firefly(BaseModel):
@@ -48,13 +47,21 @@ class Firefly(BaseModel):
     precision: Literal["fp32", "bf16"] = "fp32"
     rounds: int = Field(default=1, ge=1, le=limits.STEPS)
 
-    def neighbourhood(self, coupling: Coupling) -> Neighbourhood:
+    def propose(self, coupling: Coupling) -> Proposal:
         """Every growable neuron may split, every growable width may get ``new`` neurons."""
         growable = [number for number, width in enumerate(coupling.widths) if width.growable]
-        depth = Depth(self.layers, self.at, norm=self.norm) if self.layers else None
-        return Neighbourhood(frozenset(growable if self.split else ()), dict.fromkeys(growable, self.new), depth)
+        depth = DepthProposal(self.layers, self.at, norm=self.norm) if self.layers else None
+        return Proposal(
+            frozenset(growable if self.split else ()), dict.fromkeys(growable, self.new), depth
+        )
 
-    def search(self, grown: OverGrown, objective: Objective, generator: torch.Generator, choose: Choose) -> Scores:
+    def search(
+        self,
+        grown: OverGrown,
+        objective: Objective,
+        generator: torch.Generator,
+        choose: SelectFunction,
+    ) -> Scores:
         """Step one, then step two; eps is left at -eps sign(s) (at eps for splits in halves, symmetric in eps).
 
         The score is what switching the candidate on is expected to lower the loss by, to first order: eps |s|, or
@@ -66,8 +73,8 @@ class Firefly(BaseModel):
 
     def begin(self, grown: OverGrown, objective: Objective, generator: torch.Generator) -> None:
         """Random directions, and batch norms of new neurons at what these make them see."""
-        start(grown, self.eps, generator)
-        estimate(grown, objective)
+        initialize(grown, self.eps, generator)
+        estimate_statistics(grown, objective)
 
     def _round(self, grown: OverGrown, objective: Objective) -> Scores:
         self._relax(grown, objective, self.steps)
@@ -91,4 +98,4 @@ class Firefly(BaseModel):
         relax(grown, self._cast(objective), self.eps, steps, self.lr, descent, constraint)
 
     def _cast(self, objective: Objective) -> Objective:
-        return PRECISIONS[self.precision](objective.batches, objective.loss, objective.form)
+        return PRECISIONS[self.precision](objective.batches, objective.loss_fn, objective.form)

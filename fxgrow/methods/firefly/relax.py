@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from fxgrow.growth import Batch, Objective
-from fxgrow.methods.firefly.neighbourhood import directions, project, violation
+from fxgrow.methods.firefly.neighborhood import (
+    candidate_directions,
+    constraint_violation,
+    project_candidates,
+)
 from fxgrow.rewrite import OverGrown
 
 
-class Descent(NamedTuple):
+class OptimizerRule(NamedTuple):
     """An optimiser; eps = e u has the step size lr e^power, so that u = eps / e moves as a direction does.
 
     Adam and RMSprop step by lr whatever the size of the gradient, so u does if eps steps by lr e. A gradient step in u
@@ -26,7 +30,7 @@ class Descent(NamedTuple):
     power: int
 
 
-class Constraint(NamedTuple):
+class ConstraintRule(NamedTuple):
     """What is added to the loss, and what is done after every step, to stay in the box and the ball of that eps."""
 
     added: Callable[[OverGrown, float], Tensor | float]
@@ -43,13 +47,15 @@ class Bf16(Objective):
 
 
 OPTIMIZERS = {
-    "adam": Descent(Adam, 1),
-    "rmsprop": Descent(partial(RMSprop, alpha=0.9, momentum=0.1), 1),  # the settings of the authors' code
-    "sgd": Descent(partial(SGD, momentum=0.9), 2),
+    "adam": OptimizerRule(Adam, 1),
+    "rmsprop": OptimizerRule(
+        partial(RMSprop, alpha=0.9, momentum=0.1), 1
+    ),  # the settings of the authors' code
+    "sgd": OptimizerRule(partial(SGD, momentum=0.9), 2),
 }
 CONSTRAINTS = {
-    "projection": Constraint(lambda *_: 0.0, project),
-    "penalty": Constraint(violation, lambda *_: None),
+    "projection": ConstraintRule(lambda *_: 0.0, project_candidates),
+    "penalty": ConstraintRule(constraint_violation, lambda *_: None),
 }
 PRECISIONS: dict[str, type[Objective]] = {"fp32": Objective, "bf16": Bf16}
 
@@ -60,8 +66,8 @@ def relax(
     eps: float,
     steps: int,
     lr: float,
-    descent: Descent = OPTIMIZERS["adam"],
-    constraint: Constraint = CONSTRAINTS["projection"],
+    descent: OptimizerRule = OPTIMIZERS["adam"],
+    constraint: ConstraintRule = CONSTRAINTS["projection"],
 ) -> None:
     """``steps`` steps of an optimiser, one growth batch each. Base parameters get no gradient.
 
@@ -72,7 +78,7 @@ def relax(
     candidates = grown.candidates
     moved = [p for p in (candidates.split_eps, candidates.new_eps) if len(p)]
     on = [p.detach() != 0 for p in moved]
-    rates = [(directions(grown), lr), (moved, lr * eps**descent.power)]
+    rates = [(candidate_directions(grown), lr), (moved, lr * eps**descent.power)]
     optimizer = descent.make([{"params": parameters, "lr": rate} for parameters, rate in rates])
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
     for batch in itertools.islice(itertools.cycle(objective.batches), steps):
@@ -85,4 +91,4 @@ def relax(
                 parameter.mul_(mask)
         constraint.after(grown, eps)
     optimizer.zero_grad(set_to_none=True)
-    project(grown, eps)
+    project_candidates(grown, eps)

@@ -3,12 +3,17 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fxgrow.spec import ArchitectureSpec, SpecDiff
-from fxgrow.spec.align import Alignment
-from fxgrow.spec.arguments import show
-from fxgrow.spec.changes import LayerDiff
-from fxgrow.spec.models import ModuleSpec, NodeSpec
-from fxgrow.spec.wiring import Wiring, operands
+from fxgrow.spec import (
+    Alignment,
+    ArchitectureSpec,
+    GraphView,
+    LayerDiff,
+    ModuleSpec,
+    NodeSpec,
+    SpecDiff,
+    argument_text,
+    node_operands,
+)
 
 # What a module's size is called; the first that it has is shown.
 _SIZES = (
@@ -18,7 +23,7 @@ _SIZES = (
 
 
 @dataclass(frozen=True)
-class Side:
+class NodeSide:
     """A node as one specification has it: its name, what it calls, a short name, kind and size, the whole as text."""
 
     name: str
@@ -29,26 +34,26 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Vertex:
+class MergedNode:
     """A node of either or both. ``group``: the modules around it. ``kind``: see ``KINDS``."""
 
     id: str
     group: tuple[str, ...]
     kind: str
-    before: Side | None
-    after: Side | None
+    before: NodeSide | None
+    after: NodeSide | None
 
 
 @dataclass(frozen=True)
-class Union:
+class MergedGraph:
     """Vertices in the order of execution, edges as (source, target, before, after), names that groups had before."""
 
-    vertices: tuple[Vertex, ...]
+    vertices: tuple[MergedNode, ...]
     edges: tuple[tuple[str, str, bool, bool], ...]
     old_groups: Mapping[str, str] = field(default_factory=dict)
 
 
-KINDS = {
+_CHANGE_KINDS = {
     "layer": "layer of a growth step",
     "inserted": "inserted",
     "removed": "removed",
@@ -62,12 +67,19 @@ KINDS = {
 """Kinds of vertices, the strongest first: a vertex has the first that fits."""
 
 
-def union(a: ArchitectureSpec, b: ArchitectureSpec, alignment: Alignment, diff: SpecDiff) -> Union:
+def merge_graphs(
+    a: ArchitectureSpec, b: ArchitectureSpec, alignment: Alignment, diff: SpecDiff
+) -> MergedGraph:
     """``a`` and ``b`` as one graph. What is paired has the id of its name in ``b``."""
-    ids = {node.name: f"a:{node.name}" for node in a.nodes} | {old: f"b:{new}" for old, new in alignment.nodes.items()}
+    ids = {node.name: f"a:{node.name}" for node in a.nodes} | {
+        old: f"b:{new}" for old, new in alignment.nodes.items()
+    }
     back = {new: old for old, new in alignment.nodes.items()}
     kinds = _kinds(b, diff)
-    x, y = _Sides(a, diff.layers if not diff.forward else ()), _Sides(b, diff.layers if diff.forward else ())
+    x, y = (
+        _Sides(a, diff.layers if not diff.forward else ()),
+        _Sides(b, diff.layers if diff.forward else ()),
+    )
     old_groups = _old_groups(alignment)
     new_groups = {old: new for new, old in old_groups.items()}
     pairs = _Pairs(alignment.nodes, back)
@@ -75,8 +87,12 @@ def union(a: ArchitectureSpec, b: ArchitectureSpec, alignment: Alignment, diff: 
     for old, new in pairs.merged([n.name for n in a.nodes], [n.name for n in b.nodes]):
         before, after = x.side(old) if old else None, y.side(new) if new else None
         group = y.group(new) if new else _translated(x.group(old or ""), new_groups)
-        vertices.append(Vertex(ids[old] if old else f"b:{new}", group, _kind(old, new, kinds), before, after))
-    return Union(tuple(vertices), tuple(_edges(a, b, ids)), old_groups)
+        vertices.append(
+            MergedNode(
+                ids[old] if old else f"b:{new}", group, _kind(old, new, kinds), before, after
+            )
+        )
+    return MergedGraph(tuple(vertices), tuple(_edges(a, b, ids)), old_groups)
 
 
 class _Pairs:
@@ -103,7 +119,7 @@ class _Sides:
     """What is shown of the nodes of one specification; a grown layer stands with the node that it follows."""
 
     def __init__(self, spec: ArchitectureSpec, layers: Iterable[LayerDiff]) -> None:
-        self.wiring = Wiring(spec)
+        self.wiring = GraphView(spec)
         self.order = {node.name: index for index, node in enumerate(spec.nodes)}
         self.grown: dict[str, tuple[str, ...]] = {}
         for layer in layers:
@@ -111,11 +127,11 @@ class _Sides:
             outer = around[:-1] if layer.after in self.grown else around
             self.grown |= dict.fromkeys(layer.nodes, (*outer, layer.name))
 
-    def side(self, name: str) -> Side:
+    def side(self, name: str) -> NodeSide:
         node = self.wiring.nodes[name]
         module = self.wiring.called(node)
         label = node.target.rpartition(".")[2] if node.op not in ("placeholder", "output") else name
-        return Side(name, node.target, label, _size(module) if module else "", _text(node))
+        return NodeSide(name, node.target, label, _size(module) if module else "", _text(node))
 
     def group(self, name: str) -> tuple[str, ...]:
         """The modules around a node; around one that calls none, those that its neighbours have in common."""
@@ -153,15 +169,27 @@ def _common(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
 
 def _size(module: ModuleSpec) -> str:
     kind = module.type.rpartition(".")[2]
-    sizes = next(([show(module.config[key]) for key in keys] for keys in _SIZES if keys[0] in module.config), [])
+    sizes = next(
+        (
+            [argument_text(module.config[key]) for key in keys]
+            for keys in _SIZES
+            if keys[0] in module.config
+        ),
+        [],
+    )
     kernel = (
-        [show(module.config["kernel_size"]).strip("()").replace(", ", "x")] if "kernel_size" in module.config else []
+        [argument_text(module.config["kernel_size"]).strip("()").replace(", ", "x")]
+        if "kernel_size" in module.config
+        else []
     )
     return " ".join((kind, *kernel, " → ".join(sizes))).strip()
 
 
 def _text(node: NodeSpec) -> str:
-    arguments = (*map(show, node.args), *(f"{key}={show(value)}" for key, value in sorted(node.kwargs.items())))
+    arguments = (
+        *map(argument_text, node.args),
+        *(f"{key}={argument_text(value)}" for key, value in sorted(node.kwargs.items())),
+    )
     return f"{node.target}({', '.join(arguments)})"
 
 
@@ -189,16 +217,19 @@ def _kinds(b: ArchitectureSpec, diff: SpecDiff) -> dict[str, set[str]]:
     called = {node.name: node.target for node in b.nodes if node.op in ("call_module", "get_attr")}
     changed = {width.name for width in diff.widths}
     sites = [site for width in b.widths if width.name in changed for site in width.sites]
-    writers = {owner for site in sites if site.role == "writes" for owner in _owners(site.parameter)}
-    following = {item.name for item in diff.modules if item.because}
-    following |= {owner for item in diff.tensors if item.because for owner in _owners(item.name)}
-    odd = {item.name for item in diff.modules if not item.because}
-    odd |= {owner for item in diff.tensors if not item.because for owner in _owners(item.name)}
+    writers = {
+        owner for site in sites if site.role == "writes" for owner in _owners(site.parameter)
+    }
+    following = {item.name for item in diff.modules if item.caused_by}
+    following |= {owner for item in diff.tensors if item.caused_by for owner in _owners(item.name)}
+    odd = {item.name for item in diff.modules if not item.caused_by}
+    odd |= {owner for item in diff.tensors if not item.caused_by for owner in _owners(item.name)}
     return {
         "layer": {name for layer in diff.layers for name in layer.nodes},
         "grown": {name for name, target in called.items() if target in writers},
         "follows": {name for name, target in called.items() if target in following},
-        "changed": {item.name for item in diff.changed} | {name for name, target in called.items() if target in odd},
+        "changed": {item.name for item in diff.changed}
+        | {name for name, target in called.items() if target in odd},
         "moved": set(diff.moved),
         "renamed": {item.after for item in diff.renamed if item.what == "node"},
     }
@@ -211,12 +242,25 @@ def _owners(parameter: str) -> tuple[str, str]:
 
 def _kind(old: str | None, new: str | None, kinds: Mapping[str, set[str]]) -> str:
     if old is None or new is None:
-        return "layer" if (new or old) in kinds["layer"] else "removed" if new is None else "inserted"
-    return next((kind for kind in ("grown", "follows", "changed", "moved", "renamed") if new in kinds[kind]), "same")
+        return (
+            "layer" if (new or old) in kinds["layer"] else "removed" if new is None else "inserted"
+        )
+    return next(
+        (
+            kind
+            for kind in ("grown", "follows", "changed", "moved", "renamed")
+            if new in kinds[kind]
+        ),
+        "same",
+    )
 
 
-def _edges(a: ArchitectureSpec, b: ArchitectureSpec, ids: Mapping[str, str]) -> Iterable[tuple[str, str, bool, bool]]:
-    before = {(ids[used], ids[node.name]): None for node in a.nodes for used in operands(node)}
-    after = {(f"b:{used}", f"b:{node.name}"): None for node in b.nodes for used in operands(node)}
+def _edges(
+    a: ArchitectureSpec, b: ArchitectureSpec, ids: Mapping[str, str]
+) -> Iterable[tuple[str, str, bool, bool]]:
+    before = {(ids[used], ids[node.name]): None for node in a.nodes for used in node_operands(node)}
+    after = {
+        (f"b:{used}", f"b:{node.name}"): None for node in b.nodes for used in node_operands(node)
+    }
     for source, target in {**after, **before}:
         yield source, target, (source, target) in before, (source, target) in after

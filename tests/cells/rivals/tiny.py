@@ -3,13 +3,18 @@
 import torch
 from torch import Tensor
 
-from fxgrow.cells.rivals import Mixture, Supernet
-from fxgrow.cells.rivals.supernet import Choices
+from fxgrow.cells.baselines import Mixture, Supernet
+from fxgrow.cells.baselines.supernet import CellChoices
 from fxgrow.cells.space import SearchSpace
-from fxgrow.cells.stack import Kind
+from fxgrow.cells.stack import CellKind
 from fxgrow.data import DataSet, load_data
 
-TINY = SearchSpace(operations=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"), nodes=2, cells=3, channels=4)
+TINY = SearchSpace(
+    operations=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"),
+    nodes=2,
+    cells=3,
+    channels=4,
+)
 
 
 def halves(count: int = 24) -> tuple[DataSet, DataSet]:
@@ -23,6 +28,6 @@ def supernet(space: SearchSpace = TINY, seed: int = 0) -> Supernet:
     return Supernet(space, classes=10, image_channels=1)
 
 
-def mixture(weights: Tensor, space: SearchSpace = TINY) -> Choices:
+def mixture(weights: Tensor, space: SearchSpace = TINY) -> CellChoices:
     """The same weights for both kinds of cell."""
-    return dict.fromkeys(Kind, Mixture.of(space, weights))
+    return dict.fromkeys(CellKind, Mixture.of(space, weights))

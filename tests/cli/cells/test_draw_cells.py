@@ -17,7 +17,10 @@ def test_a_known_genotype_and_one_from_a_file(fxgrow: Fxgrow, tmp_path: Path) ->
 
 
 def test_wrong_input_is_one_sentence(fxgrow: Fxgrow, tmp_path: Path) -> None:
-    for genotype, name, code in (("DARTS", "a.svg", "unknown-genotype"), ("DARTS_V1", "a.bmp", "picture-format")):
+    for genotype, name, code in (
+        ("DARTS", "a.svg", "unknown-genotype"),
+        ("DARTS_V1", "a.bmp", "picture-format"),
+    ):
         done = fxgrow("cells", "draw", genotype, "--out", tmp_path / name)
         assert done.exit_code == 2
         assert done.stderr.endswith(f"[{code}]\n")

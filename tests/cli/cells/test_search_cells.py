@@ -4,10 +4,23 @@ from pathlib import Path
 import pytest
 
 from fxgrow.cells import read_genotype
-from fxgrow.cells.searches import read_search
+from fxgrow.cells.registry import read_search
 from tests.cli.conftest import Fxgrow
 
-TINY = ("--cells", "3", "--channels", "2", "--nodes", "1", "--size", "8", "--limit", "64", "--batch-size", "16")
+TINY = (
+    "--cells",
+    "3",
+    "--channels",
+    "2",
+    "--nodes",
+    "1",
+    "--size",
+    "8",
+    "--limit",
+    "64",
+    "--batch-size",
+    "16",
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +40,26 @@ def test_growth_and_what_is_derived(fxgrow: Fxgrow, found: Path, tmp_path: Path)
 
     same = fxgrow("cells", "derive", out)
     assert json.loads(same.stdout) == json.loads((out / "genotype.json").read_text())
-    done = fxgrow("cells", "derive", out, "--little", "99", "--keep-all", "--out", tmp_path / "idle.json")
+    done = fxgrow(
+        "cells", "derive", out, "--little", "99", "--keep-all", "--out", tmp_path / "idle.json"
+    )
     assert done.exit_code == 0, done.output
     idle = read_genotype(tmp_path / "idle.json")
     assert {edge.operation for edges in idle.normal.nodes for edge in edges} == {"skip_connect"}
 
 
 def test_a_rival_leaves_the_same_files(fxgrow: Fxgrow, tmp_path: Path) -> None:
-    done = fxgrow("cells", "search", "--method", "darts-first", "--epochs", "1", "--out", tmp_path / "darts", *TINY)
+    done = fxgrow(
+        "cells",
+        "search",
+        "--method",
+        "darts-first",
+        "--epochs",
+        "1",
+        "--out",
+        tmp_path / "darts",
+        *TINY,
+    )
     assert done.exit_code == 0, done.output
     assert read_search(tmp_path / "darts" / "search.json").method == "Darts"
     done = fxgrow("cells", "derive", tmp_path / "darts")
@@ -50,7 +75,9 @@ def test_a_rival_leaves_the_same_files(fxgrow: Fxgrow, tmp_path: Path) -> None:
         (("--cells", "1"), "bad-setting"),
     ],
 )
-def test_wrong_input_is_one_sentence(fxgrow: Fxgrow, tmp_path: Path, words: tuple[str, ...], code: str) -> None:
+def test_wrong_input_is_one_sentence(
+    fxgrow: Fxgrow, tmp_path: Path, words: tuple[str, ...], code: str
+) -> None:
     done = fxgrow("cells", "search", "--out", tmp_path / "out", *TINY, *words)
     assert done.exit_code == 2
     assert done.stderr.rstrip().endswith(f"[{code}]") and done.stderr.count("\n") == 1

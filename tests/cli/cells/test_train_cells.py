@@ -12,7 +12,20 @@ from fxgrow.training import read_recipe
 from tests.cells.modules import parameters
 from tests.cli.conftest import Fxgrow
 
-SHORT = ("--limit", "64", "--epochs", "1", "--layers", "3", "--channels", "4", "--size", "8", "--batch-size", "32")
+SHORT = (
+    "--limit",
+    "64",
+    "--epochs",
+    "1",
+    "--layers",
+    "3",
+    "--channels",
+    "4",
+    "--size",
+    "8",
+    "--batch-size",
+    "32",
+)
 
 
 def train(genotype: object, out: Path, *more: str) -> Result:
@@ -37,7 +50,9 @@ def test_a_run_directory(trained: tuple[Path, Result]) -> None:
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, 10)
     # the second classifier helps to train and is not kept
     size = parameters(evaluation_network(GENOTYPES["DARTS_V2"], 4, 3))
-    assert parameters(model) == size == json.loads((out / "result.json").read_text())["params_after"]
+    assert (
+        parameters(model) == size == json.loads((out / "result.json").read_text())["params_after"]
+    )
 
 
 def test_the_size_is_said_first(trained: tuple[Path, Result]) -> None:
@@ -51,11 +66,15 @@ def test_the_size_is_said_first(trained: tuple[Path, Result]) -> None:
     assert lines[2].startswith("epoch 1/1")
 
 
-def test_its_recipe_repeats_it(trained: tuple[Path, Result], fxgrow: Fxgrow, tmp_path: Path) -> None:
+def test_its_recipe_repeats_it(
+    trained: tuple[Path, Result], fxgrow: Fxgrow, tmp_path: Path
+) -> None:
     out, _ = trained
     done = fxgrow("run", out / "recipe.yaml", "--out", tmp_path / "again")
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        out / "model.safetensors"
+    ).read_bytes()
     assert (tmp_path / "again" / "config.json").read_bytes() == (out / "config.json").read_bytes()
 
 
@@ -73,7 +92,11 @@ def test_a_genotype_in_a_file_and_no_help(trained: tuple[Path, Result], tmp_path
 
 def test_its_settings_are_those_of_the_paper(trained: tuple[Path, Result]) -> None:
     recipe = read_recipe(trained[0] / "recipe.yaml")
-    assert (recipe.settings.lr, recipe.settings.weight_decay, recipe.settings.grow_steps) == (0.025, 3e-4, 0)
+    assert (recipe.settings.lr, recipe.settings.weight_decay, recipe.settings.grow_steps) == (
+        0.025,
+        3e-4,
+        0,
+    )
 
 
 @pytest.mark.parametrize(

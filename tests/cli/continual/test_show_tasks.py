@@ -24,7 +24,10 @@ def test_tables_and_picture(run: Path, fxgrow: Fxgrow) -> None:
 
 
 def test_wrong_input_is_one_sentence(run: Path, fxgrow: Fxgrow) -> None:
-    for words, code in (((run / "a",), "missing-file"), ((run, "--png", run / "a.gif"), "picture-format")):
+    for words, code in (
+        ((run / "a",), "missing-file"),
+        ((run, "--png", run / "a.gif"), "picture-format"),
+    ):
         done = fxgrow("continual", "show", *words)
         assert done.exit_code == 2 and not done.stdout
         assert done.stderr.rstrip().endswith(f"[{code}]") and done.stderr.count("\n") == 1

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fxgrow.growth import Objective
-from fxgrow.methods.firefly.importance import joint, midpoints, single
-from fxgrow.methods.firefly.neighbourhood import start
+from fxgrow.methods.firefly.importance import joint_scores, midpoints, single_scores
+from fxgrow.methods.firefly.neighborhood import initialize
 from fxgrow.rewrite import OverGrown
 from tests.networks import images, network, randomised
 from tests.rewrite.rewriting import over_grown, randomise_candidates
@@ -32,7 +32,7 @@ class Smooth(nn.Module):
 
 
 Path = Callable[[OverGrown, Objective, int], tuple[Tensor, Tensor]]
-PATHS: list[Path] = [joint, single]
+PATHS: list[Path] = [joint_scores, single_scores]
 LABELS = torch.tensor([0, 1, 0, 1])
 
 
@@ -62,15 +62,17 @@ def test_single_path_is_the_finite_difference() -> None:
     """eps_i s_i = L(f) - L(f without i), by the fundamental theorem; midpoint rule with many points."""
     grown, objective = searched(0.05, new=1)
     total = objective.mean(grown.graph_module)
-    scores = torch.cat(single(grown, objective, 8)) * 0.05
-    expected = torch.tensor([total - without(grown, objective, i) for i in range(len(scores))], dtype=torch.float64)
+    scores = torch.cat(single_scores(grown, objective, 8)) * 0.05
+    expected = torch.tensor(
+        [total - without(grown, objective, i) for i in range(len(scores))], dtype=torch.float64
+    )
     torch.testing.assert_close(scores, expected, rtol=2e-3, atol=1e-7)
 
 
 def test_joint_path_sums_to_the_whole_difference() -> None:
     """Along the joint ray sum_i eps_i s_i = L(f_eps) - L(f_0), exactly but for the midpoint rule."""
     grown, objective = searched(0.05)
-    split, new = joint(grown, objective, 8)
+    split, new = joint_scores(grown, objective, 8)
     whole = objective.mean(grown.graph_module)
     kept = [p.detach().clone() for p in (grown.candidates.split_eps, grown.candidates.new_eps)]
     with torch.no_grad():
@@ -86,13 +88,19 @@ def test_paths_agree_to_second_order() -> None:
     gaps = []
     for eps in (0.08, 0.04, 0.02):
         grown, objective = searched(eps)
-        gaps.append(float((joint(grown, objective, 3)[1] - single(grown, objective, 3)[1]).abs().max()))
+        gaps.append(
+            float(
+                (joint_scores(grown, objective, 3)[1] - single_scores(grown, objective, 3)[1])
+                .abs()
+                .max()
+            )
+        )
     assert gaps[0] > 1e-6 and gaps[0] / gaps[1] > 1.8 and gaps[1] / gaps[2] > 1.8
 
 
 def test_splits_are_second_order() -> None:
     """The loss is even in a split's eps, so its integrated slope is O(eps): halving eps halves s."""
-    slopes = [joint(*searched(eps, new=0), 3)[0].abs().max() for eps in (0.02, 0.01)]
+    slopes = [joint_scores(*searched(eps, new=0), 3)[0].abs().max() for eps in (0.02, 0.01)]
     assert float(slopes[0] / slopes[1]) == pytest.approx(2, rel=0.1)
 
 
@@ -118,7 +126,9 @@ def test_duplicating_the_batch_changes_nothing(path: Path) -> None:
     """Neither as a second batch nor within the batch: the objective is a mean, exponent 0 in the number of copies."""
     grown, once = searched(0.05, new=1)
     twice = Objective([*once.batches, *once.batches], F.cross_entropy)
-    double = Objective([(torch.cat([x, x]), torch.cat([y, y])) for x, y in once.batches], F.cross_entropy)
+    double = Objective(
+        [(torch.cat([x, x]), torch.cat([y, y])) for x, y in once.batches], F.cross_entropy
+    )
     expected = path(grown, once, 3)
     for objective in (twice, double):
         torch.testing.assert_close(path(grown, objective, 3), expected)
@@ -151,14 +161,16 @@ def scores_of(module: nn.Module, path: Path, delta: Spread, eps: float = 1.0) ->
     return path(grown, Objective([(x, (x[:, 0] > 0).long())], F.cross_entropy), 3)[0]
 
 
-def new_scores(module: nn.Module, path: Path, fresh: Spread, outgoing: Tensor, eps: float = 0.1) -> Tensor:
+def new_scores(
+    module: nn.Module, path: Path, new: Spread, outgoing: Tensor, eps: float = 0.1
+) -> Tensor:
     """The scores of two new neurons of a ``Pair`` with these directions, in units of its layers (splits are off)."""
     x = torch.randn(16, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     grown = over_grown(module, x, split=False, new=2)
     writer, reader = (grown.graph_module.get_submodule(f"fxgrow_grown.{name}") for name in "ab")
     with torch.no_grad():
         grown.candidates.new_eps.fill_(eps)
-        for held, values in zip(writer.fresh, fresh, strict=True):  # type: ignore[arg-type]
+        for held, values in zip(writer.new, new, strict=True):  # type: ignore[arg-type]
             held.copy_(values)
         reader.outgoing[0].copy_(outgoing)  # type: ignore[index, operator]
     return path(grown, Objective([(x, (x[:, 0] > 0).long())], F.cross_entropy), 3)[1]
@@ -167,7 +179,10 @@ def new_scores(module: nn.Module, path: Path, fresh: Spread, outgoing: Tensor, e
 def pair(seed: int) -> tuple[nn.Module, Spread]:
     torch.manual_seed(seed)
     module = Pair().double()
-    return module, (0.1 * torch.randn(4, 3, dtype=torch.float64), 0.1 * torch.randn(4, dtype=torch.float64))
+    return module, (
+        0.1 * torch.randn(4, 3, dtype=torch.float64),
+        0.1 * torch.randn(4, dtype=torch.float64),
+    )
 
 
 def two_new() -> tuple[Spread, Tensor]:
@@ -187,13 +202,13 @@ def test_permuting_neurons_permutes_scores(path: Path) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_permuting_new_neurons_permutes_scores(path: Path) -> None:
     """And the order of the old ones does not matter to them."""
-    (module, _), (fresh, outgoing), order = pair(0), two_new(), torch.tensor([1, 0])
-    expected = new_scores(module, path, fresh, outgoing)[order]
+    (module, _), (new, outgoing), order = pair(0), two_new(), torch.tensor([1, 0])
+    expected = new_scores(module, path, new, outgoing)[order]
     assert expected[0] != expected[1]
-    turned = new_scores(module, path, (fresh[0][order], fresh[1][order]), outgoing[:, order])
+    turned = new_scores(module, path, (new[0][order], new[1][order]), outgoing[:, order])
     torch.testing.assert_close(turned, expected)
     old = permuted(module, torch.tensor([2, 0, 3, 1]))
-    torch.testing.assert_close(new_scores(old, path, fresh, outgoing)[order], expected)
+    torch.testing.assert_close(new_scores(old, path, new, outgoing)[order], expected)
 
 
 def permuted(module: nn.Module, order: Tensor) -> nn.Module:
@@ -232,13 +247,17 @@ def test_relu_rescaling_of_new_neurons(path: Path) -> None:
 
     With eps kept, s is linear in what leaves as eps -> 0: exponent 1 in its length, and in the length of what enters.
     """
-    (module, _), (fresh, outgoing) = pair(1), two_new()
-    expected = new_scores(module, path, fresh, outgoing)
-    torch.testing.assert_close(new_scores(rescaled(module, 3.0), path, fresh, outgoing), expected)
-    slope = new_scores(module, path, fresh, outgoing, eps=1e-9)
-    torch.testing.assert_close(new_scores(module, path, fresh, 3 * outgoing, eps=1e-9), 3 * slope, rtol=1e-6, atol=0)
-    longer = (3 * fresh[0], 3 * fresh[1])
-    torch.testing.assert_close(new_scores(module, path, longer, outgoing, eps=1e-9), 3 * slope, rtol=1e-6, atol=0)
+    (module, _), (new, outgoing) = pair(1), two_new()
+    expected = new_scores(module, path, new, outgoing)
+    torch.testing.assert_close(new_scores(rescaled(module, 3.0), path, new, outgoing), expected)
+    slope = new_scores(module, path, new, outgoing, eps=1e-9)
+    torch.testing.assert_close(
+        new_scores(module, path, new, 3 * outgoing, eps=1e-9), 3 * slope, rtol=1e-6, atol=0
+    )
+    longer = (3 * new[0], 3 * new[1])
+    torch.testing.assert_close(
+        new_scores(module, path, longer, outgoing, eps=1e-9), 3 * slope, rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -258,7 +277,7 @@ def test_midpoints() -> None:
 
 def test_start_gives_unit_directions() -> None:
     grown = over_grown(network("residual"), images(), new=2)
-    start(grown, 0.2, torch.Generator().manual_seed(0))
+    initialize(grown, 0.2, torch.Generator().manual_seed(0))
     layer = grown.graph_module.get_submodule("fxgrow_grown.a1")
     squares = layer.delta[0].flatten(1).square().sum(1) + layer.delta[1].square()  # type: ignore[index, operator, union-attr]
     torch.testing.assert_close(squares, torch.ones_like(squares))
@@ -271,4 +290,6 @@ def test_unit_of_a_row_includes_its_bias() -> None:
     torch.nn.init.constant_(module.a.bias, 30.0)
     grown = over_grown(module, torch.randn(4, 3, dtype=torch.float64))
     expected = torch.cat([module.a.weight, module.a.bias[:, None]], 1).norm(dim=1).mean()
-    assert grown.graph_module.get_submodule("fxgrow_grown.a").unit_row == pytest.approx(float(expected))
+    assert grown.graph_module.get_submodule("fxgrow_grown.a").unit_row == pytest.approx(
+        float(expected)
+    )

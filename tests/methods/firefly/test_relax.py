@@ -9,10 +9,17 @@ from torch.nn import functional as F
 import fxgrow
 from fxgrow import Budget, Firefly
 from fxgrow.growth import Objective, Scores, Selection
-from fxgrow.growth.statistics import fresh_norms
-from fxgrow.methods.firefly.importance import joint
-from fxgrow.methods.firefly.neighbourhood import directions, layers, project, split_parts, start, violation
-from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, Constraint, relax
+from fxgrow.growth.statistics import new_channel_norms
+from fxgrow.methods.firefly.importance import joint_scores
+from fxgrow.methods.firefly.neighborhood import (
+    candidate_directions,
+    constraint_violation,
+    initialize,
+    overgrown_layers,
+    project_candidates,
+    split_tensors,
+)
+from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, ConstraintRule, relax
 from fxgrow.rewrite import OverGrown
 from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import over_grown
@@ -27,13 +34,13 @@ def not_asked(scores: Scores) -> Selection:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_relax_lowers_the_loss_within_its_constraints(name: str) -> None:
     grown = over_grown(network(name), images(), new=2)
-    start(grown, 0.1, torch.Generator().manual_seed(0))
+    initialize(grown, 0.1, torch.Generator().manual_seed(0))
     before = OBJECTIVE.mean(grown.graph_module)
     relax(grown, OBJECTIVE, eps=0.1, steps=10, lr=0.03)
     assert OBJECTIVE.mean(grown.graph_module) < before
     for eps in (grown.candidates.split_eps, grown.candidates.new_eps):
         assert eps.abs().max() <= 0.1
-    for layer in layers(grown):
+    for layer in overgrown_layers(grown):
         for outgoing in layer.outgoing:
             assert outgoing.transpose(0, 1).flatten(1).norm(dim=1).max() <= 1 + 1e-12
 
@@ -41,21 +48,27 @@ def test_relax_lowers_the_loss_within_its_constraints(name: str) -> None:
 def test_step_size_falls_to_zero() -> None:
     """Adam under a gradient of one sign moves by the sum of its step sizes: lr (1 + 3/4 + 1/2 + 1/4) in four steps."""
     grown = over_grown(network("chain"), images(), new=2)
-    start(grown, 0.1, torch.Generator().manual_seed(0))
+    initialize(grown, 0.1, torch.Generator().manual_seed(0))
     relax(grown, OBJECTIVE, eps=0.1, steps=4, lr=0.01)
-    moved = max(float(outgoing.detach().abs().max()) for layer in layers(grown) for outgoing in layer.outgoing)
+    moved = max(
+        float(outgoing.detach().abs().max())
+        for layer in overgrown_layers(grown)
+        for outgoing in layer.outgoing
+    )
     assert moved == pytest.approx(0.025, rel=0.05)
 
 
 def test_refining_keeps_the_unselected_off() -> None:
     grown = over_grown(network("chain"), images(), new=2)
-    start(grown, 0.1, torch.Generator().manual_seed(0))
+    initialize(grown, 0.1, torch.Generator().manual_seed(0))
     with torch.no_grad():
         grown.candidates.split_eps[::2] = 0
         grown.candidates.new_eps[1:] = 0
     before = OBJECTIVE.mean(grown.graph_module)
     Firefly(refine_steps=10).refine(grown, OBJECTIVE)
-    assert (grown.candidates.split_eps[::2] == 0).all() and (grown.candidates.new_eps[1:] == 0).all()
+    assert (grown.candidates.split_eps[::2] == 0).all() and (
+        grown.candidates.new_eps[1:] == 0
+    ).all()
     assert grown.candidates.split_eps[1::2].abs().min() > 0
     assert OBJECTIVE.mean(grown.graph_module) < before
 
@@ -63,10 +76,12 @@ def test_refining_keeps_the_unselected_off() -> None:
 def test_directions_leave_out_eps_and_base() -> None:
     module = network("gate")
     grown = over_grown(module, images(), new=2)
-    moved = {id(p) for p in directions(grown)}
+    moved = {id(p) for p in candidate_directions(grown)}
     assert not moved & {id(p) for p in module.parameters()}
     assert id(grown.candidates.split_eps) not in moved and id(grown.candidates.new_eps) not in moved
-    carriers = [n for n, p in grown.graph_module.named_parameters() if id(p) in moved and "depth" in n]
+    carriers = [
+        n for n, p in grown.graph_module.named_parameters() if id(p) in moved and "depth" in n
+    ]
     assert carriers
 
 
@@ -81,18 +96,20 @@ def test_search_scores_are_gains() -> None:
 
 def started(name: str = "residual", eps: float = 0.1) -> OverGrown:
     grown = over_grown(network(name), images(), new=2)
-    start(grown, eps, torch.Generator().manual_seed(0))
+    initialize(grown, eps, torch.Generator().manual_seed(0))
     return grown
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_choice_lowers_the_loss_within_the_neighbourhood(optimizer: str, constraint: str) -> None:
+def test_every_choice_lowers_the_loss_within_the_neighbourhood(
+    optimizer: str, constraint: str
+) -> None:
     grown = started()
     before = OBJECTIVE.mean(grown.graph_module)
     relax(grown, OBJECTIVE, 0.1, 10, 0.03, OPTIMIZERS[optimizer], CONSTRAINTS[constraint])
     assert OBJECTIVE.mean(grown.graph_module) < before
-    assert violation(grown, 0.1) < 1e-28  # rounding of a norm of 1, to the fourth power
+    assert constraint_violation(grown, 0.1) < 1e-28  # rounding of a norm of 1, to the fourth power
 
 
 def test_gradient_steps_do_not_depend_on_the_unit_of_eps() -> None:
@@ -100,40 +117,44 @@ def test_gradient_steps_do_not_depend_on_the_unit_of_eps() -> None:
     grown = started(eps=0.05)
     with torch.no_grad():
         grown.candidates.new_eps.fill_(0.02)
-        for layer in layers(grown):
+        for layer in overgrown_layers(grown):
             for outgoing in layer.outgoing:
                 outgoing.normal_(0, 0.05, generator=torch.Generator().manual_seed(1))
     before = grown.candidates.new_eps.detach().clone()
-    gradient = torch.autograd.grad(OBJECTIVE.on(grown.graph_module, OBJECTIVE.batches[0]), grown.candidates.new_eps)[0]
+    gradient = torch.autograd.grad(
+        OBJECTIVE.on(grown.graph_module, OBJECTIVE.batches[0]), grown.candidates.new_eps
+    )[0]
     relax(grown, OBJECTIVE, 0.05, 1, 0.01, OPTIMIZERS["sgd"])
-    torch.testing.assert_close(grown.candidates.new_eps.detach() - before, -0.01 * 0.05**2 * gradient)
+    torch.testing.assert_close(
+        grown.candidates.new_eps.detach() - before, -0.01 * 0.05**2 * gradient
+    )
 
 
 def test_violation() -> None:
     """1/4 ((1 + v)^2 - 1)^2 for one eps and one direction that are too long, nothing inside; projection ends it."""
     grown = started()
-    assert violation(grown, 0.1) < 1e-28
+    assert constraint_violation(grown, 0.1) < 1e-28
     with torch.no_grad():
         grown.candidates.split_eps[0] *= -1.5
-        for tensor, index, _ in split_parts(grown):  # all that writes neuron 3
+        for tensor, index, _ in split_tensors(grown):  # all that writes neuron 3
             tensor[index == 3] *= 1.2
-    found = violation(grown, 0.1)
+    found = constraint_violation(grown, 0.1)
     assert float(found.detach()) == pytest.approx((1.5**2 - 1) ** 2 / 4 + (1.2**2 - 1) ** 2 / 4)
     assert all(
         bool(g.isfinite().all())
-        for g in torch.autograd.grad(found, directions(grown), allow_unused=True)
+        for g in torch.autograd.grad(found, candidate_directions(grown), allow_unused=True)
         if g is not None
     )
-    project(grown, 0.1)
-    assert violation(grown, 0.1) < 1e-28
+    project_candidates(grown, 0.1)
+    assert constraint_violation(grown, 0.1) < 1e-28
 
 
-def violations(constraint: Constraint) -> list[float]:
+def violations(constraint: ConstraintRule) -> list[float]:
     """The violation before every step of a relaxation with large steps."""
     found: list[float] = []
 
     def added(grown: OverGrown, eps: float) -> Tensor | float:
-        found.append(float(violation(grown, eps).detach()))
+        found.append(float(constraint_violation(grown, eps).detach()))
         return constraint.added(grown, eps)
 
     relax(started(), OBJECTIVE, 0.1, 30, 0.1, constraint=constraint._replace(added=added))
@@ -152,11 +173,11 @@ def test_bf16_passes_are_close_but_not_the_same() -> None:
     """Scores under autocast agree to bfloat16's 8 bits; gradients arrive in the parameters' own float32."""
     module = network("residual").float()
     grown = over_grown(module, images().float(), new=2)
-    start(grown, 0.1, torch.Generator().manual_seed(0))
+    initialize(grown, 0.1, torch.Generator().manual_seed(0))
     batch = (images(8).float(), torch.tensor([0, 1] * 4))
     full, low = (PRECISIONS[name]([batch], F.cross_entropy) for name in ("fp32", "bf16"))
     relax(grown, full, 0.1, 5, 0.03)
-    expected, found = (torch.cat(joint(grown, objective, 3)) for objective in (full, low))
+    expected, found = (torch.cat(joint_scores(grown, objective, 3)) for objective in (full, low))
     assert found.dtype == torch.float32 and not torch.equal(found, expected)
     assert (found - expected).norm() < 0.1 * expected.norm()
 
@@ -169,7 +190,9 @@ def test_precision_reaches_step_two() -> None:
         grown = over_grown(network("residual").float(), images().float())
         method = Firefly(steps=0, precision=precision)  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(0)
-        scores.append(method.search(grown, Objective([batch], F.cross_entropy), generator, not_asked).split)
+        scores.append(
+            method.search(grown, Objective([batch], F.cross_entropy), generator, not_asked).split
+        )
     assert 0 < (scores[0] - scores[1]).norm() < 0.5 * scores[0].norm()
 
 
@@ -177,8 +200,10 @@ def test_new_neurons_begin_with_their_own_statistics() -> None:
     """What batch norm subtracts and divides by is estimated before the first step (exactly: tests/growth)."""
     grown = over_grown(network("chain"), images(), new=2)
     Firefly(new=2).begin(grown, OBJECTIVE, torch.Generator().manual_seed(0))
-    norms = list(fresh_norms(grown).values())
-    assert norms and all(bool((norm.running_mean != 0).all() and (norm.running_var != 1).all()) for norm in norms)
+    norms = list(new_channel_norms(grown).values())
+    assert norms and all(
+        bool((norm.running_mean != 0).all() and (norm.running_var != 1).all()) for norm in norms
+    )
 
 
 def test_bf16_stays_within_the_two_steps() -> None:
@@ -189,7 +214,10 @@ def test_bf16_stays_within_the_two_steps() -> None:
         module, batches, F.cross_entropy, example_inputs=(images().float(),),
         method=Firefly(new=2, steps=4, precision="bf16"), budget=Budget(neurons=3),
     )  # fmt: skip
-    assert growth.report.faithful_error < 1e-5 and growth.report.loss_after <= growth.report.loss_before
+    assert (
+        growth.report.faithful_error < 1e-5
+        and growth.report.loss_after <= growth.report.loss_before
+    )
     assert {p.dtype for p in growth.module.parameters()} == {torch.float32}
 
 
@@ -199,15 +227,18 @@ def test_rounds_take_turns() -> None:
     method = Firefly(new=2, steps=3)
     first = method.search(once, OBJECTIVE, torch.Generator().manual_seed(0), not_asked)
     relax(once, OBJECTIVE, method.eps, 3, method.lr)
-    split, new = joint(once, OBJECTIVE, method.points)
-    found = Firefly(new=2, steps=3, rounds=2).search(twice, OBJECTIVE, torch.Generator().manual_seed(0), not_asked)
+    split, new = joint_scores(once, OBJECTIVE, method.points)
+    found = Firefly(new=2, steps=3, rounds=2).search(
+        twice, OBJECTIVE, torch.Generator().manual_seed(0), not_asked
+    )
     torch.testing.assert_close(found.new, method.eps * new.abs())
     torch.testing.assert_close(found.split, -once.candidates.split_eps.detach() * split)
     assert (found.new - first.new).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize(
-    "settings", [{"eps": 0}, {"new": -1}, {"path": "both"}, {"stepz": 3}, {"optimizer": "lion"}, {"rounds": 0}]
+    "settings",
+    [{"eps": 0}, {"new": -1}, {"path": "both"}, {"stepz": 3}, {"optimizer": "lion"}, {"rounds": 0}],
 )
 def test_settings_are_closed(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -8,7 +8,7 @@ from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.methods import Firefly
-from fxgrow.methods.firefly.importance import joint
+from fxgrow.methods.firefly.importance import joint_scores
 from fxgrow.rewrite import OverGrown, overgrow
 from tests.methods.firefly.test_importance import Smooth
 from tests.networks import images, randomised
@@ -32,7 +32,7 @@ def searched(eps: float, steps: int = 0) -> tuple[OverGrown, Scores, Tensor]:
     after = grown.candidates.split_eps.detach().clone()
     with torch.no_grad():
         grown.candidates.split_eps.fill_(eps)  # where step two began: no step of step one was made
-    signs = joint(grown, OBJECTIVE, 2)[0].sign()
+    signs = joint_scores(grown, OBJECTIVE, 2)[0].sign()
     with torch.no_grad():
         grown.candidates.split_eps.copy_(after)
     return grown, scores, signs
@@ -60,7 +60,10 @@ def test_a_score_is_what_the_loss_falls_by_to_first_order() -> None:
 
 def test_step_one_and_the_signs_lower_the_loss() -> None:
     grown, scores, _ = searched(0.1, steps=5)
-    assert set(grown.candidates.split_eps.abs().unique().tolist()) == {0.1} and (scores.split >= 0).all()
+    assert (
+        set(grown.candidates.split_eps.abs().unique().tolist()) == {0.1}
+        and (scores.split >= 0).all()
+    )
     base = OBJECTIVE.mean(grown.graph_module)
     with torch.no_grad():
         grown.candidates.split_eps.zero_()

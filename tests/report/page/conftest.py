@@ -23,7 +23,9 @@ def grown() -> Specs:
     """A residual network before and after a growth step with one inserted layer."""
     model, x = network("residual").train(), images(8)
     small = fxgrow.capture(model, x)
-    before = describe(small.graph_module, small.example_inputs, widths=fxgrow.couple(small, x).widths)
+    before = describe(
+        small.graph_module, small.example_inputs, widths=fxgrow.couple(small, x).widths
+    )
     step = fxgrow.grow(
         model,
         [(x, torch.arange(8) % 2)],
@@ -37,12 +39,20 @@ def grown() -> Specs:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    path = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if path is None:
-        pytest.skip("no Chromium on this machine; tools/install_chromium.sh installs it on Debian as root")
+        pytest.skip(
+            "no Chromium on this machine; tools/install_chromium.sh installs it on Debian as root"
+        )
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        chromium = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield chromium
         chromium.close()
 

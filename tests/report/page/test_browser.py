@@ -19,13 +19,23 @@ def text(page: Any, selector: str) -> str:
 def test_both_graphs_are_drawn_in_one_place(open_page: Open, grown: Specs) -> None:
     a, b = grown
     page = open_page(a, b)
-    assert [page.evaluate(SHOWN, side) for side in ("before", "after")] == [len(a.nodes), len(b.nodes)]
+    assert [page.evaluate(SHOWN, side) for side in ("before", "after")] == [
+        len(a.nodes),
+        len(b.nodes),
+    ]
     assert page.evaluate("fxgrow.view.sides.after.edges().length") >= len(b.nodes) - 1
-    places = "side => fxgrow.view.sides[side].nodes('.vertex').map(node => [node.id(), node.position()])"
+    places = (
+        "side => fxgrow.view.sides[side].nodes('.vertex').map(node => [node.id(), node.position()])"
+    )
     assert page.evaluate(places, "before") == page.evaluate(places, "after")
-    assert page.evaluate("fxgrow.view.sides.after.nodes('.vertex.layer').length") == len(diff(a, b).layers[0].nodes)
+    assert page.evaluate("fxgrow.view.sides.after.nodes('.vertex.layer').length") == len(
+        diff(a, b).layers[0].nodes
+    )
     page.evaluate("void fxgrow.view.sides.before.viewport({ zoom: 0.5, pan: { x: 7, y: 9 } })")
-    assert page.evaluate("[fxgrow.view.sides.after.zoom(), fxgrow.view.sides.after.pan()]") == [0.5, {"x": 7, "y": 9}]
+    assert page.evaluate("[fxgrow.view.sides.after.zoom(), fxgrow.view.sides.after.pan()]") == [
+        0.5,
+        {"x": 7, "y": 9},
+    ]
     assert (text(page, "#name-before"), text(page, "#name-after")) == ("old", "new")
 
 
@@ -38,9 +48,15 @@ def test_the_search_finds_and_focuses(open_page: Open, grown: Specs) -> None:
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     assert text(page, "#panel h2") == "b2"
-    assert page.evaluate("fxgrow.view.sides.before.nodes('.chosen').map(node => node.id())") == ["b:b2"]
-    x, y = page.evaluate("(({x, y}) => [x, y])(fxgrow.view.sides.after.getElementById('b:b2').renderedPosition())")
-    width, height = page.evaluate("[fxgrow.view.sides.after.width(), fxgrow.view.sides.after.height()]")
+    assert page.evaluate("fxgrow.view.sides.before.nodes('.chosen').map(node => node.id())") == [
+        "b:b2"
+    ]
+    x, y = page.evaluate(
+        "(({x, y}) => [x, y])(fxgrow.view.sides.after.getElementById('b:b2').renderedPosition())"
+    )
+    width, height = page.evaluate(
+        "[fxgrow.view.sides.after.width(), fxgrow.view.sides.after.height()]"
+    )
     assert abs(x - width / 2) < 1 and abs(y - height / 2) < 1
 
 
@@ -53,7 +69,9 @@ def test_a_width_shows_its_sites_and_scores(open_page: Open, grown: Specs) -> No
     rows = page.eval_on_selector_all(
         "#panel tbody tr", "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
     )
-    assert [row[:3] for row in rows] == [[site.role, site.parameter, str(site.axis)] for site in width.sites]
+    assert [row[:3] for row in rows] == [
+        [site.role, site.parameter, str(site.axis)] for site in width.sites
+    ]
     assert rows[0][3] == f"{change.before} → {change.after}"
     assert page.locator("#panel .score").count() == len(change.scores)
     assert page.locator(".neurons:not(.key) i.new").count() == change.new
@@ -80,8 +98,12 @@ def hostile(spec: ArchitectureSpec) -> ArchitectureSpec:
     )
     modules = tuple(item.model_copy(update={"name": EVIL + item.name}) for item in spec.modules)
     refusal = RefusalSpec(code=EVIL, reason=EVIL, nodes=(EVIL,))
-    widths = tuple(w.model_copy(update={"name": EVIL + w.name, "refusal": refusal}) for w in spec.widths)
-    found = spec.model_copy(update={"nodes": nodes, "modules": modules, "widths": widths, "history": ()})
+    widths = tuple(
+        w.model_copy(update={"name": EVIL + w.name, "refusal": refusal}) for w in spec.widths
+    )
+    found = spec.model_copy(
+        update={"nodes": nodes, "modules": modules, "widths": widths, "history": ()}
+    )
     return found.model_copy(update={"fingerprint": fingerprint(found)})
 
 

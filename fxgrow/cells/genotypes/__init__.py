@@ -1,0 +1,1 @@
+"""Genotypes by name, as published, and in the form of the literature."""

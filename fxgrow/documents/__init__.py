@@ -1,0 +1,80 @@
+"""Versioned documents: parsing, limits, canonical JSON and files."""
+
+from fxgrow.documents.atomic import (
+    EXPORT_OUTPUT,
+    FILE_OUTPUT,
+    PAGE_OUTPUT,
+    RUN_OUTPUT,
+    ForeignCheck,
+    atomic_directory,
+    atomic_path,
+    check_target,
+    os_errors_as,
+    recover_directory,
+    resolve_target,
+)
+from fxgrow.documents.document import Document, JsonData, as_spec_error
+from fxgrow.documents.files import (
+    CONFIG,
+    WEIGHTS,
+    check_kind,
+    check_replaceable,
+    read_bytes,
+    read_text,
+    reading_errors,
+    sha256,
+    staged_directory,
+)
+from fxgrow.documents.limits import MESSAGE
+from fxgrow.documents.parsing import parse_yaml, yaml_text
+from fxgrow.documents.recognition import (
+    GRAPH_DUMP_DIRECTORY,
+    HUB_DIRECTORY,
+    begins_with,
+    contains_bytes,
+    foreign_file,
+    foreign_in_directory,
+    is_genotype,
+    is_schema,
+    is_source,
+)
+from fxgrow.documents.tensor_files import aligned_copy
+
+__all__ = [
+    "CONFIG",
+    "EXPORT_OUTPUT",
+    "FILE_OUTPUT",
+    "GRAPH_DUMP_DIRECTORY",
+    "HUB_DIRECTORY",
+    "MESSAGE",
+    "PAGE_OUTPUT",
+    "RUN_OUTPUT",
+    "WEIGHTS",
+    "Document",
+    "ForeignCheck",
+    "JsonData",
+    "aligned_copy",
+    "as_spec_error",
+    "atomic_directory",
+    "atomic_path",
+    "begins_with",
+    "check_kind",
+    "check_replaceable",
+    "check_target",
+    "contains_bytes",
+    "foreign_file",
+    "foreign_in_directory",
+    "is_genotype",
+    "is_schema",
+    "is_source",
+    "os_errors_as",
+    "parse_yaml",
+    "read_bytes",
+    "read_text",
+    "reading_errors",
+    "recover_directory",
+    "resolve_target",
+    "sha256",
+    "staged_directory",
+    "yaml_text",
+]

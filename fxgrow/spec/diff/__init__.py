@@ -1,0 +1,6 @@
+"""What differs between two specifications: aligned, classified, and attributed to the growth that caused it."""
+
+from fxgrow.spec.diff.compare import diff
+from fxgrow.spec.diff.records import SpecDiff
+
+__all__ = ["SpecDiff", "diff"]
