@@ -16,9 +16,10 @@ from fxgrow.documents import limits
 from fxgrow.errors import ModelError
 from fxgrow.growth import scale_widths
 from fxgrow.lowering import lower
+from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import seeded
 from fxgrow.spec import GrowthStep
-from fxgrow.training import DataChoice, eval_mode_of, logits
+from fxgrow.training import DataChoice, logits
 
 # What a model may raise when it does not fit its input; an internal error of torch is a RuntimeError.
 _RUN_ERRORS = (
@@ -153,7 +154,7 @@ def _fitting(resolved: ResolvedModel, candidates: tuple[InputShape, ...]) -> Inp
 
 @torch.no_grad()
 def _run(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
-    with eval_mode_of(model):
+    with evaluation_mode(model):
         return model(*arguments)
 
 

@@ -28,7 +28,6 @@ from fxgrow.growth import (
     backtrack,
     emit,
     estimate_statistics,
-    evaluation_mode,
     full_precision,
     parameter_updates,
     require_close,
@@ -36,6 +35,7 @@ from fxgrow.growth import (
     select,
 )
 from fxgrow.methods import Firefly, RandomGrowth
+from fxgrow.modes import evaluation_mode
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.spec import StrictModel
 from fxgrow.surgery import Change, apply_maps, named_tensors

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from fxgrow.continual.settings import Loader, TrainSettings
 from fxgrow.growth import LossFunction
+from fxgrow.modes import frozen_parameters
 from fxgrow.training import train_epoch
 
 FreeMasks = Mapping[str, Tensor]
@@ -35,23 +36,12 @@ def train_task(
         done += 1
         settings.set_rate(optimizer, done / total)
 
-    with _learning(network, learning), _locked(learning, free, optimizer):
-        for _ in range(settings.epochs):
-            train_epoch(network, batches, loss, optimizer, on_step)
-
-
-@contextmanager
-def _learning(network: nn.Module, learning: Mapping[str, nn.Parameter]) -> Iterator[None]:
-    """Gradients for these parameters alone; afterwards each is as it was."""
-    before = {parameter: parameter.requires_grad for parameter in network.parameters()}
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name in learning)
-    try:
-        yield
-    finally:
-        for parameter, flag in before.items():
-            parameter.requires_grad_(flag)
-            parameter.grad = None
+    with frozen_parameters(network, except_for=learning), _locked(learning, free, optimizer):
+        try:
+            for _ in range(settings.epochs):
+                train_epoch(network, batches, loss, optimizer, on_step)
+        finally:
+            network.zero_grad(set_to_none=True)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from fxgrow.continual.ownership import Masks
 from fxgrow.coupling import Coupling, Role
-from fxgrow.growth import Objective, emit, evaluation_mode
+from fxgrow.growth import Objective, emit
+from fxgrow.modes import evaluation_mode, frozen_parameters
 from fxgrow.surgery import Change
 
 _MAX_TRIALS = 3
@@ -100,19 +101,14 @@ def _products(
     weights: Mapping[str, nn.Parameter], model: nn.Module, objective: Objective
 ) -> dict[str, Tensor]:
     """dL/dW * W of every weight, over all growth batches."""
-    learning = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    for parameter in weights.values():
-        parameter.requires_grad_()
     sizes = [len(target) for _, target in objective.batches]
-    with evaluation_mode(model):
+    with frozen_parameters(model, except_for=weights), evaluation_mode(model):
         total: Any = 0
         for batch, size in zip(objective.batches, sizes, strict=True):
             total = total + objective.on(model, batch) * size
         found = torch.autograd.grad(
             total / sum(sizes), list(weights.values()), allow_unused=True, materialize_grads=True
         )
-    for parameter, flag in learning.items():
-        parameter.requires_grad_(flag)
     return {
         name: (g * w).detach().cpu() for (name, w), g in zip(weights.items(), found, strict=True)
     }

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from fxgrow.capture import move_to
 from fxgrow.continual.ownership import Masks
-from fxgrow.growth import evaluation_mode
+from fxgrow.modes import evaluation_mode
 from fxgrow.surgery import named_tensors
 
 

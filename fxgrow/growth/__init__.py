@@ -6,7 +6,7 @@ from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates
 from fxgrow.growth.method import Method, Proposal, Scores, SelectFunction
-from fxgrow.growth.objective import Batch, LossFunction, Objective, evaluation_mode
+from fxgrow.growth.objective import Batch, LossFunction, Objective
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.replay import replay
 from fxgrow.growth.result import Growth, GrowthReport
@@ -41,7 +41,6 @@ __all__ = [
     "backtrack",
     "emit",
     "estimate_statistics",
-    "evaluation_mode",
     "full_precision",
     "grow_step",
     "new_neuron_updates",

@@ -1,7 +1,7 @@
 """The loss on the growth batches, in the one mode that growth knows: evaluation mode, running statistics."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils._pytree import TreeSpec, tree_leaves, tree_structure, tree_unfl
 from fxgrow.capture import positional_inputs
 from fxgrow.errors import DataError, GrowthError
 from fxgrow.kernel_guard import guard_unsafe_kernel
+from fxgrow.modes import evaluation_mode
 
 Batch = tuple[Any, Tensor]
 LossFunction = Callable[[Any, Tensor], Tensor]
@@ -78,15 +79,3 @@ class Objective:
 
 def _arguments(model: nn.Module, inputs: Any) -> tuple[Any, ...]:
     return inputs if isinstance(inputs, tuple) else positional_inputs(model, inputs)
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; afterwards every module is in the mode that it was in."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in training.items():
-            module.training = flag

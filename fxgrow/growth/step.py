@@ -21,7 +21,7 @@ from fxgrow.growth.emit import emit
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.method import Method
-from fxgrow.growth.objective import Batch, LossFunction, Objective, evaluation_mode
+from fxgrow.growth.objective import Batch, LossFunction, Objective
 from fxgrow.growth.partition import search_and_select, search_groups
 from fxgrow.growth.plan import budget_plan
 from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
@@ -36,6 +36,7 @@ from fxgrow.growth.result import Growth, Timer, graph_text
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
 from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap, estimate_statistics
 from fxgrow.growth.ties import require_equal_candidates, resolve_ties
+from fxgrow.modes import evaluation_mode
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.spec import GrowthStep, multiply_adds
 from fxgrow.surgery import parameter_shapes, restore_on_failure, update_config

@@ -6,8 +6,7 @@ any number of neurons costs (``growth.meters``).
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from fxgrow.errors import SpecError
 from fxgrow.meta import ShapeCache
+from fxgrow.modes import evaluation_mode
 from fxgrow.spec.models import Cost
 
 # What a model may raise when it does not fit its input; an internal error of torch is a RuntimeError.
@@ -202,7 +202,7 @@ def _run(
         own.update(tensor.untyped_storage()._cdata for tensor in state.values())
     inputs = tuple(torch.empty_like(tensor, device="meta") for tensor in example_inputs)
     try:
-        with _evaluating(module), _Swift():
+        with evaluation_mode(module), _Swift():
             functional_call(module, state, inputs, tie_weights=False)
     except _RUN_ERRORS as error:
         raise SpecError(
@@ -239,15 +239,3 @@ class _Swift(TorchFunctionMode):
         ):
             return _Kept.apply(args[0], KEEP_RESULT)
         return func(*args, **given)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode inside, so that a batch of one is no error; every submodule's own mode comes back."""
-    modes = {inner: inner.training for inner in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for inner, training in modes.items():
-            inner.training = training

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import seeded
 from fxgrow.surgery.config_search import (
     ConfigChanges,
@@ -201,16 +202,10 @@ class _Owner:
 
 def model_outputs(module: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
     """The tensors of the module's output in eval mode; random models draw the same numbers every time."""
-    modes = {one: one.training for one in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad(), seeded(0):
-            found = module(*example_inputs)
-            leaves = tree_leaves(dict(found) if isinstance(found, Mapping) else found)
-            return [one for one in leaves if isinstance(one, Tensor)]
-    finally:
-        for one, training in modes.items():
-            one.training = training
+    with evaluation_mode(module), torch.no_grad(), seeded(0):
+        output = module(*example_inputs)
+        leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _close(found: list[Tensor], expected: list[Tensor]) -> bool:

@@ -18,7 +18,6 @@ from fxgrow.training.evaluate import (
     Evaluation,
     accuracy,
     cross_entropy,
-    eval_mode_of,
     evaluate,
     logits,
 )
@@ -76,7 +75,6 @@ __all__ = [
     "accuracy",
     "cross_entropy",
     "endless",
-    "eval_mode_of",
     "evaluate",
     "logits",
     "no_callback",

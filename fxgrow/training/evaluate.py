@@ -1,7 +1,6 @@
 """What a classifier says, and how often it is right."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from fxgrow.errors import DataError, ModelError
 from fxgrow.growth import Batch, LossFunction
+from fxgrow.modes import evaluation_mode
 
 AUXILIARY_WEIGHT = 0.4
 """Of the loss of a classifier that only helps to train (Liu et al. 2019, App. A.2)."""
@@ -67,7 +67,7 @@ def evaluate(
 ) -> Evaluation:
     """Loss and accuracy of ``model``, in evaluation mode, over (input, class index) batches; its mode is restored."""
     total, right, seen = 0.0, 0, 0
-    with eval_mode_of(model):
+    with evaluation_mode(model):
         for inputs, target in batches:
             output = model(inputs)
             total += float(loss(output, target)) * len(target)
@@ -78,15 +78,3 @@ def evaluate(
             "no-batches", "there is no image to evaluate the model on; give at least one"
         )
     return Evaluation(total / seen, right / seen)
-
-
-@contextmanager
-def eval_mode_of(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every submodule's own mode comes back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -8,9 +8,9 @@ from fxgrow.continual import ExpandedNetwork, ScoredExpansion
 from fxgrow.continual.shared_network import SharedNetwork
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Budget, Objective
-from fxgrow.growth.objective import evaluation_mode
 from fxgrow.methods import Firefly
 from fxgrow.methods.random import RandomGrowth
+from fxgrow.modes import evaluation_mode
 from fxgrow.training import cross_entropy
 from tests.continual.tiny import drafted
 from tests.continual.zoo import EXPANSION, data

@@ -15,7 +15,7 @@ from fxgrow.continual.reuse import (
 )
 from fxgrow.coupling import Coupling, Role, couple
 from fxgrow.growth import Objective
-from fxgrow.growth.objective import evaluation_mode
+from fxgrow.modes import evaluation_mode
 from fxgrow.training import cross_entropy
 from tests.continual.zoo import data
 from tests.coupling.test_channel_order import IMAGES, Beside

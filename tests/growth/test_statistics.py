@@ -13,7 +13,6 @@ from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.growth import Objective
-from fxgrow.growth.objective import evaluation_mode
 from fxgrow.growth.statistics import (
     _BATCH_NORM_FUNCTIONS,
     BatchNormState,
@@ -22,6 +21,7 @@ from fxgrow.growth.statistics import (
     moments,
     new_channel_norms,
 )
+from fxgrow.modes import evaluation_mode
 from fxgrow.rewrite import OverGrown, overgrow
 from tests.networks import images, network, randomised
 from tests.rewrite.rewriting import exported_capture, over_grown, randomise_candidates

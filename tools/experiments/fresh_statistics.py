@@ -24,10 +24,10 @@ from torch.nn import functional as F
 from fxgrow.coupling import couple
 from fxgrow.data import batches, load_data
 from fxgrow.growth import Budget, Growth, Objective, grow_step
-from fxgrow.growth.objective import evaluation_mode
 from fxgrow.growth.statistics import BatchNormState, batch_statistics_gap
 from fxgrow.methods import Firefly
 from fxgrow.methods.firefly.neighborhood import initialize
+from fxgrow.modes import evaluation_mode
 from fxgrow.rewrite import OverGrown
 from fxgrow.training import cross_entropy, train_epoch
 

@@ -37,11 +37,11 @@ from fxgrow.growth import (
     ResolvedBudget,
     Scores,
     emit,
-    evaluation_mode,
     new_neuron_updates,
     resolve_budget,
     select,
 )
+from fxgrow.modes import evaluation_mode
 from fxgrow.rewrite import Candidates
 from fxgrow.spec import StrictModel
 from fxgrow.surgery import Change, named_tensors

@@ -32,8 +32,9 @@ from fxgrow.continual.settings import TrainSettings
 from fxgrow.continual.strategy import TaskStats
 from fxgrow.continual.task import Task
 from fxgrow.data import DataSet
+from fxgrow.modes import evaluation_mode
 from fxgrow.spec import StrictModel
-from fxgrow.training import eval_mode_of, logits
+from fxgrow.training import logits
 
 NamedTensorMap = dict[str, Tensor]
 
@@ -138,7 +139,7 @@ def fisher_information(
     """
     trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     found = {name: torch.zeros_like(parameter) for name, parameter in trained.items()}
-    with eval_mode_of(network):
+    with evaluation_mode(network):
         for image in data.images.split(1):
             scores = logits(network(image))
             drawn = torch.multinomial(scores.detach().softmax(1).cpu(), 1, generator=generator)[

@@ -34,10 +34,10 @@ from fxgrow.growth import (
     Objective,
     ResolvedBudget,
     emit,
-    evaluation_mode,
     new_neuron_updates,
     resolve_budget,
 )
+from fxgrow.modes import evaluation_mode
 from fxgrow.spec import StrictModel
 from fxgrow.surgery import Change
 from fxgrow.training import logits, seeded

@@ -15,7 +15,8 @@ from fxgrow.continual.fit import FreeMasks
 from fxgrow.continual.ownership import Masks, new_entry_masks, task_owned_tensors
 from fxgrow.coupling import Coupling
 from fxgrow.errors import GrowthError
-from fxgrow.growth import Objective, evaluation_mode
+from fxgrow.growth import Objective
+from fxgrow.modes import evaluation_mode, frozen_parameters
 from fxgrow.spec import StrictModel
 
 ProximalStep = Callable[[float], None]
@@ -45,14 +46,11 @@ class ShortTraining(StrictModel):
 
         ``shrink`` is told how far a constant gradient of 1 moves a weight per step in the long run.
         """
-        flags = {parameter: parameter.requires_grad for parameter in network.parameters()}
         learning = {
             name: parameter for name, parameter in network.named_parameters() if name in free
         }
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name in free)
         optimizer = SGD(learning.values(), lr=self.rate, momentum=self.momentum)
-        with evaluation_mode(network):
+        with frozen_parameters(network, except_for=free), evaluation_mode(network):
             for step in range(self.steps):
                 optimizer.zero_grad()
                 _finite(
@@ -64,8 +62,6 @@ class ShortTraining(StrictModel):
                 with torch.no_grad():
                     shrink(self.rate / (1 - self.momentum))
         optimizer.zero_grad()
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
 
 
 def _finite(loss: Tensor) -> Tensor:

@@ -1,0 +1,51 @@
+"""Modes of a module that hold for a while: evaluation mode, and which parameters receive gradients."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode; on exit every submodule is back in the mode that it was in.
+
+    Args:
+        model: any module. Submodules may be in different modes (a frozen batch norm, say).
+
+    Example:
+        >>> with evaluation_mode(model):
+        ...     output = model(inputs)
+
+    """
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+
+
+@contextmanager
+def frozen_parameters(model: nn.Module, *, except_for: Collection[str] = ()) -> Iterator[None]:
+    """Stop gradients for the parameters of a model; on exit each ``requires_grad`` is what it was.
+
+    Args:
+        model: any module. The flag belongs to the parameter object, so a parameter that is resized in place inside
+            the context gets its flag back too.
+        except_for: names of parameters that do receive gradients inside, whether they did before or not.
+
+    Example:
+        >>> with frozen_parameters(model, except_for=["head.weight"]):
+        ...     loss(model(inputs), target).backward()
+
+    """
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in except_for)
+    try:
+        yield
+    finally:
+        for parameter, requires_grad in flags.items():
+            parameter.requires_grad_(requires_grad)
