@@ -23,23 +23,23 @@ FIRST = "first"
 
 
 def bases(seed: int) -> tuple[tuple[Any, Any], ...]:
-    """First and grown architectures as JSON data: wider twice, and wider and deeper."""
+    """First and grown architectures as JSON data: wider twice, and wider and deeper once."""
     torch.manual_seed(seed)
     flat = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     deep = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2),
     )  # fmt: skip
-    return _grown(flat, torch.randn(8, 3), 0), _grown(deep, torch.randn(8, 3, 6, 6), 2)
+    return _grown(flat, torch.randn(8, 3), 2, 0), _grown(deep, torch.randn(8, 3, 6, 6), 1, 1)
 
 
-def _grown(model: nn.Module, images: Tensor, layers: int) -> tuple[Any, Any]:
+def _grown(model: nn.Module, images: Tensor, steps: int, layers: int) -> tuple[Any, Any]:
     labels = torch.arange(8) % 2
     first = described(model.eval(), (images[:1],))
     module, history = model, ()
     with tempfile.TemporaryDirectory() as directory:
         fxgrow.spec.save(first.graph_module, Path(directory) / "a", first.spec)
-        for _ in range(2):
+        for _ in range(steps):
             growth = fxgrow.grow(
                 module, [(images, labels)], nn.functional.cross_entropy, example_inputs=(images[:1],), history=history,
                 method=Firefly(new=2, steps=1, refine_steps=0, layers=layers), budget=fxgrow.Budget(neurons=4),
