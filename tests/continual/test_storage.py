@@ -75,7 +75,9 @@ def test_what_is_loaded_lies_where_torch_lays_tensors(saved: Path) -> None:
 def test_a_task_is_known_by_images_that_lie_well_wherever_those_of_the_data_lie(
     tmp_path: Path,
 ) -> None:
-    askew = torch.empty(8 * 3 * 6 * 6 + 1)[1:].view(8, 6, 6, 3).permute(0, 3, 1, 2)
+    askew = (
+        torch.empty(8 * 3 * 6 * 6 + 1, dtype=torch.float64)[1:].view(8, 6, 6, 3).permute(0, 3, 1, 2)
+    )
     train = [(askew.copy_(data("a")[0][0]), data("a")[0][1])]
     learner = master("block")
     learner.learn("a", train, train, classes=2, budget=BUDGET)
