@@ -24,21 +24,21 @@ from fxgrow.documents.recognition import (
 )
 from fxgrow.errors import FxgrowError, RunError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OLD = '{"schema_version": 2, "fingerprint": "", "inputs": [], "nodes": [], "cost": {}}'
 TEXTS = foreign_file(begins_with(b"ours"))
 KILL = """
 import os, signal, sys
 from pathlib import Path
-from fxgrow.documents.atomic import RUN, placed_directory
-from fxgrow.documents.recognition import ANY, no_folder
+from fxgrow.documents.atomic import RUN_OUTPUT, atomic_directory
+from fxgrow.documents.recognition import ANY_DIRECTORY, foreign_in_directory
 rename = Path.rename
 def once(self, target):
     rename(self, target)
     if str(target).endswith(".old"):
         os.kill(os.getpid(), signal.SIGKILL)
 Path.rename = once
-with placed_directory(sys.argv[1], RUN, no_folder(ANY), force=True) as staging:
+with atomic_directory(sys.argv[1], RUN_OUTPUT, foreign_in_directory(ANY_DIRECTORY), force=True) as staging:
     (staging / "config.json").write_text("new")
 """
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, fx, nn
 
+from fxgrow.documents.tensor_files import ALIGNMENT
 from fxgrow.errors import SpecError
 from fxgrow.spec import describe, load, read_spec, save
 from fxgrow.spec.canonical import fingerprint
@@ -282,3 +283,16 @@ def test_no_damage_raises_anything_but_spec_error(
     with contextlib.suppress(SpecError):
         load(saved)
     config.write_text(original)
+
+
+def _is_aligned(tensor: Tensor) -> bool:
+    return tensor.data_ptr() % ALIGNMENT == 0
+
+
+def test_a_loaded_model_lies_well(
+    net: fx.GraphModule, inputs: tuple[Tensor], tmp_path: Path
+) -> None:
+    save(net, tmp_path / "run", describe(net, inputs))
+    assert not all(map(_is_aligned, load_file(tmp_path / "run" / "model.safetensors").values()))
+    state = load(tmp_path / "run").state_dict()
+    assert all(map(_is_aligned, state.values()))
