@@ -1,7 +1,7 @@
 """One picture from bytes that anybody may have written: small, coloured, or refused before it is unpacked.
 
 A picture of a few kilobytes may unpack to gigabytes, so its sides are compared with limits first. Pillow also knows
-formats that run other programs (EPS) or take time out of all proportion; only those of ``FORMATS`` are tried.
+formats that run other programs (EPS) or take time out of all proportion; only those of ``PICTURE_FORMATS`` are tried.
 """
 
 import io
@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +32,9 @@ PICTURE_BYTES = 2**28
 _MAX_PIXELS = 2**26
 """Of the picture; the largest one of ImageNet has 61 million."""
 _MAX_SIDE = 2**16
+FREE_PIXELS = 2**22
+PER_BYTE = 1024
+"""Pixels of a larger picture that a byte of its file may stand for, so that time is paid for in bytes."""
 SCANS = 100
 """Of a progressive JPEG, each of which is a pass over the whole picture; ten are usual."""
 FIX = "repair or remove it"
@@ -58,12 +62,21 @@ def read_picture(path: Path, size: int) -> Tensor:
         _check_scans(data)
         for width, height in _sizes(data):
             _check_size(path, width, height)
-        image = require("PIL.Image", extra="vision", error=DataError)
+            _check_share(path, width, height, len(data))
+        image = _pillow()
         opened = image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
-        _check_size(path, *opened.size)
+        width, height = opened.size
+        _check_size(path, width, height)
+        _check_share(path, width, height, len(data))
         _check_tiles(path, opened)
         small = _coloured(opened).resize((size, size), image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(small)).permute(2, 0, 1)
+
+
+def _pillow() -> Any:
+    """Pillow's module of images, which comes with torchvision."""
+    require("torchvision", extra="vision", error=DataError)
+    return import_module("PIL.Image")
 
 
 @contextmanager
@@ -75,7 +88,7 @@ def _decoding(path: Path) -> Iterator[None]:
             yield
     except DataError:
         raise
-    except require("PIL.Image", extra="vision", error=DataError).DecompressionBombError as error:
+    except _pillow().DecompressionBombError as error:
         raise DataError(
             "too-large",
             f"the image {shown_path(path)} has more pixels than are unpacked ({error}); make it smaller or remove it",
@@ -98,6 +111,15 @@ def _check_size(path: Path, width: int, height: int) -> None:
         raise DataError(
             "wrong-format",
             f"the image {shown_path(path)} has {width} x {height} pixels, so none; {FIX}",
+        )
+
+
+def _check_share(path: Path, width: int, height: int, count: int) -> None:
+    if width * height > max(FREE_PIXELS, PER_BYTE * count):
+        raise DataError(
+            "too-large",
+            f"the image {shown_path(path)} says that its {count} bytes are {width} x {height} pixels, over {PER_BYTE} a "
+            "byte, so it is not unpacked; make it smaller or remove it",
         )
 
 
@@ -151,7 +173,7 @@ def _check_tiles(path: Path, opened: Any) -> None:
 def _coloured(opened: Any) -> Any:
     """Red, green and blue of 8 bits; more bits lose the lowest, where Pillow would cut off what is bright."""
     if opened.mode in SIXTEEN_BITS or (opened.mode == "I" and opened.format in WIDE):
-        image = require("PIL.Image", extra="vision", error=DataError)
+        image = _pillow()
         levels = np.clip(np.asarray(opened).astype(np.int64), 0, _STEP * 255)
         return image.fromarray((levels // _STEP).astype(np.uint8)).convert("RGB")
     if opened.mode in ("I", "F"):

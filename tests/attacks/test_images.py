@@ -259,6 +259,10 @@ BOMBS: dict[str, bytes] = {
     "png": png(50_000, 50_000),
     "png, wide": png(2**31 - 1, 1),
     "png, high": png(1, 70_000),
+    "gif, nearly the limit": gif(8_000, 8_000),
+    "webp, nearly the limit": webp(
+        b"VP8L", b"\x2f" + (7_999 | 7_999 << 14).to_bytes(4, "little") + bytes(20)
+    ),
     "png, full of zeros": png(9_000, 9_000, bytes(2**20)),
     "tiff": tiff(t256=60_000, t257=60_000),
     "tiff, wide": tiff(t256=2**31, t257=1),
@@ -340,6 +344,19 @@ def test_damaged_pictures_are_named(damage: str, root: Path) -> None:
         assert len(loaded(root).train) == 2
     else:
         assert_refused(root, "wrong-format", VICTIM)
+
+
+REASONS = {
+    "postscript": "cannot identify image file",
+    "many scans": f"a JPEG of more than {SCANS} scans",
+    "comments without end": "its pixels are written as text",
+}
+
+
+@pytest.mark.parametrize("damage", REASONS)
+def test_what_takes_time_or_programs_is_not_begun(damage: str, root: Path) -> None:
+    (root / VICTIM).write_bytes(BROKEN[damage])
+    assert REASONS[damage] in str(assert_refused(root, "wrong-format", VICTIM))
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG"])
