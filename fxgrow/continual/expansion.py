@@ -1,49 +1,58 @@
-"""How a master network gains neurons for a new task: locked, unlocked and new neurons are candidates of one selection.
+"""How a master network gains neurons for a new task.
 
-Reference: Wu et al. 2020, Sec. 2.4: f(x) = sum_i sigma(x; theta_i + eps_i delta_i) + sum_j eps_j sigma(x; delta_j), the
-first sum over old neurons (eps_i = 0: locked), the second over new ones, with at most eta of all eps not 0. The two
-steps of Sec. 2.2 choose which. Unlocking makes one copy; the original stays for the earlier tasks.
-How we differ: as in all growth here, eps and delta are in units of the layer's weights, and what was selected is
-refined once more with the others off.
+Reference: Wu et al. 2020, Sec. 2.4: f(x) = sum_i sigma(x; theta_i + eps_i delta_i) + sum_j eps_j
+sigma(x; delta_j). The first sum runs over old neurons (eps_i = 0: locked), the second over new ones,
+and at most eta of all eps are not 0. The two steps of Sec. 2.2 choose which. Unlocking makes one
+copy; the original stays for the earlier tasks.
+
+How we differ: as in all growth here, eps and delta are in units of the layer's weights, and what was
+selected is refined once more with the others off. The search and the checks are those of
+``fxgrow.growth``; only the form of a split candidate differs (``PreparedModel.halves``).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 
-from fxgrow.capture import Captured, capture
+from fxgrow.capture import capture
 from fxgrow.continual.ownership import Masks
 from fxgrow.continual.reuse import maskable_widths
-from fxgrow.coupling import Coupling, change_maps, couple
+from fxgrow.coupling import Coupling, couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth import (
     Budget,
     Method,
     Objective,
-    Selection,
-    backtrack,
-    emit,
-    estimate_statistics,
-    full_precision,
-    parameter_updates,
-    require_close,
+    PreparedModel,
+    Proposal,
+    SearchResult,
+    emit_and_verify,
     resolve_budget,
-    select,
+    search,
 )
 from fxgrow.methods import Firefly, RandomGrowth
-from fxgrow.modes import evaluation_mode
-from fxgrow.rewrite import OverGrown, overgrow
+from fxgrow.modes import evaluation_mode, frozen_parameters
 from fxgrow.spec import StrictModel
-from fxgrow.surgery import Change, apply_maps, named_tensors
 
 
 @dataclass(frozen=True, eq=False)
 class ExpandedNetwork:
-    """A wider network. ``unlocked[width]``: which of the neurons from before; ``new[width]``: how many follow them."""
+    """A wider network.
+
+    Args:
+        network: the network of the new task.
+        unlocked: per width a mask over the neurons from before: the ones that were unlocked.
+        new: per width how many new neurons follow them.
+        loss_before: mean loss on the growth batches before; None if nothing was searched.
+        loss_after: the same afterwards.
+
+    Example:
+        >>> expanded = ScoredExpansion().expand(network, inputs, objective, budget, unlock=True, seed=0)
+        >>> sum(expanded.new.values())
+
+    """
 
     network: nn.Module
     unlocked: Masks = field(default_factory=dict)
@@ -53,7 +62,12 @@ class ExpandedNetwork:
 
 
 class Expansion(Protocol):
-    """A way to choose what a task unlocks and adds; a frozen pydantic model."""
+    """A way to choose what a task unlocks and adds; a frozen pydantic model.
+
+    Example:
+        >>> master = Master(model, inputs, expansion=ScoredExpansion(method=RandomGrowth(new=4)))
+
+    """
 
     def expand(
         self,
@@ -65,15 +79,33 @@ class Expansion(Protocol):
         unlock: bool,
         seed: int,
     ) -> ExpandedNetwork:
-        """Expand ``network``, which may be changed, within ``budget``; an unlocked neuron costs as much as a new one.
+        """Expand a network within a budget; an unlocked neuron costs as much as a new one.
 
-        ``inputs``: example inputs; ``unlock``: whether old neurons may be unlocked.
+        Args:
+            network: the network; it may be changed.
+            inputs: example inputs.
+            objective: the loss on the growth batches.
+            budget: how many neurons may be unlocked and added.
+            unlock: whether old neurons may be unlocked.
+            seed: of all random draws.
+
+        Returns:
+            The expanded network.
+
         """
         ...
 
 
 class ScoredExpansion(StrictModel):
-    """A growth method over one graph that holds all candidates: Firefly, or the control ``RandomGrowth``."""
+    """Expansion by a growth method: all candidates in one over-grown graph, the best are kept.
+
+    Args:
+        method: Firefly descent, or the control ``RandomGrowth``.
+
+    Example:
+        >>> ScoredExpansion(method=Firefly(new=8))
+
+    """
 
     method: Firefly | RandomGrowth = Firefly(new=4, steps=6, refine_steps=2, points=1)
 
@@ -87,7 +119,13 @@ class ScoredExpansion(StrictModel):
         unlock: bool,
         seed: int,
     ) -> ExpandedNetwork:
-        """The candidates with the best scores. Raises ``GrowthError`` or ``BudgetError`` if nothing can grow."""
+        """Unlock and add the neurons with the best scores; see ``Expansion.expand``.
+
+        Raises:
+            GrowthError: nothing can be unlocked or added (``no-candidates``).
+            BudgetError: the budget buys nothing.
+
+        """
         return expand_network(
             network, inputs, objective, budget, self.method, unlock=unlock, seed=seed
         )
@@ -103,90 +141,64 @@ def expand_network(
     unlock: bool,
     seed: int,
 ) -> ExpandedNetwork:
-    """Search, select, refine and emit the candidates of ``method``; the loss on the growth batches does not rise."""
-    learning = {parameter: parameter.requires_grad for parameter in network.parameters()}
-    network.requires_grad_(requires_grad=False)
-    with evaluation_mode(network):
+    """Search, select and emit candidates of a method; the loss on the growth batches does not rise.
+
+    Args:
+        network: the network; it is changed in place.
+        inputs: example inputs.
+        objective: the loss on the growth batches.
+        budget: how many neurons may be unlocked and added.
+        method: proposes, relaxes and scores the candidates.
+        unlock: whether old neurons may be unlocked.
+        seed: of all random draws.
+
+    Returns:
+        The expanded network.
+
+    Raises:
+        GrowthError: ``no-candidates``, or a failed check.
+        BudgetError: the budget buys nothing.
+
+    """
+    with frozen_parameters(network), evaluation_mode(network):
         captured = capture(network, inputs)
         coupling = couple(captured)
-        chosen = _choose(captured, coupling, objective, budget, method, unlock, seed)
-        with full_precision():
-            expanded = _emitted(captured, coupling, objective, chosen)
-    for parameter, flag in learning.items():
-        parameter.requires_grad_(flag)
-    return expanded
+        proposal = _maskable_candidates(method.propose(coupling), coupling, unlock=unlock)
+        if not proposal.split and not proposal.new:
+            raise GrowthError(
+                "no-candidates",
+                "no neuron can be unlocked or added; see fxgrow inspect for the reasons",
+            )
+        prepared = PreparedModel(captured, coupling, proposal, halves=False)
+        resolved = resolve_budget(budget, captured, coupling)
+        result = search(prepared, method, objective, resolved, seed=seed)
+        emission = emit_and_verify(prepared, result, objective)
+    unlocked, new = _selected_neurons(coupling, result)
+    return ExpandedNetwork(network, unlocked, new, result.loss_before, emission.loss_after)
 
 
-@dataclass(frozen=True, eq=False)
-class _Chosen:
-    grown: OverGrown
-    selection: Selection
-    before: float
+def _maskable_candidates(proposal: Proposal, coupling: Coupling, *, unlock: bool) -> Proposal:
+    """The proposed candidates in widths of which a task can use a part."""
+    maskable = frozenset(maskable_widths(coupling))
+    split = proposal.split & maskable if unlock else frozenset()
+    new = {}
+    for width, count in proposal.new.items():
+        if width in maskable:
+            new[width] = count
+    return Proposal(split, new)
 
 
-def _choose(
-    captured: Captured,
-    coupling: Coupling,
-    objective: Objective,
-    budget: Budget,
-    method: Method,
-    unlock: bool,
-    seed: int,
-) -> _Chosen:
-    generator = torch.Generator().manual_seed(seed)
-    able = frozenset(maskable_widths(coupling))
-    proposed = method.propose(coupling)
-    split = proposed.split & able if unlock else frozenset()
-    new = {width: count for width, count in proposed.new.items() if width in able}
-    grown = overgrow(captured, coupling, split, new, generator, halves=False)
-    if not grown.candidates.split and not grown.candidates.new:
-        raise GrowthError(
-            "no-candidates",
-            "no neuron can be unlocked or added; see fxgrow inspect for the reasons",
-        )
-    resolved = resolve_budget(budget, captured, coupling)
-    with full_precision():
-        before = objective.mean(captured.graph_module)
-    scores = method.search(
-        grown, objective, generator, partial(select, candidates=grown.candidates, resolved=resolved)
-    )
-    selection = select(scores, grown.candidates, resolved)
-    selection.switch_off_others(grown.candidates)
-    method.refine(grown, objective)
-    with full_precision():
-        backtrack(grown, objective, before)
-    estimate_statistics(grown, objective, preserving=True)
-    return _Chosen(grown, selection, before)
-
-
-@torch.no_grad()
-def _emitted(
-    captured: Captured, coupling: Coupling, objective: Objective, chosen: _Chosen
-) -> ExpandedNetwork:
-    """Carry the selection out on the network, and see that it says what the over-grown graph says."""
-    candidates, selection, network = chosen.grown.candidates, chosen.selection, captured.model
-    expected = objective.output(chosen.grown.graph_module)
-    names = [width.name for width in coupling.widths]
-    new = {
-        n: count
-        for n, places in candidates.new.items()
-        if (count := int(selection.new[places].sum()))
-    }
-    unlocked = {names[n]: selection.split[places].cpu() for n, places in candidates.split.items()}
-    changes = {n: Change((1,) * coupling.widths[n].size, count) for n, count in new.items()}
-    fillings = parameter_updates(coupling, chosen.grown, selection)
-    emit(network, coupling, changes, fillings)
-    maps = change_maps(coupling, changes)
-    held = named_tensors(network)
-    for name, filling in fillings.items():
-        axes = {axis: index_map for (of, axis), index_map in maps.items() if of == name}
-        for delta in filling.delta.values():
-            held[name].data += apply_maps(delta, axes, scaled=False)
-    require_close("faithful to the over-grown graph", objective.output(network), expected)
-    return ExpandedNetwork(
-        network,
-        unlocked,
-        {names[n]: count for n, count in new.items()},
-        chosen.before,
-        objective.mean(network),
-    )
+def _selected_neurons(
+    coupling: Coupling, result: SearchResult
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """By name of the width: which neurons were unlocked, and how many are new."""
+    candidates, selection = result.overgrown.candidates, result.selection
+    unlocked = {}
+    for width, places in candidates.split.items():
+        unlocked[coupling.widths[width].name] = selection.split[places].cpu()
+    new = {}
+    for width, places in candidates.new.items():
+        count = int(selection.new[places].sum())
+        if count:
+            new[coupling.widths[width].name] = count
+    return unlocked, new

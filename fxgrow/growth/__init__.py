@@ -8,13 +8,16 @@ from fxgrow.growth.materialize import parameter_updates
 from fxgrow.growth.method import Method, Proposal, Scores, SelectFunction
 from fxgrow.growth.objective import Batch, LossFunction, Objective
 from fxgrow.growth.plan import Plan, PlanRow, Spending
+from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.replay import replay
 from fxgrow.growth.result import Growth, GrowthReport
 from fxgrow.growth.scale import reinitialize, scale_widths
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
+from fxgrow.growth.search import SearchResult, search
 from fxgrow.growth.select import Selection, select
 from fxgrow.growth.statistics import estimate_statistics
 from fxgrow.growth.step import grow_step
+from fxgrow.growth.verify import emit_and_verify
 from fxgrow.growth.widen import Widened, new_neuron_updates, widen
 
 __all__ = [
@@ -30,16 +33,19 @@ __all__ = [
     "ParameterUpdate",
     "Plan",
     "PlanRow",
+    "PreparedModel",
     "Proposal",
     "ResolvedBudget",
     "Scope",
     "Scores",
+    "SearchResult",
     "SelectFunction",
     "Selection",
     "Spending",
     "Widened",
     "backtrack",
     "emit",
+    "emit_and_verify",
     "estimate_statistics",
     "full_precision",
     "grow_step",
@@ -50,6 +56,7 @@ __all__ = [
     "require_close",
     "resolve_budget",
     "scale_widths",
+    "search",
     "select",
     "widen",
 ]

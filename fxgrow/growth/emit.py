@@ -1,11 +1,15 @@
-"""Emission: carry selected candidates out on a module (DESIGN section 4).
+"""Emission: carry the selected candidates out on a module.
 
 Let M_a be the IndexMap of axis a of a parameter W. The emitted parameter is
 
-    W' = M(W) + sum_a sign_a * M(D_a) + sum_a M_{-a}(place_a(F_a))
+    W' = M(W) + sum_a sign_a * M(D_a) + sum_a M_{-a}(place_a(N_a))
 
-with D_a the perturbation (eps delta) of the neurons along a, added to the original and subtracted from its copy, and
-F_a the fresh entries along a; M maps all axes (readers halved for split neurons) and M_{-a} all but a.
+D_a is the perturbation (eps delta) of the neurons along a, added to the original and subtracted from
+its copy; N_a are the new entries along a. M maps all axes (and halves the readers of a split
+neuron), M_{-a} maps all axes but a.
+
+An unlocked neuron (continual learning) is changed in place, as no copy follows it: there sign_a is 1
+and M does not halve.
 """
 
 from collections import defaultdict
@@ -24,8 +28,11 @@ from fxgrow.surgery import Change, IndexMap, Maps, apply_maps, named_tensors, re
 class ParameterUpdate:
     """What one parameter receives, per axis.
 
-    ``delta[a]`` has its old shape; ``fresh[a]`` has one entry per fresh neuron's place along a and the old size along
-    the other axes.
+    Args:
+        delta: perturbations of existing neurons along an axis, in the parameter's old shape.
+        new: entries of new neurons along an axis: one per place that they take there, and the old
+            size along the other axes.
+
     """
 
     delta: Mapping[int, Tensor] = field(default_factory=dict)
@@ -36,42 +43,87 @@ def emit(
     module: nn.Module,
     coupling: Coupling,
     changes: Mapping[int, Change],
-    fillings: Mapping[str, ParameterUpdate],
+    updates: Mapping[str, ParameterUpdate],
     optimizer: Optimizer | None = None,
+    *,
+    unlocked: bool = False,
 ) -> dict[tuple[str, int], IndexMap]:
-    """Carry out ``changes`` (per number of a width) on ``module`` in place; gives back the IndexMaps."""
-    found = named_tensors(module)
-    maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
+    """Resize a module in place and add the updates to its parameters.
+
+    Args:
+        module: the module that ``coupling`` describes.
+        coupling: its widths.
+        changes: what happens to each width, by its number.
+        updates: what each parameter receives, by its name.
+        optimizer: its state is resized along with the parameters.
+        unlocked: perturbations change neurons in place; no copy follows them.
+
+    Returns:
+        The IndexMap of every axis (parameter name, axis) that changed.
+
+    """
+    present = named_tensors(module)
+    maps = {}
+    for key, index_map in change_maps(coupling, changes).items():
+        if key[0] in present:
+            maps[key] = index_map
     resize(module, maps, optimizer)
     set_attributes(module, coupling, changes)
-    apply_updates(module, maps, {name: f for name, f in fillings.items() if name in found})
+    known = {name: update for name, update in updates.items() if name in present}
+    apply_updates(module, maps, known, unlocked=unlocked)
     return maps
 
 
 @torch.no_grad()
-def apply_updates(module: nn.Module, maps: Maps, fillings: Mapping[str, ParameterUpdate]) -> None:
-    """Add the fillings to an already resized module."""
-    axes: dict[str, dict[int, IndexMap]] = defaultdict(dict)
+def apply_updates(
+    module: nn.Module,
+    maps: Maps,
+    updates: Mapping[str, ParameterUpdate],
+    *,
+    unlocked: bool = False,
+) -> None:
+    """Add the updates to the parameters of a module that is resized already.
+
+    Args:
+        module: the resized module.
+        maps: the IndexMaps by which it was resized.
+        updates: what each parameter receives, by its name.
+        unlocked: perturbations change neurons in place; no copy follows them.
+
+    """
+    maps_of: dict[str, dict[int, IndexMap]] = defaultdict(dict)
     for (name, axis), index_map in maps.items():
-        axes[name][axis] = index_map
-    found = named_tensors(module)
-    for name, filling in fillings.items():
-        mine = axes[name]
-        for axis, delta in filling.delta.items():
-            if axis in mine:
-                signs = reshape_along(split_signs(mine[axis]).to(delta), axis, delta.dim())
-                found[name].data += apply_maps(delta, mine) * signs
-        for axis, values in filling.new.items():
-            if axis in mine and len(mine[axis].new):
-                others = {a: m for a, m in mine.items() if a != axis}
-                found[name].data += apply_maps(mine[axis].place(values, axis), others)
+        maps_of[name][axis] = index_map
+    tensors = named_tensors(module)
+    for name, update in updates.items():
+        by_axis = maps_of[name]
+        for axis, delta in update.delta.items():
+            if unlocked:
+                tensors[name].data += apply_maps(delta, by_axis, scaled=False)
+            elif axis in by_axis:
+                signs = reshape_along(split_signs(by_axis[axis]).to(delta), axis, delta.dim())
+                tensors[name].data += apply_maps(delta, by_axis) * signs
+        for axis, values in update.new.items():
+            if axis in by_axis and len(by_axis[axis].new):
+                other_axes = {a: index_map for a, index_map in by_axis.items() if a != axis}
+                placed = by_axis[axis].place(values, axis)
+                tensors[name].data += apply_maps(placed, other_axes)
 
 
 def split_signs(index_map: IndexMap) -> Tensor:
-    """+1 for the original of a split neuron, -1 for its first copy, 0 for everything else."""
-    old = index_map.source >= 0
-    counts = torch.bincount(index_map.source[old])
-    split = torch.zeros_like(index_map.scale)
-    split[old] = (counts[index_map.source[old]] > 1).to(split)
-    sign = (index_map.copy == 0).to(split) - (index_map.copy == 1).to(split)
-    return split * sign
+    """The sign of a neuron's perturbation at every index of a grown axis.
+
+    Args:
+        index_map: where each index of the axis comes from.
+
+    Returns:
+        +1 for the original of a split neuron, -1 for its first copy, 0 for everything else.
+
+    """
+    is_old = index_map.source >= 0
+    copies_of = torch.bincount(index_map.source[is_old])
+    is_split = torch.zeros_like(index_map.scale)
+    is_split[is_old] = (copies_of[index_map.source[is_old]] > 1).to(is_split)
+    is_original = (index_map.copy == 0).to(is_split)
+    is_first_copy = (index_map.copy == 1).to(is_split)
+    return is_split * (is_original - is_first_copy)

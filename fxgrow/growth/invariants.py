@@ -1,10 +1,11 @@
-"""The three promises of emission (DESIGN section 4), checked at every growth.
+"""The three checks of every growth.
 
-1. faithful: the emitted model equals the over-grown graph with the unselected candidates switched off;
-2. eps -> 0: with eps = 0 it equals the old model;
-3. descent: the loss on the growth batches does not rise.
+1. Faithful: the emitted model equals the over-grown graph with the unselected candidates off.
+2. Function-preserving at eps = 0: with every eps at 0 it equals the model before.
+3. Descent: the loss on the growth batches does not rise.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,71 +19,107 @@ from fxgrow.growth.objective import Objective
 from fxgrow.rewrite import OverGrown
 
 MAX_ROUNDINGS = 2.0**12
-"""Rounding errors that a deep network may add up: outputs equal to this many units in the last place are equal."""
+"""Rounding errors that a deep network may add up, in units of the dtype's epsilon."""
 
 MAX_BACKTRACKS = 8
+"""How often eps is halved before it is set to 0."""
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 inside: its products are off by 1e-3, more than what a promise may be broken by.
+    """Compute without TF32 inside: its products are off by 1e-3, more than a check allows.
 
-    By torch's newer switches: reading the older ones (``allow_tf32``) is an error where somebody has set the newer.
+    This uses torch's newer switches, because reading the older ones (``allow_tf32``) is an error
+    where somebody has set the newer ones.
     """
     cudnn: Any = torch.backends.cudnn  # torch's stubs do not know all of it
-    switches: tuple[Any, ...] = torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
-    before = [one.fp32_precision for one in switches]
-    for one in switches:
-        one.fp32_precision = "ieee"
+    backends: tuple[Any, ...] = torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
     try:
         yield
     finally:
-        for one, precision in zip(switches, before, strict=True):
-            one.fp32_precision = precision
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
-def relative_error(found: Any, expected: Any) -> float:
-    """Largest absolute difference of two outputs over the largest absolute value of the expected one."""
-    errors = [
-        float((a - b).abs().max() / b.abs().max().clamp(min=torch.finfo(b.dtype).tiny))
-        for a, b in zip(tree_leaves(found), tree_leaves(expected), strict=True)
-        if isinstance(b, Tensor) and b.is_floating_point() and b.numel()
-    ]
-    return max(errors, default=0.0)
+def relative_error(output: Any, expected: Any) -> float:
+    """The largest absolute difference of two outputs over the largest absolute expected value.
+
+    Args:
+        output: tensors in any containers.
+        expected: the same containers. Tensors that are empty or hold no floats do not count.
+
+    Returns:
+        The largest error of all tensors, 0 if none counts.
+
+    """
+    largest_error = 0.0
+    for one, reference in zip(tree_leaves(output), tree_leaves(expected), strict=True):
+        if not isinstance(reference, Tensor) or not reference.is_floating_point():
+            continue
+        if not reference.numel():
+            continue
+        smallest = torch.finfo(reference.dtype).tiny  # an output of zeros must not divide by 0
+        scale = reference.abs().max().clamp(min=smallest)
+        error = float((one - reference).abs().max() / scale)
+        if math.isnan(error):  # it would be lost in a maximum
+            return error
+        largest_error = max(largest_error, error)
+    return largest_error
 
 
 def rounding_tolerance(output: Any) -> float:
-    """What counts as rounding for the dtype of an output."""
-    kinds = [
-        leaf.dtype
-        for leaf in tree_leaves(output)
-        if isinstance(leaf, Tensor) and leaf.is_floating_point()
-    ]
-    return MAX_ROUNDINGS * max(
-        (torch.finfo(kind).eps for kind in kinds), default=torch.finfo(torch.float32).eps
-    )
+    """The relative error that counts as rounding for the coarsest dtype of an output."""
+    epsilons = []
+    for leaf in tree_leaves(output):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            epsilons.append(torch.finfo(leaf.dtype).eps)
+    return MAX_ROUNDINGS * max(epsilons, default=torch.finfo(torch.float32).eps)
 
 
-def require_close(promise: str, found: Any, expected: Any) -> float:
-    """The error of a promise. Raises GrowthError if it is more than rounding; nothing of the caller's has changed."""
-    error, bound = relative_error(found, expected), rounding_tolerance(expected)
-    if not error <= bound:
+def require_close(check: str, output: Any, expected: Any) -> float:
+    """Compare two outputs.
+
+    Args:
+        check: what the grown model is said to be, as in "the grown model is not ...".
+        output: of the grown model.
+        expected: the output that it must have.
+
+    Returns:
+        The relative error.
+
+    Raises:
+        GrowthError: ``broken-promise``, if the error is more than rounding.
+
+    """
+    error, tolerance = relative_error(output, expected), rounding_tolerance(expected)
+    if not error <= tolerance:
         raise GrowthError(
             "broken-promise",
-            f"the grown model is not {promise}: its output is off by {error:.1e} (rounding is {bound:.0e})",
+            f"the grown model is not {check}: its output is off by {error:.1e} "
+            f"(rounding is {tolerance:.0e})",
         )
     return error
 
 
 @torch.no_grad()
-def backtrack(grown: OverGrown, objective: Objective, before: float) -> int:
-    """Halve eps until the loss is not above ``before``; at last set eps to 0.
+def backtrack(overgrown: OverGrown, objective: Objective, loss_before: float) -> int:
+    """Halve eps until the loss is not above ``loss_before``; in the end set eps to 0.
 
-    Gives back how often eps was halved (``HALVINGS`` + 1: it is 0 now).
+    Args:
+        overgrown: the graph whose candidates are shortened in place.
+        objective: the loss on the growth batches.
+        loss_before: the loss that must not be exceeded.
+
+    Returns:
+        How often eps was halved; ``MAX_BACKTRACKS`` + 1 if it is 0 now.
+
     """
-    candidates = grown.candidates
+    candidates = overgrown.candidates
     for halvings in range(MAX_BACKTRACKS + 1):
-        if objective.mean(grown.graph_module) <= before:
+        if objective.mean(overgrown.graph_module) <= loss_before:
             return halvings
         candidates.split_eps.mul_(0.5)
         candidates.new_eps.mul_(0.5)

@@ -1,4 +1,4 @@
-"""From selected candidates to the changes and fillings that emission carries out."""
+"""From selected candidates to what emission carries out: width changes and parameter updates."""
 
 from collections import defaultdict
 
@@ -13,61 +13,92 @@ from fxgrow.rewrite import OverGrown
 from fxgrow.surgery import Change, run_starts
 
 
-def width_changes(coupling: Coupling, grown: OverGrown, selection: Selection) -> dict[int, Change]:
-    """What happens to each width that gained neurons, by its number."""
-    touched = grown.candidates.split.keys() | grown.candidates.new.keys()
-    found = {
-        n: selection.change(grown.candidates, n, coupling.widths[n].size) for n in sorted(touched)
-    }
-    return {
-        n: change
-        for n, change in found.items()
-        if change.new or change.size > coupling.widths[n].size
-    }
+def width_changes(
+    coupling: Coupling, overgrown: OverGrown, selection: Selection
+) -> dict[int, Change]:
+    """What happens to each width that gains neurons.
+
+    Args:
+        coupling: the widths of the model.
+        overgrown: the graph that was searched.
+        selection: the selected candidates.
+
+    Returns:
+        The changes by number of the width, ascending.
+
+    """
+    candidates = overgrown.candidates
+    changes: dict[int, Change] = {}
+    for width in sorted(candidates.split.keys() | candidates.new.keys()):
+        size = coupling.widths[width].size
+        change = selection.change(candidates, width, size)
+        if change.new or change.size > size:
+            changes[width] = change
+    return changes
 
 
 @torch.no_grad()
 def parameter_updates(
-    coupling: Coupling, grown: OverGrown, selection: Selection, scale: float = 1.0
+    coupling: Coupling, overgrown: OverGrown, selection: Selection, scale: float = 1.0
 ) -> dict[str, ParameterUpdate]:
-    """What each parameter receives, with every eps multiplied by ``scale`` (0: the old function)."""
-    split_eps, new_eps = grown.candidates.split_eps * scale, grown.candidates.new_eps * scale
+    """What each parameter and buffer receives.
+
+    Args:
+        coupling: the widths of the model.
+        overgrown: the graph that holds eps and directions of the candidates.
+        selection: the selected candidates.
+        scale: every eps is multiplied by it; 0 gives the old function.
+
+    Returns:
+        The updates by name of the parameter.
+
+    """
+    split_eps = overgrown.candidates.split_eps * scale
+    new_eps = overgrown.candidates.new_eps * scale
     delta: dict[str, dict[int, Tensor]] = defaultdict(dict)
-    pieces: dict[tuple[str, int], dict[int, Tensor]] = defaultdict(dict)
-    for entry in grown.entries:
+    by_width: dict[tuple[str, int], dict[int, Tensor]] = defaultdict(dict)
+    for entry in overgrown.entries:
         values = entry.values(split_eps, new_eps).detach()
         if entry.slots is None:
             delta[entry.parameter][entry.axis] = values
         else:
-            chosen = selection.new[entry.slots.candidate].nonzero().reshape(-1).to(values.device)
-            pieces[entry.parameter, entry.axis][entry.slots.width] = values.index_select(
-                entry.axis, chosen
-            )
+            is_selected = selection.new[entry.slots.candidate]
+            places = is_selected.nonzero().reshape(-1).to(values.device)
+            selected = values.index_select(entry.axis, places)
+            by_width[entry.parameter, entry.axis][entry.slots.width] = selected
     new: dict[str, dict[int, Tensor]] = defaultdict(dict)
-    for (name, axis), by_width in pieces.items():
-        new[name][axis] = _in_order(coupling, (name, axis), by_width, grown, selection)
-    return {
-        name: ParameterUpdate(delta.get(name, {}), new.get(name, {})) for name in {*delta, *new}
-    }
+    for (name, axis), parts in by_width.items():
+        new[name][axis] = _in_axis_order(coupling, (name, axis), parts, overgrown, selection)
+    updates = {}
+    for name in {*delta, *new}:
+        updates[name] = ParameterUpdate(delta.get(name, {}), new.get(name, {}))
+    return updates
 
 
-def _in_order(
+def _in_axis_order(
     coupling: Coupling,
     key: tuple[str, int],
     by_width: dict[int, Tensor],
-    grown: OverGrown,
+    overgrown: OverGrown,
     selection: Selection,
 ) -> Tensor:
-    """The fresh entries of several widths on one axis, in the order of the places where emission inserts them."""
+    """The new entries of several widths on one axis, in the order in which emission inserts them.
+
+    New neurons of a width follow each run of its last neuron. An axis may hold several such runs (of
+    a flattened feature map, say) and runs of other widths between them.
+    """
+    axis = key[1]
     owners = coupling.owners[key]
     starts = run_starts(owners.width, owners.neuron)
     lengths = np.diff(starts, append=len(owners.width))
-    cursor = dict.fromkeys(by_width, 0)
-    parts = []
+    used = dict.fromkeys(by_width, 0)  # entries of each width that have their place already
+    parts: list[Tensor] = []
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         width = int(owners.width[start])
-        if width in by_width and owners.neuron[start] == coupling.widths[width].size - 1:
-            count = length * int(selection.new[grown.candidates.new[width]].sum())
-            parts.append(by_width[width].narrow(key[1], cursor[width], count))
-            cursor[width] += count
-    return torch.cat(parts, key[1])
+        last_neuron = coupling.widths[width].size - 1
+        if width in by_width and owners.neuron[start] == last_neuron:
+            num_new = int(selection.new[overgrown.candidates.new[width]].sum())
+            count = length * num_new
+            parts.append(by_width[width].narrow(axis, used[width], count))
+            used[width] += count
+    return torch.cat(parts, axis)

@@ -3,15 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fxgrow.coupling import Coupling
 from fxgrow.growth.budget import ResolvedBudget
-from fxgrow.growth.select import Selection
-from fxgrow.rewrite import Candidates
+from fxgrow.growth.prepare import PreparedModel
+from fxgrow.growth.search import SearchResult
 
 
 @dataclass(frozen=True)
 class Spending:
-    """One unit of the budget: what the model had, how much more was allowed, and what was added."""
+    """One unit of the budget.
+
+    Args:
+        present: what the model had before.
+        limit: how much more was allowed.
+        spent: what was added.
+
+    """
 
     present: float
     limit: float
@@ -20,10 +26,16 @@ class Spending:
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One width: how many of its neurons are split and how many are new, the sum of their scores, and their cost.
+    """One width that grew.
 
-    ``cost``, by unit, is that of growing this width alone. Two widths at both ends of a layer cost more together, so
-    the costs of all rows come to at most what was spent.
+    Args:
+        width: its name.
+        split: how many of its neurons are split.
+        new: how many neurons are new.
+        score: the sum of the scores of its candidates.
+        cost: by unit, the cost of growing this width alone. Two widths at both ends of a layer cost
+            more together, so the rows add up to at most what was spent.
+
     """
 
     width: str
@@ -34,12 +46,20 @@ class PlanRow:
 
     def worth(self, unit: str) -> float | None:
         """The score per unit of that cost; None if the width came for nothing."""
-        return self.score / self.cost[unit] if self.cost[unit] else None
+        if not self.cost[unit]:
+            return None
+        return self.score / self.cost[unit]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was bought, and with what."""
+    """What was bought.
+
+    Args:
+        rows: one per width that grew, the best score per cost first.
+        spending: the budget by unit.
+
+    """
 
     rows: tuple[PlanRow, ...]
     spending: Mapping[str, Spending]
@@ -47,29 +67,44 @@ class Plan:
     @property
     def whole(self) -> PlanRow:
         """All rows together, at the price that was paid."""
-        split, new = sum(row.split for row in self.rows), sum(row.new for row in self.rows)
+        split = new = 0
+        score = 0.0
+        for row in self.rows:
+            split += row.split
+            new += row.new
+            score += row.score
         spent = {unit: spending.spent for unit, spending in self.spending.items()}
-        return PlanRow("all", split, new, sum(row.score for row in self.rows), spent)
+        return PlanRow("all", split, new, score, spent)
 
 
-def budget_plan(
-    coupling: Coupling, candidates: Candidates, selection: Selection, resolved: ResolvedBudget
-) -> Plan:
-    """The plan behind a selection: one row per width that grows, the best bargain first."""
-    rows = []
-    for number in sorted(candidates.split.keys() | candidates.new.keys()):
-        width = coupling.widths[number]
-        change = selection.change(candidates, number, width.size)
-        added = change.size - (0 if number in candidates.layers else width.size)
-        if added:
-            counts = {number: added}
-            score = sum(selection.chosen_scores(candidates, number))
-            cost = {limit.unit: limit.cost_model.estimate(counts) for limit in resolved.limits}
-            row = PlanRow(width.name, added - change.new, change.new, score, cost)
-            rows.append((score / resolved.relative_cost(counts), row))
-    best = sorted(rows, key=lambda pair: -pair[0])
-    spending = {
-        limit.unit: Spending(limit.cost_model.current, limit.limit, selection.spent[limit.unit])
-        for limit in resolved.limits
-    }
-    return Plan(tuple(row for _, row in best), spending)
+def budget_plan(prepared: PreparedModel, result: SearchResult, budget: ResolvedBudget) -> Plan:
+    """The plan behind a selection.
+
+    Args:
+        prepared: the model with its candidates.
+        result: what the search chose.
+        budget: the limits and what each neuron costs.
+
+    Returns:
+        One row per width that grows, and the spending by unit.
+
+    """
+    rated: list[tuple[float, PlanRow]] = []
+    for number, change in result.width_changes.items():
+        width = prepared.coupling.widths[number]
+        size_before = 0 if number in prepared.layers else width.size
+        added = change.size - size_before
+        if not added:
+            continue
+        counts = {number: added}
+        scores = result.selection.chosen_scores(result.overgrown.candidates, number)
+        score = sum(scores)
+        cost = {limit.unit: limit.cost_model.estimate(counts) for limit in budget.limits}
+        row = PlanRow(width.name, added - change.new, change.new, score, cost)
+        rated.append((score / budget.relative_cost(counts), row))
+    rated.sort(key=lambda pair: -pair[0])
+    spending = {}
+    for limit in budget.limits:
+        spent = result.selection.spent[limit.unit]
+        spending[limit.unit] = Spending(limit.cost_model.current, limit.limit, spent)
+    return Plan(tuple(row for _, row in rated), spending)

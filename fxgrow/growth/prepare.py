@@ -1,4 +1,4 @@
-"""What candidates are put into: the captured model, with blank layers at its edges if the method proposes layers."""
+"""Prepare a captured model for growth: ask for candidates, insert candidate layers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,55 +21,86 @@ from fxgrow.rewrite import (
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """``proposed`` names widths of ``coupling`` by number; ``layers[number]``: the layer whose hidden width that is."""
+    """A model with the candidates that shall be put into it.
+
+    Args:
+        captured: the model; with zero-initialized residual layers if the method proposes layers.
+        coupling: the widths of ``captured``.
+        proposal: the candidates; widths by their number in ``coupling``.
+        layers: per number of a hidden width, the candidate layer that it belongs to.
+        halves: what a split candidate stands for: two copies with opposite directions, or (off)
+            one changed copy beside the original (an unlocked neuron of continual learning).
+
+    """
 
     captured: Captured
     coupling: Coupling
-    proposed: Proposal
+    proposal: Proposal
     layers: Mapping[int, IdentityLayer] = field(default_factory=dict)
+    halves: bool = True
 
 
 def prepare(
     captured: Captured, coupling: Coupling, method: Method, scope: Scope = ALL_WIDTHS
 ) -> PreparedModel:
-    """Ask the method for its candidates, and insert the layers that it proposes, as yet without neurons.
+    """Insert a zero-initialized residual layer at every edge that the method proposes.
 
-    ``scope``: that in which the model was coupled; hidden widths of layers grow in any case.
+    Args:
+        captured: the model; it is extended in place if the method proposes layers.
+        coupling: its widths, coupled within ``scope``.
+        method: proposes the candidates.
+        scope: which widths may grow. Hidden widths of candidate layers grow in any case.
+
+    Returns:
+        The model with its candidates, coupled again if layers were inserted.
+
     """
-    proposed = method.propose(coupling)
-    depth = proposed.layers
-    if depth is None:
-        return PreparedModel(captured, coupling, proposed)
-    edges = insertion_points(captured, coupling, depth)
-    deeper, inserted = insert_layers(captured, edges, depth.norm)
-    again = couple(
-        deeper,
-        only=[*scope.only, f"{LAYER_NAMESPACE}.*.incoming"] if scope.only else (),
-        ignore=scope.ignore,
-    )
-    numbers = {width.name: number for number, width in enumerate(again.widths)}
+    proposal = method.propose(coupling)
+    if proposal.layers is None:
+        return PreparedModel(captured, coupling, proposal)
+    points = insertion_points(captured, coupling, proposal.layers)
+    deeper, inserted = insert_layers(captured, points, proposal.layers.norm)
+    only = [*scope.only, f"{LAYER_NAMESPACE}.*.incoming"] if scope.only else []
+    deeper_coupling = couple(deeper, only=only, ignore=scope.ignore)
+    # Widths are numbered anew, so everything proposed by number is translated by name.
+    numbers = {width.name: number for number, width in enumerate(deeper_coupling.widths)}
     layers = {numbers[layer.width]: layer for layer in inserted}
-    same = {n: numbers[width.name] for n, width in enumerate(coupling.widths)}
-    split = frozenset(same[n] for n in proposed.split)
-    new = {same[n]: count for n, count in proposed.new.items()} | dict.fromkeys(
-        layers, depth.neurons
-    )
-    return PreparedModel(deeper, again, Proposal(split, new, depth), layers)
+    split = set()
+    for number in proposal.split:
+        split.add(numbers[coupling.widths[number].name])
+    new = {}
+    for number, count in proposal.new.items():
+        new[numbers[coupling.widths[number].name]] = count
+    for number in layers:
+        new[number] = proposal.layers.neurons
+    translated = Proposal(frozenset(split), new, proposal.layers)
+    return PreparedModel(deeper, deeper_coupling, translated, layers)
 
 
 def remove_unused_layers(
-    ground: PreparedModel, kept: Iterable[int], like: nn.Module, optimizer: Optimizer | None
+    prepared: PreparedModel,
+    used_widths: Iterable[int],
+    model_before: nn.Module,
+    optimizer: Optimizer | None,
 ) -> None:
-    """Erase the layers that got no neurons; the others learn from now on, in the first group of the optimiser.
+    """Remove the candidate layers that got no neurons, and let the others learn.
 
-    ``like``: the model before, whose mode the new modules take over.
+    Args:
+        prepared: the model with candidate layers; it is changed in place.
+        used_widths: numbers of the widths that gained neurons.
+        model_before: the model before growth, whose training mode the new modules take over.
+        optimizer: gets the parameters of the new layers in its first group.
+
     """
-    model, stay = ground.captured.graph_module, set(kept) & ground.layers.keys()
-    remove_layers(model, [layer for number, layer in ground.layers.items() if number not in stay])
-    for number in stay:
-        layer = model.get_submodule(ground.layers[number].path).requires_grad_()
+    model = prepared.captured.graph_module
+    used = set(used_widths) & prepared.layers.keys()
+    unused = [layer for number, layer in prepared.layers.items() if number not in used]
+    remove_layers(model, unused)
+    for number in used:
+        layer = model.get_submodule(prepared.layers[number].path).requires_grad_()
         if optimizer is not None:
             optimizer.param_groups[0]["params"].extend(layer.parameters())
-    known = set(like.modules())
-    for module in (one for one in model.modules() if one not in known):
-        module.training = like.training
+    known = set(model_before.modules())
+    for module in model.modules():
+        if module not in known:
+            module.training = model_before.training

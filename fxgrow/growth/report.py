@@ -1,21 +1,18 @@
-"""What a growth step did, as data: for its report, and for the history in the specification."""
+"""What a growth step did, as data: for the caller, and for the history in the specification."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import Refusal, SpecError
-from fxgrow.growth.budget import Budget, Tie
-from fxgrow.growth.materialize import width_changes
+from fxgrow.growth.budget import Budget, ResolvedBudget
 from fxgrow.growth.method import Method
-from fxgrow.growth.partition import SearchGroup
-from fxgrow.growth.plan import Plan
+from fxgrow.growth.plan import budget_plan
 from fxgrow.growth.prepare import PreparedModel
-from fxgrow.growth.result import GrowthReport, Timer
-from fxgrow.growth.select import Selection
+from fxgrow.growth.result import GrowthReport
+from fxgrow.growth.search import SearchResult
 from fxgrow.growth.statistics import BatchNormGap
-from fxgrow.rewrite import OverGrown
+from fxgrow.growth.verify import Emission
 from fxgrow.spec import (
     ArchitectureSpec,
     Cost,
@@ -26,163 +23,172 @@ from fxgrow.spec import (
     cost,
     describe,
 )
-from fxgrow.surgery import ConfigUpdate
+
+Description = tuple[Cost, ArchitectureSpec | SpecError]
+"""What a model costs, and its specification or the reason why it has none."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The over-grown graph with the unselected candidates off, what was selected, and the loss before."""
+def describe_if_possible(captured: Captured, coupling: Coupling | None) -> Description:
+    """Describe a captured model, if it can have a specification.
 
-    grown: OverGrown
-    selection: Selection
-    loss_before: float
-    backtracks: int
-    groups: tuple[SearchGroup, ...]
-    peak_memory: int
-    multiply_adds: int
-    refined: bool
+    Args:
+        captured: the model.
+        coupling: its widths; None if the caller wants no specification.
 
+    Returns:
+        The cost, and the specification or a ``SpecError`` (its graph calls what none may call).
 
-@dataclass(frozen=True)
-class Emission:
-    """How well the promises were kept."""
-
-    faithful_error: float
-    preservation_error: float
-    loss_after: float
-    config: ConfigUpdate | None
-    jump: BatchNormGap | None
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a model costs, and its specification, or why it has none (its graph calls what a spec may not call)."""
-
-    cost: Cost
-    spec: ArchitectureSpec | SpecError
-
-
-def describe_if_possible(captured: Captured, coupling: Coupling) -> Description:
-    """The specification of a captured model, if it can have one."""
+    """
     inputs = captured.example_inputs
+    if coupling is None:
+        reason = "the growth step was asked for no specification; leave out describe=False"
+        return cost(captured.graph_module, inputs), SpecError("not-described", reason)
     try:
         spec = describe(captured.graph_module, inputs, widths=coupling.widths)
     except SpecError as error:
-        return Description(cost(captured.graph_module, inputs), error)
-    return Description(spec.cost, spec)
+        return cost(captured.graph_module, inputs), error
+    return spec.cost, spec
 
 
-def without_description(captured: Captured) -> Description:
-    """What a captured model costs, for a caller who wants no specification."""
-    nothing = SpecError(
-        "not-described", "the growth step was asked for no specification; leave out describe=False"
+def grown_spec(
+    before: Description,
+    after: Description,
+    history: Sequence[GrowthStep],
+    step: GrowthStep | None,
+) -> ArchitectureSpec | SpecError:
+    """The specification of the grown model, with this step at the end of its history."""
+    if isinstance(before[1], SpecError):
+        return before[1]
+    if isinstance(after[1], SpecError) or step is None:
+        return after[1]
+    return after[1].model_copy(update={"history": (*history, step)})
+
+
+def growth_step(
+    method: Method,
+    budget: Budget,
+    resolved: ResolvedBudget,
+    prepared: PreparedModel,
+    result: SearchResult,
+    emission: Emission,
+    before: Description,
+    after: Description,
+) -> GrowthStep | None:
+    """The step as the specification's history records it; None if the parent has no specification."""
+    parent = before[1]
+    if isinstance(parent, SpecError):
+        return None
+    widths = prepared.coupling.widths
+    ties = []
+    for tie in resolved.ties:
+        ties.append(tuple(widths[number].name for number in tie))
+    settings = method.model_dump(mode="json")
+    return GrowthStep(
+        parent=parent.fingerprint,
+        method=MethodRecord(name=type(method).__name__, settings=settings),
+        budget=budget.model_dump(exclude_defaults=True),
+        widths=_grown_widths(prepared, result),
+        layers=_inserted_layers(prepared, result),
+        ties=tuple(ties),
+        cost_before=before[0],
+        cost_after=after[0],
+        faithful_error=emission.faithful_error,
+        preservation_error=emission.preservation_error,
+        loss_before=result.loss_before,
+        loss_after=emission.loss_after,
+        backtracks=result.backtracks,
     )
-    return Description(cost(captured.graph_module, captured.example_inputs), nothing)
 
 
-@dataclass(frozen=True)
-class FinishedStep:
-    """A finished step."""
+def growth_report(
+    resolved: ResolvedBudget,
+    prepared: PreparedModel,
+    result: SearchResult,
+    emission: Emission,
+    gap: BatchNormGap | None,
+    before: Cost,
+    after: Cost,
+    timings: dict[str, float],
+) -> GrowthReport:
+    """The step as the caller sees it."""
+    widths = prepared.coupling.widths
+    groups = []
+    for group in result.groups:
+        groups.append(tuple(widths[number].name for number in group))
+    return GrowthReport(
+        loss_before=result.loss_before,
+        loss_after=emission.loss_after,
+        faithful_error=emission.faithful_error,
+        preservation_error=emission.preservation_error,
+        backtracks=result.backtracks,
+        params_before=before.parameters,
+        params_after=after.parameters,
+        multiply_adds_before=before.multiply_adds,
+        multiply_adds_after=after.multiply_adds,
+        widths=_grown_widths(prepared, result),
+        layers=_inserted_layers(prepared, result),
+        plan=budget_plan(prepared, result, resolved),
+        refusals=_refusals(prepared, result),
+        edits=dict(result.overgrown.edits),
+        timings=timings,
+        config=emission.config,
+        jump=gap,
+        chunks=tuple(groups),
+        peak_memory=result.peak_memory,
+        multiply_adds_overgrown=result.multiply_adds,
+        refined=result.refined,
+    )
 
-    method: Method
-    budget: Budget
-    base: PreparedModel
-    chosen: Choice
-    emitted: Emission
-    old: Description
-    new: Description
-    ties: tuple[Tie, ...] = ()
 
-    def spec(self, history: Sequence[GrowthStep]) -> ArchitectureSpec | SpecError:
-        """The new model's specification with this step at the end of its history."""
-        if isinstance(self.old.spec, SpecError):
-            return self.old.spec
-        if isinstance(self.new.spec, SpecError):
-            return self.new.spec
-        return self.new.spec.model_copy(update={"history": (*history, self._step(self.old.spec))})
-
-    def _step(self, parent: ArchitectureSpec) -> GrowthStep:
-        return GrowthStep(
-            parent=parent.fingerprint,
-            method=MethodRecord(
-                name=type(self.method).__name__, settings=self.method.model_dump(mode="json")
-            ),
-            budget=self.budget.model_dump(exclude_defaults=True),
-            widths=self._widths(),
-            layers=self._layers(),
-            ties=tuple(tuple(self.base.coupling.widths[n].name for n in tie) for tie in self.ties),
-            cost_before=self.old.cost,
-            cost_after=self.new.cost,
-            faithful_error=self.emitted.faithful_error,
-            preservation_error=self.emitted.preservation_error,
-            loss_before=self.chosen.loss_before,
-            loss_after=self.emitted.loss_after,
-            backtracks=self.chosen.backtracks,
+def _grown_widths(prepared: PreparedModel, result: SearchResult) -> tuple[WidthChange, ...]:
+    """The model's own widths that grew, in their order."""
+    records = []
+    for number, change in result.width_changes.items():
+        if number in prepared.layers:
+            continue
+        width = prepared.coupling.widths[number]
+        split_neurons: list[int] = []  # a neuron that is split twice is listed twice
+        for neuron, times in enumerate(change.times):
+            split_neurons += [neuron] * (times - 1)
+        record = WidthChange(
+            width=width.name,
+            before=width.size,
+            after=change.size,
+            split=sum(change.times) - len(change.times),
+            new=change.new,
+            neurons=tuple(split_neurons),
+            scores=result.selection.chosen_scores(result.overgrown.candidates, number),
         )
+        records.append(record)
+    return tuple(records)
 
-    def _widths(self) -> tuple[WidthChange, ...]:
-        grown, selection = self.chosen.grown, self.chosen.selection
-        return tuple(
-            WidthChange(
-                width=self.base.coupling.widths[n].name,
-                before=self.base.coupling.widths[n].size,
-                after=change.size,
-                split=sum(times - 1 for times in change.times),
-                new=change.new,
-                neurons=tuple(i for i, times in enumerate(change.times) for _ in range(times - 1)),
-                scores=selection.chosen_scores(grown.candidates, n),
-            )
-            for n, change in width_changes(self.base.coupling, grown, selection).items()
-            if n not in self.base.layers
+
+def _inserted_layers(prepared: PreparedModel, result: SearchResult) -> tuple[LayerInsertion, ...]:
+    """The candidate layers that got neurons, in the order of their hidden widths."""
+    records = []
+    for number, change in result.width_changes.items():
+        if number not in prepared.layers:
+            continue
+        layer = prepared.layers[number]
+        scores = result.selection.chosen_scores(result.overgrown.candidates, number)
+        record = LayerInsertion(
+            name=layer.path,
+            after=layer.after,
+            score=sum(scores),
+            neurons=change.size,
+            form=layer.form.value,
+            norm=layer.norm,
         )
+        records.append(record)
+    return tuple(records)
 
-    def _layers(self) -> tuple[LayerInsertion, ...]:
-        grown, selection = self.chosen.grown, self.chosen.selection
-        return tuple(
-            LayerInsertion(
-                name=self.base.layers[n].path,
-                after=self.base.layers[n].after,
-                score=sum(selection.chosen_scores(grown.candidates, n)),
-                neurons=change.size,
-                form=self.base.layers[n].form.value,
-                norm=self.base.layers[n].norm,
-            )
-            for n, change in width_changes(self.base.coupling, grown, selection).items()
-            if n in self.base.layers
-        )
 
-    def _refusals(self) -> dict[str, Refusal]:
-        """Why the widths that did not take part did not."""
-        found = {width.name: width.refusal for width in self.base.coupling.widths if width.refusal}
-        return found | {
-            self.base.coupling.widths[n].name: one for n, one in self.chosen.grown.refusals.items()
-        }
-
-    def report(self, plan: Plan, clock: Timer) -> GrowthReport:
-        """The step as the caller sees it."""
-        return GrowthReport(
-            loss_before=self.chosen.loss_before,
-            loss_after=self.emitted.loss_after,
-            faithful_error=self.emitted.faithful_error,
-            preservation_error=self.emitted.preservation_error,
-            backtracks=self.chosen.backtracks,
-            params_before=self.old.cost.parameters,
-            params_after=self.new.cost.parameters,
-            multiply_adds_before=self.old.cost.multiply_adds,
-            multiply_adds_after=self.new.cost.multiply_adds,
-            widths=self._widths(),
-            layers=self._layers(),
-            plan=plan,
-            refusals=self._refusals(),
-            edits=dict(self.chosen.grown.edits),
-            timings=clock.phases,
-            config=self.emitted.config,
-            jump=self.emitted.jump,
-            chunks=tuple(
-                tuple(self.base.coupling.widths[n].name for n in group)
-                for group in self.chosen.groups
-            ),
-            peak_memory=self.chosen.peak_memory,
-            multiply_adds_overgrown=self.chosen.multiply_adds,
-            refined=self.chosen.refined,
-        )
+def _refusals(prepared: PreparedModel, result: SearchResult) -> dict[str, Refusal]:
+    """Why widths took no part, by name: refused by coupling, or without a candidate."""
+    refusals: dict[str, Refusal] = {}
+    for width in prepared.coupling.widths:
+        if width.refusal:
+            refusals[width.name] = width.refusal
+    for number, refusal in result.overgrown.refusals.items():
+        refusals[prepared.coupling.widths[number].name] = refusal
+    return refusals

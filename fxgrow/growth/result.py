@@ -1,9 +1,6 @@
 """What a growth gives back."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter
 
 from torch import fx, nn
 from torch.optim import Optimizer
@@ -17,14 +14,36 @@ from fxgrow.surgery import ConfigUpdate
 
 @dataclass(frozen=True)
 class GrowthReport:
-    """What one growth did. Losses are means over the growth batches in evaluation mode; timings are wall seconds.
+    """What one growth did.
 
-    ``config``: what became of a Hugging Face style config; None if the model has none. ``jump``: how far batch
-    statistics move the loss; None without batch norm. ``chunks``: the widths whose candidates were searched together,
-    by name; ``peak_memory``: predicted bytes that a step over the largest over-grown graph kept;
-    ``multiply_adds_overgrown``: of one pass of the example inputs through the graph with all candidates; ``refined``:
-    False if the selected candidates did not fit into the memory bound together, so that they were not adapted to each
-    other.
+    Args:
+        loss_before: mean loss on the growth batches before, in evaluation mode.
+        loss_after: the same afterwards; it is not above ``loss_before``.
+        faithful_error: relative error of the grown model against the over-grown graph.
+        preservation_error: relative error against the model before, with every eps at 0.
+        backtracks: how often eps was halved until the loss did not rise.
+        params_before: parameters of the model before.
+        params_after: parameters of the grown model.
+        multiply_adds_before: of one pass of the example inputs, before.
+        multiply_adds_after: the same afterwards.
+        widths: the widths that grew.
+        layers: the layers that were inserted.
+        plan: what each unit of the budget bought.
+        refusals: why the other widths did not take part, by name.
+        edits: how often each rewrite rule fired.
+        timings: wall seconds by phase.
+        config: what became of a Hugging Face style config; None if the model has none.
+        jump: how far batch statistics move the loss; None without batch norm.
+        chunks: names of the widths whose candidates were searched in one graph.
+        peak_memory: predicted bytes that a step over the largest over-grown graph kept.
+        multiply_adds_overgrown: of one pass through the graph with all candidates.
+        refined: False if the selected candidates did not fit into the memory limit together, so
+            that they were not adapted to each other.
+
+    Example:
+        >>> growth = fxgrow.grow(model, batches, loss_fn)
+        >>> print(growth.report.loss_before, growth.report.loss_after)
+
     """
 
     loss_before: float
@@ -57,10 +76,21 @@ class GrowthReport:
 
 @dataclass(frozen=True)
 class Growth:
-    """A grown copy of the caller's model (``module``, of the same class), its graph, its optimiser and its spec.
+    """A grown model.
 
-    ``graph_module`` calls the modules of ``module``; ``graphs`` holds the over-grown and the emitted graph as text.
-    ``described``: the specification, or why the model has none.
+    Args:
+        module: the grown model, of the caller's own class (a graph module if layers were inserted).
+        graph_module: its graph, which calls the modules of ``module``.
+        optimizer: the grown optimizer, None if none was given.
+        described: the specification, or the error that says why the model has none.
+        report: what the growth did.
+        graphs: the over-grown and the emitted graph as text.
+
+    Example:
+        >>> growth = fxgrow.grow(model, batches, loss_fn, optimizer=optimizer)
+        >>> model, optimizer = growth.module, growth.optimizer
+        >>> fxgrow.save(growth, "runs/grown")
+
     """
 
     module: nn.Module
@@ -72,24 +102,16 @@ class Growth:
 
     @property
     def spec(self) -> ArchitectureSpec:
-        """The specification. Raises ``SpecError`` if the graph calls what none may call, or if none was asked for."""
+        """The specification.
+
+        Raises:
+            SpecError: the graph calls what no specification may call, or none was asked for
+                (``not-described``).
+
+        """
         if isinstance(self.described, SpecError):
             raise self.described
         return self.described
-
-
-@dataclass
-class Timer:
-    """Wall seconds per named phase."""
-
-    phases: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time what runs inside."""
-        start = perf_counter()
-        yield
-        self.phases[name] = self.phases.get(name, 0.0) + perf_counter() - start
 
 
 def graph_text(graph_module: fx.GraphModule) -> str:

@@ -47,8 +47,10 @@ class Selection:
     def change(self, candidates: Candidates, width: int, size: int) -> Change:
         """What happens to one width; the blank neurons of a layer go."""
         num_new = int(self.new[candidates.new[width]].sum()) if width in candidates.new else 0
-        if width in candidates.layers:
+        if width in candidates.layers:  # its old neurons are blank
             return Change((0,) * size, num_new)
+        if not candidates.halves:  # an unlocked neuron is changed in place
+            return Change((1,) * size, num_new)
         split = (
             self.split[candidates.split[width]]
             if width in candidates.split

@@ -1,45 +1,34 @@
-"""One growth step, the compiler's table of contents (DESIGN; Wu et al. 2020, Algorithm 1, steps 2 and 3).
+"""One growth step as a table of contents.
 
-capture -> couple -> over-grow -> relax and score (the method's search) -> select -> refine -> descend -> emit and
-verify -> spec
+Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Algorithm 1,
+steps 2 and 3.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.capture import capture, positional_inputs
-from fxgrow.coupling import Coupling, couple
+from fxgrow.capture import Captured, capture, positional_inputs
+from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
-from fxgrow.growth.emit import emit
-from fxgrow.growth.invariants import backtrack, full_precision, require_close
-from fxgrow.growth.materialize import parameter_updates, width_changes
+from fxgrow.growth.invariants import full_precision, require_close
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import Batch, LossFunction, Objective
-from fxgrow.growth.partition import search_and_select, search_groups
-from fxgrow.growth.plan import budget_plan
 from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
-from fxgrow.growth.report import (
-    Choice,
-    Emission,
-    FinishedStep,
-    describe_if_possible,
-    without_description,
-)
-from fxgrow.growth.result import Growth, Timer, graph_text
-from fxgrow.growth.scope import ALL_WIDTHS, Scope
-from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap, estimate_statistics
-from fxgrow.growth.ties import require_equal_candidates, resolve_ties
-from fxgrow.modes import evaluation_mode
-from fxgrow.rewrite import OverGrown, overgrow
-from fxgrow.spec import GrowthStep, multiply_adds
-from fxgrow.surgery import parameter_shapes, restore_on_failure, update_config
+from fxgrow.growth.report import describe_if_possible, grown_spec, growth_report, growth_step
+from fxgrow.growth.result import Growth, graph_text
+from fxgrow.growth.scope import ALL_WIDTHS, Scope, resolve_ties
+from fxgrow.growth.search import search
+from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap
+from fxgrow.growth.timer import Timer
+from fxgrow.growth.verify import emit_and_verify
+from fxgrow.modes import evaluation_mode, frozen_parameters
+from fxgrow.spec import GrowthStep
+from fxgrow.surgery import restore_on_failure
 
 
 def grow_step(
@@ -47,7 +36,7 @@ def grow_step(
     batches: Iterable[Batch],
     loss_fn: LossFunction,
     *,
-    example_inputs: Any,
+    example_inputs: Any = None,
     method: Method,
     budget: Budget,
     optimizer: Optimizer | None = None,
@@ -58,173 +47,129 @@ def grow_step(
     scope: Scope = ALL_WIDTHS,
     describe: bool = True,
 ) -> Growth:
-    """Grow a copy of ``model`` by ``method`` within ``budget``; the caller's model and optimiser are left as they are.
+    """Grow a model once, in nine steps.
 
-    ``batches``: (input, target) pairs, a few tens at most; ``loss(output, target)``: a scalar. Inputs, and
-    ``example_inputs``, are a tensor, a tuple of arguments or a dict of keyword arguments of the model. ``inplace``: the
-    model and optimiser themselves grow, unless something fails. The grown module is of the model's own class; if the
-    method proposes layers, which no forward of the user's calls, it is a graph module of the model's modules and the
-    new ones. ``memory``: bytes that a step over an over-grown graph may keep (None: any); candidates that do not fit
-    together are searched in turn (``growth.chunks``). ``scope``: which widths may grow, and which grow alike.
-    ``describe=False``: without a specification, which spares a quarter of the time of a step on a large graph. The
-    three promises of ``growth.promises`` hold on return.
-    Raises ``GrowthError`` if nothing can grow, ``BudgetError`` if the budget buys nothing or ``memory`` holds no width.
+    1. *Capture* the model as an fx graph.
+    2. *Couple*: find its widths.
+    3. *Prepare*: insert the residual layers that the method proposes, without neurons.
+    4. *Resolve* the budget to absolute limits for this model.
+    5. *Search*: over-grow, relax and score the candidates, and select the best.
+    6. *Refine* the selected candidates together, and halve eps until the loss does not rise.
+    7. *Emit* the selection on the model, and verify the three checks of ``growth.invariants``.
+    8. *Capture again*, and check that the model computes what its graph computes.
+    9. *Describe*: the specification and the report.
+
+    Args:
+        model: any module that fxgrow can capture.
+        batches: (input, target) pairs, a few tens at most. An input is a tensor, a tuple of
+            arguments, or a dict of keyword arguments of the model.
+        loss_fn: ``loss_fn(output, target)`` gives a scalar tensor.
+        example_inputs: in one of the forms of an input; left out, those of the first batch.
+        method: proposes and scores the candidates.
+        budget: how much may be added.
+        optimizer: grows along, state included.
+        seed: of the candidates' initial directions.
+        history: growth steps to put before this one in the specification.
+        inplace: grow the model and optimizer themselves, unless something fails; else a copy.
+        memory_limit: bytes that a step over an over-grown graph may keep. Candidates that do not
+            fit together are searched in turn.
+        scope: which widths may grow, and which grow alike.
+        describe: off: without a specification, which spares a quarter of the time on large graphs.
+
+    Returns:
+        The grown model of the caller's own class. If the method proposes layers, which no forward
+        of the user's calls, it is a graph module of the model's modules and the new ones.
+
+    Raises:
+        GrowthError: nothing can grow, or a check fails (``broken-promise``).
+        BudgetError: the budget buys nothing, or ``memory_limit`` holds no width.
+        ModelError: the model does not run on its example inputs.
+
     """
-    inputs = positional_inputs(model, example_inputs)
-    objective, clock = Objective.of(batches, loss_fn, model), Timer()
+    kept_batches = list(batches)
+    inputs = _example_inputs(model, example_inputs, kept_batches)
+    objective = Objective.of(kept_batches, loss_fn, model)
+    timer = Timer()
     work, work_optimizer = (model, optimizer) if inplace else copy.deepcopy((model, optimizer))
     with restore_on_failure(work, work_optimizer):
-        with _for_growth(work):
-            with clock.phase("capture"):
+        with frozen_parameters(work), evaluation_mode(work):
+            with timer.phase("capture"):
                 captured = capture(work, inputs)
-            with clock.phase("couple"):
+            with timer.phase("couple"):
                 coupling = couple(captured, only=scope.only, ignore=scope.ignore)
-            with clock.phase("describe"):
-                old = (
-                    describe_if_possible(captured, coupling)
-                    if describe
-                    else without_description(captured)
-                )
-            with clock.phase("layers"):
-                base = prepare(captured, coupling, method, scope)
-            with clock.phase("price"):
-                resolved = _affordable(base, budget, scope)
-            chosen = _choose(base, method, objective, resolved, seed, clock, memory_limit)
-            with clock.phase("emit"), full_precision():
-                emitted = _emit(base, chosen, objective, work_optimizer)
-        if base.layers:
-            remove_unused_layers(
-                base,
-                width_changes(base.coupling, chosen.grown, chosen.selection),
-                work,
-                work_optimizer,
+            with timer.phase("describe"):
+                before = describe_if_possible(captured, coupling if describe else None)
+            with timer.phase("prepare"):
+                prepared = prepare(captured, coupling, method, scope)
+            with timer.phase("budget"):
+                resolved = _resolve(prepared, budget, scope)
+            result = search(
+                prepared,
+                method,
+                objective,
+                resolved,
+                seed=seed,
+                memory_limit=memory_limit,
+                timer=timer,
             )
-        grown_model = base.captured.model
-        with clock.phase("describe"):  # outside: the spec records which parameters learn
-            again = capture(
-                grown_model, inputs
-            )  # numbers that its code holds (heads) are constants in the old graph
-            with evaluation_mode(grown_model), full_precision():
-                require_close(
-                    "the same as its own graph",
-                    objective.output(again.graph_module),
-                    objective.output(grown_model),
-                )
-            new = (
-                describe_if_possible(again, couple(again))
-                if describe
-                else without_description(again)
-            )
-    done = FinishedStep(method, budget, base, chosen, emitted, old, new, resolved.ties)
-    spec = done.spec(history)
-    report = done.report(
-        budget_plan(base.coupling, chosen.grown.candidates, chosen.selection, resolved), clock
+            with timer.phase("emit"), full_precision():
+                grown = prepared.captured.model
+                gap_before = batch_statistics_gap(grown, objective, result.loss_before)
+                emission = emit_and_verify(prepared, result, objective, work_optimizer)
+                gap_after = batch_statistics_gap(grown, objective, emission.loss_after)
+        if prepared.layers:
+            remove_unused_layers(prepared, result.width_changes, work, work_optimizer)
+        # Captured outside of the frozen context: the specification records which parameters learn.
+        with timer.phase("describe"):
+            again = _capture_again(grown, inputs, objective)
+            after = describe_if_possible(again, couple(again) if describe else None)
+    step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
+    spec = grown_spec(before, after, history, step)
+    gap = BatchNormGap.of(gap_before, gap_after)
+    report = growth_report(
+        resolved, prepared, result, emission, gap, before[0], after[0], timer.phases
     )
     graphs = {
-        "overgrown": graph_text(chosen.grown.graph_module),
+        "overgrown": graph_text(result.overgrown.graph_module),
         "emitted": graph_text(again.graph_module),
     }
-    return Growth(grown_model, again.graph_module, work_optimizer, spec, report, graphs)
+    return Growth(grown, again.graph_module, work_optimizer, spec, report, graphs)
 
 
-@contextmanager
-def _for_growth(work: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients for base parameters while candidates are searched; restored afterwards."""
-    learning = {parameter: parameter.requires_grad for parameter in work.parameters()}
-    work.requires_grad_(requires_grad=False)
-    try:
-        with evaluation_mode(work):
-            yield
-    finally:
-        for parameter, flag in learning.items():
-            parameter.requires_grad_(flag)
+def _example_inputs(
+    model: nn.Module, example_inputs: Any, batches: Sequence[Batch]
+) -> tuple[Any, ...]:
+    """The example inputs as positional arguments; those of the first batch if none are given."""
+    if example_inputs is None and batches:
+        example_inputs = batches[0][0]
+    return positional_inputs(model, example_inputs)
 
 
-def _affordable(base: PreparedModel, budget: Budget, scope: Scope) -> ResolvedBudget:
-    """What the budget comes to."""
-    coupling = base.coupling
+def _resolve(prepared: PreparedModel, budget: Budget, scope: Scope) -> ResolvedBudget:
+    """Resolve the budget to absolute limits for this model."""
+    coupling = prepared.coupling
     if not any(width.growable for width in coupling.widths):
-        reasons = "; ".join(
-            f"{w.name}: {w.refusal.reason}" for w in coupling.widths[:5] if w.refusal
+        reasons = []
+        for width in coupling.widths[:5]:
+            if width.refusal:
+                reasons.append(f"{width.name}: {width.refusal.reason}")
+        listed = "; ".join(reasons)
+        raise GrowthError("nothing-growable", f"no width of the model can grow ({listed})")
+    ties = resolve_ties(coupling, scope.tie)
+    return resolve_budget(budget, prepared.captured, coupling, prepared.layers.keys(), ties)
+
+
+def _capture_again(model: nn.Module, inputs: tuple[Any, ...], objective: Objective) -> Captured:
+    """Capture the grown model, and check that it computes what its graph computes.
+
+    Numbers that its code holds (of heads, say) are constants in the old graph, so that graph cannot
+    be kept.
+    """
+    captured = capture(model, inputs)
+    with evaluation_mode(model), full_precision():
+        require_close(
+            "the same as its own graph",
+            objective.output(captured.graph_module),
+            objective.output(model),
         )
-        raise GrowthError("nothing-growable", f"no width of the model can grow ({reasons})")
-    return resolve_budget(
-        budget, base.captured, coupling, base.layers.keys(), resolve_ties(coupling, scope.tie)
-    )
-
-
-def _choose(
-    base: PreparedModel,
-    method: Method,
-    objective: Objective,
-    resolved: ResolvedBudget,
-    seed: int,
-    clock: Timer,
-    memory_limit: float | None,
-) -> Choice:
-    """Over-grow, search, select, refine, and shorten the step until the loss does not rise."""
-    generator = torch.Generator().manual_seed(seed)
-    with clock.phase("overgrow"):
-        proposed = base.proposed
-        whole = overgrow(
-            base.captured,
-            base.coupling,
-            proposed.split,
-            proposed.new,
-            generator,
-            base.layers.keys(),
-        )
-        _require_candidates(base.coupling, whole)
-        require_equal_candidates(base.coupling, resolved.ties, whole.candidates)
-        groups = search_groups(base, whole, objective, memory_limit)
-        price = multiply_adds(whole.graph_module, base.captured.example_inputs)
-    with clock.phase("search"):
-        with full_precision():
-            before = objective.mean(base.captured.graph_module)
-        found = search_and_select(base, whole, groups, method, objective, resolved, generator)
-    refined = memory_limit is None or found.memory_limit <= memory_limit
-    with clock.phase("refine"):
-        if refined:
-            method.refine(found.grown, objective)
-    with clock.phase("descend"), full_precision():
-        backtracks = backtrack(found.grown, objective, before)
-    peak = max(found.peak, found.memory_limit) if refined else found.peak
-    return Choice(found.grown, found.selection, before, backtracks, groups, peak, price, refined)
-
-
-def _require_candidates(coupling: Coupling, grown: OverGrown) -> None:
-    if not grown.candidates.split and not grown.candidates.new:
-        reasons = "; ".join(
-            f"{coupling.widths[n].name}: {r.reason}" for n, r in list(grown.refusals.items())[:5]
-        )
-        raise GrowthError(
-            "no-candidates",
-            f"no candidate could be inserted ({reasons or 'the method proposes none'})",
-        )
-
-
-def _emit(
-    base: PreparedModel, chosen: Choice, objective: Objective, optimizer: Optimizer | None
-) -> Emission:
-    """Carry the selection out on the captured model in place, and check the promises on what comes out."""
-    grown, selection, coupling = chosen.grown, chosen.selection, base.coupling
-    work, inputs = base.captured.model, base.captured.example_inputs
-    estimate_statistics(grown, objective, preserving=True)
-    expected, old = objective.output(grown.graph_module), objective.output(work)
-    gap_before = batch_statistics_gap(work, objective, chosen.loss_before)
-    changes, before = width_changes(coupling, grown, selection), parameter_shapes(work)
-    still = copy.deepcopy(work)
-    emit(still, coupling, changes, parameter_updates(coupling, grown, selection, scale=0.0))
-    preserved = require_close("function-preserving at eps = 0", objective.output(still), old)
-    emit(work, coupling, changes, parameter_updates(coupling, grown, selection), optimizer)
-    faithful = require_close("faithful to the over-grown graph", objective.output(work), expected)
-    sizes = ((len(change.times), change.size) for change in changes.values())
-    config = update_config(work, before, sizes, inputs)
-    loss_fn = objective.mean(work)
-    return Emission(
-        faithful,
-        preserved,
-        loss_fn,
-        config,
-        BatchNormGap.of(gap_before, batch_statistics_gap(work, objective, loss_fn)),
-    )
+    return captured

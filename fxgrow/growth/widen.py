@@ -16,7 +16,7 @@ from fxgrow.capture import Captured, positional_inputs
 from fxgrow.coupling import Coupling, Role, Site, Width, couple
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import ParameterUpdate, emit
-from fxgrow.growth.naming import matching_widths, require_growable
+from fxgrow.growth.scope import matching_widths, require_growable
 from fxgrow.surgery import (
     Change,
     ConfigUpdate,

@@ -13,19 +13,13 @@ from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.errors import BudgetError
 from fxgrow.growth.budget import ResolvedBudget, resolve_budget
+from fxgrow.growth.candidate_transfer import copy_candidates
 from fxgrow.growth.method import Scores
 from fxgrow.growth.objective import Objective
-from fxgrow.growth.partition import (
-    ADAM_COPIES,
-    SearchGroup,
-    SearchResult,
-    copy_candidates,
-    overgrow_group,
-    search_all,
-    search_and_select,
-    step_memory,
-)
+from fxgrow.growth.partition import ADAM_COPIES, SearchGroup, overgrow_group, step_memory
 from fxgrow.growth.prepare import PreparedModel, prepare
+from fxgrow.growth.search import search_candidates, select_candidates
+from fxgrow.growth.select import Selection
 from fxgrow.methods.firefly.importance import single_scores
 from fxgrow.methods.firefly.neighborhood import initialize, overgrown_layers
 from fxgrow.rewrite import OverGrown
@@ -48,16 +42,19 @@ class Set:
     def widths(self) -> SearchGroup:
         return tuple(sorted(self.whole.candidates.split.keys() | self.whole.candidates.new.keys()))
 
-    def search(self, groups: tuple[SearchGroup, ...], method: Firefly) -> SearchResult:
+    def search(
+        self, groups: tuple[SearchGroup, ...], method: Firefly
+    ) -> tuple[OverGrown, Selection]:
         generator = torch.Generator().manual_seed(1)
-        return search_and_select(
+        parts, scores = search_candidates(
             self.base, self.whole, groups, method, self.objective, self.resolved, generator
         )
+        return select_candidates(self.base, self.whole, parts, scores, self.resolved)
 
     def scores(self, groups: tuple[SearchGroup, ...], method: Firefly) -> Scores:
         """Of all candidates, whether or not they were selected."""
         generator = torch.Generator().manual_seed(1)
-        return search_all(
+        return search_candidates(
             self.base, self.whole, groups, method, self.objective, self.resolved, generator
         )[1]
 
@@ -106,13 +103,11 @@ def test_a_bound_that_holds_everything_changes_nothing() -> None:
 def test_what_was_selected_is_carried_over(name: str) -> None:
     """The candidates that chunks found give the values that the last graph emits."""
     found = prepared(name)
-    chosen = found.search(one_each(found), SETTINGS)
-    assert chosen.selection.new.all() and len(chosen.selection.new) == len(
-        chosen.grown.candidates.new_eps
-    )
-    on = chosen.grown.candidates
-    assert ((on.split_eps != 0) <= chosen.selection.split).all()
-    for entry in chosen.grown.entries:
+    overgrown, selection = found.search(one_each(found), SETTINGS)
+    on = overgrown.candidates
+    assert selection.new.all() and len(selection.new) == len(on.new_eps)
+    assert ((on.split_eps != 0) <= selection.split).all()
+    for entry in overgrown.entries:
         if entry.slots is not None and len(entry.slots.candidate):
             assert entry.values(on.split_eps, on.new_eps).abs().sum() > 0, entry
 
@@ -215,7 +210,7 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 def test_a_bound_below_one_width_is_an_error() -> None:
     with pytest.raises(
-        BudgetError, match=r"memory=1000 bytes do not hold .* width 'wide' alone"
+        BudgetError, match=r"memory_limit=1000 bytes do not hold .* width 'wide' alone"
     ) as error:
         grown(network("gate"), memory_limit=1000)
     assert error.value.code == "memory-bound"

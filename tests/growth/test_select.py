@@ -45,7 +45,7 @@ def resolved(
     most = Limit("parameters", limit, Linear(dict(zip(numbers, prices, strict=True)), truth))
     return ResolvedBudget(
         (most,),
-        dict.fromkeys(numbers, rest.pop("room", UNLIMITED)),
+        dict.fromkeys(numbers, rest.pop("max_new", UNLIMITED)),
         dict(zip(numbers, sizes, strict=True)),
         **rest,
     )

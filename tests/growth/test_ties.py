@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import fxgrow
 from fxgrow import Budget, Firefly, GrowthError, RandomGrowth
 from fxgrow.coupling import couple
-from fxgrow.growth.ties import resolve_ties
+from fxgrow.growth.scope import resolve_ties
 from tests.growth.test_select import chosen, resolved
 from tests.networks import images, randomised
 
@@ -50,7 +50,7 @@ def grown(
 METHODS = [Firefly(new=1, steps=3, refine_steps=1), Firefly(new=0, steps=3), RandomGrowth(new=2)]
 
 
-@pytest.mark.parametrize("memory", [None, 120_000.0], ids=["one graph", "in chunks"])
+@pytest.mark.parametrize("memory_limit", [None, 120_000.0], ids=["one graph", "in chunks"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_tied_widths_split_the_same_neurons_and_get_as_many_new_ones(
     method: Firefly | RandomGrowth, memory_limit: float | None

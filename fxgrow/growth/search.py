@@ -1,0 +1,298 @@
+"""The search of a growth step: which candidates are worth their cost, and how far to switch them on.
+
+Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Algorithm 1.
+Step one (Eq. 4) relaxes all candidates at once, step two (Eq. 5) scores them and keeps the best.
+How we differ: what was kept is refined once more with the others off, and eps is halved until the
+loss on the growth batches does not rise.
+
+Continual learning uses the same search with ``PreparedModel.halves`` off: a split candidate then
+stands for one changed copy of a neuron (an unlocked neuron), not for two.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from fxgrow.errors import GrowthError, InternalError
+from fxgrow.growth.budget import ResolvedBudget
+from fxgrow.growth.candidate_transfer import copy_candidates
+from fxgrow.growth.invariants import backtrack, full_precision
+from fxgrow.growth.materialize import width_changes
+from fxgrow.growth.method import Method, Scores
+from fxgrow.growth.objective import Objective
+from fxgrow.growth.partition import SearchGroup, overgrow_group, partition_widths, step_memory
+from fxgrow.growth.prepare import PreparedModel
+from fxgrow.growth.scope import require_equal_candidates
+from fxgrow.growth.select import Selection, select
+from fxgrow.growth.timer import Timer
+from fxgrow.rewrite import Candidates, OverGrown, overgrow
+from fxgrow.spec import multiply_adds
+from fxgrow.surgery import Change
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What the search chose.
+
+    Args:
+        overgrown: the graph with the selected candidates switched on and all others off.
+        selection: which candidates were selected, with all scores.
+        width_changes: per number of a width that grows, what happens to its neurons.
+        loss_before: mean loss of the model on the growth batches before it grows.
+        backtracks: how often eps was halved.
+        groups: the widths whose candidates were searched in one graph.
+        peak_memory: predicted bytes of one step over the largest graph that was searched.
+        multiply_adds: of one pass of the example inputs through the graph with all candidates.
+        refined: whether the selected candidates were adapted to each other.
+
+    """
+
+    overgrown: OverGrown
+    selection: Selection
+    width_changes: Mapping[int, Change]
+    loss_before: float
+    backtracks: int
+    groups: tuple[SearchGroup, ...]
+    peak_memory: int
+    multiply_adds: int
+    refined: bool
+
+
+def search(
+    prepared: PreparedModel,
+    method: Method,
+    objective: Objective,
+    budget: ResolvedBudget,
+    *,
+    seed: int,
+    memory_limit: float | None = None,
+    timer: Timer | None = None,
+) -> SearchResult:
+    """Over-grow the model, relax and score the candidates, select, refine, and backtrack.
+
+    Args:
+        prepared: the model, its coupling and the proposed candidates.
+        method: relaxes, scores and refines.
+        objective: the loss on the growth batches.
+        budget: what may be added.
+        seed: of the initial directions.
+        memory_limit: bytes that one step may keep; what does not fit is searched group by group.
+        timer: takes the time of each phase.
+
+    Returns:
+        The selected candidates in one over-grown graph.
+
+    Raises:
+        GrowthError: ``no-candidates`` if nothing can be inserted, ``unequal-tie`` if tied widths
+            have different candidates, ``nan-loss``.
+        BudgetError: ``empty-budget`` if the budget buys nothing, ``memory-bound``.
+
+    """
+    timer = timer or Timer()
+    generator = torch.Generator().manual_seed(seed)
+    with timer.phase("overgrow"):
+        overgrown = _overgrow_all(prepared, generator)
+        _require_candidates(prepared, overgrown)
+        require_equal_candidates(prepared.coupling, budget.ties, overgrown.candidates)
+        groups = partition_widths(prepared, overgrown, objective, memory_limit)
+        cost = multiply_adds(overgrown.graph_module, prepared.captured.example_inputs)
+    with timer.phase("search"):
+        with full_precision():
+            loss_before = objective.mean(prepared.captured.graph_module)
+        parts, scores = search_candidates(
+            prepared, overgrown, groups, method, objective, budget, generator
+        )
+        chosen, selection = select_candidates(prepared, overgrown, parts, scores, budget)
+        peak_memory = max(step_memory(part, objective) for part in parts)
+        needed = peak_memory if chosen is overgrown else step_memory(chosen, objective)
+    refined = memory_limit is None or needed <= memory_limit
+    if refined:
+        with timer.phase("refine"):
+            method.refine(chosen, objective)
+        peak_memory = max(peak_memory, needed)
+    with timer.phase("backtrack"), full_precision():
+        backtracks = backtrack(chosen, objective, loss_before)
+    changes = width_changes(prepared.coupling, chosen, selection)
+    return SearchResult(
+        chosen, selection, changes, loss_before, backtracks, groups, peak_memory, cost, refined
+    )
+
+
+def _overgrow_all(prepared: PreparedModel, generator: torch.Generator) -> OverGrown:
+    """The graph with every proposed candidate in it."""
+    proposal = prepared.proposal
+    return overgrow(
+        prepared.captured,
+        prepared.coupling,
+        proposal.split,
+        proposal.new,
+        generator,
+        prepared.layers.keys(),
+        halves=prepared.halves,
+    )
+
+
+def _require_candidates(prepared: PreparedModel, overgrown: OverGrown) -> None:
+    candidates = overgrown.candidates
+    if candidates.split or candidates.new:
+        return
+    reasons = []
+    for width, refusal in list(overgrown.refusals.items())[:5]:
+        reasons.append(f"{prepared.coupling.widths[width].name}: {refusal.reason}")
+    listed = "; ".join(reasons) or "the method proposes none"
+    raise GrowthError("no-candidates", f"no candidate could be inserted ({listed})")
+
+
+def search_candidates(
+    prepared: PreparedModel,
+    overgrown: OverGrown,
+    groups: Sequence[SearchGroup],
+    method: Method,
+    objective: Objective,
+    budget: ResolvedBudget,
+    generator: torch.Generator,
+) -> tuple[list[OverGrown], Scores]:
+    """Let the method relax and score the candidates, group by group.
+
+    Args:
+        prepared: the model with its candidates.
+        overgrown: the graph with all candidates; it is searched itself if there is one group.
+        groups: the widths whose candidates share a graph.
+        method: relaxes and scores.
+        objective: the loss on the growth batches.
+        budget: for methods that try out whole selections.
+        generator: draws the initial directions of every group's candidates.
+
+    Returns:
+        The graph of every group after its search, and all scores in the order of ``overgrown``.
+
+    """
+    parts: list[OverGrown] = []
+    scores: list[Scores] = []
+    for group in groups:
+        is_only_group = len(groups) == 1
+        part = overgrown if is_only_group else overgrow_group(prepared, group, generator)
+        _require_same_candidates(overgrown.candidates, part.candidates, group)
+        choose = partial(select, candidates=part.candidates, resolved=budget)
+        scores.append(method.search(part, objective, generator, choose))
+        parts.append(part)
+    if len(groups) == 1:
+        return parts, scores[0]
+    return parts, _join_scores(overgrown.candidates, parts, scores)
+
+
+def _require_same_candidates(whole: Candidates, part: Candidates, group: SearchGroup) -> None:
+    members = set(group)
+    same_split = part.split.keys() == members & whole.split.keys()
+    same_new = part.new.keys() == members & whole.new.keys()
+    if not (same_split and same_new):
+        raise InternalError(f"widths {group} have other candidates alone than beside the others")
+
+
+def _join_scores(whole: Candidates, parts: Sequence[OverGrown], scores: Sequence[Scores]) -> Scores:
+    """The scores of all groups, put in the order of the graph with all candidates."""
+    split = torch.zeros_like(whole.split_eps.detach())
+    new = torch.zeros_like(whole.new_eps.detach())
+    for part, part_scores in zip(parts, scores, strict=True):
+        for width, places in part.candidates.split.items():
+            split[whole.split[width]] = part_scores.split[places]
+        for width, places in part.candidates.new.items():
+            new[whole.new[width]] = part_scores.new[places]
+    return Scores(split, new)
+
+
+def select_candidates(
+    prepared: PreparedModel,
+    overgrown: OverGrown,
+    parts: Sequence[OverGrown],
+    scores: Scores,
+    budget: ResolvedBudget,
+) -> tuple[OverGrown, Selection]:
+    """Select once over all scores, and switch off everything else.
+
+    Args:
+        prepared: the model with its candidates.
+        overgrown: the graph with all candidates.
+        parts: the searched graphs, one per group.
+        scores: in the order of ``overgrown``.
+        budget: what may be added.
+
+    Returns:
+        One graph with the selected candidates on (``overgrown`` itself if there is one group), and
+        the selection in the order of its candidates.
+
+    """
+    selection = select(scores, overgrown.candidates, budget)
+    chosen = overgrown
+    if parts[0] is not overgrown:
+        chosen, selection = _gather_selected(prepared, overgrown, parts, selection)
+    selection.switch_off_others(chosen.candidates)
+    return chosen, selection
+
+
+def _gather_selected(
+    prepared: PreparedModel,
+    overgrown: OverGrown,
+    parts: Sequence[OverGrown],
+    selection: Selection,
+) -> tuple[OverGrown, Selection]:
+    """One graph with the selected candidates of all groups, and the selection in its order."""
+    gathered = _overgrow_selected(prepared, overgrown, selection)
+    kept = {}
+    for width, places in overgrown.candidates.new.items():
+        kept[width] = selection.new[places]
+    for part in parts:
+        copy_candidates(part, gathered, kept)
+    return gathered, _narrow_selection(selection, overgrown.candidates, gathered.candidates)
+
+
+def _overgrow_selected(
+    prepared: PreparedModel, overgrown: OverGrown, selection: Selection
+) -> OverGrown:
+    """A graph with the widths that gain neurons; of the new neurons only the selected ones."""
+    candidates = overgrown.candidates
+    split: list[int] = []
+    for width, places in candidates.split.items():
+        if selection.split[places].any():
+            split.append(width)
+    new = {}
+    for width, places in candidates.new.items():
+        new[width] = int(selection.new[places].sum())
+    gathered = overgrow(
+        prepared.captured,
+        prepared.coupling,
+        split,
+        new,
+        torch.Generator(),
+        prepared.layers.keys(),
+        halves=prepared.halves,
+    )
+    with_new = {width for width, count in new.items() if count}
+    found = gathered.candidates
+    if found.split.keys() != set(split) or found.new.keys() != with_new:
+        raise InternalError("a selected width has no candidates beside the other selected ones")
+    return replace(gathered, refusals=overgrown.refusals)
+
+
+def _narrow_selection(selection: Selection, whole: Candidates, part: Candidates) -> Selection:
+    """A selection over all candidates as one over the candidates that are left.
+
+    A split width keeps all its split candidates, selected or not; of the new neurons only the
+    selected ones are left.
+    """
+    split_indices: list[int] = []
+    for width in part.split:
+        places = whole.split[width]
+        split_indices.extend(range(places.start, places.stop))
+    new_indices: list[int] = []
+    for width in part.new:
+        places = whole.new[width]
+        for index in range(places.start, places.stop):
+            if selection.new[index]:
+                new_indices.append(index)
+    at_split = torch.tensor(split_indices, dtype=torch.long)
+    at_new = torch.tensor(new_indices, dtype=torch.long)
+    scores = Scores(selection.scores.split[at_split], selection.scores.new[at_new])
+    return Selection(selection.split[at_split], selection.new[at_new], scores, selection.spent)

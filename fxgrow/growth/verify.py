@@ -1,0 +1,80 @@
+"""Emit what the search chose, and check that the result is what it has to be."""
+
+import copy
+from dataclasses import dataclass
+
+from torch.optim import Optimizer
+
+from fxgrow.growth.emit import emit
+from fxgrow.growth.invariants import full_precision, require_close
+from fxgrow.growth.materialize import parameter_updates
+from fxgrow.growth.objective import Objective
+from fxgrow.growth.prepare import PreparedModel
+from fxgrow.growth.search import SearchResult
+from fxgrow.growth.statistics import estimate_statistics
+from fxgrow.surgery import ConfigUpdate, parameter_shapes, update_config
+
+
+@dataclass(frozen=True)
+class Emission:
+    """How well the grown model passed its checks.
+
+    Args:
+        faithful_error: relative error against the over-grown graph.
+        preservation_error: relative error against the model before, with every eps at 0.
+        loss_after: mean loss on the growth batches.
+        config: what became of a Hugging Face style config; None if the model has none.
+
+    """
+
+    faithful_error: float
+    preservation_error: float
+    loss_after: float
+    config: ConfigUpdate | None
+
+
+def emit_and_verify(
+    prepared: PreparedModel,
+    result: SearchResult,
+    objective: Objective,
+    optimizer: Optimizer | None = None,
+) -> Emission:
+    """Carry the selection out on the captured model in place, and run the checks on it.
+
+    Args:
+        prepared: holds the model that is changed.
+        result: what the search chose. Running statistics of its new channels are estimated here.
+        objective: holds the batch on which outputs are compared, and the loss.
+        optimizer: its state is resized along with the parameters.
+
+    Returns:
+        The errors and the loss.
+
+    Raises:
+        GrowthError: ``broken-promise`` if a check fails.
+
+    """
+    coupling, model = prepared.coupling, prepared.captured.model
+    overgrown, changes = result.overgrown, result.width_changes
+    unlocked = not prepared.halves
+    with full_precision():
+        estimate_statistics(overgrown, objective, preserving=True)
+        expected = objective.output(overgrown.graph_module)
+        output_before = objective.output(model)
+        # The check at eps = 0 needs a model of its own: updates cannot be taken back to the bit.
+        unchanged = copy.deepcopy(model)
+        no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
+        emit(unchanged, coupling, changes, no_updates, unlocked=unlocked)
+        preservation_error = require_close(
+            "function-preserving at eps = 0", objective.output(unchanged), output_before
+        )
+        shapes_before = parameter_shapes(model)
+        updates = parameter_updates(coupling, overgrown, result.selection)
+        emit(model, coupling, changes, updates, optimizer, unlocked=unlocked)
+        faithful_error = require_close(
+            "faithful to the over-grown graph", objective.output(model), expected
+        )
+        sizes = ((len(change.times), change.size) for change in changes.values())
+        config = update_config(model, shapes_before, sizes, prepared.captured.example_inputs)
+        loss_after = objective.mean(model)
+    return Emission(faithful_error, preservation_error, loss_after, config)
