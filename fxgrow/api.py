@@ -30,16 +30,18 @@ def grow(
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
 ) -> Growth:
-    """Grow a copy of ``model`` once: by Firefly descent and by 30 % of its neurons, unless told otherwise.
+    """Grow a copy of ``model`` once: by Firefly descent and by 30 % of its neurons, unless told
+    otherwise.
 
-    ``batches``: a few (input, target) pairs; ``loss(output, target)``: a scalar tensor. An input, and
-    ``example_inputs``, is a tuple of arguments of the model, a tensor, or a dict of keyword arguments. ``history``:
-    growth steps to put before this one in the spec (those of a loaded model are found by themselves). ``inplace``: grow
-    the model and the optimiser themselves. ``memory``: bytes that a step over the candidates may keep; what does not
-    fit together is searched in turn. ``tie``: names or patterns of widths that grow alike, neuron by neuron
-    (``[["cell0.conv", "cell1.conv"], ["block*.hidden"]]``). ``only``, ``ignore``: patterns of module paths, as
-    ``fxgrow.couple`` takes them; other widths stay as they are. See ``fxgrow.growth.grow_step`` for what holds on
-    return and what is raised.
+    ``batches``: a few (input, target) pairs; ``loss(output, target)``: a scalar tensor. An input,
+    and ``example_inputs``, is a tuple of arguments of the model, a tensor, or a dict of keyword
+    arguments. ``history``: growth steps to put before this one in the spec (those of a loaded model
+    are found by themselves). ``inplace``: grow the model and the optimiser themselves. ``memory``:
+    bytes that a step over the candidates may keep; what does not fit together is searched in turn.
+    ``tie``: names or patterns of widths that grow alike, neuron by neuron (``[["cell0.conv",
+    "cell1.conv"], ["block*.hidden"]]``). ``only``, ``ignore``: patterns of module paths, as
+    ``fxgrow.couple`` takes them; other widths stay as they are. See ``fxgrow.growth.grow_step`` for
+    what holds on return and what is raised.
     """
     return grow_step(
         model,
@@ -64,7 +66,10 @@ def _known_history(model: nn.Module) -> tuple[GrowthStep, ...]:
 
 
 def save(growth_or_model: Growth | fx.GraphModule, directory: str | Path) -> ArchitectureSpec:
-    """Write a growth (with the weights that its module has now) or a loaded model to ``directory``; gives its spec."""
+    """Write a growth (with the weights that its module has now) or a loaded model to ``directory``.
+
+    Gives its spec.
+    """
     if isinstance(growth_or_model, Growth):
         return specs.save(growth_or_model.graph_module, directory, growth_or_model.spec)
     return specs.save(growth_or_model, directory)

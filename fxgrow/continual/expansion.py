@@ -1,12 +1,12 @@
 """How a master network gains neurons for a new task.
 
 Reference: Wu et al. 2020, Sec. 2.4: f(x) = sum_i sigma(x; theta_i + eps_i delta_i) + sum_j eps_j
-sigma(x; delta_j). The first sum runs over old neurons (eps_i = 0: locked), the second over new ones,
-and at most eta of all eps are not 0. The two steps of Sec. 2.2 choose which. Unlocking makes one
-copy; the original stays for the earlier tasks.
+sigma(x; delta_j). The first sum runs over old neurons (eps_i = 0: locked), the second over new
+ones, and at most eta of all eps are not 0. The two steps of Sec. 2.2 choose which. Unlocking makes
+one copy; the original stays for the earlier tasks.
 
-How we differ: as in all growth here, eps and delta are in units of the layer's weights, and what was
-selected is refined once more with the others off. The search and the checks are those of
+How we differ: as in all growth here, eps and delta are in units of the layer's weights, and what
+was selected is refined once more with the others off. The search and the checks are those of
 ``fxgrow.growth``; only the form of a split candidate differs (``PreparedModel.halves``).
 """
 
@@ -49,7 +49,8 @@ class ExpandedNetwork:
         loss_after: the same afterwards.
 
     Example:
-        >>> expanded = ScoredExpansion().expand(network, inputs, objective, budget, unlock=True, seed=0)
+        >>> expanded = ScoredExpansion().expand(network, inputs, objective, budget, unlock=True,
+        seed=0)
         >>> sum(expanded.new.values())
 
     """

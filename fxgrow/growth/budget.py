@@ -1,7 +1,7 @@
-"""Budgets: what a growth step may add, and what that comes to for one model.
+"""Budgets: what a growth step may add, and what that means for one model.
 
-Wu et al. 2020, Eqs. 1 and 3: C(f[t+1]) <= C(f[t]) + eta[t] for every cost C that is limited, ||eps||_0 <= eta[t] being
-the one in neurons.
+Wu et al. 2020, Eqs. 1 and 3: C(f[t+1]) <= C(f[t]) + eta[t] for every cost C that is limited;
+||eps||_0 <= eta[t] is the limit on neurons.
 """
 
 import math
@@ -17,6 +17,7 @@ from fxgrow.errors import BudgetError
 from fxgrow.growth.cost_models import COST_MODELS, UNITS, CostModel, Counts
 
 Amount = int | float
+"""An int is a number of units, a float a fraction of what the model has."""
 
 Tie = tuple[int, ...]
 """Numbers of widths that grow alike."""
@@ -25,20 +26,38 @@ UNLIMITED = 1 << 62
 """More neurons than there can be."""
 
 MIN_RELATIVE_COST = 1e-9
-"""The smallest price: among candidates that cost nothing the better one still goes first."""
+"""The smallest relative cost.
 
+Among candidates that cost nothing the better one still goes first.
+"""
 
 RANGES = {"round_to": (1, limits.NEURONS), "layers": (0, limits.ENTRIES)}
+"""The least and the largest value of the whole-numbered settings."""
 
 
 class Budget(BaseModel):
-    """What one growth step may add. An int is an amount, a float a fraction of what the model has now.
+    """What one growth step may add. All limits that are given must hold.
 
-    ``neurons``: of all growable widths; ``parameters``; ``multiply_adds``, of one pass over the example inputs;
-    ``activation_memory``: bytes that such a pass keeps for the backward pass; ``latency``: microseconds that it takes
-    on this device, measured. All that are given must hold. ``layers``: how many candidate layers may get neurons;
-    ``per_width``: the same rule for the neurons of every single width; ``round_to``: every width that grows ends at a
-    multiple of it, and a width that reaches none within the budget stays as it is.
+    An int is an amount, a float a fraction of what the model has now.
+
+    Args:
+        neurons: of all growable widths together.
+        layers: how many candidate layers may get neurons.
+        parameters: of the model.
+        multiply_adds: of one pass over the example inputs.
+        activation_memory: bytes that such a pass keeps for the backward pass.
+        latency: microseconds that such a pass takes on this device, measured.
+        per_width: the same rule for the neurons of every single width.
+        round_to: every width that grows ends at a multiple of it. A width that reaches none within
+            the budget stays as it is.
+
+    Raises:
+        BudgetError: ``empty-budget`` without a limit or for an amount of 0 or less, ``bad-budget``
+            for a setting out of range.
+
+    Example:
+        >>> Budget(parameters=0.2, layers=2, round_to=8)
+
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,17 +72,19 @@ class Budget(BaseModel):
 
     @model_validator(mode="after")
     def _positive(self) -> "Budget":
+        # Numbers are cut in messages: a file may hold one of a million digits.
         for name, amount in {**self.amounts, "per_width": self.per_width}.items():
             if amount is not None and not 0 < amount < float("inf"):
                 raise BudgetError(
                     "empty-budget",
-                    f"a budget of {str(amount)[:20]} {UNITS.get(name, name)} buys nothing; give a count or a "
-                    "fraction above 0",
+                    f"a budget of {str(amount)[:20]} {UNITS.get(name, name)} buys nothing; "
+                    "give a count or a fraction above 0",
                 )
             if amount is not None and amount > limits.AMOUNT:
                 raise BudgetError(
                     "bad-budget",
-                    f"{name} allows more than {limits.AMOUNT}; leave it out if it is to be no limit",
+                    f"{name} allows more than {limits.AMOUNT}; leave it out if it is to be no "
+                    "limit",
                 )
         if not self.amounts:
             raise BudgetError(
@@ -80,12 +101,24 @@ class Budget(BaseModel):
     @property
     def amounts(self) -> dict[str, Amount]:
         """The limits that are given, by unit."""
-        return {unit: amount for unit in COST_MODELS if (amount := getattr(self, unit)) is not None}
+        given: dict[str, Amount] = {}
+        for unit in COST_MODELS:
+            amount = getattr(self, unit)
+            if amount is not None:
+                given[unit] = amount
+        return given
 
 
 @dataclass(frozen=True)
 class Limit:
-    """At most ``limit`` may be added of what ``meter`` counts, in the unit of that name."""
+    """One limit of a budget, for one model.
+
+    Args:
+        unit: its name in ``Budget``.
+        limit: the largest amount that may be added.
+        cost_model: what neurons add, in that unit.
+
+    """
 
     unit: str
     limit: float
@@ -94,10 +127,17 @@ class Limit:
 
 @dataclass(frozen=True)
 class ResolvedBudget:
-    """A budget for one model. ``room[width]``: how many neurons that width may gain in all, ``sizes``: what it has.
+    """A budget for one model.
 
-    ``layers``: the hidden widths of candidate layers, of which at most ``most_layers`` may get neurons. ``ties``:
-    widths that grow alike, each by its number in at most one tie.
+    Args:
+        limits: one per unit that is limited.
+        max_new: per number of a width, how many neurons it may gain in all.
+        sizes: per number of a width, how many neurons it has.
+        round_to: every width that grows ends at a multiple of it.
+        layers: the hidden widths of candidate layers.
+        max_layers: how many of these may get neurons.
+        ties: widths that grow alike, each in at most one tie.
+
     """
 
     limits: tuple[Limit, ...]
@@ -110,33 +150,47 @@ class ResolvedBudget:
 
     def tied(self, width: int) -> Tie:
         """The widths that grow as this one does, itself included."""
-        return next((tie for tie in self.ties if width in tie), (width,))
+        for tie in self.ties:
+            if width in tie:
+                return tie
+        return (width,)
 
     def allows(self, counts: Counts) -> bool:
-        """Whether these neurons are within every cap, as far as can be told without building the model."""
-        layers = sum(width in self.layers and count > 0 for width, count in counts.items())
-        if self.max_layers is not None and layers > self.max_layers:
-            return False
+        """Whether these neurons are within every limit, as far as the estimates tell."""
+        if self.max_layers is not None:
+            used = [width for width, count in counts.items() if count and width in self.layers]
+            if len(used) > self.max_layers:
+                return False
         return all(limit.cost_model.estimate(counts) <= limit.limit for limit in self.limits)
 
     def relative_cost(self, counts: Counts) -> float:
-        """The largest share of a cap that these neurons take: the cap that binds is the one to be spared."""
-        return max(
-            MIN_RELATIVE_COST,
-            *(limit.cost_model.estimate(counts) / limit.limit for limit in self.limits),
-        )
+        """The largest share of a limit that these neurons take: the limit that binds counts."""
+        largest = MIN_RELATIVE_COST
+        for limit in self.limits:
+            largest = max(largest, limit.cost_model.estimate(counts) / limit.limit)
+        return largest
 
     def measured_cost(self, counts: Counts) -> dict[str, float]:
         """What these neurons cost on the grown model, by unit."""
         return {limit.unit: limit.cost_model.measure(counts) for limit in self.limits}
 
     def step_sizes(self, tie: Tie, most: int) -> Iterator[int]:
-        """In which portions each of those widths, all of one size, may gain up to ``most`` neurons."""
+        """By how many neurons each width of a tie may grow at a time.
+
+        Args:
+            tie: widths of one size.
+            most: how many neurons each may gain in all.
+
+        Yields:
+            The first step reaches a multiple of ``round_to``, every later one is ``round_to``.
+
+        """
         step = -self.sizes[tie[0]] % self.round_to or self.round_to
         left = min(most, *(self.max_new[width] for width in tie))
         while step <= left:
             yield step
-            left, step = left - step, self.round_to
+            left -= step
+            step = self.round_to
 
 
 def resolve_budget(
@@ -146,29 +200,44 @@ def resolve_budget(
     layers: Iterable[int] = (),
     ties: tuple[Tie, ...] = (),
 ) -> ResolvedBudget:
-    """The caps of a budget for this model. Raises BudgetError if no growable width can take its smallest step.
+    """Resolve the budget to absolute limits for this model.
 
-    ``layers``: hidden widths of candidate layers, whose neurons are blank and count as none. ``ties``: see ``Purse``.
+    Args:
+        budget: the limits as the user gave them.
+        captured: the model.
+        coupling: its widths.
+        layers: hidden widths of candidate layers, whose neurons are blank and count as none.
+        ties: widths that grow alike.
+
+    Returns:
+        The limits in absolute numbers, and how far each width may grow.
+
+    Raises:
+        BudgetError: ``empty-budget``, if no growable width can take its smallest step.
+
     """
-    cost_models = {unit: COST_MODELS[unit](captured, coupling) for unit in budget.amounts}
-    limits = tuple(
-        Limit(unit, _limit(unit, amount, cost_models[unit].current), cost_models[unit])
-        for unit, amount in budget.amounts.items()
-    )
+    resolved_limits = []
+    for unit, amount in budget.amounts.items():
+        cost_model = COST_MODELS[unit](captured, coupling)
+        resolved_limits.append(Limit(unit, _limit(unit, amount, cost_model.current), cost_model))
     blank = frozenset(layers)
-    present = {number: width.size for number, width in enumerate(coupling.widths) if width.growable}
-    max_new = {
-        n: UNLIMITED if n in blank else _max_new(budget.per_width, size)
-        for n, size in present.items()
-    }
-    sizes = {n: 0 if n in blank else size for n, size in present.items()}
-    resolved = ResolvedBudget(limits, max_new, sizes, budget.round_to, blank, budget.layers, ties)
-    _require_one(budget, resolved, coupling)
+    max_new: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    for number, width in enumerate(coupling.widths):
+        if not width.growable:
+            continue
+        is_blank = number in blank
+        max_new[number] = UNLIMITED if is_blank else _max_new(budget.per_width, width.size)
+        sizes[number] = 0 if is_blank else width.size
+    resolved = ResolvedBudget(
+        tuple(resolved_limits), max_new, sizes, budget.round_to, blank, budget.layers, ties
+    )
+    _require_one_step(budget, resolved, coupling)
     return resolved
 
 
-def _limit(unit: str, amount: Amount, present: float) -> float:
-    limit = float(amount) if isinstance(amount, int) else amount * present
+def _limit(unit: str, amount: Amount, current: float) -> float:
+    limit = float(amount) if isinstance(amount, int) else amount * current
     return round(limit) if unit == "neurons" else limit
 
 
@@ -178,30 +247,34 @@ def _max_new(per_width: Amount | None, size: int) -> int:
     return per_width if isinstance(per_width, int) else math.floor(per_width * size)
 
 
-def _require_one(budget: Budget, resolved: ResolvedBudget, coupling: Coupling) -> None:
-    ties = dict.fromkeys(resolved.tied(n) for n in resolved.sizes)
-    first = {
-        tie: dict.fromkeys(tie, step)
-        for tie in ties
-        if (step := next(resolved.step_sizes(tie, UNLIMITED), 0))
-    }
-    if not first:
+def _require_one_step(budget: Budget, resolved: ResolvedBudget, coupling: Coupling) -> None:
+    """Check that the cheapest first step of some width is within every limit."""
+    first_steps: dict[Tie, dict[int, int]] = {}
+    for number in resolved.sizes:
+        tie = resolved.tied(number)
+        step = next(resolved.step_sizes(tie, UNLIMITED), 0)
+        if step:
+            first_steps[tie] = dict.fromkeys(tie, step)
+    if not first_steps:
         raise BudgetError(
             "empty-budget",
-            f"per_width={budget.per_width} leaves no width room for round_to={budget.round_to}; ask for more",
+            f"per_width={budget.per_width} leaves no width room for round_to={budget.round_to}; "
+            "ask for more",
         )
     for limit in resolved.limits:
-        costs = {tie: limit.cost_model.estimate(counts) for tie, counts in first.items()}
-        tie = min(costs, key=lambda tie: costs[tie])
-        if costs[tie] > limit.limit:
-            names = " and ".join(repr(coupling.widths[n].name) for n in tie)
+        costs = {tie: limit.cost_model.estimate(counts) for tie, counts in first_steps.items()}
+        cheapest = min(costs, key=lambda tie: costs[tie])
+        if costs[cheapest] > limit.limit:
+            names = " and ".join(repr(coupling.widths[number].name) for number in cheapest)
+            step = first_steps[cheapest][cheapest[0]]
             raise BudgetError(
                 "empty-budget",
-                f"{_spoken(budget.amounts[limit.unit], limit)} are less than one step of growth costs; the cheapest, "
-                f"{first[tie][tie[0]]} more in width {names}, costs {costs[tie]:g}; ask for more",
+                f"{_in_words(budget.amounts[limit.unit], limit)} are less than one step of growth "
+                f"costs; the cheapest, {step} more in width {names}, costs {costs[cheapest]:g}; "
+                "ask for more",
             )
 
 
-def _spoken(amount: Amount, limit: Limit) -> str:
+def _in_words(amount: Amount, limit: Limit) -> str:
     share = f" of the {limit.cost_model.current:g}" if isinstance(amount, float) else ""
     return f"{amount}{share} {UNITS[limit.unit]}"

@@ -86,7 +86,7 @@ def _layers(overgrown: OverGrown) -> dict[tuple[str, ...], OvergrownLayer]:
 
 
 def _carriers(overgrown: OverGrown) -> dict[tuple[str, int, int], tuple[Entry, Slots]]:
-    """The entries of new neurons in parameters and buffers other than weights of linear operators."""
+    """Entries of new neurons in parameters and buffers that are no linear operator's."""
     linear_parameters: set[str] = set()
     for names in _layers(overgrown):
         linear_parameters.update(names)

@@ -1,26 +1,25 @@
-"""What neurons cost: one meter per unit of a budget.
+"""What neurons cost: one cost model per unit of a budget.
 
-Neurons, parameters, multiply-adds and activation memory are exact for any number of neurons in all widths at once, both
-ends of a layer included. Each is a sum of formulas over sizes of tensors (``spec.cost``), and a size n_s is linear in
-the neurons k_w that are added to width w:
+Neurons, parameters, multiply-adds and activation memory are exact for any number of neurons in all
+widths at once, both ends of a layer included. Each is a sum of formulas over sizes of tensors
+(``spec.cost``), and a size n_s is linear in the neurons k_w that are added to width w:
 
     cost(k) = sum_t f_t(n_s + sum_w m_sw k_w for the sizes s of t)
 
-m_sw is read off one run on the meta device with one neuron more in w. Latency is measured (``growth.latency``).
+m_sw is read off one run on the meta device with one neuron more in w. Latency is measured
+(``growth.latency``).
 """
 
 import copy
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling, change_maps
@@ -37,7 +36,7 @@ TermCounter = Callable[[nn.Module, Sequence[Any]], tuple[Term, ...]]
 
 
 class CostModel(Protocol):
-    """The cost of a model in one unit. ``added`` must not fall when any count rises."""
+    """The cost of a model in one unit. ``estimate`` must not fall when any count rises."""
 
     @property
     def current(self) -> float:
@@ -49,13 +48,18 @@ class CostModel(Protocol):
         ...
 
     def measure(self, counts: Counts) -> float:
-        """The same as it turns out to be on the grown model; asked once per choice."""
+        """What these neurons add on the grown model; asked once per selection."""
         ...
 
 
 @dataclass(frozen=True)
 class NeuronCost:
-    """Neurons; present are those of the growable widths."""
+    """The number of neurons.
+
+    Args:
+        current: neurons of the growable widths.
+
+    """
 
     current: float
 
@@ -68,7 +72,15 @@ class NeuronCost:
 
 @dataclass(frozen=True)
 class ShapeCost:
-    """A sum of terms. ``slopes[width]`` is what one neuron adds to each of ``sizes``, those of all terms in a row."""
+    """A sum of formulas over sizes of tensors.
+
+    Args:
+        terms: the formulas that growth touches, each with the sizes it is about.
+        sizes: the sizes of all terms in a row.
+        slopes: per number of a width, what one more neuron adds to each of ``sizes``.
+        current: the sum over the model as it is.
+
+    """
 
     terms: tuple[Term, ...]
     sizes: SizeArray
@@ -77,61 +89,79 @@ class ShapeCost:
 
     def total(self, counts: Counts) -> int:
         """The terms that growth touches, with these neurons added."""
-        sizes = sum(
-            (self.slopes[width] * count for width, count in counts.items()), start=self.sizes
-        ).tolist()
-        ends = np.cumsum([0, *(len(term.sizes) for term in self.terms)]).tolist()
-        return sum(
-            term.formula(sizes[a:b])
-            for term, (a, b) in zip(self.terms, pairwise(ends), strict=True)
-        )
+        sizes = self.sizes
+        for width, count in counts.items():
+            sizes = sizes + self.slopes[width] * count
+        numbers = sizes.tolist()
+        total = start = 0
+        for term in self.terms:
+            end = start + len(term.sizes)
+            total += term.formula(numbers[start:end])
+            start = end
+        return total
 
     def estimate(self, counts: Counts) -> float:
-        """Exact."""
+        """What these neurons add; exact."""
         return self.total(counts) - self.total({})
 
     measure = estimate
 
 
 def neuron_cost(_: Captured, coupling: Coupling) -> CostModel:
-    """How many there are."""
+    """Count neurons."""
     return NeuronCost(sum(width.size for width in coupling.widths if width.growable))
 
 
-def shape_cost(terms: TermCounter) -> "CostModelFactory":
-    """A meter of these terms, by one run on the meta device for the model and one for each of its growable widths."""
+def shape_cost(count_terms: TermCounter) -> "CostModelFactory":
+    """Make a cost model of formulas over sizes.
 
-    def cost_model(captured: Captured, coupling: Coupling) -> CostModel:
-        bare = _bare(captured.graph_module)
-        base = terms(bare, captured.example_inputs)
+    Args:
+        count_terms: gives the formulas of a graph module on its example inputs.
+
+    Returns:
+        A factory that runs the graph on the meta device once, and once for each growable width.
+
+    """
+
+    def factory(captured: Captured, coupling: Coupling) -> CostModel:
+        on_meta = _on_meta(captured.graph_module)
+        terms = count_terms(on_meta, captured.example_inputs)
         slopes = {}
         for number, width in enumerate(coupling.widths):
             if width.growable:
-                one = Change((1,) * width.size, new=1)
-                with _resized(bare, change_maps(coupling, {number: one})):
-                    slopes[number] = _sizes(terms(bare, captured.example_inputs)) - _sizes(base)
-        return _moving(base, slopes)
+                one_more = {number: Change((1,) * width.size, new=1)}
+                with _resized(on_meta, change_maps(coupling, one_more)):
+                    larger = count_terms(on_meta, captured.example_inputs)
+                slopes[number] = _sizes(larger) - _sizes(terms)
+        return _without_constant_terms(terms, slopes)
 
-    return cost_model
+    return factory
 
 
-def _moving(terms: Sequence[Term], slopes: Mapping[int, SizeArray]) -> ShapeCost:
-    """The terms that some width changes."""
+def _without_constant_terms(terms: Sequence[Term], slopes: Mapping[int, SizeArray]) -> ShapeCost:
+    """A cost model of the terms that some width changes; the others never matter to an estimate."""
     lengths = [len(term.sizes) for term in terms]
-    moved = np.any([*slopes.values(), np.zeros(sum(lengths))], axis=0)
-    ends = np.cumsum([0, *lengths]).tolist()
-    kept = [bool(moved[a:b].any()) for a, b in pairwise(ends)]
-    mask = np.repeat(kept, lengths)
-    return ShapeCost(
-        tuple(itertools.compress(terms, kept)),
-        _sizes(terms)[mask],
-        {number: slope[mask] for number, slope in slopes.items()},
-        sum(term.value for term in terms),
-    )
+    # changes[s]: whether some width changes size s of the terms in a row.
+    changes = np.zeros(sum(lengths), dtype=bool)
+    for slope in slopes.values():
+        changes |= slope != 0
+    moving: list[Term] = []
+    is_moving: list[bool] = []
+    start = 0
+    for term, length in zip(terms, lengths, strict=True):
+        moves = bool(changes[start : start + length].any())
+        is_moving.append(moves)
+        if moves:
+            moving.append(term)
+        start += length
+    mask = np.repeat(is_moving, lengths)
+    kept_slopes = {number: slope[mask] for number, slope in slopes.items()}
+    current = sum(term.value for term in terms)
+    return ShapeCost(tuple(moving), _sizes(terms)[mask], kept_slopes, current)
 
 
 def latency_cost(captured: Captured, coupling: Coupling) -> CostModel:
-    """Microseconds of one pass over the example inputs on the model's device, measured per width."""
+    """Measure microseconds of one pass over the example inputs on the model's device."""
     return measure_latency(captured.model, coupling, captured.example_inputs)
 
 
@@ -157,31 +187,35 @@ COST_MODELS: dict[str, CostModelFactory] = {
 
 
 def _sizes(terms: Sequence[Term]) -> SizeArray:
-    return np.array([size for term in terms for size in term.sizes], dtype=np.int64)
+    sizes: list[int] = []
+    for term in terms:
+        sizes.extend(term.sizes)
+    return np.array(sizes, dtype=np.int64)
 
 
-def _bare(graph_module: fx.GraphModule) -> fx.GraphModule:
+def _on_meta(graph_module: fx.GraphModule) -> fx.GraphModule:
     """A copy on the meta device."""
+    # deepcopy takes what the memo holds for an object instead of copying it.
     memo: dict[int, Any] = {}
     for tensor in (*graph_module.parameters(), *graph_module.buffers()):
-        bare = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = (
-            nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
-        )
+        copied: Tensor = torch.empty_like(tensor, device="meta")
+        if isinstance(tensor, nn.Parameter):
+            copied = nn.Parameter(copied, tensor.requires_grad)
+        memo[id(tensor)] = copied
     return copy.deepcopy(graph_module, memo)
 
 
 @contextmanager
-def _resized(bare: fx.GraphModule, maps: Maps) -> Iterator[None]:
+def _resized(on_meta: fx.GraphModule, maps: Maps) -> Iterator[None]:
     """Another size inside, the old one afterwards."""
-    found = named_tensors(bare)
-    mine = {key: index_map for key, index_map in maps.items() if key[0] in found}
-    before = {name: found[name].data for name, _ in mine}
+    tensors = named_tensors(on_meta)
+    present = {key: index_map for key, index_map in maps.items() if key[0] in tensors}
+    before = {name: tensors[name].data for name, _ in present}
     try:
-        resize(bare, mine)
+        resize(on_meta, present)
         yield
     finally:
         for name, data in before.items():
-            found[name].data = data
-        for module in bare.modules():
+            tensors[name].data = data
+        for module in on_meta.modules():
             sync_size_attributes(module)

@@ -4,12 +4,12 @@ Let M_a be the IndexMap of axis a of a parameter W. The emitted parameter is
 
     W' = M(W) + sum_a sign_a * M(D_a) + sum_a M_{-a}(place_a(N_a))
 
-D_a is the perturbation (eps delta) of the neurons along a, added to the original and subtracted from
-its copy; N_a are the new entries along a. M maps all axes (and halves the readers of a split
+D_a is the perturbation (eps delta) of the neurons along a, added to the original and subtracted
+from its copy; N_a are the new entries along a. M maps all axes (and halves the readers of a split
 neuron), M_{-a} maps all axes but a.
 
-An unlocked neuron (continual learning) is changed in place, as no copy follows it: there sign_a is 1
-and M does not halve.
+An unlocked neuron (continual learning) is changed in place, as no copy follows it: there sign_a is
+1 and M does not halve.
 """
 
 from collections import defaultdict

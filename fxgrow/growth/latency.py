@@ -28,9 +28,16 @@ MAX_ROUNDS = 1.0
 class LatencyCost:
     """Microseconds of one pass in evaluation mode over the example inputs.
 
-    ``present``: the median of all passes of the model as it is; ``slopes[width]``: what one more neuron adds, a linear
-    model fitted to a width of twice the size. It knows nothing of both ends of a layer growing, nor of sizes that the
-    device likes; hence ``measured``, which times the grown model itself.
+    The estimate is a linear model. It knows nothing of both ends of a layer growing, nor of sizes
+    that the device likes; hence ``measure``, which times the grown model itself.
+
+    Args:
+        current: the median of all passes of the model as it is.
+        slopes: per number of a width, what one more neuron adds, from a width of twice the size.
+        model: the model as it is.
+        coupling: its widths.
+        example_inputs: what it is timed on.
+
     """
 
     current: float
@@ -40,36 +47,42 @@ class LatencyCost:
     example_inputs: tuple[Any, ...] = field(repr=False)
 
     def estimate(self, counts: Mapping[int, int]) -> float:
-        """By the linear model."""
+        """Microseconds by the linear model."""
         return sum(self.slopes[width] * count for width, count in counts.items())
 
     def measure(self, counts: Mapping[int, int]) -> float:
-        """By timing the model with copies of its neurons beside the model as it is."""
+        """Microseconds by timing a model with copies of its neurons beside the model as it is."""
         return _difference(self.model, self.coupling, counts, self.example_inputs)[1]
 
 
 def measure_latency(
     model: nn.Module, coupling: Coupling, example_inputs: tuple[Any, ...]
 ) -> LatencyCost:
-    """Time every growable width at twice its size (less would drown in noise) beside the model as it is.
+    """Time every growable width at twice its size beside the model as it is.
 
-    No width costs less than ``NEARLY_FREE`` says: a clock that could not see a difference must not
-    make a width free.
+    Fewer neurons would drown in noise. No width costs less than ``_MIN_MICROSECONDS`` of the mean
+    cost: a clock that could not see a difference must not make a width free.
+
+    Args:
+        model: the model.
+        coupling: its widths.
+        example_inputs: what it is timed on.
+
+    Returns:
+        A linear cost model.
+
     """
-    base, slopes = [], {}
+    base_times: list[float] = []
+    slopes: dict[int, float] = {}
     for number, width in enumerate(coupling.widths):
         if width.growable:
-            current, estimate = _difference(model, coupling, {number: width.size}, example_inputs)
-            base.append(current)
-            slopes[number] = max(0.0, estimate / width.size)
+            base, added = _difference(model, coupling, {number: width.size}, example_inputs)
+            base_times.append(base)
+            slopes[number] = max(0.0, added / width.size)
     least = _MIN_MICROSECONDS * mean(slopes.values())
-    return LatencyCost(
-        median(base),
-        {n: max(least, slope) for n, slope in slopes.items()},
-        model,
-        coupling,
-        example_inputs,
-    )
+    for number, slope in slopes.items():
+        slopes[number] = max(least, slope)
+    return LatencyCost(median(base_times), slopes, model, coupling, example_inputs)
 
 
 def _difference(
@@ -80,44 +93,53 @@ def _difference(
     Both run in turn, so that whatever else the machine does hits both; medians over the rounds.
     """
     grown = copy.deepcopy(model)
-    changes = {
-        number: _copies(coupling.widths[number], count) for number, count in counts.items() if count
-    }
-    found = named_tensors(grown)
-    resize(grown, {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found})
-    pair = (model, grown)
-    warm = [_seconds(one, example_inputs) for _ in range(WARM_UP) for one in pair]
-    rounds = min(MOST, max(FEWEST, int(MAX_ROUNDS / sum(warm[-2:]))))
-    times = [[_seconds(one, example_inputs) for one in pair] for _ in range(rounds)]
-    return (
-        median(before for before, _ in times) * MICROSECONDS,
-        median(after - before for before, after in times) * MICROSECONDS,
-    )
+    changes: dict[int, Change] = {}
+    for number, count in counts.items():
+        if count:
+            changes[number] = _copies(coupling.widths[number], count)
+    present = named_tensors(grown)
+    maps = change_maps(coupling, changes)
+    resize(grown, {key: index_map for key, index_map in maps.items() if key[0] in present})
+    last_pair = 0.0
+    for _ in range(WARM_UP):
+        last_pair = _seconds(model, example_inputs) + _seconds(grown, example_inputs)
+    rounds = min(MOST, max(FEWEST, int(MAX_ROUNDS / last_pair)))
+    base_times: list[float] = []
+    differences: list[float] = []
+    for _ in range(rounds):
+        base = _seconds(model, example_inputs)
+        base_times.append(base)
+        differences.append(_seconds(grown, example_inputs) - base)
+    return median(base_times) * MICROSECONDS, median(differences) * MICROSECONDS
 
 
 def _copies(width: Width, count: int) -> Change:
-    """Every neuron as often as it takes, the first ones once more."""
+    """Copy every neuron equally often, the first ones once more."""
     every, more = divmod(count, width.size)
-    return Change(tuple(1 + every + (neuron < more) for neuron in range(width.size)))
+    times = []
+    for neuron in range(width.size):
+        times.append(1 + every + (neuron < more))
+    return Change(tuple(times))
 
 
 def _seconds(model: nn.Module, example_inputs: tuple[Any, ...]) -> float:
     """Seconds of one pass; the model is in evaluation mode.
 
-    If one CPU thread does all the work it is that thread's own time, which other processes do not lengthen.
+    If one CPU thread does all the work it is that thread's own time, which other processes do not
+    lengthen.
     """
     device = next(iter(model.parameters())).device
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.thread_time if alone else time.perf_counter
+    is_single_thread = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.thread_time if is_single_thread else time.perf_counter
     with torch.no_grad():
-        _wait(device)
+        _synchronize(device)
         start = clock()
         model(*example_inputs)
-        _wait(device)
+        _synchronize(device)
         return clock() - start
 
 
-def _wait(device: torch.device) -> None:
-    """Accelerators work on while Python goes ahead."""
+def _synchronize(device: torch.device) -> None:
+    """Wait for an accelerator, which works on while Python goes ahead."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

@@ -84,8 +84,8 @@ def _in_axis_order(
 ) -> Tensor:
     """The new entries of several widths on one axis, in the order in which emission inserts them.
 
-    New neurons of a width follow each run of its last neuron. An axis may hold several such runs (of
-    a flattened feature map, say) and runs of other widths between them.
+    New neurons of a width follow each run of its last neuron. An axis may hold several such runs
+    (of a flattened feature map, say) and runs of other widths between them.
     """
     axis = key[1]
     owners = coupling.owners[key]

@@ -1,4 +1,4 @@
-"""The Method protocol: all that the pipeline knows of Firefly and its rivals."""
+"""The Method protocol: all that the pipeline knows of a growth method."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Which candidates there are: widths (by number) whose neurons may split, new neurons per width, and layers."""
+    """Which candidates there are.
+
+    Args:
+        split: numbers of the widths whose neurons may split.
+        new: per number of a width, how many new-neuron candidates it gets.
+        layers: candidate layers; None for none.
+
+    """
 
     split: frozenset[int]
     new: dict[int, int]
@@ -26,21 +33,43 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Scores:
-    """How much each candidate is expected to lower the loss (higher is better), in the order of the eps vectors."""
+    """How much each candidate is expected to lower the loss; higher is better.
+
+    Args:
+        split: in the order of ``Candidates.split_eps``.
+        new: in the order of ``Candidates.new_eps``.
+
+    """
 
     split: Tensor
     new: Tensor
 
 
 SelectFunction = Callable[[Scores], "Selection"]
-"""Which candidates the budget would keep of those scores; for methods that try out whole selections."""
+"""Select within the budget by some scores; for methods that try out whole selections."""
 
 
 class Method(Protocol):
-    """One way to choose what to grow; a frozen pydantic model, so that the spec can record its settings."""
+    """A growth method; a frozen pydantic model, so that a specification can record its settings.
+
+    Example:
+        A method in one file, registered in ``fxgrow.methods.registry`` or by an entry point of the
+        group ``fxgrow.methods``:
+
+        >>> class SplitEverything(StrictModel):
+        ...     def propose(self, coupling):
+        ...         growable = [n for n, width in enumerate(coupling.widths) if width.growable]
+        ...         return Proposal(frozenset(growable), {})
+        ...     def search(self, grown, objective, generator, choose):
+        ...         num_split = len(grown.candidates.split_eps)
+        ...         return Scores(torch.ones(num_split), torch.zeros(0))
+        ...     def refine(self, grown, objective):
+        ...         pass
+
+    """
 
     def propose(self, coupling: Coupling) -> Proposal:
-        """The candidates to put into the over-grown graph."""
+        """Propose the candidates to put into the over-grown graph."""
         ...
 
     def search(
@@ -50,11 +79,27 @@ class Method(Protocol):
         generator: torch.Generator,
         choose: SelectFunction,
     ) -> Scores:
-        """Set every candidate's eps and direction in ``grown`` and score it. Base parameters must not change."""
+        """Set every candidate's eps and direction, and score it.
+
+        Args:
+            grown: the over-grown graph. Parameters of the base model must not change.
+            objective: the loss on the growth batches.
+            generator: of all random draws.
+            choose: selects within the budget by some scores.
+
+        Returns:
+            A finite score for every candidate.
+
+        """
         ...
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
-        """Adapt the chosen candidates to each other; the others are off (eps = 0) and must stay off."""
+        """Adapt the selected candidates to each other.
+
+        The others are off (eps = 0) and must stay off.
+        """
         ...
 
-    def model_dump(self, *, mode: str = "python") -> dict[str, Any]: ...
+    def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
+        """The settings, as pydantic gives them."""
+        ...

@@ -1,7 +1,8 @@
-"""Replay: from a first specification and a history of growth to the grown architecture, without data or weights.
+"""Replay: from a first specification and a history to the grown architecture, without weights.
 
-A growth step is recorded as what it did to the widths and where it put layers (``GrowthStep``), so that doing the same
-to the parent's graph gives the child's. Fingerprints prove it: every step names its parent.
+A growth step is recorded as what it did to the widths and where it inserted layers
+(``GrowthStep``), so that doing the same to the parent's graph gives the child's. Fingerprints prove
+it: every step names its parent.
 """
 
 from collections import Counter
@@ -33,12 +34,22 @@ _NO_TRUST: Trust = frozenset()
 def replay(
     first: ArchitectureSpec, history: Sequence[GrowthStep], *, trust: Trust = _NO_TRUST
 ) -> tuple[ArchitectureSpec, ...]:
-    """The specs after each step of ``history``, beginning at ``first``, which must be the parent of the first step.
+    """Repeat a history of growth from a first specification; only shapes are computed.
 
-    Nothing but shapes is computed. Raises ``SpecError`` (``not-replayable``) at the first step that does not fit what
-    was rebuilt so far.
+    Args:
+        first: the parent of the first step.
+        history: the steps.
+        trust: modules whose functions and classes the specification may name.
+
+    Returns:
+        The specification after each step.
+
+    Raises:
+        SpecError: ``not-replayable``, at the first step that does not fit what was rebuilt so far.
+
     """
-    module, specs = meta_module(first, trust=trust), [first]
+    module = meta_module(first, trust=trust)
+    specs = [first]
     for number, step in enumerate(history):
         _require_parent(step, specs[-1], number)
         module = _grown(module, meta_example_inputs(first), step, number)
@@ -73,7 +84,10 @@ def _described(
 def _grown(
     module: fx.GraphModule, inputs: tuple[torch.Tensor, ...], step: GrowthStep, number: int
 ) -> fx.GraphModule:
-    """One step further; the names of nodes are those of a new capture, as they were when the model grew."""
+    """Carry one step out.
+
+    The model is captured anew, because that is what named the nodes when the model grew.
+    """
     captured = capture(module, inputs)
     coupling = couple(captured)
     try:
@@ -88,42 +102,40 @@ def _grown(
 def _deepened(
     captured: Captured, coupling: Coupling, inserted: Sequence[LayerInsertion]
 ) -> tuple[Captured, Mapping[str, LayerInsertion]]:
-    """The captured model with blank layers where they were inserted, and these by the names of their widths."""
+    """Insert blank layers where the step did; gives them by the names of their hidden widths."""
     layers = {}
     for layer in inserted:
-        captured, made = insert_layers(
-            captured, [_edge(captured, coupling, layer)], layer.norm or False
-        )
+        point = _insertion_point(captured, coupling, layer)
+        captured, made = insert_layers(captured, [point], layer.norm or False)
         layers[made[0].width] = layer
     return captured, layers
 
 
-def _edge(captured: Captured, coupling: Coupling, layer: LayerInsertion) -> InsertionPoint:
+def _insertion_point(
+    captured: Captured, coupling: Coupling, layer: LayerInsertion
+) -> InsertionPoint:
     form = LayerForm(layer.form) if layer.form else None
-    edges = insertion_points(
-        captured, coupling, DepthProposal(layer.neurons, (layer.after,), form, layer.norm or False)
-    )
-    edge = next((edge for edge in edges if edge.node == layer.after), None)
-    if edge is None:
-        raise GrowthError("no-edges", f"there is no edge {layer.after!r} to put {layer.name!r} at")
-    return edge
+    depth = DepthProposal(layer.neurons, (layer.after,), form, layer.norm or False)
+    for point in insertion_points(captured, coupling, depth):
+        if point.node == layer.after:
+            return point
+    raise GrowthError("no-edges", f"there is no edge {layer.after!r} to put {layer.name!r} at")
 
 
 def _changes(
     coupling: Coupling, widths: Sequence[WidthChange], layers: Mapping[str, LayerInsertion]
 ) -> dict[int, Change]:
     numbers = {width.name: number for number, width in enumerate(coupling.widths)}
-    unknown = next((change.width for change in widths if change.width not in numbers), None)
-    if unknown is not None:
-        raise GrowthError("unknown-width", f"there is no width {unknown!r} any more")
-    grown = {
-        numbers[change.width]: _change(coupling.widths[numbers[change.width]], change)
-        for change in widths
-    }
-    return grown | {
-        numbers[name]: Change((0,) * coupling.widths[numbers[name]].size, layer.neurons)
-        for name, layer in layers.items()
-    }
+    changes: dict[int, Change] = {}
+    for change in widths:
+        if change.width not in numbers:
+            raise GrowthError("unknown-width", f"there is no width {change.width!r} any more")
+        number = numbers[change.width]
+        changes[number] = _change(coupling.widths[number], change)
+    for name, layer in layers.items():
+        blank_neurons = coupling.widths[numbers[name]].size
+        changes[numbers[name]] = Change((0,) * blank_neurons, layer.neurons)
+    return changes
 
 
 def _change(width: Width, change: WidthChange) -> Change:
@@ -136,5 +148,7 @@ def _change(width: Width, change: WidthChange) -> Change:
             "unknown-width", f"width {width.name!r} has {width.size} neurons, not {change.before}"
         )
     # Version 1 did not say which neurons were split; for the architecture any will do.
-    copies = Counter(change.neurons or (i % width.size for i in range(change.split)))
-    return Change(tuple(1 + copies[i] for i in range(width.size)), change.new)
+    split_neurons = change.neurons or [i % width.size for i in range(change.split)]
+    copies = Counter(split_neurons)
+    times = [1 + copies[neuron] for neuron in range(width.size)]
+    return Change(tuple(times), change.new)

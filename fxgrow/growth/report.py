@@ -74,7 +74,10 @@ def growth_step(
     before: Description,
     after: Description,
 ) -> GrowthStep | None:
-    """The step as the specification's history records it; None if the parent has no specification."""
+    """The step as the specification's history records it.
+
+    None if the parent has no specification.
+    """
     parent = before[1]
     if isinstance(parent, SpecError):
         return None

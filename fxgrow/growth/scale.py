@@ -17,15 +17,27 @@ from fxgrow.surgery import Change, resize
 def scale_widths(
     model: nn.Module, example_inputs: tuple[Any, ...], factor: float, seed: int = 0
 ) -> nn.Module:
-    """A freshly initialised copy of ``model`` with every growable width of size s at round(s * factor), at least 1.
+    """Scale every growable width of a model and initialize it anew.
 
-    Modules that have ``reset_parameters`` draw their weights anew, from ``seed``; other parameters keep the values of
-    the neurons that stay. Widths that cannot grow keep their size. Raises ``GrowthError`` if no width can change.
+    Args:
+        model: stays as it is.
+        example_inputs: positional arguments of the model.
+        factor: a width of size s gets round(s * factor) neurons, at least 1.
+        seed: of the new weights. Modules that have ``reset_parameters`` draw theirs; other
+            parameters keep the values of the neurons that stay.
+
+    Returns:
+        A scaled copy. Widths that cannot grow keep their size.
+
+    Raises:
+        GrowthError: ``nothing-growable``, if no width can change.
+
     """
     coupling = couple(model, example_inputs)
-    changes = {
-        n: _scaled(width, factor) for n, width in enumerate(coupling.widths) if width.growable
-    }
+    changes: dict[int, Change] = {}
+    for number, width in enumerate(coupling.widths):
+        if width.growable:
+            changes[number] = _scaled(width, factor)
     if not changes:
         raise GrowthError(
             "nothing-growable",
@@ -39,13 +51,25 @@ def scale_widths(
 
 
 def _scaled(width: Width, factor: float) -> Change:
-    """Every neuron equally often, the first ones once more: below a factor of 1 the first ones stay."""
+    """Repeat every neuron equally often, the first ones once more.
+
+    Below a factor of 1 that means that the first ones stay.
+    """
     every, more = divmod(max(1, round(width.size * factor)), width.size)
-    return Change(tuple(every + (neuron < more) for neuron in range(width.size)))
+    times = []
+    for neuron in range(width.size):
+        times.append(every + (neuron < more))
+    return Change(tuple(times))
 
 
 def reinitialize(module: nn.Module, seed: int) -> None:
-    """Let every submodule that can draw its own parameters do so; torch's default generator stays as it is."""
+    """Call ``reset_parameters`` of every submodule that has it.
+
+    Args:
+        module: is changed in place.
+        seed: of the drawn weights. Torch's default generator stays as it is.
+
+    """
     with seeded(seed):
         for part in module.modules():
             reset = getattr(part, "reset_parameters", None)

@@ -1,4 +1,4 @@
-"""The search of a growth step: which candidates are worth their cost, and how far to switch them on.
+"""The search of a growth step: which candidates are worth their cost.
 
 Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Algorithm 1.
 Step one (Eq. 4) relaxes all candidates at once, step two (Eq. 5) scores them and keeps the best.

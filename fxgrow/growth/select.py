@@ -1,16 +1,15 @@
-"""The selection of the best candidates within a budget (Wu et al. 2020, Eq. 5 under its constraints; ALGORITHM 3).
+"""Select the best candidates within a budget (Wu et al. 2020, Eq. 5 under its constraints).
 
-Candidates are bought greedily by |eps_i s_i| per unit of added cost, in portions that keep every width at a multiple
-of ``round_to``; what the added cost of several widths together comes to is looked up as the basket fills, not added up.
-Widths may be tied: candidates at the same place of all of them are one candidate, with the sum of their scores and the
-price of them all (the cells of one kind, section 3).
+Candidates are bought greedily by |eps_i s_i| per unit of added cost, in increments that keep every
+width at a multiple of ``round_to``. What several widths cost together is looked up as the selection
+fills, not added up. Widths may be tied: candidates at the same place of all of them are one
+candidate, with the sum of their scores and the cost of them all (the cells of one kind, section 3).
 """
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -28,9 +27,14 @@ CandidateGroup = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which candidates were chosen (boolean masks over split_eps and new_eps), and everybody's scores.
+    """Which candidates were chosen.
 
-    ``spent``: what the chosen ones add to the model, by unit of the budget.
+    Args:
+        split: boolean mask over the split candidates, in the order of ``Candidates.split_eps``.
+        new: boolean mask over the new-neuron candidates, in the order of ``Candidates.new_eps``.
+        scores: of all candidates, chosen or not.
+        spent: what the chosen ones add to the model, by unit of the budget.
+
     """
 
     split: Tensor
@@ -45,35 +49,52 @@ class Selection:
         candidates.new_eps.mul_(self.new.to(candidates.new_eps))
 
     def change(self, candidates: Candidates, width: int, size: int) -> Change:
-        """What happens to one width; the blank neurons of a layer go."""
-        num_new = int(self.new[candidates.new[width]].sum()) if width in candidates.new else 0
-        if width in candidates.layers:  # its old neurons are blank
+        """What happens to the neurons of one width.
+
+        Args:
+            candidates: the candidates that the masks are about.
+            width: its number.
+            size: its number of neurons before.
+
+        Returns:
+            How often each old neuron occurs afterwards, and how many new ones follow.
+
+        """
+        num_new = 0
+        if width in candidates.new:
+            num_new = int(self.new[candidates.new[width]].sum())
+        if width in candidates.layers:  # the old neurons of a candidate layer are blank: they go
             return Change((0,) * size, num_new)
-        if not candidates.halves:  # an unlocked neuron is changed in place
+        if width not in candidates.split or not candidates.halves:
+            # An unlocked neuron (``halves`` off) is changed in place, so no copy follows it.
             return Change((1,) * size, num_new)
-        split = (
-            self.split[candidates.split[width]]
-            if width in candidates.split
-            else torch.zeros(size, dtype=torch.bool)
-        )
-        return Change(tuple((1 + split.long()).tolist()), num_new)
+        is_split = self.split[candidates.split[width]]
+        return Change(tuple((1 + is_split.long()).tolist()), num_new)
 
     def chosen_scores(self, candidates: Candidates, width: int) -> tuple[float, ...]:
         """The scores of a width's chosen candidates, best first."""
-        found = [
-            scores[places][mask[places]]
-            for scores, mask, slices in (
-                (self.scores.split, self.split, candidates.split),
-                (self.scores.new, self.new, candidates.new),
-            )
-            if (places := slices.get(width)) is not None
-        ]
-        return tuple(sorted(torch.cat(found).tolist(), reverse=True)) if found else ()
+        kinds = (
+            (self.scores.split, self.split, candidates.split),
+            (self.scores.new, self.new, candidates.new),
+        )
+        chosen: list[float] = []
+        for scores, mask, slices in kinds:
+            if width in slices:
+                places = slices[width]
+                chosen += scores[places][mask[places]].tolist()
+        return tuple(sorted(chosen, reverse=True))
 
 
 @dataclass(frozen=True)
 class Increment:
-    """Candidates of one width, or of tied ones, that are bought together, and what they are worth for their price."""
+    """Candidates of one width, or of tied ones, that are bought together.
+
+    Args:
+        tie: the widths.
+        members: the candidates, one group per neuron that each width gains.
+        worth: their score per unit of relative cost.
+
+    """
 
     tie: Tie
     members: tuple[CandidateGroup, ...]
@@ -81,103 +102,150 @@ class Increment:
 
 
 def select(scores: Scores, candidates: Candidates, resolved: ResolvedBudget) -> Selection:
-    """The best candidates of all kinds together that the purse buys; of equals the first.
+    """Select the best candidates of all kinds that the budget allows; among equals the first.
 
-    A budget is spent, even on candidates with a negative score. Raises BudgetError if it buys nothing.
+    A budget is spent, even on candidates with a negative score.
+
+    Args:
+        scores: how much each candidate is expected to lower the loss.
+        candidates: the candidates that the scores are about.
+        resolved: the limits, and what neurons cost.
+
+    Returns:
+        The selection and what it costs.
+
+    Raises:
+        BudgetError: ``empty-budget`` if the budget buys nothing, ``bad-scores`` for a score that
+            is no finite number.
+
     """
-    together = torch.cat([scores.split, scores.new]).tolist()
-    if not all(-float("inf") < score < float("inf") for score in together):
-        raise BudgetError(
-            "bad-scores", "some candidate's score is not a number; the loss is probably not finite"
-        )
-    bought, spent = _buy(_bundles(candidates, resolved), together, resolved)
-    chosen = torch.zeros(len(together), dtype=torch.bool)
-    chosen[[member for portion in bought for bundle in portion.members for member in bundle]] = True
-    return Selection(chosen[: len(scores.split)], chosen[len(scores.split) :], scores, spent)
+    all_scores: list[float] = torch.cat([scores.split, scores.new]).tolist()
+    for score in all_scores:
+        if not -float("inf") < score < float("inf"):
+            raise BudgetError(
+                "bad-scores",
+                "some candidate's score is not a number; the loss is probably not finite",
+            )
+    bought, spent = _buy(_candidate_groups(candidates, resolved), all_scores, resolved)
+    chosen = torch.zeros(len(all_scores), dtype=torch.bool)
+    for increment in bought:
+        for group in increment.members:
+            chosen[list(group)] = True
+    num_split = len(scores.split)
+    return Selection(chosen[:num_split], chosen[num_split:], scores, spent)
 
 
-def _places(candidates: Candidates) -> dict[int, list[int]]:
-    """For each width its candidates' numbers: those for splits first, then those for new neurons."""
-    offset = len(candidates.split_eps)
-    found: dict[int, list[int]] = {}
-    for shift, slices in ((0, candidates.split), (offset, candidates.new)):
+def _indices(candidates: Candidates) -> dict[int, list[int]]:
+    """The candidates of each width by number: splits first, then new neurons after all splits."""
+    num_split = len(candidates.split_eps)
+    indices: dict[int, list[int]] = {}
+    for offset, slices in ((0, candidates.split), (num_split, candidates.new)):
         for width, places in slices.items():
-            found.setdefault(width, []).extend(range(shift + places.start, shift + places.stop))
-    return found
+            numbers = range(offset + places.start, offset + places.stop)
+            indices.setdefault(width, []).extend(numbers)
+    return indices
 
 
-def _bundles(candidates: Candidates, resolved: ResolvedBudget) -> dict[Tie, list[CandidateGroup]]:
-    """For each width, or each tie of those that have candidates here, what can be bought: one candidate of each."""
-    places = _places(candidates)
-    ties = dict.fromkeys(tuple(n for n in resolved.tied(width) if n in places) for width in places)
-    return {tie: list(zip(*(places[n] for n in tie), strict=True)) for tie in ties}
+def _candidate_groups(
+    candidates: Candidates, resolved: ResolvedBudget
+) -> dict[Tie, list[CandidateGroup]]:
+    """Per width, or per tie of those that have candidates here, the groups that can be bought."""
+    indices = _indices(candidates)
+    groups: dict[Tie, list[CandidateGroup]] = {}
+    for width in indices:
+        tie = tuple(number for number in resolved.tied(width) if number in indices)
+        if tie not in groups:
+            groups[tie] = list(zip(*(indices[number] for number in tie), strict=True))
+    return groups
 
 
 def _buy(
-    bundles: Mapping[Tie, Sequence[CandidateGroup]],
+    groups: Mapping[Tie, Sequence[CandidateGroup]],
     scores: Sequence[float],
     resolved: ResolvedBudget,
 ) -> tuple[list[Increment], dict[str, float]]:
-    """Fill the basket; while it turns out to cost more than was expected, put the worst back."""
-    portions = (
-        portion
-        for tie, mine in bundles.items()
-        for portion in _portions(tie, mine, scores, resolved)
-    )
-    bought = greedy_fill(sorted(portions, key=lambda portion: -portion.worth), resolved.allows)
+    """Fill the selection; while it measures as more than was estimated, give back the worst."""
+    increments: list[Increment] = []
+    for tie, members in groups.items():
+        increments += _increments(tie, members, scores, resolved)
+    increments.sort(key=lambda increment: -increment.worth)
+    bought = greedy_fill(increments, resolved.allows)
     while bought:
         spent = resolved.measured_cost(_counts(bought))
         excess = max(spent[limit.unit] / limit.limit for limit in resolved.limits)
         if excess <= 1:
             return bought, spent
-        bought = bought[: min(len(bought) - 1, int(len(bought) / excess))]
+        fewer = int(len(bought) / excess)
+        bought = bought[: min(len(bought) - 1, fewer)]
     raise BudgetError("empty-budget", "no candidate fits into the budget; ask for more")
 
 
-def _portions(
-    tie: Tie, mine: Sequence[CandidateGroup], scores: Sequence[float], resolved: ResolvedBudget
-) -> Iterator[Increment]:
+def _increments(
+    tie: Tie, groups: Sequence[CandidateGroup], scores: Sequence[float], resolved: ResolvedBudget
+) -> list[Increment]:
     """The candidates of a width or tie, best first, in the steps that it may take.
 
-    A gain is divided by its price, and a loss multiplied with it. Rounding must not put a later step before an earlier
-    one, hence the running minimum.
+    A gain is divided by its cost, and a loss multiplied by it. A later increment must not come
+    before an earlier one of its width, hence the running minimum.
     """
-    gains = {bundle: sum(scores[i] for i in bundle) for bundle in mine}
-    best = sorted(mine, key=lambda bundle: (-gains[bundle], bundle))
-    ends = [0, *accumulate(resolved.step_sizes(tie, len(best)))]
-    members = [tuple(best[a:b]) for a, b in pairwise(ends)]
-    prices = {
-        size: resolved.relative_cost(dict.fromkeys(tie, size))
-        for size in {len(some) for some in members}
-    }
-    totals = [(sum(gains[bundle] for bundle in some), prices[len(some)]) for some in members]
-    worth = accumulate(
-        (total / price if total > 0 else total * price for total, price in totals), min
-    )
-    yield from (Increment(tie, some, value) for some, value in zip(members, worth, strict=True))
+    gains: dict[CandidateGroup, float] = {}
+    for group in groups:
+        gains[group] = sum(scores[index] for index in group)
+    best_first = sorted(groups, key=lambda group: (-gains[group], group))
+    costs: dict[int, float] = {}  # by size: there are few sizes, and a cost takes time
+    increments: list[Increment] = []
+    start, worth = 0, float("inf")
+    for size in resolved.step_sizes(tie, len(best_first)):
+        members = tuple(best_first[start : start + size])
+        start += size
+        if size not in costs:
+            costs[size] = resolved.relative_cost(dict.fromkeys(tie, size))
+        gain = sum(gains[group] for group in members)
+        rate = gain / costs[size] if gain > 0 else gain * costs[size]
+        worth = min(worth, rate)
+        increments.append(Increment(tie, members, worth))
+    return increments
 
 
-def greedy_fill(portions: Sequence[Increment], fits: Callable[[Counts], bool]) -> list[Increment]:
-    """Take the portions in turn; once one does not fit, no other of its tie does. ``fits`` never comes back."""
-    basket: list[Increment] = []
-    while portions:
-        more = _longest(basket, portions, fits)
-        basket += portions[:more]
-        closed = {portion.tie for portion in portions[more : more + 1]}
-        portions = [portion for portion in portions[more:] if portion.tie not in closed]
-    return basket
+def greedy_fill(
+    increments: Sequence[Increment], allows: Callable[[Counts], bool]
+) -> list[Increment]:
+    """Take the increments in turn; once one is not allowed, no other of its tie is taken.
+
+    Args:
+        increments: best first.
+        allows: whether neurons per width are within the budget; once false, it stays false as more
+            are added.
+
+    Returns:
+        The increments that were taken.
+
+    """
+    taken: list[Increment] = []
+    while increments:
+        count = _longest_allowed(taken, increments, allows)
+        taken += increments[:count]
+        closed = {increment.tie for increment in increments[count : count + 1]}
+        rest = increments[count:]
+        increments = [increment for increment in rest if increment.tie not in closed]
+    return taken
 
 
-def _longest(
-    basket: Sequence[Increment], more: Sequence[Increment], fits: Callable[[Counts], bool]
+def _longest_allowed(
+    taken: Sequence[Increment], more: Sequence[Increment], allows: Callable[[Counts], bool]
 ) -> int:
-    """How many portions fit in beside those in the basket."""
-    ends = range(1, len(more) + 1)
-    return bisect_left(ends, 1, key=lambda end: not fits(_counts([*basket, *more[:end]])))
+    """How many increments are allowed beside those that are taken, by bisection."""
+
+    def exceeds(count: int) -> bool:
+        return not allows(_counts([*taken, *more[:count]]))
+
+    # exceeds is False, ..., False, True, ..., True over the counts from 1 on.
+    return bisect_left(range(1, len(more) + 1), 1, key=exceeds)
 
 
-def _counts(portions: Sequence[Increment]) -> Counts:
+def _counts(increments: Sequence[Increment]) -> Counts:
+    """How many neurons each width gains."""
     counts: Counter[int] = Counter()
-    for portion in portions:
-        counts.update(dict.fromkeys(portion.tie, len(portion.members)))
+    for increment in increments:
+        counts.update(dict.fromkeys(increment.tie, len(increment.members)))
     return counts

@@ -1,14 +1,16 @@
-"""Running statistics of fresh channels, estimated from the growth batches, so that training goes on without a jump.
+"""Running statistics of new channels, estimated from the growth batches.
 
-Batch norm maps x to g (x - m) / sqrt(v + e) + b; in training mode m and v are the batch's own. A fresh channel starts
-at m = 0, v = 1, which is not what it sees: the first training step after growth would compute another function.
-``estimate`` sets m and v to the mean and the unbiased variance (torch's running one) over all growth batches; with
-``preserving`` g and b make up for it, so that the function in evaluation mode stays the same:
+Batch norm maps x to g (x - m) / sqrt(v + e) + b; in training mode m and v are the batch's own. A
+new channel starts at m = 0, v = 1, which is not what it sees, so the first training step after
+growth would compute another function. ``estimate_statistics`` sets m and v to the mean and the
+unbiased variance (as torch's running one) over all growth batches. With ``preserving``, g and b
+make up for it, so that the function in evaluation mode stays the same:
 
     g' = g sqrt(v' + e) / sqrt(v + e),    b' = b + g (m' - m) / sqrt(v + e)
 
-All batches go through the over-grown graph in lockstep, node by node: what a batch norm says depends on the earlier
-ones, so its statistics are set before it runs. One pass without gradients is exact for networks of any depth.
+All batches go through the over-grown graph in lockstep, node by node: the output of a batch norm
+depends on the earlier ones, so its statistics are set before it runs. One pass without gradients is
+exact for networks of any depth.
 """
 
 from collections.abc import Iterator
@@ -24,18 +26,27 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 from fxgrow.growth.objective import Batch, Objective
 from fxgrow.rewrite import NEW, OverGrown
 
-_BATCH_NORM_FUNCTIONS: dict[Any, tuple[str, ...]] = {
-    F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+_BATCH_NORM_FUNCTIONS: dict[Any, str] = {
+    F.batch_norm: "input running_mean running_var weight bias training momentum eps",
     torch.ops.aten.batch_norm.default: (
-        "input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps",
+        "input weight bias running_mean running_var training momentum eps"
     ),
-}  # fmt: skip
+}
 """Batch norm as a function, and the order of its arguments."""
 
 
 @dataclass(frozen=True)
 class BatchNormState:
-    """The batch norm of the fresh channels of one width; ``weight`` and ``bias`` are None if it has none."""
+    """The batch norm of the new channels of one width.
+
+    Args:
+        running_mean: m.
+        running_var: v.
+        weight: g; None if the batch norm has none.
+        bias: b; None if the batch norm has none.
+        eps: e.
+
+    """
 
     running_mean: Tensor
     running_var: Tensor
@@ -51,7 +62,10 @@ class BatchNormState:
 
     @torch.no_grad()
     def rebase(self, mean: Tensor, var: Tensor) -> None:
-        """Set the statistics and let weight and bias make up for it. Without both it does nothing."""
+        """Set the statistics and let weight and bias make up for it.
+
+        Without both it does nothing.
+        """
         if self.weight is None or self.bias is None:
             return
         slope = self.weight.double() / (self.running_var.double() + self.eps).sqrt()
@@ -60,45 +74,74 @@ class BatchNormState:
         self.move(mean, var)
 
 
-def new_channel_norms(grown: OverGrown) -> dict[fx.Node, BatchNormState]:
-    """The batch norms that only fresh channels pass, by their nodes in the over-grown graph."""
-    found = {}
-    for node in grown.graph_module.graph.nodes:
-        mark = node.meta.get("fxgrow")
-        if mark is not None and mark.lane == NEW and (norm := _norm(grown.graph_module, node)):
-            found[node] = norm
-    return found
+def new_channel_norms(overgrown: OverGrown) -> dict[fx.Node, BatchNormState]:
+    """The batch norms that only new channels pass, by their nodes in the over-grown graph."""
+    norms: dict[fx.Node, BatchNormState] = {}
+    for node in overgrown.graph_module.graph.nodes:
+        provenance = node.meta.get("fxgrow")
+        if provenance is not None and provenance.lane == NEW:
+            norm = _batch_norm_state(overgrown.graph_module, node)
+            if norm is not None:
+                norms[node] = norm
+    return norms
 
 
-def estimate_statistics(grown: OverGrown, objective: Objective, preserving: bool = False) -> None:
-    """Set the running statistics of all fresh channels to what they see on the growth batches.
+def estimate_statistics(
+    overgrown: OverGrown, objective: Objective, preserving: bool = False
+) -> None:
+    """Set the running statistics of all new channels to those of the growth batches.
 
-    ``preserving``: without changing the function; batch norms that have no weight and bias then stay as they are.
+    Args:
+        overgrown: the graph; its batch norms of new channels are changed in place.
+        objective: holds the growth batches.
+        preserving: keep the function. Batch norms without weight and bias then stay as they are.
+
     """
-    norms = new_channel_norms(grown)
+    norms = new_channel_norms(overgrown)
     if not norms:
         return
-    runs = [_Run(grown.graph_module, batch) for batch in objective.batches]
-    for node in grown.graph_module.graph.nodes:
+    runs = [_Run(overgrown.graph_module, batch) for batch in objective.batches]
+    for node in overgrown.graph_module.graph.nodes:
         if node in norms:
-            seen = [run.env[node.all_input_nodes[0]] for run in runs]
-            if sum(x.numel() // x.shape[1] for x in seen) > 1:
-                (norms[node].rebase if preserving else norms[node].move)(*moments(seen))
+            inputs = [run.env[node.all_input_nodes[0]] for run in runs]
+            # The unbiased variance of a single number does not exist.
+            if sum(x.numel() // x.shape[1] for x in inputs) > 1:
+                mean, var = moments(inputs)
+                if preserving:
+                    norms[node].rebase(mean, var)
+                else:
+                    norms[node].move(mean, var)
         if node.op != "output":
             for run in runs:
                 run.advance(node)
 
 
-def moments(seen: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased variance per channel (axis 1) of several batches together, in float64."""
-    counts = [x.numel() // x.shape[1] for x in seen]
-    axes = [axis for axis in range(seen[0].dim()) if axis != 1]
-    mean = torch.stack([x.double().sum(axes) for x in seen]).sum(0) / sum(counts)
-    shape = [1, -1, *[1] * (len(axes) - 1)]
-    squares = torch.stack(
-        [(x.double() - mean.reshape(shape)).square().sum(axes) for x in seen]
-    ).sum(0)
-    return mean, squares / (sum(counts) - 1)
+def moments(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased variance per channel over several batches together.
+
+    Args:
+        inputs: one tensor per batch.
+
+    Shapes:
+        inputs: each [batch, channels, ...].
+
+    Returns:
+        Mean and variance, each [channels], in float64.
+
+    """
+    other_axes = [axis for axis in range(inputs[0].dim()) if axis != 1]
+    per_channel = [1, -1, *[1] * (len(other_axes) - 1)]  # broadcasts [channels] over a batch
+    count = 0
+    sums: list[Tensor] = []
+    for x in inputs:
+        count += x.numel() // x.shape[1]
+        sums.append(x.double().sum(other_axes))
+    mean = torch.stack(sums).sum(0) / count
+    squares: list[Tensor] = []
+    for x in inputs:
+        deviation = x.double() - mean.reshape(per_channel)
+        squares.append(deviation.square().sum(other_axes))
+    return mean, torch.stack(squares).sum(0) / (count - 1)
 
 
 class _Run(fx.Interpreter):
@@ -117,33 +160,31 @@ class _Run(fx.Interpreter):
             del self.env[done]
 
 
-def _norm(root: fx.GraphModule, node: fx.Node) -> BatchNormState | None:
+def _batch_norm_state(root: fx.GraphModule, node: fx.Node) -> BatchNormState | None:
+    """The state of a node that is a batch norm with running statistics; else None."""
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
-        if (
-            not isinstance(module, _BatchNorm)
-            or module.running_mean is None
-            or module.running_var is None
-        ):
+        if not isinstance(module, _BatchNorm):
+            return None
+        if module.running_mean is None or module.running_var is None:
             return None
         return BatchNormState(
             module.running_mean, module.running_var, module.weight, module.bias, module.eps
         )
     if node.op != "call_function" or node.target not in _BATCH_NORM_FUNCTIONS:
         return None
-    given = dict(zip(_BATCH_NORM_FUNCTIONS[node.target], node.args, strict=False)) | dict(
-        node.kwargs
-    )
-    tensors = [
-        _held(root, given.get(name)) for name in ("running_mean", "running_var", "weight", "bias")
-    ]
-    if tensors[0] is None or tensors[1] is None:
+    names = _BATCH_NORM_FUNCTIONS[node.target].split()
+    arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    mean = _tensor(root, arguments.get("running_mean"))
+    var = _tensor(root, arguments.get("running_var"))
+    if mean is None or var is None:
         return None
-    eps: Any = given.get("eps", 1e-5)
-    return BatchNormState(tensors[0], tensors[1], tensors[2], tensors[3], float(eps))
+    weight, bias = _tensor(root, arguments.get("weight")), _tensor(root, arguments.get("bias"))
+    eps: Any = arguments.get("eps", 1e-5)
+    return BatchNormState(mean, var, weight, bias, float(eps))
 
 
-def _held(root: fx.GraphModule, argument: Any) -> Tensor | None:
+def _tensor(root: fx.GraphModule, argument: Any) -> Tensor | None:
     """The parameter or buffer that an argument names."""
     if not isinstance(argument, fx.Node) or argument.op != "get_attr":
         return None
@@ -153,9 +194,15 @@ def _held(root: fx.GraphModule, argument: Any) -> Tensor | None:
 
 @dataclass(frozen=True)
 class BatchNormGap:
-    """The loss on the growth batches with each batch's own statistics less that with running ones: ``gap``.
+    """How far batch statistics move the loss: the jump that the next training step makes.
 
-    The next training step takes the batch's own; what growth adds to the jump is ``after - before``.
+    The gap is the loss on the growth batches with each batch's own statistics less that with
+    running ones. What growth adds to it is ``after - before``.
+
+    Args:
+        before: the gap of the model before.
+        after: the gap of the grown model.
+
     """
 
     before: float
@@ -164,27 +211,39 @@ class BatchNormGap:
     @staticmethod
     def of(before: float | None, after: float | None) -> "BatchNormGap | None":
         """Both gaps, or None where there is no such thing."""
-        return None if before is None or after is None else BatchNormGap(before, after)
+        if before is None or after is None:
+            return None
+        return BatchNormGap(before, after)
 
 
-def batch_statistics_gap(model: nn.Module, objective: Objective, running: float) -> float | None:
-    """Loss with each batch's own statistics less ``running``, the loss in evaluation mode, which the model is in.
+def batch_statistics_gap(
+    model: nn.Module, objective: Objective, running_loss: float
+) -> float | None:
+    """The loss with each batch's own statistics less the loss with running statistics.
 
-    None if no batch norm keeps statistics, or if some batch has a single example.
+    Args:
+        model: in evaluation mode.
+        objective: the loss on the growth batches.
+        running_loss: the loss with running statistics.
+
+    Returns:
+        The gap; None if no batch norm keeps statistics, or if some batch has a single example.
+
     """
-    norms = [
-        m for m in model.modules() if isinstance(m, _BatchNorm) and not isinstance(m, SyncBatchNorm)
-    ]
-    kept = [norm for norm in norms if norm.track_running_stats]
-    if not kept or min(len(target) for _, target in objective.batches) < 2:
+    norms: list[_BatchNorm] = []
+    for module in model.modules():
+        is_batch_norm = isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm)
+        if is_batch_norm and module.track_running_stats:
+            norms.append(module)
+    if not norms or min(len(target) for _, target in objective.batches) < 2:
         return None
-    with _own_statistics(kept):
-        return objective.mean(model) - running
+    with _own_statistics(norms):
+        return objective.mean(model) - running_loss
 
 
 @contextmanager
 def _own_statistics(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Batch norms that use a batch's own statistics and keep none of them."""
+    """Batch norms use a batch's own statistics inside, and keep none of them."""
     for norm in norms:
         norm.training, norm.track_running_stats = True, False
     try:

@@ -1,6 +1,9 @@
-"""Widen a model without changing its function: Net2Net's split, or new neurons whose outgoing weight is zero.
+"""Widen a model without changing its function.
 
-Reference: Chen, Goodfellow, Shlens, "Net2Net", ICLR 2016, section 3.1 (wider), for models of any structure.
+Neurons are split as in Net2Net, or new ones get outgoing weights of zero.
+
+Reference: Chen, Goodfellow, Shlens, "Net2Net", ICLR 2016, section 3.1 (wider), here for models of
+any structure.
 """
 
 import copy
@@ -32,9 +35,17 @@ from fxgrow.surgery import (
 
 @dataclass(frozen=True)
 class Widened:
-    """The wider ``module`` and the IndexMap of every axis (parameter name, axis) that changed.
+    """A wider model.
 
-    ``config``: what became of a Hugging Face style config; None if the model has none.
+    Args:
+        module: the model, of the same class.
+        index_maps: the IndexMap of every axis (parameter name, axis) that changed.
+        config: what became of a Hugging Face style config; None if the model has none.
+
+    Example:
+        >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16}, inputs)
+        >>> wider.module.layer1[0].conv1.out_channels
+
     """
 
     module: nn.Module
@@ -51,137 +62,205 @@ def widen(
     inplace: bool = False,
     round_to: int | None = None,
 ) -> Widened:
-    """Add ``amounts[width]`` neurons to each named width; the function stays the same to rounding.
+    """Add neurons to some widths; the function stays the same to rounding.
 
-    A name may be a pattern as in ``fnmatch`` (``{"*mlp*": 4}``): it stands for every growable width that it fits and
-    that is not named itself. ``round_to=8`` rounds the resulting number of neurons of each named width up to a
-    multiple of 8 (then even 0 more may be asked for). ``example_inputs``: a tuple of arguments, a tensor, or a dict of
-    keyword arguments; left out, those of the captured model.
-
-    ``how="split"`` copies neurons and shares their outgoing weights; ``how="new"`` adds random neurons with outgoing
-    weight zero. ``inplace=True`` changes the given module itself, or leaves it as it was if anything fails; else a copy
-    of it (same class) is changed. A Hugging Face model's ``config`` follows if it can (``Widened.config``), so that
+    A Hugging Face model's ``config`` follows if it can (``Widened.config``), so that
     ``save_pretrained`` and ``from_pretrained`` keep the wider model.
 
-    Raises ``GrowthError`` for a width that is unknown or not growable, ``BudgetError`` if no neuron is asked for.
+    Args:
+        model_or_captured: the model, or what ``fxgrow.capture`` gave for it.
+        amounts: neurons to add by name of the width. A name may be a pattern as in ``fnmatch``
+            (``{"*mlp*": 4}``): it stands for every growable width that it matches and that is not
+            named itself.
+        example_inputs: a tuple of arguments, a tensor, or a dict of keyword arguments; left out,
+            those of the captured model.
+        how: ``"split"`` copies neurons and shares their outgoing weights; ``"new"`` adds random
+            neurons with outgoing weight zero.
+        seed: of what is split and of the new weights.
+        inplace: change the given module itself, or leave it as it was if anything fails; else a
+            copy is changed.
+        round_to: round the resulting size of each named width up to a multiple of it (then even 0
+            more may be asked for).
+
+    Returns:
+        The wider model.
+
+    Raises:
+        GrowthError: ``unknown-width``, the refusal code of a width that cannot grow, or
+            ``unknown-plan`` for another ``how``.
+        BudgetError: ``empty-budget`` if no neuron is asked for, ``bad-budget`` for ``round_to``.
+        ModelError: the model does not run on its example inputs.
+
+    Example:
+        >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16, "*mlp*": 4}, inputs, round_to=8)
+
     """
     if how not in WIDENING_RULES:
-        raise GrowthError(
-            "unknown-plan",
-            f"how={how!r} is no way to widen; say one of {', '.join(map(repr, WIDENING_RULES))}",
-        )
-    model = (
-        model_or_captured.model if isinstance(model_or_captured, Captured) else model_or_captured
-    )
+        known = ", ".join(map(repr, WIDENING_RULES))
+        raise GrowthError("unknown-plan", f"how={how!r} is no way to widen; say one of {known}")
+    model: nn.Module
+    if isinstance(model_or_captured, Captured):
+        model = model_or_captured.model
+    else:
+        model = model_or_captured
     inputs = _inputs(model_or_captured, model, example_inputs)
     coupling = couple(model_or_captured, inputs)
-    named = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
-    if not any(named.values()):
+    counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
+    if not any(counts.values()):
         raise BudgetError(
             "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
         )
-    changes = _changes(coupling, named, WIDENING_RULES[how], random.Random(seed))
+    changes = _changes(coupling, counts, WIDENING_RULES[how], random.Random(seed))
     module = model if inplace else copy.deepcopy(model)
-    before = parameter_shapes(module)
-    fillings = new_neuron_updates(module, coupling, changes, torch.Generator().manual_seed(seed))
+    shapes_before = parameter_shapes(module)
+    generator = torch.Generator().manual_seed(seed)
+    updates = new_neuron_updates(module, coupling, changes, generator)
     with restore_on_failure(module):
-        maps = emit(module, coupling, changes, fillings)
+        maps = emit(module, coupling, changes, updates)
         sizes = ((len(change.times), change.size) for change in changes.values())
-        return Widened(module, maps, update_config(module, before, sizes, inputs))
+        return Widened(module, maps, update_config(module, shapes_before, sizes, inputs))
 
 
 def _inputs(
     model_or_captured: nn.Module | Captured, model: nn.Module, example_inputs: Any
 ) -> tuple[Any, ...]:
-    if example_inputs is None:
-        return model_or_captured.example_inputs if isinstance(model_or_captured, Captured) else ()
-    return positional_inputs(model, example_inputs)
+    if example_inputs is not None:
+        return positional_inputs(model, example_inputs)
+    return model_or_captured.example_inputs if isinstance(model_or_captured, Captured) else ()
 
 
 def requested_amounts(coupling: Coupling, amounts: Mapping[str, int]) -> dict[str, int]:
-    """The amount per width; raises for a name or pattern that stands for no growable width."""
-    if any(k < 0 for k in amounts.values()):
+    """Resolve names and patterns to widths.
+
+    Args:
+        coupling: the widths of the model.
+        amounts: neurons to add by name or pattern.
+
+    Returns:
+        Neurons to add by name of the width: those that patterns match first, then exact names.
+
+    Raises:
+        GrowthError: a name or pattern stands for no growable width.
+        BudgetError: ``empty-budget`` for a negative amount.
+
+    """
+    if any(count < 0 for count in amounts.values()):
         raise BudgetError(
             "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
         )
-    patterns = {name: k for name, k in amounts.items() if name not in coupling.by_name}
-    found = {
-        width.name: k
-        for pattern, k in patterns.items()
-        for width in matching_widths(coupling, pattern)
-    }
-    exact = {name: k for name, k in amounts.items() if name not in patterns}
-    for name in exact:
-        require_growable(coupling.by_name[name], name)
-    return found | exact
+    matched: dict[str, int] = {}
+    exact: dict[str, int] = {}
+    for name, count in amounts.items():
+        if name in coupling.by_name:
+            require_growable(coupling.by_name[name], name)
+            exact[name] = count
+        else:
+            for width in matching_widths(coupling, name):
+                matched[width.name] = count
+    return matched | exact
 
 
 def round_amounts(
     coupling: Coupling, amounts: Mapping[str, int], multiple: int | None
 ) -> dict[str, int]:
-    """The amounts, raised so that each width's resulting size is a ``multiple``."""
+    """Raise the amounts so that each width ends at a multiple.
+
+    Args:
+        coupling: the widths of the model.
+        amounts: neurons to add by name of the width.
+        multiple: None leaves the amounts as they are.
+
+    Returns:
+        The raised amounts.
+
+    Raises:
+        BudgetError: ``bad-budget`` for a multiple below 1.
+
+    """
     if multiple is None:
         return dict(amounts)
     if multiple < 1:
         raise BudgetError(
             "bad-budget", f"sizes cannot be rounded to multiples of {multiple}; say at least 1"
         )
-    return {name: k + -(coupling.by_name[name].size + k) % multiple for name, k in amounts.items()}
+    rounded = {}
+    for name, count in amounts.items():
+        missing = -(coupling.by_name[name].size + count) % multiple
+        rounded[name] = count + missing
+    return rounded
+
+
+WideningRule = Callable[[Width, int, random.Random], Change]
+"""What happens to a width that gets so many neurons more."""
 
 
 def _changes(
-    coupling: Coupling, amounts: Mapping[str, int], plan: "SplitRule", rng: random.Random
+    coupling: Coupling, amounts: Mapping[str, int], rule: WideningRule, rng: random.Random
 ) -> dict[int, Change]:
     numbers = {width.name: number for number, width in enumerate(coupling.widths)}
-    return {numbers[name]: plan(coupling.by_name[name], k, rng) for name, k in amounts.items() if k}
+    changes: dict[int, Change] = {}
+    for name, count in amounts.items():
+        if count:
+            changes[numbers[name]] = rule(coupling.by_name[name], count, rng)
+    return changes
 
 
-SplitRule = Callable[[Width, int, random.Random], Change]
-
-
-def _split(width: Width, k: int, rng: random.Random) -> Change:
-    """That many copies, spread as evenly as possible, the odd ones at random."""
-    times = [1 + k // width.size] * width.size
-    for i in rng.sample(range(width.size), k % width.size):
-        times[i] += 1
+def _split(width: Width, count: int, rng: random.Random) -> Change:
+    """Copy neurons, as evenly as possible, the odd ones at random."""
+    times = [1 + count // width.size] * width.size
+    for neuron in rng.sample(range(width.size), count % width.size):
+        times[neuron] += 1
     return Change(tuple(times))
 
 
-def _new(width: Width, k: int, _: random.Random) -> Change:
-    return Change((1,) * width.size, k)
+def _new(width: Width, count: int, _: random.Random) -> Change:
+    return Change((1,) * width.size, count)
 
 
-WIDENING_RULES: dict[str, SplitRule] = {"split": _split, "new": _new}
+WIDENING_RULES: dict[str, WideningRule] = {"split": _split, "new": _new}
 
 
 def new_neuron_updates(
     module: nn.Module, coupling: Coupling, changes: Mapping[int, Change], generator: torch.Generator
 ) -> dict[str, ParameterUpdate]:
-    """Random incoming weights (of the spread of the existing ones) and neutral carriers for fresh neurons."""
-    found = named_tensors(module)
+    """Draw what new neurons start from; their outgoing weights are zero.
+
+    Args:
+        module: the module before it is resized.
+        coupling: its widths.
+        changes: what happens to each width, by its number.
+        generator: of the random weights.
+
+    Returns:
+        Incoming weights with the spread of the existing ones, and neutral values in parameters that
+        carry the neurons (batch norms, scales).
+
+    """
+    tensors = named_tensors(module)
     new: dict[str, dict[int, Tensor]] = {}
     for number, change in changes.items():
         for site in coupling.widths[number].sites:
             if change.new and site.role is not Role.READS:
-                places = _new_entry_count(coupling, site.key, changes)
-                values = _entries(module, found[site.parameter], site, places, generator)
+                count = _num_new_entries(coupling, site.key, changes)
+                values = _new_entries(module, tensors[site.parameter], site, count, generator)
                 new.setdefault(site.parameter, {})[site.axis] = values
     return {name: ParameterUpdate(new=values) for name, values in new.items()}
 
 
-def _new_entry_count(
+def _num_new_entries(
     coupling: Coupling, key: tuple[str, int], changes: Mapping[int, Change]
 ) -> int:
-    """How many fresh entries an axis receives: the occurrences of each width's last neuron times its fresh neurons."""
+    """How many new entries an axis receives: new neurons follow each place of the last neuron."""
     owners = coupling.owners[key]
-    return sum(
-        int(((owners.width == number) & (owners.neuron == len(change.times) - 1)).sum())
-        * change.new
-        for number, change in changes.items()
-    )
+    total = 0
+    for number, change in changes.items():
+        last_neuron = len(change.times) - 1
+        is_last = (owners.width == number) & (owners.neuron == last_neuron)
+        total += int(is_last.sum()) * change.new
+    return total
 
 
-def _entries(
+def _new_entries(
     module: nn.Module, tensor: Tensor, site: Site, count: int, generator: torch.Generator
 ) -> Tensor:
     if site.role is Role.WRITES and tensor.dim() > 1:
