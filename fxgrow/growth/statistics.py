@@ -234,7 +234,7 @@ def batch_statistics_gap(
     for module in model.modules():
         is_batch_norm = isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm)
         if is_batch_norm and module.track_running_stats:
-            norms.append(module)
+            norms.append(module)  # type: ignore[arg-type]
     if not norms or min(len(target) for _, target in objective.batches) < 2:
         return None
     with _own_statistics(norms):
