@@ -1,39 +1,58 @@
 """fxgrow: a graph-rewriting compiler that makes neural networks grow."""
 
+import importlib
+from typing import Any
+
 from fxgrow.api import grow, save
 from fxgrow.capture import Captured, capture
-from fxgrow.coupling import couple
+from fxgrow.coupling import Coupling, Width, couple, register_rule
 from fxgrow.errors import (
     BudgetError,
     DataError,
     ExportError,
     FxgrowError,
     GrowthError,
+    InternalError,
     ModelError,
     Refusal,
+    RunError,
     SpecError,
+    TrainingError,
 )
 from fxgrow.export import export
-from fxgrow.growth import Budget, Growth, widen
+from fxgrow.growth import Budget, Growth, GrowthReport, Method, Scope, Widened, widen
 from fxgrow.lowering import lower
-from fxgrow.methods import Firefly, RandomGrowth
-from fxgrow.spec import ArchitectureSpec, diff, load
+from fxgrow.methods import Firefly, RandomGrowth, Splitting
+from fxgrow.spec import ArchitectureSpec, SpecDiff, diff, load
+from fxgrow.version import __version__
 
 __all__ = [
     "ArchitectureSpec",
     "Budget",
     "BudgetError",
     "Captured",
+    "Coupling",
     "DataError",
     "ExportError",
     "Firefly",
     "FxgrowError",
     "Growth",
     "GrowthError",
+    "GrowthReport",
+    "InternalError",
+    "Method",
     "ModelError",
     "RandomGrowth",
     "Refusal",
+    "RunError",
+    "Scope",
+    "SpecDiff",
     "SpecError",
+    "Splitting",
+    "TrainingError",
+    "Widened",
+    "Width",
+    "__version__",
     "capture",
     "couple",
     "diff",
@@ -41,6 +60,17 @@ __all__ = [
     "grow",
     "load",
     "lower",
+    "register_rule",
     "save",
     "widen",
 ]
+
+# Packages that are attributes of fxgrow but are imported only when somebody asks for them.
+_LAZY_PACKAGES = frozenset({"cells", "continual", "training"})
+
+
+def __getattr__(name: str) -> Any:
+    """Import a package on first use, so that ``fxgrow.cells`` needs no import of its own."""
+    if name in _LAZY_PACKAGES:
+        return importlib.import_module(f"fxgrow.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

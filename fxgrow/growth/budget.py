@@ -14,7 +14,7 @@ from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.documents import limits
 from fxgrow.errors import BudgetError
-from fxgrow.growth.cost_models import COST_MODELS, UNITS, CostModel, Counts
+from fxgrow.growth.cost_models import BUDGET_UNITS, UNITS, CostModel, Counts
 
 Amount = int | float
 """An int is a number of units, a float a fraction of what the model has."""
@@ -88,7 +88,7 @@ class Budget(BaseModel):
                 )
         if not self.amounts:
             raise BudgetError(
-                "empty-budget", f"a budget without a limit; give one of {', '.join(COST_MODELS)}"
+                "empty-budget", f"a budget without a limit; give one of {', '.join(BUDGET_UNITS)}"
             )
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
@@ -102,7 +102,7 @@ class Budget(BaseModel):
     def amounts(self) -> dict[str, Amount]:
         """The limits that are given, by unit."""
         given: dict[str, Amount] = {}
-        for unit in COST_MODELS:
+        for unit in BUDGET_UNITS:
             amount = getattr(self, unit)
             if amount is not None:
                 given[unit] = amount
@@ -218,7 +218,7 @@ def resolve_budget(
     """
     resolved_limits = []
     for unit, amount in budget.amounts.items():
-        cost_model = COST_MODELS[unit](captured, coupling)
+        cost_model = BUDGET_UNITS[unit].factory(captured, coupling)
         resolved_limits.append(Limit(unit, _limit(unit, amount, cost_model.current), cost_model))
     blank = frozenset(layers)
     max_new: dict[int, int] = {}

@@ -165,25 +165,35 @@ def latency_cost(captured: Captured, coupling: Coupling) -> CostModel:
     return measure_latency(captured.model, coupling, captured.example_inputs)
 
 
-UNITS = {
-    "neurons": "neurons",
-    "parameters": "parameters",
-    "multiply_adds": "multiply-adds",
-    "activation_memory": "bytes of activations",
-    "latency": "microseconds",
-}
-"""What the units of a budget are called when they follow a number."""
-
 CostModelFactory = Callable[[Captured, Coupling], CostModel]
 
-COST_MODELS: dict[str, CostModelFactory] = {
-    "neurons": neuron_cost,
-    "parameters": shape_cost(parameter_terms),
-    "multiply_adds": shape_cost(multiply_add_terms),
-    "activation_memory": shape_cost(activation_terms),
-    "latency": latency_cost,
+
+@dataclass(frozen=True)
+class BudgetUnit:
+    """A unit in which a budget can be given.
+
+    Args:
+        words: what it is called after a number.
+        factory: makes the cost model of a captured model.
+
+    """
+
+    words: str
+    factory: CostModelFactory
+
+
+# To add a unit: a row here, a field of the same name in ``growth.budget.Budget``, and a test.
+BUDGET_UNITS: dict[str, BudgetUnit] = {
+    "neurons": BudgetUnit("neurons", neuron_cost),
+    "parameters": BudgetUnit("parameters", shape_cost(parameter_terms)),
+    "multiply_adds": BudgetUnit("multiply-adds", shape_cost(multiply_add_terms)),
+    "activation_memory": BudgetUnit("bytes of activations", shape_cost(activation_terms)),
+    "latency": BudgetUnit("microseconds", latency_cost),
 }
 """One row per unit, named as in ``Budget``."""
+
+UNITS = {name: unit.words for name, unit in BUDGET_UNITS.items()}
+"""What the units of a budget are called when they follow a number."""
 
 
 def _sizes(terms: Sequence[Term]) -> SizeArray:

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from fxgrow.capture import Captured, capture
 from fxgrow.coupling import Coupling, couple
-from fxgrow.growth.cost_models import COST_MODELS, CostModel
+from fxgrow.growth.cost_models import BUDGET_UNITS, CostModel
 from fxgrow.growth.widen import widen
 from fxgrow.spec import cost
 from fxgrow.spec.cost import activation_terms
@@ -32,7 +32,7 @@ class Priced:
 def priced(name: str) -> Priced:
     captured = capture(network(name), (images(),))
     coupling = couple(captured)
-    return Priced(captured, coupling, [COST_MODELS[unit](captured, coupling) for unit in COUNTED])
+    return Priced(captured, coupling, [BUDGET_UNITS[unit].factory(captured, coupling) for unit in COUNTED])
 
 
 def true_costs(model: nn.Module) -> list[int]:
@@ -69,7 +69,7 @@ def test_any_number_of_neurons_in_all_widths_at_once(name: str, data: Any) -> No
 
 def test_neurons_are_those_that_can_grow() -> None:
     found = priced("block")
-    cost_model = COST_MODELS["neurons"](found.captured, found.coupling)
+    cost_model = BUDGET_UNITS["neurons"].factory(found.captured, found.coupling)
     assert cost_model.current == 6
     assert cost_model.estimate({0: 2, 3: 4}) == 6
 
@@ -77,7 +77,7 @@ def test_neurons_are_those_that_can_grow() -> None:
 def test_the_model_is_left_as_it_was() -> None:
     captured = capture(network("grouped"), (images(),))
     before = {name: tensor.clone() for name, tensor in captured.model.state_dict().items()}
-    for cost_model in COST_MODELS.values():
+    for cost_model in [unit.factory for unit in BUDGET_UNITS.values()]:
         cost_model(captured, couple(captured))
     torch.testing.assert_close(captured.model.state_dict(), before, rtol=0, atol=0)
     assert [m.groups for m in captured.model.modules() if isinstance(m, nn.Conv2d)] == [1, 2, 1]
