@@ -2,16 +2,19 @@
 
 from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.couple import couple
+from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.values import Role
 from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Width
 
 __all__ = [
+    "AxisKey",
     "Coupling",
     "NodeShape",
     "Owners",
     "Role",
     "Site",
     "Width",
+    "WidthId",
     "change_maps",
     "couple",
     "set_attributes",
