@@ -3,6 +3,7 @@
 from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.couple import couple
 from fxgrow.coupling.keys import AxisKey, WidthId
+from fxgrow.coupling.rules import register_rule
 from fxgrow.coupling.values import Role
 from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Width
 
@@ -17,5 +18,6 @@ __all__ = [
     "WidthId",
     "change_maps",
     "couple",
+    "register_rule",
     "set_attributes",
 ]
