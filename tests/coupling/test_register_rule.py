@@ -11,7 +11,7 @@ import fxgrow
 from fxgrow.coupling import Coupling, couple, register_rule
 from fxgrow.coupling.rules import Context, Rule, mm, no_effect, pointwise, roll, softmax
 from fxgrow.errors import ModelError
-from tests.coupling.models import VECTOR, Net, linears
+from tests.coupling.models import IMAGE, VECTOR, Net, convolutions, linears
 
 
 @torch.library.custom_op("mylib::soft_gate", mutates_args=())
@@ -47,8 +47,8 @@ def _(x: Tensor, weight: Tensor) -> Tensor:
 
 @torch.library.custom_op("mylib::turn", mutates_args=(), tags=(torch.Tag.pointwise,))
 def turn(x: Tensor) -> Tensor:
-    """Wrongly tagged: it moves every feature by one."""
-    return x.roll(1, -1)
+    """Wrongly tagged: it moves every channel by one."""
+    return x.roll(1, 1)
 
 
 @turn.register_fake
@@ -84,8 +84,10 @@ def gated() -> nn.Module:
     return linears(soft_gate)
 
 
-def require_same_function(model: nn.Module, amounts: dict[str, int], how: Any) -> None:
-    model, example = model.double(), VECTOR.double()
+def require_same_function(
+    model: nn.Module, amounts: dict[str, int], how: Any, example: Tensor = VECTOR
+) -> None:
+    model, example = model.double(), example.double()
     wider = fxgrow.widen(model, amounts, (example,), how=how).module
     added = sum(p.numel() for p in wider.parameters()) - sum(p.numel() for p in model.parameters())
     assert added > 0
@@ -215,10 +217,10 @@ def test_a_replaced_rule_may_move_neurons() -> None:
     """Copies are followed through the model then, which elementwise operators do not need."""
 
     def rolling(context: Context, args: Sequence[Any], out: Tensor) -> None:
-        roll(context, (args[0], [1], [-1]), out)
+        roll(context, (args[0], [1], [1]), out)
 
     with register_rule(turn, rolling, replace=True):
-        require_same_function(linears(turn), {"a": 4}, "split")
+        require_same_function(convolutions(turn), {"a": 4}, "split", IMAGE)
 
 
 @pytest.mark.parametrize(
