@@ -2,17 +2,22 @@
 
 from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.couple import couple
+from fxgrow.coupling.keys import AxisKey, WidthId
+from fxgrow.coupling.rules import register_rule
 from fxgrow.coupling.values import Role
 from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Width
 
 __all__ = [
+    "AxisKey",
     "Coupling",
     "NodeShape",
     "Owners",
     "Role",
     "Site",
     "Width",
+    "WidthId",
     "change_maps",
     "couple",
+    "register_rule",
     "set_attributes",
 ]

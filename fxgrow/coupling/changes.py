@@ -1,54 +1,87 @@
-"""What changed widths mean for the model: an IndexMap per axis, and new values of attributes that hold sizes."""
+"""What changed widths mean for a model: an IndexMap per axis, and new values of size attributes."""
 
 from collections.abc import Mapping
 
 from torch import nn
 
+from fxgrow.coupling.keys import AnyAxisKey, AxisKey
 from fxgrow.coupling.values import Role
 from fxgrow.coupling.widths import Coupling
 from fxgrow.surgery import Change, IndexMap, axis_map
 
+OwnersKey = tuple[bytes, bytes, bool]
+"""The owners of an axis as bytes, and whether it reads: axes that agree in it share an IndexMap."""
 
-def change_maps(
-    coupling: Coupling, changes: Mapping[int, Change]
-) -> dict[tuple[str, int], IndexMap]:
-    """The IndexMap of every axis that the changed widths (by number) reach.
 
-    Raises ``GrowthError`` if a width that must be replayed (``coupling.replay``) cannot change like this.
+def change_maps(coupling: Coupling, changes: Mapping[int, Change]) -> dict[AnyAxisKey, IndexMap]:
+    """Translate changed widths into an IndexMap for every axis that they reach.
+
+    Args:
+        coupling: the neurons of the model.
+        changes: the change of each width that changes, by the number of the width.
+
+    Returns:
+        The IndexMap of every axis that holds a neuron of a changed width.
+
+    Raises:
+        GrowthError: ``order``, if the order of a width is found by a run (``coupling.replay``) and
+            the copies of its neurons can't be put into an order that keeps the function.
+
     """
-    reads = {
-        site.key for width in coupling.widths for site in width.sites if site.role is Role.READS
-    }
-    by_axis: dict[tuple[str, int], dict[int, Change]] = {}
+    maps = _standard_maps(coupling, changes)
+    replay = coupling.replay
+    if replay is None or not replay.singly & changes.keys():
+        return maps
+    owners = {key: (own.width, own.neuron) for key, own in coupling.owners.items()}
+    return maps | replay.maps(owners, changes)
+
+
+def _standard_maps(coupling: Coupling, changes: Mapping[int, Change]) -> dict[AnyAxisKey, IndexMap]:
+    """The IndexMaps in the standard order: a copy follows the run of its neuron's occurrences."""
+    reading = _reading_axes(coupling)
+    by_owners: dict[OwnersKey, IndexMap] = {}
+    maps: dict[AnyAxisKey, IndexMap] = {}
+    for key, axis_changes in _changes_by_axis(coupling, changes).items():
+        owners, reads = coupling.owners[key], key in reading
+        # The axes of one layer and its norm have equal owners: their map is made once.
+        owners_key = owners.width.tobytes(), owners.neuron.tobytes(), reads
+        if owners_key not in by_owners:
+            by_owners[owners_key] = axis_map(owners.width, owners.neuron, axis_changes, reads)
+        maps[key] = by_owners[owners_key]
+    return maps
+
+
+def _reading_axes(coupling: Coupling) -> set[AxisKey]:
+    """The axes that read a width: along them the copies of a neuron share its weight."""
+    reading = set()
+    for width in coupling.widths:
+        for site in width.sites:
+            if site.role is Role.READS:
+                reading.add(site.key)
+    return reading
+
+
+def _changes_by_axis(
+    coupling: Coupling, changes: Mapping[int, Change]
+) -> dict[AxisKey, dict[int, Change]]:
+    by_axis: dict[AxisKey, dict[int, Change]] = {}
     for number, change in changes.items():
         for site in coupling.widths[number].sites:
             by_axis.setdefault(site.key, {})[number] = change
-    made: dict[
-        tuple[bytes, bytes, bool], IndexMap
-    ] = {}  # the axes of one layer and its norm have equal owners
-
-    def made_once(key: tuple[str, int], mine: Mapping[int, Change]) -> IndexMap:
-        own = coupling.owners[key]
-        alike = own.width.tobytes(), own.neuron.tobytes(), key in reads
-        if alike not in made:
-            made[alike] = axis_map(own.width, own.neuron, mine, key in reads)
-        return made[alike]
-
-    maps = {key: made_once(key, mine) for key, mine in by_axis.items()}
-    if coupling.replay is None or not coupling.replay.singly & changes.keys():
-        return maps
-    return maps | coupling.replay.maps(
-        {key: (own.width, own.neuron) for key, own in coupling.owners.items()}, changes
-    )
+    return by_axis
 
 
 def set_attributes(module: nn.Module, coupling: Coupling, changes: Mapping[int, Change]) -> None:
-    """Bring the numbers that the model's own code holds (heads, sizes) in line with the changed widths."""
-    paths = dict(module.named_modules())
+    """Bring the numbers that the model's own code holds (heads, sizes) in line with changed widths.
+
+    Args:
+        module: the model, or a copy of it; its attributes are set in place.
+        coupling: the neurons of the model.
+        changes: the change of each width that changes, by the number of the width.
+
+    """
+    modules = dict(module.named_modules())
     for attribute in coupling.attributes:
-        if attribute.width in changes and attribute.module in paths:
-            setattr(
-                paths[attribute.module],
-                attribute.name,
-                attribute.each * changes[attribute.width].size,
-            )
+        if attribute.width in changes and attribute.module in modules:
+            value = attribute.each * changes[attribute.width].size
+            setattr(modules[attribute.module], attribute.name, value)

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.coupling.rules import rule_for
+from fxgrow.coupling.rules.registry import REGISTRY
 from fxgrow.coupling.values import Context, Value
 from fxgrow.errors import ModelError
 from fxgrow.meta import ShapeCache
@@ -116,7 +117,7 @@ class Observer(TorchDispatchMode):
 
     def _apply(self, func: Any, args: Any, tensors: Sequence[Tensor], out: Any) -> None:
         self.ctx.operator = str(func)
-        self.ctx.steady &= func.overloadpacket in STEADY or torch.Tag.pointwise in func.tags
+        self.ctx.steady &= _steady(func)
         rule = rule_for(func)
         if rule is not None:
             rule(self.ctx, args, out)
@@ -125,7 +126,7 @@ class Observer(TorchDispatchMode):
             self.ctx.pin_fields(
                 self.ctx.fields(tensor).values(),
                 "unknown-operator",
-                f"fxgrow has no rule for the operator {func}",
+                f"fxgrow has no rule for the operator {func}; register_rule adds one",
             )
 
     def _to_meta(self, x: Any) -> Any:
@@ -214,6 +215,12 @@ class Constants(TorchFunctionMode):
         ):
             kwargs.pop("device", None)
         return func(*args, **kwargs)
+
+
+def _steady(func: Any) -> bool:
+    """Whether an operator leaves neurons where they are; a rule that a user registered need not."""
+    known = func.overloadpacket in STEADY or torch.Tag.pointwise in func.tags
+    return known and REGISTRY.registered(func) is None
 
 
 def _data_dependent(func: Any) -> bool:

@@ -1,6 +1,6 @@
 """From unions and pins to widths: ordered sets of neurons with the same sites."""
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from fxgrow.coupling.channel_order import ChannelOrder, channel_order
 from fxgrow.coupling.grids import Decision, Direction, decide
+from fxgrow.coupling.keys import AnyAxisKey, AxisKey, WidthId
 from fxgrow.coupling.labels import FIXED, Ints, Pin, components, touching_fixed
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.values import Axis, Context, Observed, Role
@@ -30,9 +31,9 @@ class Site:
     role: Role
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> AxisKey:
         """(parameter, axis), as IndexMaps are keyed."""
-        return self.parameter, self.axis
+        return AxisKey(self.parameter, self.axis)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class SizeAttribute:
 
     module: str
     name: str
-    width: int
+    width: WidthId
     each: int
 
 
@@ -88,10 +89,10 @@ class Coupling:
     """
 
     widths: tuple[Width, ...]
-    owners: dict[tuple[str, int], Owners]
-    reads: dict[str, frozenset[int]]
-    writes: dict[str, frozenset[int]]
-    carries: dict[str, frozenset[int]]
+    owners: Mapping[AnyAxisKey, Owners]
+    reads: Mapping[str, frozenset[WidthId]]
+    writes: Mapping[str, frozenset[WidthId]]
+    carries: Mapping[str, frozenset[WidthId]]
     attributes: tuple[SizeAttribute, ...] = ()
     replay: ChannelOrder | None = None
     shapes: dict[str, NodeShape] = field(default_factory=dict)
@@ -188,11 +189,11 @@ def build_widths(
         number_of[seed.neurons], place_of[seed.neurons] = number, np.arange(len(seed.neurons))
         refusal = _refusal(ctx, seed, classes) or patterns.refusal(*_touched(seed))
         widths.append(Width(name, len(seed.neurons), seed.granule, seed.sites, refusal))
-    owners = {}
+    owners: dict[AnyAxisKey, Owners] = {}
     for axis in axes:
         own = Owners(number_of[classes.of[axis.labels]], place_of[classes.of[axis.labels]])
         if (own.width >= 0).any():
-            owners[axis.parameter, axis.axis] = own
+            owners[AxisKey(axis.parameter, axis.axis)] = own
     reads, writes, carries = (
         {node: _numbers(labels, classes, number_of) for node, labels in book.items()}
         for book in (_joined(ctx.reads), _joined(ctx.writes), ctx.carried)
@@ -227,7 +228,7 @@ def _attributes(
     """The attributes that follow a width, as far as its neurons divide their value."""
     found = []
     for one in held:
-        number = int(number_of[classes.of[one.labels[0]]])
+        number = WidthId(int(number_of[classes.of[one.labels[0]]]))
         value = getattr(model.get_submodule(one.module), one.name)
         if number >= 0 and value % widths[number].size == 0:
             found.append(SizeAttribute(one.module, one.name, number, value // widths[number].size))
@@ -238,7 +239,7 @@ def _joined(book: dict[str, list[Ints]]) -> dict[str, Ints]:
     return {node: np.concatenate(labels) for node, labels in book.items() if labels}
 
 
-def _numbers(labels: Ints, classes: NeuronClasses, number_of: Ints) -> frozenset[int]:
+def _numbers(labels: Ints, classes: NeuronClasses, number_of: Ints) -> frozenset[WidthId]:
     found = np.unique(number_of[classes.of[labels[labels != FIXED]]])
     return frozenset(found[found >= 0].tolist())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.coupling.test_rules import CASES
 
 ROOT = Path(__file__).parents[2]
-MAKERS = {"pin", "pin_all", "pin_when_read", "Pin", "Refusal"}
+MAKERS = {"pin", "pin_fields", "pin_when_read", "Pin", "Refusal"}
 CODE = re.compile(r"[a-z]+(-[a-z]+)*")
 
 

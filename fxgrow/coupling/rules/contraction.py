@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fxgrow.coupling.fields import Fields, field_support, place_field, spread_field
-from fxgrow.coupling.rules.pointwise import along_channels, combine
+from fxgrow.coupling.rules.elementwise import along_channels, combine
 from fxgrow.coupling.values import Context, Role, line
 
 FIXED_INPUT = "reads a dimension that is not made of neurons (a model input, a constant, positions in space or time)"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fxgrow.coupling.fields import field_core, field_support, place_field, spread_field, squash
 from fxgrow.coupling.labels import FIXED, Ints
-from fxgrow.coupling.rules.pointwise import combine
+from fxgrow.coupling.rules.elementwise import combine
 from fxgrow.coupling.values import Context, Grid, Role, joint_axes, placed_fields
 
 aten = torch.ops.aten

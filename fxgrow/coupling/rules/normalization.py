@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from fxgrow.coupling.fields import place_field
-from fxgrow.coupling.rules.pointwise import along_channels, combine
+from fxgrow.coupling.rules.elementwise import along_channels, combine
 from fxgrow.coupling.values import Context, placed_fields
 
 NORMALIZED_REASON = "normalised over, so adding a neuron changes all the others"

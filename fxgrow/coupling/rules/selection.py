@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fxgrow.coupling.rules.movement import embedding
 from fxgrow.coupling.rules.normalization import space
-from fxgrow.coupling.rules.pointwise import combine
+from fxgrow.coupling.rules.elementwise import combine
 from fxgrow.coupling.values import Context, placed_fields
 
 LOOKED_UP = "looked up by number"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fxgrow.coupling.rules import contraction, movement, normalization, patches, selection
-from fxgrow.coupling.rules.pointwise import pointwise
+from fxgrow.coupling.rules.elementwise import pointwise
 from fxgrow.coupling.values import Context
 
 Rule = Callable[[Context, Sequence[Any], Any], None]

@@ -15,7 +15,10 @@ def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """Any operator tagged ``torch.Tag.pointwise``, in place or not."""
     result = out[0] if isinstance(out, (tuple, list)) else out
     operands = [arg for arg in args if isinstance(arg, Tensor)]
-    linear = LINEAR_IN.get(ctx.operator.split(".")[1].rstrip("_"), _in_none)(args)
+    library, name = ctx.operator.split(".")[:2]
+    # A user's operator may have the name of one of ATen's and mean something else.
+    linear_in = LINEAR_IN.get(name.rstrip("_"), _in_none) if library == "aten" else _in_none
+    linear = linear_in(args)
     scales = [
         axis.scales and i in linear
         for i, operand in enumerate(operands)
