@@ -10,17 +10,11 @@ from functools import singledispatch
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 from torch import fx
 
+from fxgrow.documents import StrictModel
 from fxgrow.errors import SpecError
-
-
-class StrictModel(BaseModel):
-    """Base of all specification models: immutable, closed, no coercion, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
 
 DType = Literal[
     "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32",

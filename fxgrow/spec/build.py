@@ -10,14 +10,15 @@ from pydantic import ValidationError
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
+from fxgrow.documents import digest
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import CONTAINER, Trust, name_of_function
 from fxgrow.spec.arguments import DTYPE_NAMES, DTYPES, DType, encode
-from fxgrow.spec.canonical import digest, fingerprint
 from fxgrow.spec.check import check_spec
 from fxgrow.spec.constructor import container, describe_module
 from fxgrow.spec.cost import cost
 from fxgrow.spec.error_codes import error_location
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.models import (
     SCHEMA_VERSION,
     ArchitectureSpec,

@@ -19,8 +19,8 @@ from fxgrow.spec.allowlist import (
 )
 from fxgrow.spec.allowlist_tables import ATTRIBUTES, IN_PLACE_OPERATORS, METHODS
 from fxgrow.spec.arguments import DTYPES, NodeArg, argument_text, references
-from fxgrow.spec.canonical import fingerprint
 from fxgrow.spec.error_codes import error_location
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.models import ArchitectureSpec, BufferSpec, InputSpec, NodeSpec, ParameterSpec
 
 TensorSpec = ParameterSpec | BufferSpec

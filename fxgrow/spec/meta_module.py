@@ -6,12 +6,11 @@ from pathlib import Path
 import torch
 from torch import fx
 
-from fxgrow.documents import CONFIG, WEIGHTS, check_replaceable, staged_directory
+from fxgrow.documents import CONFIG, WEIGHTS, canonical_json, check_replaceable, staged_directory
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.build import check_faithful, inputs_on_meta
-from fxgrow.spec.canonical import canonical_json
 from fxgrow.spec.models import ArchitectureSpec, to_json
 from fxgrow.spec.rebuild import rebuild_module
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from fxgrow.documents import limits
-from fxgrow.spec.arguments import Argument, DType, StrictModel
+from fxgrow.documents import StrictModel, limits
+from fxgrow.spec.arguments import Argument, DType
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=limits.ELEMENTS)]

@@ -8,11 +8,17 @@ import torch
 from safetensors.torch import save_file
 from torch import fx
 
-from fxgrow.documents import CONFIG, WEIGHTS, check_replaceable, sha256, staged_directory
+from fxgrow.documents import (
+    CONFIG,
+    WEIGHTS,
+    canonical_json,
+    check_replaceable,
+    sha256,
+    staged_directory,
+)
 from fxgrow.errors import SpecError
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.build import fingerprint_of
-from fxgrow.spec.canonical import canonical_json
 from fxgrow.spec.models import ArchitectureSpec, WeightsSpec, to_json
 
 # Where a loaded graph module keeps the spec it came from.
