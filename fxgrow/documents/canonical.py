@@ -1,4 +1,4 @@
-"""Canonical JSON: exactly one text per JSON value, so that files diff line by line and hashes agree.
+"""Canonical JSON: exactly one text per JSON value, so that files diff well and hashes agree.
 
 Keys are sorted and floats are printed at their shortest. The layout breaks a value over several
 lines only where it does not fit on one; a digest is taken of the one-line form.

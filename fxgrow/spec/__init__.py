@@ -1,4 +1,7 @@
-"""Typed, safe, diffable specifications of architectures: describe, save, load, compare. See ``docs/spec.md``."""
+"""Typed, safe, diffable specifications of architectures: describe, save, load, compare.
+
+See ``docs/spec.md``.
+"""
 
 from fxgrow.documents import (
     Document,
