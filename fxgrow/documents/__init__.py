@@ -13,6 +13,7 @@ from fxgrow.documents.atomic import (
     recover_directory,
     resolve_target,
 )
+from fxgrow.documents.canonical import canonical_json, digest
 from fxgrow.documents.document import Document, JsonData, as_spec_error
 from fxgrow.documents.files import (
     CONFIG,
@@ -26,6 +27,7 @@ from fxgrow.documents.files import (
     staged_directory,
 )
 from fxgrow.documents.limits import MESSAGE
+from fxgrow.documents.model import StrictModel
 from fxgrow.documents.parsing import parse_yaml, yaml_text
 from fxgrow.documents.recognition import (
     GRAPH_DUMP_DIRECTORY,
@@ -53,15 +55,18 @@ __all__ = [
     "Document",
     "ForeignCheck",
     "JsonData",
+    "StrictModel",
     "aligned_copy",
     "as_spec_error",
     "atomic_directory",
     "atomic_path",
     "begins_with",
+    "canonical_json",
     "check_kind",
     "check_replaceable",
     "check_target",
     "contains_bytes",
+    "digest",
     "foreign_file",
     "foreign_in_directory",
     "is_genotype",

@@ -1,6 +1,18 @@
-"""Typed, safe, diffable specifications of architectures: describe, save, load, compare. See ``docs/spec.md``."""
+"""Typed, safe, diffable specifications of architectures: describe, save, load, compare.
 
-from fxgrow.documents import Document, as_spec_error, parse_yaml, read_text, yaml_text
+See ``docs/spec.md``.
+"""
+
+from fxgrow.documents import (
+    Document,
+    StrictModel,
+    as_spec_error,
+    canonical_json,
+    digest,
+    parse_yaml,
+    read_text,
+    yaml_text,
+)
 from fxgrow.spec.allowlist import CONTAINER, Trust, class_named, is_word
 from fxgrow.spec.allowlist_tables import IN_PLACE_OPERATORS
 from fxgrow.spec.arguments import (
@@ -16,13 +28,11 @@ from fxgrow.spec.arguments import (
     NodeArg,
     NumberArg,
     SliceArg,
-    StrictModel,
     TupleArg,
     argument_text,
     references,
 )
 from fxgrow.spec.build import check_faithful, describe, fingerprint_of, width_spec
-from fxgrow.spec.canonical import canonical_json, digest
 from fxgrow.spec.check import check_spec, parent_of, stored_bytes
 from fxgrow.spec.cost import (
     Term,

@@ -1,4 +1,8 @@
-"""From a graph module to its specification."""
+"""From a graph module to its specification.
+
+What describes a model is described strictly: the result passes the same checks as a spec that was
+read from a file, so that whatever can be saved can also be loaded.
+"""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -10,14 +14,15 @@ from pydantic import ValidationError
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
+from fxgrow.documents import digest
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import CONTAINER, Trust, name_of_function
 from fxgrow.spec.arguments import DTYPE_NAMES, DTYPES, DType, encode
-from fxgrow.spec.canonical import digest, fingerprint
 from fxgrow.spec.check import check_spec
 from fxgrow.spec.constructor import container, describe_module
 from fxgrow.spec.cost import cost
 from fxgrow.spec.error_codes import error_location
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.models import (
     SCHEMA_VERSION,
     ArchitectureSpec,
@@ -46,18 +51,36 @@ def describe(
     history: Sequence[GrowthStep] = (),
     trust: Trust = _NO_TRUST,
 ) -> ArchitectureSpec:
-    """The specification of ``graph_module``, checked as a loaded one is, without weights.
+    """Describe a graph module without its weights, checked as a loaded spec is.
 
-    ``example_inputs`` are tensors, one per placeholder in order (those with a default may be left out); only shape and
-    dtype matter. ``widths`` are those of the coupling, or ``WidthSpec``. ``trust`` lists ``package.module.object`` of
-    functions and module classes beyond the allow-list. Modules and tensors that the graph does not use are left out.
-    Raises SpecError if the graph holds anything that could not be loaded again.
+    Modules and tensors that the graph does not use are left out.
+
+    Args:
+        graph_module: The model.
+        example_inputs: One tensor per placeholder in order; those with a default may be left out.
+            Only shape and dtype matter.
+        widths: The widths of the coupling, or ``WidthSpec``.
+        history: The growth steps that led to this model, oldest first.
+        trust: ``package.module.object`` of functions and module classes beyond the allow-list.
+
+    Returns:
+        The specification.
+
+    Raises:
+        SpecError: If the graph holds anything that could not be loaded again; ``docs/spec.md``
+            lists the codes.
+
+    Example:
+        >>> spec = describe(fx.symbolic_trace(nn.Linear(2, 3)), (torch.ones(1, 2),))
+        >>> [node.name for node in spec.nodes]
+        ['input_1', 'weight', 'bias', 'linear', 'output']
+
     """
     spec = _architecture(graph_module, example_inputs, trust)
     return spec.model_copy(
         update={
             "cost": cost(graph_module, example_inputs),
-            "widths": tuple(width_spec(item) for item in widths),
+            "widths": tuple(map(width_spec, widths)),
             "history": tuple(history),
         }
     )
@@ -66,68 +89,106 @@ def describe(
 def fingerprint_of(
     graph_module: fx.GraphModule, inputs: Sequence[InputSpec], trust: Trust = _NO_TRUST
 ) -> str:
-    """The fingerprint of ``graph_module`` for inputs of the given shapes and dtypes."""
+    """Compute the fingerprint of a graph module.
+
+    Args:
+        graph_module: The model.
+        inputs: Shapes and dtypes of its example inputs.
+        trust: Names that the caller allows beyond the allow-list.
+
+    Returns:
+        The fingerprint that its specification would have.
+
+    Raises:
+        SpecError: If the graph cannot be described.
+
+    """
     return _architecture(graph_module, inputs_on_meta(inputs), trust).fingerprint
 
 
 def check_faithful(graph_module: fx.GraphModule, spec: ArchitectureSpec, trust: Trust) -> None:
-    """What was built from ``spec`` must be described by it again, else ``SpecError("not-canonical")``.
+    """Check that describing a rebuilt module gives the spec that it was built from.
 
-    Not so: arguments left at their default or spelled otherwise, modules and tensors that the graph does not use.
+    It does not if arguments are left at their default or spelled in another way, or if modules or
+    tensors are listed that the graph does not use: then two specs would stand for one model.
+
+    Args:
+        graph_module: What was built from ``spec``.
+        spec: The specification.
+        trust: Names that the caller allows beyond the allow-list.
+
+    Raises:
+        SpecError: ``not-canonical``, with the path of the first entry that differs.
+
     """
     again = _architecture(graph_module, inputs_on_meta(spec.inputs), trust)
     if again.fingerprint != spec.fingerprint:
         raise SpecError(
             "not-canonical",
-            "the model built from it would be described otherwise: something is unused, left out or spelled in another "
-            "way; save the model again",
+            "the model built from it would be described otherwise: something is unused, left out "
+            "or spelled in another way; save the model again",
             _first_difference(spec, again),
         )
 
 
 def _first_difference(spec: ArchitectureSpec, again: ArchitectureSpec) -> str:
+    """The path of the first entry of ``spec`` that is missing or different in ``again``."""
     for kind in ("inputs", "nodes", "modules", "parameters", "buffers"):
-        known = {item.name: to_json(item) for item in getattr(again, kind)}
+        by_name = {item.name: to_json(item) for item in getattr(again, kind)}
         for index, item in enumerate(getattr(spec, kind)):
-            if digest(to_json(item)) != digest(known.get(item.name)):
+            if digest(to_json(item)) != digest(by_name.get(item.name)):
                 return f"{kind}[{index}]"
     return "fingerprint"
 
 
 def inputs_on_meta(inputs: Sequence[InputSpec]) -> tuple[torch.Tensor, ...]:
     """Tensors of the recorded shapes and dtypes on the meta device."""
-    return tuple(
-        torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta") for item in inputs
-    )
+    tensors: list[torch.Tensor] = []
+    for item in inputs:
+        tensors.append(torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta"))
+    return tuple(tensors)
 
 
 def width_spec(width: Any) -> WidthSpec:
-    """The record of a width: anything with name, size, sites, growable, refusal, and granule if it has one."""
+    """Record a width of the coupling.
+
+    Args:
+        width: Anything with name, size, sites, growable, refusal, and granule if it has one. The
+            spec does not import the coupling, so any object with these attributes is taken.
+
+    Returns:
+        The record; a ``WidthSpec`` is returned as it is.
+
+    """
     if isinstance(width, WidthSpec):
         return width
+    sites: list[SiteSpec] = []
+    for site in width.sites:
+        # The coupling's roles are an Enum whose values are the words of the record.
+        role = getattr(site.role, "value", site.role)
+        sites.append(SiteSpec(parameter=site.parameter, axis=site.axis, role=role))
     refusal = width.refusal
-    # The coupling's roles are an Enum whose values are the words here.
-    sites = [
-        SiteSpec(parameter=s.parameter, axis=s.axis, role=getattr(s.role, "value", s.role))
-        for s in width.sites
-    ]
+    if refusal is not None:
+        nodes = tuple(refusal.nodes)
+        refusal = RefusalSpec(code=refusal.code, reason=refusal.reason, nodes=nodes)
     return WidthSpec(
         name=width.name,
         size=width.size,
         granule=getattr(width, "granule", 1),
         sites=tuple(sites),
         growable=width.growable,
-        refusal=refusal
-        and RefusalSpec(code=refusal.code, reason=refusal.reason, nodes=tuple(refusal.nodes)),
+        refusal=refusal,
     )
 
 
 def _architecture(
     graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor], trust: Trust
 ) -> ArchitectureSpec:
+    """The checked description with its fingerprint, but without cost, widths and history."""
     try:
-        spec = _unsigned(graph_module, example_inputs, trust)
+        spec = _without_fingerprint(graph_module, example_inputs, trust)
     except ValidationError as error:
+        # The values come from a real model, so only the limits on sizes can have failed.
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ".".join(map(str, first["loc"]))
         raise SpecError(
@@ -138,18 +199,22 @@ def _architecture(
     return spec
 
 
-def _unsigned(
+def _without_fingerprint(
     graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor], trust: Trust
 ) -> ArchitectureSpec:
     _check_signature(graph_module.graph)
-    nodes = tuple(_node(node, trust) for node in graph_module.graph.nodes)
+    nodes: list[NodeSpec] = []
+    for node in graph_module.graph.nodes:
+        nodes.append(_node(node, trust))
     modules = _modules(graph_module, trust)
-    parameters, buffers = _tensors(graph_module, modules)
+    used = _UsedTensors(graph_module, modules)
+    # Parameters first, as ``ArchitectureSpec.tensors`` lists them: a tie points to an earlier one.
+    parameters, buffers = used.parameters(), used.buffers()
     return ArchitectureSpec(
         schema_version=SCHEMA_VERSION,
         fingerprint="0" * 64,
         inputs=_inputs(graph_module.graph, example_inputs),
-        nodes=nodes,
+        nodes=tuple(nodes),
         modules=modules,
         parameters=parameters,
         buffers=buffers,
@@ -160,34 +225,38 @@ def _unsigned(
 
 @cache
 def _versions() -> dict[str, str]:
-    """Versions of what wrote the spec; fxgrow's is absent when it runs from a source tree that was not installed."""
+    """Versions of the packages that wrote the spec.
+
+    That of fxgrow is missing when it runs from a source tree that was not installed.
+    """
     installed = {dist.name: dist.version for dist in metadata.distributions(name="fxgrow")}
     return {"torch": str(torch.__version__), **installed}
 
 
 def _check_signature(graph: fx.Graph) -> None:
+    """Refuse graphs of torch.export that flatten nested inputs: a spec has plain tensors only."""
     if type(graph._codegen) is not CodeGen:
         raise SpecError(
             "pytree-signature",
-            "the graph flattens its inputs or outputs by a pytree spec, which cannot be saved; give it plain tensors "
-            "and graph.set_codegen(CodeGen())",
+            "the graph flattens its inputs or outputs by a pytree spec, which cannot be saved; "
+            "give it plain tensors and graph.set_codegen(CodeGen())",
         )
 
 
 def _inputs(graph: fx.Graph, example_inputs: Sequence[torch.Tensor]) -> tuple[InputSpec, ...]:
     names = [str(node.target) for node in graph.nodes if node.op == "placeholder"]
-    if len(example_inputs) > len(names) or not all(
-        isinstance(item, torch.Tensor) for item in example_inputs
-    ):
+    all_tensors = all(isinstance(item, torch.Tensor) for item in example_inputs)
+    if len(example_inputs) > len(names) or not all_tensors:
         raise SpecError(
             "bad-input",
             f"the graph takes {len(names)} tensors ({', '.join(names)}); give one for each",
             "inputs",
         )
-    return tuple(
-        InputSpec(name=name, shape=tuple(item.shape), dtype=_dtype(name, item))
-        for name, item in zip(names, example_inputs, strict=False)
-    )
+    inputs: list[InputSpec] = []
+    # Placeholders with a default come last and may have no example.
+    for name, item in zip(names, example_inputs, strict=False):
+        inputs.append(InputSpec(name=name, shape=tuple(item.shape), dtype=_dtype(name, item)))
+    return tuple(inputs)
 
 
 def _dtype(name: str, tensor: torch.Tensor) -> DType:
@@ -200,20 +269,19 @@ def _dtype(name: str, tensor: torch.Tensor) -> DType:
 
 def _node(node: fx.Node, trust: Trust) -> NodeSpec:
     with error_location(f"nodes[{node.name}]"):
+        target = node.target
         return NodeSpec(
             name=node.name,
             op=node.op,  # type: ignore[arg-type]  # fx types it as str
-            target=node.target
-            if isinstance(node.target, str)
-            else name_of_function(node.target, trust),
-            args=tuple(encode(item) for item in node.args),
+            target=target if isinstance(target, str) else name_of_function(target, trust),
+            args=tuple(map(encode, node.args)),
             kwargs={key: encode(item) for key, item in node.kwargs.items()},
             provenance=_provenance(node),
         )
 
 
 def _provenance(node: fx.Node) -> ProvenanceSpec | None:
-    """What the rewriter noted on the node: rule, width and candidate, as a mapping, an object or a Provenance."""
+    """What the rewriter noted on the node: a mapping, an object or a ``ProvenanceSpec``."""
     note = node.meta.get("fxgrow")
     if note is None or isinstance(note, ProvenanceSpec):
         return note
@@ -226,71 +294,94 @@ def _provenance(node: fx.Node) -> ProvenanceSpec | None:
 
 
 def _modules(graph_module: fx.GraphModule, trust: Trust) -> tuple[ModuleSpec, ...]:
-    """Called modules with their configuration, and bare containers around them and around tensors; in their order."""
-    called = {str(node.target) for node in graph_module.graph.nodes if node.op == "call_module"}
-    got = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
-    leaves = {name for name in called if not any(outer in called for outer in _outer(name))}
-    holders = {outer for name in leaves | got for outer in _outer(name)}
-    inside = {name for name in holders if any(part in leaves for part in (name, *_outer(name)))}
-    wanted = leaves | (holders - inside)
-    return tuple(
-        describe_module(name, module, trust) if name in leaves else container(name)
-        for name, module in graph_module.named_modules(remove_duplicate=False)
-        if name in wanted
-    )
+    """Called modules with their configuration, and bare containers around them and around tensors.
+
+    They are in the order in which the graph module has them, so containers come before what they
+    contain.
+    """
+    graph = graph_module.graph
+    called = _targets(graph, "call_module")
+    # A module inside another called one is rebuilt by the constructor of the outer one.
+    leaves = {name for name in called if called.isdisjoint(_outer_modules(name))}
+    containers: set[str] = set()
+    for name in leaves | _targets(graph, "get_attr"):
+        for outer in _outer_modules(name):
+            inside_leaf = outer in leaves or not leaves.isdisjoint(_outer_modules(outer))
+            if not inside_leaf:
+                containers.add(outer)
+    records: list[ModuleSpec] = []
+    for name, module in graph_module.named_modules(remove_duplicate=False):
+        if name in leaves:
+            records.append(describe_module(name, module, trust))
+        elif name in containers:
+            records.append(container(name))
+    return tuple(records)
 
 
-def _outer(name: str) -> list[str]:
+def _targets(graph: fx.Graph, op: str) -> set[str]:
+    """What the nodes of one kind call or read, by name."""
+    return {str(node.target) for node in graph.nodes if node.op == op}
+
+
+def _outer_modules(name: str) -> list[str]:
     """The modules around ``name``, outermost first, without the root: a, a.b for a.b.c."""
     parts = name.split(".")
     return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
-def _tensors(
-    graph_module: fx.GraphModule, modules: Sequence[ModuleSpec]
-) -> tuple[tuple[ParameterSpec, ...], tuple[BufferSpec, ...]]:
-    leaves = {item.name for item in modules if item.type != CONTAINER}
-    got = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
+class _UsedTensors:
+    """The tensors that the graph reads itself or that lie in the modules it calls."""
 
-    def used(name: str) -> bool:
-        return name in got or any(outer in leaves for outer in _outer(name))
+    def __init__(self, graph_module: fx.GraphModule, modules: Sequence[ModuleSpec]) -> None:
+        self.graph_module = graph_module
+        self.leaves = {item.name for item in modules if item.type != CONTAINER}
+        self.read_by_graph = _targets(graph_module.graph, "get_attr")
+        # id of a tensor -> the name under which it was met first; later names are tied to it.
+        self.first_names: dict[int, str] = {}
 
-    temporary = _temporary_buffers(graph_module)
-    first: dict[int, str] = {}
+    def _is_used(self, name: str) -> bool:
+        return name in self.read_by_graph or not self.leaves.isdisjoint(_outer_modules(name))
 
-    def tie(name: str, tensor: torch.Tensor) -> str | None:
-        owner = first.setdefault(id(tensor), name)
-        return None if owner == name else owner
+    def _tied_to(self, name: str, tensor: torch.Tensor) -> str | None:
+        first_name = self.first_names.setdefault(id(tensor), name)
+        return None if first_name == name else first_name
 
-    parameters = tuple(
-        ParameterSpec(
-            name=name,
-            shape=tuple(item.shape),
-            dtype=_dtype(name, item),
-            requires_grad=item.requires_grad,
-            tied_to=tie(name, item),
-        )
-        for name, item in graph_module.named_parameters(remove_duplicate=False)
-        if used(name)
-    )
-    buffers = tuple(
-        BufferSpec(
-            name=name,
-            shape=tuple(item.shape),
-            dtype=_dtype(name, item),
-            persistent=name not in temporary,
-            tied_to=tie(name, item),
-        )
-        for name, item in graph_module.named_buffers(remove_duplicate=False)
-        if used(name)
-    )
-    return parameters, buffers
+    def parameters(self) -> tuple[ParameterSpec, ...]:
+        """The records of the used parameters, in the order of the module."""
+        records: list[ParameterSpec] = []
+        for name, item in self.graph_module.named_parameters(remove_duplicate=False):
+            if self._is_used(name):
+                record = ParameterSpec(
+                    name=name,
+                    shape=tuple(item.shape),
+                    dtype=_dtype(name, item),
+                    requires_grad=item.requires_grad,
+                    tied_to=self._tied_to(name, item),
+                )
+                records.append(record)
+        return tuple(records)
+
+    def buffers(self) -> tuple[BufferSpec, ...]:
+        """The records of the used buffers, in the order of the module."""
+        temporary = _non_persistent_buffers(self.graph_module)
+        records: list[BufferSpec] = []
+        for name, item in self.graph_module.named_buffers(remove_duplicate=False):
+            if self._is_used(name):
+                record = BufferSpec(
+                    name=name,
+                    shape=tuple(item.shape),
+                    dtype=_dtype(name, item),
+                    persistent=name not in temporary,
+                    tied_to=self._tied_to(name, item),
+                )
+                records.append(record)
+        return tuple(records)
 
 
-def _temporary_buffers(root: nn.Module) -> set[str]:
+def _non_persistent_buffers(root: nn.Module) -> set[str]:
     """Names of the buffers that a state dict leaves out."""
-    return {
-        f"{name}.{buffer}".lstrip(".")
-        for name, module in root.named_modules(remove_duplicate=False)
-        for buffer in module._non_persistent_buffers_set
-    }
+    names: set[str] = set()
+    for module_name, module in root.named_modules(remove_duplicate=False):
+        for buffer_name in module._non_persistent_buffers_set:
+            names.add(f"{module_name}.{buffer_name}".lstrip("."))
+    return names

@@ -1,6 +1,7 @@
-"""The rules that cut across fields: names, references, targets, ownership. Everything read from a file passes here.
+"""The rules that cut across fields: names, references, targets, ownership.
 
-Each rule raises ``SpecError`` with a code of ``docs/spec.md`` and a JSON-like path.
+Everything that is read from a file passes here before it is built. Each rule raises ``SpecError``
+with a code of ``docs/spec.md`` and a JSON-like path.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,15 +20,24 @@ from fxgrow.spec.allowlist import (
 )
 from fxgrow.spec.allowlist_tables import ATTRIBUTES, IN_PLACE_OPERATORS, METHODS
 from fxgrow.spec.arguments import DTYPES, NodeArg, argument_text, references
-from fxgrow.spec.canonical import fingerprint
 from fxgrow.spec.error_codes import error_location
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.models import ArchitectureSpec, BufferSpec, InputSpec, NodeSpec, ParameterSpec
 
 TensorSpec = ParameterSpec | BufferSpec
 
 
 def check_spec(spec: ArchitectureSpec, trust: Trust) -> None:
-    """Raises SpecError unless ``spec`` is consistent in itself, names only what it may, and fits its fingerprint."""
+    """Check that a spec is consistent, names only what it may, and fits its fingerprint.
+
+    Args:
+        spec: A specification that is valid field by field.
+        trust: Names that the caller allows beyond the allow-list.
+
+    Raises:
+        SpecError: With the code and the path of the first rule that is broken.
+
+    """
     check_names(spec)
     check_modules(spec, trust)
     check_tensors(spec)
@@ -36,27 +46,35 @@ def check_spec(spec: ArchitectureSpec, trust: Trust) -> None:
     if fingerprint(spec) != spec.fingerprint:
         raise SpecError(
             "fingerprint-mismatch",
-            "the architecture was changed after it was saved, so its history no longer holds; save the model again",
+            "the architecture was changed after it was saved, so its history no longer holds; save "
+            "the model again",
             "fingerprint",
         )
 
 
 def check_names(spec: ArchitectureSpec) -> None:
-    """Names are unique per kind and safe in generated source."""
+    """Check that names are unique per kind and safe in generated source."""
+    inputs = [item.name for item in spec.inputs]
+    nodes = [item.name for item in spec.nodes]
+    modules = [item.name for item in spec.modules]
+    tensors = [item.name for item in spec.tensors]
     placeholders = [node.target for node in spec.nodes if node.op == "placeholder"]
-    _unique("inputs", [item.name for item in spec.inputs])
-    _unique("nodes", [item.name for item in spec.nodes])
-    _unique("nodes", placeholders)
-    _unique("modules", [item.name for item in spec.modules])
-    _unique("parameters", [item.name for item in spec.tensors])
-    _check_inputs_survive(spec.nodes)
-    _all_good("nodes", [item.name for item in spec.nodes], is_identifier)
-    _all_good("nodes", placeholders, is_identifier)
-    _all_good("modules", [item.name for item in spec.modules], is_attribute_path)
-    _all_good("parameters", [item.name for item in spec.tensors], is_attribute_path)
+
+    _check_unique("inputs", inputs)
+    _check_unique("nodes", nodes)
+    _check_unique("nodes", placeholders)
+    _check_unique("modules", modules)
+    # Parameters and buffers share one namespace: both become attributes of modules.
+    _check_unique("parameters", tensors)
+    _check_no_input_overwritten(spec.nodes)
+
+    _check_all_valid("nodes", nodes, is_identifier)
+    _check_all_valid("nodes", placeholders, is_identifier)
+    _check_all_valid("modules", modules, is_attribute_path)
+    _check_all_valid("parameters", tensors, is_attribute_path)
 
 
-def _unique(path: str, names: list[str]) -> None:
+def _check_unique(path: str, names: list[str]) -> None:
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name in seen:
@@ -68,22 +86,26 @@ def _unique(path: str, names: list[str]) -> None:
         seen.add(name)
 
 
-def _check_inputs_survive(nodes: Iterable[NodeSpec]) -> None:
-    """An input is read where its placeholder stands: no earlier node may have been assigned to its name."""
+def _check_no_input_overwritten(nodes: Iterable[NodeSpec]) -> None:
+    """Check that no node before a placeholder assigns to the name of its input.
+
+    Inputs are parameters of the generated function, read where their placeholders stand.
+    """
     assigned: set[str] = set()
     for index, node in enumerate(nodes):
         if node.op == "placeholder" and node.target in assigned:
             raise SpecError(
                 "duplicate-name",
-                f"input {node.target!r} is overwritten by the node of that name before it is read; rename the node",
+                f"input {node.target!r} is overwritten by the node of that name before it is read; "
+                "rename the node",
                 f"nodes[{index}].target",
             )
         assigned.add(node.name)
 
 
-def _all_good(path: str, names: list[str], good: Callable[[str], bool]) -> None:
+def _check_all_valid(path: str, names: list[str], is_valid: Callable[[str], bool]) -> None:
     for index, name in enumerate(names):
-        if not good(name):
+        if not is_valid(name):
             raise SpecError(
                 "bad-name",
                 f"{name!r} cannot stand in generated source; use a plain identifier",
@@ -92,7 +114,7 @@ def _all_good(path: str, names: list[str], good: Callable[[str], bool]) -> None:
 
 
 def check_nodes(spec: ArchitectureSpec, trust: Trust) -> None:
-    """Arguments refer to earlier nodes, targets are on the allow-list, the one output comes last."""
+    """Check that arguments refer to earlier nodes, targets are allowed, and one output is last."""
     known: set[str] = set()
     owners = _Owners(spec)
     for index, node in enumerate(spec.nodes):
@@ -127,58 +149,62 @@ def _check_keywords(node: NodeSpec) -> None:
 
 
 class _Owners:
-    """Which modules can be called and which tensors be got, by name."""
+    """The names of the modules that nodes may call and of the tensors that they may read."""
 
     def __init__(self, spec: ArchitectureSpec) -> None:
         self.leaves = {item.name for item in spec.modules if item.type != CONTAINER}
         self.tensors = {item.name for item in spec.tensors}
 
-    def callable(self, target: str) -> bool:
-        """A leaf module or something inside one, such as ``attention.out_proj``."""
+    def can_call(self, target: str) -> bool:
+        """Whether this is a leaf module or something inside one: ``attention.out_proj``."""
         parts = target.split(".")
-        return any(
-            ".".join(parts[: end + 1]) in self.leaves for end in range(len(parts))
-        ) and is_attribute_path(target)
+        for end in range(1, len(parts) + 1):
+            if ".".join(parts[:end]) in self.leaves:
+                return is_attribute_path(target)
+        return False
 
 
-def _call(good: bool, node: NodeSpec, rule: str) -> None:
-    if not good:
+def _require_call(condition: bool, node: NodeSpec, rule: str) -> None:
+    if not condition:
         raise SpecError("bad-call", f"{node.op} {node.name!r}: {rule}; correct its arguments")
 
 
-def _target(good: bool, node: NodeSpec, rule: str) -> None:
-    if not good:
+def _require_target(condition: bool, node: NodeSpec, rule: str) -> None:
+    if not condition:
         raise SpecError(
             "unknown-target", f"{node.name!r} names {node.target!r}, {rule}; it is not loaded"
         )
 
 
+# One check per kind of node, all of one signature, in the table _CHECKS below.
+
+
 def _check_placeholder(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
-    default = not node.args or (len(node.args) == 1 and not [*references(node.args[0])])
-    _call(default and not node.kwargs, node, "an input takes at most a default value")
+    has_node_default = len(node.args) == 1 and bool([*references(node.args[0])])
+    at_most_a_default = len(node.args) <= 1 and not has_node_default and not node.kwargs
+    _require_call(at_most_a_default, node, "an input takes at most a default value")
 
 
 def _check_output(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
-    _target(node.target == "output", node, "but the output's target is 'output'")
-    _call(len(node.args) == 1 and not node.kwargs, node, "the output takes one argument")
+    _require_target(node.target == "output", node, "but the output's target is 'output'")
+    has_one_argument = len(node.args) == 1 and not node.kwargs
+    _require_call(has_one_argument, node, "the output takes one argument")
 
 
 def _check_get_attr(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
-    _target(node.target in owners.tensors, node, "which is no parameter or buffer")
-    _call(not node.args and not node.kwargs, node, "get_attr takes no arguments")
+    _require_target(node.target in owners.tensors, node, "which is no parameter or buffer")
+    _require_call(not node.args and not node.kwargs, node, "get_attr takes no arguments")
 
 
 def _check_call_module(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
-    _target(owners.callable(node.target), node, "which is no module that can be called")
+    can_call = owners.can_call(node.target)
+    _require_target(can_call, node, "which is no module that can be called")
 
 
 def _check_call_method(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
-    _target(node.target in METHODS, node, "which is no tensor method that a spec may call")
-    _call(
-        bool(node.args) and isinstance(node.args[0], NodeArg),
-        node,
-        "a method is called on the value of a node",
-    )
+    _require_target(node.target in METHODS, node, "which is no tensor method that a spec may call")
+    has_self = bool(node.args) and isinstance(node.args[0], NodeArg)
+    _require_call(has_self, node, "a method is called on the value of a node")
 
 
 def _check_call_function(node: NodeSpec, owners: _Owners, trust: Trust) -> None:  # noqa: ARG001
@@ -190,13 +216,15 @@ def _check_call_function(node: NodeSpec, owners: _Owners, trust: Trust) -> None:
         _check_operator(node)
 
 
-# Operators become Python syntax, so their number of operands is ours to check.
+# fx writes operators as Python syntax and drops operands that are too many, so their number has to
+# be checked here. All that are not listed take two.
 _ARITY = dict.fromkeys(("abs", "index", "inv", "invert", "neg", "not_", "pos", "truth"), 1)
 
 
 def _check_getattr(node: NodeSpec) -> None:
-    _call(len(node.args) == 2 and not node.kwargs, node, "getattr takes a node and a name")
-    _call(isinstance(node.args[0], NodeArg), node, "getattr reads from the value of a node")
+    takes_two = len(node.args) == 2 and not node.kwargs
+    _require_call(takes_two, node, "getattr takes a node and a name")
+    _require_call(isinstance(node.args[0], NodeArg), node, "getattr reads from the value of a node")
     if not isinstance(node.args[1], str) or node.args[1] not in ATTRIBUTES:
         raise SpecError(
             "unknown-target",
@@ -207,21 +235,19 @@ def _check_getattr(node: NodeSpec) -> None:
 def _check_operator(node: NodeSpec) -> None:
     name = node.target.removeprefix("operator.")
     arity = _ARITY.get(name, 2)
-    _call(
-        len(node.args) == arity and not node.kwargs, node, f"{node.target} takes {arity} arguments"
-    )
-    in_place = name in IN_PLACE_OPERATORS
-    _call(
-        not in_place or isinstance(node.args[0], NodeArg),
+    takes_arity = len(node.args) == arity and not node.kwargs
+    _require_call(takes_arity, node, f"{node.target} takes {arity} arguments")
+    writes_a_node = isinstance(node.args[0], NodeArg)
+    _require_call(
+        name not in IN_PLACE_OPERATORS or writes_a_node,
         node,
         "only a node's value can be written in place",
     )
     # fx writes -2 ** x, which Python reads as -(2 ** x).
-    _call(
-        name != "pow" or argument_text(node.args[0])[0] != "-",
-        node,
-        "the power of a negative number comes out negated",
-    )
+    if name == "pow":
+        is_negative = argument_text(node.args[0])[0] == "-"
+        rule = "the power of a negative number comes out negated"
+        _require_call(not is_negative, node, rule)
 
 
 _CHECKS: dict[str, Callable[[NodeSpec, _Owners, Trust], None]] = {
@@ -235,19 +261,23 @@ _CHECKS: dict[str, Callable[[NodeSpec, _Owners, Trust], None]] = {
 
 
 def check_inputs(spec: ArchitectureSpec) -> None:
-    """Example inputs feed the placeholders in order, those with a default may go without; their size is bounded."""
+    """Check that example inputs feed the placeholders in order and are not too large.
+
+    Placeholders with a default may have no example input.
+    """
     placeholders = [node for node in spec.nodes if node.op == "placeholder"]
-    needed = sum(1 for node in placeholders if not node.args)
-    names = [item.name for item in spec.inputs]
-    if len(names) < needed or names != [node.target for node in placeholders[: len(names)]]:
+    taken = [node.target for node in placeholders]
+    required = [node for node in placeholders if not node.args]
+    given = [item.name for item in spec.inputs]
+    if len(given) < len(required) or given != taken[: len(given)]:
         raise SpecError(
             "bad-input",
-            f"the example inputs {names} are not those the graph takes ({[n.target for n in placeholders]}); "
-            "give one tensor per input, in order",
+            f"the example inputs {given} are not those the graph takes ({taken}); give one tensor "
+            "per input, in order",
             "inputs",
         )
 
-    size = sum(_bytes(item) for item in spec.inputs)
+    size = sum(map(_num_bytes, spec.inputs))
     if size > limits.INPUT_BYTES:
         raise SpecError(
             "too-large",
@@ -257,36 +287,36 @@ def check_inputs(spec: ArchitectureSpec) -> None:
 
 
 def check_modules(spec: ArchitectureSpec, trust: Trust) -> None:
-    """Classes are on the allow-list; every module lies in a container listed before it."""
+    """Check that classes are allowed and that modules lie in containers listed before them."""
     containers = {""}
     for index, item in enumerate(spec.modules):
         with error_location(f"modules[{index}]"):
             class_named(item.type, trust)
-            _check_parent(item.name, parent_of(item.name) in containers)
+            _require_parent(item.name, parent_of(item.name) in containers)
         if item.type == CONTAINER:
             containers.add(item.name)
 
 
 def check_tensors(spec: ArchitectureSpec) -> None:
-    """Tensors lie in a container or inside a leaf; a tie points to an earlier tensor of the same shape and dtype."""
+    """Check that tensors lie in a container or a leaf, and that ties point to earlier tensors.
+
+    Tied tensors have to agree in shape, dtype, kind and requires_grad.
+    """
     containers = {"", *(item.name for item in spec.modules if item.type == CONTAINER)}
     owners = _Owners(spec)
-    seen: dict[str, TensorSpec] = {}
+    earlier: dict[str, TensorSpec] = {}
     for item in spec.tensors:
-        with error_location(
-            f"{'parameters' if isinstance(item, ParameterSpec) else 'buffers'}[{item.name}]"
-        ):
-            _check_parent(
-                item.name,
-                parent_of(item.name) in containers or owners.callable(parent_of(item.name)),
-            )
+        kind = "parameters" if isinstance(item, ParameterSpec) else "buffers"
+        with error_location(f"{kind}[{item.name}]"):
+            parent = parent_of(item.name)
+            _require_parent(item.name, parent in containers or owners.can_call(parent))
             if item.tied_to is not None:
-                _check_tie(item, seen.get(item.tied_to))
-        seen[item.name] = item
+                _check_tie(item, earlier.get(item.tied_to))
+        earlier[item.name] = item
 
 
-def _check_parent(name: str, good: bool) -> None:
-    if not good:
+def _require_parent(name: str, condition: bool) -> None:
+    if not condition:
         raise SpecError(
             "missing-parent", f"{name!r} lies in no container; list {parent_of(name)!r} before it"
         )
@@ -303,27 +333,24 @@ def _check_tie(item: TensorSpec, other: TensorSpec | None) -> None:
             "bad-tie",
             f"{item.name!r} is tied to {item.tied_to!r}, which holds no tensor before it; untie it",
         )
-    if _nature(other) != _nature(item):
+    if _shared_properties(other) != _shared_properties(item):
         raise SpecError(
             "bad-tie",
-            f"{item.name!r} and {item.tied_to!r} differ in shape, dtype, kind or requires_grad; untie them",
+            f"{item.name!r} and {item.tied_to!r} differ in shape, dtype, kind or requires_grad; "
+            "untie them",
         )
 
 
-def _nature(item: TensorSpec) -> tuple[object, ...]:
+def _shared_properties(item: TensorSpec) -> tuple[object, ...]:
     """What two names of one tensor have in common."""
-    return (
-        type(item),
-        item.shape,
-        item.dtype,
-        isinstance(item, ParameterSpec) and item.requires_grad,
-    )
+    requires_grad = isinstance(item, ParameterSpec) and item.requires_grad
+    return type(item), item.shape, item.dtype, requires_grad
 
 
 def stored_bytes(spec: ArchitectureSpec) -> int:
-    """Bytes of all tensors that the weights file has to hold."""
-    return sum(_bytes(item) for item in spec.tensors if item.tied_to is None)
+    """Bytes of all tensors that the weights file has to hold: those that are not tied."""
+    return sum(_num_bytes(item) for item in spec.tensors if item.tied_to is None)
 
 
-def _bytes(item: TensorSpec | InputSpec) -> int:
+def _num_bytes(item: TensorSpec | InputSpec) -> int:
     return prod(item.shape) * DTYPES[item.dtype].itemsize

@@ -1,13 +1,13 @@
 """Modules and the arguments of their constructors, both ways.
 
-A module is described by what its class's ``__init__`` takes, read from the attributes of the same names, with a table
-for the exceptions. The description is checked by building the module from it on the meta device: the same tensors and
-the same plain attributes must come out.
+A module is described by what its class's ``__init__`` takes, read from the attributes of the same
+names, with a table for the exceptions. The description is verified by building the module from it
+on the meta device: the same tensors and the same plain attributes must come out.
 """
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ _RNN = (
     "bidirectional",
 )
 
-# Constructors that take *args: what they take in truth.
+# Constructors that take *args: the arguments that they pass on.
 _PARAMETERS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.RNN: (*_RNN, "nonlinearity"),
     nn.LSTM: (*_RNN, "proj_size"),
@@ -47,7 +47,7 @@ def _has(attribute: str) -> _Reader:
 
 _ACTIVATIONS: dict[Any, str] = {nn.functional.relu: "relu", nn.functional.gelu: "gelu"}
 
-# Arguments that are not an attribute of the same name.
+# How to read arguments that are not an attribute of the same name.
 _READERS: dict[tuple[type[nn.Module], str], _Reader] = {
     (nn.MultiheadAttention, "bias"): _has("in_proj_bias"),
     (nn.MultiheadAttention, "add_bias_kv"): _has("bias_k"),
@@ -67,14 +67,27 @@ _READERS: dict[tuple[type[nn.Module], str], _Reader] = {
 _SKIPPED = frozenset(("self", "device", "dtype"))
 # What a constructor may raise when its arguments make no sense.
 _CONSTRUCTOR_ERRORS = (
-    TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, LookupError, AttributeError, MemoryError,
+    TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, LookupError,
+    AttributeError, MemoryError,
 )  # fmt: skip
+_MAX_TENSORS = 2**16
 
 
 def describe_module(name: str, module: nn.Module, trust: Trust) -> ModuleSpec:
-    """The record of one leaf module, proven by rebuilding it.
+    """Record one leaf module, verified by rebuilding it.
 
-    Raises SpecError: unknown-class, bad-config, bad-argument or patched-module, with the module's name as path.
+    Args:
+        name: The module's path in the model.
+        module: The module.
+        trust: Names that the caller allows beyond the allow-list.
+
+    Returns:
+        The record: the class by name and the arguments of its constructor.
+
+    Raises:
+        SpecError: ``unknown-class``, ``bad-config``, ``bad-argument`` or ``patched-module``, with
+            the module's name as path.
+
     """
     with error_location(f"modules[{name}]"):
         type_name = name_of_class(type(module), trust)
@@ -85,32 +98,46 @@ def describe_module(name: str, module: nn.Module, trust: Trust) -> ModuleSpec:
         return spec
 
 
-def build_module(spec: ModuleSpec, trust: Trust, tensors: int = 2**16) -> nn.Module:
-    """The module of a record, on the meta device: no memory, no random numbers, no weights.
+def build_module(spec: ModuleSpec, trust: Trust, max_tensors: int = _MAX_TENSORS) -> nn.Module:
+    """Build the module of a record on the meta device: no memory, no random numbers, no weights.
 
-    ``tensors`` bounds the layers of a recurrent module. Raises SpecError: unknown-class or bad-config.
+    Args:
+        spec: The record.
+        trust: Names that the caller allows beyond the allow-list.
+        max_tensors: The most layers that a recurrent module may have, so that a small file cannot
+            ask for a module of any size.
+
+    Returns:
+        The module in eval mode.
+
+    Raises:
+        SpecError: ``unknown-class`` or ``bad-config``.
+
     """
     cls = class_named(spec.type, trust)
-    if any(True for argument in spec.config.values() for _ in references(argument)):
-        raise SpecError(
-            "bad-config",
-            f"a constructor argument of {spec.name!r} refers to a node; give a plain value",
-        )
+    for argument in spec.config.values():
+        if any(True for _ in references(argument)):
+            raise SpecError(
+                "bad-config",
+                f"a constructor argument of {spec.name!r} refers to a node; give a plain value",
+            )
     config = {key: decode(argument, str) for key, argument in spec.config.items()}
-    # Not device above all: it would allocate what the meta device does not.
-    unknown = next(iter(config.keys() - {name for name, _ in _parameters(cls)}), None)
+    # Above all not device: it would allocate what the meta device does not.
+    known = {name for name, _ in _parameters(cls)}
+    unknown = next(iter(config.keys() - known), None)
     if unknown is not None:
         raise SpecError(
             "bad-config", f"{spec.type} has no argument {unknown!r} that a spec may give; remove it"
         )
     layers = config.get("num_layers", 1)
-    if not isinstance(layers, int) or layers > tensors:
+    if not isinstance(layers, int) or layers > max_tensors:
         raise SpecError(
             "bad-config",
             f"num_layers={layers!r} of {spec.name!r} asks for more tensors than are listed",
         )
     try:
-        # Constructors warn about empty tensors and such: about the model, which the caller may not have written.
+        # Constructors warn about empty tensors and the like: about the model, which is not the
+        # caller's doing.
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             return cls(**config).eval()
     except _CONSTRUCTOR_ERRORS as error:
@@ -135,55 +162,68 @@ def container(name: str) -> ModuleSpec:
     return ModuleSpec(name=name, type=CONTAINER)
 
 
-def _configuration(module: nn.Module) -> dict[str, Any]:
-    cls = type(module)
-    found = ((name, _read(module, name, required)) for name, required in _parameters(cls))
-    return {name: value for name, value in found if value is not _ABSENT}
-
-
 _ABSENT = object()
 
 
-def _parameters(cls: type[nn.Module]) -> Iterable[tuple[str, bool]]:
+def _configuration(module: nn.Module) -> dict[str, Any]:
+    """The constructor's arguments by name, without optional ones that the module does not keep."""
+    configuration: dict[str, Any] = {}
+    for name, is_required in _parameters(type(module)):
+        value = _read(module, name, is_required)
+        if value is not _ABSENT:
+            configuration[name] = value
+    return configuration
+
+
+def _parameters(cls: type[nn.Module]) -> list[tuple[str, bool]]:
     """Names of the constructor's arguments, and whether they must be given."""
     if cls in _PARAMETERS:
         return [(name, True) for name in _PARAMETERS[cls]]
     if cls.__init__ is nn.Module.__init__:
         return []
-    parameters = [
-        p for p in inspect.signature(cls.__init__).parameters.values() if p.name not in _SKIPPED
-    ]
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    if (
-        any(p.kind in variadic for p in parameters) and cls is not nn.Identity
-    ):  # takes anything and ignores it
-        raise SpecError(
-            "bad-config",
-            f"the constructor of {cls.__name__} takes *args, so its arguments are unknown",
-        )
-    # A leading underscore is torch's mark for private arguments, such as the ready-made weights of an embedding.
-    return [
-        (p.name, p.default is p.empty)
-        for p in parameters
-        if p.kind not in variadic and p.name[0] != "_"
-    ]
+    return _signature_parameters(cls)
 
 
-def _read(module: nn.Module, name: str, required: bool) -> Any:
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _signature_parameters(cls: type[nn.Module]) -> list[tuple[str, bool]]:
+    parameters: list[tuple[str, bool]] = []
+    for parameter in inspect.signature(cls.__init__).parameters.values():
+        name = parameter.name
+        if name in _SKIPPED:
+            continue
+        if parameter.kind in _VARIADIC:
+            # nn.Identity takes anything and ignores it.
+            if cls is not nn.Identity:
+                raise SpecError(
+                    "bad-config",
+                    f"the constructor of {cls.__name__} takes *args, so its arguments are unknown",
+                )
+        # A leading underscore is torch's mark for private arguments, such as the ready-made weights
+        # of an embedding.
+        elif name[0] != "_":
+            parameters.append((name, parameter.default is parameter.empty))
+    return parameters
+
+
+def _read(module: nn.Module, name: str, is_required: bool) -> Any:
+    """The value of a constructor's argument, or ``_ABSENT``."""
     reader = _READERS.get((type(module), name))
     value = reader(module) if reader is not None else getattr(module, name, _ABSENT)
+    # The argument is a flag, the attribute of the same name is the tensor or None.
     if name == "bias" and (value is None or isinstance(value, torch.Tensor)):
         return value is not None
-    if (
-        name == "num_features"
-        and value is _ABSENT
-        and isinstance(getattr(module, "weight", None), torch.Tensor)
-    ):
-        return len(module.weight)  # type: ignore[arg-type]  # torchvision's FrozenBatchNorm2d
-    if value is _ABSENT and required:
+    if name == "num_features" and value is _ABSENT:
+        # torchvision's FrozenBatchNorm2d does not keep it.
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.Tensor):
+            return len(weight)
+    if value is _ABSENT and is_required:
         raise SpecError(
             "bad-config",
-            f"{type(module).__name__} does not keep its constructor's {name!r}; store it as an attribute",
+            f"{type(module).__name__} does not keep its constructor's {name!r}; store it as an "
+            "attribute",
         )
     return value
 
@@ -194,50 +234,58 @@ def _check_unpatched(module: nn.Module) -> None:
         if hooks or "forward" in vars(owner):
             raise SpecError(
                 "patched-module",
-                f"a {type(owner).__name__} has hooks or its own forward, which would be lost; remove it",
+                f"a {type(owner).__name__} has hooks or its own forward, which would be lost; "
+                "remove it",
             )
 
 
 def _check_same(module: nn.Module, rebuilt: nn.Module) -> None:
-    ours, theirs = tensors_of(module), tensors_of(rebuilt)
-    wrong = next((key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)), None)
-    if wrong is not None:
-        raise SpecError(
-            "bad-config",
-            f"{wrong!r} is {ours.get(wrong)} but its constructor makes {theirs.get(wrong)}; update the module's "
-            "attributes to its tensors",
-        )
-    for name, (inner, again) in _pairs(module, rebuilt).items():
-        _check_attributes(name, _plain(vars(inner)), _plain(vars(again)))
-
-
-def _pairs(module: nn.Module, rebuilt: nn.Module) -> dict[str, tuple[nn.Module, nn.Module]]:
-    again = dict(rebuilt.named_modules())
-    return {name: (inner, again[name]) for name, inner in module.named_modules() if name in again}
-
-
-def _check_attributes(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Attributes that the constructor sets must be as it sets them; further ones are the user's notes."""
-    for key, value in theirs.items():
-        if key in ours and not _equal(ours[key], value):
+    """Check that a module has the tensors and plain attributes that its constructor makes."""
+    shapes, rebuilt_shapes = tensors_of(module), tensors_of(rebuilt)
+    for name in {**shapes, **rebuilt_shapes}:
+        shape, rebuilt_shape = shapes.get(name), rebuilt_shapes.get(name)
+        if shape != rebuilt_shape:
             raise SpecError(
                 "bad-config",
-                f"attribute {f'{name}.{key}'.lstrip('.')!r} is {ours[key]!r} but its constructor makes {value!r}; "
+                f"{name!r} is {shape} but its constructor makes {rebuilt_shape}; update the "
+                "module's attributes to its tensors",
+            )
+    rebuilt_modules = dict(rebuilt.named_modules())
+    for name, inner in module.named_modules():
+        if name in rebuilt_modules:
+            rebuilt_attributes = _plain_attributes(rebuilt_modules[name])
+            _check_attributes(name, _plain_attributes(inner), rebuilt_attributes)
+
+
+def _check_attributes(
+    name: str, attributes: Mapping[str, Any], rebuilt_attributes: Mapping[str, Any]
+) -> None:
+    """Attributes that the constructor sets must be as it sets them; further ones are notes."""
+    for key, value in rebuilt_attributes.items():
+        if key in attributes and not _equal(attributes[key], value):
+            path = f"{name}.{key}".lstrip(".")
+            raise SpecError(
+                "bad-config",
+                f"attribute {path!r} is {attributes[key]!r} but its constructor makes {value!r}; "
                 "update the attribute it derives from",
             )
 
 
 def _equal(a: Any, b: Any) -> bool:
-    return bool(a == b) or (isinstance(a, float) and a != a and b != b)
+    both_nan = isinstance(a, float) and a != a and b != b
+    return bool(a == b) or both_nan
 
 
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: value for key, value in attributes.items() if key != "training" and _is_plain(value)
-    }
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    """Attributes that are numbers, texts and the like; the mode is not the constructor's."""
+    plain: dict[str, Any] = {}
+    for key, value in vars(module).items():
+        if key != "training" and _is_plain(value):
+            plain[key] = value
+    return plain
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | list):
-        return all(_is_plain(item) for item in value)
+        return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)

@@ -1,4 +1,4 @@
-"""An architecture without weights: the graph module of a spec with its tensors on the meta device, and its file."""
+"""An architecture without weights: its graph module on the meta device, and its file."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,11 @@ from pathlib import Path
 import torch
 from torch import fx
 
-from fxgrow.documents import CONFIG, WEIGHTS, check_replaceable, staged_directory
+from fxgrow.documents import CONFIG, WEIGHTS, canonical_json, check_replaceable, staged_directory
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.build import check_faithful, inputs_on_meta
-from fxgrow.spec.canonical import canonical_json
 from fxgrow.spec.models import ArchitectureSpec, to_json
 from fxgrow.spec.rebuild import rebuild_module
 
@@ -19,15 +18,24 @@ _NO_TRUST: Trust = frozenset()
 
 
 def meta_module(spec: ArchitectureSpec, *, trust: Trust = _NO_TRUST) -> fx.GraphModule:
-    """The graph module of a checked ``spec`` on the meta device, in eval mode: shapes without values or memory.
+    """Build the graph module of a spec on the meta device: shapes without values or memory.
 
-    Raises SpecError if it cannot be built, or is not what the spec says.
+    Args:
+        spec: A checked specification.
+        trust: ``package.module.object`` of functions and module classes beyond the allow-list.
+
+    Returns:
+        The module in evaluation mode.
+
+    Raises:
+        SpecError: If it cannot be built, or differs from the spec.
+
     """
-    untied = (item for item in spec.tensors if item.tied_to is None)
-    tensors = {
-        item.name: torch.empty(item.shape, dtype=DTYPES[item.dtype], device="meta")
-        for item in untied
-    }
+    tensors: dict[str, torch.Tensor] = {}
+    for item in spec.tensors:
+        if item.tied_to is None:
+            dtype = DTYPES[item.dtype]
+            tensors[item.name] = torch.empty(item.shape, dtype=dtype, device="meta")
     graph_module = rebuild_module(spec, tensors, trust)
     check_faithful(graph_module, spec, trust)
     return graph_module
@@ -39,9 +47,18 @@ def meta_example_inputs(spec: ArchitectureSpec) -> tuple[torch.Tensor, ...]:
 
 
 def check_for_architecture(directory: str | Path) -> None:
-    """Raises SpecError unless ``write_architecture`` may write to ``directory``."""
+    """Check that ``write_architecture`` may write to a directory.
+
+    Args:
+        directory: The directory; it need not exist.
+
+    Raises:
+        SpecError: ``foreign-directory`` if it holds weights, and what ``write_spec`` raises.
+
+    """
     target = Path(directory)
     check_replaceable(target)
+    # lexists: a dangling link counts too.
     if os.path.lexists(target / WEIGHTS):
         raise SpecError(
             "foreign-directory",
@@ -51,13 +68,22 @@ def check_for_architecture(directory: str | Path) -> None:
 
 
 def write_architecture(directory: str | Path, spec: ArchitectureSpec) -> ArchitectureSpec:
-    """Writes ``config.json`` alone, all or nothing, and returns the spec as written: without weights.
+    """Write ``config.json`` alone, all or nothing.
 
-    A directory that exists must be empty or hold a spec without weights. Raises SpecError as ``write`` does.
+    Args:
+        directory: Where to write. If it exists, it must be empty or hold a spec without weights.
+        spec: The specification.
+
+    Returns:
+        The spec as written: without weights.
+
+    Raises:
+        SpecError: As ``write_spec`` does.
+
     """
     check_for_architecture(directory)
     target = Path(directory)
-    bare = spec.model_copy(update={"weights": None})
+    without_weights = spec.model_copy(update={"weights": None})
     with staged_directory(target) as staging:
-        (staging / CONFIG).write_bytes(canonical_json(to_json(bare)))
-    return bare
+        (staging / CONFIG).write_bytes(canonical_json(to_json(without_weights)))
+    return without_weights

@@ -1,7 +1,7 @@
 """The specification of an architecture as frozen, closed, versioned pydantic models.
 
-Everything here is data. What the names in it may refer to is decided by :mod:`fxgrow.spec.check` and
-:mod:`fxgrow.spec.allowlist`; how it becomes a graph module, by :mod:`fxgrow.spec.load`.
+Everything here is data. What the names in it may refer to is decided by :mod:`fxgrow.spec.check`
+and :mod:`fxgrow.spec.allowlist`; how it becomes a graph module, by :mod:`fxgrow.spec.load`.
 """
 
 from math import prod
@@ -9,32 +9,46 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from fxgrow.documents import limits
-from fxgrow.spec.arguments import Argument, DType, StrictModel
+from fxgrow.documents import StrictModel, limits
+from fxgrow.spec.arguments import Argument, DType
+
+SCHEMA_VERSION: Literal[2] = 2
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=limits.ELEMENTS)]
 
 
-def _bounded(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _check_num_elements(shape: tuple[int, ...]) -> tuple[int, ...]:
+    # Sizes of 0 are left out: the strides of an empty tensor multiply the others all the same.
     if prod(size for size in shape if size) > limits.ELEMENTS:
         raise ValueError(f"A tensor should have at most {limits.ELEMENTS} elements")
     return shape
 
 
-Shape = Annotated[tuple[Size, ...], Field(max_length=limits.AXES), AfterValidator(_bounded)]
+Shape = Annotated[
+    tuple[Size, ...], Field(max_length=limits.AXES), AfterValidator(_check_num_elements)
+]
 Name = Annotated[str, Field(max_length=limits.NAME)]
-# fx can be told to write notes on nodes into the source it generates, in triple quotes.
+# fx can be told to write notes on nodes into the source that it generates, in triple quotes, so
+# nothing that could end or escape a string may stand in one.
 Note = Annotated[str, Field(max_length=limits.NAME, pattern=r"^[^\"'\\]*$")]
+# Bounded, so that a sum of scores is finite.
 Score = Annotated[float, Field(ge=-limits.SCORE, le=limits.SCORE)]
 BoundedTuple = Field(max_length=limits.ENTRIES)
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+# Bounded, because replaying a history adds as many neurons as it tells.
 Added = Annotated[int, Field(ge=0, le=limits.NEURONS)]
-SCHEMA_VERSION: Literal[2] = 2
 
 
 class InputSpec(StrictModel):
-    """One example input: the placeholder it feeds, its shape and dtype."""
+    """One example input.
+
+    Args:
+        name: The placeholder that it feeds.
+        shape: Its shape.
+        dtype: Its dtype.
+
+    """
 
     name: Name
     shape: Shape
@@ -42,7 +56,14 @@ class InputSpec(StrictModel):
 
 
 class ProvenanceSpec(StrictModel):
-    """Which rule put a node into the graph, and for which width and candidate."""
+    """How a node came into the graph.
+
+    Args:
+        rule: The rewrite rule that inserted it.
+        width: The width that it was inserted for.
+        candidate: The candidate that it was inserted for.
+
+    """
 
     rule: Note
     width: Note | None = None
@@ -50,7 +71,17 @@ class ProvenanceSpec(StrictModel):
 
 
 class NodeSpec(StrictModel):
-    """One fx node. ``target`` is a public qualified name for functions, else what fx has."""
+    """One fx node.
+
+    Args:
+        name: Its name.
+        op: Its kind.
+        target: The public qualified name of a function; for other kinds, fx's own target.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        provenance: Which rule inserted it; None: it is part of the original model.
+
+    """
 
     name: Name
     op: Literal["placeholder", "get_attr", "call_function", "call_method", "call_module", "output"]
@@ -61,7 +92,14 @@ class NodeSpec(StrictModel):
 
 
 class ModuleSpec(StrictModel):
-    """One module: class by public name and the arguments of its constructor. ``torch.nn.Module``: a container."""
+    """One module.
+
+    Args:
+        name: Its path in the model.
+        type: The public name of its class; ``torch.nn.Module`` for one that only holds others.
+        config: The arguments of its constructor.
+
+    """
 
     name: Name
     type: Name
@@ -69,7 +107,16 @@ class ModuleSpec(StrictModel):
 
 
 class ParameterSpec(StrictModel):
-    """One parameter. ``tied_to`` names the earlier tensor it is the same object as."""
+    """One parameter.
+
+    Args:
+        name: Its path in the model.
+        shape: Its shape.
+        dtype: Its dtype.
+        requires_grad: Whether it receives gradients.
+        tied_to: The earlier parameter that is the same object.
+
+    """
 
     name: Name
     shape: Shape
@@ -79,7 +126,17 @@ class ParameterSpec(StrictModel):
 
 
 class BufferSpec(StrictModel):
-    """One buffer; the values of those that are not persistent are saved too, no constructor makes them again."""
+    """One buffer.
+
+    Args:
+        name: Its path in the model.
+        shape: Its shape.
+        dtype: Its dtype.
+        persistent: Whether a state dict holds it. The values of the others are saved as well,
+            because no constructor recomputes them.
+        tied_to: The earlier buffer that is the same object.
+
+    """
 
     name: Name
     shape: Shape
@@ -89,7 +146,14 @@ class BufferSpec(StrictModel):
 
 
 class SiteSpec(StrictModel):
-    """One axis of one parameter or buffer that a width reaches."""
+    """One axis of one parameter or buffer that a width reaches.
+
+    Args:
+        parameter: The parameter or buffer.
+        axis: The axis.
+        role: Whether the width's neurons are written, carried along or read there.
+
+    """
 
     parameter: str
     axis: Annotated[int, Field(ge=0, lt=limits.AXES)]
@@ -97,7 +161,14 @@ class SiteSpec(StrictModel):
 
 
 class RefusalSpec(StrictModel):
-    """Why a width cannot grow."""
+    """Why a width cannot grow.
+
+    Args:
+        code: The code of the refusal.
+        reason: A sentence.
+        nodes: The nodes that are to blame.
+
+    """
 
     code: str
     reason: str
@@ -105,7 +176,17 @@ class RefusalSpec(StrictModel):
 
 
 class WidthSpec(StrictModel):
-    """An ordered set of ``size`` neurons with the same sites; one neuron owns ``granule`` rows of its writer."""
+    """An ordered set of neurons with the same sites.
+
+    Args:
+        name: Its name.
+        size: Its number of neurons.
+        granule: How many rows of its writer one neuron owns.
+        sites: The axes that it reaches.
+        growable: Whether it can grow.
+        refusal: Why not, if it cannot.
+
+    """
 
     name: str
     size: Size
@@ -116,24 +197,44 @@ class WidthSpec(StrictModel):
 
 
 class Cost(StrictModel):
-    """Parameters (elements, tied ones once) and multiply-adds of one pass over the example inputs."""
+    """What a model costs.
+
+    Args:
+        parameters: Elements of its parameters, tied ones once.
+        multiply_adds: Multiply-adds of one forward pass over the example inputs.
+
+    """
 
     parameters: Count
     multiply_adds: Count
 
 
 class MethodRecord(StrictModel):
-    """The growth method and its settings."""
+    """A growth method with its settings.
+
+    Args:
+        name: The method's name.
+        settings: Its settings, as JSON.
+
+    """
 
     name: str
     settings: dict[str, JsonValue] = Field(default={})
 
 
 class WidthChange(StrictModel):
-    """One width in one growth step: sizes (neurons), how many were split or new, and the scores of those chosen.
+    """One width in one growth step.
 
-    ``neurons``: which ones were split, by their number before the step, once per copy; empty in specs of schema
-    version 1, which did not record it.
+    Args:
+        width: The width's name.
+        before: Its number of neurons before the step.
+        after: Its number of neurons after the step.
+        split: How many neurons were split.
+        new: How many neurons are new.
+        neurons: Which neurons were split, by their number before the step, once per copy. Empty in
+            specs of schema version 1, which did not record it.
+        scores: The scores of the neurons that were chosen.
+
     """
 
     width: str
@@ -146,10 +247,16 @@ class WidthChange(StrictModel):
 
 
 class LayerInsertion(StrictModel):
-    """One layer put in by a growth step: its module's name, the node it follows, its score, its hidden neurons.
+    """One layer that a growth step inserted.
 
-    ``form`` says how its neurons compute and ``norm`` whether a batch norm lies inside; None: a spec of schema version
-    1, which did not record it.
+    Args:
+        name: The name of its module.
+        after: The node that it follows.
+        score: Its score.
+        neurons: Its hidden neurons.
+        form: What kind of layer it is. None: a spec of schema version 1, which did not record it.
+        norm: Whether it contains a batch norm. None: as for ``form``.
+
     """
 
     name: str
@@ -161,9 +268,25 @@ class LayerInsertion(StrictModel):
 
 
 class GrowthStep(StrictModel):
-    """One growth. Errors are relative differences of outputs, losses are on the growth batches. None: not measured.
+    """One growth step. Errors and losses that were not measured are None.
 
-    ``ties``: names of widths that grew alike.
+    Args:
+        parent: The fingerprint of the architecture before the step.
+        method: The growth method.
+        budget: The budget that was given.
+        widths: The widths that grew.
+        layers: The layers that were inserted.
+        ties: Names of widths that grew alike.
+        cost_before: The cost before the step.
+        cost_after: The cost after the step.
+        faithful_error: Relative difference of outputs between the grown model and the over-grown
+            graph with the candidates that were not selected switched off.
+        preservation_error: Relative difference of outputs between the model before the step and
+            the grown model with eps = 0, which should be none.
+        loss_before: Loss on the growth batches before the step.
+        loss_after: Loss on the growth batches after the step.
+        backtracks: How often the step size was halved.
+
     """
 
     parent: Digest
@@ -182,13 +305,34 @@ class GrowthStep(StrictModel):
 
 
 class WeightsSpec(StrictModel):
-    """SHA-256 of the weights file."""
+    """The weights file that belongs to a spec.
+
+    Args:
+        sha256: The SHA-256 of the file.
+
+    """
 
     sha256: Digest
 
 
 class ArchitectureSpec(StrictModel):
-    """A model without its weights. ``fingerprint`` covers inputs, nodes, modules and tensors, and nothing else."""
+    """A model without its weights.
+
+    Args:
+        schema_version: The version of the document.
+        fingerprint: A hash over inputs, nodes, modules and tensors, and nothing else.
+        inputs: The example inputs.
+        nodes: The nodes of the graph in execution order.
+        modules: The modules that the graph calls, and those that contain modules or tensors.
+        parameters: The parameters.
+        buffers: The buffers.
+        widths: The widths of the model.
+        history: The growth steps that led to it, oldest first.
+        cost: What one forward pass costs.
+        weights: The weights file; None: the architecture was written without weights.
+        versions: Versions of the packages that wrote the spec.
+
+    """
 
     schema_version: Literal[2]
     fingerprint: Digest
@@ -209,7 +353,7 @@ class ArchitectureSpec(StrictModel):
         return self.parameters + self.buffers
 
     def __hash__(self) -> int:
-        """By fingerprint: dicts inside make the fields unhashable."""
+        """Hash by fingerprint: the fields contain dicts, which have no hash."""
         return hash(self.fingerprint)
 
 

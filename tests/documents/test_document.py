@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import pytest
 
+from fxgrow.documents import StrictModel
 from fxgrow.documents.document import Document, JsonData
 from fxgrow.documents.parsing import parse_yaml
 from fxgrow.errors import SpecError
-from fxgrow.spec.arguments import StrictModel
 
 
 class Note(StrictModel):

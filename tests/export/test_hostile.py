@@ -23,7 +23,7 @@ from fxgrow.spec import (
     load,
     write_spec,
 )
-from fxgrow.spec.canonical import fingerprint
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.save import state_tensors
 
 EVIL = '"""\n\nraise SystemExit(9)\n"""\'\\" | ` <script> {0} ---\n: !!python'

@@ -115,5 +115,5 @@ def test_a_huge_recurrent_module_is_refused_before_it_is_built() -> None:
         config={"input_size": 1, "hidden_size": 1, "num_layers": 2**40},
     )
     with pytest.raises(SpecError, match="num_layers") as caught:
-        build_module(spec, NONE, tensors=100)
+        build_module(spec, NONE, max_tensors=100)
     assert caught.value.code == "bad-config"

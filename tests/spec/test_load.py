@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from fxgrow.documents.tensor_files import ALIGNMENT
 from fxgrow.errors import SpecError
 from fxgrow.spec import describe, load, read_spec, save
-from fxgrow.spec.canonical import fingerprint
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.load import parse_spec
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, fx
 
 from fxgrow.errors import SpecError
 from fxgrow.spec import describe, read_spec
-from fxgrow.spec.canonical import fingerprint
 from fxgrow.spec.constructor import container
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.meta_module import meta_example_inputs, meta_module, write_architecture
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fxgrow.spec import load, read_spec, save, spec_of
-from fxgrow.spec.canonical import fingerprint
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.migrations import ARCHITECTURE
 from fxgrow.spec.models import SCHEMA_VERSION
 

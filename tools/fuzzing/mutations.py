@@ -19,7 +19,7 @@ from safetensors.torch import save
 from fxgrow.errors import SpecError
 from fxgrow.spec.allowlist_tables import CLASSES, FUNCTIONS, METHODS
 from fxgrow.spec.arguments import DTYPES
-from fxgrow.spec.canonical import fingerprint
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.load import parse_spec
 from tools.fuzzing.bases import Base, places
 

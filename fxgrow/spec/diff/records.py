@@ -7,7 +7,7 @@ layers or modules that a change follows from; empty: it stands for itself.
 from collections.abc import Iterator
 from typing import Literal
 
-from fxgrow.spec.arguments import StrictModel
+from fxgrow.documents import StrictModel
 from fxgrow.spec.models import Cost, Count, GrowthStep, Shape
 
 CausedBy = tuple[str, ...]

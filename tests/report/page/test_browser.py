@@ -3,7 +3,7 @@
 from typing import Any
 
 from fxgrow.spec import ArchitectureSpec, diff
-from fxgrow.spec.canonical import fingerprint
+from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.models import RefusalSpec
 from tests.report.page.conftest import Open, Specs
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
 from fxgrow.spec import ArchitectureSpec, describe
-from fxgrow.spec.canonical import fingerprint
 from fxgrow.spec.diff.align import align
+from fxgrow.spec.fingerprint import fingerprint
 from tests.spec.graphs import SPECS, shuffled
 
 

@@ -1,6 +1,5 @@
 """What the fingerprint must not see (names and order of nodes, weights) and what it must."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +7,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from fxgrow.errors import SpecError
 from fxgrow.spec import describe
-from fxgrow.spec.canonical import canonical_json
 
 Body = Callable[[fx.Graph, fx.Node], Any]
 X = (torch.ones(2, 3),)
@@ -104,17 +101,3 @@ def test_tying_matters(net: fx.GraphModule, inputs: tuple[Tensor]) -> None:
     b = net.get_submodule("b")
     b.weight = nn.Parameter(torch.zeros(4, 4))
     assert describe(net, inputs).fingerprint != tied.fingerprint
-
-
-def test_json_is_sorted_broken_at_120_columns_and_ends_with_a_newline() -> None:
-    text = canonical_json({"b": [1.0, -0.0, 1e-30], "a": ["x" * 50] * 3}).decode()
-    assert text.startswith('{\n "a": [\n  "xxx')
-    assert text.endswith('],\n "b": [1.0, -0.0, 1e-30]\n}\n')
-    assert max(map(len, text.splitlines())) <= 120
-    assert json.loads(text) == {"b": [1.0, -0.0, 1e-30], "a": ["x" * 50] * 3}
-
-
-def test_nan_is_refused() -> None:
-    with pytest.raises(SpecError, match="NaN") as caught:
-        canonical_json([float("nan")])
-    assert caught.value.code == "not-finite"

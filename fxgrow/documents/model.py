@@ -1,0 +1,13 @@
+"""The base class of every pydantic model that fxgrow reads from a file or writes to one."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class StrictModel(BaseModel):
+    """Base of all document models: immutable, no unknown fields, no type coercion, no NaN.
+
+    Strict, because a value that pydantic would silently convert (``"1"`` to ``1``) is a mistake in
+    a file; frozen, because documents are compared, hashed and shared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
