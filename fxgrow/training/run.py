@@ -18,13 +18,13 @@ from torch.optim import SGD, Optimizer
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
-from fxgrow.data import Batches, DataSet, Splits, batches
+from fxgrow.data import Batches, Splits, batches
 from fxgrow.errors import TrainingError
 from fxgrow.growth import ALL_WIDTHS, Budget, Growth, Method, Scope, grow_step
 from fxgrow.randomness import seeded
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
 from fxgrow.training.epoch import train_epoch
-from fxgrow.training.evaluate import Evaluation, cross_entropy, evaluate
+from fxgrow.training.evaluate import EVALUATION_BATCH, Evaluation, cross_entropy, evaluate
 from fxgrow.training.events import (
     BatchDone,
     EpochDone,
@@ -35,8 +35,7 @@ from fxgrow.training.events import (
     no_callback,
 )
 from fxgrow.training.settings import RunSettings
-
-_EVALUATION_BATCH = 256
+from fxgrow.training.sgd import set_rate, training_batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +128,8 @@ class RunState:
     @staticmethod
     def of(start: Network, data: Splits, settings: RunSettings, callback: Listener) -> "RunState":
         """A run that has done nothing yet."""
-        train = _training_batches(data.train, settings)
+        shuffling = torch.Generator().manual_seed(settings.seed)
+        train = training_batches(data.train, settings.batch_size, shuffling)
         callback(RunStarted(settings, len(train), start.spec.cost.parameters))
         optimizer = SGD(
             start.module.parameters(),
@@ -138,12 +138,12 @@ class RunState:
             weight_decay=settings.weight_decay,
         )
         growth_rng = torch.Generator().manual_seed(settings.seed + 1)
-        test = batches(data.test, _EVALUATION_BATCH)
+        test = batches(data.test, EVALUATION_BATCH)
         return RunState(start, optimizer, data, settings, callback, train, test, growth_rng)
 
     def moment(self) -> Evaluations:
         """Measure where the run stands."""
-        train = evaluate(self.network.module, batches(self.data.train, _EVALUATION_BATCH))
+        train = evaluate(self.network.module, batches(self.data.train, EVALUATION_BATCH))
         if not math.isfinite(train.loss):
             raise TrainingError(
                 "nan-loss",
@@ -172,8 +172,7 @@ class RunState:
         return replace(self, seconds=(*self.seconds, seconds))
 
     def _set_rate(self, epochs: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate(epochs / self.settings.epochs)
+        set_rate(self.optimizer, self.settings.learning_rate(epochs / self.settings.epochs))
 
     def grown(
         self,
@@ -215,10 +214,3 @@ class RunState:
         return batches(
             data, size, shuffle=True, generator=self.growth_rng, limit=settings.growth_batches
         )
-
-
-def _training_batches(data: DataSet, settings: RunSettings) -> Batches:
-    """All images in a new order every epoch; a last batch of one is left out, batch norm cannot train on it."""
-    rng = torch.Generator().manual_seed(settings.seed)
-    lonely = len(data) % settings.batch_size == 1 and len(data) > 1 and settings.batch_size > 1
-    return batches(data, settings.batch_size, shuffle=True, generator=rng, drop_last=lonely)
