@@ -75,7 +75,7 @@ class RunSettings(BaseModel):
     def phases(self) -> tuple[int, ...]:
         """The number of epochs of every phase."""
         count = self.grow_steps + 1
-        # The ends of the phases are rounded, not their lengths, so the lengths add up to ``epochs``.
+        # The ends of phases are rounded, not their lengths, so the lengths add up to ``epochs``.
         ends = [round(self.epochs * phase / count) for phase in range(count + 1)]
         return tuple(end - start for start, end in pairwise(ends))
 
