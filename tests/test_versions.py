@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fxgrow.cells.genotype import GENOTYPE_DOCUMENT
+from fxgrow.cells.result import SEARCH_DOCUMENT
 from fxgrow.continual.result import CONTINUAL_DOCUMENT
 from fxgrow.continual.storage import MASTER_DOCUMENT
 from fxgrow.spec import Document
@@ -19,6 +20,7 @@ DOCUMENTS: dict[str, Document[Any]] = {
     "recipe": RECIPE_DOCUMENT,
     "run result": RUN_RESULT_DOCUMENT,
     "genotype": GENOTYPE_DOCUMENT,
+    "cell search": SEARCH_DOCUMENT,
     "master": MASTER_DOCUMENT,
     "continual result": CONTINUAL_DOCUMENT,
 }

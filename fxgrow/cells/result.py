@@ -8,11 +8,12 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel
 
 from fxgrow.cells.genotype import Genotype
+from fxgrow.cells.migrations import rename_derivation
 from fxgrow.cells.space import SearchSpace
 from fxgrow.data import DataSet
 from fxgrow.spec import Document, StrictModel
 
-SEARCH_VERSION: Literal[1] = 1
+SEARCH_VERSION: Literal[2] = 2
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class SearchResult(StrictModel):
     candidates that were compared, best first; ``grown``: the channels of every operation, growth step by growth step.
     """
 
-    schema_version: Literal[1] = SEARCH_VERSION
+    schema_version: Literal[2] = SEARCH_VERSION
     method: str
     settings: dict[str, Any]
     space: SearchSpace
@@ -104,7 +105,7 @@ class SearchResult(StrictModel):
         return tuple(epoch.train_loss for epoch in self.epochs)
 
 
-SEARCH_DOCUMENT = Document("cell-search", SearchResult, SEARCH_VERSION)
+SEARCH_DOCUMENT = Document("cell-search", SearchResult, SEARCH_VERSION, {1: rename_derivation})
 
 SearchListener = Callable[[SearchEpoch], None]
 

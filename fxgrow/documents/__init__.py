@@ -40,6 +40,7 @@ from fxgrow.documents.recognition import (
     is_schema,
     is_source,
 )
+from fxgrow.documents.renaming import rename_key
 from fxgrow.documents.tensor_files import aligned_copy
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "read_text",
     "reading_errors",
     "recover_directory",
+    "rename_key",
     "resolve_target",
     "sha256",
     "staged_directory",

@@ -1,4 +1,4 @@
-"""Training with growth in it: Wu et al. 2020, Algorithm 1, and the directory that a run leaves behind."""
+"""Training with growth in it (Wu et al. 2020, Algorithm 1), and the directory that a run writes."""
 
 from fxgrow.randomness import seeded
 from fxgrow.training.directory import (
@@ -15,6 +15,7 @@ from fxgrow.training.directory import (
 )
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import (
+    EVALUATION_BATCH,
     Evaluation,
     accuracy,
     cross_entropy,
@@ -29,7 +30,6 @@ from fxgrow.training.events import (
     GrowthStarted,
     Listener,
     RunStarted,
-    no_callback,
 )
 from fxgrow.training.log import Log
 from fxgrow.training.recipe import (
@@ -44,9 +44,18 @@ from fxgrow.training.recipe import (
 from fxgrow.training.result import RunResult, StepResult, run_result
 from fxgrow.training.run import Run, train_and_grow
 from fxgrow.training.settings import RunSettings
-from fxgrow.training.sgd import WeightTraining, endless, set_rate, sgd_step, shuffled
+from fxgrow.training.sgd import (
+    WeightTraining,
+    cosine_rate,
+    endless,
+    set_rate,
+    sgd_step,
+    shuffled,
+    training_batches,
+)
 
 __all__ = [
+    "EVALUATION_BATCH",
     "FOREIGN_TO_RUN",
     "INITIAL",
     "LOG",
@@ -73,11 +82,11 @@ __all__ = [
     "WeightTraining",
     "WrittenSpecs",
     "accuracy",
+    "cosine_rate",
     "cross_entropy",
     "endless",
     "evaluate",
     "logits",
-    "no_callback",
     "read_recipe",
     "read_result",
     "recipe_text",
@@ -90,5 +99,6 @@ __all__ = [
     "shuffled",
     "train_and_grow",
     "train_epoch",
+    "training_batches",
     "write_run",
 ]

@@ -1,4 +1,4 @@
-"""The directory that a run leaves behind: all of it or nothing.
+"""The directory that a run writes: all of it or nothing.
 
 ::
 
@@ -25,11 +25,22 @@ LOG = "log.jsonl"
 INITIAL = "initial"
 SEARCHED = "search.json"
 FOREIGN_TO_RUN = recognition.foreign_in_directory(recognition.ANY_DIRECTORY)
+"""Finds what no command of fxgrow has written: such a file keeps its directory from replacement."""
 
 
 @dataclass(frozen=True)
 class WrittenSpecs:
-    """The two specs as they stand in the directory."""
+    """The two specs as they were written to the directory of a run.
+
+    Args:
+        initial: the architecture before the run.
+        final: the architecture at the end.
+
+    Example:
+        >>> written = write_run(directory, run, result)
+        >>> fxgrow.diff(written.initial, written.final)
+
+    """
 
     initial: ArchitectureSpec
     final: ArchitectureSpec
@@ -43,11 +54,26 @@ def run_directory(
     stranger: ForeignCheck = FOREIGN_TO_RUN,
     strangers_stay: bool = False,
 ) -> Iterator[Path]:
-    """A new directory beside ``target`` to write to, which becomes ``target`` at the end if nothing went wrong.
+    """Make a new directory beside ``target``, which becomes ``target`` if the block succeeds.
 
-    ``replace`` allows a ``target`` that is empty or holds nothing but what fxgrow writes (``stranger`` says what else);
-    ``strangers_stay``: other files are moved to the new one. Raises ``RunError`` (``directory-exists``,
-    ``foreign-directory``, ``unsafe-path``, ``unwritable-run``) before anything is written.
+    Args:
+        target: the directory of the run.
+        replace: allow a ``target`` that exists, if it is empty or fxgrow has written all of it.
+        stranger: finds what fxgrow has not written; by default among the files of all commands.
+        strangers_stay: move foreign files to the new directory, instead of refusing them.
+
+    Returns:
+        A context manager that gives the new directory to write to.
+
+    Raises:
+        RunError: ``target`` exists (``directory-exists``), holds foreign files
+            (``foreign-directory``), is a place that must not be replaced (``unsafe-path``), or
+            cannot be written (``unwritable-run``). Nothing has been written then.
+
+    Example:
+        >>> with run_directory(Path("runs/first")) as staging:
+        ...     write_run(staging, run, result)
+
     """
     with atomic_directory(
         target, RUN_OUTPUT, stranger, force=replace, strangers_stay=strangers_stay
@@ -58,11 +84,28 @@ def run_directory(
 def write_run(
     directory: Path, run: Run, result: RunResult, recipe: Recipe | None = None
 ) -> WrittenSpecs:
-    """Write a finished run to ``directory``, with the recipe that it came from if there is one.
+    """Write a finished run to a directory, beside the log that may be there already.
 
-    Raises ``SpecError`` if a spec cannot be written.
+    Args:
+        directory: an existing directory, as ``run_directory`` gives it.
+        run: the finished run.
+        result: its numbers.
+        recipe: what the run was made of, if there is a recipe.
+
+    Returns:
+        The specs of the model before and after the run, as they were written.
+
+    Raises:
+        SpecError: a spec cannot be written.
+        RunError: the operating system refuses to write (``unwritable-run``).
+
+    Example:
+        >>> with run_directory(Path("runs/first")) as staging:
+        ...     write_run(staging, run, run_result(run, settings, model="net", data="digits"))
+
     """
-    # The log is there already, and a spec is not written over foreign files: hence by way of a directory of its own.
+    # A spec is never saved to a directory with foreign files in it, and the log is one: hence a
+    # directory of its own, whose files are moved up afterwards.
     final = _save(run.final, directory / "final")
     with run_writing_errors(directory):
         for path in (directory / "final").iterdir():
@@ -71,11 +114,27 @@ def write_run(
         (directory / RESULT).write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if recipe is not None:
             (directory / RECIPE_FILE).write_text(recipe_text(recipe), encoding="utf-8")
-    return WrittenSpecs(_save(run.initial, directory / INITIAL), final)
+    initial = _save(run.initial, directory / INITIAL)
+    return WrittenSpecs(initial, final)
 
 
 def read_result(directory: Path) -> RunResult:
-    """The numbers of the run in ``directory``. Raises ``SpecError`` with code and path if they cannot be read."""
+    """Read the numbers of a run, of the present version or an older one.
+
+    Args:
+        directory: the directory of the run.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        SpecError: they cannot be read; with the JSON path of what is wrong.
+
+    Example:
+        >>> read_result(Path("runs/first")).test_accuracy_after
+        0.92
+
+    """
     return RUN_RESULT_DOCUMENT.read(read_text(directory / RESULT), RESULT)
 
 
@@ -85,6 +144,21 @@ def _save(network: Network, directory: Path) -> ArchitectureSpec:
 
 @contextmanager
 def run_writing_errors(path: Path) -> Iterator[None]:
-    """Failures of the operating system while writing ``path`` become ``RunError`` (``unwritable-run``)."""
+    """Turn failures of the operating system inside the block into errors for the user.
+
+    Args:
+        path: what is being written; the message names it.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        RunError: the operating system refused to write (``unwritable-run``).
+
+    Example:
+        >>> with run_writing_errors(directory):
+        ...     (directory / "notes.txt").write_text(text)
+
+    """
     with atomic.os_errors_as(path, RUN_OUTPUT):
         yield

@@ -11,10 +11,11 @@ from fxgrow.growth import Batch, LossFunction
 from fxgrow.kernel_guard import guard_unsafe_kernel
 
 OnStep = Callable[[int, float], None]
+"""Called with the number of a batch, from 0, and its loss."""
 
 
-def _nothing(batch: int, loss: float) -> None:
-    """Listen to nothing."""
+def _no_callback(batch: int, loss: float) -> None:
+    """Do nothing after a step."""
 
 
 def train_epoch(
@@ -22,13 +23,31 @@ def train_epoch(
     batches: Iterable[Batch],
     loss: LossFunction,
     optimizer: Optimizer,
-    on_step: OnStep = _nothing,
+    on_step: OnStep = _no_callback,
 ) -> float:
-    """Train ``model`` on every batch once and give back the mean loss per batch.
+    """Train a model on every batch once.
 
-    ``on_step(batch, loss)`` is called after every step of ``optimizer``, batches counted from 0. Raises
-    ``TrainingError`` (``nan-loss``) before a loss that is no finite number can reach the weights, and ``ModelError``
-    (``unsafe-convolution``) before a backward pass that would write beyond its memory.
+    Args:
+        model: the model; it is left in training mode.
+        batches: pairs of inputs and targets.
+        loss: from the model's output and the targets to a scalar.
+        optimizer: the optimizer of the model's parameters.
+        on_step: called after every step with the number of the batch, from 0, and its loss.
+
+    Returns:
+        The mean loss per batch, each taken before its step.
+
+    Raises:
+        TrainingError: a loss is not a finite number (``nan-loss``); it has not changed the weights.
+        ModelError: a backward pass would write out of bounds (``unsafe-convolution``); it has not
+            been started.
+        DataError: there is no batch (``no-batches``).
+
+    Example:
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> train_epoch(model, batches(data.train, 32), cross_entropy, optimizer)
+        2.31
+
     """
     model.train()
     losses: list[float] = []
@@ -36,6 +55,7 @@ def train_epoch(
         with guard_unsafe_kernel(model):
             value = loss(model(inputs), target)
         losses.append(float(value.detach()))
+        # Checked before the backward pass: one infinite gradient would spoil every weight.
         if not math.isfinite(losses[-1]):
             raise _not_finite(losses[-1], batch, optimizer)
         optimizer.zero_grad(set_to_none=True)
@@ -51,6 +71,6 @@ def _not_finite(value: float, batch: int, optimizer: Optimizer) -> TrainingError
     rate = max(float(group["lr"]) for group in optimizer.param_groups)
     return TrainingError(
         "nan-loss",
-        f"the training loss is {value} at batch {batch + 1} of this epoch, so training stops; lower the learning "
-        f"rate (it is {rate:g} now) or check the data for such values",
+        f"the training loss is {value} at batch {batch + 1} of this epoch, so training stops; "
+        f"lower the learning rate (it is {rate:g} now) or check the data for such values",
     )

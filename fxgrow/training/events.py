@@ -1,4 +1,4 @@
-"""What a run tells while it goes on."""
+"""The events of a run, which a listener is called with while the run goes on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,19 @@ from fxgrow.training.settings import RunSettings
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The run begins: its settings and the size of the model."""
+    """The run begins.
+
+    Args:
+        settings: the settings of the run.
+        batches_per_epoch: training steps in every epoch.
+        parameters: number of parameters of the model.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, RunStarted):
+        ...         print(event.settings.epochs, "epochs")
+
+    """
 
     settings: RunSettings
     batches_per_epoch: int
@@ -18,7 +30,19 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """One step of the optimiser; ``epoch`` and ``batch`` count from 1."""
+    """One step of the optimizer is done.
+
+    Args:
+        epoch: number of the epoch, from 1.
+        batch: number of the batch in its epoch, from 1.
+        loss: loss of the batch before the step.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, BatchDone):
+        ...         print(event.loss)
+
+    """
 
     epoch: int
     batch: int
@@ -27,7 +51,22 @@ class BatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch: mean training loss, accuracy on the test images, learning rate at its end, seconds of training."""
+    """One epoch of training is done.
+
+    Args:
+        epoch: number of the epoch, from 1.
+        phase: number of growth steps before it.
+        loss: mean training loss per batch.
+        test_accuracy: accuracy on the test images at its end, from 0 to 1.
+        lr: learning rate at its end.
+        seconds: time of training, without the evaluation.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, EpochDone):
+        ...         print(event.epoch, event.test_accuracy)
+
+    """
 
     epoch: int
     phase: int
@@ -39,7 +78,18 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class GrowthStarted:
-    """A growth step begins; ``step`` counts from 1."""
+    """A growth step begins.
+
+    Args:
+        step: number of the growth step, from 1.
+        epoch: number of epochs done.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, GrowthStarted):
+        ...         print("growth step", event.step)
+
+    """
 
     step: int
     epoch: int
@@ -47,7 +97,20 @@ class GrowthStarted:
 
 @dataclass(frozen=True)
 class GrowthDone:
-    """A growth step is done; ``test_accuracy`` is that of the grown model, before it is trained on."""
+    """A growth step is done.
+
+    Args:
+        step: number of the growth step, from 1.
+        epoch: number of epochs done.
+        report: what grew, and at what cost.
+        test_accuracy: accuracy of the grown model on the test images, before it is trained on.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, GrowthDone):
+        ...         print(event.report)
+
+    """
 
     step: int
     epoch: int
@@ -57,7 +120,8 @@ class GrowthDone:
 
 Event = RunStarted | BatchDone | EpochDone | GrowthStarted | GrowthDone
 Listener = Callable[[Event], None]
+"""A function that is called with every event, in the order in which they happen."""
 
 
 def no_callback(event: Event) -> None:
-    """Listen to nothing."""
+    """Ignore every event."""

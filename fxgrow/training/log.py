@@ -1,4 +1,4 @@
-"""``log.jsonl``: one JSON object per event, with its kind, written as the run goes on."""
+"""``log.jsonl``: one JSON object per event, with its kind, written while the run goes on."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,12 +17,13 @@ from fxgrow.training.events import (
 from fxgrow.training.result import step_result
 
 
-def _started(event: Any) -> dict[str, Any]:
+def _run_started(event: Any) -> dict[str, Any]:
     return {**asdict(event), "settings": event.settings.model_dump(mode="json")}
 
 
-def _grown(event: Any) -> dict[str, Any]:
+def _growth_done(event: Any) -> dict[str, Any]:
     report = event.report
+    refusal_codes = {name: refusal.code for name, refusal in report.refusals.items()}
     return {
         "step": event.step,
         "epoch": event.epoch,
@@ -34,27 +35,38 @@ def _grown(event: Any) -> dict[str, Any]:
         "multiply_adds": report.multiply_adds_after,
         "timings": report.timings,
         "widths": [change.model_dump(mode="json") for change in report.widths],
-        "refusals": {name: refusal.code for name, refusal in report.refusals.items()},
+        "refusals": refusal_codes,
     }
 
 
-# The kind and the content of every event that is logged; those without a row (single batches) are not.
+# The kind and the content of every event that is logged.
 _EVENT_ROWS: Mapping[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
-    RunStarted: ("run-started", _started),
+    RunStarted: ("run-started", _run_started),
     EpochDone: ("epoch", asdict),
-    GrowthDone: ("growth", _grown),
+    GrowthDone: ("growth", _growth_done),
 }
+# Events without a row: there are too many batches, and a growth step is logged when it is done.
 _UNLOGGED = (BatchDone, GrowthStarted)
 
 
 class Log:
-    """A listener that appends events to a file."""
+    """A listener that appends events to a file, one JSON object per line.
+
+    The file is opened anew for every event, so a run that is interrupted leaves a complete log.
+
+    Args:
+        path: the file; created with the first event.
+
+    Example:
+        >>> train_and_grow(model, data, settings, callback=Log(Path("log.jsonl")), **growth)
+
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __call__(self, event: Event) -> None:
-        """Append one event, if it has a row."""
+        """Append one event, if its kind is logged."""
         row = _EVENT_ROWS.get(type(event))
         if row is not None:
             kind, content = row

@@ -1,6 +1,6 @@
-"""A recipe: everything that a run is made of, as one YAML file that can be read, kept and run again.
+"""A recipe: everything that a run is made of, as one YAML file that can be read and run again.
 
-``log.jsonl`` and ``result.json`` say what came out of a run; the recipe says what went in.
+``log.jsonl`` and ``result.json`` hold what came out of a run; the recipe holds what went in.
 """
 
 from pathlib import Path
@@ -14,20 +14,35 @@ from fxgrow.errors import DataError
 from fxgrow.growth import ALL_WIDTHS, Budget, Scope
 from fxgrow.methods import Firefly, RandomGrowth, Splitting
 from fxgrow.spec import Document, parse_yaml, read_text, yaml_text
+from fxgrow.training.migrations import rename_memory
 from fxgrow.training.settings import RunSettings
 
-RECIPE_VERSION: Literal[1] = 1
+RECIPE_VERSION: Literal[2] = 2
 _MAX_FILE_BYTES = 2**20
 
 
-class _Frozen(BaseModel):
+class _ClosedModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DataChoice(_Frozen):
-    """Which images: the data set's name, where its files lie, and what is asked of it (None: the data set's own).
+class DataChoice(_ClosedModel):
+    """A data set by name, and what is asked of it. None: what the data set has by itself.
 
-    ``limit``: that many training images; ``classes``: of ``shapes``; ``size``: side of the images.
+    Args:
+        name: name of the data set, one of ``fxgrow.data.SOURCES``.
+        root: directory that holds its files.
+        limit: number of training images.
+        classes: number of classes, of ``shapes`` alone.
+        size: side of the square images in pixels.
+
+    Raises:
+        DataError: the images would not fit into the limits (``option``).
+        pydantic.ValidationError: a value is out of range.
+
+    Example:
+        >>> DataChoice(name="digits", limit=97).load(channels=1, size=8, seed=0).shape
+        (1, 8, 8)
+
     """
 
     name: str = "digits"
@@ -42,7 +57,10 @@ class DataChoice(_Frozen):
         return self
 
     def load(self, channels: int | None, size: int | None, seed: int) -> Splits:
-        """The images, of ``channels`` x ``size`` x ``size`` (None: the data set's default). Raises ``DataError``."""
+        """The images, of ``channels`` x ``size`` x ``size`` (None: the data set's default).
+
+        ``seed`` draws procedural data. Raises ``DataError`` if they cannot be had.
+        """
         _check_pixels(self.name, self.limit, channels, size)
         return load_data(
             self.name,
@@ -55,40 +73,65 @@ class DataChoice(_Frozen):
         )
 
 
-MADE_IMAGES = 5000
-"""Training images of ``shapes`` if nobody says how many; those of the other data sets lie in files."""
-COLOURS, SIDE = 3, 32
-"""Channels and side of images if nobody says."""
+GENERATED_IMAGES = 5000
+"""Training images of ``shapes`` by default; those of the other data sets lie in files."""
+DEFAULT_CHANNELS = 3
+DEFAULT_SIDE = 32
 
 
 def _check_pixels(name: str, limit: int | None, channels: int | None, size: int | None) -> None:
     """Before any image is made or read. Raises ``DataError`` (``option``)."""
-    images = limit if limit is not None else MADE_IMAGES if name == "shapes" else 1
-    side = SIDE if size is None else size
-    if images * (channels or COLOURS) * side * side > limits.PIXELS:
+    if limit is not None:
+        images = limit
+    elif name == "shapes":
+        images = GENERATED_IMAGES
+    else:
+        images = 1  # files hold what they hold, and are checked when they are read
+    side = DEFAULT_SIDE if size is None else size
+    if images * (channels or DEFAULT_CHANNELS) * side * side > limits.PIXELS:
         raise DataError(
             "option",
-            f"{images} images of {side} x {side} are more than {limits.PIXELS} numbers, which nothing is loaded for; "
-            "ask for fewer or smaller ones",
+            f"{images} images of {side} x {side} are more than {limits.PIXELS} numbers, which "
+            "nothing is loaded for; ask for fewer or smaller ones",
         )
 
 
-class FireflyMethod(_Frozen):
-    """Firefly descent."""
+class FireflyMethod(_ClosedModel):
+    """Firefly descent, as a method of a recipe.
+
+    Args:
+        name: "Firefly".
+        settings: the settings of the method.
+
+    Example:
+        >>> FireflyMethod(settings=fxgrow.Firefly(new=4)).name
+        'Firefly'
+
+    """
 
     name: Literal["Firefly"] = "Firefly"
     settings: Firefly = Firefly()
 
 
-class RandomMethod(_Frozen):
-    """The random control."""
+class RandomMethod(_ClosedModel):
+    """Random growth, the control of every other method, as a method of a recipe.
+
+    Args:
+        name: "RandomGrowth".
+        settings: the settings of the method.
+
+    Example:
+        >>> RandomMethod().name
+        'RandomGrowth'
+
+    """
 
     name: Literal["RandomGrowth"] = "RandomGrowth"
     settings: RandomGrowth = RandomGrowth()
 
 
-class SplittingMethod(_Frozen):
-    """Splitting steepest descent."""
+class SplittingMethod(_ClosedModel):
+    """Splitting steepest descent, as a method of a recipe."""
 
     name: Literal["Splitting"] = "Splitting"
     settings: Splitting = Splitting()
@@ -100,16 +143,35 @@ MethodChoice = Annotated[
 ]
 
 
-class Recipe(_Frozen):
-    """A run: the model (a reference, as on the command line), the data, and how it is trained and grown.
+class Recipe(_ClosedModel):
+    """A run: the model, the data, and how it is trained and grown.
 
-    ``scope``: which widths may grow and which grow alike; ``lower``: make the heads of fused attention growable first.
-    ``notes``: what a reader should know, by topic; a recipe of a paper's experiment says which values are the paper's
-    and which are ours. ``settings.seed`` draws the weights, the order of the images, the candidates and procedural
-    data.
+    Args:
+        schema_version: version of the document.
+        model: a reference to the model, as on the command line; looked up when the recipe is run.
+        data: the images.
+        settings: how it is trained; ``settings.seed`` draws the weights, the order of the images,
+            the candidates and procedural data.
+        method: the growth method with its settings.
+        budget: how much a growth step may add.
+        scope: which widths may grow, and which grow alike.
+        lower: make the heads of fused attention growable first.
+        notes: what a reader should know, by topic. A recipe of a paper's experiment tells here
+            which values are the paper's and which are ours.
+
+    Raises:
+        TrainingError: the settings make no run.
+        BudgetError: the budget allows nothing.
+        pydantic.ValidationError: a value is out of range.
+
+    Example:
+        >>> recipe = Recipe(schema_version=RECIPE_VERSION, model="timm:resnet10t",
+        ...                 budget=fxgrow.Budget(neurons=0.3))
+        >>> Path("recipe.yaml").write_text(recipe_text(recipe))
+
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     model: str
     data: DataChoice = DataChoice()
     settings: RunSettings = RunSettings()
@@ -120,17 +182,50 @@ class Recipe(_Frozen):
     notes: dict[str, str] = Field(default={})
 
 
-RECIPE_DOCUMENT = Document("recipe", Recipe, RECIPE_VERSION, parse=parse_yaml)
+RECIPE_DOCUMENT = Document("recipe", Recipe, RECIPE_VERSION, {1: rename_memory}, parse=parse_yaml)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a YAML file. Raises ``SpecError``, and what its settings raise: ``TrainingError``, ``BudgetError``.
+    """Read a recipe, of the present version or an older one.
 
-    Names are looked up when it is run: that of the model, of the data, of patterns.
+    The names in it are looked up when it is run: that of the model, of the data, of widths.
+
+    Args:
+        path: a YAML file.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        SpecError: it cannot be read; with the path of what is wrong.
+        TrainingError: its settings make no run.
+        BudgetError: its budget allows nothing.
+
+    Example:
+        >>> read_recipe(Path("specs/recipes/demo.yaml")).data.name
+        'digits'
+
     """
     return RECIPE_DOCUMENT.read(read_text(path, _MAX_FILE_BYTES), str(path))
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The recipe as YAML with every setting in it, so that it stays the same when a default changes."""
+    """A recipe as YAML, with every setting written out.
+
+    The text means the same after a default has changed. Settings that are None are left out, since
+    recipes have no word for it.
+
+    Args:
+        recipe: the recipe.
+
+    Returns:
+        The text of its file.
+
+    Example:
+        >>> print(recipe_text(recipe))
+        schema_version: 2
+        model: timm:resnet10t
+        ...
+
+    """
     return yaml_text(recipe.model_dump(mode="json", exclude_none=True))

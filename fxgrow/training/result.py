@@ -1,21 +1,37 @@
 """``result.json``: a run in numbers."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 
-from fxgrow.growth import Growth, GrowthReport
+from fxgrow.growth import GrowthReport
 from fxgrow.spec import Document, StrictModel
+from fxgrow.training.migrations import rename_memory
 from fxgrow.training.run import Run
 from fxgrow.training.settings import RunSettings
 
-RESULT_VERSION: Literal[1] = 1
+RESULT_VERSION: Literal[2] = 2
 
 
 class StepResult(StrictModel):
-    """One growth step: losses on the growth batches, parameters after it, neurons split and new, seconds it took."""
+    """One growth step in numbers.
+
+    Args:
+        loss_before: loss on the growth batches before the step.
+        loss_after: loss on the growth batches after it.
+        params: number of parameters after it.
+        split: number of neurons that were split.
+        new: number of new neurons.
+        seconds: time that the step took.
+
+    Example:
+        >>> step = read_result(Path("runs/first")).steps[0]
+        >>> step.loss_before - step.loss_after
+        0.13
+
+    """
 
     loss_before: float
     loss_after: float
@@ -26,14 +42,38 @@ class StepResult(StrictModel):
 
 
 class RunResult(StrictModel):
-    """A run in numbers.
+    """A run in numbers: just before its first growth step and at its end.
 
-    ``_before`` is just before the first growth step, ``_after`` the end of the run. ``loss_``: mean over the training
-    images in evaluation mode. ``faithful_error``: the largest of all steps; ``backtracks``: their sum;
-    ``growth_seconds``: of all steps; ``epoch_seconds``: of one epoch of training, the mean.
+    Losses are means over all training images, accuracies are those on the test images, both in
+    evaluation mode.
+
+    Args:
+        schema_version: version of the document.
+        model: what was trained, in words.
+        data: what it was trained on, in words.
+        seed: seed of the run.
+        settings: settings of the run.
+        versions: versions of Python, torch and fxgrow.
+        params_before: number of parameters before the first growth step.
+        params_after: number of parameters at the end.
+        loss_before: training loss before the first growth step.
+        loss_after: training loss at the end.
+        test_accuracy_before: test accuracy before the first growth step.
+        test_accuracy_after: test accuracy at the end.
+        faithful_error: the largest of all growth steps.
+        backtracks: sum over all growth steps.
+        growth_seconds: time of all growth steps.
+        epoch_seconds: mean time of one epoch of training.
+        steps: the growth steps, in order.
+
+    Example:
+        >>> result = run_result(run, settings, model="net", data="digits")
+        >>> result.test_accuracy_after
+        0.92
+
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     model: str
     data: str
     seed: int
@@ -52,11 +92,26 @@ class RunResult(StrictModel):
     steps: tuple[StepResult, ...]
 
 
-RUN_RESULT_DOCUMENT = Document("run result", RunResult, RESULT_VERSION)
+RUN_RESULT_DOCUMENT = Document("run result", RunResult, RESULT_VERSION, {1: rename_memory})
 
 
 def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> RunResult:
-    """The numbers of a finished run; ``model`` and ``data`` say what was trained on what."""
+    """The numbers of a finished run.
+
+    Args:
+        run: the finished run.
+        settings: its settings.
+        model: what was trained, in words.
+        data: what it was trained on, in words.
+
+    Returns:
+        The numbers, as ``result.json`` holds them.
+
+    Example:
+        >>> run_result(run, settings, model="net", data="digits").params_after
+        385
+
+    """
     reports = [growth.report for growth in run.growths]
     return RunResult(
         schema_version=RESULT_VERSION,
@@ -75,12 +130,8 @@ def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> Run
         backtracks=sum(report.backtracks for report in reports),
         growth_seconds=sum(report.seconds for report in reports),
         epoch_seconds=sum(run.epoch_seconds) / len(run.epoch_seconds),
-        steps=_steps(run.growths),
+        steps=tuple(map(step_result, reports)),
     )
-
-
-def _steps(growths: Sequence[Growth]) -> tuple[StepResult, ...]:
-    return tuple(step_result(growth.report) for growth in growths)
 
 
 def step_result(report: GrowthReport) -> StepResult:
@@ -95,5 +146,6 @@ def step_result(report: GrowthReport) -> StepResult:
     )
 
 
-def _versions(known: Mapping[str, str]) -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": str(torch.__version__), **known}
+def _versions(recorded: Mapping[str, str]) -> dict[str, str]:
+    """Those of this process; what the spec has recorded counts where it names the same package."""
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **recorded}

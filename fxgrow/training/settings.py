@@ -1,21 +1,45 @@
 """The settings of a run, and what follows from them."""
 
-import math
 from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fxgrow.documents import limits
 from fxgrow.errors import TrainingError
+from fxgrow.training.sgd import cosine_rate
 
 
 class RunSettings(BaseModel):
     """How long to train, how often to grow, and the settings of SGD.
 
-    ``epochs`` are cut into ``grow_steps`` + 1 phases of equal length (to one epoch), with a growth between two phases.
-    The learning rate follows half a cosine from ``lr`` to ``final_lr`` over the whole run (the same value: constant).
-    ``growth_batches`` batches of ``growth_batch_size`` training images decide what grows; ``memory``: the bytes that a
-    step over the candidates may keep (None: no bound).
+    The epochs are cut into ``grow_steps`` + 1 phases of equal length (to one epoch), with a growth
+    step between two phases. The learning rate follows half a cosine from ``lr`` to ``final_lr``
+    over the whole run.
+
+    Args:
+        epochs: passes over the training images in the whole run; more than ``grow_steps``.
+        grow_steps: number of growth steps; 0 is plain training.
+        lr: learning rate at the start.
+        final_lr: learning rate at the end; the same value as ``lr`` keeps the rate constant.
+        momentum: momentum of SGD.
+        weight_decay: L2 penalty of SGD.
+        batch_size: images per training step.
+        growth_batches: number of batches that decide what grows.
+        growth_batch_size: training images in each of them.
+        memory_limit: bytes that a growth step may hold for its candidates; None: no limit.
+        seed: draws the order of the images, the candidates, and all that torch draws in the run.
+
+    Raises:
+        TrainingError: there is no epoch (``no-epochs``) or not one per phase (``too-few-epochs``).
+        pydantic.ValidationError: a value is out of range.
+
+    Example:
+        >>> settings = RunSettings(epochs=6, grow_steps=2, lr=0.1)
+        >>> settings.phases
+        (2, 2, 2)
+        >>> settings.learning_rate(progress=0.5)
+        0.05
+
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -41,20 +65,20 @@ class RunSettings(BaseModel):
         if self.epochs <= self.grow_steps:
             raise TrainingError(
                 "too-few-epochs",
-                f"{self.epochs} epochs are too few to train before, between and after {self.grow_steps} growth steps; "
-                f"ask for at least {self.grow_steps + 1} epochs or for fewer growth steps",
+                f"{self.epochs} epochs are too few to train before, between and after "
+                f"{self.grow_steps} growth steps; ask for at least {self.grow_steps + 1} epochs or "
+                "for fewer growth steps",
             )
         return self
 
     @property
     def phases(self) -> tuple[int, ...]:
         """The number of epochs of every phase."""
-        ends = [
-            round(self.epochs * phase / (self.grow_steps + 1))
-            for phase in range(self.grow_steps + 2)
-        ]
+        count = self.grow_steps + 1
+        # The ends of phases are rounded, not their lengths, so the lengths add up to ``epochs``.
+        ends = [round(self.epochs * phase / count) for phase in range(count + 1)]
         return tuple(end - start for start, end in pairwise(ends))
 
     def learning_rate(self, progress: float) -> float:
         """The learning rate when the share ``progress`` (0 to 1) of the run is done."""
-        return self.final_lr + (self.lr - self.final_lr) * (1 + math.cos(math.pi * progress)) / 2
+        return cosine_rate(self.lr, self.final_lr, progress)

@@ -9,7 +9,7 @@ from fxgrow.errors import FxgrowError
 from fxgrow.training import read_recipe
 from tests.attacks.attacking import CANARY
 
-LEAST = "schema_version: 1\nmodel: a.b:c\nbudget: {neurons: 0.3}\n"
+LEAST = "schema_version: 2\nmodel: a.b:c\nbudget: {neurons: 0.3}\n"
 LONG = "9" * 4000
 TEXTS = {
     "an alias": ("notes: {a: &a x, b: *a}", "bad-yaml"),

@@ -11,7 +11,7 @@ from tests.data.test_folders import write_cifar
 
 TRUST = ("--trust", "tests.cli.models")
 RECIPE = """
-schema_version: 1
+schema_version: 2
 model: tests.cli.models:tiny
 data: {name: digits, limit: 64}
 settings: {epochs: 2, grow_steps: 1}

@@ -211,7 +211,7 @@ def test_a_result_is_checked(change: dict[str, Any], code: str, path: str, tmp_p
     sound = {
         **dict.fromkeys((*numbers, "growth_seconds", "epoch_seconds"), 0.5),
         **dict.fromkeys(counts, 3),
-        "schema_version": 1,
+        "schema_version": 2,
         "model": "net",
         "data": "digits",
         "settings": {},

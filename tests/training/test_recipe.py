@@ -22,7 +22,7 @@ from fxgrow.training.recipe import (
 )
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs" / "recipes").iterdir())
-LEAST = "schema_version: 1\nmodel: a.b:c\nbudget: {neurons: 0.3}\n"
+LEAST = "schema_version: 2\nmodel: a.b:c\nbudget: {neurons: 0.3}\n"
 POSITIVE = st.floats(1e-6, 1e6) | st.integers(1, 10**6)
 TEXTS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=8) | st.sampled_from(
     ["no", "1e-3", "0x1"]
@@ -42,7 +42,7 @@ METHODS: st.SearchStrategy[MethodChoice] = st.one_of(
 )
 RECIPES = st.builds(
     Recipe,
-    schema_version=st.just(1),
+    schema_version=st.just(2),
     model=TEXTS,
     data=st.builds(
         DataChoice, name=st.sampled_from(list(SOURCES)), root=st.none() | st.just(Path("a b/c"))
@@ -70,7 +70,7 @@ def test_every_setting_is_written() -> None:
     data = RECIPE_DOCUMENT.parse(recipe_text(RECIPE_DOCUMENT.read(LEAST)))
     assert set(data["method"]["settings"]) == set(Firefly.model_fields)
     assert set(data["settings"]) == set(RunSettings.model_fields) - {
-        "memory"
+        "memory_limit"
     }  # None: there is no word for it
 
 
@@ -92,8 +92,8 @@ def test_there_are_shipped_recipes() -> None:
     [
         (LEAST + "budget: {neurons: 1}", "bad-yaml", "recipe.yaml"),
         (LEAST + "notes: &a {}", "bad-yaml", "recipe.yaml"),
-        (LEAST.replace("1", "2", 1), "schema-version", "schema_version"),
-        (LEAST.replace("schema_version: 1\n", ""), "missing-key", "schema_version"),
+        (LEAST.replace("2", "3", 1), "schema-version", "schema_version"),
+        (LEAST.replace("schema_version: 2\n", ""), "missing-key", "schema_version"),
         ("- 1", "bad-value", "recipe.yaml"),
         ("", "bad-value", "recipe.yaml"),
         (LEAST + "method: {name: Magic}", "bad-value", "method"),

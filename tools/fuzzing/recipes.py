@@ -22,7 +22,7 @@ CANARY = "CANARY"
 MODEL = "model"
 _REST = "method:\n  name: Firefly\n  settings:\n    new: 2\nbudget:\n  neurons: 0.3\nnotes:\n  data: small\n"
 _SETTINGS = "settings:\n  epochs: 3\n  grow_steps: 2\n  lr: 0.1\n  batch_size: 4\n  seed: 0\n"
-_HEAD = "schema_version: 1\nmodel: {model}\ndata:\n  name: {data}\n  limit: 20\n{more}"
+_HEAD = "schema_version: 2\nmodel: {model}\ndata:\n  name: {data}\n  limit: 20\n{more}"
 
 BASES: tuple[str, ...] = tuple(
     _HEAD.format(model=model, data=data, more=more) + _SETTINGS + _REST
