@@ -1,25 +1,29 @@
-"""A kernel of oneDNN that writes beyond its memory, and how it is kept from running.
+"""A guard against a oneDNN kernel that writes beyond its memory.
 
-What was found, with torch 2.14.1 (oneDNN 3.12.0) on a processor with AVX2 and without AVX-512, in processes of their
-own, with marked memory around every allocation. The gradient of the *weights* of a convolution (kernel
-``jit_1x1:avx2``, backward weights) writes up to some thousand bytes beyond its workspace, and the gradient is sometimes
-wrong, if all of this holds:
+What was found, with torch 2.14.1 (oneDNN 3.12.0) on a processor with AVX2 and without AVX-512,
+each case in a process of its own, with marked memory around every allocation. The gradient of the
+*weights* of a convolution (kernel ``jit_1x1:avx2``, backward weights) writes up to some thousand
+bytes beyond its workspace, and the gradient is sometimes wrong, if all of this holds:
 
-- two dimensions, kernel 1 x 1, no padding, one group, float32; number of images, dilation and bias do not matter (torch
-  has a kernel of its own for a single small image);
-- fewer than 8 channels go in (of a transposed convolution: come out), however many there are on the other side;
-- a stride above 1 along some axis, and the strides divide height and width (9 x 9 at stride 2 takes another kernel);
-- the map lies channels last, or the weight does, as torch tells it (``channels_last``); after
-  ``.contiguous(memory_format=torch.channels_last)`` a map of one channel does not, after ``.to`` it does.
+- two dimensions, kernel 1 x 1, no padding, one group, float32; number of images, dilation and bias
+  do not matter (torch has a kernel of its own for a single small image);
+- fewer than 8 input channels (of a transposed convolution: output channels), with any number on
+  the other side;
+- a stride above 1 along some axis, and the strides divide height and width (9 x 9 at stride 2
+  takes another kernel);
+- the images are channels last, or the weight is, by torch's own test (``channels_last``); after
+  ``.contiguous(memory_format=torch.channels_last)`` images of one channel are not, after ``.to``
+  they are.
 
-Without fault: forward passes and gradients of inputs; 8 channels or more; other kernels, groups, padding, stride 1;
-float64, bfloat16, float16; one and three dimensions; ``ONEDNN_MAX_CPU_ISA`` = ``SSE41`` or ``AVX``. ``AVX2``,
-``AVX2_VNNI`` and no limit have it. ``tests/test_kernel_guard.py`` keeps the list.
+Not affected: forward passes and gradients of inputs; 8 channels or more; other kernels, groups,
+padding, stride 1; float64, bfloat16, float16; one and three dimensions; ``ONEDNN_MAX_CPU_ISA`` =
+``SSE41`` or ``AVX``. Affected are ``AVX2``, ``AVX2_VNNI`` and no limit.
+``tests/test_kernel_guard.py`` keeps the list.
 """
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,43 +33,74 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxgrow.errors import ModelError
 
+# Either variable limits the instruction sets that oneDNN uses; the first one that is set counts.
 _ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _BELOW_AVX2 = ("SSE41", "AVX")
 _AVX2 = ("AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
+# float32 numbers in one register of AVX2; fewer channels do not fill one.
 _LANES = 8
-"""Numbers of float32 in a register of AVX2; fewer channels do not fill one."""
 
 
 def has_unsafe_kernel() -> bool:
-    """Whether convolutions here may run the kernel: oneDNN is on, kept to AVX2 by the processor or by a variable."""
+    """Whether convolutions on this machine may run the kernel.
+
+    They may if oneDNN is on, and the processor or an environment variable limits it to AVX2.
+
+    Example:
+        >>> torch.backends.mkldnn.enabled = False
+        >>> has_unsafe_kernel()
+        False
+
+    """
     if not (torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)):
         return False
-    limit = next((os.environ[name].upper() for name in _ISA_VARIABLES if name in os.environ), "")
+    limit = _isa_limit()
     if limit in _AVX2 + _BELOW_AVX2:
         return limit in _AVX2
-    # Anything below, too: the variable that lowers torch's own kernels does not lower those of oneDNN.
-    return (
-        platform.machine() in ("x86_64", "AMD64")
-        and torch.backends.cpu.get_cpu_capability() != "AVX512"
-    )
+    # Torch reports less than AVX2 also if a variable lowers its own kernels, but that variable does
+    # not lower those of oneDNN. So everything but AVX-512 counts as AVX2.
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    return is_x86 and torch.backends.cpu.get_cpu_capability() != "AVX512"
+
+
+def _isa_limit() -> str:
+    for name in _ISA_VARIABLES:
+        if name in os.environ:
+            return os.environ[name].upper()
+    return ""
 
 
 @contextmanager
 def guard_unsafe_kernel(model: nn.Module) -> Iterator[None]:
-    """For a forward pass of ``model`` that a backward pass follows.
+    """Refuse, during a forward pass, convolutions whose weight gradient would run the kernel.
 
-    Raises ``ModelError`` (``unsafe-convolution``) when a convolution runs whose gradient would be written beyond its
-    memory. Costs nothing on processors without the fault.
+    Use it around every forward pass that a backward pass follows. It costs nothing on processors
+    without the fault.
+
+    Args:
+        model: the model that is run; the error names its layer.
+
+    Returns:
+        A context manager that gives nothing.
+
+    Raises:
+        ModelError: ``unsafe-convolution`` when such a convolution runs; no gradient has been taken.
+
+    Example:
+        >>> with guard_unsafe_kernel(model):
+        ...     loss = loss_fn(model(inputs), target)
+        >>> loss.backward()
+
     """
     if not has_unsafe_kernel():
         yield
         return
-    with _Watch(model):
+    with _ConvolutionWatcher(model):
         yield
 
 
-class _Watch(TorchDispatchMode):
-    """Looks at the arguments of every convolution."""
+class _ConvolutionWatcher(TorchDispatchMode):
+    """Checks the arguments of every convolution before it runs."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -79,22 +114,29 @@ class _Watch(TorchDispatchMode):
         kwargs: Any = None,
     ) -> Any:
         if func is torch.ops.aten.convolution.default and is_unsafe_convolution(*args):
-            raise self._error(args[1], args[3])
+            weight, stride = args[1], args[3]
+            raise self._error(weight, stride)
         return func(*args, **(kwargs or {}))
 
     def _error(self, weight: Tensor, stride: Sequence[int]) -> ModelError:
-        # Not by identity: autograd hands on another object of the same memory.
-        names: Mapping[int, str] = {
-            p.data_ptr(): name for name, p in self.model.named_parameters() if p.numel()
-        }
-        layer = names.get(weight.data_ptr(), "").rpartition(".")[0] or "a function of the model"
+        layer = self._layer_of(weight)
         return ModelError(
             "unsafe-convolution",
-            f"{layer}, a 1 x 1 convolution of {weight.shape[1]} channels at stride {tuple(stride)}, runs channels "
-            "last, and on processors with AVX2 only oneDNN writes the gradient of such weights beyond its memory; move "
-            "the model and its inputs with .to(memory_format=torch.contiguous_format), or set "
+            f"{layer}, a 1 x 1 convolution of {weight.shape[1]} channels at stride {tuple(stride)},"
+            " runs channels last, and on processors with AVX2 only oneDNN writes the gradient of "
+            "such weights beyond its memory; move the model and its inputs with "
+            ".to(memory_format=torch.contiguous_format), or set "
             "torch.backends.mkldnn.enabled = False",
         )
+
+    def _layer_of(self, weight: Tensor) -> str:
+        # Compared by memory, not by identity: autograd passes on another tensor object. The last
+        # parameter with that memory names the layer, if several share it.
+        layer = ""
+        for name, parameter in self.model.named_parameters():
+            if parameter.numel() and parameter.data_ptr() == weight.data_ptr():
+                layer = name.rpartition(".")[0]
+        return layer or "a function of the model"
 
 
 def is_unsafe_convolution(
@@ -108,34 +150,79 @@ def is_unsafe_convolution(
     output_padding: Sequence[int],
     groups: int,
 ) -> bool:
-    """Whether the gradient of the weight would be written beyond its memory; the arguments of ``aten.convolution``."""
-    plain = (
-        weight.device.type == "cpu"
-        and weight.dtype == images.dtype == torch.float32
-        and weight.requires_grad
-    )
-    pointwise = (
-        weight.dim() == 4 and tuple(weight.shape[2:]) == (1, 1) and groups == 1 and not any(padding)
-    )
-    if not (plain and pointwise and weight.shape[1] < _LANES and max(stride) > 1):
+    """Whether the gradient of a convolution's weight would be written beyond its memory.
+
+    Args:
+        images: the input of the convolution.
+        weight: its kernel.
+        stride: along every axis of the image, as are ``padding`` and ``output_padding``.
+        padding: zeros around the images.
+        transposed: whether it is a transposed convolution.
+        output_padding: of a transposed convolution, else zeros.
+        groups: number of groups of channels.
+
+    Shapes:
+        images: ``[batch, in, height, width]``.
+        weight: ``[out, in / groups, kernel height, kernel width]``, of a transposed convolution
+            ``[in, out / groups, kernel height, kernel width]``.
+
+    Returns:
+        True if the arguments, those of ``aten.convolution``, are of the kind that the head of this
+        module describes.
+
+    """
+    is_float32 = weight.dtype == images.dtype == torch.float32
+    if not (weight.device.type == "cpu" and is_float32 and weight.requires_grad):
         return False
-    # How far the last pixel that is used lies from where one more step would end.
-    over = (
-        [step - 1 - more for step, more in zip(stride, output_padding, strict=True)]
-        if transposed
-        else [size % step for size, step in zip(images.shape[2:], stride, strict=True)]
-    )
-    return not any(over) and (is_channels_last(images) or is_channels_last(weight))
+    is_2d = weight.dim() == 4
+    is_pointwise = is_2d and tuple(weight.shape[2:]) == (1, 1) and groups == 1 and not any(padding)
+    if not (is_pointwise and weight.shape[1] < _LANES and max(stride) > 1):
+        return False
+    # With leftover pixels at the border, oneDNN takes another kernel, which is safe.
+    if transposed:
+        leftover = _missing_output_pixels(stride, output_padding)
+    else:
+        leftover = _unused_input_pixels(images.shape[2:], stride)
+    return not any(leftover) and (is_channels_last(images) or is_channels_last(weight))
+
+
+def _missing_output_pixels(stride: Sequence[int], output_padding: Sequence[int]) -> list[int]:
+    """Along every axis, how many output pixels are lacking to a whole number of strides."""
+    missing = []
+    for step, extra in zip(stride, output_padding, strict=True):
+        missing.append(step - 1 - extra)
+    return missing
+
+
+def _unused_input_pixels(sizes: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """Along every axis, how many input pixels remain behind the last whole stride."""
+    unused = []
+    for size, step in zip(sizes, stride, strict=True):
+        unused.append(size % step)
+    return unused
 
 
 def is_channels_last(tensor: Tensor) -> bool:
-    """Whether torch takes the tensor, of four dimensions, for one that lies channels last, dense or not."""
+    """Whether torch takes a tensor of four dimensions for channels last, dense or not.
+
+    The same test as ``is_channels_last_strides_2d`` of torch's C++ library, which Python cannot
+    call: from the innermost axis of that layout (channels) to the outermost (batch), strides must
+    not fall below the extent of the axis before.
+
+    Args:
+        tensor: any tensor ``[batch, channels, height, width]``.
+
+    Returns:
+        True if the strides are those of the channels-last layout.
+
+    """
     batch, channel, row, column = range(4)
-    least = 0
+    minimum = 0
     for axis in (channel, column, row, batch):
         stride, size = tensor.stride(axis), tensor.shape[axis]
-        ambiguous = axis == batch and least == tensor.stride(channel)
-        if not size or not tensor.stride(channel) or stride < least or ambiguous:
+        # One number per image: both layouts have these strides, and torch then says contiguous.
+        is_ambiguous = axis == batch and minimum == tensor.stride(channel)
+        if not size or not tensor.stride(channel) or stride < minimum or is_ambiguous:
             return False
-        least = stride * max(size, 1)
+        minimum = stride * max(size, 1)
     return True

@@ -1,6 +1,7 @@
-"""The meta device, where tensors have shapes and no values: what an operator gives there is worked out once.
+"""A cache of shapes: what an operator gives on the meta device, where tensors have no values.
 
-Torch does so in Python, which takes up to a millisecond for one operator, and networks repeat theirs many times.
+Torch computes the result of an operator there in Python, which takes up to a millisecond, and
+networks repeat the same operator on the same shapes many times.
 """
 
 from collections.abc import Callable
@@ -14,74 +15,104 @@ from torch.utils._pytree import tree_leaves, tree_map
 META = torch.device("meta")
 
 
-class _UnknownError(Exception):
-    """An argument by which a result cannot be remembered."""
+class _NotCacheableError(Exception):
+    """An argument that cannot be part of a key, because the result may depend on its values."""
 
 
 @dataclass(frozen=True)
 class ShapeCache:
-    """What operators gave on the meta device, by everything that their results can depend on there."""
+    """Results of operators on the meta device, by everything that they can depend on there.
+
+    Args:
+        results: what is cached so far: operator and arguments -> descriptions of the results.
+
+    Example:
+        >>> cache = ShapeCache()
+        >>> x = torch.empty(2, 3, device="meta")
+        >>> cache.run(torch.ops.aten.relu.default, (x,), {}).shape
+        torch.Size([2, 3])
+
+    """
 
     results: dict[Any, Any] = field(default_factory=dict)
 
     def run(
         self, func: Any, args: Any, kwargs: Any, kernel: Callable[..., Any] | None = None
     ) -> Any:
-        """``func(*args, **kwargs)``, or what ``kernel`` gives in its stead; fresh tensors in any case.
+        """The result of an operator, from the cache if it is there; always in new tensors.
 
-        Views, operators that write into their arguments and what gives or takes tensors with values always run.
+        Views, operators that write into their arguments, and those that take or give tensors with
+        values are never cached.
+
+        Args:
+            func: an operator overload of torch, such as ``torch.ops.aten.relu.default``.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+            kernel: what to call instead of ``func``, with the same arguments; None: ``func``.
+
+        Returns:
+            What ``func(*args, **kwargs)`` gives.
+
         """
         kernel = kernel or func
         try:
-            key = (func, *map(_key, args), *((name, _key(value)) for name, value in kwargs.items()))
-            known = self.results.get(key)
-        except (_UnknownError, TypeError):  # TypeError: something that has no hash
+            key = _call_key(func, args, kwargs)
+            cached = self.results.get(key)
+        except (_NotCacheableError, TypeError):  # TypeError: an argument that has no hash
             return kernel(*args, **kwargs)
-        if known is None:
-            known = kernel(*args, **kwargs)
-            if _fresh(func) and _bare(known):
-                self.results[key] = tree_map(_form, known)
-            return known
-        return tree_map(_made, known)
+        if cached is not None:
+            return tree_map(_to_tensor, cached)
+        result = kernel(*args, **kwargs)
+        if _shares_no_memory(func) and _has_no_values(result):
+            self.results[key] = tree_map(_to_description, result)
+        return result
 
 
 @dataclass(frozen=True)
-class _Form:
-    """All that there is of a tensor on the meta device."""
+class _TensorDescription:
+    """Everything that a tensor on the meta device consists of."""
 
     shape: torch.Size
     stride: tuple[int, ...]
     dtype: torch.dtype
 
 
-def _form(x: Any) -> Any:
-    return _Form(x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else x
+def _to_description(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return _TensorDescription(leaf.shape, leaf.stride(), leaf.dtype)
+    return leaf
 
 
-def _made(x: Any) -> Any:
-    return (
-        torch.empty_strided(x.shape, x.stride, dtype=x.dtype, device=META)
-        if isinstance(x, _Form)
-        else x
-    )
+def _to_tensor(leaf: Any) -> Any:
+    if isinstance(leaf, _TensorDescription):
+        return torch.empty_strided(leaf.shape, leaf.stride, dtype=leaf.dtype, device=META)
+    return leaf
 
 
-def _key(x: Any) -> Any:
-    if isinstance(x, Tensor):
-        if not x.is_meta:
-            raise _UnknownError
-        return x.shape, x.stride(), x.dtype
-    if isinstance(x, (list, tuple)):
-        return tuple(map(_key, x))
-    return type(x), x  # 1, 1.0 and True are equal
+def _call_key(func: Any, args: Any, kwargs: Any) -> tuple[Any, ...]:
+    key = [func, *map(_key, args)]
+    for name, value in kwargs.items():
+        key.append((name, _key(value)))
+    return tuple(key)
 
 
-def _bare(results: Any) -> bool:
-    """Whether no tensor among them has values (``torch.arange`` of numbers alone makes one that has)."""
-    return all(one.is_meta for one in tree_leaves(results) if isinstance(one, Tensor))
+def _key(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        if not argument.is_meta:
+            raise _NotCacheableError
+        return argument.shape, argument.stride(), argument.dtype
+    if isinstance(argument, (list, tuple)):
+        return tuple(map(_key, argument))
+    # With its type, because 1, 1.0 and True are equal but promote dtypes differently.
+    return type(argument), argument
 
 
-def _fresh(func: Any) -> bool:
-    """Whether an operator's results share no memory with its arguments."""
+def _has_no_values(results: Any) -> bool:
+    # ``torch.arange`` of plain numbers makes a tensor with values although no argument has any.
+    return all(leaf.is_meta for leaf in tree_leaves(results) if isinstance(leaf, Tensor))
+
+
+def _shares_no_memory(func: Any) -> bool:
+    # The operator's schema marks results that are views, and arguments that are written into.
     schema = func._schema
-    return not any(one.alias_info for one in (*schema.arguments, *schema.returns))
+    return not any(value.alias_info for value in (*schema.arguments, *schema.returns))

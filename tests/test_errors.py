@@ -1,9 +1,12 @@
-"""docs/errors.md lists the codes of the user's errors, no more and no fewer; those of the spec room are its own."""
+"""docs/errors.md lists the codes of the user's errors, no more and no fewer; those of ``SpecError`` are in docs/spec.md."""
 
 import ast
+import doctest
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from fxgrow import errors
 from fxgrow.errors import FxgrowError
@@ -15,7 +18,7 @@ ERRORS = {
     if isinstance(value, type) and issubclass(value, FxgrowError) and name != "SpecError"
 }
 ROW = re.compile(r"^\| `([\w-]+)` \| (.+?) \| (.+) \|$")
-# ``need`` raises the error that its caller chooses; what the coupling refuses is listed with the refusals.
+# ``optional.require`` raises the error that its caller chooses; what the coupling refuses is listed with the refusals.
 CHOSEN_BY_CALLER = {"error"}
 
 
@@ -54,3 +57,19 @@ def test_the_page_lists_the_codes_of_the_sources() -> None:
 
 def test_the_codes_are_in_order() -> None:
     assert list(on_the_page()) == sorted(on_the_page())
+
+
+EXAMPLES = [test for test in doctest.DocTestFinder().find(errors, "errors") if "." in test.name]
+CLASSES = {name for name, value in vars(errors).items() if isinstance(value, type)}
+
+
+def test_every_class_has_an_example() -> None:
+    with_example = {test.name.removeprefix("errors.") for test in EXAMPLES if test.examples}
+    assert with_example == CLASSES
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_examples_run(example: doctest.DocTest) -> None:
+    runner = doctest.DocTestRunner()
+    runner.run(example, clear_globs=False)
+    assert runner.summarize(verbose=False).failed == 0

@@ -1,4 +1,4 @@
-"""What is remembered on the meta device must be what torch would say again."""
+"""What is cached on the meta device must be what torch would compute again."""
 
 import pytest
 import torch
@@ -31,18 +31,18 @@ def form(out: object) -> list[object]:
 
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_the_second_time_is_like_the_first(number: int) -> None:
-    """One memory for all cases, so that one must not be taken for another."""
-    memory = ShapeCache()
+    """One cache for all cases, so that one must not be taken for another."""
+    cache = ShapeCache()
     for _ in range(2):
         for func, args in CASES:
-            memory.run(func, args, {})
+            cache.run(func, args, {})
     func, args = CASES[number]
-    assert form(memory.run(func, args, {})) == form(func(*args))
+    assert form(cache.run(func, args, {})) == form(func(*args))
 
 
-def test_results_are_fresh_tensors() -> None:
-    memory = ShapeCache()
-    first, second = (memory.run(aten.relu.default, (X,), {}) for _ in range(2))
+def test_results_are_new_tensors() -> None:
+    cache = ShapeCache()
+    first, second = (cache.run(aten.relu.default, (X,), {}) for _ in range(2))
     assert first is not second
     assert first.untyped_storage()._cdata != second.untyped_storage()._cdata
 
@@ -54,48 +54,48 @@ def test_a_kernel_is_run_once() -> None:
         runs.append(x)
         return torch.empty_like(x)
 
-    memory = ShapeCache()
+    cache = ShapeCache()
     for x in (X, X, X[:1]):
-        memory.run(aten.relu.default, (x,), {}, kernel)
+        cache.run(aten.relu.default, (x,), {}, kernel)
     assert len(runs) == 2
 
 
 def test_views_and_writes_run_every_time() -> None:
     """The view is a view of the tensor that was given now; what is written into comes back itself."""
-    memory = ShapeCache()
+    cache = ShapeCache()
     for x in (X.clone(), X.clone()):
-        view = memory.run(aten.view.default, (x, [2, 60]), {})
+        view = cache.run(aten.view.default, (x, [2, 60]), {})
         assert view.untyped_storage()._cdata == x.untyped_storage()._cdata
-        assert memory.run(aten.relu_.default, (x,), {}) is x
-    assert not memory.results
+        assert cache.run(aten.relu_.default, (x,), {}) is x
+    assert not cache.results
 
 
 def test_tensors_with_values_and_what_has_no_hash_run_every_time() -> None:
-    memory = ShapeCache()
-    assert memory.run(aten.relu.default, (torch.tensor([-1.0, 2.0]),), {}).tolist() == [0, 2]
-    assert not memory.results
+    cache = ShapeCache()
+    assert cache.run(aten.relu.default, (torch.tensor([-1.0, 2.0]),), {}).tolist() == [0, 2]
+    assert not cache.results
 
 
 def test_what_is_made_of_numbers_keeps_its_values() -> None:
-    memory = ShapeCache()
+    cache = ShapeCache()
     for _ in range(2):
-        assert memory.run(aten.arange.default, (3,), {}).tolist() == [0, 1, 2]
-    assert memory.run(aten.arange.default, (3,), {"device": torch.device("meta")}).is_meta
-    assert memory.run(aten.arange.default, (3,), {}).tolist() == [0, 1, 2]
+        assert cache.run(aten.arange.default, (3,), {}).tolist() == [0, 1, 2]
+    assert cache.run(aten.arange.default, (3,), {"device": torch.device("meta")}).is_meta
+    assert cache.run(aten.arange.default, (3,), {}).tolist() == [0, 1, 2]
 
 
-class Remembering(TorchDispatchMode):
+class CachingMode(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.memory = ShapeCache()
+        self.cache = ShapeCache()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        return self.memory.run(func, args, kwargs or {})
+        return self.cache.run(func, args, kwargs or {})
 
 
-def test_autograd_goes_through_what_is_remembered() -> None:
+def test_autograd_goes_through_the_cache() -> None:
     weight = torch.empty(3, 3, device="meta", requires_grad=True)
-    with Remembering():
+    with CachingMode():
         y = torch.empty(2, 3, device="meta") @ weight @ weight
         y.sum().backward()
     assert weight.grad is not None

@@ -1,4 +1,4 @@
-"""The package imports nothing that pyproject.toml does not promise to install."""
+"""The package imports nothing that pyproject.toml does not list as dependencies."""
 
 import ast
 import re
@@ -30,12 +30,12 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def needs(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Module and extra of every ``need("module", extra="...")``."""
+    """Module and extra of every ``require("module", extra="...")``."""
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
-            and node.func.id == "need"
+            and node.func.id == "require"
         ):
             extra = next(keyword.value for keyword in node.keywords if keyword.arg == "extra")
             yield ast.literal_eval(node.args[0]), ast.literal_eval(extra)
@@ -43,12 +43,14 @@ def needs(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_are_dependencies(path: Path) -> None:
-    promised = imported(PROJECT["dependencies"]) | set(sys.stdlib_module_names) | {"fxgrow"}
-    assert {name.partition(".")[0] for name in imports(ast.parse(path.read_text()))} <= promised
+    declared = imported(PROJECT["dependencies"]) | set(sys.stdlib_module_names) | {"fxgrow"}
+    assert {name.partition(".")[0] for name in imports(ast.parse(path.read_text()))} <= declared
 
 
 def test_needed_packages_are_in_the_extra_they_name() -> None:
-    asked = [need for path in SOURCES for need in needs(ast.parse(path.read_text()))]
+    asked = []
+    for path in SOURCES:
+        asked += needs(ast.parse(path.read_text()))
     assert {extra for _, extra in asked} >= {"data", "vision", "zoo"}
     for module, extra in asked:
         assert module.partition(".")[0] in imported(PROJECT["optional-dependencies"][extra])
