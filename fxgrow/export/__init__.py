@@ -1,4 +1,7 @@
-"""A model in other forms: ONNX, torch.export, a hub directory, plain Python, pictures. See ``docs/exports.md``."""
+"""A model in other forms: ONNX, torch.export, a hub directory, plain Python, pictures.
+
+What each format holds and how it is checked: ``docs/exports.md``.
+"""
 
 from fxgrow.export.export import FORMATS, Exported, export
 from fxgrow.export.format import Check, Format, Options

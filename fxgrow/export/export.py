@@ -1,4 +1,4 @@
-"""The front door of this room: one table of formats, and one function that writes any of them, all or nothing."""
+"""One table of formats, and one function that writes any of them, all or nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from fxgrow.export import hub, onnx, picture, pt2, python_source
 from fxgrow.export.format import Check, Format, Options
 from fxgrow.export.source_model import ExportableModel, export_source
 
+# The first bytes of a file tell what it is: a protocol buffer's first field, a zip archive, a
+# digraph, XML, the signature of PNG.
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "onnx": Format(onnx.write_onnx, foreign_file(begins_with(b"\x08"))),
@@ -43,7 +45,15 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written where, its size in bytes, and how it was checked."""
+    """What was written.
+
+    Args:
+        path: the file or directory.
+        format: the key of ``FORMATS``.
+        size: bytes of the file, or of all files of the directory.
+        check: how the export was compared with the model.
+
+    """
 
     path: Path
     format: str
@@ -60,10 +70,30 @@ def export(
     options: Options | None = None,
     trust: frozenset[str] = frozenset(),
 ) -> Exported:
-    """Write a model to ``path`` in the format ``to`` (a key of ``FORMATS``), load it back and compare.
+    """Write a model in another format, load it back and compare; all or nothing.
 
-    ``model``: a run or spec directory, what ``fxgrow.load`` gave, or a ``Growth``. ``force`` replaces an earlier
-    export. Nothing is written unless the check is passed. Raises ``ExportError``, or ``SpecError`` for the model.
+    Args:
+        model: a run or spec directory, the result of ``fxgrow.load``, or a ``Growth``.
+        to: the format, a key of ``FORMATS``.
+        path: the file or directory to write. It appears at the end, only if the check is passed.
+        force: replace an earlier export of the same format; anything else is kept.
+        options: choices that only some formats have; None takes the defaults.
+        trust: prefixes of names outside torch that a directory's specification may call.
+
+    Returns:
+        What was written, its size, and how it was checked.
+
+    Raises:
+        ExportError: ``unknown-format``, ``path-exists``, ``foreign-path``, ``unsafe-path``,
+            ``unwritable-export``, ``does-not-run``, ``export-differs``, ``missing-extra``, and
+            what the format itself refuses (``not-exportable``, ``no-source``, ``bad-license``,
+            ``file-limit``).
+        SpecError: the model has no specification, or no longer fits it.
+
+    Example:
+        >>> done = fxgrow.export(growth, "onnx", "net.onnx")
+        >>> print(done.size, done.check.words)
+
     """
     if to not in FORMATS:
         closest = ", ".join(get_close_matches(to, FORMATS, n=3, cutoff=0.0))
@@ -71,11 +101,12 @@ def export(
             "unknown-format",
             f"there is no format {to!r}; choose one of {closest or ', '.join(FORMATS)}",
         )
-    target, found = Path(path), FORMATS[to]
-    with atomic_path(target, EXPORT_OUTPUT, found.stranger, force=force) as staging:
-        check = found.write(export_source(model, trust), staging, options or Options())
+    target, chosen = Path(path), FORMATS[to]
+    with atomic_path(target, EXPORT_OUTPUT, chosen.foreign, force=force) as staging:
+        check = chosen.write(export_source(model, trust), staging, options or Options())
     return Exported(target, to, _size(target), check)
 
 
 def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else (path,)))
+    files = path.iterdir() if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)

@@ -1,4 +1,4 @@
-"""What a format is to the rest: one function that writes and checks, and what the file or directory may replace."""
+"""What a format is: a function that writes and checks, and what it must not replace."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,13 @@ from fxgrow.export.source_model import ExportSource
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may choose. ``dynamic_batch``: None takes a batch of any size if the graph allows it, and says so.
+    """What a caller may choose.
 
-    ``license``: for the model card, as the hubs abbreviate it.
+    Args:
+        dynamic_batch: True demands a batch axis of any size, False keeps the one of the example
+            inputs, None takes any size if the graph allows it (the check says which).
+        license: for the model card, as the hubs abbreviate it.
+
     """
 
     dynamic_batch: bool | None = None
@@ -21,18 +25,32 @@ class Options:
 
 @dataclass(frozen=True)
 class Check:
-    """How an export was checked: in words, and the largest relative difference of its output (None: a picture)."""
+    """How an export was checked.
+
+    Args:
+        words: the check in words.
+        error: the largest relative difference of its output; None for a picture.
+
+    """
 
     words: str
     error: float | None = None
 
 
+# (what to export, the path to write to, options) -> how it was checked; raises ExportError.
 Write = Callable[[ExportSource, Path, Options], Check]
 
 
 @dataclass(frozen=True)
 class Format:
-    """``write`` makes and checks the file or directory; ``stranger`` tells what it may not replace."""
+    """One format of ``FORMATS``.
+
+    Args:
+        write: makes the file or directory, loads it back and compares it with the model.
+        foreign: why an existing path is not an earlier export of this format and must be kept;
+            None if it may be replaced.
+
+    """
 
     write: Write
-    stranger: ForeignCheck
+    foreign: ForeignCheck

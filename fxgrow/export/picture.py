@@ -1,4 +1,7 @@
-"""``dot``, ``svg``, ``png``: the graph as Graphviz draws it, containers as boxes, what growth changed in colour."""
+"""``dot``, ``svg``, ``png``: the graph as Graphviz draws it.
+
+Containers are boxes, and colors show what growth changed.
+"""
 
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -40,11 +43,20 @@ _CLUSTER = {
 def picture_writer(
     kind: str, check: Callable[[Path], bool]
 ) -> Callable[[ExportSource, Path, Options], Check]:
-    """The function that writes a picture of one kind and looks whether it is one."""
+    """Make the function that writes a picture of one kind.
 
-    def write(subject: ExportSource, path: Path, options: Options) -> Check:
-        del options
-        drawing = picture(subject)
+    Args:
+        kind: ``dot``, ``svg`` or ``png``.
+        check: whether a file is such a picture; it is asked about what Graphviz wrote.
+
+    Returns:
+        A ``Write`` function, as ``FORMATS`` holds them.
+
+    """
+
+    def write(source: ExportSource, path: Path, options: Options) -> Check:
+        del options  # no choice concerns a picture
+        drawing = picture(source)
         if kind == "dot":
             drawing.write(str(path))
         else:
@@ -56,23 +68,24 @@ def picture_writer(
     return write
 
 
-def picture(subject: ExportSource) -> Any:
-    """The graph as a ``pygraphviz.AGraph``. Raises ``ExportError("missing-extra")``."""
+def picture(source: ExportSource) -> Any:
+    """Draw the graph as a ``pygraphviz.AGraph``. Raises ``ExportError("missing-extra")``."""
     graphviz = require("pygraphviz", extra="draw", error=ExportError)
     drawing = graphviz.AGraph(directed=True, **_GRAPH)
     drawing.node_attr.update(_NODE)
     drawing.edge_attr.update(color="#757575", arrowsize="0.6")
-    scene = _Scene(subject)
+    scene = _Scene(source)
+    # Container path -> its subgraph; the whole drawing is the box of the model itself.
     clusters: dict[str, Any] = {"": drawing}
     for node in scene.nodes:
-        _cluster(clusters, scene.home(node), scene.boxes).add_node(
-            node.name, label=scene.label(node), **scene.look(node)
-        )
-    known = {node.name for node in scene.nodes}
+        box = _cluster(clusters, scene.container(node), scene.boxes)
+        box.add_node(node.name, label=scene.label(node), **scene.colors(node))
+    drawn = {node.name for node in scene.nodes}
     for node in scene.nodes:
-        drawing.add_edges_from(
-            (name, node.name) for name in dict.fromkeys(block_operands(node)) if name in known
-        )
+        # One edge for an operand that is used twice, as in x * x.
+        for operand in dict.fromkeys(block_operands(node)):
+            if operand in drawn:
+                drawing.add_edge(operand, node.name)
     return drawing
 
 
@@ -87,59 +100,64 @@ def _cluster(clusters: dict[str, Any], path: str, boxes: Container[str]) -> Any:
 
 
 class _Scene:
-    """What is drawn: every node with its place, its label and its colour."""
+    """What is drawn: every node with its container, its label and its colors."""
 
-    def __init__(self, subject: ExportSource) -> None:
-        self.program = SourceProgram(subject.spec)
-        self.nodes = [node for node in subject.spec.nodes if node.name in self._drawn()]
-        self._types = {item.name: item.type.rpartition(".")[2] for item in subject.spec.modules}
-        self._shapes = node_shapes(subject)
-        self._grown = node_styles(subject.spec)
-        found = list(all_blocks(blocks(self.program)))
-        self.boxes = frozenset(block.path for block in found)
+    def __init__(self, source: ExportSource) -> None:
+        self.program = SourceProgram(source.spec)
+        # Sizes that nothing uses are left out, and so are tensors that nothing uses.
+        used_tensors = self.program.tensors.keys() & self.program.last_use.keys()
+        drawn = self.program.index.keys() | used_tensors
+        self.nodes = [node for node in source.spec.nodes if node.name in drawn]
+        self._types = {item.name: item.type.rpartition(".")[2] for item in source.spec.modules}
+        self._shapes = node_shapes(source)
+        self._styles = node_styles(source.spec)
+        self.boxes: set[str] = set()
+        self._containers: dict[str, str] = {}
         # Outer blocks come first, so the innermost one around a node is what stays.
-        nodes = self.program.nodes
-        self._homes = {
-            node.name: block.path for block in found for node in nodes[block.start : block.stop]
-        }
+        for block in all_blocks(blocks(self.program)):
+            self.boxes.add(block.path)
+            for node in self.program.nodes[block.start : block.stop]:
+                self._containers[node.name] = block.path
 
-    def _drawn(self) -> set[str]:
-        return {*self.program.index, *(self.program.got.keys() & self.program.last.keys())}
-
-    def home(self, node: NodeSpec) -> str:
-        """The container around a node."""
-        if node.op not in ("call_module", "get_attr"):
-            return self._homes[node.name]
-        path = parent_of(node.target)
-        while path and path not in self.program.containers:
-            path = parent_of(path)
-        return path
+    def container(self, node: NodeSpec) -> str:
+        """The path of the container around a node."""
+        if node.op in ("call_module", "get_attr"):
+            return self.program.container_of(node.target)
+        return self._containers[node.name]
 
     def label(self, node: NodeSpec) -> str:
-        """What it is, what shape it gives, and what growth made of it."""
-        name = (
-            str(node.args[1])
-            if node.target == "builtins.getattr"
-            else node.target.rpartition(".")[2]
-        )
-        kind = self._types.get(node.target) if node.op == "call_module" else None
-        title = node.target if node.op == "placeholder" else f"{name}: {kind}" if kind else name
-        change = self._change(node)
-        return "\\n".join(
-            part for part in (title, self._shapes.get(node.name), change and change.words) if part
-        )
+        """What the node is, what shape it gives, and what growth made of it: a line each."""
+        lines = [self._title(node), self._shapes.get(node.name, "")]
+        style = self._style(node)
+        if style is not None:
+            lines.append(style.words)
+        # Graphviz reads a backslash and an n as the end of a line.
+        return "\\n".join(line for line in lines if line)
 
-    def look(self, node: NodeSpec) -> dict[str, str]:
-        """Colour by what happened to the node, then by what it is; tensors are ovals."""
-        change = self._change(node)
+    def _title(self, node: NodeSpec) -> str:
+        """``conv: Conv2d`` for a call of a module, else what is called or read."""
+        if node.op == "placeholder":
+            return node.target
+        if node.target == "builtins.getattr":
+            return str(node.args[1])
+        name = node.target.rpartition(".")[2]
+        if node.op == "call_module" and node.target in self._types:
+            return f"{name}: {self._types[node.target]}"
+        return name
+
+    def colors(self, node: NodeSpec) -> dict[str, str]:
+        """Color by what happened to the node, then by what it is; tensors are ovals."""
         if node.op == "get_attr":
             return {"fillcolor": TENSOR, "shape": "ellipse"}
-        ends = ENDS if node.op in ("placeholder", "output") else PLAIN
-        return {"fillcolor": ends if change is None else INSERTED if change.inserted else GROWN}
+        style = self._style(node)
+        if style is not None:
+            return {"fillcolor": INSERTED if style.inserted else GROWN}
+        return {"fillcolor": ENDS if node.op in ("placeholder", "output") else PLAIN}
 
-    def _change(self, node: NodeSpec) -> NodeStyle | None:
+    def _style(self, node: NodeSpec) -> NodeStyle | None:
         if node.op == "call_module":
-            return self._grown.get(node.target)
+            return self._styles.get(node.target)
+        # Only nodes that a growth step put in have a provenance.
         return NodeStyle("", inserted=True) if node.provenance is not None else None
 
 
@@ -157,4 +175,5 @@ def is_svg(path: Path) -> bool:
 def is_png(path: Path) -> bool:
     """Whether the file starts and ends as the format wants."""
     data = path.read_bytes()
+    # The last chunk is IEND, followed by its checksum of four bytes.
     return data.startswith(b"\x89PNG\r\n\x1a\n") and data[-8:-4] == b"IEND"

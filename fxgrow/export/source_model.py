@@ -19,8 +19,9 @@ from fxgrow.spec import (
     state_tensors,
 )
 
-# What a model may raise when it does not fit its input; an internal error of torch is a RuntimeError.
-_RUN_ERRORS = (
+# What a model may raise when it does not fit its input; an internal error of torch is a
+# RuntimeError.
+RUN_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
@@ -30,7 +31,7 @@ _RUN_ERRORS = (
     AssertionError,
 )
 
-# Integers are mostly indices: the largest range that the model takes says most about it.
+# Integers are mostly indices: the largest range that the model takes tests most of it.
 _RANGES = (1000, 100, 10, 2, 1)
 
 
@@ -59,69 +60,99 @@ class ExportSource:
     @torch.no_grad()
     def run(self, inputs: tuple[Tensor, ...]) -> Any:
         """The output for ``inputs``, which stay as they are even if the model writes in place."""
-        return self.graph_module(*(each.clone() for each in inputs))
+        return self.graph_module(*cloned(inputs))
 
     def resized(self, batch: int) -> tuple[Tensor, ...]:
-        """The example inputs with another first axis: their entries in reverse, repeated; real numbers also halved."""
-        places = torch.arange(batch)
-        taken = (each[-(places % len(each)) - 1] for each in self.example_inputs)
-        return tuple(each / -2 if each.is_floating_point() else each for each in taken)
+        """The example inputs with ``batch`` entries along their first axis.
+
+        The entries are taken in reverse order, repeated as needed, and real numbers are divided by
+        -2, so that nothing equals the original input by chance.
+        """
+        rows = torch.arange(batch)
+        resized = []
+        for tensor in self.example_inputs:
+            # Row numbers -1, -2, ... -n, -1, ...: the last entry first, and around again.
+            taken = tensor[-(rows % len(tensor)) - 1]
+            resized.append(taken / -2 if taken.is_floating_point() else taken)
+        return tuple(resized)
 
     @property
     def batch(self) -> int | None:
         """The size of the first axis that all inputs have in common; None: they have none."""
-        sizes = {each.shape[0] if each.ndim else None for each in self.example_inputs}
-        return next(iter(sizes)) if len(sizes) == 1 else None
+        sizes = set()
+        for tensor in self.example_inputs:
+            sizes.add(tensor.shape[0] if tensor.ndim else None)
+        return sizes.pop() if len(sizes) == 1 else None
+
+
+def cloned(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Copies to run a model on: it may write into its inputs."""
+    return tuple(tensor.clone() for tensor in tensors)
 
 
 def export_source(model: ExportableModel, trust: frozenset[str] = frozenset()) -> ExportSource:
-    """The subject of a directory, a loaded graph module or a ``Growth``; a growth as its weights are now.
+    """What to export of a directory, a loaded graph module or a ``Growth``.
 
-    Raises ``SpecError`` for a bad directory, a module without a spec (no-spec) or changed since (stale-spec), and
-    ``ExportError("does-not-run")``.
+    Args:
+        model: the model; weights are exported as they are now.
+        trust: prefixes of names outside torch that its specification may call.
+
+    Returns:
+        The model on the CPU in evaluation mode, with its spec and inputs that it runs on.
+
+    Raises:
+        SpecError: a bad directory, a module without a spec (``no-spec``) or changed since it was
+            described (``stale-spec``).
+        ExportError: ``does-not-run``.
+
     """
     if isinstance(model, str | Path):
-        found = load(model, trust=trust)
-        return _with_inputs(found, spec_of(found))
-    graph_module, spec = (
-        (model, spec_of(model))
-        if isinstance(model, fx.GraphModule)
-        else (model.graph_module, model.spec)
-    )
+        loaded = load(model, trust=trust)
+        return _with_inputs(loaded, spec_of(loaded))
+    if isinstance(model, fx.GraphModule):
+        graph_module, spec = model, spec_of(model)
+    else:
+        graph_module, spec = model.graph_module, model.spec
     if fingerprint_of(graph_module, spec.inputs, trust) != spec.fingerprint:
         raise SpecError(
             "stale-spec", "the graph module is not what its spec says any more; describe it again"
         )
-    state = {name: tensor.cpu() for name, tensor in state_tensors(graph_module, spec).items()}
+    # Rebuilt from its spec: a copy on the CPU, as loading what was saved would give it.
+    state = {}
+    for name, tensor in state_tensors(graph_module, spec).items():
+        state[name] = tensor.cpu()
     return _with_inputs(rebuild_module(spec, state, trust), spec)
 
 
 def _with_inputs(graph_module: fx.GraphModule, spec: ArchitectureSpec) -> ExportSource:
+    """The module with the first of the candidate inputs that it runs on."""
     reasons = []
     for inputs in _candidates(spec):
-        subject = ExportSource(graph_module, spec, inputs)
+        source = ExportSource(graph_module, spec, inputs)
         try:
-            subject.run(inputs)
-        except _RUN_ERRORS as error:
+            source.run(inputs)
+        except RUN_ERRORS as error:
             reasons.append(" ".join(str(error).split()))
         else:
-            return subject
+            return source
     raise ExportError(
         "does-not-run", f"the model does not run on its own inputs ({reasons[0]}); save it again"
     )
 
 
 def _candidates(spec: ArchitectureSpec) -> Iterator[tuple[Tensor, ...]]:
-    """Random arguments of the shapes and dtypes that a spec records, integers from smaller and smaller ranges."""
-    for high in (
-        _RANGES
-        if any(not getattr(torch, item.dtype).is_floating_point for item in spec.inputs)
-        else (1,)
-    ):
+    """Random arguments of the recorded shapes and dtypes, integers from smaller and smaller ranges.
+
+    The seed is always the same, so an export is reproducible.
+    """
+    dtypes: list[torch.dtype] = [getattr(torch, item.dtype) for item in spec.inputs]
+    only_real = all(dtype.is_floating_point for dtype in dtypes)
+    for high in (1,) if only_real else _RANGES:
         generator = torch.Generator().manual_seed(0)
-        yield tuple(
-            _random(item.shape, getattr(torch, item.dtype), high, generator) for item in spec.inputs
-        )
+        arguments = []
+        for item, dtype in zip(spec.inputs, dtypes, strict=True):
+            arguments.append(_random(item.shape, dtype, high, generator))
+        yield tuple(arguments)
 
 
 def _random(
@@ -129,9 +160,8 @@ def _random(
 ) -> Tensor:
     if dtype.is_floating_point or dtype.is_complex:
         return torch.randn(shape, generator=generator).to(dtype)
-    return torch.randint(
-        min(high, 2) if dtype == torch.bool else high, shape, generator=generator
-    ).to(dtype)
+    exclusive_limit = min(high, 2) if dtype == torch.bool else high
+    return torch.randint(exclusive_limit, shape, generator=generator).to(dtype)
 
 
 def example_tensors(output: Any) -> list[Tensor]:

@@ -1,7 +1,7 @@
-"""The model as ``torch.export`` sees it, with a batch axis of any size where the graph allows it."""
+"""The model as ``torch.export`` sees it, with a batch axis of any size if the graph allows it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,11 +9,13 @@ from torch.export import Dim, ExportedProgram
 
 from fxgrow.errors import ExportError
 from fxgrow.export.compare import max_difference
-from fxgrow.export.source_model import _RUN_ERRORS, ExportSource, example_tensors
+from fxgrow.export.source_model import RUN_ERRORS, ExportSource, example_tensors
+from fxgrow.export.summary import shape_text
 
 # Batches to trace and to compare with. Sizes 0 and 1 are special to torch.export.
 _TRACED, _OTHER = 2, 3
-_EXPORT_ERRORS = (*_RUN_ERRORS, torch._dynamo.exc.TorchDynamoException)
+_EXPORT_ERRORS = (*RUN_ERRORS, torch._dynamo.exc.TorchDynamoException)
+_MAX_MESSAGE = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,53 +29,82 @@ class ExportedModel:
     @property
     def batch(self) -> str:
         """The batch axis in words."""
-        return (
-            "batches of any size"
-            if self.dynamic
-            else f"inputs of {', '.join(map(_shape, self.trials[0]))} only"
-        )
+        if self.dynamic:
+            return "batches of any size"
+        shapes = [shape_text(tensor.shape) for tensor in self.trials[0]]
+        return f"inputs of {', '.join(shapes)} only"
 
 
-def export_model(subject: ExportSource, dynamic: bool | None) -> ExportedModel:
-    """The exported program. ``dynamic``: whether it takes any batch; None: if it can.
+def export_model(source: ExportSource, dynamic: bool | None) -> ExportedModel:
+    """Trace the model with ``torch.export``.
 
-    Raises ``ExportError``: not-exportable.
+    Args:
+        source: the model.
+        dynamic: whether the program takes a batch of any size; None: if it can.
+
+    Returns:
+        The program, and inputs to compare it on.
+
+    Raises:
+        ExportError: ``not-exportable``.
+
     """
     if dynamic is not False:
         try:
-            return _dynamic(subject)
+            return _dynamic(source)
         except _EXPORT_ERRORS as error:
+            # Without a demand for any batch size, a fixed one is tried below.
             if dynamic:
                 raise _refused("a batch of any size", error) from error
     try:
-        program = torch.export.export(subject.graph_module, subject.example_inputs)
+        program = torch.export.export(source.graph_module, source.example_inputs)
     except _EXPORT_ERRORS as error:
         raise _refused("its example inputs", error) from error
-    return ExportedModel(program, (subject.example_inputs,), dynamic=False)
+    return ExportedModel(program, (source.example_inputs,), dynamic=False)
 
 
-def _dynamic(subject: ExportSource) -> ExportedModel:
-    if subject.batch is None:
+def _dynamic(source: ExportSource) -> ExportedModel:
+    if source.batch is None:
         raise ValueError("its inputs have no first axis in common")
-    shapes = tuple({0: Dim("batch")} for _ in subject.example_inputs)
-    example, other = subject.resized(_TRACED), subject.resized(_OTHER)
-    subject.run(other)
-    program = torch.export.export(subject.graph_module, example, dynamic_shapes=shapes)
-    return ExportedModel(program, (subject.example_inputs, example, other), dynamic=True)
+    shapes = tuple({0: Dim("batch")} for _ in source.example_inputs)
+    example, other = source.resized(_TRACED), source.resized(_OTHER)
+    # The model itself must take another batch, or the program cannot be compared on one.
+    source.run(other)
+    program = torch.export.export(source.graph_module, example, dynamic_shapes=shapes)
+    return ExportedModel(program, (source.example_inputs, example, other), dynamic=True)
 
 
 def _refused(what: str, error: Exception) -> ExportError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = shortened_message(error)
     return ExportError(
         "not-exportable",
         f"torch.export does not take the model with {what} ({reason}); export it to python or hub",
     )
 
 
-def largest_error(subject: ExportSource, trials: tuple[tuple[Tensor, ...], ...], run: Any) -> float:
-    """The largest relative difference between the model and ``run`` over all trials."""
-    return max(max_difference(example_tensors(subject.run(trial)), run(trial)) for trial in trials)
+def shortened_message(error: Exception) -> str:
+    """An error's message on one line, cut to a readable length; its class if there is none."""
+    return " ".join(str(error).split())[:_MAX_MESSAGE] or type(error).__name__
 
 
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+def largest_error(
+    source: ExportSource,
+    trials: tuple[tuple[Tensor, ...], ...],
+    run: Callable[[tuple[Tensor, ...]], list[Tensor]],
+) -> float:
+    """How far an export is from the model.
+
+    Args:
+        source: the model.
+        trials: one tuple of inputs per comparison.
+        run: the outputs of the export for a tuple of inputs.
+
+    Returns:
+        The largest relative difference over all trials.
+
+    """
+    errors = []
+    for inputs in trials:
+        expected = example_tensors(source.run(inputs))
+        errors.append(max_difference(expected, run(inputs)))
+    return max(errors)

@@ -28,24 +28,24 @@ def test_onnx_runs_elsewhere(saved: Saved, tmp_path: Path, name: str) -> None:
     assert done.check.error is not None
     assert done.check.error <= 1e-5
     assert "any size" in done.check.words
-    subject = export_source(saved(name))
+    source = export_source(saved(name))
     session = onnxruntime.InferenceSession(
         str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"]
     )
     assert [item.name for item in session.get_inputs()] == [
-        item.name for item in subject.spec.inputs
+        item.name for item in source.spec.inputs
     ]
     assert session.get_modelmeta().custom_metadata_map == {
-        "fxgrow.fingerprint": subject.spec.fingerprint
+        "fxgrow.fingerprint": source.spec.fingerprint
     }
-    inputs = subject.resized(5)
+    inputs = source.resized(5)
     found = session.run(
         None,
         {item.name: each.numpy() for item, each in zip(session.get_inputs(), inputs, strict=True)},
     )
     assert (
         max_difference(
-            example_tensors(subject.run(inputs)), [torch.from_numpy(each) for each in found]
+            example_tensors(source.run(inputs)), [torch.from_numpy(each) for each in found]
         )
         < 1e-5
     )
@@ -55,11 +55,11 @@ def test_onnx_runs_elsewhere(saved: Saved, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["net", "words", "odd"])
 def test_pt2_is_loaded_back(saved: Saved, tmp_path: Path, name: str) -> None:
     done = export(saved(name), "pt2", tmp_path / "net.pt2")
-    subject = export_source(saved(name))
-    inputs = subject.resized(4)
+    source = export_source(saved(name))
+    inputs = source.resized(4)
     found = torch.export.load(tmp_path / "net.pt2").module()(*inputs)
     assert (
-        max_difference(example_tensors(subject.run(inputs)), example_tensors(found))
+        max_difference(example_tensors(source.run(inputs)), example_tensors(found))
         <= (done.check.error or 0) + 1e-6
     )
 
@@ -105,8 +105,8 @@ def test_pictures(growth: fxgrow.Growth, saved: Saved, tmp_path: Path) -> None:
         export(growth, kind, tmp_path / f"net.{kind}")
     drawing = pygraphviz.AGraph(str(tmp_path / "net.dot"))
     assert len(drawing.nodes()) == len(growth.spec.nodes)
-    colours = {node.attr["fillcolor"] for node in drawing.nodes()}
-    assert {"#c8e6c9", "#ffcc80"} <= colours  # grown, inserted
+    colors = {node.attr["fillcolor"] for node in drawing.nodes()}
+    assert {"#c8e6c9", "#ffcc80"} <= colors  # grown, inserted
     change = next(change for change in growth.spec.history[0].widths if change.split + change.new)
     assert f"{change.before} -> {change.after} neurons" in (
         tmp_path / "net.dot"
@@ -144,7 +144,7 @@ def test_a_missing_extra_is_one_sentence(
 def test_too_many_weights_for_one_onnx_file(
     saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_exporter, "LIMIT", 100)
+    monkeypatch.setattr(onnx_exporter, "_MAX_FILE_BYTES", 100)
     with pytest.raises(ExportError) as caught:
         export(saved("net"), "onnx", tmp_path / "net.onnx")
     assert caught.value.code == "file-limit"

@@ -51,11 +51,11 @@ for folder in map(Path, sys.argv[1:]):
 def exported(model: object, folder: Path) -> list[torch.Tensor]:
     """A hub directory with the inputs beside it, and what it has to compute."""
     export(model, "hub", folder)
-    subject = export_source(model)
+    source = export_source(model)
     save_file(
-        {str(place): each for place, each in enumerate(subject.example_inputs)}, folder / "inputs"
+        {str(place): each for place, each in enumerate(source.example_inputs)}, folder / "inputs"
     )
-    return example_tensors(subject.run(subject.example_inputs))
+    return example_tensors(source.run(source.example_inputs))
 
 
 def test_a_fresh_process_without_fxgrow_computes_the_same_bits(

@@ -1,5 +1,5 @@
 """The architecture as plain Python."""
 
-from fxgrow.export.python.source import _CLASS_NAME, python_source
+from fxgrow.export.python.source import NETWORK_CLASS, python_source
 
-__all__ = ["_CLASS_NAME", "python_source"]
+__all__ = ["NETWORK_CLASS", "python_source"]

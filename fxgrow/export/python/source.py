@@ -1,14 +1,22 @@
 """The architecture as a file of Python that needs torch and nothing of fxgrow.
 
-One class per container whose calls are a run of the graph, ``nn.Sequential`` where it is a chain, containers that are
-written alike as one class. Its state dict has the keys of the weights file, tied tensors once, and all buffers.
+One class per container whose calls are a run of the graph, ``nn.Sequential`` where it is a chain,
+containers that are written alike as one class. Its state dict has the keys of the weights file,
+tied tensors once, and all buffers.
 """
 
 from collections.abc import Iterable, Sequence
 
 from fxgrow.errors import ExportError
 from fxgrow.export.python.forward import Forward
-from fxgrow.export.python.layout import Bracket, Code, call_code, code_lines, string_code
+from fxgrow.export.python.layout import (
+    Bracket,
+    Code,
+    call_code,
+    code_lines,
+    string_code,
+    suffixed_code,
+)
 from fxgrow.export.python.modules import buffer_code, constructor_code, parameter_code
 from fxgrow.export.python.names import Names
 from fxgrow.export.python.structure import ContainerKind, Structure
@@ -22,9 +30,10 @@ from fxgrow.spec import (
     is_word,
 )
 
-_CLASS_NAME = "Network"
+NETWORK_CLASS = "Network"
 _BODY = 8
-_LISTED = 4
+# Of the containers that share a class, so many are named in its docstring.
+_MAX_LISTED = 4
 
 _TIES = '''
 def _fill_ties(module, state_dict, prefix, *_):
@@ -38,69 +47,90 @@ def _drop_ties(module, state_dict, prefix, *_):
     for name in TIED:
         state_dict.pop(prefix + name, None)
 '''.strip().splitlines()
+_TIE_HOOKS = (
+    "register_load_state_dict_pre_hook(_fill_ties)",
+    "register_state_dict_post_hook(_drop_ties)",
+)
 
 
 def python_source(spec: ArchitectureSpec, heading: Sequence[str] = ()) -> str:
-    """The text of a module with the class ``Network``. ``heading``: lines of its docstring, in plain words.
+    """Write the architecture as a module with the class ``Network``.
 
-    Raises ``ExportError("no-source")`` for what is no part of torch or torchvision.
+    Args:
+        spec: the architecture.
+        heading: lines of the module's docstring, in plain words.
+
+    Returns:
+        The text of the module, in ASCII, formatted as ruff does it.
+
+    Raises:
+        ExportError: ``no-source``, for what is no part of torch or torchvision.
+
     """
     return _Source(spec).text(heading)
 
 
 class _Source:
+    """Writes one source."""
+
     def __init__(self, spec: ArchitectureSpec) -> None:
         self.spec, self.names, self.structure = spec, Names(spec), Structure(spec)
+        # The lines of a class -> its name, and the containers that it stands for.
         self.classes: dict[tuple[str, ...], tuple[str, list[str]]] = {}
-        self.tied = {item.name: item.tied_to for item in spec.tensors if item.tied_to is not None}
-        self.dtypes = _floating(spec.tensors)
+        self.tied: dict[str, str] = {}
+        for tensor in spec.tensors:
+            if tensor.tied_to is not None:
+                self.tied[tensor.name] = tensor.tied_to
+        self.dtypes = _real_dtypes(spec.tensors)
 
     def text(self, heading: Sequence[str]) -> str:
         body = self._class_body("", self._finish())
-        inner = [
-            _class(name, _listing(paths), list(text))
-            for text, (name, paths) in self.classes.items()
-        ]
-        parts = [*self._tie_functions(), *inner, _class(_CLASS_NAME, "", body)]
+        parts = self._tie_functions()
+        for lines, (name, paths) in self.classes.items():
+            parts.append(_class(name, _listing(paths), list(lines)))
+        parts.append(_class(NETWORK_CLASS, "", body))
         code = "\n\n\n".join("\n".join(part) for part in parts)
         head = [*_docstring(heading), *self.names.imports(code)]
-        apart = "\n\n" if self.tied else "\n\n\n"  # a table, or a class, after the imports
+        # One empty line between the imports and a table, two before a class.
+        apart = "\n\n" if self.tied else "\n\n\n"
         return "\n".join(head) + f"{apart}{code}\n"
 
     def _tie_functions(self) -> list[list[str]]:
+        """The table of tied tensors, and the hooks that read and write state dicts without them."""
         if not self.tied:
             return []
-        entries = tuple(
-            f"{string_code(name)}: {string_code(str(first))}" for name, first in self.tied.items()
-        )
-        return [
-            [*code_lines(Bracket("{", entries, "}", packed=False), 0, "TIED = "), "", "", *_TIES]
-        ]
+        entries = []
+        for name, first in self.tied.items():
+            entries.append(f"{string_code(name)}: {string_code(first)}")
+        table = code_lines(Bracket("{", tuple(entries), "}", packed=False), 0, "TIED = ")
+        return [[*table, "", "", *_TIES]]
 
     def _class_body(self, path: str, finish: Iterable[str] = ()) -> list[str]:
+        """The methods of a container's class: what it holds, ``finish``, and its forward."""
         inside = self.structure.inside[path]
-        made = [
-            line
-            for item in inside.modules
-            for line in self._set(item.name, self._module(item), "add_module")
-        ]
-        made += [
-            line
-            for item in inside.parameters
-            if item.tied_to is None
-            for line in self._set(item.name, parameter_code(item), "register_parameter")
-        ]
-        made += [line for item in inside.buffers for line in _registered(item)]
-        head = ["    def __init__(self):", "        super().__init__()"]
+        lines = ["    def __init__(self):", "        super().__init__()"]
+        for module in inside.modules:
+            lines += self._set(module.name, self._module(module), "add_module")
+        for parameter in inside.parameters:
+            # A tied parameter is set at the end, when the tensor that it shares exists.
+            if parameter.tied_to is None:
+                code = parameter_code(parameter)
+                lines += self._set(parameter.name, code, "register_parameter")
+        for buffer in inside.buffers:
+            lines += _registered_buffer(buffer)
+        lines += finish
         block = self.structure.blocks.get(path)
-        forward = [] if block is None else ["", *Forward(self.structure, self.names, block).lines()]
-        return [*head, *made, *finish, *forward]
+        # A container that is no block has no forward: its modules are called from outside.
+        if block is not None:
+            lines += ["", *Forward(self.structure, self.names, block).lines()]
+        return lines
 
     def _set(self, name: str, code: Code, register: str) -> list[str]:
-        leaf = name.rpartition(".")[2]
-        if is_word(leaf):
-            return code_lines(code, _BODY, f"self.{leaf} = ")
-        return code_lines(call_code(f"self.{register}", (string_code(leaf), code)), _BODY)
+        """``self.name = code``, or a call of ``register`` if the name is no identifier."""
+        attribute = name.rpartition(".")[2]
+        if is_word(attribute):
+            return code_lines(code, _BODY, f"self.{attribute} = ")
+        return code_lines(call_code(f"self.{register}", (string_code(attribute), code)), _BODY)
 
     def _module(self, item: ModuleSpec) -> Code:
         if item.type != CONTAINER:
@@ -108,12 +138,13 @@ class _Source:
         kind = self.structure.kinds[item.name]
         if kind is ContainerKind.CLASS:
             return f"{self._class_of(item.name)}()"
-        parts = tuple(self._module(part) for part in self.structure.inside[item.name].modules)
+        parts = tuple(map(self._module, self.structure.inside[item.name].modules))
         if kind is ContainerKind.SEQUENTIAL:
             return call_code(kind.value, parts)
         return call_code(kind.value, (Bracket("[", parts, "]", packed=False),))
 
     def _class_of(self, path: str) -> str:
+        """The class of a container; those with the same body share one."""
         body = tuple(self._class_body(path))
         if body not in self.classes:
             self.classes[body] = (self.names.of_class(path), [])
@@ -122,83 +153,80 @@ class _Source:
         return name
 
     def _leaf(self, item: ModuleSpec) -> Code:
-        made = constructor_code(item, self.names)
-        tensors = [
-            tensor for tensor in self.spec.tensors if tensor.name.startswith(f"{item.name}.")
-        ]
-        dtypes = _floating(tensors)
+        """The constructor of a leaf module, cast to its dtype and frozen as it was."""
+        code = constructor_code(item, self.names)
+        tensors = _tensors_of(item, self.spec.tensors)
+        dtypes = _real_dtypes(tensors)
         if len(dtypes) > 1:
             raise ExportError(
                 "no-source",
-                f"{item.name} mixes tensors of {' and '.join(sorted(dtypes))}; convert it to one dtype",
+                f"{item.name} mixes tensors of {' and '.join(sorted(dtypes))}; "
+                "convert it to one dtype",
             )
+        # With one dtype for all, the whole network is cast at the end instead.
         if len(self.dtypes) > 1 and dtypes - {"float32"}:
-            made = _chained(made, f".to(torch.{min(dtypes)})")
-        return _chained(made, ".requires_grad_(False)") if _frozen(tensors) else made
+            code = suffixed_code(code, f".to(torch.{min(dtypes)})")
+        return suffixed_code(code, ".requires_grad_(False)") if _all_frozen(tensors) else code
 
     def _finish(self) -> list[str]:
-        """What only the whole can do: one dtype for all, single frozen tensors, ties."""
-        dtype = self.dtypes - {"float32"} if len(self.dtypes) == 1 else ()
-        found = [f"        self.to(torch.{name})" for name in dtype]
-        found += [
-            line
-            for name in self._frozen_alone()
-            for line in code_lines(f"{self._reach(name)}.requires_grad_(False)", _BODY)
-        ]
+        """What is set when all modules exist: one dtype for all, single frozen tensors, ties."""
+        lines = []
+        if len(self.dtypes) == 1 and "float32" not in self.dtypes:
+            lines.append(f"        self.to(torch.{min(self.dtypes)})")
+        for name in self._frozen_alone():
+            lines += code_lines(f"{self._reach(name)}.requires_grad_(False)", _BODY)
         for name, first in self.tied.items():
-            found += self._tie(name, str(first))
-        hooks = (
-            "register_load_state_dict_pre_hook(_fill_ties)",
-            "register_state_dict_post_hook(_drop_ties)",
-        )
-        return [*found, *(f"        self.{hook}" for hook in hooks if self.tied)]
+            lines += self._tie(name, first)
+        if self.tied:
+            lines += [f"        self.{hook}" for hook in _TIE_HOOKS]
+        return lines
 
     def _reach(self, name: str) -> str:
         return self.structure.reach("", name)
 
     def _tie(self, name: str, first: str) -> list[str]:
-        owner, _, leaf = name.rpartition(".")
-        where = self._reach(owner) if owner else "self"
-        if is_word(leaf):
-            return [f"        {where}.{leaf} = {self._reach(first)}"]
-        return code_lines(
-            call_code("setattr", (where, string_code(leaf), self._reach(first))), _BODY
-        )
+        owner_path, _, attribute = name.rpartition(".")
+        owner = self._reach(owner_path) if owner_path else "self"
+        if is_word(attribute):
+            return [f"        {owner}.{attribute} = {self._reach(first)}"]
+        arguments = (owner, string_code(attribute), self._reach(first))
+        return code_lines(call_code("setattr", arguments), _BODY)
 
     def _frozen_alone(self) -> list[str]:
         """Frozen parameters of leaf modules that also hold some that learn."""
-        found: list[str] = []
+        names = []
         for item in self.spec.modules:
-            tensors = [
-                tensor for tensor in self.spec.parameters if tensor.name.startswith(f"{item.name}.")
-            ]
-            if item.type != CONTAINER and not _frozen(tensors):
-                found += [tensor.name for tensor in tensors if not tensor.requires_grad]
-        return found
+            parameters = _tensors_of(item, self.spec.parameters)
+            # A leaf that is frozen as a whole is frozen where it is made.
+            if item.type != CONTAINER and not _all_frozen(parameters):
+                for parameter in parameters:
+                    if isinstance(parameter, ParameterSpec) and not parameter.requires_grad:
+                        names.append(parameter.name)
+        return names
 
 
-def _floating(tensors: Iterable[ParameterSpec | BufferSpec]) -> set[str]:
-    return {item.dtype for item in tensors if DTYPES[item.dtype].is_floating_point}
+def _tensors_of(
+    module: ModuleSpec, tensors: Iterable[ParameterSpec | BufferSpec]
+) -> list[ParameterSpec | BufferSpec]:
+    """The tensors of a module and of the modules in it."""
+    return [tensor for tensor in tensors if tensor.name.startswith(f"{module.name}.")]
 
 
-def _frozen(tensors: Iterable[ParameterSpec | BufferSpec]) -> bool:
-    flags = [item.requires_grad for item in tensors if isinstance(item, ParameterSpec)]
-    return bool(flags) and not any(flags)
+def _real_dtypes(tensors: Iterable[ParameterSpec | BufferSpec]) -> set[str]:
+    dtypes = {tensor.dtype for tensor in tensors}
+    return {name for name in dtypes if DTYPES[name].is_floating_point}
 
 
-def _chained(code: Code, method: str) -> Code:
-    return (
-        f"{code}{method}"
-        if isinstance(code, str)
-        else Bracket(code.head, code.items, code.tail + method)
-    )
+def _all_frozen(tensors: Iterable[ParameterSpec | BufferSpec]) -> bool:
+    """Whether there are parameters and none of them learns."""
+    flags = {item.requires_grad for item in tensors if isinstance(item, ParameterSpec)}
+    return flags == {False}
 
 
-def _registered(item: BufferSpec) -> list[str]:
-    leaf = item.name.rpartition(".")[2]
-    return code_lines(
-        call_code("self.register_buffer", (string_code(leaf), buffer_code(item))), _BODY
-    )
+def _registered_buffer(buffer: BufferSpec) -> list[str]:
+    attribute = buffer.name.rpartition(".")[2]
+    arguments = (string_code(attribute), buffer_code(buffer))
+    return code_lines(call_code("self.register_buffer", arguments), _BODY)
 
 
 def _class(name: str, words: str, body: list[str]) -> list[str]:
@@ -207,9 +235,9 @@ def _class(name: str, words: str, body: list[str]) -> list[str]:
 
 
 def _listing(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:_LISTED]) + (
-        f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
-    )
+    listed = ", ".join(paths[:_MAX_LISTED])
+    more = len(paths) - _MAX_LISTED
+    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def _docstring(heading: Sequence[str]) -> list[str]:

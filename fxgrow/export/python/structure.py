@@ -1,8 +1,12 @@
-"""The tree of modules that a source builds: what each container is written as, and how to reach what is in it."""
+"""The tree of modules that a source builds.
+
+What each container is written as, and how to reach what is in it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from fxgrow.export.python.blocks import (
     SourceBlock,
@@ -25,6 +29,7 @@ from fxgrow.spec import (
 )
 
 PathStep = NodeSpec | SourceBlock
+_Item = TypeVar("_Item", ModuleSpec, ParameterSpec, BufferSpec)
 
 
 class ContainerKind(Enum):
@@ -45,16 +50,29 @@ class ContainerContent:
 
 
 class Structure:
-    """Containers by path, the blocks among them, and how the source reaches modules and tensors."""
+    """Containers by path, the blocks among them, and how the source reaches modules and tensors.
+
+    Args:
+        spec: the architecture.
+
+    Attributes:
+        program: the nodes of the graph that become statements.
+        root: the whole program as a block of blocks.
+        blocks: container path -> its block, for containers that have one.
+        inside: container path -> what lies directly in it; "" is the model itself.
+        kinds: container path -> what it is written as.
+
+    """
 
     def __init__(self, spec: ArchitectureSpec) -> None:
         self.program = SourceProgram(spec)
         self.root = blocks(self.program)
         self.blocks = {block.path: block for block in all_blocks(self.root)}
-        self._paths = ("", *(item.name for item in spec.modules if item.type == CONTAINER))
-        self.inside = {path: _inside(spec, path) for path in self._paths}
+        containers = [item.name for item in spec.modules if item.type == CONTAINER]
+        self.inside = {path: _content(spec, path) for path in ("", *containers)}
         self.kinds: dict[str, ContainerKind] = {}
-        for path in reversed(self._paths):
+        # Inner containers stand after outer ones in a spec, and are decided first.
+        for path in ("", *containers)[::-1]:
             self.kinds[path] = self._kind(path)
 
     def steps(self, block: SourceBlock) -> Iterator[PathStep]:
@@ -70,28 +88,39 @@ class Structure:
         """The nodes whose values a step takes."""
         return step.takes if isinstance(step, SourceBlock) else tuple(block_operands(step))
 
-    def reach(self, scope: str, target: str, base: str = "self") -> str:
-        """The expression for a module or tensor, seen from a method of the container ``scope``."""
-        owner, written = scope, base
-        for part in target[len(scope) + 1 if scope else 0 :].split("."):
-            written = _step_into(written, part, self.kinds.get(owner))
+    def reach(self, scope: str, target: str) -> str:
+        """The expression for a module or tensor, in a method of a container.
+
+        Args:
+            scope: the path of the container.
+            target: the path of the module or tensor.
+
+        Returns:
+            ``self.layers[0].weight``, say.
+
+        """
+        owner, written = scope, "self"
+        relative = target.removeprefix(f"{scope}.") if scope else target
+        for part in relative.split("."):
+            written = _member(written, part, self.kinds.get(owner))
             owner = f"{owner}.{part}" if owner else part
         return written
 
     def _kind(self, path: str) -> ContainerKind:
         inside = self.inside[path]
         names = [item.name.rpartition(".")[2] for item in inside.modules]
-        counted = names == [str(number) for number in range(len(names))] and bool(names)
-        if not path or not counted or inside.parameters or inside.buffers:
+        numbers = [str(number) for number in range(len(names))]
+        # A list or nn.Sequential names its modules 0, 1, 2, ... and holds nothing else.
+        is_numbered = bool(names) and names == numbers
+        if not path or not is_numbered or inside.parameters or inside.buffers:
             return ContainerKind.CLASS
         if path not in self.blocks:
             return ContainerKind.LIST
-        return (
-            ContainerKind.SEQUENTIAL if self._is_chain(self.blocks[path]) else ContainerKind.CLASS
-        )
+        is_chain = self._is_chain(self.blocks[path])
+        return ContainerKind.SEQUENTIAL if is_chain else ContainerKind.CLASS
 
     def _is_chain(self, block: SourceBlock) -> bool:
-        """Whether every module is called once, in order, on nothing but what the one before it gave."""
+        """Whether each module is called once, in order, only on what the one before it gave."""
         value = block.takes
         called = []
         for step in self.steps(block):
@@ -99,9 +128,8 @@ class Structure:
                 return False
             called.append(step.path if isinstance(step, SourceBlock) else step.target)
             value = step.gives if isinstance(step, SourceBlock) else (step.name,)
-        return value == block.gives and called == [
-            item.name for item in self.inside[block.path].modules
-        ]
+        modules = [item.name for item in self.inside[block.path].modules]
+        return value == block.gives and called == modules
 
 
 def _takes_only(step: PathStep, value: str) -> bool:
@@ -110,15 +138,20 @@ def _takes_only(step: PathStep, value: str) -> bool:
     return step.op == "call_module" and step.args == (NodeArg(node=value),) and not step.kwargs
 
 
-def _inside(spec: ArchitectureSpec, path: str) -> ContainerContent:
+def _content(spec: ArchitectureSpec, path: str) -> ContainerContent:
     return ContainerContent(
-        tuple(item for item in spec.modules if parent_of(item.name) == path),
-        tuple(item for item in spec.parameters if parent_of(item.name) == path),
-        tuple(item for item in spec.buffers if parent_of(item.name) == path),
+        _directly_in(path, spec.modules),
+        _directly_in(path, spec.parameters),
+        _directly_in(path, spec.buffers),
     )
 
 
-def _step_into(owner: str, part: str, kind: ContainerKind | None) -> str:
+def _directly_in(path: str, items: tuple[_Item, ...]) -> tuple[_Item, ...]:
+    return tuple(item for item in items if parent_of(item.name) == path)
+
+
+def _member(owner: str, name: str, kind: ContainerKind | None) -> str:
+    """``owner.name``, or as an item or by ``getattr`` where Python has no such syntax."""
     if kind in (ContainerKind.SEQUENTIAL, ContainerKind.LIST):
-        return f"{owner}[{part}]"
-    return f"{owner}.{part}" if is_word(part) else f"getattr({owner}, {string_code(part)})"
+        return f"{owner}[{name}]"
+    return f"{owner}.{name}" if is_word(name) else f"getattr({owner}, {string_code(name)})"

@@ -1,9 +1,19 @@
-"""Arguments of nodes and constructors as Python expressions. Strings and names are quoted or checked, never pasted."""
+"""Arguments of nodes and constructors as Python expressions.
 
-from collections.abc import Callable
+Strings and names are quoted or checked, never pasted.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from fxgrow.export.python.layout import Bracket, Code, call_code, keyword_code, string_code
+from fxgrow.export.python.layout import (
+    Bracket,
+    Code,
+    call_code,
+    keyword_code,
+    prefixed_code,
+    string_code,
+)
 from fxgrow.spec import (
     Argument,
     DeviceArg,
@@ -19,32 +29,44 @@ from fxgrow.spec import (
     TupleArg,
 )
 
+# From the name of a node to the expression that holds its value.
 ValueLookup = Callable[[str], str]
-"""From the name of a node to the expression that holds its value."""
 
 
-def _tuple(argument: TupleArg, look: ValueLookup) -> Code:
-    items = tuple(value_code(item, look) for item in argument.tuple)
-    return Bracket("(", items, ",)" if len(items) == 1 else ")", packed=False)
+def _items(arguments: Iterable[Argument], look_up: ValueLookup) -> tuple[Code, ...]:
+    return tuple(value_code(argument, look_up) for argument in arguments)
 
 
-_FORMS: dict[type, Callable[[Any, ValueLookup], Code]] = {
+def _tuple(argument: TupleArg, look_up: ValueLookup) -> Code:
+    items = _items(argument.tuple, look_up)
+    tail = ",)" if len(items) == 1 else ")"
+    return Bracket("(", items, tail, packed=False)
+
+
+def _list(argument: ListArg, look_up: ValueLookup) -> Code:
+    return Bracket("[", _items(argument.list, look_up), "]", packed=False)
+
+
+def _mapping(argument: MappingArg, look_up: ValueLookup) -> Code:
+    entries = []
+    for key, value in argument.mapping.items():
+        entries.append(prefixed_code(f"{string_code(key)}: ", value_code(value, look_up)))
+    return Bracket("{", tuple(entries), "}", packed=False)
+
+
+def _slice(argument: SliceArg, look_up: ValueLookup) -> Code:
+    return call_code("slice", _items(argument.slice, look_up))
+
+
+# How each kind of argument is written; the others are numbers, truth values and None.
+_WRITERS: dict[type, Callable[[Any, ValueLookup], Code]] = {
     str: lambda argument, _: string_code(argument),
-    NodeArg: lambda argument, look: look(argument.node),
+    NodeArg: lambda argument, look_up: look_up(argument.node),
     NumberArg: lambda argument, _: f'float("{argument.number}")',
     TupleArg: _tuple,
-    ListArg: lambda argument, look: Bracket(
-        "[", tuple(value_code(item, look) for item in argument.list), "]", packed=False
-    ),
-    MappingArg: lambda argument, look: Bracket(
-        "{",
-        tuple(_entry(key, value_code(item, look)) for key, item in argument.mapping.items()),
-        "}",
-        packed=False,
-    ),
-    SliceArg: lambda argument, look: call_code(
-        "slice", (value_code(item, look) for item in argument.slice)
-    ),
+    ListArg: _list,
+    MappingArg: _mapping,
+    SliceArg: _slice,
     DTypeArg: lambda argument, _: f"torch.{argument.dtype}",
     DeviceArg: lambda argument, _: f"torch.device({string_code(argument.device)})",
     MemoryFormatArg: lambda argument, _: f"torch.{argument.memory_format}",
@@ -53,24 +75,36 @@ _FORMS: dict[type, Callable[[Any, ValueLookup], Code]] = {
 }
 
 
-def value_code(argument: Argument, look: ValueLookup) -> Code:
-    """The expression for an argument; None, truth values and numbers as Python prints them."""
-    form = _FORMS.get(type(argument))
-    return repr(argument) if form is None else form(argument, look)
+def value_code(argument: Argument, look_up: ValueLookup) -> Code:
+    """The expression for an argument.
 
+    Args:
+        argument: an argument as a spec holds it.
+        look_up: gives the expression for a node.
 
-def _entry(key: str, item: Code) -> Code:
-    quoted = f"{string_code(key)}: "
-    return (
-        quoted + item
-        if isinstance(item, str)
-        else Bracket(quoted + item.head, item.items, item.tail, item.packed)
-    )
+    Returns:
+        The expression; None, truth values and numbers as Python prints them.
+
+    """
+    writer = _WRITERS.get(type(argument))
+    return repr(argument) if writer is None else writer(argument, look_up)
 
 
 def arguments_code(
-    args: tuple[Argument, ...], kwargs: dict[str, Argument], look: ValueLookup
+    args: tuple[Argument, ...], kwargs: dict[str, Argument], look_up: ValueLookup
 ) -> list[Code]:
-    """What stands between the brackets of a call; keywords were checked to be plain identifiers."""
-    named = (keyword_code(key, value_code(item, look)) for key, item in kwargs.items())
-    return [*(value_code(item, look) for item in args), *named]
+    """What stands between the brackets of a call.
+
+    Args:
+        args: the arguments by position.
+        kwargs: the arguments by name; names were checked to be plain identifiers.
+        look_up: gives the expression for a node.
+
+    Returns:
+        One expression per argument, in order.
+
+    """
+    written = list(_items(args, look_up))
+    for key, item in kwargs.items():
+        written.append(keyword_code(key, value_code(item, look_up)))
+    return written
