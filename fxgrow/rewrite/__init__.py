@@ -1,4 +1,4 @@
-"""Rewriting fx graphs: the over-grown graph with all candidates in it."""
+"""Rewriting fx graphs: the over-grown graph with all candidates in it, and candidate layers."""
 
 from fxgrow.rewrite.candidates import Candidates, Entry, Slots
 from fxgrow.rewrite.lanes import NEW

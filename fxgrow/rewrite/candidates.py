@@ -1,4 +1,4 @@
-"""Candidates: how far each one is switched on (eps), and where its weights go when it is emitted."""
+"""Candidates: how far each is switched on (eps), and where its weights go when it is emitted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +9,19 @@ from torch import Tensor, nn
 from fxgrow.coupling import Owners
 
 Values = Callable[[Tensor, Tensor], Tensor]
+"""``values(split_eps, new_eps)``: the tensor that an ``Entry`` adds, at these eps."""
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Places of one width's neurons along an axis: ``candidate[i]`` is the index of place i in its eps vector."""
+    """Indices along an axis that the new neurons of one width take.
+
+    Args:
+        width: the number of the width.
+        candidate: ``candidate[i]`` is the index in ``new_eps`` of the neuron that index i
+            belongs to. A neuron that takes several indices (a flattened map) is repeated.
+
+    """
 
     width: int
     candidate: Tensor
@@ -21,10 +29,15 @@ class Slots:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that emission adds to the axis of a parameter.
+    """Something that emission adds to an axis of a parameter.
 
-    ``values(split_eps, new_eps)``: for a perturbation (``slots`` None) a tensor of the parameter's old shape; else one
-    entry along ``axis`` for each of the places ``slots`` of a width's new neurons.
+    Args:
+        parameter: the name in the user's module.
+        axis: the axis along which neurons lie.
+        slots: the indices of new neurons; None for a perturbation of what is there.
+        values: ``values(split_eps, new_eps)`` is a tensor of the parameter's old shape for a
+            perturbation, else it has one entry along ``axis`` per index in ``slots``.
+
     """
 
     parameter: str
@@ -34,11 +47,19 @@ class Entry:
 
 
 class Candidates(nn.Module):
-    """``split_eps`` and ``new_eps`` of all candidates; ``split[width]`` and ``new[width]`` are their slices.
+    """The eps of all candidates: ``split_eps`` and ``new_eps``, zero at first.
 
-    ``layers``: the widths whose old neurons are blank, being those of candidate layers. ``halves``: a split candidate
-    stands for two neurons, theta + eps delta and theta - eps delta; else for the first alone, which takes the place of
-    the old one (an *unlocked* neuron, Wu et al. 2020, section 2.4).
+    ``split[width]`` and ``new[width]`` are the slices of a width in these vectors.
+
+    Args:
+        split: how many neurons of a width can be split, by its number.
+        new: how many new neurons a width can get, by its number.
+        like: a tensor of the dtype and device of the eps.
+        layers: the widths whose old neurons are blank, because they are those of candidate layers.
+        halves: a split candidate stands for two neurons, theta + eps delta and theta - eps delta.
+            Without halves it stands for the first alone, which takes the place of the old one (an
+            *unlocked* neuron, Wu et al. 2020, section 2.4).
+
     """
 
     def __init__(
@@ -51,23 +72,36 @@ class Candidates(nn.Module):
         halves: bool = True,
     ) -> None:
         super().__init__()
-        self.layers, self.halves = layers, halves
-        self.split, self.new = _slices(split), _slices(new)
+        self.layers = layers
+        self.halves = halves
+        self.split = _slices(split)
+        self.new = _slices(new)
         self.split_eps = nn.Parameter(like.new_zeros(sum(split.values())))
         self.new_eps = nn.Parameter(like.new_zeros(sum(new.values())))
 
     def split_index(self, owners: Owners) -> Tensor:
-        """For each place of an axis the index of its neuron in ``split_eps``, -1 where there is no split candidate."""
-        width, neuron = torch.from_numpy(owners.width), torch.from_numpy(owners.neuron)
+        """For each index of an axis the index of its neuron in ``split_eps``, -1 where it has none.
+
+        Args:
+            owners: who owns each index of the axis.
+
+        Returns:
+            Integers, one per index of the axis.
+
+        """
+        width = torch.from_numpy(owners.width)
+        neuron = torch.from_numpy(owners.neuron)
         index = torch.full_like(width, -1)
-        for number, places in self.split.items():
-            index = torch.where(width == number, places.start + neuron, index)
+        for number, eps_slice in self.split.items():
+            index = torch.where(width == number, eps_slice.start + neuron, index)
         return index
 
 
 def _slices(counts: dict[int, int]) -> dict[int, slice]:
-    found, start = {}, 0
+    """One slice per width, each behind the one before it."""
+    slices = {}
+    start = 0
     for width, count in counts.items():
-        found[width] = slice(start, start + count)
+        slices[width] = slice(start, start + count)
         start += count
-    return found
+    return slices

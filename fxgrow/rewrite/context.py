@@ -1,8 +1,8 @@
-"""What the rules of the twin transform read and write while a graph is walked."""
+"""What the rewrite rules read and write while a graph is walked."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,30 @@ from fxgrow.rewrite.rewriter import Rewriter
 from fxgrow.surgery import carrier_entries, run_starts
 
 INSERTED = "fxgrow_grown"
+"""The name of the module that holds everything inserted."""
+
+LabeledAxis = tuple[str, int, Tensor]
+"""(Name in the user's module, axis, tensor) of an axis along which neurons lie."""
 
 
 @dataclass
 class RewriteContext:
-    """Everything that rules read and write while the graph is walked."""
+    """Everything that rules read and write while the graph is walked.
+
+    Args:
+        model: the user's model.
+        old: the graph module to rewrite.
+        coupling: the neurons of the model.
+        candidates: the eps of all candidates.
+        rewriter: builds the new graph.
+        generator: draws the values of carriers.
+        tensorless: names of nodes that give no tensors (sizes, say).
+        env: the lanes of each node that has been rewritten.
+        entries: what emission adds to which parameter, so far.
+        eps_nodes: the nodes of ``split_eps`` and ``new_eps`` in the new graph.
+        targets: where in the new root things have been inserted, by a key of their kind.
+
+    """
 
     model: nn.Module
     old: fx.GraphModule
@@ -29,45 +48,52 @@ class RewriteContext:
     candidates: Candidates
     rewriter: Rewriter
     generator: torch.Generator
-    untensored: frozenset[str] = frozenset()
+    tensorless: frozenset[str] = frozenset()
     env: Environment = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     eps_nodes: list[fx.Node] = field(default_factory=list)
-    made: dict[Any, str] = field(default_factory=dict)
+    targets: dict[Hashable, str] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """The name of every tensor, a tied one's first, by its id."""
-        return {
-            id(t): name for name, t in (*self.old.named_buffers(), *self.old.named_parameters())
-        }
+        """The name of every tensor (of a tied one the first), by its ``id``."""
+        names = {}
+        for name, tensor in (*self.old.named_buffers(), *self.old.named_parameters()):
+            names[id(tensor)] = name
+        return names
 
     @cached_property
-    def readings(self) -> dict[fx.Node, LinearUse]:
+    def linear_uses(self) -> dict[fx.Node, LinearUse]:
         """Every node that reads or writes neurons and is a product with a weight."""
-        found = {
-            node: match_linear(self.old, node, self.names)
-            for node in self.old.graph.nodes
-            if self.multiplies(node)
-        }
-        return {node: one for node, one in found.items() if one is not None}
+        uses = {}
+        for node in self.old.graph.nodes:
+            use = match_linear(self.old, node, self.names) if self.is_linear(node) else None
+            if use is not None:
+                uses[node] = use
+        return uses
 
     @cached_property
-    def sources(self) -> frozenset[fx.Node]:
+    def parameter_nodes(self) -> frozenset[fx.Node]:
         """The nodes that lead from parameters to products: they have no lanes."""
-        return frozenset().union(*(one.sources for one in self.readings.values()))
+        nodes: set[fx.Node] = set()
+        for use in self.linear_uses.values():
+            nodes.update(use.sources)
+        return frozenset(nodes)
 
     @cached_property
-    def users(self) -> dict[str, LinearOp]:
-        """The (first) product that uses a parameter."""
-        pairs = [
-            (name, one.product) for one in self.readings.values() for name in one.product.names
-        ]
-        return dict(reversed(pairs))
+    def op_by_parameter(self) -> dict[str, LinearOp]:
+        """The product that uses a parameter; the first one if several do."""
+        ops: dict[str, LinearOp] = {}
+        for use in self.linear_uses.values():
+            for name in use.product.names:
+                ops.setdefault(name, use.product)
+        return ops
 
-    def multiplies(self, node: fx.Node) -> bool:
+    def is_linear(self, node: fx.Node) -> bool:
         """Whether a node reads or writes neurons."""
-        return any(book.get(node.name) for book in (self.coupling.reads, self.coupling.writes))
+        reads = self.coupling.reads.get(node.name)
+        writes = self.coupling.writes.get(node.name)
+        return bool(reads or writes)
 
     @property
     def holder(self) -> nn.Module:
@@ -75,77 +101,124 @@ class RewriteContext:
         return self.rewriter.root.get_submodule(INSERTED)
 
     def widths_of(self, name: str, axis: int) -> frozenset[int]:
-        """Numbers of the widths that own places of one axis of a parameter."""
+        """Numbers of the widths that own indices of one axis of a parameter."""
         owners = self.coupling.owners.get((name, axis))
-        return frozenset(owners.width.tolist()) - {-1} if owners else frozenset()
+        if owners is None:
+            return frozenset()
+        return frozenset(owners.width.tolist()) - {-1}
 
     def slots(self, name: str, axis: int, width: int) -> Slots:
-        """The places that the new neurons of a width take on an axis, as if the width consisted of them alone."""
+        """The indices that the new neurons of a width take, if an axis consisted of them alone.
+
+        New neurons follow each run of the last old neuron. A run of length 49 (a flattened 7x7
+        map) means that each new neuron takes 49 indices there.
+
+        Args:
+            name: a parameter.
+            axis: an axis of it.
+            width: the number of the width.
+
+        Returns:
+            The slots, as many as the axis gains.
+
+        """
         owners = self.coupling.owners[name, axis]
         starts = run_starts(owners.width, owners.neuron)
         lengths = np.diff(starts, append=len(owners.width))
-        last = (owners.width == width) & (owners.neuron == self.coupling.widths[width].size - 1)
-        candidates = np.arange(self.candidates.new[width].start, self.candidates.new[width].stop)
-        return Slots(
-            width,
-            torch.from_numpy(
-                np.concatenate([np.repeat(candidates, n) for n in lengths[last[starts]]])
-            ),
-        )
+        last_neuron = self.coupling.widths[width].size - 1
+        is_last = (owners.width == width) & (owners.neuron == last_neuron)
+        eps_slice = self.candidates.new[width]
+        candidates = np.arange(eps_slice.start, eps_slice.stop)
+        blocks = []
+        for length in lengths[is_last[starts]]:
+            blocks.append(np.repeat(candidates, length))
+        return Slots(width, torch.from_numpy(np.concatenate(blocks)))
 
-    def parameters(self, node: fx.Node) -> list[tuple[str, int, Tensor]]:
-        """(name in the user's module, axis, tensor) of every labelled axis that a call_module or get_attr node owns."""
-        found = (
-            []
-            if node.op not in ("get_attr", "call_module")
-            else [attribute_at(self.old, str(node.target))]
-        )
-        if node.op == "call_module":
-            found = [*found[0].parameters(), *found[0].buffers()]
-        named = [(self.names[id(tensor)], tensor) for tensor in found if id(tensor) in self.names]
-        return [
-            (n, axis, t)
-            for n, t in named
-            for axis in range(t.dim())
-            if (n, axis) in self.coupling.owners
-        ]
+    def labeled_axes(self, node: fx.Node) -> list[LabeledAxis]:
+        """The axes along which neurons lie in what a call_module or get_attr node holds."""
+        axes = []
+        for tensor in self._tensors_of(node):
+            name = self.names.get(id(tensor))
+            if name is None:
+                continue
+            for axis in range(tensor.dim()):
+                if (name, axis) in self.coupling.owners:
+                    axes.append((name, axis, tensor))
+        return axes
+
+    def _tensors_of(self, node: fx.Node) -> list[Tensor]:
+        if node.op not in ("get_attr", "call_module"):
+            return []
+        value = attribute_at(self.old, str(node.target))
+        if node.op == "get_attr":
+            return [value]
+        return [*value.parameters(), *value.buffers()]
+
+    def holds_width(self, node: fx.Node, width: int) -> bool:
+        """Whether neurons of a width lie along an axis of what a node holds."""
+        return any(width in self.widths_of(name, axis) for name, axis, _ in self.labeled_axes(node))
 
     def touched(self, node: fx.Node) -> frozenset[int]:
         """Numbers of the widths that a node reads, writes, or holds parameters of."""
-        books = self.coupling.reads, self.coupling.writes
-        owned = (self.widths_of(name, axis) for name, axis, _ in self.parameters(node))
-        return frozenset().union(*(book.get(node.name, frozenset()) for book in books), *owned)
+        widths: set[int] = set()
+        widths.update(self.coupling.reads.get(node.name, ()))
+        widths.update(self.coupling.writes.get(node.name, ()))
+        for name, axis, _ in self.labeled_axes(node):
+            widths.update(self.widths_of(name, axis))
+        return frozenset(widths)
 
     def carrier(self, name: str, axis: int, tensor: Tensor, width: int) -> str:
-        """Where the values lie that the new neurons of a width have in a parameter or buffer that carries them."""
+        """Where the values of new neurons in a tensor that carries them lie; inserted if need be.
+
+        Args:
+            name: a parameter or buffer.
+            axis: the axis along which the neurons lie.
+            tensor: the parameter or buffer itself.
+            width: the number of the width.
+
+        Returns:
+            The target in the new root.
+
+        """
         key = (name, axis, width)
-        if key not in self.made:
+        if key not in self.targets:
             slots = self.slots(name, axis, width)
             owner = self.model.get_submodule(name.rpartition(".")[0])
-            values = carrier_entries(
-                owner, name, tensor, axis, len(slots.candidate), self.generator
-            )
-            target = self.hold(
-                key, f"{name}_{axis}_{width}", values, learnt=isinstance(tensor, nn.Parameter)
-            )
-            self.entries.append(
-                Entry(name, axis, slots, partial(_itself, attribute_at(self.rewriter.root, target)))
-            )
-        return self.made[key]
+            count = len(slots.candidate)
+            values = carrier_entries(owner, name, tensor, axis, count, self.generator)
+            is_learned = isinstance(tensor, nn.Parameter)
+            target = self.insert(key, f"{name}_{axis}_{width}", values, learned=is_learned)
+            inserted = attribute_at(self.rewriter.root, target)
+            self.entries.append(Entry(name, axis, slots, partial(_itself, inserted)))
+        return self.targets[key]
 
-    def hold(self, key: Any, stem: str, value: nn.Module | Tensor, learnt: bool = False) -> str:
-        """Put something into the holder, under a free name like ``stem``; gives back its target."""
+    def insert(
+        self, key: Hashable, stem: str, value: nn.Module | Tensor, learned: bool = False
+    ) -> str:
+        """Put a module or tensor into the holder, under a free name like ``stem``.
+
+        Args:
+            key: what ``targets`` remembers it by.
+            stem: the name that is wished for.
+            value: the module or tensor.
+            learned: a tensor becomes a parameter, else a buffer.
+
+        Returns:
+            Its target in the new root.
+
+        """
         name = stem.replace(".", "_")
         while hasattr(self.holder, name):
             name += "_"
         if isinstance(value, nn.Module):
             self.holder.add_module(name, value)
-        elif learnt:
+        elif learned:
             self.holder.register_parameter(name, nn.Parameter(value))
         else:
             self.holder.register_buffer(name, value)
-        return self.made.setdefault(key, f"{INSERTED}.{name}")
+        return self.targets.setdefault(key, f"{INSERTED}.{name}")
 
 
 def _itself(tensor: Tensor, _: Tensor, __: Tensor) -> Tensor:
+    """The values of an ``Entry`` that has no eps."""
     return tensor

@@ -1,7 +1,7 @@
-"""What a node computes, if it applies a parameter to an input: modules, functions and ATen operators alike."""
+"""What a node computes, if it applies a parameter to an input: modules, functions, operators."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,72 +13,102 @@ from fxgrow.rewrite.operators import LINEAR_FUNCTIONS, LINEAR_MODULES, TRANSPOSE
 
 @dataclass(frozen=True)
 class LinearUse:
-    """A node as a product. ``sources``: the nodes that lead from the parameters to it."""
+    """A node as a product.
+
+    Args:
+        product: the weight and how it is applied.
+        input: the node that it is applied to.
+        sources: the nodes that lead from the parameters to the product.
+
+    """
 
     product: LinearOp
     input: fx.Node
     sources: frozenset[fx.Node] = frozenset()
 
 
-def match_linear(root: nn.Module, node: fx.Node, names: dict[int, str]) -> LinearUse | None:
-    """The node as a product of an input and a weight, or None. ``names[id(tensor)]``: the name of a parameter."""
-    return (
-        _of_module(root, node, names) if node.op == "call_module" else _of_call(root, node, names)
-    )
+def match_linear(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> LinearUse | None:
+    """The node as a product of an input and a weight.
+
+    Args:
+        root: the module that the node's graph belongs to.
+        node: any node.
+        names: ``names[id(tensor)]`` is the name of a parameter.
+
+    Returns:
+        The product, or None if the node is none of a known kind.
+
+    """
+    if node.op == "call_module":
+        return _match_module(root, node, names)
+    return _match_call(root, node, names)
 
 
-def _of_module(root: nn.Module, node: fx.Node, names: dict[int, str]) -> LinearUse | None:
+def _match_module(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> LinearUse | None:
     module = root.get_submodule(str(node.target))
-    if (
-        type(module) not in LINEAR_MODULES
-        or len(node.args) != 1
-        or node.kwargs
-        or not isinstance(node.args[0], fx.Node)
-    ):
+    if type(module) not in LINEAR_MODULES or len(node.args) != 1 or node.kwargs:
+        return None
+    (argument,) = node.args
+    if not isinstance(argument, fx.Node):
         return None
     if getattr(module, "max_norm", None) is not None:  # it rewrites the table as it reads it
         return None
-    form, swapped = LINEAR_MODULES[type(module)]
-    tensors = [
-        tensor for tensor in (module.weight, getattr(module, "bias", None)) if tensor is not None
-    ]
-    product = _product([names.get(id(tensor)) for tensor in tensors], form(module), swapped)
-    return None if product is None else LinearUse(product, node.args[0])
+    make_form, swapped = LINEAR_MODULES[type(module)]
+    parameter_names = [names.get(id(module.weight))]
+    bias = getattr(module, "bias", None)
+    if bias is not None:
+        parameter_names.append(names.get(id(bias)))
+    product = _linear_op(parameter_names, make_form(module), swapped)
+    return None if product is None else LinearUse(product, argument)
 
 
-def _of_call(root: nn.Module, node: fx.Node, names: dict[int, str]) -> LinearUse | None:
-    call = _bound(node)
+def _match_call(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> LinearUse | None:
+    call = _linear_call(node)
     if call is None or not isinstance(call.input, fx.Node):
         return None
-    weight = _parameter(root, call.weight)
-    bias = _parameter(root, call.bias) if call.bias is not None else []
-    if (
-        weight is None
-        or bias is None
-        or not {call.input, call.weight, call.bias}.issuperset(node.all_input_nodes)
-    ):
+    weight_path = _path_to_parameter(root, call.weight)
+    bias_path = [] if call.bias is None else _path_to_parameter(root, call.bias)
+    if weight_path is None or bias_path is None:
         return None
-    tensors = [attribute_at(root, str(one.target)) for one in (weight[-1], *bias)]
-    if tensors[0].dim() < 2 or any(tensor.dim() != 1 for tensor in tensors[1:]):
+    if not {call.input, call.weight, call.bias}.issuperset(node.all_input_nodes):
+        return None  # a setting (a stride, say) is computed in the graph
+    tensors = []
+    for source in (weight_path[-1], *bias_path):
+        tensors.append(attribute_at(root, str(source.target)))
+    weight, *biases = tensors
+    if weight.dim() < 2 or (biases and biases[0].dim() != 1):
         return None
-    swapped = call.swapped ^ (len(weight) % 2 == 0)  # by every transposition on the way
-    product = _product([names.get(id(tensor)) for tensor in tensors], call.form, swapped)
-    return None if product is None else LinearUse(product, call.input, frozenset((*weight, *bias)))
-
-
-def _product(names: Sequence[str | None], form: LinearForm, swapped: bool) -> LinearOp | None:
-    """A product of parameters, the weight's name first; None if one is no parameter of the model (it is computed)."""
-    known = [name for name in names if name is not None]
-    if len(known) < len(names) or (swapped and form.groups > 1):
+    transpositions = len(weight_path) - 1
+    swapped = call.swapped ^ (transpositions % 2 == 1)
+    parameter_names = [names.get(id(tensor)) for tensor in tensors]
+    product = _linear_op(parameter_names, call.form, swapped)
+    if product is None:
         return None
-    return LinearOp(known[0], known[1] if len(known) > 1 else None, form, swapped)
+    return LinearUse(product, call.input, frozenset((*weight_path, *bias_path)))
 
 
-def _bound(node: fx.Node) -> LinearCall | None:
-    """The call's arguments by their meaning; None if it is of no known kind or has arguments that the kind ignores."""
-    function = (
-        LINEAR_FUNCTIONS.get(node.target) if node.op in ("call_function", "call_method") else None
-    )
+def _linear_op(names: Sequence[str | None], form: LinearForm, swapped: bool) -> LinearOp | None:
+    """A product of parameters, the weight's name first; None if one of them has no name.
+
+    Such a tensor is no parameter of the model: it is computed.
+    """
+    weight, *rest = names
+    bias = rest[0] if rest else None
+    if weight is None or (rest and bias is None):
+        return None
+    if swapped and form.groups > 1:
+        return None
+    return LinearOp(weight, bias, form, swapped)
+
+
+def _linear_call(node: fx.Node) -> LinearCall | None:
+    """The call's arguments by their meaning.
+
+    None if the call is of no known kind, or has arguments that the kind does not know.
+    """
+    if node.op not in ("call_function", "call_method"):
+        return None
+    function = LINEAR_FUNCTIONS.get(node.target)
     if function is None:
         return None
     try:
@@ -88,39 +118,57 @@ def _bound(node: fx.Node) -> LinearCall | None:
     return function(*node.args, **node.kwargs)
 
 
-def _parameter(root: nn.Module, node: Any) -> list[fx.Node] | None:
-    """The transpositions between a call and its parameter, and that parameter's node; None if there is none."""
-    chain = []
-    while isinstance(node, fx.Node) and node.op != "get_attr" and _transposes(node):
-        chain.append(node)
+def _path_to_parameter(root: nn.Module, node: Any) -> list[fx.Node] | None:
+    """The transpositions between a call and its parameter, then that parameter's own node.
+
+    None if something else than a parameter or buffer is at the end.
+    """
+    path = []
+    while isinstance(node, fx.Node) and node.op != "get_attr" and _swaps_axes(node):
+        path.append(node)
         node = node.args[0]
-    tensor = (
-        attribute_at(root, str(node.target))
-        if isinstance(node, fx.Node) and node.op == "get_attr"
-        else None
-    )
-    return (
-        [*chain, node] if isinstance(tensor, Tensor) and (not chain or tensor.dim() == 2) else None
-    )
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return None
+    tensor = attribute_at(root, str(node.target))
+    if not isinstance(tensor, Tensor):
+        return None
+    if path and tensor.dim() != 2:  # axes are only told apart for matrices
+        return None
+    return [*path, node]
 
 
-def _transposes(node: fx.Node) -> bool:
+def _swaps_axes(node: fx.Node) -> bool:
+    """Whether a node transposes a matrix."""
     if node.target is getattr:
         return node.args[1] in ("T", "mT")
-    return node.target in TRANSPOSES and _axes(node.args[1:]) in ([], [0, 1]) and not node.kwargs
+    if node.target not in TRANSPOSES or node.kwargs:
+        return False
+    return _named_axes(node.args[1:]) in ([], [0, 1])
 
 
-def _axes(rest: Sequence[Any]) -> list[int]:
-    """The axes that a transposition names, ascending; those of a permutation that changes nothing are no such."""
-    listed = rest[0] if rest and isinstance(rest[0], (list, tuple)) else None
-    if listed is not None and list(listed) != [1, 0]:
+def _named_axes(arguments: Sequence[Any]) -> list[int]:
+    """The axes that a transposition names, ascending: ``[0, 1]`` for ``(-1, 0)``.
+
+    A permutation (a list of axes) that changes nothing gives ``[-1]``, which is no transposition.
+    """
+    permutation = arguments[0] if arguments and isinstance(arguments[0], (list, tuple)) else None
+    if permutation is not None and list(permutation) != [1, 0]:
         return [-1]
-    return sorted(axis % 2 for axis in (listed or rest))
+    return sorted(axis % 2 for axis in (permutation or arguments))
 
 
 def attribute_at(root: nn.Module, path: str) -> Any:
-    """What lies at a path of attributes."""
-    found: Any = root
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
+    """The object at a dotted path of attributes.
+
+    Args:
+        root: where the path starts.
+        path: names with dots between them.
+
+    Returns:
+        A module, parameter, buffer or any other attribute.
+
+    """
+    value: Any = root
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value

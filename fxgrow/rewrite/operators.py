@@ -1,6 +1,6 @@
-"""Kinds of readers and writers: which arguments of a call are input, weight and bias, and how a weight is applied.
+"""Kinds of readers and writers: what a call's arguments mean, and how its weight is applied.
 
-A row in ``MODULES`` or ``FUNCTIONS``, and a test, is all that a new kind takes.
+To add one: a row in ``LINEAR_MODULES`` or ``LINEAR_FUNCTIONS``, and a test.
 """
 
 import operator
@@ -18,7 +18,7 @@ aten = torch.ops.aten
 
 
 class LinearCall(NamedTuple):
-    """The arguments of a call by their meaning; ``swapped``: its weight argument is ``[in, out, ...]``."""
+    """The arguments of a call by their meaning; ``swapped``: its weight is ``[in, out, ...]``."""
 
     input: Any
     weight: Any
@@ -27,21 +27,29 @@ class LinearCall(NamedTuple):
     swapped: bool = False
 
 
+# A ``LinearForm`` always gets its weight as [out, in, ...]. These two put it back into the layout
+# [in, out, ...] that the function takes.
+
+
 def _transposed(
     x: Tensor, weight: Tensor, bias: Tensor | None, function: Callable[..., Tensor], *rest: Any
 ) -> Tensor:
     return function(x, weight.transpose(0, 1), bias, *rest)
 
 
-def _looked_up(x: Tensor, weight: Tensor, _: Tensor | None) -> Tensor:
+def _embed(x: Tensor, weight: Tensor, _: Tensor | None) -> Tensor:
     return F.embedding(x, weight.t())
 
 
 LINEAR_FORM = LinearForm(F.linear, last=True)
-EMBEDDING_FORM = LinearForm(_looked_up, last=True)
+EMBEDDING_FORM = LinearForm(_embed, last=True)
 
 
-def _linear(input: Any, weight: Any, bias: Any = None) -> LinearCall | None:  # noqa: A002 - the names are torch's
+# The signatures below are torch's own: arguments are bound to them by position and by name. A call
+# with an argument that is not listed matches no signature, so its layer is refused.
+
+
+def _linear(input: Any, weight: Any, bias: Any = None) -> LinearCall | None:  # noqa: A002
     return LinearCall(input, weight, bias, LINEAR_FORM)
 
 
@@ -81,9 +89,8 @@ def _convolve(
     dilation: Any = 1,
     groups: int = 1,
 ) -> LinearCall | None:
-    return LinearCall(
-        input, weight, bias, LinearForm(function, (stride, padding, dilation, groups), groups)
-    )
+    form = LinearForm(function, (stride, padding, dilation, groups), groups)
+    return LinearCall(input, weight, bias, form)
 
 
 def _convolve_transposed(
@@ -114,49 +121,51 @@ def _aten_convolution(
 ) -> LinearCall | None:
     settings = (stride, padding, dilation, transposed, output_padding, groups)
     if transposed:
-        return LinearCall(
-            input,
-            weight,
-            bias,
-            LinearForm(_transposed, (torch.convolution, *settings), groups),
-            swapped=True,
-        )
-    return LinearCall(input, weight, bias, LinearForm(torch.convolution, settings, groups))
+        form = LinearForm(_transposed, (torch.convolution, *settings), groups)
+    else:
+        form = LinearForm(torch.convolution, settings, groups)
+    return LinearCall(input, weight, bias, form, swapped=transposed)
 
 
-TRANSPOSED_CONVOLUTIONS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-ATEN_TRANSPOSED = (
-    aten.conv_transpose1d.default,
-    aten.conv_transpose2d.input,
-    aten.conv_transpose3d.input,
-)
+_TRANSPOSED_CONVOLUTIONS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
-def _of_transposed(module: Any) -> LinearForm:
-    function = TRANSPOSED_CONVOLUTIONS[module.weight.dim() - 3]
+def _transposed_form(module: Any) -> LinearForm:
+    rank = module.weight.dim() - 2  # [in, out, *kernel]
     settings = (
+        _TRANSPOSED_CONVOLUTIONS[rank - 1],
         module.stride,
         module.padding,
         module.output_padding,
         module.groups,
         module.dilation,
     )
-    return LinearForm(_transposed, (function, *settings), module.groups)
+    return LinearForm(_transposed, settings, module.groups)
 
 
-def _of_convolution(module: Any) -> LinearForm:
+def _convolution_form(module: Any) -> LinearForm:
+    # The module's own method takes care of padding modes ("reflect"), too.
     return LinearForm(module._conv_forward, groups=module.groups)
 
 
 LINEAR_MODULES: dict[type[nn.Module], tuple[Callable[[Any], LinearForm], bool]] = {
     nn.Linear: (lambda _: LINEAR_FORM, False),
-    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), (_of_convolution, False)),
-    **dict.fromkeys(
-        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), (_of_transposed, True)
-    ),
+    nn.Conv1d: (_convolution_form, False),
+    nn.Conv2d: (_convolution_form, False),
+    nn.Conv3d: (_convolution_form, False),
+    nn.ConvTranspose1d: (_transposed_form, True),
+    nn.ConvTranspose2d: (_transposed_form, True),
+    nn.ConvTranspose3d: (_transposed_form, True),
     nn.Embedding: (lambda _: EMBEDDING_FORM, True),
 }
 """How modules apply their ``weight`` and ``bias``, and whether the weight is ``[in, out, ...]``."""
+
+_conv1d = partial(_convolve, F.conv1d)
+_conv2d = partial(_convolve, F.conv2d)
+_conv3d = partial(_convolve, F.conv3d)
+_conv_transpose1d = partial(_convolve_transposed, F.conv_transpose1d)
+_conv_transpose2d = partial(_convolve_transposed, F.conv_transpose2d)
+_conv_transpose3d = partial(_convolve_transposed, F.conv_transpose3d)
 
 LINEAR_FUNCTIONS: dict[Any, Callable[..., LinearCall | None]] = {
     **dict.fromkeys((F.linear, aten.linear.default), _linear),
@@ -166,31 +175,25 @@ LINEAR_FUNCTIONS: dict[Any, Callable[..., LinearCall | None]] = {
     F.embedding: _embedding,
     aten.embedding.default: _aten_embedding,
     aten.convolution.default: _aten_convolution,
-    **{
-        target: partial(_convolve, function)
-        for function, operators in (
-            (F.conv1d, aten.conv1d),
-            (F.conv2d, aten.conv2d),
-            (F.conv3d, aten.conv3d),
-        )
-        for target in (function, operators.default, operators.padding)
-    },
-    **{
-        target: partial(_convolve_transposed, function)
-        for function, operator_ in zip(TRANSPOSED_CONVOLUTIONS, ATEN_TRANSPOSED, strict=True)
-        for target in (function, operator_)
-    },
+    # Padding as numbers, and as a word ("same").
+    **dict.fromkeys((F.conv1d, aten.conv1d.default, aten.conv1d.padding), _conv1d),
+    **dict.fromkeys((F.conv2d, aten.conv2d.default, aten.conv2d.padding), _conv2d),
+    **dict.fromkeys((F.conv3d, aten.conv3d.default, aten.conv3d.padding), _conv3d),
+    **dict.fromkeys((F.conv_transpose1d, aten.conv_transpose1d.default), _conv_transpose1d),
+    **dict.fromkeys((F.conv_transpose2d, aten.conv_transpose2d.input), _conv_transpose2d),
+    **dict.fromkeys((F.conv_transpose3d, aten.conv_transpose3d.input), _conv_transpose3d),
 }
 """What the arguments of functions, methods and operators mean."""
 
 TRANSPOSES = (
-    *(torch.t, torch.transpose, "t", "transpose"),
-    *(
-        aten.t.default,
-        aten.numpy_T.default,
-        aten.mT.default,
-        aten.transpose.int,
-        aten.permute.default,
-    ),
+    torch.t,
+    torch.transpose,
+    "t",
+    "transpose",
+    aten.t.default,
+    aten.numpy_T.default,
+    aten.mT.default,
+    aten.transpose.int,
+    aten.permute.default,
 )
 """What swaps the axes of a weight on its way to a call, if no other axes are named."""

@@ -1,4 +1,4 @@
-"""Put every candidate into the graph at once (DESIGN section 3; Wu et al. 2020, Eqs. 3 and 4)."""
+"""Put every candidate into the graph at once (Wu et al., NeurIPS 2020, Eqs. 3 and 4)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,16 +17,21 @@ from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
-from fxgrow.rewrite.rules import EPS, REWRITE_RULES, RewriteRule
+from fxgrow.rewrite.rules import EPS, rule_for
 
 
 @dataclass(frozen=True)
 class OverGrown:
     """The over-grown graph and its candidates. At eps = 0 it computes what the old graph computes.
 
-    ``entries``: what emission adds to which parameter. ``refusals``: by number of the width, why it has no candidates;
-    the refusal ``no-lane`` is of new neurons alone, its split candidates take part. ``edits``: how many nodes each
-    rewrite rule inserted.
+    Args:
+        graph_module: the over-grown graph.
+        candidates: the eps of all candidates.
+        entries: what emission adds to which parameter.
+        refusals: by number of the width, why it has no candidates. The refusal ``no-lane`` is of
+            new neurons alone: its split candidates take part.
+        edits: how many nodes each rewrite rule inserted.
+
     """
 
     graph_module: fx.GraphModule
@@ -34,6 +39,11 @@ class OverGrown:
     entries: tuple[Entry, ...]
     refusals: dict[int, Refusal]
     edits: Counter[str]
+
+
+_REORDERED = Refusal(
+    "no-lane", "new neurons alone are dealt out in another order than beside the old ones"
+)
 
 
 def overgrow(
@@ -46,78 +56,104 @@ def overgrow(
     *,
     halves: bool = True,
 ) -> OverGrown:
-    """Insert split candidates for every neuron of the widths ``split`` and ``new[width]`` new neurons per width.
+    """Insert split candidates for every neuron of some widths, and new neurons into others.
 
-    Widths are given by number; ``layers`` are the hidden ones of candidate layers; ``halves``: see ``Candidates``. The
-    base parameters are shared with ``captured`` and get no gradient. A width that no rule can rewrite is left out and
-    its refusal reported.
+    The base parameters are shared with ``captured`` and get no gradient. A width that no rule can
+    rewrite is left out and its refusal reported.
+
+    Args:
+        captured: the graph.
+        coupling: its neurons.
+        split: numbers of the widths whose neurons are to be split.
+        new: how many new neurons a width is to get, by its number.
+        generator: draws the values of new neurons in the tensors that carry them.
+        layers: numbers of the hidden widths of candidate layers.
+        halves: see ``Candidates``.
+
+    Returns:
+        The over-grown graph, with all eps at zero.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> grown = overgrow(captured, couple(captured), [0, 1], {1: 8}, generator)
+
     """
-    untensored = _untensored(captured.graph_module, captured.example_inputs)
-    refusals = _check(captured, coupling, untensored)
-    able = {n for n, width in enumerate(coupling.widths) if width.growable} - refusals.keys()
-    kept_split = {w: coupling.widths[w].size for w in split if w in able}
-    replayed = coupling.replay.singly if coupling.replay else frozenset()
-    shuffled = Refusal(
-        "no-lane", "new neurons alone are dealt out in another order than beside the old ones", ()
-    )
-    refusals |= dict.fromkeys(replayed & able, shuffled)
+    tensorless = _tensorless_nodes(captured.graph_module, captured.example_inputs)
+    refusals = _refusals(captured, coupling, tensorless)
+    growable = {number for number, width in enumerate(coupling.widths) if width.growable}
+    able = growable - refusals.keys()
+    split_counts = {width: coupling.widths[width].size for width in split if width in able}
+    reordered = coupling.replay.singly if coupling.replay else frozenset()
+    refusals |= dict.fromkeys(reordered & able, _REORDERED)
+    like = _first_float_parameter(captured.graph_module)
     while True:
-        kept_new = {w: count for w, count in new.items() if w in able - refusals.keys() and count}
-        like = next(p for p in captured.graph_module.parameters() if p.is_floating_point())
-        candidates = Candidates(kept_split, kept_new, like, frozenset(layers), halves=halves)
-        grown = _build(captured, coupling, candidates, refusals, untensored, generator)
-        failed = _first_failure(grown.graph_module, captured.example_inputs)
-        if failed is None:
+        new_counts = {}
+        for width, count in new.items():
+            if width in able and width not in refusals and count:
+                new_counts[width] = count
+        candidates = Candidates(split_counts, new_counts, like, frozenset(layers), halves=halves)
+        grown = _build(captured, coupling, candidates, refusals, tensorless, generator)
+        # Whether new neurons can pass without the old ones beside them is only seen by running.
+        failure = _first_failure(grown.graph_module, captured.example_inputs)
+        if failure is None:
             return grown
-        node, message = failed
-        blamed = _lanes_at(node, coupling) & kept_new.keys()
-        if not blamed:
+        node, message = failure
+        at_fault = _new_widths_at(node, coupling) & new_counts.keys()
+        if not at_fault:
             raise InternalError(
                 f"the over-grown graph does not run at {node.format_node()}: {message}"
             )
         refusal = Refusal("no-lane", f"new neurons cannot pass alone: {message}", (node.name,))
-        refusals |= dict.fromkeys(blamed, refusal)
+        refusals |= dict.fromkeys(at_fault, refusal)
 
 
-def _lanes_at(node: fx.Node, coupling: Coupling) -> set[int]:
-    """The widths whose new neurons a node carries, or else reads."""
+def _first_float_parameter(module: nn.Module) -> nn.Parameter:
+    return next(parameter for parameter in module.parameters() if parameter.is_floating_point())
+
+
+def _new_widths_at(node: fx.Node, coupling: Coupling) -> set[int]:
+    """The widths whose new neurons a node carries; if there are none, those that it reads."""
     numbers = {width.name: number for number, width in enumerate(coupling.widths)}
-    found: list[set[int]] = []
     for nodes in ([node], node.all_input_nodes):
-        marks = [one.meta.get("fxgrow") for one in nodes]
-        found.append({numbers[mark.width] for mark in marks if mark and mark.width in numbers})
-    return found[0] or found[1]
+        widths = set()
+        for marked in nodes:
+            provenance = marked.meta.get("fxgrow")
+            if provenance is not None and provenance.width in numbers:
+                widths.add(numbers[provenance.width])
+        if widths:
+            return widths
+    return set()
 
 
-def _rule(walk: RewriteContext, node: fx.Node) -> RewriteRule:
-    return next(rule for rule in REWRITE_RULES if rule.match(walk, node))
-
-
-def _check(
-    captured: Captured, coupling: Coupling, untensored: frozenset[str]
+def _refusals(
+    captured: Captured, coupling: Coupling, tensorless: frozenset[str]
 ) -> dict[int, Refusal]:
-    """The widths that some node refuses to pass, and those that no node of the graph touches (inside opaque parts)."""
-    none, nowhere = Candidates({}, {}, torch.empty(0)), Rewriter(nn.Module())
-    walk = RewriteContext(
+    """The growable widths that some node refuses, or that no node touches (inside opaque parts)."""
+    context = RewriteContext(
         captured.model,
         captured.graph_module,
         coupling,
-        none,
-        nowhere,
+        Candidates({}, {}, torch.empty(0)),  # nothing is rewritten yet
+        Rewriter(nn.Module()),
         torch.Generator(),
-        untensored,
+        tensorless,
     )
-    found: dict[int, Refusal] = {}
-    seen: set[int] = set()
+    refusals: dict[int, Refusal] = {}
+    touched_at_all: set[int] = set()
     for node in captured.graph_module.graph.nodes:
-        touched = walk.touched(node)
-        seen |= touched
-        refusal = _rule(walk, node).check(walk, node)
-        for width in touched if refusal else ():
-            found.setdefault(width, refusal)  # type: ignore[arg-type]
+        touched = context.touched(node)
+        touched_at_all |= touched
+        refusal = rule_for(context, node).check(context, node)
+        if refusal is not None:
+            for width in touched:
+                refusals.setdefault(width, refusal)
     hidden = Refusal("no-rewrite", "no node of the graph reads or writes it")
-    found |= {width: hidden for width in range(len(coupling.widths)) if width not in seen}
-    return {width: refusal for width, refusal in found.items() if coupling.widths[width].growable}
+    for width in range(len(coupling.widths)):
+        if width not in touched_at_all:
+            refusals[width] = hidden
+    return {
+        width: refusal for width, refusal in refusals.items() if coupling.widths[width].growable
+    }
 
 
 def _build(
@@ -125,33 +161,33 @@ def _build(
     coupling: Coupling,
     candidates: Candidates,
     refusals: dict[int, Refusal],
-    untensored: frozenset[str],
+    tensorless: frozenset[str],
     generator: torch.Generator,
 ) -> OverGrown:
     old = captured.graph_module
     root = _root(old, candidates)
     rewriter = Rewriter(root)
-    rewriter.graph.set_codegen(
-        old.graph._codegen
-    )  # how arguments and results are packed, in exported graphs
-    walk = RewriteContext(
-        captured.model, old, coupling, candidates, rewriter, generator, untensored
+    # How arguments and results are packed, in exported graphs.
+    rewriter.graph.set_codegen(old.graph._codegen)
+    context = RewriteContext(
+        captured.model, old, coupling, candidates, rewriter, generator, tensorless
     )
     for node in old.graph.nodes:
-        if node.op != "placeholder" and not walk.eps_nodes:
-            walk.eps_nodes = [rewriter.get_attr(target, Provenance("layer")) for target in EPS]
-        walk.env[node] = (
-            Lanes(rewriter.copy(node, lambda n: walk.env[n].plus))
-            if node.op == "output"
-            else _rule(walk, node).rewrite(walk, node)
-        )
+        # Placeholders come first in a graph, then what the graph reads of its own.
+        if node.op != "placeholder" and not context.eps_nodes:
+            for target in EPS:
+                context.eps_nodes.append(rewriter.get_attr(target, Provenance("layer")))
+        if node.op == "output":
+            context.env[node] = Lanes(rewriter.copy(node, lambda n: context.env[n].plus))
+        else:
+            context.env[node] = rule_for(context, node).rewrite(context, node)
     if candidates.split or candidates.new:
         freeze_norms(rewriter.graph, root, INSERTED)
     graph_module = fx.GraphModule(root, rewriter.graph, f"OverGrown{type(old).__name__}").eval()
     graph_module.graph.eliminate_dead_code(rewriter.has_effect)
     graph_module.graph.lint()
     graph_module.recompile()
-    return OverGrown(graph_module, candidates, tuple(walk.entries), refusals, rewriter.edits)
+    return OverGrown(graph_module, candidates, tuple(context.entries), refusals, rewriter.edits)
 
 
 def _root(old: fx.GraphModule, candidates: Candidates) -> nn.Module:
@@ -168,37 +204,38 @@ def _root(old: fx.GraphModule, candidates: Candidates) -> nn.Module:
     return root
 
 
-class _Watch(fx.Interpreter):
-    """Runs a graph and remembers which nodes give no tensors, and where it was."""
+class _Recorder(fx.Interpreter):
+    """Runs a graph and remembers which nodes give no tensors, and which node ran last."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.untensored: set[str] = set()
-        self.at: fx.Node | None = None
+        self.tensorless: set[str] = set()
+        self.last: fx.Node | None = None
 
     def run_node(self, n: fx.Node) -> Any:
-        self.at = n
+        self.last = n
         result = super().run_node(n)
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
-            self.untensored.add(n.name)
+            self.tensorless.add(n.name)
         return result
 
 
-def _untensored(module: fx.GraphModule, inputs: tuple[Any, ...]) -> frozenset[str]:
-    watch = _Watch(module)
+def _tensorless_nodes(module: fx.GraphModule, inputs: tuple[Any, ...]) -> frozenset[str]:
+    """The names of the nodes that give no tensors (sizes, say)."""
+    recorder = _Recorder(module)
     with torch.no_grad():
-        watch.run(*inputs)
-    return frozenset(watch.untensored)
+        recorder.run(*inputs)
+    return frozenset(recorder.tensorless)
 
 
 def _first_failure(module: fx.GraphModule, inputs: tuple[Any, ...]) -> tuple[fx.Node, str] | None:
-    """Where the graph fails on the example inputs, if it does."""
-    watch = _Watch(module)
+    """Where the graph fails on the example inputs and why, if it does."""
+    recorder = _Recorder(module)
     try:
         with torch.no_grad():
-            watch.run(*inputs)
-    except Exception as error:  # whatever an operator of the user's graph says about a lane's shape
-        if watch.at is None:
+            recorder.run(*inputs)
+    except Exception as error:  # any error that an operator of the user's graph raises for a lane
+        if recorder.last is None:
             raise
-        return watch.at, str(error).splitlines()[0]
+        return recorder.last, str(error).splitlines()[0]
     return None

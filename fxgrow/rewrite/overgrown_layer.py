@@ -1,15 +1,20 @@
-"""A layer of the over-grown graph: a product with a weight, together with the candidates that touch it.
+"""A layer of the over-grown graph: a product with a weight, and the candidates that touch it.
 
-One layer W with input x (the mean of the two halves of the split neurons that it reads) computes, for its candidates,
+Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Eqs. 3 and 4.
+One layer W with input x (the mean of the two halves of the split neurons that it reads) computes
 
-    z   = W x + sum_w C_w (eps_new * x_w)    what the base layer says, plus the new neurons x_w of the widths it reads
-    z +- eps_split * (D x)                   the two halves of the neurons that it writes (or the first alone)
+    z   = W x + sum_w C_w (eps_new * x_w)    the base layer, plus the new neurons x_w of each width
+                                             that it reads
+    z +- eps_split * (D x)                   the two halves of the neurons that it writes (or the
+                                             first alone)
     R x                                      the new neurons that it writes
 
-with W, D and R in *one* product of concatenated weights (DESIGN section 3). W is frozen: it gets no gradient.
-Candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its rows with their biases and
-``unit_column`` that of its columns, so that ||delta|| <= 1 and |eps| <= eps mean the same in every layer. They are
-``[out, in, ...]`` in whatever layout the parameter is.
+with W, D and R in *one* product of concatenated weights. W is frozen: it gets no gradient.
+
+How we differ: candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its
+rows with their biases and ``unit_column`` that of its columns, so that ||delta|| <= 1 and
+|eps| <= eps mean the same in every layer. They are ``[out, in, ...]`` in whatever layout the
+parameter is.
 """
 
 from collections.abc import Sequence
@@ -20,9 +25,13 @@ from torch import Tensor, nn
 
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.linear_op import LinearOp, blockwise_apply
+from fxgrow.surgery import reshape_along
 
 UNIT_SCALE = 3**-0.5
-"""The norm of a row as torch draws them, uniform in +-1 / sqrt(fan in): the unit of a layer whose weights are zero."""
+"""The norm of a row as torch draws them, uniform in +-1 / sqrt(fan in).
+
+It is the unit of a layer whose weights are zero.
+"""
 
 
 class WeightBlock(NamedTuple):
@@ -31,11 +40,29 @@ class WeightBlock(NamedTuple):
     weight: Tensor
     bias: Tensor | None
 
+    def tensors(self) -> list[Tensor]:
+        """The weight, and the bias if there is one."""
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+
+def _block(tensors: Sequence[Tensor]) -> WeightBlock:
+    """The inverse of ``WeightBlock.tensors``."""
+    return WeightBlock(tensors[0], tensors[1] if len(tensors) > 1 else None)
+
 
 class OvergrownLayer(nn.Module):
-    """A product and its candidates; ``split[row]`` is the index of the row's neuron in split_eps, -1 for none.
+    """A product and its candidates.
 
-    ``weight``, ``bias``: the model's own tensors, in the parameter's layout.
+    Args:
+        product: what the layer computes.
+        weight: the model's own weight, in the parameter's layout.
+        bias: the model's own bias, if it has one.
+        split: ``split[row]`` is the index in ``split_eps`` of the neuron that a row writes, -1 for
+            none; None if no row is a split candidate.
+        rows: the new neurons that the layer writes, one entry per width.
+        columns: the new neurons that it reads, one entry per width.
+        halves: a split candidate stands for two neurons, else for the first alone.
+
     """
 
     weight: Tensor
@@ -53,68 +80,86 @@ class OvergrownLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.halves = halves
-        self.product, self.rows, self.columns = product, tuple(rows), tuple(columns)
-        self.read = [
-            slots.candidate.to(weight.device) for slots in columns
-        ]  # once: every pass reads them
-        self.weight, self.bias = weight, bias
-        base = self.base().weight.detach()
-        theta = [
-            tensor.detach().reshape(len(base), -1) for tensor in self.base() if tensor is not None
-        ]
-        self.unit_row = float(torch.cat(theta, 1).norm(dim=1).mean()) or UNIT_SCALE
-        self.unit_column = float(base.transpose(0, 1).flatten(1).norm(dim=1).mean()) or UNIT_SCALE
-        self.register_buffer(
-            "split", split if split is None else split.to(weight.device), persistent=False
-        )
+        self.product = product
+        self.rows = tuple(rows)
+        self.columns = tuple(columns)
+        # On the weight's device once for all passes, not anew in each.
+        self.column_index = [slots.candidate.to(weight.device) for slots in columns]
+        self.weight = weight
+        self.bias = bias
+        self.unit_row, self.unit_column = _units(self.base())
+        if split is not None:
+            split = split.to(weight.device)
+        self.register_buffer("split", split, persistent=False)
+        base = self.base().weight.detach()  # [out, in, ...]
         self.delta = self._zeros(len(base)) if split is not None else None
-        count = sum(len(slots.candidate) for slots in rows)
-        self.new = self._zeros(count) if count else None
-        self.outgoing = nn.ParameterList(
-            base.new_zeros((base.shape[0], len(slots.candidate), *base.shape[2:]))
-            for slots in columns
-        )
+        new_rows = sum(self._row_counts())
+        self.new = self._zeros(new_rows) if new_rows else None
+        self.outgoing = nn.ParameterList()
+        for slots in columns:
+            shape = (base.shape[0], len(slots.candidate), *base.shape[2:])
+            self.outgoing.append(nn.Parameter(base.new_zeros(shape)))
 
     def base(self) -> WeightBlock:
         """The weight, ``[out, in, ...]``, and bias of the layer without candidates."""
         return WeightBlock(self.product.oriented(self.weight), self.bias)
 
+    def _row_counts(self) -> list[int]:
+        """How many new rows the layer writes, for each entry of ``rows``."""
+        return [len(slots.candidate) for slots in self.rows]
+
     def _zeros(self, count: int) -> nn.ParameterList:
         """Zeros for ``count`` rows like those of the layer: a weight, and a bias if it has one."""
-        return nn.ParameterList(
-            tensor.new_zeros((count, *tensor.shape[1:]))
-            for tensor in self.base()
-            if tensor is not None
-        )
+        zeros = nn.ParameterList()
+        for tensor in self.base().tensors():
+            zeros.append(nn.Parameter(tensor.new_zeros((count, *tensor.shape[1:]))))
+        return zeros
 
     def perturbation(self, split_eps: Tensor) -> WeightBlock | None:
-        """eps_i delta_i of every row, in the units of the weight; zero where the row is no candidate."""
+        """eps_i delta_i of every row, in the units of the weight; zero where it is no candidate.
+
+        Args:
+            split_eps: the eps of all split candidates.
+
+        Returns:
+            One row per row of the layer; None if none of them is a candidate.
+
+        """
         if self.delta is None:
             return None
         index: Tensor = self.split  # type: ignore[assignment]
+        # Index -1 (no candidate) reads some eps, which the mask then takes out.
         eps = torch.where(index >= 0, split_eps[index.clamp(min=0)], 0.0) * self.unit_row
-        return WeightBlock(
-            *(_times(tensor, eps, 0) for tensor in self.delta), *[None] * (2 - len(self.delta))
-        )
+        return _block([tensor * reshape_along(eps, 0, tensor.dim()) for tensor in self.delta])
 
     def incoming(self) -> WeightBlock | None:
         """The rows of all new neurons, in the units of the weight."""
         if self.new is None:
             return None
-        return WeightBlock(
-            *(tensor * self.unit_row for tensor in self.new), *[None] * (2 - len(self.new))
-        )
+        return _block([tensor * self.unit_row for tensor in self.new])
 
     def incoming_of(self, number: int) -> list[Tensor]:
-        """The rows (weight, and bias if there is one) of the new neurons of ``rows[number]``."""
-        sizes = [len(slots.candidate) for slots in self.rows]
-        return [
-            tensor.split(sizes)[number] for tensor in self.incoming() or () if tensor is not None
-        ]
+        """The weight, and bias if there is one, of the new neurons of ``rows[number]``."""
+        incoming = self.incoming()
+        if incoming is None:
+            return []
+        counts = self._row_counts()
+        return [tensor.split(counts)[number] for tensor in incoming.tensors()]
 
     def columns_of(self, number: int, new_eps: Tensor) -> Tensor:
-        """eps_j times the outgoing weights of the new neurons of ``columns[number]``."""
-        return _times(self.outgoing[number], new_eps[self.read[number]] * self.unit_column, 1)
+        """eps_j times the outgoing weights of the new neurons of ``columns[number]``.
+
+        Args:
+            number: which of ``columns``.
+            new_eps: the eps of all new neurons.
+
+        Returns:
+            ``[out, new neurons, ...]`` in the units of the weight.
+
+        """
+        outgoing = self.outgoing[number]
+        factors = new_eps[self.column_index[number]] * self.unit_column
+        return outgoing * reshape_along(factors, 1, outgoing.dim())
 
     def forward(
         self,
@@ -124,24 +169,42 @@ class OvergrownLayer(nn.Module):
         split_eps: Tensor,
         new_eps: Tensor,
     ) -> list[Tensor]:
-        """``[z]``, ``[z + dz, z - dz]`` or, without halves, ``[z + dz]``; then the new neurons of each of ``rows``."""
+        """The layer and its candidates.
+
+        Args:
+            plus: the first half of the input.
+            minus: the second half; None if it is the same.
+            lanes: the new neurons of each of ``columns``.
+            split_eps: the eps of all split candidates.
+            new_eps: the eps of all new neurons.
+
+        Returns:
+            ``[z]``, ``[z + dz, z - dz]`` or, without halves, ``[z + dz]``; then the new neurons of
+            each of ``rows``.
+
+        """
         x = plus if minus is None else (plus + minus) / 2
-        added = [block for block in (self.perturbation(split_eps), self.incoming()) if block]
         form = self.product.form
-        z, *parts = blockwise_apply(form, x, self.base(), added)
+        candidate_rows = (self.perturbation(split_eps), self.incoming())
+        blocks = [block for block in candidate_rows if block is not None]
+        z, *parts = blockwise_apply(form, x, self.base(), blocks)
         for number, lane in enumerate(lanes):
             z = z + form(lane, self.columns_of(number, new_eps), None)
-        out = [z.clone()]  # clones, not views of one product: what follows may work in place
+        # Clones, not views of one product: what follows may work in place.
+        out = [z.clone()]
         if self.delta is not None:
             dz = parts.pop(0)
             out = [z + dz, z - dz] if self.halves else [z + dz]
         if self.rows:
-            sizes = [len(slots.candidate) for slots in self.rows]
-            out += [lane.clone() for lane in parts[0].split(sizes, dim=-1 if form.last else 1)]
+            new_neurons = parts[0].split(self._row_counts(), dim=-1 if form.last else 1)
+            out += [lane.clone() for lane in new_neurons]
         return out
 
 
-def _times(tensor: Tensor, factors: Tensor, axis: int) -> Tensor:
-    shape = [1] * tensor.dim()
-    shape[axis] = -1
-    return tensor * factors.reshape(shape)
+def _units(base: WeightBlock) -> tuple[float, float]:
+    """The mean norm of a layer's rows with their biases, and that of its columns."""
+    weight = base.weight.detach()  # [out, in, ...]
+    theta = torch.cat([part.detach().reshape(len(weight), -1) for part in base.tensors()], 1)
+    row = float(theta.norm(dim=1).mean()) or UNIT_SCALE
+    column = float(weight.transpose(0, 1).flatten(1).norm(dim=1).mean()) or UNIT_SCALE
+    return row, column

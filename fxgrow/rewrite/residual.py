@@ -1,12 +1,15 @@
-"""Residual identity layers as candidates: x becomes x + h(x) at the edges of a graph (Wu et al. 2020, section 2.3).
+"""Residual identity layers as candidates: x becomes x + h(x) at edges of a graph.
 
     h_l(x) = sum_i eps_li sigma(x, delta_li)
 
-A candidate layer is inserted as ordinary modules *before* the model is coupled, with ``BLANK`` hidden neurons of weight
-zero, so that h = 0. Its real neurons are then the new-neuron candidates of its hidden width: they are relaxed, scored,
-selected and emitted as those of any other width, beside the growth of the widths that the layer reads and writes. After
-selection the blank neurons are dropped, and layers without neurons are erased. Any graph with edges will do, that of a
-cell too.
+Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, section 2.3.
+
+How we differ: a candidate layer is inserted as ordinary modules *before* the model is coupled, with
+``BLANK_NEURONS`` hidden neurons of weight zero, so that h = 0. Its real neurons are then the
+new-neuron candidates of its hidden width: they are relaxed, scored, selected and emitted as those
+of any other width, beside the growth of the widths that the layer reads and writes. After selection
+the blank neurons are dropped, and layers without neurons are removed. Any graph with edges will do,
+that of a cell too.
 """
 
 import copy
@@ -15,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import cast
 
 import torch
 from torch import fx, nn
@@ -27,14 +30,19 @@ from fxgrow.errors import GrowthError
 from fxgrow.rewrite.rewriter import Provenance
 
 LAYER_NAMESPACE = "grown_layers"
+"""The module that holds all inserted layers."""
+
 BLANK_NEURONS = 2
-"""Hidden neurons of weight zero; with one alone a depthwise convolution could not be told from an ordinary one."""
+"""Hidden neurons of weight zero.
+
+With one alone a depthwise convolution could not be told from an ordinary one.
+"""
 
 aten = torch.ops.aten
 
 
 class LayerForm(StrEnum):
-    """How the neurons of a candidate layer compute."""
+    """How the neurons of a candidate layer compute. ``LAYER_FORMS`` has a row for each."""
 
     CONVOLUTION = "convolution"
     DEPTHWISE = "depthwise"
@@ -45,8 +53,13 @@ class LayerForm(StrEnum):
 class DepthProposal:
     """Which candidate layers there are.
 
-    ``neurons``: candidates per layer; ``at``: patterns of node names or module paths (none: after every activation and
-    residual sum); ``form``: None chooses as the model itself does; ``norm``: a batch norm inside h.
+    Args:
+        neurons: candidates per layer.
+        at: patterns of node names or module paths; without any, layers follow every activation and
+            every residual sum.
+        form: how the neurons compute; None chooses as the model itself does.
+        norm: put a batch norm inside h.
+
     """
 
     neurons: int
@@ -57,7 +70,15 @@ class DepthProposal:
 
 @dataclass(frozen=True)
 class InsertionPoint:
-    """A node whose value [batch, ...] has ``channels`` neurons along ``dim``."""
+    """A node that a candidate layer can follow.
+
+    Args:
+        node: the name of the node.
+        form: the form of the layer.
+        channels: how many neurons the node's value has.
+        rank: the number of dimensions of that value, ``[batch, ...]``.
+
+    """
 
     node: str
     form: LayerForm
@@ -67,7 +88,16 @@ class InsertionPoint:
 
 @dataclass(frozen=True)
 class IdentityLayer:
-    """An inserted layer: where its modules are, the node it follows, the node that is the sum, and what is inside."""
+    """An inserted layer.
+
+    Args:
+        path: where its modules are.
+        after: the node that it follows.
+        sum: the node that is x + h(x).
+        form: how its neurons compute.
+        norm: whether there is a batch norm inside.
+
+    """
 
     path: str
     after: str
@@ -81,49 +111,72 @@ class IdentityLayer:
         return f"{self.path}.incoming"
 
 
-CONVOLUTIONS = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+_CONVOLUTIONS = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 _BATCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+"""By the rank of the value: [batch, channels, ...]."""
 
 LayerParts = dict[str, nn.Module]
+"""The modules of a layer, called one after the other; the first is ``incoming``."""
 
 
-def _convolution(edge: InsertionPoint) -> LayerParts:
+def _convolution(point: InsertionPoint) -> LayerParts:
     """A 3 x 3 kernel in, a 1 x 1 kernel out."""
-    kind = CONVOLUTIONS[edge.rank]
-    incoming = kind(edge.channels, BLANK_NEURONS, 3, padding=1)
+    kind = _CONVOLUTIONS[point.rank]
     return {
-        "incoming": incoming,
+        "incoming": kind(point.channels, BLANK_NEURONS, 3, padding=1),
         "activation": nn.ReLU(),
-        "outgoing": kind(BLANK_NEURONS, edge.channels, 1, bias=False),
+        "outgoing": kind(BLANK_NEURONS, point.channels, 1, bias=False),
     }
 
 
-def _depthwise(edge: InsertionPoint) -> LayerParts:
+def _depthwise(point: InsertionPoint) -> LayerParts:
     """A 1 x 1 kernel in, a 3 x 3 kernel per neuron, a 1 x 1 kernel out."""
-    kind = CONVOLUTIONS[edge.rank]
+    kind = _CONVOLUTIONS[point.rank]
+    # Each module draws its initial weights; this order of draws is what old seeds reproduce.
     spatial = kind(BLANK_NEURONS, BLANK_NEURONS, 3, padding=1, groups=BLANK_NEURONS, bias=False)
-    outgoing = kind(BLANK_NEURONS, edge.channels, 1, bias=False)
-    incoming = kind(edge.channels, BLANK_NEURONS, 1)
+    outgoing = kind(BLANK_NEURONS, point.channels, 1, bias=False)
+    incoming = kind(point.channels, BLANK_NEURONS, 1)
     return {"incoming": incoming, "spatial": spatial, "activation": nn.ReLU(), "outgoing": outgoing}
 
 
-def _token(edge: InsertionPoint) -> LayerParts:
+def _token(point: InsertionPoint) -> LayerParts:
     """Linear in, linear out, at every position by itself."""
-    outgoing = nn.Linear(BLANK_NEURONS, edge.channels, bias=False)
+    outgoing = nn.Linear(BLANK_NEURONS, point.channels, bias=False)
     return {
-        "incoming": nn.Linear(edge.channels, BLANK_NEURONS),
+        "incoming": nn.Linear(point.channels, BLANK_NEURONS),
         "activation": nn.GELU(),
         "outgoing": outgoing,
     }
 
 
-LAYER_FORMS: dict[LayerForm, Callable[[InsertionPoint], LayerParts]] = {
-    LayerForm.CONVOLUTION: _convolution,
-    LayerForm.DEPTHWISE: _depthwise,
-    LayerForm.TOKEN: _token,
+@dataclass(frozen=True)
+class FormRow:
+    """What a layer form is made of, and which values it fits.
+
+    Args:
+        build: the modules of h for an insertion point, with ``BLANK_NEURONS`` hidden neurons.
+            Their weights are set to zero afterwards.
+        channels_last: the layer reads neurons along the last dimension (``[batch, ..., channels]``),
+            else along dimension 1 (``[batch, channels, ...]``).
+
+    """
+
+    build: Callable[[InsertionPoint], LayerParts]
+    channels_last: bool = False
+
+
+# To add a layer form: a name in LayerForm, one function above that builds its modules, one row
+# here. Every row is tested as it stands (tests/rewrite/test_residual.py: a blank layer is the
+# identity, its hidden width can grow, it can be removed); add one test of what is special about
+# the form. Insertion, coupling, scoring and emission do not know the forms. The names alone stand
+# in the file format as well: LayerInsertion.form in spec/models.py lists them, which a test checks.
+LAYER_FORMS: dict[LayerForm, FormRow] = {
+    LayerForm.CONVOLUTION: FormRow(_convolution),
+    LayerForm.DEPTHWISE: FormRow(_depthwise),
+    LayerForm.TOKEN: FormRow(_token, channels_last=True),
 }
 
-ACTIVATIONS = (
+_ACTIVATION_MODULES = (
     nn.ReLU,
     nn.ReLU6,
     nn.GELU,
@@ -135,193 +188,238 @@ ACTIVATIONS = (
     nn.Tanh,
     nn.Softplus,
 )
-_ATEN = "relu relu_ gelu silu silu_ hardswish hardswish_ elu tanh"
-_TORCH = [
-    F.relu,
-    F.relu6,
-    F.gelu,
-    F.silu,
-    F.hardswish,
-    F.leaky_relu,
-    F.elu,
-    F.mish,
-    F.tanh,
-    torch.relu,
-    torch.tanh,
-]
 _ACTIVATION_FUNCTIONS = frozenset(
-    [*_TORCH, *(getattr(aten, name).default for name in _ATEN.split())]
+    (
+        F.relu,
+        F.relu6,
+        F.gelu,
+        F.silu,
+        F.hardswish,
+        F.leaky_relu,
+        F.elu,
+        F.mish,
+        F.tanh,
+        torch.relu,
+        torch.tanh,
+        aten.relu.default,
+        aten.relu_.default,
+        aten.gelu.default,
+        aten.silu.default,
+        aten.silu_.default,
+        aten.hardswish.default,
+        aten.hardswish_.default,
+        aten.elu.default,
+        aten.tanh.default,
+    )
 )
 _ACTIVATION_METHODS = ("relu", "relu_", "tanh")
-SUMS = frozenset(
-    [operator.add, operator.iadd, torch.add, "add", "add_", aten.add.Tensor, aten.add_.Tensor]
+_SUMS = frozenset(
+    (operator.add, operator.iadd, torch.add, "add", "add_", aten.add.Tensor, aten.add_.Tensor)
 )
 
 
 def insertion_points(
     captured: Captured, coupling: Coupling, depth: DepthProposal
 ) -> tuple[InsertionPoint, ...]:
-    """The edges at which candidate layers fit. Raises ``GrowthError`` if there is none (or none that ``at`` names)."""
-    nodes = [node for node in captured.graph_module.graph.nodes if node.name in coupling.shapes]
-    named = [
-        node
-        for node in nodes
-        if any(fnmatchcase(name, p) for p in depth.at for name in (node.name, str(node.target)))
-    ]
-    wanted = (
-        named
-        if depth.at
-        else [node for node in nodes if _closes_a_block(captured.graph_module, node, coupling)]
-    )
-    edges = [
-        _edge(captured.graph_module, node, coupling.shapes[node.name], depth.form)
-        for node in wanted
-    ]
-    found = tuple(edge for edge in edges if edge is not None)
-    if not found:
+    """The nodes that candidate layers can follow.
+
+    Args:
+        captured: the graph.
+        coupling: its neurons.
+        depth: which layers are asked for.
+
+    Returns:
+        One point per layer, in the order of the graph.
+
+    Raises:
+        GrowthError: ``no-edges`` if there is none (or none that ``depth.at`` names).
+
+    """
+    graph_module = captured.graph_module
+    points = []
+    for node in graph_module.graph.nodes:
+        shape = coupling.shapes.get(node.name)
+        if shape is None:
+            continue
+        if depth.at:
+            is_wanted = _matches(node, depth.at)
+        else:
+            is_wanted = _closes_a_block(graph_module, node, coupling)
+        point = _point_after(graph_module, node, shape, depth.form) if is_wanted else None
+        if point is not None:
+            points.append(point)
+    if not points:
         where = f" that fits {', '.join(depth.at)}" if depth.at else ""
         raise GrowthError(
             "no-edges", f"no edge of the graph{where} can take a residual layer; leave layers out"
         )
-    return found
+    return tuple(points)
+
+
+def _matches(node: fx.Node, patterns: Iterable[str]) -> bool:
+    """Whether a pattern fits the name of a node or the path of the module that it calls."""
+    target = str(node.target)
+    return any(fnmatchcase(node.name, p) or fnmatchcase(target, p) for p in patterns)
 
 
 def _is_activation(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
-        return isinstance(graph_module.get_submodule(str(node.target)), ACTIVATIONS)
-    return node.target in _ACTIVATION_FUNCTIONS or (
-        node.op == "call_method" and node.target in _ACTIVATION_METHODS
-    )
+        return isinstance(graph_module.get_submodule(str(node.target)), _ACTIVATION_MODULES)
+    if node.target in _ACTIVATION_FUNCTIONS:
+        return True
+    return node.op == "call_method" and node.target in _ACTIVATION_METHODS
 
 
 def _closes_a_block(graph_module: fx.GraphModule, node: fx.Node, coupling: Coupling) -> bool:
-    """Whether a node is an activation, or a sum of two values of one shape that goes elsewhere than into one."""
+    """Whether a node is an activation or a residual sum that goes elsewhere than into one."""
     if _is_activation(graph_module, node):
         return True
-    shapes = [coupling.shapes.get(source.name) for source in node.all_input_nodes]
-    if (
-        node.target not in SUMS
-        or len(shapes) != 2
-        or None in shapes
-        or any(s.op == "get_attr" for s in node.all_input_nodes)
-    ):
+    if node.target not in _SUMS or len(node.all_input_nodes) != 2:
         return False
-    alone = all(_is_activation(graph_module, user) for user in node.users)
-    return len({shape.size for shape in shapes if shape}) == 1 and not alone
+    sizes = set()
+    for source in node.all_input_nodes:
+        shape = coupling.shapes.get(source.name)
+        if shape is None or source.op == "get_attr":  # a number, or a parameter (a bias)
+            return False
+        sizes.add(shape.size)
+    # Of a sum that goes into an activation alone, the activation closes the block.
+    goes_elsewhere = not all(_is_activation(graph_module, user) for user in node.users)
+    return len(sizes) == 1 and goes_elsewhere
 
 
-def _edge(
+def _point_after(
     graph_module: fx.GraphModule, node: fx.Node, shape: NodeShape, form: LayerForm | None
 ) -> InsertionPoint | None:
-    """The edge after a node; None if its value has no one axis of neurons that a form can read."""
+    """The insertion point after a node.
+
+    None if its value has no one axis of neurons that a layer of the form can read.
+    """
     rank = len(shape.size)
-    dims = (
-        shape.dims - {1} if rank == 3 and 2 in shape.dims else shape.dims
-    )  # a table of positions labels tokens too
+    dims = shape.dims
+    # In [batch, tokens, channels] an embedding of positions labels the tokens as well.
+    if rank == 3 and 2 in dims:
+        dims = dims - {1}
     if len(dims) != 1 or rank < 2 or not node.users:
         return None
     (dim,) = dims
-    if dim == rank - 1:
-        return (
-            InsertionPoint(node.name, LayerForm.TOKEN, shape.size[dim], rank)
-            if form in (None, LayerForm.TOKEN)
-            else None
-        )
-    if dim != 1 or rank not in CONVOLUTIONS or form is LayerForm.TOKEN or max(shape.size[2:]) < 2:
+    channels_last = dim == rank - 1
+    if form is None:
+        form = LayerForm.TOKEN if channels_last else _usual_convolution(graph_module)
+    if LAYER_FORMS[form].channels_last != channels_last:
         return None
-    return InsertionPoint(node.name, form or _usual(graph_module), shape.size[1], rank)
+    if not channels_last:
+        if dim != 1 or rank not in _CONVOLUTIONS:
+            return None
+        if max(shape.size[2:]) < 2:  # [batch, channels, 1, 1]: no space to convolve over
+            return None
+    return InsertionPoint(node.name, form, shape.size[dim], rank)
 
 
-def _usual(graph_module: fx.GraphModule) -> LayerForm:
+def _usual_convolution(graph_module: fx.GraphModule) -> LayerForm:
     """Depthwise in a model that has depthwise convolutions."""
-    layers = (
-        module
-        for module in graph_module.modules()
-        if isinstance(module, tuple(CONVOLUTIONS.values()))
-    )
-    depthwise = any(layer.groups == layer.in_channels and layer.groups != 1 for layer in layers)
-    return LayerForm.DEPTHWISE if depthwise else LayerForm.CONVOLUTION
+    for module in graph_module.modules():
+        if isinstance(module, tuple(_CONVOLUTIONS.values())):
+            if module.groups == module.in_channels and module.groups != 1:
+                return LayerForm.DEPTHWISE
+    return LayerForm.CONVOLUTION
 
 
 def insert_layers(
     captured: Captured, edges: Iterable[InsertionPoint], norm: bool
 ) -> tuple[Captured, tuple[IdentityLayer, ...]]:
-    """The same model, as a graph module of the same modules, with a candidate layer at every edge. h = 0."""
+    """Insert a candidate layer with h = 0 at every insertion point.
+
+    Args:
+        captured: the graph; it stays as it is.
+        edges: where, and of which form.
+        norm: put a batch norm inside h, where one fits.
+
+    Returns:
+        The same model, as a graph module of the same modules, and the layers in it.
+
+    """
     old = captured.graph_module
     module = fx.GraphModule(old, copy.deepcopy(old.graph), type(old).__name__)
     module.train(captured.model.training)
-    layers = tuple(_insert(module, edge, norm) for edge in edges)
+    layers = tuple(_insert(module, point, norm) for point in edges)
     module.graph.lint()
     module.recompile()
     return Captured(module, module, captured.example_inputs, captured.report), layers
 
 
-def _insert(module: fx.GraphModule, edge: InsertionPoint, norm: bool) -> IdentityLayer:
+def _insert(module: fx.GraphModule, point: InsertionPoint, norm: bool) -> IdentityLayer:
     like = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
-    node = next(one for one in module.graph.nodes if one.name == edge.node)
-    path = _free(module, f"{LAYER_NAMESPACE}.{edge.node}")
-    parts = LAYER_FORMS[edge.form](edge)
-    if norm and (
-        edge.form is not LayerForm.TOKEN or edge.rank == 2
-    ):  # a batch norm does not run over tokens
-        parts = {
-            "incoming": parts.pop("incoming"),
-            "norm": _BATCH_NORMS[edge.rank](BLANK_NEURONS),
-            **parts,
-        }
-    mark, value, inserted = Provenance("identity-layer", path), node, set()
+    node = next(node for node in module.graph.nodes if node.name == point.node)
+    path = _free_path(module, f"{LAYER_NAMESPACE}.{point.node}")
+    provenance = Provenance("identity-layer", path)
+    parts = _layer_parts(point, norm)
+    inserted = set()
+    value = node
     for name, part in parts.items():
         module.add_submodule(f"{path}.{name}", _blank(part).to(like).train(module.training))
         with module.graph.inserting_after(value):
             value = module.graph.call_module(f"{path}.{name}", (value,))
-        value.meta["fxgrow"] = mark
+        value.meta["fxgrow"] = provenance
         inserted.add(value)
     with module.graph.inserting_after(value):
         total = module.graph.call_function(operator.add, (node, value))
-    total.meta["fxgrow"] = mark
-    node.replace_all_uses_with(total, delete_user_cb=lambda user: user not in {*inserted, total})
-    return IdentityLayer(path, edge.node, total.name, edge.form, "norm" in parts)
+    total.meta["fxgrow"] = provenance
+    inserted.add(total)
+    # All others that use x use x + h(x) from now on.
+    node.replace_all_uses_with(total, delete_user_cb=lambda user: user not in inserted)
+    return IdentityLayer(path, point.node, total.name, point.form, "norm" in parts)
+
+
+def _layer_parts(point: InsertionPoint, norm: bool) -> LayerParts:
+    """The modules of a layer, with a batch norm after the first if there is to be one."""
+    row = LAYER_FORMS[point.form]
+    parts = row.build(point)
+    # A batch norm runs over dimension 1, which of [batch, tokens, channels] is the tokens.
+    if not norm or (row.channels_last and point.rank != 2):
+        return parts
+    incoming = parts.pop("incoming")
+    return {"incoming": incoming, "norm": _BATCH_NORMS[point.rank](BLANK_NEURONS), **parts}
 
 
 def _blank(part: nn.Module) -> nn.Module:
-    """No weight, and no gradient while candidates are searched."""
+    """Set all weights to zero, and stop gradients while candidates are searched."""
+    # A batch norm of zeros gives its bias, zero; its weight stays 1 for the real neurons.
     if not isinstance(part, tuple(_BATCH_NORMS.values())):
         for parameter in part.parameters():
             nn.init.zeros_(parameter)
     return part.requires_grad_(requires_grad=False)
 
 
-def _free(module: fx.GraphModule, path: str) -> str:
-    known = {name for name, _ in module.named_modules()}
-    found, number = path, 1
-    while found in known:
-        found, number = f"{path}_{number}", number + 1
-    return found
+def _free_path(module: fx.GraphModule, path: str) -> str:
+    """A path that no module has: this one, else with a number behind it."""
+    taken = {name for name, _ in module.named_modules()}
+    free, number = path, 1
+    while free in taken:
+        free, number = f"{path}_{number}", number + 1
+    return free
 
 
 def remove_layers(module: fx.GraphModule, layers: Iterable[IdentityLayer]) -> None:
-    """Take candidate layers out again."""
+    """Take candidate layers out of a graph again.
+
+    Args:
+        module: what ``insert_layers`` returned; it is changed in place.
+        layers: the layers to remove.
+
+    """
     nodes = {node.name: node for node in module.graph.nodes}
     for layer in layers:
         total = nodes[layer.sum]
-        source, value = total.args
-        total.replace_all_uses_with(_node(source))
-        for node in [total, *_back(_node(value), _node(source))]:
-            module.graph.erase_node(node)
+        source, value = cast(tuple[fx.Node, fx.Node], total.args)  # x, h(x)
+        total.replace_all_uses_with(source)
+        # From the end to the start: a node that is still used cannot be erased.
+        module.graph.erase_node(total)
+        while value is not source:
+            previous = value.all_input_nodes[0]
+            module.graph.erase_node(value)
+            value = previous
         module.delete_submodule(layer.path)
-    if not any(True for _ in module.get_submodule(LAYER_NAMESPACE).children()):
+    if not list(module.get_submodule(LAYER_NAMESPACE).children()):
         module.delete_submodule(LAYER_NAMESPACE)
     module.graph.lint()
     module.recompile()
-
-
-def _back(value: fx.Node, source: fx.Node) -> list[fx.Node]:
-    found = []
-    while value is not source:
-        found.append(value)
-        value = value.all_input_nodes[0]
-    return found
-
-
-def _node(value: Any) -> fx.Node:
-    return value  # type: ignore[no-any-return]

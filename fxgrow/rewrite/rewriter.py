@@ -1,4 +1,4 @@
-"""The one place where fx graphs are written: a new graph is built beside the old one, and every edit is an event."""
+"""The one place where fx graphs are written: a new graph beside the old one, edits counted."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +10,14 @@ from torch import fx, nn
 
 @dataclass(frozen=True)
 class Provenance:
-    """Why a node exists: the rule that inserted it, for which width (its name) and in which lane."""
+    """Why a node exists.
+
+    Args:
+        rule: the rule that inserted it.
+        width: the name of the width that it was inserted for ("" for none).
+        lane: the lane that it is in ("" for none).
+
+    """
 
     rule: str
     width: str = ""
@@ -19,9 +26,15 @@ class Provenance:
 
 @dataclass
 class Rewriter:
-    """Builds ``graph`` for a copy of ``root`` that owns the modules of both; ``edits`` counts events per rule.
+    """Builds ``graph``.
 
-    ``effects``: copies of nodes whose value nobody uses, so that they are there for what they do (in place).
+    Args:
+        root: a copy of the old root that holds the modules of both graphs.
+        graph: the new graph.
+        edits: how many nodes each rule inserted.
+        effects: copies of nodes whose value nobody uses, so that they are there for what they do
+            (in place).
+
     """
 
     root: nn.Module
@@ -36,7 +49,17 @@ class Rewriter:
     def copy(
         self, node: fx.Node, mapping: Callable[[fx.Node], Any], provenance: Provenance | None = None
     ) -> fx.Node:
-        """Copy a node of the old graph with its arguments mapped; with a provenance it counts as inserted."""
+        """Copy a node of the old graph.
+
+        Args:
+            node: the old node.
+            mapping: the new node for each of its arguments.
+            provenance: if given, the copy counts as inserted.
+
+        Returns:
+            The copy.
+
+        """
         new = self.graph.node_copy(node, mapping)
         if not node.users:
             self.effects.add(new)
@@ -45,15 +68,18 @@ class Rewriter:
     def call_module(
         self, target: str, args: tuple[Any, ...], name: str, provenance: Provenance
     ) -> fx.Node:
+        """Insert a call of the module at ``target``, as a node named like ``name``."""
         new = self.graph.create_node("call_module", target, args, {}, name=name)
         return self._mark(new, provenance)
 
     def call_function(
         self, function: Callable[..., Any], args: tuple[Any, ...], provenance: Provenance
     ) -> fx.Node:
+        """Insert a call of a function."""
         return self._mark(self.graph.call_function(function, args), provenance)
 
     def get_attr(self, target: str, provenance: Provenance) -> fx.Node:
+        """Insert a read of the tensor at ``target``."""
         return self._mark(self.graph.create_node("get_attr", target, (), {}), provenance)
 
     def _mark(self, node: fx.Node, provenance: Provenance) -> fx.Node:

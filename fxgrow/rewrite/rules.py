@@ -1,11 +1,10 @@
-"""Rewrite rules of the twin transform, one class per kind of node: ``match``, ``check`` (may refuse), ``rewrite``.
+"""Rewrite rules, one class per kind of node: ``match``, ``check`` (may refuse), ``rewrite``.
 
-``RULES`` is tried in order; the last one takes everything that is left.
+``REWRITE_RULES`` is tried in order; the last one takes everything that is left.
 """
 
 import copy
 import operator
-from collections.abc import Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ from fxgrow.rewrite.candidates import Entry, Slots
 from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
-from fxgrow.rewrite.linear_use import attribute_at
+from fxgrow.rewrite.linear_use import LinearUse, attribute_at
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
 from fxgrow.rewrite.rewriter import Provenance
 from fxgrow.surgery import sync_size_attributes
@@ -26,272 +25,325 @@ EPS = ("fxgrow_candidates.split_eps", "fxgrow_candidates.new_eps")
 
 
 class RewriteRule(Protocol):
-    """One kind of node. ``check`` says why candidates of a width cannot pass through it (None: they can)."""
+    """One kind of node. ``check``: why candidates cannot pass through a node (None: they can)."""
 
-    def match(self, walk: RewriteContext, node: fx.Node) -> bool: ...
-    def check(self, walk: RewriteContext, node: fx.Node) -> Refusal | None: ...
-    def rewrite(self, walk: RewriteContext, node: fx.Node) -> Lanes: ...
+    def match(self, context: RewriteContext, node: fx.Node) -> bool: ...
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None: ...
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes: ...
 
 
 def _no_rewrite(node: fx.Node, reason: str) -> Refusal:
     return Refusal("no-rewrite", reason, (node.name,))
 
 
-def _also_multiplied(walk: RewriteContext, node: fx.Node) -> Refusal | None:
-    """A parameter that carries neurons and is a product's weight or bias too would need two sets of candidates."""
-    both = [name for name, _, _ in walk.parameters(node) if name in walk.users]
-    return (
-        _no_rewrite(node, f"{both[0]} is used both in a product and by {node.name}")
-        if both
-        else None
-    )
+def _check_not_in_product(context: RewriteContext, node: fx.Node) -> Refusal | None:
+    """Refuse a parameter that carries neurons and is a product's weight or bias too.
+
+    It would need two sets of candidates.
+    """
+    for name, _, _ in context.labeled_axes(node):
+        if name in context.op_by_parameter:
+            return _no_rewrite(node, f"{name} is used both in a product and by {node.name}")
+    return None
 
 
 def _kind(root: nn.Module, node: fx.Node) -> str:
+    """What a node calls, in a word."""
     if node.op == "call_module":
         return type(root.get_submodule(str(node.target))).__name__
     return str(getattr(node.target, "__name__", node.target))
 
 
-def _names(nodes: Iterable[fx.Node]) -> str:
-    return ", ".join(sorted(node.name for node in nodes))
+def _copy_plus(
+    context: RewriteContext, node: fx.Node, provenance: Provenance | None = None
+) -> fx.Node:
+    """A copy of a node on the ``plus`` lanes of its arguments."""
+    plus = pick_lane(context.env, lambda lanes: lanes.plus)
+    return context.rewriter.copy(node, plus, provenance)
 
 
 class LinearRule:
     """A node that reads or writes neurons: the product and its candidates become one module."""
 
-    def match(self, walk: RewriteContext, node: fx.Node) -> bool:
-        return walk.multiplies(node)
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        return context.is_linear(node)
 
-    def check(self, walk: RewriteContext, node: fx.Node) -> Refusal | None:
-        found = walk.readings.get(node)
-        if found is None:
-            return _no_rewrite(
-                node, f"there is no rewrite rule for {_kind(walk.old, node)} as a reader or writer"
-            )
-        if any(walk.users[name] != found.product for name in found.product.names):
-            return _no_rewrite(
-                node,
-                f"{found.product.weight} or its bias is shared by layers that use it differently",
-            )
-        users = (
-            {user for source in found.sources for user in source.users}
-            - walk.readings.keys()
-            - walk.sources
-        )
-        strangers = [
-            user for user in users if user.name not in walk.untensored
-        ]  # sizes may be read
-        if strangers:
-            return _no_rewrite(
-                node, f"{found.product.weight} or its bias is also used by {_names(strangers)}"
-            )
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        use = context.linear_uses.get(node)
+        if use is None:
+            kind = _kind(context.old, node)
+            return _no_rewrite(node, f"there is no rewrite rule for {kind} as a reader or writer")
+        product = use.product
+        for name in product.names:
+            # Two uses of a weight share one module with its candidates, so they must be alike.
+            if context.op_by_parameter[name] != product:
+                return _no_rewrite(
+                    node,
+                    f"{product.weight} or its bias is shared by layers that use it differently",
+                )
+        others = _other_users(context, use)
+        if others:
+            names = ", ".join(sorted(user.name for user in others))
+            return _no_rewrite(node, f"{product.weight} or its bias is also used by {names}")
         return None
 
-    def rewrite(self, walk: RewriteContext, node: fx.Node) -> Lanes:
-        found = walk.readings.get(node)
-        split, rows, columns = self._candidates(walk, found.product) if found else (None, [], [])
-        if found is None or (
-            split is None and not rows and not columns and walk.env[found.input].minus is None
-        ):
-            return Lanes(walk.rewriter.copy(node, pick_lane(walk.env, lambda one: one.plus)))
-        product, source = found.product, walk.env[found.input]
-        key = product.names
-        if key not in walk.made:
-            tensors = [attribute_at(walk.old, name) for name in product.names]
-            module = OvergrownLayer(
-                product,
-                tensors[0],
-                tensors[1] if product.bias else None,
-                split,
-                rows,
-                columns,
-                walk.candidates.halves,
-            )
-            walk.hold(key, product.weight.removesuffix(".weight"), module)
-            walk.entries += layer_entries(module)
-        args = (
-            source.plus,
-            source.minus,
-            [source.new[slots.width] for slots in columns],
-            *walk.eps_nodes,
-        )
-        call = walk.rewriter.call_module(walk.made[key], args, node.name, Provenance("layer"))
-        halved = split is not None and walk.candidates.halves
-        names = [("", PLUS)] + [("", MINUS)] * halved
-        names += [(walk.coupling.widths[slots.width].name, NEW) for slots in rows]
-        parts = [
-            walk.rewriter.call_function(
-                operator.getitem, (call, i), Provenance("layer", width, lane)
-            )
-            for i, (width, lane) in enumerate(names)
-        ]
-        new = dict(
-            zip((slots.width for slots in rows), parts[len(parts) - len(rows) :], strict=True)
-        )
-        return Lanes(parts[0], parts[1] if halved else None, new)
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        use = context.linear_uses.get(node)
+        if use is None:
+            return Lanes(_copy_plus(context, node))
+        split = _split_index(context, use.product)
+        rows = _new_slots(context, use.product.weight, use.product.rows)
+        columns = _new_slots(context, use.product.weight, use.product.columns)
+        source = context.env[use.input]
+        has_candidates = split is not None or bool(rows) or bool(columns)
+        if not has_candidates and source.minus is None:
+            return Lanes(_copy_plus(context, node))
+        target = _insert_layer(context, use.product, split, rows, columns)
+        lanes_read = [source.new[slots.width] for slots in columns]
+        args = (source.plus, source.minus, lanes_read, *context.eps_nodes)
+        call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
+        has_halves = split is not None and context.candidates.halves
+        return _unpack(context, call, rows, has_halves)
 
-    def _candidates(
-        self, walk: RewriteContext, product: LinearOp
-    ) -> tuple[Tensor | None, list[Slots], list[Slots]]:
-        """The split candidate of each row (None: none in this layer), and the new neurons written and read."""
-        rows = self._new(walk, product.weight, product.rows)
-        columns = self._new(walk, product.weight, product.columns)
-        if not walk.widths_of(product.weight, product.rows) & walk.candidates.split.keys():
-            return None, rows, columns
-        return (
-            walk.candidates.split_index(walk.coupling.owners[product.weight, product.rows]),
+
+def _other_users(context: RewriteContext, use: LinearUse) -> list[fx.Node]:
+    """The nodes other than products that use the parameters of a product. Sizes may be read."""
+    users: set[fx.Node] = set()
+    for source in use.sources:
+        users.update(source.users)
+    users.difference_update(context.linear_uses)
+    users.difference_update(context.parameter_nodes)
+    return [user for user in users if user.name not in context.tensorless]
+
+
+def _split_index(context: RewriteContext, product: LinearOp) -> Tensor | None:
+    """The split candidate of each row of a weight (see ``Candidates.split_index``); None: none."""
+    widths = context.widths_of(product.weight, product.rows)
+    if widths.isdisjoint(context.candidates.split):
+        return None
+    owners = context.coupling.owners[product.weight, product.rows]
+    return context.candidates.split_index(owners)
+
+
+def _new_slots(context: RewriteContext, weight: str, axis: int) -> list[Slots]:
+    """The new neurons along an axis of a weight, one entry per width."""
+    widths = context.widths_of(weight, axis) & context.candidates.new.keys()
+    return [context.slots(weight, axis, width) for width in sorted(widths)]
+
+
+def _insert_layer(
+    context: RewriteContext,
+    product: LinearOp,
+    split: Tensor | None,
+    rows: list[Slots],
+    columns: list[Slots],
+) -> str:
+    """The target of a product's ``OvergrownLayer``, which all uses of its parameters share."""
+    key = product.names
+    if key not in context.targets:
+        tensors = [attribute_at(context.old, name) for name in product.names]
+        layer = OvergrownLayer(
+            product,
+            tensors[0],
+            tensors[1] if product.bias else None,
+            split,
             rows,
             columns,
+            context.candidates.halves,
         )
+        context.insert(key, product.weight.removesuffix(".weight"), layer)
+        context.entries += layer_entries(layer)
+    return context.targets[key]
 
-    def _new(self, walk: RewriteContext, weight: str, axis: int) -> list[Slots]:
-        widths = walk.widths_of(weight, axis) & walk.candidates.new.keys()
-        return [walk.slots(weight, axis, width) for width in sorted(widths)]
+
+def _unpack(context: RewriteContext, call: fx.Node, rows: list[Slots], has_halves: bool) -> Lanes:
+    """The lanes that a layer opens: one node for each value of the list that it gives."""
+
+    def item(index: int, width: str, lane: str) -> fx.Node:
+        provenance = Provenance("layer", width, lane)
+        return context.rewriter.call_function(operator.getitem, (call, index), provenance)
+
+    plus = item(0, "", PLUS)
+    minus = item(1, "", MINUS) if has_halves else None
+    new = {}
+    for index, slots in enumerate(rows, start=2 if has_halves else 1):
+        new[slots.width] = item(index, context.coupling.widths[slots.width].name, NEW)
+    return Lanes(plus, minus, new)
 
 
 class ParameterRule:
-    """A parameter used as a value (layer scale, position embedding): new neurons have places of their own in it."""
+    """A parameter used as a value (layer scale, position embedding).
 
-    def match(self, walk: RewriteContext, node: fx.Node) -> bool:
-        return node.op == "get_attr" and node not in walk.sources and bool(walk.touched(node))
+    New neurons have values of their own in it, which the carrier holds.
+    """
 
-    def check(self, walk: RewriteContext, node: fx.Node) -> Refusal | None:
-        return _also_multiplied(walk, node)
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        if node.op != "get_attr" or node in context.parameter_nodes:
+            return False
+        return bool(context.touched(node))
 
-    def rewrite(self, walk: RewriteContext, node: fx.Node) -> Lanes:
-        plus = walk.rewriter.copy(node, pick_lane(walk.env, lambda lanes: lanes.plus))
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        return _check_not_in_product(context, node)
+
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        plus = _copy_plus(context, node)
         new = {}
-        for name, axis, tensor in walk.parameters(node):
-            for width in sorted(walk.widths_of(name, axis) & walk.candidates.new.keys()):
-                provenance = Provenance("parameter", walk.coupling.widths[width].name, NEW)
-                new[width] = walk.rewriter.get_attr(
-                    walk.carrier(name, axis, tensor, width), provenance
-                )
+        for name, axis, tensor in context.labeled_axes(node):
+            widths = context.widths_of(name, axis) & context.candidates.new.keys()
+            for width in sorted(widths):
+                target = context.carrier(name, axis, tensor, width)
+                provenance = Provenance("parameter", context.coupling.widths[width].name, NEW)
+                new[width] = context.rewriter.get_attr(target, provenance)
         return Lanes(plus, None, new)
+
+
+_CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate, torch.ops.aten.cat.default)
 
 
 class ConcatRule:
     """Concatenation: new neurons of a width are in some of the parts only."""
 
-    def match(self, walk: RewriteContext, node: fx.Node) -> bool:
-        return node.target in (
-            torch.cat,
-            torch.concat,
-            torch.concatenate,
-            torch.ops.aten.cat.default,
-        )
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        return node.target in _CONCATENATIONS
 
-    def check(self, walk: RewriteContext, node: fx.Node) -> Refusal | None:
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
         return None
 
-    def rewrite(self, walk: RewriteContext, node: fx.Node) -> Lanes:
-        plain = PathRule().rewrite(walk, node)
-        new = {}
-        for width, lane in plain.new.items():
-            # Only inputs that have a lane of this width's new neurons are concatenated.
-            lanes_of_width = {walk.env[a].new.get(width) for a in node.all_input_nodes}
-            parts: Any = lane.args[0]
-            lane.args = ([part for part in parts if part in lanes_of_width], *lane.args[1:])
-            new[width] = lane
-        return Lanes(plain.plus, plain.minus, new)
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        lanes = PathRule().rewrite(context, node)
+        for width, new in lanes.new.items():
+            # Of the parts only those that have a lane of this width's new neurons are concatenated.
+            lanes_of_width = [context.env[a].new.get(width) for a in node.all_input_nodes]
+            parts: Any = new.args[0]
+            new.args = ([part for part in parts if part in lanes_of_width], *new.args[1:])
+        return lanes
 
 
 class PathRule:
-    """Everything between writer and reader: copied for each lane; new neurons get carriers of their own."""
+    """Everything between writer and reader: copied for each lane.
 
-    def match(self, walk: RewriteContext, node: fx.Node) -> bool:
+    A module that holds values per neuron (a batch norm) gets a carrier for new neurons.
+    """
+
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
         return True
 
-    def check(self, walk: RewriteContext, node: fx.Node) -> Refusal | None:
-        return _also_multiplied(walk, node) if node.op == "call_module" else None
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        return _check_not_in_product(context, node) if node.op == "call_module" else None
 
-    def rewrite(self, walk: RewriteContext, node: fx.Node) -> Lanes:
-        sources = [walk.env[source] for source in node.all_input_nodes]
-        carried = walk.coupling.carries.get(node.name, frozenset())
-        number = node.name in walk.untensored
-        twin = any(source.minus is not None for source in sources) and bool(
-            carried & walk.candidates.split.keys()
-        )
-        plus = walk.rewriter.copy(
-            node,
-            pick_lane(walk.env, lambda lanes: lanes.plus),
-            Provenance("path", "", PLUS) if twin else None,
-        )
-        minus = None
-        if twin:
-            minus = walk.rewriter.copy(
-                node,
-                pick_lane(walk.env, lambda lanes: lanes.half(minus=True)),
-                Provenance("path", "", MINUS),
-            )
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        sources = [context.env[source] for source in node.all_input_nodes]
+        if not self._is_split(context, node, sources):
+            plus, minus = _copy_plus(context, node), None
+        else:
+            plus = _copy_plus(context, node, Provenance("path", "", PLUS))
+            second_half = pick_lane(context.env, lambda lanes: lanes.half(minus=True))
+            minus = context.rewriter.copy(node, second_half, Provenance("path", "", MINUS))
         new = {}
-        for width in sorted(
-            {width for source in sources for width in source.new if number or width in carried}
-        ):
-            provenance = Provenance("path", walk.coupling.widths[width].name, NEW)
-            new[width] = walk.rewriter.copy(
-                node, pick_lane(walk.env, partial(Lanes.lane, width=width)), provenance
-            )
-            if any(width in walk.widths_of(name, axis) for name, axis, _ in walk.parameters(node)):
-                new[width].target = self._carrier(walk, node, width)
+        for width in self._new_widths(context, node, sources):
+            provenance = Provenance("path", context.coupling.widths[width].name, NEW)
+            lane_of_width = pick_lane(context.env, partial(Lanes.lane, width=width))
+            new[width] = context.rewriter.copy(node, lane_of_width, provenance)
+            if context.holds_width(node, width):
+                new[width].target = self._carrier_module(context, node, width)
         return Lanes(plus, minus, new)
 
-    def _carrier(self, walk: RewriteContext, node: fx.Node, width: int) -> str:
-        """A module like the node's own for the new neurons of one width alone."""
+    def _is_split(self, context: RewriteContext, node: fx.Node, sources: list[Lanes]) -> bool:
+        """Whether the two halves of split neurons pass through a node."""
+        carried = context.coupling.carries.get(node.name, frozenset())
+        if carried.isdisjoint(context.candidates.split):
+            return False
+        return any(source.minus is not None for source in sources)
+
+    def _new_widths(
+        self, context: RewriteContext, node: fx.Node, sources: list[Lanes]
+    ) -> list[int]:
+        """The widths whose new neurons pass through a node."""
+        widths: set[int] = set()
+        for source in sources:
+            widths.update(source.new)
+        # A size carries no neurons, but is read off every lane, since lanes differ in size.
+        if node.name not in context.tensorless:
+            widths &= context.coupling.carries.get(node.name, frozenset())
+        return sorted(widths)
+
+    def _carrier_module(self, context: RewriteContext, node: fx.Node, width: int) -> str:
+        """The target of a module like the node's own, for the new neurons of one width alone."""
         key = (node.target, width)
-        if key not in walk.made:
-            base = walk.old.get_submodule(str(node.target))
-            carrier, local = (
-                copy.deepcopy(base),
-                dict(base.named_parameters()) | dict(base.named_buffers()),
-            )
-            leaves = {id(tensor): leaf for leaf, tensor in local.items()}
-            for name, axis, tensor in walk.parameters(node):
-                if width in walk.widths_of(name, axis):
-                    mine = attribute_at(walk.rewriter.root, walk.carrier(name, axis, tensor, width))
-                    path, _, leaf = leaves[id(tensor)].rpartition(".")
-                    setattr(carrier.get_submodule(path), leaf, mine)
+        if key not in context.targets:
+            base = context.old.get_submodule(str(node.target))
+            carrier = copy.deepcopy(base)
+            # Where in the module each tensor lies: carriers are found by the tensors of the base.
+            paths = {}
+            for path, tensor in (*base.named_parameters(), *base.named_buffers()):
+                paths[id(tensor)] = path
+            for name, axis, tensor in context.labeled_axes(node):
+                if width in context.widths_of(name, axis):
+                    target = context.carrier(name, axis, tensor, width)
+                    owner, _, leaf = paths[id(tensor)].rpartition(".")
+                    values = attribute_at(context.rewriter.root, target)
+                    setattr(carrier.get_submodule(owner), leaf, values)
             sync_size_attributes(carrier)
             for parameter in carrier.parameters():
                 parameter.requires_grad_()
-            walk.hold(key, f"{node.target}_{width}", carrier)
-        return walk.made[key]
+            context.insert(key, f"{node.target}_{width}", carrier)
+        return context.targets[key]
 
 
 REWRITE_RULES: tuple[RewriteRule, ...] = (LinearRule(), ParameterRule(), ConcatRule(), PathRule())
 
 
-def layer_entries(module: OvergrownLayer) -> list[Entry]:
-    """Where the candidates of a layer go at emission: its weight and bias, per axis."""
-    product = module.product
-    written = list(zip(product.names, (product.rows, 0), strict=False))
+def rule_for(context: RewriteContext, node: fx.Node) -> RewriteRule:
+    """The first rule that matches a node.
+
+    Args:
+        context: the graph being rewritten.
+        node: a node of the old graph.
+
+    Returns:
+        Its rule; the last one matches every node.
+
+    """
+    for rule in REWRITE_RULES:
+        if rule.match(context, node):
+            return rule
+    raise InternalError(f"no rewrite rule matches {node.format_node()}")
+
+
+def layer_entries(layer: OvergrownLayer) -> list[Entry]:
+    """Where the candidates of a layer go at emission: into its weight and bias, axis by axis."""
+    product = layer.product
+    # (index in a WeightBlock, parameter, axis of its rows); a bias has rows only.
+    written = [(0, product.weight, product.rows)]
+    if product.bias is not None:
+        written.append((1, product.bias, 0))
     entries = []
-    for i, (name, axis) in enumerate(written):
-        if module.delta is not None:
-            entries.append(Entry(name, axis, None, partial(_delta, module, i)))
-        entries += [
-            Entry(name, axis, slots, partial(_rows, module, n, i))
-            for n, slots in enumerate(module.rows)
-        ]
-    columns = enumerate(module.columns)
-    return entries + [
-        Entry(product.weight, product.columns, slots, partial(_columns, module, n))
-        for n, slots in columns
-    ]
+    for part, name, axis in written:
+        if layer.delta is not None:
+            entries.append(Entry(name, axis, None, partial(_delta_values, layer, part)))
+        for number, slots in enumerate(layer.rows):
+            entries.append(Entry(name, axis, slots, partial(_row_values, layer, number, part)))
+    for number, slots in enumerate(layer.columns):
+        values = partial(_column_values, layer, number)
+        entries.append(Entry(product.weight, product.columns, slots, values))
+    return entries
 
 
-def _delta(module: OvergrownLayer, i: int, split_eps: Tensor, _: Tensor) -> Tensor:
-    block = module.perturbation(split_eps)
-    if block is None or (found := block[i]) is None:
+# The ``values`` of entries. ``part`` is 0 for the weight, 1 for the bias, which has one layout.
+
+
+def _delta_values(layer: OvergrownLayer, part: int, split_eps: Tensor, _: Tensor) -> Tensor:
+    block = layer.perturbation(split_eps)
+    delta = None if block is None else block[part]
+    if delta is None:
         raise InternalError("a layer without split candidates was asked for their directions")
-    return found if i else module.product.oriented(found)
+    return delta if part else layer.product.oriented(delta)
 
 
-def _rows(module: OvergrownLayer, number: int, i: int, _: Tensor, __: Tensor) -> Tensor:
-    found = module.incoming_of(number)[i]
-    return found if i else module.product.oriented(found)
+def _row_values(layer: OvergrownLayer, number: int, part: int, _: Tensor, __: Tensor) -> Tensor:
+    rows = layer.incoming_of(number)[part]
+    return rows if part else layer.product.oriented(rows)
 
 
-def _columns(module: OvergrownLayer, number: int, _: Tensor, new_eps: Tensor) -> Tensor:
-    return module.product.oriented(module.columns_of(number, new_eps))
+def _column_values(layer: OvergrownLayer, number: int, _: Tensor, new_eps: Tensor) -> Tensor:
+    return layer.product.oriented(layer.columns_of(number, new_eps))

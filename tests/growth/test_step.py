@@ -110,7 +110,7 @@ def test_save_and_load(tmp_path: object) -> None:
 
 def test_graph_dumps_name_lanes_and_widths() -> None:
     graphs = grown(network("chain")).graphs
-    assert "# path 0 fresh" in graphs["overgrown"] and "minus" in graphs["overgrown"]
+    assert "# path 0 new" in graphs["overgrown"] and "minus" in graphs["overgrown"]
     assert "fxgrow" not in graphs["emitted"]
 
 

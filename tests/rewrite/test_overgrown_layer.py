@@ -1,4 +1,4 @@
-"""GrownLayer against its equations, and block products against separate products."""
+"""OvergrownLayer against its equations, and block products against separate products."""
 
 import copy
 
@@ -22,7 +22,7 @@ LAYERS = {
 }
 
 
-def grown_layer(
+def overgrown_layer(
     base: nn.Linear, split: torch.Tensor | None, rows: list[Slots], columns: list[Slots]
 ) -> OvergrownLayer:
     return OvergrownLayer(
@@ -50,7 +50,7 @@ def test_equations() -> None:
     """z = W x + C (eps_new x_w), z +- eps_split D x, R x, in the layer's units."""
     torch.manual_seed(0)
     base = nn.Linear(3, 2).double()
-    layer = grown_layer(
+    layer = overgrown_layer(
         base, torch.tensor([0, -1]), [Slots(1, torch.tensor([0, 1]))], [Slots(0, torch.tensor([2]))]
     ).double()
     for parameter in (*layer.delta, *layer.new, *layer.outgoing):  # type: ignore[misc]
@@ -74,7 +74,7 @@ def test_equations() -> None:
 
 def test_reads_the_mean_of_the_halves() -> None:
     base = nn.Linear(3, 2)
-    layer = grown_layer(base, None, [], [])
+    layer = overgrown_layer(base, None, [], [])
     plus, minus = torch.randn(2, 4, 3)
     (out,) = layer(plus, minus, [], torch.empty(0), torch.empty(0))
     torch.testing.assert_close(out, (base(plus) + base(minus)) / 2)
