@@ -38,7 +38,7 @@ from fxgrow.errors import DataError, RunError, SpecError
 from fxgrow.training import FOREIGN_TO_RUN, RESULT, accuracy, run_directory, run_writing_errors
 
 MASTER_DIRECTORY = "master"
-GOING_ON = recognition.foreign_in_directory(recognition.CONTINUAL_DIRECTORY, strangers_stay=True)
+GOING_ON = recognition.foreign_in_directory(recognition.CONTINUAL_DIRECTORY, keep_foreign=True)
 
 StreamListener = Callable[[ContinualResult], None]
 

@@ -1,4 +1,4 @@
-"""What a caller may ask of any source; ``None`` leaves the choice to the source."""
+"""The options that a caller may pass to a data source; ``None`` leaves the choice to the source."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -6,11 +6,17 @@ from pathlib import Path
 from fxgrow.errors import DataError
 
 NOT_COUNTS = {"root", "seed"}
+"""The fields that are not numbers of something, so they may be zero or a path."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of ``load_data``: see there."""
+    """The options of one call of ``load_data``, which documents them.
+
+    Raises:
+        DataError: ``option`` if a count (channels, size, classes, images) is below 1.
+
+    """
 
     root: Path | None = None
     seed: int = 0
@@ -21,7 +27,8 @@ class Request:
     test_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in sorted({field.name for field in fields(self)} - NOT_COUNTS):
+        names = {field.name for field in fields(self)}
+        for name in sorted(names - NOT_COUNTS):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise DataError(

@@ -1,4 +1,4 @@
-"""Images and labels in memory, and how every source is brought to the form that a model wants."""
+"""Images and labels in memory, and the conversion of any source to the form that a model needs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +10,23 @@ from torch import Tensor
 from fxgrow.data.memory import check_memory
 from fxgrow.errors import DataError
 
-# A channel that is constant over the training images (a border, an empty plane) would be divided by zero.
+# A channel that is constant over the training images (a border, an empty plane) would be divided
+# by zero.
 SMALLEST_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """``images``: float32, N x C x H x W; ``labels``: int64, N. Indexes like a ``TensorDataset``."""
+    """Images with one label each; indexes like a ``TensorDataset``.
+
+    Args:
+        images: float32 [N, C, H, W].
+        labels: int64 [N].
+
+    Raises:
+        DataError: ``unequal-lengths`` if there are more of one than of the other.
+
+    """
 
     images: Tensor
     labels: Tensor
@@ -25,8 +35,8 @@ class DataSet:
         if len(self.images) != len(self.labels):
             raise DataError(
                 "unequal-lengths",
-                f"{len(self.images)} images came with {len(self.labels)} labels, so they cannot be paired; "
-                "give one label per image",
+                f"{len(self.images)} images came with {len(self.labels)} labels, "
+                "so they cannot be paired; give one label per image",
             )
 
     def __len__(self) -> int:
@@ -36,24 +46,30 @@ class DataSet:
         return self.images[index], self.labels[index]
 
     def to(self, device: torch.device | str) -> "DataSet":
-        """The same data on ``device``."""
+        """Return the same data on ``device``."""
         return DataSet(self.images.to(device), self.labels.to(device))
 
     def pick(self, indices: Sequence[int]) -> "DataSet":
-        """The images at ``indices``, in that order."""
+        """Return the images at ``indices``, in that order."""
         return DataSet(self.images[list(indices)], self.labels[list(indices)])
 
     def first(self, count: int | None) -> "DataSet":
-        """The first ``count`` images, or all of them if ``count`` is None or more than there are."""
+        """Return the first ``count`` images; all of them for None or where there are fewer."""
         return DataSet(self.images[:count], self.labels[:count])
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """A data set ready to train on.
+    """A data set ready to train on, normalized per channel with statistics of the training images.
 
-    Images are normalised per channel with the ``mean`` and ``std`` (in units of pixel values from 0 to 1) of the
-    training images. ``shape`` is that of one image, C x H x W.
+    Args:
+        name: name of the data set.
+        train: training images.
+        test: test images.
+        classes: number of classes.
+        mean: per channel, of the training images before normalization (pixels from 0 to 1).
+        std: per channel, likewise.
+
     """
 
     name: str
@@ -64,7 +80,7 @@ class Splits:
     std: tuple[float, ...]
 
     def to(self, device: torch.device | str) -> "Splits":
-        """The same data on ``device``."""
+        """Return the same data on ``device``."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
     @property
@@ -76,7 +92,7 @@ class Splits:
 
 @dataclass(frozen=True, eq=False)
 class RawSplits:
-    """What a source hands over: pixel values from 0 to 1, any number of channels, any size."""
+    """What a source returns: pixels from 0 to 1, any number of channels, any size."""
 
     train: DataSet
     test: DataSet
@@ -85,9 +101,18 @@ class RawSplits:
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """Batches of a data set, as ``(images, labels)``; can be iterated any number of times.
+    """Batches of a data set as ``(images, labels)``; can be iterated any number of times.
 
-    With a generator, every pass draws a new order from it; without, the order is that of the data set.
+    Args:
+        dataset: the images.
+        size: images per batch.
+        generator: draws a new order for every pass; None keeps the order of the data set.
+        limit: most batches per pass.
+        drop_last: leave out the last batch if it is shorter.
+
+    Raises:
+        DataError: ``batch-size`` if ``size`` is below 1.
+
     """
 
     dataset: DataSet
@@ -104,22 +129,25 @@ class Batches:
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.dataset), self.size)
-        count = full if self.drop_last else full + bool(rest)
+        count = full
+        if rest and not self.drop_last:
+            count += 1
         return count if self.limit is None else min(count, self.limit)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._order()
         for start in range(0, len(self) * self.size, self.size):
-            chosen = order[start : start + self.size]
-            yield self.dataset.images[chosen], self.dataset.labels[chosen]
+            indices = order[start : start + self.size]
+            yield self.dataset.images[indices], self.dataset.labels[indices]
 
     def _order(self) -> Tensor:
+        """Return the order of the images for one pass, on the device of the data."""
         count, device = len(self.dataset), self.dataset.labels.device
         if self.generator is None:
             return torch.arange(count, device=device)
-        return torch.randperm(count, generator=self.generator, device=self.generator.device).to(
-            device
-        )
+        # Drawn where the generator lives, so that the order is the same on every device.
+        order = torch.randperm(count, generator=self.generator, device=self.generator.device)
+        return order.to(device)
 
 
 def batches(
@@ -131,23 +159,52 @@ def batches(
     limit: int | None = None,
     drop_last: bool = False,
 ) -> Batches:
-    """Cut ``dataset`` into batches of ``size`` images, at most ``limit`` of them per pass.
+    """Split ``dataset`` into batches.
 
-    ``shuffle`` takes its order from ``generator``, or from torch's default generator if there is none. The last,
-    shorter batch is kept unless ``drop_last``.
+    Args:
+        dataset: the images.
+        size: images per batch.
+        shuffle: draw a new order for every pass.
+        generator: source of that order; None means torch's default generator.
+        limit: most batches per pass.
+        drop_last: leave out the last batch if it is shorter.
+
+    Returns:
+        ``(images, labels)`` pairs, [size, C, H, W] and [size], to iterate over as often as needed.
+
+    Raises:
+        DataError: ``batch-size`` if ``size`` is below 1.
+
+    Example:
+        >>> splits = load_data("shapes", train_size=100, test_size=10)
+        >>> [len(labels) for _, labels in batches(splits.train, 40)]
+        [40, 40, 20]
+
     """
     source = (generator or torch.default_generator) if shuffle else None
     return Batches(dataset, size, source, limit, drop_last)
 
 
 def make_splits(name: str, raw: RawSplits, *, channels: int | None, size: int | None) -> Splits:
-    """Bring raw images to ``channels`` x ``size`` x ``size`` (None: as they are) and normalise them."""
-    have, side = raw.train.images.shape[1:3]
-    check_memory(
-        "images", len(raw.train) + len(raw.test), max(have, channels or 0), max(side, size or 0)
-    )
-    train, test = (fit_images(part.images, channels, size) for part in (raw.train, raw.test))
-    std, mean = torch.std_mean(train, dim=(0, 2, 3), correction=0)
+    """Convert raw images to ``channels`` x ``size`` x ``size`` and normalize them.
+
+    Args:
+        name: name of the data set.
+        raw: what a source returned.
+        channels: wanted number of channels; None keeps that of the source.
+        size: wanted height and width; None keeps those of the source.
+
+    Raises:
+        DataError: ``channels`` if the images cannot get that many, ``too-large``.
+
+    """
+    source_channels, source_size = raw.train.images.shape[1:3]
+    largest_channels = max(source_channels, channels or 0)
+    largest_size = max(source_size, size or 0)
+    check_memory("images", len(raw.train) + len(raw.test), largest_channels, largest_size)
+    train = fit_images(raw.train.images, channels, size)
+    test = fit_images(raw.test.images, channels, size)
+    std, mean = torch.std_mean(train, dim=(0, 2, 3), correction=0)  # per channel
     std = std.clamp_min(SMALLEST_DEVIATION)
     return Splits(
         name=name,
@@ -160,28 +217,40 @@ def make_splits(name: str, raw: RawSplits, *, channels: int | None, size: int | 
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Subtract ``mean`` and divide by ``std``, both per channel."""
+    """Subtract ``mean`` [C] from ``images`` [N, C, H, W] and divide by ``std`` [C]."""
     return (images - mean[:, None, None]) / std[:, None, None]
 
 
 def fit_images(images: Tensor, channels: int | None, size: int | None) -> Tensor:
-    """Images of ``channels`` x ``size`` x ``size`` (None: as they are), resized bilinearly.
+    """Resize images bilinearly, and convert between gray and color.
 
-    Grey images are repeated over the channels, coloured ones are averaged to one grey channel; anything else is a
-    ``DataError``.
+    Gray images are repeated over the channels; color images are averaged to one gray channel.
+
+    Args:
+        images: [N, C, H, W].
+        channels: wanted number of channels; None keeps them.
+        size: wanted height and width; None keeps them.
+
+    Returns:
+        [N, channels, size, size].
+
+    Raises:
+        DataError: ``channels`` for any other pair of channel counts.
+
     """
     if size is not None and images.shape[2:] != (size, size):
         images = F.interpolate(
             images, (size, size), mode="bilinear", align_corners=False, antialias=True
         )
-    have = images.shape[1]
-    if channels is None or channels == have:
+    source_channels = images.shape[1]
+    if channels is None or channels == source_channels:
         return images
     if channels == 1:
         return images.mean(1, keepdim=True)
-    if have == 1:
+    if source_channels == 1:
         return images.repeat(1, channels, 1, 1)
     raise DataError(
         "channels",
-        f"images of {have} channels cannot be turned into {channels}; ask for 1 or {have} channels",
+        f"images of {source_channels} channels cannot be turned into {channels}; "
+        f"ask for 1 or {source_channels} channels",
     )

@@ -1,4 +1,4 @@
-"""The table of data sources; a new one is a row here and a file beside this one."""
+"""The table of data sources; to add one, write a file beside this one and add a row here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from fxgrow.errors import DataError
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from, and the form they get when the caller does not say."""
+    """A function that loads images, and the channels and size they get by default."""
 
     read: Callable[[Request], RawSplits]
     channels: int
@@ -32,6 +32,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "imagefolder": Source(image_folder, channels=3, size=64),
     }
 )
+"""Data sets by name, as ``load_data`` and ``--data`` take them."""
 
 
 def load_data(
@@ -45,13 +46,30 @@ def load_data(
     train_size: int | None = None,
     test_size: int | None = None,
 ) -> Splits:
-    """Load one of ``SOURCES`` into memory, as normalised float32 images of ``channels`` x ``size`` x ``size``.
+    """Load a data set into memory, as normalized float32 images.
 
-    ``root`` is the directory of the sources that read files, ``seed`` makes the procedural ones. ``classes`` is chosen
-    by ``shapes`` and checked by the others. ``train_size`` and ``test_size`` are how many images to take at most
-    (default: all; 5,000 and 1,000 for ``shapes``). The defaults are 3 x 32 x 32, and 3 x 64 x 64 for ``imagefolder``.
+    Args:
+        name: a key of ``SOURCES``.
+        root: directory of the sources that read files.
+        seed: draws the images of procedural sources.
+        channels: channels of the images (default 3).
+        size: height and width of the images (default 32, and 64 for ``imagefolder``).
+        classes: number of classes; chosen for ``shapes``, and checked for the other sources.
+        train_size: most training images (default: all; 5,000 for ``shapes``).
+        test_size: most test images (default: all; 1,000 for ``shapes``).
 
-    Raises ``DataError``: unknown name, missing directory or extra, files in another format, options that do not fit.
+    Shapes:
+        The images of both splits are [N, channels, size, size], the labels [N].
+
+    Raises:
+        DataError: ``unknown-data``, ``missing-directory``, ``missing-extra``, ``wrong-format``, or
+            ``option``, ``classes``, ``channels`` and ``too-large`` for options that do not fit.
+
+    Example:
+        >>> splits = load_data("shapes", train_size=100, test_size=10)
+        >>> splits.train.images.shape
+        torch.Size([100, 3, 32, 32])
+
     """
     source = _source(name)
     request = Request(
@@ -64,7 +82,7 @@ def load_data(
         test_size=test_size,
     )
     raw = source.read(request)
-    if classes not in (None, raw.classes):
+    if classes is not None and classes != raw.classes:
         raise DataError(
             "classes", f"{name} has {raw.classes} classes, not {classes}; leave classes out"
         )

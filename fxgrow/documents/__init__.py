@@ -1,4 +1,13 @@
-"""Versioned documents: parsing, limits, canonical JSON and files."""
+"""How fxgrow reads and writes files: parsing, limits, and outputs that appear whole or not at all.
+
+- ``files``: read files of bounded size, and write the two files of a spec directory.
+- ``atomic``: write any other output; it takes its place by one rename when it is complete.
+- ``recognition``: tell by its content whether fxgrow wrote a file or directory.
+- ``parsing``: from the text of JSON or plain YAML to data.
+- ``limits``: every bound on what a file may claim.
+- ``document``: versioned documents, and the migration of older versions.
+- ``tensor_files``: tensors from safetensors files.
+"""
 
 from fxgrow.documents.atomic import (
     EXPORT_OUTPUT,

@@ -1,9 +1,11 @@
-"""How fxgrow writes: a file or directory takes its place by one rename when it is done, or nothing is written.
+"""Atomic outputs: a file or directory takes its place by one rename when complete, or not at all.
 
-What is made lies in a hidden directory beside its target until then (``.NAME.HEX.tmp``). A directory that is replaced
-is moved aside first (``.NAME.HEX.old``); should the process be killed before the new one has taken its place, the next
-command that looks for the old one brings it back (``recover``). What may be replaced is for the caller to say, with a
-``Stranger``; what stands above everything is never a target (``settled``).
+Until then it lies in a hidden directory beside its target (``.NAME.HEX.tmp``). A directory that is
+replaced is moved aside first (``.NAME.HEX.old``). If the process is killed before the new one has
+taken its place, the next command that looks for the target moves the old one back
+(``recover_directory``). What may be replaced is decided by the caller's ``ForeignCheck``; the
+current directory, the home directory and what contains them are never a target
+(``resolve_target``).
 """
 
 import os
@@ -13,21 +15,33 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fxgrow.errors import ExportError, FxgrowError, RunError, SpecError
 
 STAGING, ASIDE = ".tmp", ".old"
-_ATTEMPTS = 8
+# How often a directory is swapped again after another process has moved the old one back.
+_MAX_ATTEMPTS = 8
 
 ErrorFactory = Callable[[str], FxgrowError]
+"""Makes an error of a fixed class and code from a message."""
 ForeignCheck = Callable[[Path], str | None]
-"""What keeps a path that exists from being replaced, in words that follow "because"; None: it may go."""
+"""Why an existing path must not be replaced, as words that follow "because"; None if it may be."""
 
 
 @dataclass(frozen=True)
 class OutputKind:
-    """How a kind of output refuses. ``other``: what a path is that cannot be replaced, "no earlier export" say."""
+    """The errors of one kind of output.
+
+    Args:
+        exists: there is something at the path already, and no permission to replace it.
+        foreign: what is there was not written by fxgrow.
+        unsafe: the path may never be a target.
+        unwritable: the operating system refused.
+        other: what a path is that cannot be replaced; follows "PATH is" in the message.
+
+    """
 
     exists: ErrorFactory
     foreign: ErrorFactory
@@ -37,43 +51,49 @@ class OutputKind:
 
 
 RUN_OUTPUT = OutputKind(
-    exists=lambda words: RunError("directory-exists", words),
-    foreign=lambda words: RunError("foreign-directory", words),
-    unsafe=lambda words: RunError("unsafe-path", words),
-    unwritable=lambda words: RunError("unwritable-run", words),
+    exists=partial(RunError, "directory-exists"),
+    foreign=partial(RunError, "foreign-directory"),
+    unsafe=partial(RunError, "unsafe-path"),
+    unwritable=partial(RunError, "unwritable-run"),
     other="neither empty nor a run",
 )
 FILE_OUTPUT = OutputKind(
-    exists=lambda words: RunError("path-exists", words),
-    foreign=lambda words: RunError("foreign-path", words),
-    unsafe=lambda words: RunError("unsafe-path", words),
-    unwritable=lambda words: RunError("unwritable-run", words),
+    exists=partial(RunError, "path-exists"),
+    foreign=partial(RunError, "foreign-path"),
+    unsafe=partial(RunError, "unsafe-path"),
+    unwritable=partial(RunError, "unwritable-run"),
 )
 PAGE_OUTPUT = OutputKind(
-    exists=lambda words: SpecError("path-exists", words),
-    foreign=lambda words: SpecError("foreign-path", words),
-    unsafe=lambda words: SpecError("unsafe-path", words),
-    unwritable=lambda words: SpecError("unwritable", words),
+    exists=partial(SpecError, "path-exists"),
+    foreign=partial(SpecError, "foreign-path"),
+    unsafe=partial(SpecError, "unsafe-path"),
+    unwritable=partial(SpecError, "unwritable"),
 )
 SPEC_OUTPUT = OutputKind(
-    exists=lambda words: SpecError("path-exists", words),
-    foreign=lambda words: SpecError("foreign-directory", words),
-    unsafe=lambda words: SpecError("unsafe-path", words),
-    unwritable=lambda words: SpecError("unwritable", words),
+    exists=partial(SpecError, "path-exists"),
+    foreign=partial(SpecError, "foreign-directory"),
+    unsafe=partial(SpecError, "unsafe-path"),
+    unwritable=partial(SpecError, "unwritable"),
     other="no earlier architecture",
 )
 EXPORT_OUTPUT = OutputKind(
-    exists=lambda words: ExportError("path-exists", words),
-    foreign=lambda words: ExportError("foreign-path", words),
-    unsafe=lambda words: ExportError("unsafe-path", words),
-    unwritable=lambda words: ExportError("unwritable-export", words),
+    exists=partial(ExportError, "path-exists"),
+    foreign=partial(ExportError, "foreign-path"),
+    unsafe=partial(ExportError, "unsafe-path"),
+    unwritable=partial(ExportError, "unwritable-export"),
     other="no earlier export of this format",
 )
 
 
 @contextmanager
 def os_errors_as(path: Path, kind: OutputKind) -> Iterator[None]:
-    """Failures of the operating system while writing ``path`` become the user's errors."""
+    """Turn an ``OSError`` while writing ``path`` into the ``unwritable`` error of ``kind``.
+
+    Args:
+        path: what is being written; named in the message.
+        kind: decides the error.
+
+    """
     try:
         yield
     except OSError as error:
@@ -83,36 +103,66 @@ def os_errors_as(path: Path, kind: OutputKind) -> Iterator[None]:
 
 
 def resolve_target(target: str | Path, kind: OutputKind) -> Path:
-    """``target`` from the root on, links above it followed. Raises ``unsafe`` for places that no output may take.
+    """Return ``target`` as an absolute path, with the links above it (not itself) followed.
 
-    Those are the current directory (and the empty path), the home directory, whatever holds one of them, the root, a
-    mount point, and ``~`` that no shell has made a home of.
+    Args:
+        target: where the output should go.
+        kind: decides the errors.
+
+    Raises:
+        FxgrowError: ``kind.unsafe`` for the current directory (and the empty path), the home
+            directory, whatever contains one of them, a mount point such as the root, and a ``~``
+            that no shell has expanded; ``kind.unwritable`` for what is no path.
+
     """
     path = Path(target)
     try:
-        place = path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
-        here, home = Path.cwd().resolve(), Path("~").expanduser().resolve()
-        mounted = place.is_mount()
+        resolved = _with_resolved_parents(path)
+        current = Path.cwd().resolve()
+        home = Path("~").expanduser().resolve()
+        is_mount_point = resolved.is_mount()
     except (OSError, ValueError, RuntimeError) as error:  # a null byte, a loop of links, no home
         raise kind.unwritable(
             f"{str(target)!r} cannot be written ({error}); choose a place that can"
         ) from error
-    reasons = {
-        "is a home directory that no shell has filled in": path.parts[:1] == ("~",),
-        "is the current directory or holds it": place in (here, *here.parents),
-        "is the home directory or holds it": place in (home, *home.parents),
-        "is a mount point": mounted,
-    }
-    reason = next((words for words, true in reasons.items() if true), None)
+    reason = None
+    if path.parts[:1] == ("~",):
+        reason = "is a home directory that no shell has filled in"
+    elif current.is_relative_to(resolved):
+        reason = "is the current directory or holds it"
+    elif home.is_relative_to(resolved):
+        reason = "is the home directory or holds it"
+    elif is_mount_point:
+        reason = "is a mount point"
     if reason is not None:
         raise kind.unsafe(
-            f"{str(target)!r} {reason}, so nothing is written or replaced there; name a path below it"
+            f"{str(target)!r} {reason}, so nothing is written or replaced there; "
+            "name a path below it"
         )
-    return place
+    return resolved
 
 
-def check_target(target: Path, kind: OutputKind, stranger: ForeignCheck, *, force: bool) -> None:
-    """Raises ``exists`` or ``foreign`` unless the settled ``target`` is new, or ``force`` may replace it."""
+def _with_resolved_parents(path: Path) -> Path:
+    if path.name in ("", ".."):  # the last part is not a name, so it is resolved as well
+        return path.resolve()
+    return path.parent.resolve() / path.name
+
+
+def check_target(
+    target: Path, kind: OutputKind, foreign_check: ForeignCheck, *, force: bool
+) -> None:
+    """Check that ``target`` is new, or that ``force`` may replace what is there.
+
+    Args:
+        target: a path from ``resolve_target``.
+        kind: decides the errors.
+        foreign_check: tells why what is there must not be replaced.
+        force: replace what is there, if ``foreign_check`` allows it.
+
+    Raises:
+        FxgrowError: ``kind.exists`` or ``kind.foreign``.
+
+    """
     if not os.path.lexists(target):
         return
     if not force:
@@ -120,10 +170,14 @@ def check_target(target: Path, kind: OutputKind, stranger: ForeignCheck, *, forc
             f"{target} exists already and is kept; choose another path or say --force"
         )
     with os_errors_as(target, kind):
-        reason = "it is a symbolic link" if target.is_symlink() else stranger(target)
+        if target.is_symlink():
+            reason: str | None = "it is a symbolic link"
+        else:
+            reason = foreign_check(target)
     if reason is not None:
         raise kind.foreign(
-            f"{target} is {kind.other}, so it is kept in spite of --force, because {reason}; choose another path"
+            f"{target} is {kind.other}, so it is kept in spite of --force, because {reason}; "
+            "choose another path"
         )
 
 
@@ -131,133 +185,170 @@ def check_target(target: Path, kind: OutputKind, stranger: ForeignCheck, *, forc
 def atomic_path(
     target: str | Path,
     kind: OutputKind,
-    stranger: ForeignCheck,
+    foreign_check: ForeignCheck,
     *,
     force: bool = False,
     parents: bool = True,
 ) -> Iterator[Path]:
-    """A path to write a file or a directory to, which becomes ``target`` at the end if nothing went wrong.
+    """Yield a path to write a file or a directory to, which becomes ``target`` on success.
 
-    ``force``: replace what is there if it is no ``stranger``; ``parents``: make the directories above. Raises the
-    errors of ``kind`` before anything is written.
+    Args:
+        target: where the output should go.
+        kind: decides the errors.
+        foreign_check: tells why what is there must not be replaced.
+        force: replace what is there, if ``foreign_check`` allows it.
+        parents: create the directories above the target.
+
+    Raises:
+        FxgrowError: the errors of ``kind``, before anything is written.
+
+    Example:
+        >>> with atomic_path("page.html", PAGE_OUTPUT, foreign_check, force=True) as staging:
+        ...     staging.write_text(page)
+
     """
-    with _staged(target, kind, stranger, force=force, parents=parents) as staging:
-        yield staging.path / staging.target.name
-        staging.publish(staging.path / staging.target.name)
+    with _staged(target, kind, foreign_check, force=force, parents=parents) as staging:
+        path = staging.path / staging.target.name
+        yield path
+        staging.publish(path)
 
 
 @contextmanager
 def atomic_directory(
     target: str | Path,
     kind: OutputKind,
-    stranger: ForeignCheck,
+    foreign_check: ForeignCheck,
     *,
     force: bool = False,
-    strangers_stay: bool = False,
+    keep_foreign: bool = False,
 ) -> Iterator[Path]:
-    """A new directory to write to, which becomes ``target`` at the end if nothing went wrong.
+    """Yield a new directory to write to, which becomes ``target`` on success.
 
-    ``strangers_stay``: what the old directory holds and the new one lacks is moved over. The rest as ``placed``.
+    Args:
+        target: where the directory should go.
+        kind: decides the errors.
+        foreign_check: tells why what is there must not be replaced.
+        force: replace what is there, if ``foreign_check`` allows it.
+        keep_foreign: move entries that the old directory has and the new one lacks to the new one.
+
+    Raises:
+        FxgrowError: the errors of ``kind``, before anything is written.
+
     """
-    with _staged(target, kind, stranger, force=force) as staging:
+    with _staged(target, kind, foreign_check, force=force) as staging:
         yield staging.path
-        staging.publish(staging.path, strangers_stay=strangers_stay)
+        staging.publish(staging.path, keep_foreign=keep_foreign)
 
 
 @dataclass(frozen=True)
 class _Staging:
-    """A hidden directory beside ``target``, and what may be replaced by what is made in it."""
+    """A hidden directory beside ``target``, and the rules for replacing the target from it."""
 
     path: Path
     target: Path
     kind: OutputKind
-    stranger: ForeignCheck
+    foreign_check: ForeignCheck
     force: bool
 
-    def publish(self, made: Path, *, strangers_stay: bool = False) -> None:
-        """Put ``made`` in the place of the target, which may have appeared or changed meanwhile."""
+    def publish(self, output: Path, *, keep_foreign: bool = False) -> None:
+        """Move ``output`` to the target, which may have appeared or changed in the meantime."""
         with os_errors_as(self.target, self.kind):
-            check_target(self.target, self.kind, self.stranger, force=self.force)
-            if made.is_dir() and os.path.lexists(self.target):
-                self._swap(made, strangers_stay)
+            check_target(self.target, self.kind, self.foreign_check, force=self.force)
+            if output.is_dir() and os.path.lexists(self.target):
+                self._swap(output, keep_foreign)
             else:
-                made.replace(self.target)
+                output.replace(self.target)
 
-    def _swap(self, made: Path, strangers_stay: bool) -> None:
+    def _swap(self, output: Path, keep_foreign: bool) -> None:
+        """Replace a directory. No single rename can, so the old one is moved aside first."""
         aside = self.path.with_suffix(ASIDE)
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             self.target.rename(aside)
             try:
-                made.rename(self.target)
+                output.rename(self.target)
                 break
             except OSError:
                 if aside.exists():
                     aside.rename(self.target)
                     raise
-                # Somebody who looked for the target between the renames has brought it back: once more.
+                # Another process looked for the target between the two renames and moved the old
+                # directory back (``recover_directory``): try again.
         else:
             raise OSError("others keep bringing the old one back")
-        if strangers_stay:
-            _move_over(aside, self.target)
-        # From here on it must not come back, for parts of it will be missing.
-        rubbish = aside.with_suffix(f".gone{STAGING}")
-        aside.rename(rubbish)
-        shutil.rmtree(rubbish, ignore_errors=True)
+        if keep_foreign:
+            _move_missing(aside, self.target)
+        # From here on the old directory must not be recovered, for parts of it will be missing.
+        trash = aside.with_suffix(f".gone{STAGING}")
+        aside.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
 
 
 @contextmanager
 def _staged(
     target: str | Path,
     kind: OutputKind,
-    stranger: ForeignCheck,
+    foreign_check: ForeignCheck,
     *,
     force: bool,
     parents: bool = True,
 ) -> Iterator[_Staging]:
-    place = resolve_target(target, kind)
-    recover_directory(place)
-    check_target(place, kind, stranger, force=force)
-    staging = _Staging(
-        place.parent / f".{place.name}.{uuid.uuid4().hex}{STAGING}", place, kind, stranger, force
-    )
-    with os_errors_as(place, kind):
+    """Check the target, create the hidden directory beside it, and remove that one at the end."""
+    resolved = resolve_target(target, kind)
+    recover_directory(resolved)
+    check_target(resolved, kind, foreign_check, force=force)
+    # Beside the target, and so on the same file system, as a rename needs.
+    path = resolved.parent / f".{resolved.name}.{uuid.uuid4().hex}{STAGING}"
+    with os_errors_as(resolved, kind):
         if parents:
-            place.parent.mkdir(parents=True, exist_ok=True)
-        staging.path.mkdir()
+            resolved.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
     try:
-        yield staging
+        yield _Staging(path, resolved, kind, foreign_check, force)
     finally:
-        shutil.rmtree(staging.path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _move_over(old: Path, new: Path) -> None:
-    """What ``old`` holds and ``new`` does not."""
+def _move_missing(old: Path, new: Path) -> None:
+    """Move the entries of ``old`` that ``new`` does not have."""
     for path in sorted(old.iterdir()):
         if not os.path.lexists(new / path.name):
             path.rename(new / path.name)
 
 
 def recover_directory(target: Path) -> bool:
-    """Bring ``target`` back if a process was killed while it replaced it; whether it did."""
+    """Move ``target`` back if a process was killed while it replaced it.
+
+    Args:
+        target: a directory that a command looks for.
+
+    Returns:
+        Whether it was missing and is back.
+
+    """
     target = target.absolute()
     if os.path.lexists(target):
         return False
-    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}{re.escape(ASIDE)}")
     try:
-        found = [
-            path
-            for path in target.parent.iterdir()
-            if name.fullmatch(path.name) and _is_real_directory(path)
-        ]
-        if not found:
+        candidates = _directories_aside(target)
+        if not candidates:
             return False
-        max(found, key=lambda path: path.stat().st_ctime_ns).rename(
-            target
-        )  # the last that was moved aside
+        last_moved = max(candidates, key=_changed_at)
+        last_moved.rename(target)
     except OSError:  # no directory, none that may be changed, or another process was faster
         return os.path.lexists(target)
     return True
 
 
-def _is_real_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _directories_aside(target: Path) -> list[Path]:
+    """List the old versions of ``target`` that were moved aside."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}{re.escape(ASIDE)}")
+    directories = []
+    for path in target.parent.iterdir():
+        # Only what fxgrow moves aside: a link of that name may lead anywhere.
+        if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            directories.append(path)
+    return directories
+
+
+def _changed_at(path: Path) -> int:
+    return path.stat().st_ctime_ns

@@ -1,4 +1,7 @@
-"""Reading and writing the two files of a spec directory, with every failure of the file system as a SpecError."""
+"""Read files of bounded size, and write the two files of a spec directory.
+
+Every failure of the file system is a ``SpecError``.
+"""
 
 import hashlib
 import os
@@ -17,11 +20,17 @@ from fxgrow.errors import SpecError
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PIECE = 2**20
+"""Bytes that are read at once."""
 
 
 @contextmanager
 def reading_errors(path: Path) -> Iterator[None]:
-    """Failures of the operating system while reading ``path`` become SpecErrors."""
+    """Turn failures of the operating system while reading ``path`` into a SpecError.
+
+    Raises:
+        SpecError: ``missing-file`` or ``unreadable``.
+
+    """
     try:
         yield
     except FileNotFoundError as error:
@@ -29,7 +38,7 @@ def reading_errors(path: Path) -> Iterator[None]:
             "missing-file",
             "there is no such file; save the model again or correct the path",
             str(path),
-        ) from (error)
+        ) from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise SpecError(
             "unreadable", f"it cannot be read ({error}); check its permissions", str(path)
@@ -38,7 +47,12 @@ def reading_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_errors(path: Path) -> Iterator[None]:
-    """Failures of the operating system while writing ``path`` become SpecErrors."""
+    """Turn failures of the operating system while writing ``path`` into a SpecError.
+
+    Raises:
+        SpecError: ``unwritable``.
+
+    """
     try:
         yield
     except (OSError, ValueError) as error:
@@ -48,15 +62,27 @@ def writing_errors(path: Path) -> Iterator[None]:
 
 
 def check_kind(path: Path, directory: bool) -> os.stat_result:
-    """The status of ``path``, which must be a directory or a regular file, and no link.
+    """Check that ``path`` is a directory or a regular file, and not a link.
 
-    Whatever is read comes through here, so a directory that a killed process has left aside is brought back here.
+    Every read comes through here, so this is where a directory that a killed process has left
+    aside is moved back.
+
+    Args:
+        path: the path.
+        directory: a directory is expected; otherwise a regular file.
+
+    Returns:
+        The status of ``path``.
+
+    Raises:
+        SpecError: ``missing-file``, ``unreadable``, ``symlink`` or ``not-a-file``.
+
     """
     with reading_errors(path):
         try:
             status = path.lstat()
         except FileNotFoundError:
-            if not any(recover_directory(place) for place in (path, *path.parents)):
+            if not _recover_one_of(path, *path.parents):
                 raise
             status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
@@ -65,32 +91,60 @@ def check_kind(path: Path, directory: bool) -> os.stat_result:
             "it is a symbolic link, which is not followed; put the real thing there",
             str(path),
         )
-    if not (stat.S_ISDIR if directory else stat.S_ISREG)(status.st_mode):
-        wanted = "directory" if directory else "regular file"
+    is_expected = stat.S_ISDIR if directory else stat.S_ISREG
+    if not is_expected(status.st_mode):
+        expected = "directory" if directory else "regular file"
         raise SpecError(
             "not-a-file",
-            f"it is no {wanted}; give the directory that a model was saved to",
+            f"it is no {expected}; give the directory that a model was saved to",
             str(path),
         )
     return status
 
 
+def _recover_one_of(*paths: Path) -> bool:
+    """Move the first of these back that was left aside; whether there was one."""
+    return any(map(recover_directory, paths))
+
+
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most ``limit`` bytes, however large it says it is or becomes."""
-    held = check_kind(path, directory=False).st_size
+    """Read a regular file of at most ``limit`` bytes, whatever size it claims or grows to.
+
+    Args:
+        path: the file.
+        limit: largest size in bytes.
+
+    Raises:
+        SpecError: ``too-large``, or the errors of ``check_kind``.
+
+    """
+    size = check_kind(path, directory=False).st_size
     pieces: list[bytes] = []
-    with reading_errors(path), _opened(path) as file:
-        # Piece by piece, as room for all that is allowed would be taken at once.
-        while held <= limit and (piece := file.read(PIECE)):
+    with reading_errors(path), _open_binary(path) as file:
+        # Piece by piece: read(limit) would allocate the whole limit at once.
+        while size <= limit:
+            piece = file.read(PIECE)
+            if not piece:
+                break
             pieces.append(piece)
-            held = max(held, PIECE * (len(pieces) - 1) + len(piece))
-    if held > limit:
+            # All pieces but the last have PIECE bytes.
+            size = max(size, PIECE * (len(pieces) - 1) + len(piece))
+    if size > limit:
         raise SpecError("too-large", f"it has more than {limit} bytes; write it again", str(path))
     return b"".join(pieces)
 
 
 def read_text(path: Path, limit: int = limits.CONFIG_BYTES) -> str:
-    """The text of a regular file of at most ``limit`` bytes, read as ``read_bytes`` does."""
+    """Read a UTF-8 file of at most ``limit`` bytes.
+
+    Args:
+        path: the file.
+        limit: largest size in bytes.
+
+    Raises:
+        SpecError: ``bad-json`` if it is not UTF-8, or the errors of ``read_bytes``.
+
+    """
     data = read_bytes(path, limit)
     try:
         return data.decode()
@@ -99,19 +153,20 @@ def read_text(path: Path, limit: int = limits.CONFIG_BYTES) -> str:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    with reading_errors(path), _opened(path) as file:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with reading_errors(path), _open_binary(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _opened(path: Path) -> BufferedReader:
-    """The file for reading; a link or a pipe that took its place meanwhile is not followed or waited for."""
+def _open_binary(path: Path) -> BufferedReader:
+    """Open for reading; a link or pipe in the file's place is neither followed nor waited for."""
+    # Between the check and the opening the file may have been replaced.
     flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     return os.fdopen(os.open(path, os.O_RDONLY | flags), "rb")
 
 
 def fsync_path(path: Path) -> None:
-    """Waits until a file or directory is on the disk."""
+    """Wait until a file or directory is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -120,25 +175,28 @@ def fsync_path(path: Path) -> None:
 
 
 def check_replaceable(target: Path) -> None:
-    """``target`` is new, an empty directory, or holds a spec of ours; what else it holds will stay.
+    """Check that a spec may be written to ``target``; other files in it will be kept.
 
-    Raises SpecError: unsafe-path, symlink, not-a-file, foreign-directory.
+    ``target`` has to be new, an empty directory, or a directory with a spec of fxgrow.
+
+    Raises:
+        SpecError: ``unsafe-path``, ``symlink``, ``not-a-file`` or ``foreign-directory``.
+
     """
     recover_directory(atomic.resolve_target(target, atomic.SPEC_OUTPUT))
     if not os.path.lexists(target):
         return
     check_kind(target, directory=True)
     with reading_errors(target):
-        empty = not any(target.iterdir())
-    if empty:
+        is_empty = not any(target.iterdir())
+    if is_empty:
         return
     for name in (CONFIG, WEIGHTS):
         if os.path.lexists(target / name):
             check_kind(target / name, directory=False)
+    foreign_check = recognition.foreign_in_directory(recognition.SPEC_DIRECTORY, keep_foreign=True)
     with reading_errors(target):
-        reason = recognition.foreign_in_directory(recognition.SPEC_DIRECTORY, strangers_stay=True)(
-            target
-        )
+        reason = foreign_check(target)
     if reason is not None:
         raise SpecError(
             "foreign-directory",
@@ -149,10 +207,15 @@ def check_replaceable(target: Path) -> None:
 
 @contextmanager
 def staged_directory(target: Path) -> Iterator[Path]:
-    """A new directory beside ``target``; what is in it goes to ``target`` at the end if nothing went wrong.
+    """Yield a new directory beside ``target``; on success the files in it move to ``target``.
 
-    A new target appears by one rename. In an existing one files are replaced one by one, the weights first: stopped in
-    between, the old config.json finds weights that are not its own and refuses to load.
+    A new target appears by one rename. In an existing one the files are replaced one by one, the
+    weights first: if that is interrupted, the old config.json finds weights that are not its own
+    and refuses to load.
+
+    Raises:
+        SpecError: ``unwritable``.
+
     """
     staging = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
     with writing_errors(target):
@@ -167,6 +230,7 @@ def staged_directory(target: Path) -> Iterator[Path]:
 
 def _publish(staging: Path, target: Path) -> None:
     names = [name for name in (WEIGHTS, CONFIG) if (staging / name).exists()]
+    # The content has to be on the disk before its name is, or a power failure leaves empty files.
     for name in names:
         fsync_path(staging / name)
     fsync_path(staging)

@@ -1,57 +1,63 @@
-"""How much a specification may claim: every bound in one place. ``docs/threat-model.md`` lists the same.
+"""How much a document may claim: every bound in one place; ``docs/threat-model.md`` lists the same.
 
-Far above what real models need (a ResNet-152 has 517 nodes and 15,000 values), and low enough that the time and the
-memory a refusal takes are bounded by them and not by what the file says.
+The bounds are far above what real models need (a ResNet-152 has 517 nodes and 15,000 values), and
+low enough that the time and memory of a refusal are limited by them and not by what a file claims.
 """
 
+# Specifications.
+
 CONFIG_BYTES = 64 * 2**20
-"""Of config.json."""
+"""Bytes of config.json."""
 VALUES = 2**20
-"""JSON values in config.json: commas and opening brackets are counted before it is parsed."""
+"""JSON values in config.json; commas and opening brackets are counted before it is parsed."""
 DEPTH = 64
 """Levels of nesting in config.json."""
 ENTRIES = 2**15
-"""Nodes, modules, parameters, buffers, widths and growth steps, each."""
+"""Entries of each list: nodes, modules, parameters, buffers, widths and growth steps."""
 NAME = 512
-"""Characters of a name or a path to a module or tensor, so at most 256 modules inside each other."""
+"""Characters of a name or a path to a module or tensor; so at most 256 modules are nested."""
 AXES = 32
 """Axes of a tensor."""
 ELEMENTS = 2**48
-"""The product of a tensor's sizes, those of 0 left out, so that no stride overflows."""
+"""Product of a tensor's sizes, those of 0 left out, so that no stride overflows."""
 INPUT_BYTES = 2**31
-"""All example inputs together: ``check`` and ``inspect`` allocate them."""
+"""Bytes of all example inputs together: ``check`` and ``inspect`` allocate them."""
 SCORE = 1e300
-"""The size of a score, so that a sum of them is finite."""
+"""Absolute value of a score, so that a sum of scores is finite."""
 NEURONS = 2**17
-"""That one growth step adds to one width or layer: replay does what the history says, which no fingerprint covers."""
+"""Neurons that one growth step adds to one width or layer.
+
+Replay does what the history says, and no fingerprint covers the history.
+"""
 READERS = 2**18
-"""Reads of values before they are written in place, counted once per write: what the fingerprint has to sort."""
+"""Reads of values before they are written in place, per write; the fingerprint sorts them."""
 MESSAGE = 300
 """Characters of another library's message that an error repeats."""
 
-# Of recipes, and of the references to models in them.
+# Recipes, and the model references in them.
+
 YAML_CHARACTERS = 64 * 2**10
 """Characters of a recipe; its parser is slow, and what people write by hand is short."""
 YAML_VALUES = 2**12
 """Values and keys in a recipe."""
 REFERENCE = 2**12
-"""Characters of a reference to a model."""
+"""Characters of a model reference."""
 OPTION_VALUES = 64
-"""Numbers in one option of a reference."""
+"""Numbers in one option of a model reference."""
 OPTION_COUNT = 2**10
-"""Layers, heads, groups, that an option of a reference asks for."""
+"""Layers, heads or groups that an option of a model reference asks for."""
 OPTION_WINDOW = 2**6
-"""Sides of windows and kernels: tables of positions grow with the fourth power."""
+"""Side of a window or kernel in an option: position tables grow with its fourth power."""
 OPTION_LENGTH = 2**14
-"""Sides of images and lengths of texts, in options and in ``input=``."""
+"""Side of an image or length of a text, in options and in ``input=``."""
 OPTION_SIZE = 2**20
-"""Widths, classes, words, and real numbers."""
+"""Widths, classes, words and real numbers in options."""
 INPUT_ELEMENTS = 2**28
-"""Of all example inputs that a reference asks for."""
+"""Elements of all example inputs that a model reference asks for."""
 WIDTH_FACTOR = 64
-"""The ``width=`` of a reference."""
+"""The ``width=`` of a model reference."""
 PARAMETERS = 2**33
-"""Elements of the parameters and buffers of a model that a reference builds."""
+"""Elements of the parameters and buffers of a model that a model reference builds."""
 EPOCHS = 2**20
 """Epochs of training."""
 GROWTH_STEPS = 2**12
@@ -63,13 +69,13 @@ BATCHES = 2**16
 IMAGES = 2**24
 """Training images."""
 SIDE = 2**12
-"""The side of an image."""
+"""Side of an image."""
 CLASSES = 2**16
 """Classes of a data set."""
 PIXELS = 2**32
 """Numbers in all training images together: images x channels x side x side."""
 STEPS = 2**16
-"""Steps over the candidates in one growth step, rounds, draws and points, each."""
+"""Optimization steps, rounds, draws and points over the candidates of one growth step, each."""
 CANDIDATES = 2**12
 """New neurons to try, per width or layer."""
 RATE = 1e9

@@ -1,7 +1,8 @@
-"""What fxgrow writes, by content: one table of all directories, and how each of their files is told from others.
+"""Tell by content what fxgrow has written: one table of all directories and of the files in them.
 
-Only what is recognised here is ever deleted or overwritten. A file counts by what is in it, a directory if everything
-in it counts, all the way down: ``config.json`` is a name that many tools use.
+Only what is recognized here is ever deleted or overwritten. A file counts by its content, a
+directory if everything in it counts, at every depth: ``config.json`` is a name that many tools
+use.
 """
 
 import json
@@ -20,21 +21,26 @@ from fxgrow.documents.parsing import parse_json, parse_yaml, yaml_text
 from fxgrow.errors import SpecError
 
 Recognizer = Callable[[Path], bool]
-_HEAD = 2**16
-"""Bytes of a file that are looked at where its beginning says enough."""
+"""Whether fxgrow wrote the file, a regular one."""
+# Bytes that are read of a file whose beginning is enough to recognize it.
+_HEAD_BYTES = 2**16
+_RECIPE_KEYS = {"schema_version", "model", "settings", "budget"}
+# The tensors of the shared network, and those of a task by its number.
+_MASTER_TENSOR = re.compile(r"(union|\d+)/")
 
 
-def _json(*keys: str) -> Recognizer:
-    """A JSON document that has a version and these keys at its top."""
-    return partial(_is_json, {"schema_version", *keys})
+def _json_with(*keys: str) -> Recognizer:
+    """Recognize a JSON document that has a version and these keys at its top level."""
+    return partial(_is_json_with, {"schema_version", *keys})
 
 
-def _is_json(keys: set[str], path: Path) -> bool:
-    data = _parsed(path)
+def _is_json_with(keys: set[str], path: Path) -> bool:
+    data = _parse_if_json(path)
     return isinstance(data, dict) and keys <= data.keys()
 
 
-def _parsed(path: Path) -> Any:
+def _parse_if_json(path: Path) -> Any:
+    """Return the data of a JSON file; None if it is too large or not JSON."""
     if path.stat().st_size > limits.CONFIG_BYTES:
         return None
     try:
@@ -44,30 +50,34 @@ def _parsed(path: Path) -> Any:
 
 
 def _is_recipe(path: Path) -> bool:
-    """As a run writes it: whoever has put a comment into it, or written it by hand, wants to keep it."""
-    head = path.read_bytes()[: _HEAD + 1]
+    """Recognize a recipe exactly as a run writes it.
+
+    Someone who has put a comment into it, or has written it by hand, wants to keep it.
+    """
+    with path.open("rb") as file:
+        # One byte more than the parser accepts, so that a longer file is refused.
+        head = file.read(_HEAD_BYTES + 1)
     try:
         text = head.decode()
         data = parse_yaml(text)
     except (SpecError, UnicodeDecodeError):
         return False
-    ours = (
-        isinstance(data, dict) and {"schema_version", "model", "settings", "budget"} <= data.keys()
-    )
-    return ours and yaml_text(data) == text
+    is_recipe = isinstance(data, dict) and data.keys() >= _RECIPE_KEYS
+    return is_recipe and yaml_text(data) == text
 
 
 def _is_log(path: Path) -> bool:
-    """Its first line is an event."""
+    """Recognize a log: its first line is an event."""
+    first_line = _head(path).split(b"\n", 1)[0]
     try:
-        event = json.loads(_head(path).split(b"\n", 1)[0])
+        event = json.loads(first_line)
     except ValueError:
         return False
     return isinstance(event, dict) and "event" in event
 
 
 def _is_weights(path: Path) -> bool:
-    """Our files of tensors say whose architecture they belong to."""
+    """Recognize a file of weights: its metadata holds the fingerprint of its architecture."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return "fingerprint" in (file.metadata() or {})
@@ -76,42 +86,49 @@ def _is_weights(path: Path) -> bool:
 
 
 def _is_master_tensors(path: Path) -> bool:
+    """Recognize the tensors of a master network by their names."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return all(re.match(r"(union|\d+)/", name) for name in file.keys())  # noqa: SIM118
+            return all(map(_MASTER_TENSOR.match, file.keys()))
     except SafetensorError:
         return False
 
 
 def begins_with(*beginnings: bytes) -> Recognizer:
-    """A file that begins with one of these."""
+    """Recognize a file that begins with one of these."""
     return lambda path: _head(path).startswith(beginnings)
 
 
 def contains_bytes(words: bytes) -> Recognizer:
-    """A file with these words near its beginning."""
+    """Recognize a file that holds these bytes near its beginning."""
     return lambda path: words in _head(path)
 
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(_HEAD)
+        return file.read(_HEAD_BYTES)
 
 
 @dataclass(frozen=True)
 class DirectoryFormat:
-    """A directory by its entries, whose names are regular expressions. One of ``markers`` makes it what it is."""
+    """A kind of directory that fxgrow writes.
+
+    Args:
+        entries: regular expression of a name -> what an entry of that name has to be.
+        markers: names of entries; a directory without any of them is not of this kind.
+
+    """
 
     entries: Mapping[str, "Recognizer | DirectoryFormat"]
     markers: frozenset[str] = field(default=frozenset())
 
 
 is_source = begins_with(b'"""A network written by fxgrow')
-is_genotype = _json("normal", "reduce")
-is_schema = partial(_is_json, {"$schema", "title"})
-_is_search = _json("method", "settings", "space", "genotype", "multiply_adds")
-_is_run = _json("model", "data", "settings", "params_before", "params_after", "steps")
-_is_continual = _json("plan", "labels", "outcomes", "accuracies")
+is_genotype = _json_with("normal", "reduce")
+is_schema = partial(_is_json_with, {"$schema", "title"})
+_is_search = _json_with("method", "settings", "space", "genotype", "multiply_adds")
+_is_run = _json_with("model", "data", "settings", "params_before", "params_after", "steps")
+_is_continual = _json_with("plan", "labels", "outcomes", "accuracies")
 
 
 def _is_result(path: Path) -> bool:
@@ -120,7 +137,7 @@ def _is_result(path: Path) -> bool:
 
 SPEC_DIRECTORY = DirectoryFormat(
     {
-        r"config\.json": _json("fingerprint", "inputs", "nodes", "cost"),
+        r"config\.json": _json_with("fingerprint", "inputs", "nodes", "cost"),
         r"model\.safetensors": _is_weights,
     },
     frozenset({"config.json"}),
@@ -140,16 +157,18 @@ RUN_DIRECTORY = DirectoryFormat(
 )
 MASTER_DIRECTORY_FORMAT = DirectoryFormat(
     {
-        r"master\.json": _json("head", "settings", "union", "tasks", "tensors"),
+        r"master\.json": _json_with("head", "settings", "union", "tasks", "tensors"),
         r"master\.safetensors": _is_master_tensors,
     },
     frozenset({"master.json"}),
 )
 CONTINUAL_DIRECTORY = DirectoryFormat(
-    {r"result\.json": _is_continual, r"master": MASTER_DIRECTORY_FORMAT}, frozenset({"result.json"})
+    {r"result\.json": _is_continual, r"master": MASTER_DIRECTORY_FORMAT},
+    frozenset({"result.json"}),
 )
 SEARCH_DIRECTORY = DirectoryFormat(
-    {r"search\.json": _is_search, r"genotype\.json": is_genotype}, frozenset({"search.json"})
+    {r"search\.json": _is_search, r"genotype\.json": is_genotype},
+    frozenset({"search.json"}),
 )
 HUB_DIRECTORY = DirectoryFormat(
     {
@@ -166,7 +185,7 @@ ANY_DIRECTORY = DirectoryFormat(
         **CONTINUAL_DIRECTORY.entries,
         **SEARCH_DIRECTORY.entries,
         **MASTER_DIRECTORY_FORMAT.entries,
-        r"result\.json": _is_result,
+        r"result\.json": _is_result,  # of a run or of a stream of tasks
     },
     RUN_DIRECTORY.markers
     | CONTINUAL_DIRECTORY.markers
@@ -176,58 +195,86 @@ ANY_DIRECTORY = DirectoryFormat(
 """What a run, a search, a stream of tasks or a save leaves behind."""
 
 
-def foreign_in_directory(folder: DirectoryFormat, *, strangers_stay: bool = False) -> ForeignCheck:
-    """What keeps a directory from being replaced as a ``folder``: the first entry that fxgrow did not write.
+def foreign_in_directory(
+    directory_format: DirectoryFormat, *, keep_foreign: bool = False
+) -> ForeignCheck:
+    """Return a check that names the first entry of a directory that fxgrow did not write.
 
-    ``strangers_stay``: entries of other names do not count, for they will be kept.
+    Args:
+        directory_format: the kind of directory that would replace it.
+        keep_foreign: ignore entries of other names, for they will be kept.
+
     """
 
-    def stranger(path: Path) -> str | None:
+    def foreign_check(path: Path) -> str | None:
         if path.is_symlink() or not path.is_dir():
             return "it is no directory"
-        found = _first_stranger(path, folder, strangers_stay=strangers_stay)
-        if found is not None:
-            return f"it holds {str(found.relative_to(path))!r}, which fxgrow did not write"
-        held = {entry.name for entry in path.iterdir()}
-        if held and folder.markers and not held & folder.markers:
-            return f"it holds no {' or '.join(sorted(folder.markers))}"
+        foreign = _first_foreign(path, directory_format, keep_foreign=keep_foreign)
+        if foreign is not None:
+            return f"it holds {str(foreign.relative_to(path))!r}, which fxgrow did not write"
+        names = {entry.name for entry in path.iterdir()}
+        markers = directory_format.markers
+        if names and markers and not names & markers:
+            return f"it holds no {' or '.join(sorted(markers))}"
         return None
 
-    return stranger
+    return foreign_check
 
 
-def _first_stranger(
-    path: Path, folder: DirectoryFormat, strangers_stay: bool = False
+def _first_foreign(
+    path: Path, directory_format: DirectoryFormat, keep_foreign: bool = False
 ) -> Path | None:
+    """Return the first entry, at any depth, that does not match the format."""
     for entry in sorted(path.iterdir()):
-        known = next(
-            (known for name, known in folder.entries.items() if re.fullmatch(name, entry.name)),
-            None,
-        )
-        if known is None and strangers_stay:
+        expected = _expected_entry(entry.name, directory_format)
+        if expected is None and keep_foreign:
             continue
-        if isinstance(known, DirectoryFormat) and entry.is_dir() and not entry.is_symlink():
-            inside = _first_stranger(entry, known)
-            if inside is not None:
-                return inside
-        elif known is None or isinstance(known, DirectoryFormat) or not is_recognized(entry, known):
-            return entry
+        foreign = _foreign_part(entry, expected)
+        if foreign is not None:
+            return foreign
     return None
 
 
-def is_recognized(path: Path, known: Recognizer) -> bool:
-    """Whether ``path`` is a regular file, no link, that ``known`` takes for ours."""
-    return path.is_file() and not path.is_symlink() and known(path)
+def _foreign_part(entry: Path, expected: Recognizer | DirectoryFormat | None) -> Path | None:
+    """Return the entry if it is not what is expected, or the first foreign path inside it."""
+    if isinstance(expected, DirectoryFormat):
+        if entry.is_symlink() or not entry.is_dir():
+            return entry
+        # Inside, every entry counts: a subdirectory is replaced as one.
+        return _first_foreign(entry, expected)
+    if expected is None or not is_recognized(entry, expected):
+        return entry
+    return None
 
 
-def foreign_file(known: Recognizer) -> ForeignCheck:
-    """What keeps a file from being replaced by another one of its kind; an empty one may always go."""
+def _expected_entry(
+    name: str, directory_format: DirectoryFormat
+) -> Recognizer | DirectoryFormat | None:
+    for pattern, expected in directory_format.entries.items():
+        if re.fullmatch(pattern, name):
+            return expected
+    return None
 
-    def stranger(path: Path) -> str | None:
+
+def is_recognized(path: Path, recognizer: Recognizer) -> bool:
+    """Whether ``path`` is a regular file, not a link, that ``recognizer`` accepts.
+
+    Args:
+        path: any existing path.
+        recognizer: looks at the content.
+
+    """
+    return path.is_file() and not path.is_symlink() and recognizer(path)
+
+
+def foreign_file(recognizer: Recognizer) -> ForeignCheck:
+    """Return a check that lets a file be replaced if it is recognized, or empty."""
+
+    def foreign_check(path: Path) -> str | None:
         if path.is_symlink() or not path.is_file():
             return "it is no regular file"
-        if path.stat().st_size == 0 or known(path):
+        if path.stat().st_size == 0 or recognizer(path):
             return None
         return "its content is not of the kind that would be written"
 
-    return stranger
+    return foreign_check

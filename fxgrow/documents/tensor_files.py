@@ -7,19 +7,28 @@ from safetensors import safe_open
 from torch import Tensor
 
 ALIGNMENT = 64
-"""Bytes. Where torch lays tensors of its own; in a file they lie wherever the one before them ends."""
+"""Alignment in bytes of the tensors that torch allocates; in a file they lie at any offset."""
 
 
 def aligned_copy(file: Any) -> dict[str, Tensor]:
-    """Name -> tensor, of a file that ``safe_open`` has opened, in memory that torch laid out.
+    """Copy the tensors of an open safetensors file into memory that torch has allocated.
 
-    The file may change under a mapping, and matrix products round by where their operands lie: with the ``ALIGNMENT``
-    of tensors that were computed, what is computed from those that were read has the same bits.
+    A mapped file may change under its tensors. Also, matrix products round differently depending
+    on the alignment of their operands: aligned like tensors that were computed, tensors that were
+    read give the same results to the last bit.
+
+    Args:
+        file: what ``safe_open`` returns.
+
+    Returns:
+        Name -> tensor.
+
     """
+    # ruff would iterate over the file itself, which a safetensors file does not support.
     return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor of a whole file of our own, unchecked."""
+    """Return name -> tensor of a whole file that fxgrow has written; nothing is checked."""
     with safe_open(path, framework="pt", device="cpu") as file:
         return aligned_copy(file)

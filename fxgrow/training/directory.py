@@ -76,7 +76,7 @@ def run_directory(
 
     """
     with atomic_directory(
-        target, RUN_OUTPUT, stranger, force=replace, strangers_stay=strangers_stay
+        target, RUN_OUTPUT, stranger, force=replace, keep_foreign=strangers_stay
     ) as staging:
         yield staging
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fxgrow.data.folders import CIFAR10, CIFAR_BYTES
-from fxgrow.data.pickles import _MAX_OPERATIONS, NotData, unpickle_data
+from fxgrow.data.pickles import _MAX_OPERATIONS, NotDataError, unpickle_data
 from tests.attacks.attacking import CANARY
 from tests.attacks.hostile_data import assert_refused
 from tests.data.test_folders import write_cifar
@@ -195,7 +195,7 @@ def test_bombs_are_refused_as_data(bomb: str, victim: Path) -> None:
 
 
 def test_more_instructions_than_any_archive_has_are_refused() -> None:
-    with pytest.raises(NotData, match=f"more than {_MAX_OPERATIONS} instructions"):
+    with pytest.raises(NotDataError, match=f"more than {_MAX_OPERATIONS} instructions"):
         unpickle_data(many(_MAX_OPERATIONS + 1, b"N"))
 
 
@@ -211,7 +211,7 @@ def test_every_cut_and_every_flipped_bit_is_read_or_refused() -> None:
             damaged.append(bytes(flipped))
     read = 0
     for data in damaged:
-        with contextlib.suppress(NotData):
+        with contextlib.suppress(NotDataError):
             unpickle_data(data)
             read += 1
     assert 0 < read < len(damaged)

@@ -467,7 +467,7 @@ def test_a_size_over_the_memory_is_refused_with_the_bytes(
 ) -> None:
     if name == "digits":
         pytest.importorskip("sklearn")
-    monkeypatch.setattr(memory, "memory", lambda: 2**34)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**34)
     with pytest.raises(DataError) as caught:
         load_data(name, root=root, size=size, train_size=20, test_size=20)
     count = 4 if name == "imagefolder" else 40

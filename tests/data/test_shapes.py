@@ -7,7 +7,7 @@ from fxgrow.data.shapes import (
     LAYOUTS,
     SHAPE_DRAWERS,
     TEXTURES,
-    _colour,
+    _hsv_to_rgb,
     _kinds,
     shapes,
 )
@@ -75,10 +75,10 @@ def test_colours_are_those_of_hsv() -> None:
     hue = torch.tensor([0.0, 1 / 3, 2 / 3, 1 / 6, 0.5])
     expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]]
     assert torch.allclose(
-        _colour(hue, torch.ones(5), torch.ones(5)), torch.tensor(expected).float(), atol=1e-5
+        _hsv_to_rgb(hue, torch.ones(5), torch.ones(5)), torch.tensor(expected).float(), atol=1e-5
     )
     assert torch.allclose(
-        _colour(hue, torch.zeros(5), torch.full((5,), 0.3)), torch.full((5, 3), 0.3)
+        _hsv_to_rgb(hue, torch.zeros(5), torch.full((5,), 0.3)), torch.full((5, 3), 0.3)
     )
 
 

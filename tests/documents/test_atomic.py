@@ -223,12 +223,12 @@ def test_a_reader_in_the_middle_of_the_exchange_does_no_harm(
     assert names(tmp_path) == ["run"] and (target / "config.json").read_text() == "new"
 
 
-def test_strangers_can_stay(tmp_path: Path) -> None:
+def test_foreign_files_can_be_kept(tmp_path: Path) -> None:
     target = tmp_path / "run"
     (target / "mine").mkdir(parents=True)
     (target / "config.json").write_text(OLD)
-    stays = foreign_in_directory(ANY_DIRECTORY, strangers_stay=True)
-    with atomic_directory(target, RUN_OUTPUT, stays, force=True, strangers_stay=True) as staging:
+    stays = foreign_in_directory(ANY_DIRECTORY, keep_foreign=True)
+    with atomic_directory(target, RUN_OUTPUT, stays, force=True, keep_foreign=True) as staging:
         (staging / "config.json").write_text("new")
         (target / "mine" / "late.txt").write_text("x")
     assert names(target) == ["config.json", "mine"] and (target / "mine" / "late.txt").exists()

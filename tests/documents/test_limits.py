@@ -10,5 +10,5 @@ ROW = re.compile(r"^\| `([A-Z_]+)` \| (\S+) \|", re.MULTILINE)
 
 
 def test_the_page_lists_the_limits() -> None:
-    ours = {name: str(value) for name, value in vars(limits).items() if name.isupper()}
-    assert dict(ROW.findall(PAGE.read_text())) == ours
+    in_code = {name: str(value) for name, value in vars(limits).items() if name.isupper()}
+    assert dict(ROW.findall(PAGE.read_text())) == in_code

@@ -78,7 +78,7 @@ def test_texts_that_are_no_document(text: str, tmp_path: Path) -> None:
         (".git", ""),
     ],
 )
-def test_strangers(name: str, text: str, tmp_path: Path) -> None:
+def test_foreign_files_are_named(name: str, text: str, tmp_path: Path) -> None:
     config = {"schema_version": 2, "fingerprint": "", "inputs": [], "nodes": [], "cost": {}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert foreign_in_directory(ANY_DIRECTORY)(tmp_path) is None
@@ -97,10 +97,10 @@ def test_tensors_of_others(tmp_path: Path) -> None:
 
 
 def test_files_by_their_beginning(tmp_path: Path) -> None:
-    stranger = foreign_file(begins_with(b"%PDF"))
-    assert stranger(tmp_path) == "it is no regular file"
+    foreign_check = foreign_file(begins_with(b"%PDF"))
+    assert foreign_check(tmp_path) == "it is no regular file"
     for text, known in (("%PDF-1.4", True), ("PDF", False), ("", True)):
         (tmp_path / "a").write_text(text)
-        assert (stranger(tmp_path / "a") is None) == known
+        assert (foreign_check(tmp_path / "a") is None) == known
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    assert stranger(tmp_path / "link") == "it is no regular file"
+    assert foreign_check(tmp_path / "link") == "it is no regular file"
