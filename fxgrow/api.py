@@ -75,7 +75,6 @@ def grow(
 
     Source:
         Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Algorithm 1.
-
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
     return grow_step(
@@ -118,7 +117,6 @@ def save(growth_or_model: Growth | fx.GraphModule, directory: str | Path) -> Arc
     Example:
         >>> fxgrow.save(growth, "runs/grown")
         >>> model = fxgrow.load("runs/grown")
-
     """
     if isinstance(growth_or_model, Growth):
         return specs.save(growth_or_model.graph_module, directory, growth_or_model.spec)

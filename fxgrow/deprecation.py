@@ -23,7 +23,6 @@ def renamed_attributes(module: str, new_names: Mapping[str, str]) -> Callable[[s
 
     Example:
         >>> __getattr__ = renamed_attributes(__name__, {"Neighbourhood": "Proposal"})
-
     """
 
     def attribute(name: str) -> Any:
@@ -55,7 +54,6 @@ def renamed_arguments(
     Example:
         >>> @renamed_arguments(loss="loss_fn")
         ... def grow(model, batches, loss_fn): ...
-
     """
 
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

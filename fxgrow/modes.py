@@ -16,7 +16,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     Example:
         >>> with evaluation_mode(model):
         ...     output = model(inputs)
-
     """
     was_training = {module: module.training for module in model.modules()}
     model.eval()
@@ -39,7 +38,6 @@ def frozen_parameters(model: nn.Module, *, except_for: Collection[str] = ()) -> 
     Example:
         >>> with frozen_parameters(model, except_for=["head.weight"]):
         ...     loss(model(inputs), target).backward()
-
     """
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     for name, parameter in model.named_parameters():

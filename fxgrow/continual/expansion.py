@@ -52,7 +52,6 @@ class ExpandedNetwork:
         >>> expanded = ScoredExpansion().expand(network, inputs, objective, budget, unlock=True,
         seed=0)
         >>> sum(expanded.new.values())
-
     """
 
     network: nn.Module
@@ -67,7 +66,6 @@ class Expansion(Protocol):
 
     Example:
         >>> master = Master(model, inputs, expansion=ScoredExpansion(method=RandomGrowth(new=4)))
-
     """
 
     def expand(
@@ -92,7 +90,6 @@ class Expansion(Protocol):
 
         Returns:
             The expanded network.
-
         """
         ...
 
@@ -105,7 +102,6 @@ class ScoredExpansion(StrictModel):
 
     Example:
         >>> ScoredExpansion(method=Firefly(new=8))
-
     """
 
     method: Firefly | RandomGrowth = Firefly(new=4, steps=6, refine_steps=2, points=1)
@@ -125,7 +121,6 @@ class ScoredExpansion(StrictModel):
         Raises:
             GrowthError: nothing can be unlocked or added (``no-candidates``).
             BudgetError: the budget buys nothing.
-
         """
         return expand_network(
             network, inputs, objective, budget, self.method, unlock=unlock, seed=seed
@@ -159,7 +154,6 @@ def expand_network(
     Raises:
         GrowthError: ``no-candidates``, or a failed check.
         BudgetError: the budget buys nothing.
-
     """
     with frozen_parameters(network), evaluation_mode(network):
         captured = capture(network, inputs)

@@ -57,7 +57,6 @@ class Budget(BaseModel):
 
     Example:
         >>> Budget(parameters=0.2, layers=2, round_to=8)
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -117,7 +116,6 @@ class Limit:
         unit: its name in ``Budget``.
         limit: the largest amount that may be added.
         cost_model: what neurons add, in that unit.
-
     """
 
     unit: str
@@ -137,7 +135,6 @@ class ResolvedBudget:
         layers: the hidden widths of candidate layers.
         max_layers: how many of these may get neurons.
         ties: widths that grow alike, each in at most one tie.
-
     """
 
     limits: tuple[Limit, ...]
@@ -183,7 +180,6 @@ class ResolvedBudget:
 
         Yields:
             The first step reaches a multiple of ``round_to``, every later one is ``round_to``.
-
         """
         step = -self.sizes[tie[0]] % self.round_to or self.round_to
         left = min(most, *(self.max_new[width] for width in tie))
@@ -214,7 +210,6 @@ def resolve_budget(
 
     Raises:
         BudgetError: ``empty-budget``, if no growable width can take its smallest step.
-
     """
     resolved_limits = []
     for unit, amount in budget.amounts.items():

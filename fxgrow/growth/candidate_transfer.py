@@ -20,7 +20,6 @@ def copy_candidates(source: OverGrown, target: OverGrown, kept: Mapping[int, Ten
         target: the graph to write to; it has no new neuron that ``source`` lacks.
         kept: per number of a width a boolean mask over its new-neuron candidates in ``source``:
             the ones that ``target`` has.
-
     """
     to, from_ = target.candidates, source.candidates
     for width in to.split.keys() & from_.split.keys():

@@ -58,7 +58,6 @@ class NeuronCost:
 
     Args:
         current: neurons of the growable widths.
-
     """
 
     current: float
@@ -79,7 +78,6 @@ class ShapeCost:
         sizes: the sizes of all terms in a row.
         slopes: per number of a width, what one more neuron adds to each of ``sizes``.
         current: the sum over the model as it is.
-
     """
 
     terms: tuple[Term, ...]
@@ -120,7 +118,6 @@ def shape_cost(count_terms: TermCounter) -> "CostModelFactory":
 
     Returns:
         A factory that runs the graph on the meta device once, and once for each growable width.
-
     """
 
     def factory(captured: Captured, coupling: Coupling) -> CostModel:
@@ -175,7 +172,6 @@ class BudgetUnit:
     Args:
         words: what it is called after a number.
         factory: makes the cost model of a captured model.
-
     """
 
     words: str

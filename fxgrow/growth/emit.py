@@ -32,7 +32,6 @@ class ParameterUpdate:
         delta: perturbations of existing neurons along an axis, in the parameter's old shape.
         new: entries of new neurons along an axis: one per place that they take there, and the old
             size along the other axes.
-
     """
 
     delta: Mapping[int, Tensor] = field(default_factory=dict)
@@ -60,7 +59,6 @@ def emit(
 
     Returns:
         The IndexMap of every axis (parameter name, axis) that changed.
-
     """
     present = named_tensors(module)
     maps = {}
@@ -89,7 +87,6 @@ def apply_updates(
         maps: the IndexMaps by which it was resized.
         updates: what each parameter receives, by its name.
         unlocked: perturbations change neurons in place; no copy follows them.
-
     """
     maps_of: dict[str, dict[int, IndexMap]] = defaultdict(dict)
     for (name, axis), index_map in maps.items():
@@ -118,7 +115,6 @@ def split_signs(index_map: IndexMap) -> Tensor:
 
     Returns:
         +1 for the original of a split neuron, -1 for its first copy, 0 for everything else.
-
     """
     is_old = index_map.source >= 0
     copies_of = torch.bincount(index_map.source[is_old])

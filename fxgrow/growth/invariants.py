@@ -53,7 +53,6 @@ def relative_error(output: Any, expected: Any) -> float:
 
     Returns:
         The largest error of all tensors, 0 if none counts.
-
     """
     largest_error = 0.0
     for one, reference in zip(tree_leaves(output), tree_leaves(expected), strict=True):
@@ -92,7 +91,6 @@ def require_close(check: str, output: Any, expected: Any) -> float:
 
     Raises:
         GrowthError: ``broken-promise``, if the error is more than rounding.
-
     """
     error, tolerance = relative_error(output, expected), rounding_tolerance(expected)
     if not error <= tolerance:
@@ -115,7 +113,6 @@ def backtrack(overgrown: OverGrown, objective: Objective, loss_before: float) ->
 
     Returns:
         How often eps was halved; ``MAX_BACKTRACKS`` + 1 if it is 0 now.
-
     """
     candidates = overgrown.candidates
     for halvings in range(MAX_BACKTRACKS + 1):

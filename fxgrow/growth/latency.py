@@ -37,7 +37,6 @@ class LatencyCost:
         model: the model as it is.
         coupling: its widths.
         example_inputs: what it is timed on.
-
     """
 
     current: float
@@ -70,7 +69,6 @@ def measure_latency(
 
     Returns:
         A linear cost model.
-
     """
     base_times: list[float] = []
     slopes: dict[int, float] = {}

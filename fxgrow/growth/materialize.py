@@ -25,7 +25,6 @@ def width_changes(
 
     Returns:
         The changes by number of the width, ascending.
-
     """
     candidates = overgrown.candidates
     changes: dict[int, Change] = {}
@@ -51,7 +50,6 @@ def parameter_updates(
 
     Returns:
         The updates by name of the parameter.
-
     """
     split_eps = overgrown.candidates.split_eps * scale
     new_eps = overgrown.candidates.new_eps * scale

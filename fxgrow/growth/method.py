@@ -23,7 +23,6 @@ class Proposal:
         split: numbers of the widths whose neurons may split.
         new: per number of a width, how many new-neuron candidates it gets.
         layers: candidate layers; None for none.
-
     """
 
     split: frozenset[int]
@@ -38,7 +37,6 @@ class Scores:
     Args:
         split: in the order of ``Candidates.split_eps``.
         new: in the order of ``Candidates.new_eps``.
-
     """
 
     split: Tensor
@@ -65,7 +63,6 @@ class Method(Protocol):
         ...         return Scores(torch.ones(num_split), torch.zeros(0))
         ...     def refine(self, grown, objective):
         ...         pass
-
     """
 
     def propose(self, coupling: Coupling) -> Proposal:
@@ -89,7 +86,6 @@ class Method(Protocol):
 
         Returns:
             A finite score for every candidate.
-
         """
         ...
 

@@ -30,7 +30,6 @@ class Objective:
         loss_fn: gives a scalar tensor.
         form: the structure of the model's own output. A graph gives the same tensors in plain
             containers; the loss sees them as the model would have given them.
-
     """
 
     batches: Sequence[Batch]
@@ -53,7 +52,6 @@ class Objective:
         Raises:
             DataError: ``no-batches``.
             ModelError: ``unsafe-convolution``, see ``kernel_guard``.
-
         """
         positional: list[Batch] = []
         for inputs, target in batches:
@@ -84,7 +82,6 @@ class Objective:
 
         Raises:
             GrowthError: ``nan-loss``, if it is not a finite number.
-
         """
         total: float = 0
         count = 0

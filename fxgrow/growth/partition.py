@@ -35,7 +35,6 @@ def overgrow_group(
 
     Returns:
         The over-grown graph; all its candidates are off.
-
     """
     members = frozenset(widths)
     proposed_new = prepared.proposal.new
@@ -69,7 +68,6 @@ def step_memory(overgrown: OverGrown, objective: Objective) -> int:
 
     Returns:
         Bytes.
-
     """
     largest: Sequence[torch.Tensor] = ()
     most_numbers = -1
@@ -107,7 +105,6 @@ def partition_widths(
 
     Raises:
         BudgetError: ``memory-bound``, if the candidates of one width alone do not fit.
-
     """
     remaining = widths_with_candidates(overgrown.candidates)
     if memory_limit is None or step_memory(overgrown, objective) <= memory_limit:

@@ -16,7 +16,6 @@ class Spending:
         present: what the model had before.
         limit: how much more was allowed.
         spent: what was added.
-
     """
 
     present: float
@@ -35,7 +34,6 @@ class PlanRow:
         score: the sum of the scores of its candidates.
         cost: by unit, the cost of growing this width alone. Two widths at both ends of a layer cost
             more together, so the rows add up to at most what was spent.
-
     """
 
     width: str
@@ -58,7 +56,6 @@ class Plan:
     Args:
         rows: one per width that grew, the best score per cost first.
         spending: the budget by unit.
-
     """
 
     rows: tuple[PlanRow, ...]
@@ -87,7 +84,6 @@ def budget_plan(prepared: PreparedModel, result: SearchResult, budget: ResolvedB
 
     Returns:
         One row per width that grows, and the spending by unit.
-
     """
     rated: list[tuple[float, PlanRow]] = []
     for number, change in result.width_changes.items():

@@ -30,7 +30,6 @@ class PreparedModel:
         layers: per number of a hidden width, the candidate layer that it belongs to.
         halves: what a split candidate stands for: two copies with opposite directions, or (off)
             one changed copy beside the original (an unlocked neuron of continual learning).
-
     """
 
     captured: Captured
@@ -53,7 +52,6 @@ def prepare(
 
     Returns:
         The model with its candidates, coupled again if layers were inserted.
-
     """
     proposal = method.propose(coupling)
     if proposal.layers is None:
@@ -90,7 +88,6 @@ def remove_unused_layers(
         used_widths: numbers of the widths that gained neurons.
         model_before: the model before growth, whose training mode the new modules take over.
         optimizer: gets the parameters of the new layers in its first group.
-
     """
     model = prepared.captured.graph_module
     used = set(used_widths) & prepared.layers.keys()

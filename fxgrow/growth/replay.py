@@ -46,7 +46,6 @@ def replay(
 
     Raises:
         SpecError: ``not-replayable``, at the first step that does not fit what was rebuilt so far.
-
     """
     module = meta_module(first, trust=trust)
     specs = [first]

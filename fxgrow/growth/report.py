@@ -37,7 +37,6 @@ def describe_if_possible(captured: Captured, coupling: Coupling | None) -> Descr
 
     Returns:
         The cost, and the specification or a ``SpecError`` (its graph calls what none may call).
-
     """
     inputs = captured.example_inputs
     if coupling is None:

@@ -43,7 +43,6 @@ class GrowthReport:
     Example:
         >>> growth = fxgrow.grow(model, batches, loss_fn)
         >>> print(growth.report.loss_before, growth.report.loss_after)
-
     """
 
     loss_before: float
@@ -90,7 +89,6 @@ class Growth:
         >>> growth = fxgrow.grow(model, batches, loss_fn, optimizer=optimizer)
         >>> model, optimizer = growth.module, growth.optimizer
         >>> fxgrow.save(growth, "runs/grown")
-
     """
 
     module: nn.Module
@@ -107,7 +105,6 @@ class Growth:
         Raises:
             SpecError: the graph calls what no specification may call, or none was asked for
                 (``not-described``).
-
         """
         if isinstance(self.described, SpecError):
             raise self.described

@@ -31,7 +31,6 @@ def scale_widths(
 
     Raises:
         GrowthError: ``nothing-growable``, if no width can change.
-
     """
     coupling = couple(model, example_inputs)
     changes: dict[int, Change] = {}
@@ -68,7 +67,6 @@ def reinitialize(module: nn.Module, seed: int) -> None:
     Args:
         module: is changed in place.
         seed: of the drawn weights. Torch's default generator stays as it is.
-
     """
     with seeded(seed):
         for part in module.modules():

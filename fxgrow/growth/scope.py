@@ -23,7 +23,6 @@ class Scope(BaseModel):
 
     Example:
         >>> Scope(only=("layer1.*",), tie=(("layer1.0.conv1", "layer1.1.conv1"),))
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +48,6 @@ def matching_widths(coupling: Coupling, pattern: str) -> list[Width]:
     Raises:
         GrowthError: ``unknown-width`` if no name matches; the width's own refusal code if every
             match refuses to grow.
-
     """
     matches: list[Width] = []
     for width in coupling.widths:
@@ -76,7 +74,6 @@ def require_growable(width: Width, name: str) -> Width:
 
     Raises:
         GrowthError: with the width's refusal code.
-
     """
     if width.refusal:
         raise GrowthError(width.refusal.code, f"width {name!r} cannot grow: {width.refusal.reason}")
@@ -96,7 +93,6 @@ def resolve_ties(coupling: Coupling, groups: Sequence[Sequence[str]]) -> tuple[T
     Raises:
         GrowthError: ``unknown-width`` for a name that matches nothing, ``unequal-tie`` for widths
             of different sizes or a width in two ties.
-
     """
     numbers = {width.name: number for number, width in enumerate(coupling.widths)}
     ties: list[Tie] = []
@@ -133,7 +129,6 @@ def require_equal_candidates(
 
     Raises:
         GrowthError: ``unequal-tie``.
-
     """
     kinds = (
         (candidates.split, "split candidates"),

@@ -46,7 +46,6 @@ class SearchResult:
         peak_memory: predicted bytes of one step over the largest graph that was searched.
         multiply_adds: of one pass of the example inputs through the graph with all candidates.
         refined: whether the selected candidates were adapted to each other.
-
     """
 
     overgrown: OverGrown
@@ -88,7 +87,6 @@ def search(
         GrowthError: ``no-candidates`` if nothing can be inserted, ``unequal-tie`` if tied widths
             have different candidates, ``nan-loss``.
         BudgetError: ``empty-budget`` if the budget buys nothing, ``memory-bound``.
-
     """
     timer = timer or Timer()
     generator = torch.Generator().manual_seed(seed)
@@ -167,7 +165,6 @@ def search_candidates(
 
     Returns:
         The graph of every group after its search, and all scores in the order of ``overgrown``.
-
     """
     parts: list[OverGrown] = []
     scores: list[Scores] = []
@@ -222,7 +219,6 @@ def select_candidates(
     Returns:
         One graph with the selected candidates on (``overgrown`` itself if there is one group), and
         the selection in the order of its candidates.
-
     """
     selection = select(scores, overgrown.candidates, budget)
     chosen = overgrown

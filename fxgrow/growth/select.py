@@ -34,7 +34,6 @@ class Selection:
         new: boolean mask over the new-neuron candidates, in the order of ``Candidates.new_eps``.
         scores: of all candidates, chosen or not.
         spent: what the chosen ones add to the model, by unit of the budget.
-
     """
 
     split: Tensor
@@ -58,7 +57,6 @@ class Selection:
 
         Returns:
             How often each old neuron occurs afterwards, and how many new ones follow.
-
         """
         num_new = 0
         if width in candidates.new:
@@ -93,7 +91,6 @@ class Increment:
         tie: the widths.
         members: the candidates, one group per neuron that each width gains.
         worth: their score per unit of relative cost.
-
     """
 
     tie: Tie
@@ -117,7 +114,6 @@ def select(scores: Scores, candidates: Candidates, resolved: ResolvedBudget) -> 
     Raises:
         BudgetError: ``empty-budget`` if the budget buys nothing, ``bad-scores`` for a score that
             is no finite number.
-
     """
     all_scores: list[float] = torch.cat([scores.split, scores.new]).tolist()
     for score in all_scores:
@@ -219,7 +215,6 @@ def greedy_fill(
 
     Returns:
         The increments that were taken.
-
     """
     taken: list[Increment] = []
     while increments:

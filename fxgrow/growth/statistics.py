@@ -45,7 +45,6 @@ class BatchNormState:
         weight: g; None if the batch norm has none.
         bias: b; None if the batch norm has none.
         eps: e.
-
     """
 
     running_mean: Tensor
@@ -95,7 +94,6 @@ def estimate_statistics(
         overgrown: the graph; its batch norms of new channels are changed in place.
         objective: holds the growth batches.
         preserving: keep the function. Batch norms without weight and bias then stay as they are.
-
     """
     norms = new_channel_norms(overgrown)
     if not norms:
@@ -127,7 +125,6 @@ def moments(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
 
     Returns:
         Mean and variance, each [channels], in float64.
-
     """
     other_axes = [axis for axis in range(inputs[0].dim()) if axis != 1]
     per_channel = [1, -1, *[1] * (len(other_axes) - 1)]  # broadcasts [channels] over a batch
@@ -202,7 +199,6 @@ class BatchNormGap:
     Args:
         before: the gap of the model before.
         after: the gap of the grown model.
-
     """
 
     before: float
@@ -228,7 +224,6 @@ def batch_statistics_gap(
 
     Returns:
         The gap; None if no batch norm keeps statistics, or if some batch has a single example.
-
     """
     norms: list[_BatchNorm] = []
     for module in model.modules():

@@ -84,7 +84,6 @@ def grow_step(
         GrowthError: nothing can grow, or a check fails (``broken-promise``).
         BudgetError: the budget buys nothing, or ``memory_limit`` holds no width.
         ModelError: the model does not run on its example inputs.
-
     """
     kept_batches = list(batches)
     inputs = _example_inputs(model, example_inputs, kept_batches)

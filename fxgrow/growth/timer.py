@@ -12,7 +12,6 @@ class Timer:
 
     Args:
         phases: seconds by name.
-
     """
 
     phases: dict[str, float] = field(default_factory=dict)

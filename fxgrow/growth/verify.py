@@ -24,7 +24,6 @@ class Emission:
         preservation_error: relative error against the model before, with every eps at 0.
         loss_after: mean loss on the growth batches.
         config: what became of a Hugging Face style config; None if the model has none.
-
     """
 
     faithful_error: float
@@ -52,7 +51,6 @@ def emit_and_verify(
 
     Raises:
         GrowthError: ``broken-promise`` if a check fails.
-
     """
     coupling, model = prepared.coupling, prepared.captured.model
     overgrown, changes = result.overgrown, result.width_changes

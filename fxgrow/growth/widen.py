@@ -45,7 +45,6 @@ class Widened:
     Example:
         >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16}, inputs)
         >>> wider.module.layer1[0].conv1.out_channels
-
     """
 
     module: nn.Module
@@ -93,7 +92,6 @@ def widen(
 
     Example:
         >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16, "*mlp*": 4}, inputs, round_to=8)
-
     """
     if how not in WIDENING_RULES:
         known = ", ".join(map(repr, WIDENING_RULES))
@@ -142,7 +140,6 @@ def requested_amounts(coupling: Coupling, amounts: Mapping[str, int]) -> dict[st
     Raises:
         GrowthError: a name or pattern stands for no growable width.
         BudgetError: ``empty-budget`` for a negative amount.
-
     """
     if any(count < 0 for count in amounts.values()):
         raise BudgetError(
@@ -175,7 +172,6 @@ def round_amounts(
 
     Raises:
         BudgetError: ``bad-budget`` for a multiple below 1.
-
     """
     if multiple is None:
         return dict(amounts)
@@ -234,7 +230,6 @@ def new_neuron_updates(
     Returns:
         Incoming weights with the spread of the existing ones, and neutral values in parameters that
         carry the neurons (batch norms, scales).
-
     """
     tensors = named_tensors(module)
     new: dict[str, dict[int, Tensor]] = {}

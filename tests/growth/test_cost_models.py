@@ -32,7 +32,9 @@ class Priced:
 def priced(name: str) -> Priced:
     captured = capture(network(name), (images(),))
     coupling = couple(captured)
-    return Priced(captured, coupling, [BUDGET_UNITS[unit].factory(captured, coupling) for unit in COUNTED])
+    return Priced(
+        captured, coupling, [BUDGET_UNITS[unit].factory(captured, coupling) for unit in COUNTED]
+    )
 
 
 def true_costs(model: nn.Module) -> list[int]:
