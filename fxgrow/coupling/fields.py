@@ -1,9 +1,10 @@
-"""Label fields say which neuron each element of a tensor belongs to.
+"""Label fields: which neuron each element of a tensor belongs to.
 
-A field is an int64 tensor of the value's shape. It has **stride 0 along every dimension in which it is constant**
-(batch, space) and a non-zero stride along the others, so it costs O(channels) and not O(elements), and its *support*
-(the dimensions along which it varies) can be read off its strides. This convention holds for dimensions of size 1
-too, so a hidden layer of a single neuron is still a labelled dimension.
+A field is an int64 tensor of the value's shape. It has **stride 0 along every dimension in which it
+is constant** (batch, space) and a non-zero stride along the others, so it costs O(channels) and not
+O(elements), and its *support* (the dimensions along which it varies) can be read off its strides.
+This convention holds for dimensions of size 1 too, so a hidden layer of a single neuron is still a
+labeled dimension.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,8 +17,10 @@ from torch import Tensor
 from fxgrow.coupling.labels import Ints
 
 Support = tuple[int, ...]
-_ALL = slice(None)
 Fields = dict[Support, Tensor]
+Index = tuple[int | slice, ...]
+
+_ALL = slice(None)
 
 
 def field_support(labels: Tensor) -> Support:
@@ -30,8 +33,27 @@ def _nonzero(strides: tuple[int, ...]) -> Support:
     return tuple(dim for dim, stride in enumerate(strides) if stride)
 
 
+@lru_cache(maxsize=1 << 14)
+def select_dims(dims: tuple[int, ...], rank: int) -> Index:
+    """The index that keeps the dimensions ``dims`` of a tensor, and element 0 of the others."""
+    index: list[int | slice] = [0] * rank
+    for dim in dims:
+        index[dim] = _ALL
+    return tuple(index)
+
+
 def spread_field(core: Tensor, dims: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """The field of ``shape`` that varies as ``core`` along ``dims`` (one per dimension of ``core``, ascending)."""
+    """Spread labels over a value: the field that varies as ``core`` along ``dims``.
+
+    Args:
+        core: the labels, one dimension per entry of ``dims``.
+        dims: the dimensions of the value along which they vary, ascending.
+        shape: the shape of the value.
+
+    Returns:
+        The field, of shape ``shape`` and stride 0 along all other dimensions.
+
+    """
     core = core.contiguous()
     strides = [0] * len(shape)
     for dim, size, stride in zip(dims, core.shape, _dense_strides(core.shape), strict=True):
@@ -41,6 +63,7 @@ def spread_field(core: Tensor, dims: Sequence[int], shape: Sequence[int]) -> Ten
 
 
 def _dense_strides(shape: Sequence[int]) -> list[int]:
+    """The strides of a contiguous tensor; torch's own are arbitrary where a size is 1."""
     strides, step = [], 1
     for size in reversed(shape):
         strides.append(step)
@@ -53,10 +76,9 @@ def field_core(labels: Tensor) -> Tensor:
     dims = field_support(labels)
     if len(dims) == labels.dim():
         return labels
-    index = tuple([_ALL if dim in dims else 0 for dim in range(labels.dim())])
-    return (
-        labels[index] if labels.numel() else labels.new_zeros([labels.shape[dim] for dim in dims])
-    )
+    if not labels.numel():  # there is no element 0 to take
+        return labels.new_zeros([labels.shape[dim] for dim in dims])
+    return labels[select_dims(dims, labels.dim())]
 
 
 def axis_field(labels: Ints, axis: int, shape: Sequence[int]) -> Tensor:
@@ -65,41 +87,62 @@ def axis_field(labels: Ints, axis: int, shape: Sequence[int]) -> Tensor:
 
 
 def place_field(labels: Tensor, dims: Sequence[int | None], shape: Sequence[int]) -> Tensor | None:
-    """The same field seen in another value: dimension i goes to ``dims[i]`` of ``shape`` (None: dropped).
+    """See a field in another value.
 
-    Returns None when a dimension of the support is dropped, since then the field does not say what an element of
-    the new value belongs to.
+    Args:
+        labels: the field.
+        dims: dimension i of the field goes to dimension ``dims[i]`` of the value (None: dropped).
+        shape: the shape of the value.
+
+    Returns:
+        The field of the value; None when a dimension of the support is dropped, since then the
+        field does not determine what an element of the value belongs to.
+
     """
-    moved = [dims[dim] for dim in field_support(labels)]
-    if any(dim is None for dim in moved):
-        return None
-    targets = [dim for dim in moved if dim is not None]
+    targets = []
+    for dim in field_support(labels):
+        target = dims[dim]
+        if target is None:
+            return None
+        targets.append(target)
     order = sorted(range(len(targets)), key=targets.__getitem__)
-    return spread_field(field_core(labels).permute(order), [targets[i] for i in order], shape)
+    core = field_core(labels).permute(order)
+    return spread_field(core, sorted(targets), shape)
 
 
 def squash(labels: Tensor, keep: Sequence[int] = ()) -> Tensor:
-    """A dense field with stride 0 restored along every dimension in which it is constant (but those to ``keep``)."""
-    varying = [
-        dim
-        for dim in range(labels.dim())
-        if dim in keep
-        or (
-            labels.size(dim) > 1
-            and not torch.equal(labels, labels.narrow(dim, 0, 1).expand_as(labels))
-        )
-    ]
-    index = tuple(slice(None) if dim in varying else 0 for dim in range(labels.dim()))
-    return spread_field(labels[index], varying, labels.shape)
+    """Restore stride 0 in a dense field along every dimension in which it is constant.
+
+    Args:
+        labels: a field with any strides.
+        keep: dimensions that count as varying in any case.
+
+    Returns:
+        The same labels as a field.
+
+    """
+    varying = []
+    for dim in range(labels.dim()):
+        if dim in keep or _varies(labels, dim):
+            varying.append(dim)
+    core = labels[select_dims(tuple(varying), labels.dim())]
+    return spread_field(core, varying, labels.shape)
+
+
+def _varies(labels: Tensor, dim: int) -> bool:
+    if labels.size(dim) < 2:
+        return False
+    first = labels.narrow(dim, 0, 1)
+    return not torch.equal(labels, first.expand_as(labels))
 
 
 def by_support(fields: Iterable[Tensor]) -> Fields:
     """One field per support; of several the first wins."""
-    found: Fields = {}
+    result: Fields = {}
     for labels in fields:
-        found.setdefault(field_support(labels), labels)
-    found.pop((), None)
-    return found
+        result.setdefault(field_support(labels), labels)
+    result.pop((), None)  # a field that varies nowhere holds no neurons
+    return result
 
 
 def flat_labels(labels: Tensor) -> Ints:

@@ -1,6 +1,7 @@
-"""The bare form in which a model is watched: its modules and code, its floating-point tensors on the meta device."""
+"""The bare form in which a model is observed: its modules and code, floats on the meta device."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,46 +9,54 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves, tree_map
 
-
-def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy of the model whose floating-point tensors are on the meta device; whole numbers keep their values.
-
-    The counters of batch norms are left out: no neuron reaches them and they would cost an operator per layer.
-    """
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point():
-            bare = torch.empty_like(tensor, device="meta")
-            memo[id(tensor)] = (
-                nn.Parameter(bare, tensor.requires_grad)
-                if isinstance(tensor, nn.Parameter)
-                else bare
-            )
-    held = tree_leaves(
-        [
-            value
-            for module in model.modules()
-            for key, value in vars(module).items()
-            if key[0] != "_"
-        ]
-    )
-    for (
-        derived
-    ) in held:  # what a model keeps of its last run, and the weight of torch's old weight_norm
-        if isinstance(derived, Tensor) and derived.grad_fn is not None:  # it could not be copied
-            memo[id(derived)] = torch.empty_like(derived, device="meta")
-    copied = (
-        _bare_root(model, memo) if isinstance(model, fx.GraphModule) else _bare_copy(model, memo)
-    )
-    for norm in (module for module in copied.modules() if isinstance(module, _NormBase)):
-        norm.num_batches_tracked = None
-    return copied
-
+Memo = dict[int, Any]
+"""What stands for each object in the copy, by the object's ``id``, as for ``copy.deepcopy``."""
 
 _ATOMS = {type(None), bool, int, float, str}
 
 
-def _bare_root(graph_module: fx.GraphModule, memo: dict[int, Any]) -> nn.Module:
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Copy a model with its floating-point tensors on the meta device; integers keep their values.
+
+    The counters of batch norms are left out: no neuron reaches them, and they would cost an
+    operator per layer.
+    """
+    memo: Memo = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            memo[id(tensor)] = _bare_tensor(tensor)
+    for derived in _derived_tensors(model):
+        memo[id(derived)] = torch.empty_like(derived, device="meta")
+    is_graph = isinstance(model, fx.GraphModule)
+    copied = _bare_root(model, memo) if is_graph else _bare_copy(model, memo)
+    for module in copied.modules():
+        if isinstance(module, _NormBase):
+            module.num_batches_tracked = None
+    return copied
+
+
+def _bare_tensor(tensor: Tensor) -> Tensor:
+    bare = torch.empty_like(tensor, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(bare, tensor.requires_grad)
+    return bare
+
+
+def _derived_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Tensors in attributes that have a history of autograd, which can't be copied.
+
+    They are what a model remembers of its last run, and the weight of torch's old ``weight_norm``.
+    """
+    for module in model.modules():
+        for key, value in vars(module).items():
+            if key.startswith("_") or type(value) in _ATOMS:
+                continue
+            for leaf in tree_leaves(value):
+                if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
+                    yield leaf
+
+
+def _bare_root(graph_module: nn.Module, memo: Memo) -> nn.Module:
     """What a graph is interpreted on: the modules and values that it names."""
     root = nn.Module()
     known = vars(root).keys()
@@ -57,43 +66,55 @@ def _bare_root(graph_module: fx.GraphModule, memo: dict[int, Any]) -> nn.Module:
     return root
 
 
-def _bare_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """``copy.deepcopy`` of a module, which spends most of its time on a dozen empty dictionaries of hooks."""
+def _bare_copy(module: nn.Module, memo: Memo) -> nn.Module:
+    """``copy.deepcopy`` of a module, without the time that it spends on a dozen empty dicts."""
     if id(module) in memo:
         return memo[id(module)]  # type: ignore[no-any-return]
     kind = type(module)
     if hasattr(kind, "__deepcopy__"):
         return copy.deepcopy(module, memo)
     new = kind.__new__(kind)
+    # Written down before the children are copied: one of them may refer back to the module.
     memo[id(module)] = new
     for key, value in vars(module).items():
         vars(new)[key] = _bare_value(key, value, memo)
     return new
 
 
-def _bare_value(key: str, value: Any, memo: dict[int, Any]) -> Any:
+def _bare_value(key: str, value: Any, memo: Memo) -> Any:
+    """The copy of one attribute of a module."""
     if type(value) in _ATOMS:
         return value
     if isinstance(value, dict) and not value:
         return type(value)()
     if key == "_modules":
-        return {
-            name: child if child is None else _bare_copy(child, memo)
-            for name, child in value.items()
-        }
+        return _bare_modules(value, memo)
     if key in ("_parameters", "_buffers"):
-        return {
-            name: memo.get(id(one)) if id(one) in memo else copy.deepcopy(one, memo)
-            for name, one in value.items()
-        }
+        return _bare_tensors(value, memo)
     return copy.deepcopy(value, memo)
 
 
+def _bare_modules(modules: dict[str, nn.Module | None], memo: Memo) -> dict[str, nn.Module | None]:
+    copied: dict[str, nn.Module | None] = {}
+    for name, child in modules.items():
+        copied[name] = None if child is None else _bare_copy(child, memo)
+    return copied
+
+
+def _bare_tensors(tensors: dict[str, Tensor | None], memo: Memo) -> dict[str, Tensor | None]:
+    copied: dict[str, Tensor | None] = {}
+    for name, tensor in tensors.items():
+        known = id(tensor) in memo
+        copied[name] = memo.get(id(tensor)) if known else copy.deepcopy(tensor, memo)
+    return copied
+
+
 def meta_inputs(example_inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The example inputs on the meta device, whole numbers as they are."""
-    moved: tuple[Any, ...] = tree_map(lambda x: x.to("meta") if _floating(x) else x, example_inputs)
+    """The example inputs with floats on the meta device and integers as they are."""
+    moved: tuple[Any, ...] = tree_map(_to_meta, example_inputs)
     return moved
 
 
-def _floating(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.is_floating_point()
+def _to_meta(x: Any) -> Any:
+    is_floating = isinstance(x, Tensor) and x.is_floating_point()
+    return x.to("meta") if is_floating else x

@@ -11,9 +11,12 @@ from fxgrow.errors import ModelError, Refusal
 
 @dataclass(frozen=True)
 class Patterns:
-    """``ignore``: modules whose parameters keep their shapes; ``only``: modules whose neurons may grow (empty: all).
+    """What may grow. A pattern stands for the modules that it fits and for all inside them.
 
-    A pattern stands for the modules that it fits and for everything inside them.
+    Args:
+        ignore: modules whose parameters keep their shapes.
+        only: modules whose neurons may grow (empty: all).
+
     """
 
     ignore: tuple[str, ...] = ()
@@ -21,29 +24,62 @@ class Patterns:
 
     @staticmethod
     def of(model: nn.Module, ignore: Sequence[str], only: Sequence[str]) -> "Patterns":
-        """Raises ``ModelError`` for a pattern that fits no module: it is probably misspelt."""
+        """Patterns for a model.
+
+        Args:
+            model: the model, for the paths of its modules.
+            ignore: patterns of modules to leave alone.
+            only: patterns of modules that alone may grow.
+
+        Returns:
+            The patterns.
+
+        Raises:
+            ModelError: ``unknown-module``, if a pattern fits no module: it is probably misspelled.
+
+        """
         paths = [path for path, _ in model.named_modules() if path]
         for pattern in (*ignore, *only):
             if not any(fnmatchcase(path, pattern) for path in paths):
                 known = ", ".join(paths[:8])
                 raise ModelError(
                     "unknown-module",
-                    f"the pattern {pattern!r} fits no module of {type(model).__name__}; its modules are {known}, ...",
+                    f"the pattern {pattern!r} fits no module of {type(model).__name__}; "
+                    f"its modules are {known}, ...",
                 )
         return Patterns(tuple(ignore), tuple(only))
 
     def refusal(self, parameters: Iterable[str], written: Iterable[str]) -> Refusal | None:
-        """Why a width with these parameters, some of which write it, is not wanted."""
-        ignored = [name for name in parameters if matches(name, self.ignore)]
-        if ignored:
-            return Refusal("ignored", "a module that it touches was to be ignored", (ignored[0],))
-        if self.only and not any(matches(name, self.only) for name in written):
-            return Refusal("ignored", "it is in none of the modules that alone were to grow", ())
-        return None
+        """Decide whether the user wants a width to grow.
+
+        Args:
+            parameters: the parameters of the width.
+            written: those of them that write it.
+
+        Returns:
+            Why it is not wanted, or None if it is.
+
+        """
+        for parameter in parameters:
+            if matches(parameter, self.ignore):
+                return Refusal(
+                    "ignored", "a module that it touches was to be ignored", (parameter,)
+                )
+        if not self.only:
+            return None
+        for parameter in written:
+            if matches(parameter, self.only):
+                return None
+        return Refusal("ignored", "it is in none of the modules that alone were to grow", ())
 
 
 def matches(parameter: str, patterns: Sequence[str]) -> bool:
     """Whether a module that holds the parameter, at any depth, fits one of the patterns."""
     parts = parameter.split(".")
-    paths = [".".join(parts[:n]) for n in range(1, len(parts))]
-    return any(fnmatchcase(path, pattern) for path in paths for pattern in patterns)
+    # "layer1.0.conv.weight" is held by "layer1", "layer1.0" and "layer1.0.conv".
+    for depth in range(1, len(parts)):
+        path = ".".join(parts[:depth])
+        for pattern in patterns:
+            if fnmatchcase(path, pattern):
+                return True
+    return False

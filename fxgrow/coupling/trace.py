@@ -1,6 +1,5 @@
-"""Run a model's skeleton under the observer, and gather what the rules learnt."""
+"""Run the bare copy of a model under the observer, and gather what the rules learn."""
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,37 +21,59 @@ from fxgrow.surgery import named_tensors
 
 
 def observe(subjects: Sequence[Observed]) -> Context:
-    """Run the skeletons of one model's subjects and give back everything that the rules learnt.
+    """Run bare copies of one model's subjects and gather what the rules learn.
 
-    The first subject is run in eval mode. While some parameter was not met (an auxiliary head), it is run in train mode
-    too, and so are the other subjects, whose parameters have the same names. A model that cannot run on shapes alone
-    is run with its numbers.
+    The first subject is run in eval mode. While some parameter was not met (an auxiliary head), it
+    is run in train mode too, and so are the other subjects, whose parameters have the same names.
+    A model that cannot run on shapes alone is run with its numbers.
+
+    Args:
+        subjects: the graph of a model, if there is one, and the model.
+
+    Returns:
+        The context that the rules wrote to.
+
+    Raises:
+        ModelError: ``does-not-run``, if no subject runs in any mode.
+
     """
-    contexts = (Context(numbers=numbers) for numbers in (False, True))
     failures: list[Exception] = []
-    for ctx in contexts:
-        failures = _observe(ctx, subjects)
+    for numbers in (False, True):
+        ctx = Context(numbers=numbers)
+        failures = _run_until_all_met(ctx, subjects)
         if ctx.passes:
             ctx.resolve_roles()
             return ctx
-    message = f"{type(subjects[0].model).__name__} does not run on its example inputs: {first_line(failures[0])}"
-    raise ModelError("does-not-run", message) from failures[0]
+    name = type(subjects[0].model).__name__
+    raise ModelError(
+        "does-not-run", f"{name} does not run on its example inputs: {first_line(failures[0])}"
+    ) from failures[0]
 
 
-def _observe(ctx: Context, subjects: Sequence[Observed]) -> list[Exception]:
+def _run_until_all_met(ctx: Context, subjects: Sequence[Observed]) -> list[Exception]:
+    """Run the subjects in both modes until every parameter was met; gives back what went wrong."""
     failures = []
-    for subject, training in itertools.product(subjects, (False, True)):
-        if not ctx.passes or _unmet(ctx):
+    for subject in subjects:
+        for training in (False, True):
+            if ctx.passes and not _unmet(ctx):
+                return failures
             bare = meta_copy(subject.model)
             label_parameters(ctx, bare)
             attach_values(ctx, bare, named_tensors(subject.model))
             error = run_once(ctx, bare, subject, training)
-            failures += [error] if error else []
+            if error is not None:
+                failures.append(error)
     return failures
 
 
 def label_parameters(ctx: Context, bare: nn.Module) -> None:
-    """Give every axis of every parameter and buffer its labels, the same ones if its name has some."""
+    """Label every axis of every parameter and buffer; one whose name is known keeps its labels.
+
+    Args:
+        ctx: the context of the run.
+        bare: the bare copy of a model.
+
+    """
     known: dict[str, list[Axis]] = defaultdict(list)
     for axis in ctx.axes:
         known[axis.parameter].append(axis)
@@ -61,17 +82,28 @@ def label_parameters(ctx: Context, bare: nn.Module) -> None:
             continue
         axes = known.get(name)
         if axes is None:
-            fixed = not isinstance(tensor, nn.Parameter)
-            axes = [
-                Axis(name, dim, ctx.labels.new(size), constant=fixed)
-                for dim, size in enumerate(tensor.shape)
-            ]
+            axes = _new_axes(ctx, name, tensor)
             ctx.axes.extend(axes)
         ctx.label(tensor, tuple(axes))
 
 
+def _new_axes(ctx: Context, name: str, tensor: Tensor) -> list[Axis]:
+    is_buffer = not isinstance(tensor, nn.Parameter)
+    axes = []
+    for dim, size in enumerate(tensor.shape):
+        axes.append(Axis(name, dim, ctx.labels.new(size), constant=is_buffer))
+    return axes
+
+
 def attach_values(ctx: Context, bare: nn.Module, numbers: Mapping[str, Tensor]) -> None:
-    """Where numbers are asked for, give those of the parameters and buffers to their bare twins."""
+    """Give a bare copy the numbers of its parameters and buffers, where numbers are asked for.
+
+    Args:
+        ctx: the context of the run.
+        bare: the bare copy of a model.
+        numbers: the model's parameters and buffers by name.
+
+    """
     if not ctx.numbers:
         return
     for name, tensor in named_tensors(bare).items():
@@ -82,50 +114,77 @@ def attach_values(ctx: Context, bare: nn.Module, numbers: Mapping[str, Tensor]) 
 
 
 def _unmet(ctx: Context) -> bool:
+    """Whether some parameter has no role yet."""
     met = {parameter for parameter, _ in ctx.roles}
-    return any(axis.parameter not in met for axis in ctx.axes if not axis.constant)
+    return any(axis.parameter not in met and not axis.constant for axis in ctx.axes)
 
 
 def run_once(
     ctx: Context, bare: nn.Module, subject: Observed, training: bool, watch: bool = True
 ) -> Exception | None:
-    """One pass in train or eval mode (dropout off in both: it only adds noise of the same shape).
+    """Run a bare copy once, with dropout off: it only adds noise of the same shape.
 
-    ``watch``: whether the rules see it, or the shapes alone are of interest.
+    Args:
+        ctx: the context of the run.
+        bare: the bare copy of the subject's model.
+        subject: what is run, and on which inputs.
+        training: whether to run in train mode.
+        watch: whether rules see the run, or only shapes are of interest.
+
+    Returns:
+        The error of the model's own code, if it fails.
+
     """
-    parts = list(bare.named_modules())
-    for _, module in parts:
+    modules = list(bare.named_modules())
+    for _, module in modules:
         module.training = training and not isinstance(module, _DropoutNd)
     inputs = meta_inputs(subject.example_inputs)
     if ctx.numbers:
-        _know_inputs(ctx, inputs, subject.example_inputs)
+        _attach_input_values(ctx, inputs, subject.example_inputs)
     try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(
-                seeded(0)
-            )  # a layer that is dropped at random must be so in every run
-            stack.enter_context(_plain_attention())
-            stack.enter_context(_module_paths(ctx, parts))
-            stack.enter_context(Constants())
-            if ctx.numbers:
-                stack.enter_context(WriteWatch())
-            stack.enter_context(Observer(ctx) if watch else ShapeReads())
+        with _observation(ctx, modules, watch):
             output = subject.run(bare, inputs, ctx)
-    except Exception as error:  # noqa: BLE001 - whatever the user's model raises: the caller reports it if no mode works
+    # Whatever the user's model raises: the caller reports it if no mode works.
+    except Exception as error:  # noqa: BLE001
         return error
-    shapes = tuple(tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-    ctx.passes.setdefault(subject, {})[training] = shapes
-    for tensor in tree_leaves(output):
-        ctx.mark_read(tensor)
-    for field in (field for tensor in tree_leaves(output) for field in ctx.fields(tensor).values()):
-        ctx.labels.pin(
-            flat_labels(field), "output", "is part of the model's output", "model: output"
-        )
+    leaves = tree_leaves(output)
+    shapes = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
+    ctx.passes.setdefault(subject, {})[training] = tuple(shapes)
+    _pin_output(ctx, leaves)
     return None
 
 
-def _know_inputs(ctx: Context, inputs: tuple[Any, ...], example_inputs: tuple[Any, ...]) -> None:
+def _pin_output(ctx: Context, leaves: Sequence[Any]) -> None:
+    """The sizes of a model's outputs are the user's: their neurons cannot grow."""
+    for leaf in leaves:
+        ctx.mark_read(leaf)
+    for leaf in leaves:
+        for field in ctx.fields(leaf).values():
+            labels = flat_labels(field)
+            ctx.labels.pin(labels, "output", "is part of the model's output", "model: output")
+
+
+@contextmanager
+def _observation(
+    ctx: Context, modules: Sequence[tuple[str, nn.Module]], watch: bool
+) -> Iterator[None]:
+    """Everything that must hold while a bare copy runs."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        # A layer that is dropped at random must be so in every run.
+        stack.enter_context(seeded(0))
+        stack.enter_context(_plain_attention())
+        stack.enter_context(_module_paths(ctx, modules))
+        stack.enter_context(Constants())
+        if ctx.numbers:
+            stack.enter_context(WriteWatch())
+        stack.enter_context(Observer(ctx) if watch else ShapeReads())
+        yield
+
+
+def _attach_input_values(
+    ctx: Context, inputs: tuple[Any, ...], example_inputs: tuple[Any, ...]
+) -> None:
     for bare, real in zip(tree_leaves(inputs), tree_leaves(example_inputs), strict=True):
         if isinstance(bare, Tensor) and bare.is_meta and not real.is_meta:
             ctx.set_value(bare, Value(real=real.detach().clone()))
@@ -143,18 +202,19 @@ def _plain_attention() -> Iterator[None]:
 
 
 @contextmanager
-def _module_paths(ctx: Context, parts: Sequence[tuple[str, nn.Module]]) -> Iterator[None]:
+def _module_paths(ctx: Context, modules: Sequence[tuple[str, nn.Module]]) -> Iterator[None]:
     """Keep ``ctx.modules`` the stack of the modules that are running."""
 
     def leave(*_: Any) -> None:
         ctx.modules.pop()
 
     hooks = []
-    for name, module in parts:
-        hooks.append(
-            module.register_forward_pre_hook(lambda *_, name=name: ctx.modules.append(name))
-        )
+    for name, module in modules:
+        # The name is bound as a default: a plain closure would see that of the last module.
+        enter = lambda *_, name=name: ctx.modules.append(name)  # noqa: E731
+        hooks.append(module.register_forward_pre_hook(enter))
         hooks.append(module.register_forward_hook(leave))
+    # A run that failed leaves its stack; the entry "" of the model itself stays.
     del ctx.modules[1:]
     try:
         yield

@@ -1,8 +1,8 @@
-"""What coupling knows about a tensor while the model runs, and the context in which rules write it down."""
+"""What coupling knows about a tensor while the model runs, and the context that rules write to."""
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -21,13 +21,18 @@ from fxgrow.coupling.fields import (
     field_support,
     flat_labels,
     place_field,
+    select_dims,
 )
+from fxgrow.coupling.keys import AnyAxisKey, AxisKey
 from fxgrow.coupling.labels import FIXED, Ints, Labels, Pin, components
 
 _VALUE = "_fxgrow_value"
-_LIBRARIES = tuple(
-    f"{Path(module.__file__ or '').parent}{os.sep}" for module in (torch, sys.modules["fxgrow"])
-)
+"""The attribute of a tensor that holds its ``Value``."""
+
+_TORCH_FOLDER = f"{Path(torch.__file__).parent}{os.sep}"
+_FXGROW_FOLDER = f"{Path(sys.modules['fxgrow'].__file__ or '').parent}{os.sep}"
+_NOT_USER_CODE = (_TORCH_FOLDER, _FXGROW_FOLDER, "<")
+"""How the file names of torch, of fxgrow and of generated code begin."""
 
 
 class Role(StrEnum):
@@ -40,10 +45,16 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of one parameter or buffer; ``labels[i]`` is the label of index i.
+    """One axis of one parameter or buffer.
 
-    ``scales``: halving the parameter halves the value that is made of it (not so for a mask or a nonlinear function).
-    ``constant``: it is a buffer, which is not learnt.
+    Args:
+        parameter: name of the parameter or buffer.
+        axis: the dimension.
+        labels: the label of each index.
+        scales: whether halving the parameter halves the value that is made of it (not so for a
+            mask or a nonlinear function).
+        constant: whether it is a buffer, which is not learned.
+
     """
 
     parameter: str
@@ -52,10 +63,22 @@ class Axis:
     scales: bool = True
     constant: bool = False
 
+    @property
+    def key(self) -> AxisKey:
+        """(parameter, axis), as mappings over axes are keyed."""
+        return AxisKey(self.parameter, self.axis)
+
 
 @dataclass
 class Value:
-    """``axes`` is non-empty while the value is parameters only; ``real`` holds the numbers of small integer values."""
+    """What is known of one tensor.
+
+    Args:
+        fields: its label fields.
+        axes: the axes of the parameters that it is made of, while it is made of nothing else.
+        real: its numbers, where they are known.
+
+    """
 
     fields: Fields = field(default_factory=dict)
     axes: tuple[Axis, ...] = ()
@@ -64,10 +87,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Grid:
-    """One labelled axis seen as a grid: ``joint[i, j, ...]`` is cell (i, j, ...), ``factors[d][i]`` is line i along d.
+    """One labeled axis seen as a grid.
 
-    A grid grows along one of its dimensions d only: then all cells of line i along d are one neuron, the one that
-    ``factors[d][i]`` names, and its other dimensions are fixed.
+    A grid grows along one of its dimensions d only: then all cells of line i along d are one
+    neuron, the one that ``factors[d][i]`` names, and its other dimensions are fixed.
+
+    Args:
+        joint: the label of each cell ``[i, j, ...]``.
+        factors: for each dimension the labels of the lines along it.
+        node: the operator that made it, as in ``Pin``.
+        module: path of the module in which that happened.
+
     """
 
     joint: Ints
@@ -78,7 +108,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class ShapeEvent:
-    """A reshape or split of labelled dimensions inside ``module``: what a wrong size there would be blamed on."""
+    """A reshape or split of labeled dimensions inside ``module``: a wrong size is blamed on it."""
 
     module: str
     labels: Ints
@@ -90,7 +120,7 @@ RunFunction = Callable[[nn.Module, tuple[Any, ...], "Context"], Any]
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """Something that is run to learn of its neurons, or to see whether it can grow: a model or its graph."""
+    """Something that is run to learn of its neurons, or to test a growth: a model or its graph."""
 
     model: nn.Module
     example_inputs: tuple[Any, ...]
@@ -99,17 +129,35 @@ class Observed:
 
 @dataclass
 class Context:
-    """The notebook of one coupling run: rules read fields from it and write unions, pins, roles and grids to it.
+    """What is learned in one coupling run: rules read fields, and write unions, pins and roles.
 
-    ``writers``: the axes that write neurons, numbered as they run. ``numbers``: whether values have their numbers, and
-    not their shapes alone (see ``observer``). ``steady``: no operator so far moved neurons among each other, so copies
-    cannot have been mixed. ``passes``: the shapes of the outputs per subject and mode in which it ran (True: training).
+    Args:
+        labels: the labels, their unions and pins.
+        axes: the axes of all parameters and buffers.
+        roles: what each axis does.
+        writers: the axes that write neurons, numbered in the order in which they run.
+        later: roles that depend on unions still to come: (axis, role, labels it was seen with).
+        grids: labeled axes that were seen as grids.
+        shape_events: reshapes and splits of labeled dimensions.
+        reads: of an fx graph, the labels that each node contracts.
+        writes: of an fx graph, the labels that each node makes.
+        carried: of an fx graph, all labels in each node's value.
+        shapes: of an fx graph, each node's shape and labeled dimensions.
+        modules: paths of the modules that are running, the innermost last.
+        unread: pins that count once a result is read, by the ``id`` of the result.
+        graph_node: the fx node that is running.
+        operator: the operator that is running.
+        numbers: whether values have their numbers, and not their shapes alone (see ``observer``).
+        steady: whether no operator so far moved neurons among each other, so that copies cannot
+            have been mixed.
+        passes: the shapes of the outputs, per subject and mode in which it ran (True: training).
+
     """
 
     labels: Labels = field(default_factory=Labels)
     axes: list[Axis] = field(default_factory=list)
-    roles: dict[tuple[str, int], set[Role]] = field(default_factory=dict)
-    writers: dict[tuple[str, int], int] = field(default_factory=dict)
+    roles: dict[AnyAxisKey, set[Role]] = field(default_factory=dict)
+    writers: dict[AnyAxisKey, int] = field(default_factory=dict)
     later: list[tuple[Axis, Role, list[Ints]]] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
     shape_events: list[ShapeEvent] = field(default_factory=list)
@@ -125,18 +173,22 @@ class Context:
     steady: bool = True
     passes: dict[Observed, dict[bool, OutputShapes]] = field(default_factory=dict)
 
-    def modes(self, subject: Observed) -> dict[bool, OutputShapes]:
-        """The modes in which a subject is to be run again, and the output shapes that it then should have.
+    def modes(self, subject: Observed) -> Mapping[bool, OutputShapes]:
+        """The modes in which to run a subject again, and the output shapes that it should have.
 
-        One that was not observed itself gives in eval mode what the others gave.
+        One that was not observed itself should give in eval mode what the others gave.
         """
-        eval_shapes = [passes[False] for passes in self.passes.values() if False in passes]
-        return self.passes.get(subject) or {False: next(iter(eval_shapes), ())}
+        if self.passes.get(subject):
+            return self.passes[subject]
+        for shapes in self.passes.values():
+            if False in shapes:
+                return {False: shapes[False]}
+        return {False: ()}
 
     def value(self, tensor: Any) -> Value:
         """What is known of a tensor (nothing, for one that no rule has written to)."""
-        found = getattr(tensor, _VALUE, None)
-        return found if isinstance(found, Value) else Value()
+        value = getattr(tensor, _VALUE, None)
+        return value if isinstance(value, Value) else Value()
 
     def fields(self, tensor: Any) -> Fields:
         """The label fields of a tensor."""
@@ -148,27 +200,42 @@ class Context:
 
     def label(self, tensor: Tensor, axes: tuple[Axis, ...]) -> None:
         """Give every axis of a parameter its labels."""
-        self.set_value(
-            tensor,
-            Value({(a.axis,): axis_field(a.labels, a.axis, tensor.shape) for a in axes}, axes),
-        )
+        fields: Fields = {}
+        for axis in axes:
+            fields[axis.axis,] = axis_field(axis.labels, axis.axis, tensor.shape)
+        self.set_value(tensor, Value(fields, axes))
 
     def set_fields(
         self, tensor: Tensor, fields: Iterable[Tensor], axes: tuple[Axis, ...] = ()
     ) -> None:
-        """Write down the fields (and, for parameters only, the axes) of an operator's result."""
+        """Write down what an operator's result holds.
+
+        Args:
+            tensor: the result.
+            fields: its label fields; of several with one support the first counts.
+            axes: the axes of the parameters that it is made of, if it is made of nothing else.
+
+        """
         self.set_value(tensor, Value(by_support(fields), axes, self.value(tensor).real))
 
     def unite(self, left: Tensor, right: Tensor) -> None:
         """Unite two fields of one support, element by element."""
         if left is right or not left.numel():
             return
-        dims = sorted(set(field_support(left)) | set(field_support(right)))
-        index = tuple(slice(None) if dim in dims else 0 for dim in range(left.dim()))
+        # One element per group of equal ones suffices: elements along the joint support.
+        dims = sorted({*field_support(left), *field_support(right)})
+        index = select_dims(tuple(dims), left.dim())
         self.labels.unite(left[index].reshape(-1).numpy(), right[index].reshape(-1).numpy())
 
     def pin(self, labels: Tensor | Ints, code: str, reason: str) -> None:
-        """Refuse these neurons, because of the operator that is running."""
+        """Refuse neurons, because of the operator that is running.
+
+        Args:
+            labels: a field or an array of labels.
+            code: the code of the refusal, as in ``docs/refusals.md``.
+            reason: the end of a sentence that begins with the width.
+
+        """
         array = labels if isinstance(labels, np.ndarray) else flat_labels(labels)
         if array.size and (array != FIXED).any():
             self.labels.pin(array, code, reason, self.node())
@@ -176,37 +243,55 @@ class Context:
     def pin_when_read(
         self, results: Iterable[Tensor], labels: Tensor, code: str, reason: str
     ) -> None:
-        """Refuse these neurons as soon as something reads one of the results of the operator that is running."""
+        """Refuse neurons as soon as something reads a result of the operator that is running.
+
+        Args:
+            results: the results of the operator.
+            labels: the field of the neurons.
+            code: the code of the refusal.
+            reason: its reason, as for ``pin``.
+
+        """
         pin = Pin(flat_labels(labels), code, reason, self.node())
         for result in results:
-            self.unread.setdefault(id(result), (result, []))[1].append(pin)
+            # The result is held as well, so that its id is not given to another tensor.
+            _, pins = self.unread.setdefault(id(result), (result, []))
+            pins.append(pin)
 
     def mark_read(self, tensor: Any) -> None:
-        """A tensor is read, or is an output of the model."""
-        for pin in self.unread.pop(id(tensor), (tensor, []))[1]:
+        """Note that a tensor is read, or is an output of the model."""
+        _, pins = self.unread.pop(id(tensor), (tensor, []))
+        for pin in pins:
             self.labels.pin(pin.labels, pin.code, pin.reason, pin.node)
 
     def pin_fields(self, fields: Iterable[Tensor], code: str, reason: str) -> None:
-        """Refuse the neurons of several fields."""
+        """Refuse the neurons of several fields, as ``pin`` does those of one."""
         for labels in fields:
             self.pin(labels, code, reason)
 
     def record_role(self, tensor: Any, role: Role, dim: int | None = None) -> None:
-        """Record that a value made of parameters plays ``role`` (along ``dim``, or along all of its dimensions)."""
+        """Record what a value that is made of parameters does.
+
+        Args:
+            tensor: the value.
+            role: its role.
+            dim: the dimension along which it plays the role (None: all of them).
+
+        """
         value = self.value(tensor)
-        seen = [
-            flat_labels(labels) for key, labels in value.fields.items() if dim is None or dim in key
-        ]
-        several = len({axis.parameter for axis in value.axes}) > 1
+        seen = []
+        for support, labels in value.fields.items():
+            if dim is None or dim in support:
+                seen.append(flat_labels(labels))
+        is_joint = len({axis.parameter for axis in value.axes}) > 1
         for axis in value.axes:
-            if not axis.labels.size:
-                continue
-            low, high = axis.labels[0], axis.labels[-1]
-            mine = Role.CARRIES if role is Role.READS and not axis.scales else role
-            if any(((array >= low) & (array <= high)).any() for array in seen):
-                self._cast(axis, mine)
-            elif several:  # a product or sum of parameters shows the labels of one of them
-                self.later.append((axis, mine, seen))
+            # A mask or nonlinear function cannot share out a copy's weight as a reader must.
+            axis_role = Role.CARRIES if role is Role.READS and not axis.scales else role
+            if _holds_label_of(axis, seen):
+                self._add_role(axis, axis_role)
+            elif is_joint and axis.labels.size:
+                # A product or sum of parameters shows the labels of one of them only.
+                self.later.append((axis, axis_role, seen))
         if role is Role.READS and not _shareable(value.axes):
             for array in seen:
                 self.pin(
@@ -215,65 +300,111 @@ class Context:
                     "read through a nonlinear function of a weight, which copies cannot share",
                 )
 
-    def _cast(self, axis: Axis, role: Role) -> None:
-        key = (axis.parameter, axis.axis)
-        self.roles.setdefault(key, set()).add(role)
+    def _add_role(self, axis: Axis, role: Role) -> None:
+        self.roles.setdefault(axis.key, set()).add(role)
         if role is Role.WRITES:
-            self.writers.setdefault(key, len(self.writers))
+            self.writers.setdefault(axis.key, len(self.writers))
 
     def resolve_roles(self) -> None:
-        """Find the roles of parameters whose labels were united with those of another one before they were used."""
-        if self.later:
-            classes = components(self.labels.count, self.labels.pairs)
-            for axis, role, seen in self.later:
-                if any(np.isin(classes[array], classes[axis.labels]).any() for array in seen):
-                    self._cast(axis, role)
-            self.later.clear()
+        """Find the roles of parameters whose labels were united with others before their use."""
+        if not self.later:
+            return
+        classes = components(self.labels.count, self.labels.pairs)
+        for axis, role, seen in self.later:
+            if any(np.isin(classes[array], classes[axis.labels]).any() for array in seen):
+                self._add_role(axis, role)
+        self.later.clear()
 
-    def record_use(self, book: dict[str, list[Ints]], labels: Iterable[Tensor]) -> None:
-        """Remember which labels the current fx node contracts (``reads``) or makes (``writes``)."""
+    def record_use(self, uses: dict[str, list[Ints]], labels: Iterable[Tensor]) -> None:
+        """Record which labels the current fx node contracts or makes.
+
+        Args:
+            uses: ``reads`` or ``writes`` of this context.
+            labels: the fields.
+
+        """
         if self.graph_node:
-            book.setdefault(self.graph_node, []).extend(flat_labels(one) for one in labels)
+            arrays = uses.setdefault(self.graph_node, [])
+            for labels_of_field in labels:
+                arrays.append(flat_labels(labels_of_field))
 
     def record_reshape(self, labels: Iterable[Tensor]) -> None:
-        """Remember that the current module reshapes or splits these labels."""
-        self.shape_events.extend(ShapeEvent(self.modules[-1], flat_labels(one)) for one in labels)
+        """Record that the current module reshapes or splits these labels."""
+        for labels_of_field in labels:
+            self.shape_events.append(ShapeEvent(self.modules[-1], flat_labels(labels_of_field)))
 
     def node(self) -> str:
-        """``module.path: operator (file:line)`` of the running operator, the user's own line if there is one."""
+        """``module.path: operator (file:line)`` of the running operator.
+
+        The line is the innermost one of the user's own code; it is left out if there is none.
+        """
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith((*_LIBRARIES, "<")):
+        while frame is not None and frame.f_code.co_filename.startswith(_NOT_USER_CODE):
             frame = frame.f_back
-        where = (
-            f" ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
-            if frame is not None
-            else ""
-        )
+        where = ""
+        if frame is not None:
+            where = f" ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
         return f"{self.modules[-1] or 'model'}: {self.operator}{where}"
 
 
 def placed_fields(fields: Fields, dims: Sequence[int | None], shape: Sequence[int]) -> list[Tensor]:
-    """The fields of a value seen in another one (``place``); those that lose a dimension are left out."""
-    return [
-        moved
-        for labels in fields.values()
-        if (moved := place_field(labels, dims, shape)) is not None
-    ]
+    """See the fields of a value in another one; those that lose a dimension are left out.
+
+    Args:
+        fields: the fields.
+        dims: where each dimension goes, as for ``place_field``.
+        shape: the shape of the other value.
+
+    Returns:
+        The fields of the other value.
+
+    """
+    placed = []
+    for labels in fields.values():
+        moved = place_field(labels, dims, shape)
+        if moved is not None:
+            placed.append(moved)
+    return placed
+
+
+def _holds_label_of(axis: Axis, seen: Sequence[Ints]) -> bool:
+    """Whether some of these labels are of this axis, whose own are consecutive numbers."""
+    if not axis.labels.size:
+        return False
+    low, high = axis.labels[0], axis.labels[-1]
+    return any(((array >= low) & (array <= high)).any() for array in seen)
 
 
 def _shareable(axes: Sequence[Axis]) -> bool:
-    """Whether halving parameters halves a value made of them: some scale it, and none of these in other ways too."""
-    scaling, others = (
-        {axis.parameter for axis in axes if axis.scales is scales} for scales in (True, False)
-    )
-    return not axes or (bool(scaling) and not scaling & others)
+    """Whether halving parameters halves a value made of them.
+
+    That is so if some of them scale it, and none of these enters in another way too.
+    """
+    scaling, others = set(), set()
+    for axis in axes:
+        (scaling if axis.scales else others).add(axis.parameter)
+    return not axes or (bool(scaling) and scaling.isdisjoint(others))
 
 
 def joint_axes(ctx: Context, operands: Sequence[Tensor], role: Role) -> tuple[Axis, ...]:
-    """The axes of a value made of these operands if all are parameters; else the parameters play ``role``."""
-    axes = [ctx.value(operand).axes for operand in operands]
-    if all(axes):
-        return tuple(axis for found in axes for axis in found)
+    """The parameters that a result is made of.
+
+    Args:
+        ctx: the context of the run.
+        operands: the operands of the operator.
+        role: what parameters do that meet an activation here.
+
+    Returns:
+        The axes of all operands if all are made of parameters only; else none, and the operands
+        that are play ``role``.
+
+    """
+    axes_of_operands = [ctx.value(operand).axes for operand in operands]
+    if all(axes_of_operands):
+        joint: list[Axis] = []
+        for axes in axes_of_operands:
+            joint += axes
+        return tuple(joint)
     for operand in operands:
         ctx.record_role(operand, role)
     return ()
