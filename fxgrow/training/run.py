@@ -36,7 +36,7 @@ from fxgrow.training.events import (
 )
 from fxgrow.training.settings import RunSettings
 
-_EVALUATION_BATCH = 256
+EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +138,12 @@ class RunState:
             weight_decay=settings.weight_decay,
         )
         growth_rng = torch.Generator().manual_seed(settings.seed + 1)
-        test = batches(data.test, _EVALUATION_BATCH)
+        test = batches(data.test, EVALUATION_BATCH)
         return RunState(start, optimizer, data, settings, callback, train, test, growth_rng)
 
     def moment(self) -> Evaluations:
         """Measure where the run stands."""
-        train = evaluate(self.network.module, batches(self.data.train, _EVALUATION_BATCH))
+        train = evaluate(self.network.module, batches(self.data.train, EVALUATION_BATCH))
         if not math.isfinite(train.loss):
             raise TrainingError(
                 "nan-loss",
