@@ -232,7 +232,9 @@ def _exported(package: str) -> list[str]:
 def _needed(item: Any) -> list[str]:
     """The sections that a docstring of this function or class needs."""
     if inspect.isclass(item):
-        has_fields = bool(getattr(item, "__annotations__", {}) or "__init__" in vars(item))
+        # typing gives every protocol an __init__, which nobody calls.
+        has_init = "__init__" in vars(item) and not getattr(item, "_is_protocol", False)
+        has_fields = bool(getattr(item, "__annotations__", {}) or has_init)
         return ["Args", "Example"] if has_fields else ["Example"]
     signature = inspect.signature(item)
     sections = ["Example"]

@@ -3,13 +3,17 @@
 from fxgrow.continual.expansion import ExpandedNetwork, Expansion, ScoredExpansion
 from fxgrow.continual.master import Master
 from fxgrow.continual.outcome import TaskOutcome, WidthUse
+from fxgrow.continual.registry import STRATEGIES, StrategySetup
 from fxgrow.continual.result import ContinualResult, StreamPlan, read_continual
 from fxgrow.continual.run import check_out, run_stream
 from fxgrow.continual.settings import Loader, TrainSettings
+from fxgrow.continual.storage import load_master, save_master
+from fxgrow.continual.strategy import Strategy, TaskStats
 from fxgrow.continual.task import Task, split_classes
 from fxgrow.continual.task_training import MasterSettings
 
 __all__ = [
+    "STRATEGIES",
     "ContinualResult",
     "ExpandedNetwork",
     "Expansion",
@@ -17,13 +21,18 @@ __all__ = [
     "Master",
     "MasterSettings",
     "ScoredExpansion",
+    "Strategy",
+    "StrategySetup",
     "StreamPlan",
     "Task",
     "TaskOutcome",
+    "TaskStats",
     "TrainSettings",
     "WidthUse",
     "check_out",
+    "load_master",
     "read_continual",
     "run_stream",
+    "save_master",
     "split_classes",
 ]

@@ -23,18 +23,33 @@ def train_task(
     settings: TrainSettings,
     free: FreeMasks,
 ) -> None:
-    """Train the entries ``free`` of a network; all others keep their bits.
+    """Train some entries of a network in place; all others keep their bits.
 
-    Raises ``TrainingError`` (``nan-loss``) before a loss that is no finite number can reach the weights.
+    Args:
+        network: the network.
+        batches: the training batches; they are gone through once per epoch.
+        loss: of the network's output and the labels.
+        settings: the length of the training and the settings of SGD.
+        free: by name of a parameter, which of its entries learn.
+
+    Raises:
+        TrainingError: ``nan-loss``, before a loss that is no finite number can reach the weights.
+        DataError: ``no-batches``.
+
     """
-    learning = {name: parameter for name, parameter in network.named_parameters() if name in free}
+    learning: dict[str, nn.Parameter] = {}
+    for name, parameter in network.named_parameters():
+        if name in free:
+            learning[name] = parameter
     optimizer = settings.optimizer(list(learning.values()))
-    total, done = settings.epochs * len(batches), 0
+    total_steps = settings.epochs * len(batches)
+    steps_done = 0
 
     def on_step(_: int, __: float) -> None:
-        nonlocal done
-        done += 1
-        settings.set_rate(optimizer, done / total)
+        nonlocal steps_done
+        steps_done += 1
+        # The rate of the next step; the first one has the optimizer's own.
+        settings.set_rate(optimizer, steps_done / total_steps)
 
     with frozen_parameters(network, except_for=learning), _locked(learning, free, optimizer):
         try:
@@ -48,15 +63,21 @@ def train_task(
 def _locked(
     learning: Mapping[str, nn.Parameter], free: FreeMasks, optimizer: Optimizer
 ) -> Iterator[None]:
-    """After every step the entries that are not free are put back: whatever the optimiser does, decay included."""
-    held = [
-        (p, free[name], p.detach().clone()) for name, p in learning.items() if not free[name].all()
-    ]
+    """Put the entries that are not free back after every step of the optimizer.
+
+    Masking gradients would not do: weight decay and momentum move entries without a gradient too.
+    """
+    partly_locked: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+    for name, parameter in learning.items():
+        mask = free[name]
+        # Parameters that learn as a block need no copy.
+        if not mask.all():
+            partly_locked.append((parameter, mask, parameter.detach().clone()))
 
     @torch.no_grad()
     def put_back(*_: object) -> None:
-        for parameter, mask, kept in held:
-            parameter.copy_(torch.where(mask, parameter, kept))
+        for parameter, mask, original in partly_locked:
+            parameter.copy_(torch.where(mask, parameter, original))
 
     handle = optimizer.register_step_post_hook(put_back)
     try:

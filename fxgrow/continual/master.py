@@ -1,16 +1,17 @@
 """A master network that learns task after task and never forgets.
 
-Reference: Wu et al., "Firefly Neural Architecture Descent", NeurIPS 2020, Sec. 2.4 and Figure 2. The master network is
-the union of the networks of all tasks; each is read out of it by a mask over neurons. A new task first tries what is
-there, with a head and normalisation of its own; where that does not do, locked, unlocked and new neurons are chosen by
-the two steps of Firefly descent, what belongs to the task is trained, and the master network is the union again.
-How we differ: old neurons that the new task's loss would not miss are left out of its network (``reuse``); a task's
-network is always a compact module, so that its arithmetic does not depend on what was added later, and the earlier
-ones are compared to the bit after every task.
+Reference: Wu et al., "Firefly Neural Architecture Descent", NeurIPS 2020, Sec. 2.4 and Figure 2.
+The master network is the union of the networks of all tasks; each is read out of it by a mask over
+neurons. A new task first tries what is there, with a head and normalization of its own; where that
+does not do, locked, unlocked and new neurons are chosen by the two steps of Firefly descent, what
+belongs to the task is trained, and the master network is the union again.
+
+How we differ: old neurons that the new task's loss would not miss are left out of its network
+(``reuse``); a task's network is always a compact module, so that its arithmetic does not depend on
+what was added later, and the earlier ones are compared to the bit after every task.
 """
 
 import copy
-import time
 from typing import Any
 
 import torch
@@ -26,24 +27,41 @@ from fxgrow.continual.task import require_learned, require_new
 from fxgrow.continual.task_training import (
     MasterSettings,
     TaskRequest,
+    TrainedTask,
     train_first_task,
     train_next_task,
 )
 from fxgrow.errors import InternalError
 from fxgrow.growth import Budget, LossFunction
 from fxgrow.surgery import named_tensors
+from fxgrow.timing import Stopwatch
 from fxgrow.training import accuracy, cross_entropy, seeded
 
 REFERENCE_INPUTS = 8
-"""Examples of a task that its network is asked again after every later task."""
+"""Examples of a task that are shown to its network again after every later task."""
 DEFAULT_BUDGET = Budget(neurons=0.1)
 
 
 class Master:
-    """The union network of all tasks, over a copy of ``model``.
+    """The union network of all tasks, over a copy of a model.
 
-    ``example_inputs``: as ``fxgrow.capture`` takes them; ``head``: the path of the layer that gives the class scores
-    (None: the last one); ``expansion``: how neurons are chosen. Raises ``GrowthError`` (``no-head``) if there is none.
+    Args:
+        model: the network that the first task starts from; it is copied.
+        example_inputs: inputs of the model, as ``fxgrow.capture`` takes them.
+        head: path of the layer that gives the class scores; None: the last layer.
+        expansion: how neurons are chosen; None: ``ScoredExpansion()``, that is Firefly.
+        settings: how tasks are trained, and when they grow.
+
+    Raises:
+        GrowthError: ``no-head`` if there is no single last layer that gives class scores.
+
+    Example:
+        >>> master = Master(model, (images,))
+        >>> for task in split_classes(load_data("digits"), 5):
+        ...     master.learn(task.name, batches(task.train, 32), batches(task.valid, 256),
+        ...                  classes=task.classes)
+        >>> scores = master.network("1")(images)
+
     """
 
     def __init__(
@@ -56,7 +74,8 @@ class Master:
         settings: MasterSettings | None = None,
     ) -> None:
         self.union = SharedNetwork.of(model, example_inputs, head)
-        self.expansion, self.settings = expansion or ScoredExpansion(), settings or MasterSettings()
+        self.expansion = expansion or ScoredExpansion()
+        self.settings = settings or MasterSettings()
         self.tasks: dict[str, TaskState] = {}
 
     @property
@@ -65,48 +84,78 @@ class Master:
         return next(self.union.module.parameters()).device
 
     def to(self, device: torch.device | str) -> "Master":
-        """The same on ``device``: itself if it is there already, else a copy.
+        """Move to a device.
 
-        Another device rounds differently, so there every network is asked anew; ``check`` knows by the
-        fingerprints, which stay, that none has changed by a bit.
+        Another device rounds differently, so there the reference outputs of every task are computed
+        anew; the fingerprints stay, and ``check`` knows by them that no network has changed.
+
+        Args:
+            device: the device.
+
+        Returns:
+            The master itself if it is there already, else a copy.
+
         """
+        # An empty tensor tells which device a name stands for: "cuda" is "cuda:0".
         if torch.empty(0, device=device).device == self.device:
             return self
-        found = copy.copy(self)
-        found.union = self.union.to(device)
-        found.tasks = {
-            name: state.to(self.network(name).to(device), device)
-            for name, state in self.tasks.items()
-        }
-        return found
+        moved = copy.copy(self)
+        moved.union = self.union.to(device)
+        moved.tasks = {}
+        for name, state in self.tasks.items():
+            moved.tasks[name] = state.to(self.network(name).to(device), device)
+        return moved
 
     @property
     def parameters(self) -> int:
-        """The parameters of the master network and those that the tasks have for themselves; no statistics or masks."""
-        own, named = self.union.private, dict(self.union.module.named_parameters())
-        shared = sum(parameter.numel() for name, parameter in named.items() if name not in own)
-        return shared + sum(
-            t.numel()
-            for task in self.tasks.values()
-            for name, t in task.own.items()
-            if name in named
-        )
+        """The parameters of the master network and those that the tasks have for themselves.
+
+        Statistics and masks are not counted.
+        """
+        private = self.union.private
+        named = dict(self.union.module.named_parameters())
+        total = 0
+        for name, parameter in named.items():
+            if name not in private:
+                total += parameter.numel()
+        # Of what a task has for itself, buffers are no parameters.
+        for task in self.tasks.values():
+            for name, tensor in task.own.items():
+                if name in named:
+                    total += tensor.numel()
+        return total
 
     def network(self, task: str) -> nn.Module:
-        """The network of a task by itself: a compact module of the model's class, in evaluation mode.
+        """Give the network of a task by itself, in evaluation mode.
 
-        Raises ``DataError`` (``unknown-task``).
+        Args:
+            task: the name of a task that was learned.
+
+        Returns:
+            A compact module of the model's class; it can be changed without harm.
+
+        Raises:
+            DataError: ``unknown-task``.
+
         """
         state = self.tasks[require_learned(self.tasks, task)]
         return self.union.network(state.masks, state.own)
 
     def check(self) -> None:
-        """Every task's network must be what it was, and say what it said, to the last bit; else ``InternalError``."""
+        """Check that every task's network is what it was, and computes what it did, to the bit.
+
+        Raises:
+            InternalError: if a task was forgotten.
+
+        """
         for name, state in self.tasks.items():
             network = self.network(name)
-            if tensor_fingerprint(network) != state.fingerprint or not bit_equal(
-                eval_outputs(network, state.reference_inputs), state.reference_outputs
-            ):
+            unchanged = tensor_fingerprint(network) == state.fingerprint
+            if unchanged:
+                # The tensors are the same; so is the graph only if the outputs are too.
+                outputs = eval_outputs(network, state.reference_inputs)
+                unchanged = bit_equal(outputs, state.reference_outputs)
+            if not unchanged:
                 raise InternalError(
                     f"task {name} was forgotten: its network is not what it was when it was learnt"
                 )
@@ -123,50 +172,72 @@ class Master:
         target: float | None = None,
         seed: int = 0,
     ) -> TaskOutcome:
-        """Learn one more task, whose labels count from 0 to below ``classes``; if anything fails, nothing changes.
+        """Learn one more task; if anything fails, nothing changes.
 
-        ``target``: accuracy on ``valid`` that ends the matter once it is reached (None: a later task grows in any
-        case). ``budget``: what the task may unlock and add, relative to the neurons that it uses. Raises
-        ``DataError`` (``known-task``), and what training and growth raise.
+        Args:
+            task: its name.
+            train: batches to train on; labels count from 0 to below ``classes``.
+            valid: batches to validate on.
+            classes: how many classes the task has.
+            loss: of the network's output and the labels.
+            budget: what the task may unlock and add, relative to the neurons that it uses.
+            target: the accuracy on ``valid`` with which the task is done; None: a later task grows
+                in any case.
+            seed: decides everything that is drawn at random.
+
+        Returns:
+            What learning took, and what it added.
+
+        Raises:
+            DataError: ``known-task``, ``no-batches``.
+            TrainingError: ``nan-loss``.
+            BudgetError: if the budget pays for no neuron.
+            GrowthError: ``no-candidates``, ``nan-loss``.
+
         """
+        # Refused before any work is spent.
         require_new(self.tasks, task)
-        wall, cpu = time.perf_counter(), time.process_time()
+        stopwatch = Stopwatch.start()
         request = TaskRequest(
             train, valid, classes, loss, budget, target, seed, self.expansion, self.settings
         )
-        with seeded(seed):
-            learnt = (
-                train_next_task(self.union, request)
-                if self.tasks
-                else train_first_task(self.union, request)
-            )
-        union, tasks = self._merged(task, classes, learnt.draft, next(iter(train))[0])
-        spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-        right = accuracy(union.network(tasks[task].masks, tasks[task].own), valid)
-        wall = time.perf_counter()
+        trained = self._train(request)
+        union, tasks = self._merged(task, classes, trained.draft, next(iter(train))[0])
+        # Measuring and checking are not part of learning.
+        times = {"seconds": stopwatch.seconds, "cpu_seconds": stopwatch.cpu_seconds}
+        network = union.network(tasks[task].masks, tasks[task].own)
+        valid_accuracy = accuracy(network, valid)
+        check_stopwatch = Stopwatch.start()
         self._keep(union, tasks)
-        spent["check_seconds"] = time.perf_counter() - wall
-        return task_outcome(task, classes, learnt, self.union, self.parameters, right).model_copy(
-            update=spent
-        )
+        times["check_seconds"] = check_stopwatch.seconds
+        outcome = task_outcome(task, classes, trained, self.union, self.parameters, valid_accuracy)
+        return outcome.model_copy(update=times)
+
+    def _train(self, request: TaskRequest) -> TrainedTask:
+        """Train a network for the task; the union stays as it is."""
+        train_task = train_next_task if self.tasks else train_first_task
+        with seeded(request.seed):
+            return train_task(self.union, request)
 
     def _merged(
         self, task: str, classes: int, draft: TaskNetwork, example: Any
     ) -> tuple[SharedNetwork, dict[str, TaskState]]:
         """The union with a draft in it, and all tasks in it."""
-        union, masks = self.union.merged(draft) if self.tasks else _as_it_is(self.union, draft)
-        earlier = {
-            name: state.with_masks(pad_masks(state.masks, union))
-            for name, state in self.tasks.items()
-        }
-        reference_inputs = tuple(
-            _laid_out(x[:REFERENCE_INPUTS]) if isinstance(x, Tensor) else x
-            for x in positional_inputs(draft.network, example)
-        )
-        return union, earlier | {task: _state(task, classes, masks, union, reference_inputs)}
+        union, masks = self.union.merged(draft) if self.tasks else _first_union(self.union, draft)
+        tasks: dict[str, TaskState] = {}
+        for name, state in self.tasks.items():
+            tasks[name] = state.with_masks(pad_masks(state.masks, union))
+        reference_inputs: list[Any] = []
+        # The first examples of the first batch, argument by argument.
+        for value in positional_inputs(draft.network, example):
+            is_tensor = isinstance(value, Tensor)
+            reference_inputs.append(_dense(value[:REFERENCE_INPUTS]) if is_tensor else value)
+        tasks[task] = _state(task, classes, masks, union, tuple(reference_inputs))
+        return union, tasks
 
     def _keep(self, union: SharedNetwork, tasks: dict[str, TaskState]) -> None:
         """Go on with these, unless an earlier task's network is not what it was."""
+        # Swapped first, because the check reads networks out of the new union.
         before = self.union, self.tasks
         self.union, self.tasks = union, tasks
         try:
@@ -176,14 +247,20 @@ class Master:
             raise
 
 
-def _as_it_is(union: SharedNetwork, draft: TaskNetwork) -> tuple[SharedNetwork, dict[str, Tensor]]:
-    """The first task's network is the whole union."""
-    whole = SharedNetwork.of(draft.network, union.inputs, union.head)
-    return whole, whole.full_masks
+def _first_union(
+    union: SharedNetwork, draft: TaskNetwork
+) -> tuple[SharedNetwork, dict[str, Tensor]]:
+    """The first task's network is all of the union."""
+    first = SharedNetwork.of(draft.network, union.inputs, union.head)
+    return first, first.full_masks
 
 
-def _laid_out(reference_inputs: Tensor) -> Tensor:
-    """A copy that lies as it will when it is read from disk: what is said to it has the same bits then."""
+def _dense(reference_inputs: Tensor) -> Tensor:
+    """A copy in the memory layout that it will have when it is read from disk.
+
+    Kernels may sum in another order for another layout: only with the same layout are the outputs
+    the same to the bit.
+    """
     return reference_inputs.clone(memory_format=torch.contiguous_format)
 
 
@@ -195,8 +272,8 @@ def _state(
     reference_inputs: tuple[Any, ...],
 ) -> TaskState:
     network = union.network(masks, {})
-    held = named_tensors(network)
-    own = {name: held[name].detach().clone() for name in sorted(union.private)}
+    tensors = named_tensors(network)
+    own = {name: tensors[name].detach().clone() for name in sorted(union.private)}
     return TaskState(
         task,
         classes,

@@ -1,4 +1,4 @@
-"""The master network as one of the learners that are compared."""
+"""The master network as one of the strategies that are compared."""
 
 from typing import Any
 
@@ -12,12 +12,22 @@ from fxgrow.continual.task import Task
 from fxgrow.continual.task_training import MasterSettings
 from fxgrow.data import batches
 from fxgrow.growth import Budget
-
-_EVALUATION_BATCH = 256
+from fxgrow.training import EVALUATION_BATCH, shuffled
 
 
 class MasterStrategy:
-    """Learns every task by ``Master.learn``; ``budget`` and ``target`` are those of every task."""
+    """A ``Strategy`` that learns every task by ``Master.learn``.
+
+    Args:
+        model: the network that the first task starts from; it is copied.
+        example_inputs: inputs of the model, as ``fxgrow.capture`` takes them.
+        head: path of the layer that gives the class scores; None: the last layer.
+        settings: how tasks are trained, and when they grow.
+        expansion: how neurons are chosen.
+        budget: what every task may unlock and add.
+        target: an accuracy on the validation images with which a task is done.
+
+    """
 
     def __init__(
         self,
@@ -41,24 +51,49 @@ class MasterStrategy:
         return self.master.parameters
 
     def learn(self, task: Task, *, seed: int = 0) -> TaskStats:
-        """Learn one more task; the batches come in an order that ``seed`` decides."""
-        size, order = self.master.settings.train.batch_size, torch.Generator().manual_seed(seed)
-        lonely = len(task.train) % size == 1  # batch norm cannot train on a batch of one
-        train = batches(task.train, size, shuffle=True, generator=order, drop_last=lonely)
+        """Learn one more task.
+
+        Args:
+            task: the images, and how many classes they have.
+            seed: decides the order of the images and everything else that is drawn at random.
+
+        Returns:
+            What learning took; its details are the fields of the ``TaskOutcome``.
+
+        Raises:
+            DataError: ``known-task``, ``no-batches``.
+            TrainingError: ``nan-loss``.
+            BudgetError: if the budget pays for no neuron.
+
+        """
+        batch_size = self.master.settings.train.batch_size
+        # The same seed orders the images and draws everything else.
         outcome = self.master.learn(
             task.name,
-            train,
-            batches(task.valid, _EVALUATION_BATCH),
+            shuffled(task.train, batch_size, torch.Generator().manual_seed(seed)),
+            batches(task.valid, EVALUATION_BATCH),
             classes=task.classes,
             budget=self.budget,
             target=self.target,
             seed=seed,
         )
+        # As JSON, so that all strategies report plain data.
         details = outcome.model_dump(mode="json")
         return TaskStats(
             task.name, outcome.growing_epochs, outcome.seconds, outcome.cpu_seconds, details
         )
 
     def network(self, task: str) -> nn.Module:
-        """The network of a task, in evaluation mode."""
+        """Give the network of a task, in evaluation mode.
+
+        Args:
+            task: the name of a task that was learned.
+
+        Returns:
+            A compact network of its own.
+
+        Raises:
+            DataError: ``unknown-task``.
+
+        """
         return self.master.network(task)

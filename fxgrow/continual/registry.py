@@ -25,11 +25,21 @@ from fxgrow.methods import RandomGrowth
 
 @dataclass(frozen=True, eq=False)
 class StrategySetup:
-    """What every learner starts from; it copies the models.
+    """What every strategy of a comparison starts from; strategies copy the models.
 
-    ``thin`` is for those that grow, ``full`` for the others, which cannot. ``master``: the settings of those that grow,
-    whose training is that of all; ``budget`` and ``target`` (an accuracy on validation images that ends the matter) are
-    those of every task of a learner that grows neurons.
+    Args:
+        thin: the network of those that grow.
+        full: the network of those that cannot grow.
+        example_inputs: inputs of both, as ``fxgrow.capture`` takes them.
+        master: the settings of those that grow; their training is that of all.
+        budget: what a strategy that grows neurons may add for every task.
+        target: an accuracy on the validation images with which a task is done for them.
+
+    Example:
+        >>> setup = StrategySetup(vgg(8, 2), vgg(32, 2), images, MasterSettings(),
+        ...                       Budget(neurons=16))
+        >>> strategy = STRATEGIES["firefly"](setup)
+
     """
 
     thin: nn.Module
@@ -40,7 +50,15 @@ class StrategySetup:
     target: float | None = None
 
     def growing(self, expansion: Expansion) -> MasterStrategy:
-        """A master network that gains neurons in that way."""
+        """Make a master network that gains neurons in a given way.
+
+        Args:
+            expansion: how neurons are chosen.
+
+        Returns:
+            The strategy.
+
+        """
         return MasterStrategy(
             self.thin,
             self.example_inputs,
@@ -51,26 +69,45 @@ class StrategySetup:
         )
 
 
+def _cpg(setup: StrategySetup) -> Strategy:
+    return CompactPickGrow(setup.thin, setup.example_inputs, train=setup.master.train)
+
+
+def _learn_to_grow(setup: StrategySetup) -> Strategy:
+    return LearnToGrow(setup.thin, setup.example_inputs, train=setup.master.train)
+
+
+def _individual(setup: StrategySetup) -> Strategy:
+    return Individual(setup.full, setup.example_inputs, train=setup.master.train)
+
+
+def _ewc(setup: StrategySetup) -> Strategy:
+    return Ewc(setup.full, setup.example_inputs, train=setup.master.train)
+
+
+def _fine_tuning(setup: StrategySetup) -> Strategy:
+    return FineTuning(setup.full, setup.example_inputs, train=setup.master.train)
+
+
+def _joint(setup: StrategySetup) -> Strategy:
+    return Joint(setup.full, setup.example_inputs, train=setup.master.train)
+
+
 STRATEGIES: Mapping[str, Callable[[StrategySetup], Strategy]] = MappingProxyType(
     {
+        # These four are one master network; they differ in how neurons are chosen.
         "firefly": lambda setup: setup.growing(ScoredExpansion()),
         "random": lambda setup: setup.growing(ScoredExpansion(method=RandomGrowth(new=4))),
         "den": lambda setup: setup.growing(Den()),
         "rcl": lambda setup: setup.growing(Rcl()),
-        "cpg": lambda setup: CompactPickGrow(
-            setup.thin, setup.example_inputs, train=setup.master.train
-        ),
-        "learn-to-grow": lambda setup: LearnToGrow(
-            setup.thin, setup.example_inputs, train=setup.master.train
-        ),
-        "individual": lambda setup: Individual(
-            setup.full, setup.example_inputs, train=setup.master.train
-        ),
-        "ewc": lambda setup: Ewc(setup.full, setup.example_inputs, train=setup.master.train),
-        "fine-tuning": lambda setup: FineTuning(
-            setup.full, setup.example_inputs, train=setup.master.train
-        ),
-        "joint": lambda setup: Joint(setup.full, setup.example_inputs, train=setup.master.train),
+        # These two share weights in ways of their own.
+        "cpg": _cpg,
+        "learn-to-grow": _learn_to_grow,
+        # These do not grow, so they get the full network.
+        "individual": _individual,
+        "ewc": _ewc,
+        "fine-tuning": _fine_tuning,
+        "joint": _joint,
     }
 )
-"""By name. "firefly" and "random" choose among the same candidates."""
+"""By name, how each strategy is made. "firefly" and "random" choose among the same candidates."""

@@ -1,7 +1,7 @@
-"""``result.json`` of a stream of tasks: what it was told, and what came of every task that it has learnt so far.
+"""``result.json`` of a stream of tasks: its plan, and the outcome of every task learned so far.
 
-Forgetting as in Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018, Sec. 3.2: how much better a
-task once was than it is after the last one, the mean over all tasks but the last.
+Forgetting as in Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018, Sec. 3.2:
+how much better a task once was than it is after the last one, the mean over all tasks but the last.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from fxgrow.continual.expansion import ScoredExpansion
 from fxgrow.continual.master import DEFAULT_BUDGET
 from fxgrow.continual.networks import vgg
 from fxgrow.continual.outcome import TaskOutcome
-from fxgrow.continual.storage import _MAX_TASKS
+from fxgrow.continual.storage import MAX_TASKS
 from fxgrow.continual.task import Task, split_classes
 from fxgrow.continual.task_training import MasterSettings
 from fxgrow.growth import Budget
@@ -26,24 +26,36 @@ from fxgrow.training import RESULT, DataChoice, FireflyMethod, RandomMethod, see
 CONTINUAL_VERSION: Literal[1] = 1
 _MAX_FILE_BYTES = 2**26
 _Share = Annotated[float, Field(ge=0, le=1)]
+_BlockSize = Annotated[int, Field(ge=1, le=64)]
+_Blocks = Annotated[tuple[_BlockSize, ...], Field(min_length=1, max_length=16)]
 ClassLabels = tuple[int, ...]
 
 
 class StreamPlan(StrictModel):
-    """A stream of tasks and how it is learnt.
+    """A stream of tasks, and how it is learned.
 
-    ``tasks``: how many; ``width``, ``blocks``: of the first network (``networks.vgg``); ``budget``, ``target``: of
-    every task, as ``Master.learn`` takes them. ``seed`` deals out the classes and draws the weights, the order of the
-    images and the candidates.
+    Args:
+        data: the data set whose classes are dealt out.
+        tasks: how many tasks.
+        seed: deals out the classes, and draws the weights, the order of the images, and candidates.
+        width: the channels of the first network (``networks.vgg``).
+        blocks: the convolutions in each of its blocks.
+        settings: how tasks are trained, and when they grow.
+        method: how neurons are chosen.
+        budget: what every task may unlock and add.
+        target: the accuracy with which a task is done, as ``Master.learn`` takes it.
+
+    Example:
+        >>> plan = StreamPlan(data=DataChoice(name="digits"), tasks=5)
+        >>> result = run_stream(plan.deal(), plan, Path("runs/digits"))
+
     """
 
     data: DataChoice = DataChoice()
-    tasks: int = Field(default=5, ge=1, le=_MAX_TASKS)
+    tasks: int = Field(default=5, ge=1, le=MAX_TASKS)
     seed: int = Field(default=0, ge=0, le=2**53)
     width: int = Field(default=8, ge=1, le=2**12)
-    blocks: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=16)
-    ] = (1, 1, 2)
+    blocks: _Blocks = (1, 1, 2)
     settings: MasterSettings = MasterSettings()
     method: Annotated[FireflyMethod | RandomMethod, Field(discriminator="name")] = FireflyMethod(
         settings=ScoredExpansion().method  # type: ignore[arg-type]
@@ -52,41 +64,76 @@ class StreamPlan(StrictModel):
     target: _Share | None = None
 
     def deal(self, device: torch.device | str = "cpu") -> tuple[Task, ...]:
-        """Load the images and deal them out, on ``device``. Raises ``DataError``."""
-        return split_classes(
-            self.data.load(None, self.data.size, self.seed).to(device), self.tasks, seed=self.seed
-        )
+        """Load the images and deal out their classes.
+
+        Args:
+            device: where the images go.
+
+        Returns:
+            The tasks in their order.
+
+        Raises:
+            DataError: if the data set cannot be loaded or dealt out.
+
+        """
+        data = self.data.load(None, self.data.size, self.seed).to(device)
+        return split_classes(data, self.tasks, seed=self.seed)
 
     def network(self, task: Task) -> nn.Module:
-        """The network that the first task begins with; torch's random numbers are left as they were."""
+        """Draw the network that the first task begins with.
+
+        Args:
+            task: a task of the stream; its images decide the number of input channels.
+
+        Returns:
+            The network. Torch's own random numbers are left as they were.
+
+        """
+        in_channels = task.train.images.shape[1]
         with seeded(self.seed):
-            return vgg(
-                self.width, task.classes, blocks=self.blocks, in_channels=task.train.images.shape[1]
-            )
+            return vgg(self.width, task.classes, blocks=self.blocks, in_channels=in_channels)
 
     def differs(self, other: "StreamPlan") -> str:
-        """The first field in which the plans differ, in words; empty if none."""
-        ours, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
-        name = next((name for name in ours if ours[name] != theirs[name]), None)
-        return "" if name is None else f"{name} is {ours[name]}, not {theirs[name]}"
+        """Name the first field in which two plans differ; empty if none."""
+        # As JSON, in which the values are shown to the user.
+        own_fields, other_fields = self.model_dump(mode="json"), other.model_dump(mode="json")
+        for name, value in own_fields.items():
+            if value != other_fields[name]:
+                return f"{name} is {value}, not {other_fields[name]}"
+        return ""
 
 
 class ContinualResult(StrictModel):
-    """What came of the tasks learnt so far, at least one.
+    """The outcome of the tasks learned so far, at least one.
 
-    ``labels``: the classes of every task of the stream, as the data set numbers them; ``accuracies``: row t holds the
-    accuracies on the test images of the tasks 1 to t after task t, each measured anew.
+    Args:
+        schema_version: of this document.
+        plan: of the stream.
+        labels: for every task of the stream its classes, as the data set numbers them.
+        outcomes: of the tasks learned so far.
+        accuracies: row t holds the accuracies on the test images of the tasks 1 to t after task t,
+            each measured anew.
+
+    Raises:
+        ValueError: if ``accuracies`` is no lower triangle.
+
+    Example:
+        >>> result = read_continual(Path("runs/digits"))
+        >>> result.average, result.forgetting
+
     """
 
     schema_version: Literal[1]
     plan: StreamPlan
-    labels: Annotated[tuple[ClassLabels, ...], Field(max_length=_MAX_TASKS)]
-    outcomes: Annotated[tuple[TaskOutcome, ...], Field(min_length=1, max_length=_MAX_TASKS)]
-    accuracies: Annotated[tuple[tuple[_Share, ...], ...], Field(max_length=_MAX_TASKS)]
+    labels: Annotated[tuple[ClassLabels, ...], Field(max_length=MAX_TASKS)]
+    outcomes: Annotated[tuple[TaskOutcome, ...], Field(min_length=1, max_length=MAX_TASKS)]
+    accuracies: Annotated[tuple[tuple[_Share, ...], ...], Field(max_length=MAX_TASKS)]
 
     @model_validator(mode="after")
     def _triangle(self) -> "ContinualResult":
-        if list(map(len, self.accuracies)) != list(range(1, len(self.outcomes) + 1)):
+        # After task t there are t accuracies.
+        row_lengths = list(map(len, self.accuracies))
+        if row_lengths != list(range(1, len(self.outcomes) + 1)):
             raise ValueError("accuracies is no lower triangle with a row for every outcome")
         return self
 
@@ -97,9 +144,14 @@ class ContinualResult(StrictModel):
 
     @property
     def forgetting(self) -> float:
-        """The mean over all tasks but the last: their best accuracy before the last task, less that after it."""
+        """The mean over all tasks but the last of what they lost: best accuracy less last one."""
+        # Rows are moments, columns are tasks.
         *before, last = self.accuracies
-        lost = [max(row[task] for row in before[task:]) - last[task] for task in range(len(before))]
+        lost: list[float] = []
+        for task in range(len(before)):
+            # Task t has no accuracy in the rows before its own.
+            best = max(row[task] for row in before[task:])
+            lost.append(best - last[task])
         return fmean(lost) if lost else 0.0
 
 
@@ -107,5 +159,19 @@ CONTINUAL_DOCUMENT = Document("continual-result", ContinualResult, CONTINUAL_VER
 
 
 def read_continual(directory: Path) -> ContinualResult:
-    """The result in ``directory``. Raises ``SpecError`` with code and path."""
+    """Read the result of a stream of tasks.
+
+    Args:
+        directory: where ``run_stream`` wrote it.
+
+    Returns:
+        The result.
+
+    Raises:
+        SpecError: with code and path, if it cannot be read.
+
+    Example:
+        >>> read_continual(Path("runs/digits")).average
+
+    """
     return CONTINUAL_DOCUMENT.read(read_text(directory / RESULT, _MAX_FILE_BYTES), RESULT)

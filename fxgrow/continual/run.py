@@ -1,13 +1,14 @@
-"""A stream of tasks, learnt one after the other into a directory that can be stopped anywhere and goes on.
+"""A stream of tasks, learned one after the other into a directory; it can be stopped and resumed.
 
 ::
 
-    result.json    what it was told, and what came of every task so far (``ContinualResult``)
+    result.json    the plan, and the outcome of every task so far (``ContinualResult``)
     master/        the master network after the last of them (``storage``)
 
-Both are written to a directory beside it, which takes its place in one piece: they are always of the same task.
-Every task starts from the master network on disk. So it does not matter whether the tasks before it were learnt by
-the same process, and a run that was stopped ends with the bits of one that was not.
+Both are written to a directory beside it, which takes its place in one piece: they are always of
+the same task. Every task starts from the master network on disk. So it does not matter whether the
+tasks before it were learned by the same process, and a run that was stopped ends with the bits of
+one that was not.
 """
 
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fxgrow.continual.expansion import ScoredExpansion
-from fxgrow.continual.master_strategy import _EVALUATION_BATCH, MasterStrategy
+from fxgrow.continual.master_strategy import MasterStrategy
 from fxgrow.continual.outcome import TaskOutcome
 from fxgrow.continual.result import (
     CONTINUAL_VERSION,
@@ -35,16 +36,27 @@ from fxgrow.documents import (
     resolve_target,
 )
 from fxgrow.errors import DataError, RunError, SpecError
-from fxgrow.training import FOREIGN_TO_RUN, RESULT, accuracy, run_directory, run_writing_errors
+from fxgrow.training import (
+    EVALUATION_BATCH,
+    FOREIGN_TO_RUN,
+    RESULT,
+    accuracy,
+    run_directory,
+    run_writing_errors,
+)
 
 MASTER_DIRECTORY = "master"
-GOING_ON = recognition.foreign_in_directory(recognition.CONTINUAL_DIRECTORY, keep_foreign=True)
+FOREIGN_TO_RESUMED = recognition.foreign_in_directory(
+    recognition.CONTINUAL_DIRECTORY, keep_foreign=True
+)
+"""Finds what a run that is resumed must not replace."""
 
 StreamListener = Callable[[ContinualResult], None]
+"""Called with the result so far after every task."""
 
 
-def no_callback(result: ContinualResult) -> None:
-    """Listen to nothing."""
+def _no_callback(result: ContinualResult) -> None:
+    """Do nothing."""
 
 
 def run_stream(
@@ -53,21 +65,42 @@ def run_stream(
     out: Path,
     *,
     force: bool = False,
-    callback: StreamListener = no_callback,
+    callback: StreamListener = _no_callback,
 ) -> ContinualResult:
-    """Learn those of ``tasks`` (mostly ``plan.deal()``) that ``out`` does not have yet; it is written after each.
+    """Learn those of a stream's tasks that a directory does not have yet; it is written after each.
 
     The networks are where the images of the tasks are, which may be another device than before.
-    ``force``: start anew, in the place of an earlier run. ``listen`` hears the result so far after every task. Raises
-    ``RunError``: ``other-run`` for a directory with a run of another plan, and as ``run_directory``; ``SpecError`` if
-    its master network is damaged.
+
+    Args:
+        tasks: all tasks of the stream, mostly ``plan.deal()``.
+        plan: how they are learned.
+        out: the directory; a run of the same plan in it is resumed.
+        force: start anew, in the place of an earlier run.
+        callback: called with the result so far after every task.
+
+    Returns:
+        The result after the last task.
+
+    Raises:
+        RunError: ``other-run`` for a directory with a run of another plan, and as
+            ``run_directory``.
+        SpecError: if the master network in the directory is damaged.
+        DataError: ``no-images`` for a stream of no tasks, and as ``Master.learn``.
+
+    Example:
+        >>> plan = StreamPlan(data=DataChoice(name="digits"), tasks=5)
+        >>> result = run_stream(plan.deal(), plan, Path("runs/digits"))
+        >>> result.forgetting
+        0.0
+
     """
     out = check_out(out, force=force)
-    result = None if force else _begun(plan, _labels(tasks), out)
-    for _ in tasks[len(result.outcomes) if result else 0 :]:
-        result = _learn(
-            tasks, plan, out, result, replace=force or result is not None or _is_empty(out)
-        )
+    result = None if force else _earlier_result(plan, _labels(tasks), out)
+    tasks_done = len(result.outcomes) if result else 0
+    # Every task goes by way of the disk, so a resumed run has the same bits.
+    for _ in tasks[tasks_done:]:
+        replace = force or result is not None or _is_empty(out)
+        result = _learn_next(tasks, plan, out, result, replace=replace)
         callback(result)
     if result is None:
         raise DataError(
@@ -77,12 +110,28 @@ def run_stream(
 
 
 def check_out(out: Path, *, force: bool = False) -> Path:
-    """``out`` from the root on, for what has to be said before any images are loaded. Raises ``RunError``."""
-    place = resolve_target(out, RUN_OUTPUT)
-    recover_directory(place)
-    if force or not _may_hold_a_run(place):
-        check_target(place, RUN_OUTPUT, FOREIGN_TO_RUN, force=force)
-    return place
+    """Check that a stream may be written to a directory, before any images are loaded.
+
+    Args:
+        out: the directory.
+        force: whether an earlier run may be replaced.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        RunError: if it holds what is no run, or cannot be written.
+
+    Example:
+        >>> check_out(Path("runs/digits"))
+
+    """
+    target = resolve_target(out, RUN_OUTPUT)
+    recover_directory(target)
+    # A directory with a result is looked at more closely once the plan is known.
+    if force or not _may_hold_a_run(target):
+        check_target(target, RUN_OUTPUT, FOREIGN_TO_RUN, force=force)
+    return target
 
 
 def _may_hold_a_run(out: Path) -> bool:
@@ -93,7 +142,7 @@ def _is_empty(out: Path) -> bool:
     return out.is_dir() and not out.is_symlink() and not any(out.iterdir())
 
 
-def _learn(
+def _learn_next(
     tasks: Sequence[Task],
     plan: StreamPlan,
     out: Path,
@@ -101,32 +150,45 @@ def _learn(
     *,
     replace: bool,
 ) -> ContinualResult:
-    """Learn the task that comes after those of ``before``, and put both files of it in the place of the old ones."""
-    learner = _learner(plan, tasks[0], out, before)
-    outcomes, rows = (before.outcomes, before.accuracies) if before else ((), ())
-    number = len(outcomes) + 1
-    # A run that goes on replaces its own files alone.
-    going_on = before is not None
-    stranger = GOING_ON if going_on else FOREIGN_TO_RUN
-    with run_directory(out, replace=replace, stranger=stranger, strangers_stay=going_on) as staging:
-        learnt = learner.learn(tasks[number - 1], seed=plan.seed + number)
-        result = ContinualResult(
-            schema_version=CONTINUAL_VERSION,
-            plan=plan,
-            labels=_labels(tasks),
-            outcomes=(*outcomes, TaskOutcome.model_validate(learnt.details, strict=False)),
-            accuracies=(*rows, tuple(_right(learner, task) for task in tasks[:number])),
-        )
+    """Learn the task after those of ``before``; both files of it replace the old ones."""
+    strategy = _strategy(plan, tasks[0], out, before)
+    # A run that is resumed replaces its own files alone.
+    resumes = before is not None
+    stranger = FOREIGN_TO_RESUMED if resumes else FOREIGN_TO_RUN
+    with run_directory(out, replace=replace, stranger=stranger, strangers_stay=resumes) as staging:
+        result = _next_result(strategy, tasks, plan, before)
         with run_writing_errors(out):
-            if before:
+            if resumes:
                 _keep_others(out, staging)
             (staging / RESULT).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        save_master(learner.master, staging / MASTER_DIRECTORY)
+        save_master(strategy.master, staging / MASTER_DIRECTORY)
     return result
 
 
+def _next_result(
+    strategy: MasterStrategy,
+    tasks: Sequence[Task],
+    plan: StreamPlan,
+    before: ContinualResult | None,
+) -> ContinualResult:
+    """Learn the next task, and measure all tasks so far."""
+    # Tasks are counted from 1; the seed of a task depends on its number alone.
+    outcomes, rows = (before.outcomes, before.accuracies) if before else ((), ())
+    number = len(outcomes) + 1
+    stats = strategy.learn(tasks[number - 1], seed=plan.seed + number)
+    outcome = TaskOutcome.model_validate(stats.details, strict=False)
+    row = tuple(_test_accuracy(strategy, task) for task in tasks[:number])
+    return ContinualResult(
+        schema_version=CONTINUAL_VERSION,
+        plan=plan,
+        labels=_labels(tasks),
+        outcomes=(*outcomes, outcome),
+        accuracies=(*rows, row),
+    )
+
+
 def _keep_others(out: Path, staging: Path) -> None:
-    """What people put beside our files, a picture say, stays."""
+    """Copy what people put beside our files, a picture for example."""
     for path in out.iterdir():
         if path.is_dir() and path.name != MASTER_DIRECTORY:
             shutil.copytree(path, staging / path.name, symlinks=True)
@@ -138,35 +200,38 @@ def _labels(tasks: Sequence[Task]) -> tuple[ClassLabels, ...]:
     return tuple(task.labels for task in tasks)
 
 
-def _begun(plan: StreamPlan, labels: tuple[ClassLabels, ...], out: Path) -> ContinualResult | None:
+def _earlier_result(
+    plan: StreamPlan, labels: tuple[ClassLabels, ...], out: Path
+) -> ContinualResult | None:
     """What ``out`` holds of this run, if anything."""
     if not (out / RESULT).exists():
         return None
     try:
-        found = read_continual(out)
+        result = read_continual(out)
     except SpecError as error:
-        raise _other(out, f"no stream of tasks that can go on ({error})") from error
-    if found.plan != plan:
-        raise _other(out, f"a run of another plan ({found.plan.differs(plan)})")
-    if found.labels != labels:
-        raise _other(out, "a run of other classes")
-    return found
+        raise _other_run(out, f"no stream of tasks that can go on ({error})") from error
+    # Learning on under another plan would give a result that no plan describes.
+    if result.plan != plan:
+        raise _other_run(out, f"a run of another plan ({result.plan.differs(plan)})")
+    if result.labels != labels:
+        raise _other_run(out, "a run of other classes")
+    return result
 
 
-def _other(out: Path, held: str) -> RunError:
+def _other_run(out: Path, content: str) -> RunError:
     return RunError(
         "other-run",
-        f"{out} holds {held}, so it is kept; choose another directory or start anew (--force)",
+        f"{out} holds {content}, so it is kept; choose another directory or start anew (--force)",
     )
 
 
-def _learner(
+def _strategy(
     plan: StreamPlan, task: Task, out: Path, result: ContinualResult | None
 ) -> MasterStrategy:
-    """Where the images of ``task`` are; with the master network of ``out`` if there is a result already."""
+    """A strategy on the device of the images; if there is a result, with its master network."""
     device = task.train.images.device
     expansion = ScoredExpansion(method=plan.method.settings)
-    learner = MasterStrategy(
+    strategy = MasterStrategy(
         plan.network(task).to(device),
         (task.train.images[:1],),
         settings=plan.settings,
@@ -175,11 +240,13 @@ def _learner(
         target=plan.target,
     )
     if result is not None:
-        learner.master = load_master(out / MASTER_DIRECTORY, expansion=expansion).to(device)
-        if list(learner.master.tasks) != [outcome.task for outcome in result.outcomes]:
-            raise _other(out, f"a master network of other tasks than {RESULT}")
-    return learner
+        master = load_master(out / MASTER_DIRECTORY, expansion=expansion)
+        strategy.master = master.to(device)
+        # The two files are replaced together, so somebody has changed one of them.
+        if list(master.tasks) != [outcome.task for outcome in result.outcomes]:
+            raise _other_run(out, f"a master network of other tasks than {RESULT}")
+    return strategy
 
 
-def _right(learner: MasterStrategy, task: Task) -> float:
-    return accuracy(learner.network(task.name), batches(task.test, _EVALUATION_BATCH))
+def _test_accuracy(strategy: MasterStrategy, task: Task) -> float:
+    return accuracy(strategy.network(task.name), batches(task.test, EVALUATION_BATCH))

@@ -11,17 +11,40 @@ from torch.optim import SGD, Optimizer
 from fxgrow.documents import limits
 from fxgrow.growth import Batch
 from fxgrow.spec import StrictModel
+from fxgrow.training import set_rate
 
 
 class Loader(Protocol):
-    """Batches of (input, class index) that can be gone through again and again, as torch's ``DataLoader`` is."""
+    """Batches of (input, class index) that can be iterated over several times.
+
+    Torch's ``DataLoader`` is one, and so is a list of batches.
+
+    Example:
+        >>> loader: Loader = [(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))]
+
+    """
 
     def __iter__(self) -> Iterator[Batch]: ...
     def __len__(self) -> int: ...
 
 
 class TrainSettings(StrictModel):
-    """SGD with momentum; the learning rate falls from ``lr`` to 0 along half a cosine over ``epochs``, step by step."""
+    """Settings of SGD with momentum.
+
+    The learning rate falls from ``lr`` to 0 along half a cosine over all epochs, step by step.
+
+    Args:
+        epochs: how often every image is seen.
+        batch_size: images per step.
+        lr: the learning rate of the first step.
+        momentum: the momentum of SGD.
+        weight_decay: the weight decay of SGD.
+
+    Example:
+        >>> TrainSettings(epochs=3, lr=0.1).learning_rate(0.5)
+        0.05
+
+    """
 
     epochs: int = Field(default=15, ge=1, le=limits.EPOCHS)
     batch_size: int = Field(default=32, ge=2, le=limits.BATCH)
@@ -30,14 +53,27 @@ class TrainSettings(StrictModel):
     weight_decay: float = Field(default=5e-4, ge=0, le=limits.RATE)
 
     def learning_rate(self, progress: float) -> float:
-        """When the share ``progress`` (0 to 1) of the training is done."""
+        """Compute the learning rate.
+
+        Args:
+            progress: the share of the training that is done, from 0 to 1.
+
+        Returns:
+            The learning rate of the next step.
+
+        """
         return self.lr * (1 + math.cos(math.pi * progress)) / 2
 
     def optimizer(self, parameters: list[nn.Parameter]) -> SGD:
-        """The optimiser of these parameters."""
+        """Make the optimizer of these parameters."""
         return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def set_rate(self, optimizer: Optimizer, progress: float) -> None:
-        """The learning rate of all its parameters at that share of the training."""
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate(progress)
+        """Set the learning rate of all parameters.
+
+        Args:
+            optimizer: the optimizer.
+            progress: the share of the training that is done, from 0 to 1.
+
+        """
+        set_rate(optimizer, self.learning_rate(progress))

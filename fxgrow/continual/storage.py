@@ -1,11 +1,12 @@
-"""A master network on disk: ``master.json``, typed and checked, and one file of tensors, ``master.safetensors``.
+"""A master network on disk: ``master.json``, typed and checked, and ``master.safetensors``.
 
-The union network is an architecture like any other (``fxgrow.spec``), so nothing that is read is executed. A task's
-mask is a bitset per width, eight neurons to a byte. Every task's network is read out again and its fingerprint compared
-before anything is given back: a lost, added or reordered bit is another network.
+The union network is an architecture like any other (``fxgrow.spec``), so nothing that is read is
+executed. A task's mask is a bitset per width, eight neurons to a byte. Every task's network is read
+out again and its fingerprint compared before anything is given back: a lost, added or reordered bit
+is another network.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,13 +43,22 @@ from fxgrow.training import run_directory
 
 RECORD, TENSORS = "master.json", "master.safetensors"
 MASTER_VERSION: Literal[1] = 1
-_MAX_TASKS = 4096
+MAX_TASKS = 4096
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Name = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class TaskRecord(StrictModel):
-    """A task: its name, its classes, the fingerprint of its network, and how many tensors its probe and answer are."""
+    """A task without its tensors.
+
+    Args:
+        name: its name.
+        classes: how many classes it has.
+        fingerprint: of its network.
+        reference_inputs: how many tensors its reference inputs are.
+        reference_outputs: how many tensors its reference outputs are.
+
+    """
 
     name: _Name
     classes: Annotated[int, Field(ge=1, le=2**31)]
@@ -58,13 +68,23 @@ class TaskRecord(StrictModel):
 
 
 class MasterRecord(StrictModel):
-    """A master network without its tensors; ``tensors``: SHA-256 of their file."""
+    """A master network without its tensors.
+
+    Args:
+        schema_version: of this document.
+        head: the path of the head.
+        settings: how it learns its tasks.
+        union: the architecture of the union network.
+        tasks: the tasks in the order in which they were learned.
+        tensors: SHA-256 of the file of tensors.
+
+    """
 
     schema_version: Literal[1] = MASTER_VERSION
     head: _Name
     settings: MasterSettings
     union: ArchitectureSpec
-    tasks: Annotated[tuple[TaskRecord, ...], Field(max_length=_MAX_TASKS)]
+    tasks: Annotated[tuple[TaskRecord, ...], Field(max_length=MAX_TASKS)]
     tensors: _Digest
 
 
@@ -72,94 +92,154 @@ MASTER_DOCUMENT = Document("master", MasterRecord, MASTER_VERSION)
 
 
 def save_master(master: Master, directory: str | Path) -> None:
-    """Write ``master`` to ``directory``, all or nothing, over one that was written there before, and nothing else.
+    """Write a master network to a directory, all or nothing.
 
-    Wherever it is, what is written is the same master network on the processor, so that it can be loaded anywhere.
-    Raises ``SpecError`` if the network's graph holds what cannot be read again, ``RunError`` for the directory.
+    It replaces a master network that was written there before, and nothing else. Wherever it is,
+    what is written is the same network on the processor, so that it can be loaded anywhere.
+
+    Args:
+        master: the master network.
+        directory: where to write it.
+
+    Raises:
+        SpecError: if the network's graph holds what cannot be read again.
+        RunError: if the directory holds anything else, or cannot be written.
+
+    Example:
+        >>> save_master(master, "masters/digits")
+        >>> master = load_master("masters/digits")
+
     """
     master = master.to("cpu")
     union = master.union
     captured = capture(union.module, union.inputs)
-    # Without its widths, which are found again: in what order, and from which line of code, depends on the caller.
+    # The spec is without widths, which are found again: in what order they are listed, and with
+    # which line of code, depends on the caller.
     spec = describe(captured.graph_module, union.inputs)
-    with run_directory(
-        Path(directory),
-        replace=True,
-        stranger=recognition.foreign_in_directory(recognition.MASTER_DIRECTORY_FORMAT),
-    ) as staging:
-        save_tensors(
-            dense_tensor(dict(_tensors(master, state_tensors(captured.graph_module, spec)))),
-            staging / TENSORS,
-        )
+    tensors = _named_for_file(master, state_tensors(captured.graph_module, spec))
+    stranger = recognition.foreign_in_directory(recognition.MASTER_DIRECTORY_FORMAT)
+    with run_directory(Path(directory), replace=True, stranger=stranger) as staging:
+        save_tensors(dense_tensor(tensors), staging / TENSORS)
         record = MasterRecord(
             head=union.head,
             settings=master.settings,
             union=spec,
-            tasks=tuple(
-                TaskRecord(
-                    name=t.name,
-                    classes=t.classes,
-                    fingerprint=t.fingerprint,
-                    reference_inputs=len(t.reference_inputs),
-                    reference_outputs=len(t.reference_outputs),
-                )
-                for t in master.tasks.values()
-            ),
+            tasks=tuple(_task_record(task) for task in master.tasks.values()),
             tensors=sha256(staging / TENSORS),
         )
+        # Written last: it holds the digest of the other file.
         (staging / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _tensors(master: Master, union: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _task_record(task: TaskState) -> TaskRecord:
+    return TaskRecord(
+        name=task.name,
+        classes=task.classes,
+        fingerprint=task.fingerprint,
+        reference_inputs=len(task.reference_inputs),
+        reference_outputs=len(task.reference_outputs),
+    )
+
+
+def _named_for_file(master: Master, union: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every tensor under the name that it has in the file."""
-    yield from ((f"union/{name}", tensor) for name, tensor in union.items())
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in union.items():
+        tensors[_union_key(name)] = tensor
     for number, task in enumerate(master.tasks.values()):
         for name, mask in task.masks.items():
-            yield _mask(number, name), torch.from_numpy(np.packbits(mask.numpy()))
-        yield from ((f"{number}/own/{name}", tensor) for name, tensor in task.own.items())
-        for kind, found in (("probe", task.reference_inputs), ("said", task.reference_outputs)):
-            yield from ((f"{number}/{kind}/{place}", tensor) for place, tensor in enumerate(found))
+            tensors[_mask_key(number, name)] = torch.from_numpy(np.packbits(mask.numpy()))
+        for name, tensor in task.own.items():
+            tensors[_own_key(number, name)] = tensor
+        for index, tensor in enumerate(task.reference_inputs):
+            tensors[_input_key(number, index)] = tensor
+        for index, tensor in enumerate(task.reference_outputs):
+            tensors[_output_key(number, index)] = tensor
+    return tensors
 
 
-def _mask(number: int, width: str) -> str:
+# The names of tensors in the file, of version 1 of its format.
+
+
+def _union_key(name: str) -> str:
+    return f"union/{name}"
+
+
+def _mask_key(number: int, width: str) -> str:
     return f"{number}/mask/{width}"
 
 
-def load_master(directory: str | Path, *, expansion: Expansion | None = None) -> Master:
-    """The master network in ``directory``, able to learn on; ``expansion`` as in ``Master``.
+def _own_key(number: int, name: str) -> str:
+    return f"{number}/own/{name}"
 
-    It is on the processor (``Master.to``), and its networks are graph modules with the bits that they had. Raises
-    ``SpecError`` for anything that is not as it was written; ``forgotten`` if a task's network is not the one that was
-    learnt.
+
+def _input_key(number: int, index: int) -> str:
+    return f"{number}/probe/{index}"
+
+
+def _output_key(number: int, index: int) -> str:
+    return f"{number}/said/{index}"
+
+
+def load_master(directory: str | Path, *, expansion: Expansion | None = None) -> Master:
+    """Read a master network, which can go on learning.
+
+    It is on the processor (see ``Master.to``), and its networks are graph modules with the bits
+    that they had.
+
+    Args:
+        directory: where ``save_master`` wrote it.
+        expansion: how neurons are chosen, as in ``Master``.
+
+    Returns:
+        The master network.
+
+    Raises:
+        SpecError: for anything that is not as it was written; ``forgotten`` if a task's network is
+            not the one that was learned.
+
+    Example:
+        >>> master = load_master("masters/digits")
+        >>> scores = master.network("1")(images)
+
     """
     record = MASTER_DOCUMENT.read(read_text(Path(directory) / RECORD), RECORD)
     check_spec(record.union, frozenset())
-    held = _Held.of(Path(directory) / TENSORS, record)
-    names = [item.name for item in record.union.tensors if item.tied_to is None]
-    module = rebuild_module(
-        record.union, {name: held.take(f"union/{name}") for name in names}, frozenset()
-    )
+    file = _TensorFile.of(Path(directory) / TENSORS, record)
+    union_tensors: dict[str, Tensor] = {}
+    for item in record.union.tensors:
+        # A tied tensor is in the file once, under its first name.
+        if item.tied_to is None:
+            union_tensors[item.name] = file.take(_union_key(item.name))
+    module = rebuild_module(record.union, union_tensors, frozenset())
     check_faithful(module, record.union, frozenset())
-    inputs = tuple(torch.zeros_like(x, device="cpu") for x in meta_example_inputs(record.union))
+    example_inputs = meta_example_inputs(record.union)
+    inputs = tuple(torch.zeros_like(value, device="cpu") for value in example_inputs)
     master = Master(module, inputs, head=record.head, expansion=expansion, settings=record.settings)
     for number, task in enumerate(record.tasks):
-        master.tasks[task.name] = _task(master.union, task, number, held)
-    held.done()
+        master.tasks[task.name] = _task_state(master.union, task, number, file)
+    # A tensor that nobody asked for would be lost at the next save.
+    file.require_empty()
     return master
 
 
-def _task(union: SharedNetwork, record: TaskRecord, number: int, held: "_Held") -> TaskState:
-    masks = {
-        name: held.bits(_mask(number, name), len(mask)) for name, mask in union.full_masks.items()
-    }
+def _task_state(
+    union: SharedNetwork, record: TaskRecord, number: int, file: "_TensorFile"
+) -> TaskState:
+    """Take the tensors of a task out of the file, and check that its network is as it was."""
+    masks: dict[str, Tensor] = {}
+    for name, mask in union.full_masks.items():
+        masks[name] = file.take_mask(_mask_key(number, name), len(mask))
     shared = named_tensors(union.module)
-    own = {name: held.like(f"{number}/own/{name}", shared[name]) for name in sorted(union.private)}
-    reference_inputs, reference_outputs = (
-        tuple(held.take(f"{number}/{kind}/{place}") for place in range(count))
-        for kind, count in (("probe", record.reference_inputs), ("said", record.reference_outputs))
-    )
+    own: dict[str, Tensor] = {}
+    for name in sorted(union.private):
+        own[name] = file.take_like(_own_key(number, name), shared[name])
+    input_keys = [_input_key(number, index) for index in range(record.reference_inputs)]
+    output_keys = [_output_key(number, index) for index in range(record.reference_outputs)]
+    reference_inputs = tuple(map(file.take, input_keys))
+    reference_outputs = tuple(map(file.take, output_keys))
     if tensor_fingerprint(union.network(masks, own)) != record.fingerprint:
-        raise held.error(
+        raise file.error(
             "forgotten",
             f"task {record.name!r} is not the network that was learnt: a mask or a weight differs",
         )
@@ -174,36 +254,36 @@ def _task(union: SharedNetwork, record: TaskRecord, number: int, held: "_Held") 
     )
 
 
-class _Held:
-    """The tensors of a file, each of which is asked for once."""
+class _TensorFile:
+    """The tensors of a file, each of which is taken once."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
         self.path, self.tensors = path, tensors
 
     @staticmethod
-    def of(path: Path, record: MasterRecord) -> "_Held":
-        """All of them. Raises ``SpecError`` if the file is not the one that the record was written with."""
+    def of(path: Path, record: MasterRecord) -> "_TensorFile":
+        """Read a file; ``SpecError`` if it is not the one that the record was written with."""
         check_kind(path, directory=False)
-        held = _Held(path, {})
+        tensor_file = _TensorFile(path, {})
         if sha256(path) != record.tensors:
-            raise held.error("weights-mismatch", f"its SHA-256 is not the one in {RECORD}")
+            raise tensor_file.error("weights-mismatch", f"its SHA-256 is not the one in {RECORD}")
         try:
             with reading_errors(path), safe_open(path, framework="pt", device="cpu") as file:
-                held.tensors.update(aligned_copy(file))
+                tensor_file.tensors.update(aligned_copy(file))
         except SafetensorError as error:
-            raise held.error(
+            raise tensor_file.error(
                 "bad-weights", f"it is truncated or no safetensors file ({error})"
             ) from error
-        return held
+        return tensor_file
 
     def take(self, name: str) -> Tensor:
-        """The tensor of that name."""
+        """Take the tensor of that name."""
         if name not in self.tensors:
             raise self.error("missing-tensor", f"it has no {name!r}")
         return self.tensors.pop(name)
 
-    def like(self, name: str, shared: Tensor) -> Tensor:
-        """The tensor of that name, which can take the place of ``shared``: its sizes may differ, not its kind."""
+    def take_like(self, name: str, shared: Tensor) -> Tensor:
+        """Take a tensor that can replace ``shared``: its sizes may differ, not its kind."""
         own = self.take(name)
         if _kind(own) != _kind(shared):
             raise self.error(
@@ -211,20 +291,22 @@ class _Held:
             )
         return own
 
-    def bits(self, name: str, count: int) -> Tensor:
-        """A mask of ``count`` neurons."""
+    def take_mask(self, name: str, count: int) -> Tensor:
+        """Take a mask of ``count`` neurons."""
         packed = self.take(name)
-        if packed.dtype != torch.uint8 or packed.shape != (-(-count // 8),):
+        num_bytes = -(-count // 8)  # rounded up
+        if packed.dtype != torch.uint8 or packed.shape != (num_bytes,):
             raise self.error("tensor-mismatch", f"{name!r} is no mask of {count} neurons")
         bits = np.unpackbits(packed.numpy())
+        # The last byte is padded with zeros.
         if bits[count:].any() or not bits.any():
             raise self.error(
                 "tensor-mismatch", f"{name!r} keeps neurons that there are not, or none"
             )
         return torch.from_numpy(bits[:count].astype(bool))
 
-    def done(self) -> None:
-        """Nothing may be left over."""
+    def require_empty(self) -> None:
+        """Check that every tensor was taken."""
         if self.tensors:
             raise self.error(
                 "missing-tensor", f"{RECORD} does not speak of its {min(self.tensors)!r}"
@@ -236,11 +318,10 @@ class _Held:
 
 def _kind(tensor: Tensor) -> str:
     """What a tensor has to share with another one to take its place in a module."""
-    numbers = (
-        "fractions"
-        if tensor.is_floating_point()
-        else "complex numbers"
-        if tensor.is_complex()
-        else "integers"
-    )
+    if tensor.is_floating_point():
+        numbers = "fractions"
+    elif tensor.is_complex():
+        numbers = "complex numbers"
+    else:
+        numbers = "integers"
     return f"{numbers} with {tensor.ndim} axes"

@@ -1,4 +1,4 @@
-"""What a method of continual learning is to those who compare them: the master network, and every rival."""
+"""What every method of continual learning offers to those who compare them."""
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,9 +12,18 @@ from fxgrow.continual.task import Task
 class TaskStats:
     """What learning one task took.
 
-    ``growing_epochs``: passes over the task's training images beyond its training, to decide what to use, grow or
-    prune (Wu et al. 2020, Table 2, "extra growing epochs"). ``seconds``, ``cpu_seconds``: of the whole task.
-    ``details``: what else the method has to say, ready for JSON.
+    Args:
+        task: the name of the task.
+        growing_epochs: passes over the task's training images beyond its training, to decide what
+            to use, grow or prune (Wu et al. 2020, Table 2, "extra growing epochs").
+        seconds: wall time of the task, from first to last.
+        cpu_seconds: CPU time of the task.
+        details: what else the method reports, ready for JSON.
+
+    Example:
+        >>> stats = strategy.learn(task)
+        >>> print(stats.task, stats.seconds)
+
     """
 
     task: str
@@ -25,7 +34,17 @@ class TaskStats:
 
 
 class Strategy(Protocol):
-    """Learns tasks in turn; never sees the images of a task again (but joint training, which is told apart)."""
+    """A method that learns tasks in turn.
+
+    It never sees the images of a task again; joint training, which does, sets ``keeps_images``.
+
+    Example:
+        >>> strategy: Strategy = STRATEGIES["ewc"](setup)
+        >>> for task in tasks:
+        ...     strategy.learn(task)
+        >>> strategy.network(tasks[0].name)(images)
+
+    """
 
     @property
     def parameters(self) -> int:
@@ -33,9 +52,26 @@ class Strategy(Protocol):
         ...
 
     def learn(self, task: Task, *, seed: int = 0) -> TaskStats:
-        """Learn one more task."""
+        """Learn one more task.
+
+        Args:
+            task: the images, and how many classes they have.
+            seed: decides everything that is drawn at random.
+
+        Returns:
+            What learning took.
+
+        """
         ...
 
     def network(self, task: str) -> nn.Module:
-        """The network for the images of a task that was learnt, in evaluation mode."""
+        """Give the network for the images of a task, in evaluation mode.
+
+        Args:
+            task: the name of a task that was learned.
+
+        Returns:
+            The network, whose output has one column per class of the task.
+
+        """
         ...

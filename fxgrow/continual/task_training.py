@@ -1,4 +1,7 @@
-"""How a network for one task comes about: try what is there, else choose, grow and train (Wu et al. 2020, Figure 2)."""
+"""How a network for one task comes about: try what is there, else choose, grow and train.
+
+Reference: Wu et al. 2020, Sec. 2.4 and Figure 2.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 from fxgrow.continual.expansion import ExpandedNetwork, Expansion
 from fxgrow.continual.fit import FreeMasks, train_task
 from fxgrow.continual.head import new_head
-from fxgrow.continual.ownership import new_entry_masks, task_owned_tensors
+from fxgrow.continual.ownership import all_entries, new_entry_masks, task_owned_tensors
 from fxgrow.continual.reuse import select_reused, submodel
 from fxgrow.continual.settings import Loader, TrainSettings
 from fxgrow.continual.shared_network import NEW_NEURON, SharedNetwork, TaskNetwork
@@ -24,10 +27,20 @@ from fxgrow.training import accuracy
 
 
 class MasterSettings(StrictModel):
-    """``train``: of every task; ``try_epochs``: of a new head and normalisation on what is there.
+    """How a master network learns its tasks.
 
-    ``growth_batches``: training batches that decide what is used and what grows; ``leave_out``: the largest share of
-    old neurons that a task goes without, as long as its loss rises by no more than the share ``tolerance``.
+    Args:
+        train: how the weights of every task are trained.
+        try_epochs: the epochs in which a later task first tries what is there, with a head and
+            normalization of its own.
+        growth_batches: how many training batches decide what is used and what grows.
+        leave_out: the largest share of old neurons that a task goes without.
+        tolerance: by what share its loss may rise by that.
+
+    Example:
+        >>> settings = MasterSettings(train=TrainSettings(epochs=5), leave_out=0.1)
+        >>> master = Master(model, images, settings=settings)
+
     """
 
     train: TrainSettings = TrainSettings()
@@ -39,7 +52,20 @@ class MasterSettings(StrictModel):
 
 @dataclass(frozen=True, eq=False)
 class TaskRequest:
-    """What is to be learnt, and how."""
+    """What to learn, and how.
+
+    Args:
+        train: batches to train on.
+        valid: batches to validate on.
+        classes: how many classes the task has.
+        loss: of the network's output and the labels.
+        budget: what the task may unlock and add.
+        target: the accuracy on ``valid`` with which the task is done; None: there is none.
+        seed: decides everything that is drawn at random.
+        expansion: how neurons are chosen.
+        settings: how the master network learns its tasks.
+
+    """
 
     train: Loader
     valid: Loader
@@ -52,13 +78,21 @@ class TaskRequest:
     settings: MasterSettings
 
     def reached(self, network: nn.Module) -> bool:
-        """Whether the target is met."""
+        """Tell whether a network meets the target."""
         return self.target is not None and accuracy(network, self.valid) >= self.target
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedTask:
-    """The trained draft, how right the try was, what the expansion did, and how many passes led to the training."""
+    """A task's network before it is merged, and how it came about.
+
+    Args:
+        draft: the trained network.
+        tried: the accuracy of the first try; None: the first task, which has none.
+        expanded: the outcome of the expansion; None: there was none.
+        growing_epochs: passes over the training images before the training.
+
+    """
 
     draft: TaskNetwork
     tried: float | None = None
@@ -67,70 +101,103 @@ class TrainedTask:
 
 
 def train_first_task(union: SharedNetwork, request: TaskRequest) -> TrainedTask:
-    """The first task trains everything there is, and grows only if its target is not met."""
-    network = submodel(union.module, union.coupling, {})
-    new_head(network, union.head, request.classes, torch.Generator().manual_seed(request.seed))
-    train_task(network, request.train, request.loss, request.settings.train, _everything(network))
+    """Train all of the network, and grow only if the target is not met.
+
+    Args:
+        union: the master network without any task; it stays as it is.
+        request: what to learn, and how.
+
+    Returns:
+        The trained network.
+
+    """
+    network = _with_new_head(union, request)
+    _train(network, request, _all_parameters(network))
     masks = union.full_masks
     if request.target is None or request.reached(network):
-        return TrainedTask(_all_new(_untouched(network, masks)))
-    seen = _Seen(request.loss)
-    expanded = _expanded(network, union, request, seen, unlock=False)
-    passes = seen.count / _size(request)
-    train_task(
-        expanded.network,
-        request.train,
-        request.loss,
-        request.settings.train,
-        _everything(expanded.network),
-    )
-    return TrainedTask(_all_new(_draft(expanded, masks)), None, expanded, passes)
+        return TrainedTask(_all_new(_unexpanded(network, masks)))
+    loss = _CountingLoss(request.loss)
+    # There is no earlier task to protect, so there is nothing to unlock.
+    expanded = _expand(network, union, request, loss, unlock=False)
+    growing_epochs = loss.count / _num_examples(request)
+    _train(expanded.network, request, _all_parameters(expanded.network))
+    return TrainedTask(_all_new(_draft(expanded, masks)), None, expanded, growing_epochs)
 
 
 def train_next_task(union: SharedNetwork, request: TaskRequest) -> TrainedTask:
-    """A later task trains a head and normalisation of its own, and if that does not do, what it unlocks and adds."""
-    network = submodel(union.module, union.coupling, {})
-    new_head(network, union.head, request.classes, torch.Generator().manual_seed(request.seed))
-    own = task_owned_tensors(network, union.head)
-    trial = request.settings.train.model_copy(update={"epochs": request.settings.try_epochs})
-    train_task(
-        network,
-        request.train,
-        request.loss,
-        trial,
-        {n: m for n, m in _everything(network).items() if n in own},
-    )
-    tried, passes = accuracy(network, request.valid), float(request.settings.try_epochs)
+    """Train a new head and normalization; if that does not do, also what is unlocked and added.
+
+    Args:
+        union: the master network with the earlier tasks; it stays as it is.
+        request: what to learn, and how.
+
+    Returns:
+        The trained network.
+
+    """
+    settings = request.settings
+    network = _with_new_head(union, request)
+    # Figure 2, step 1: what is there may do already.
+    tried = _try_as_it_is(network, union, request)
+    growing_epochs = float(settings.try_epochs)
     if request.reached(network):
-        return TrainedTask(_untouched(network, union.full_masks), tried, None, passes)
-    how, seen = request.settings, _Seen(request.loss)
+        return TrainedTask(_unexpanded(network, union.full_masks), tried, None, growing_epochs)
+    # Choosing and searching are counted in passes over the training images.
+    loss = _CountingLoss(request.loss)
+    objective = _objective(request, network, loss)
     masks = select_reused(
-        network, union.coupling, _objective(request, network, seen), how.leave_out, how.tolerance
+        network, union.coupling, objective, settings.leave_out, settings.tolerance
     )
-    used = submodel(network, union.coupling, masks)
-    expanded = _expanded(used, union, request, seen, unlock=True)
-    passes += seen.count / _size(request)
+    reused = submodel(network, union.coupling, masks)
+    # Step 2: locked, unlocked and new neurons compete for the budget.
+    expanded = _expand(reused, union, request, loss, unlock=True)
+    growing_epochs += loss.count / _num_examples(request)
     draft = _draft(expanded, masks)
-    train_task(
-        draft.network, request.train, request.loss, request.settings.train, _free(draft, union)
-    )
-    return TrainedTask(draft, tried, expanded, passes)
+    # Step 3: only what no earlier task sees is trained.
+    _train(draft.network, request, _task_entries(draft, union))
+    return TrainedTask(draft, tried, expanded, growing_epochs)
 
 
-def _everything(network: nn.Module) -> dict[str, Tensor]:
-    return {name: torch.ones_like(p, dtype=torch.bool) for name, p in network.named_parameters()}
+def _with_new_head(union: SharedNetwork, request: TaskRequest) -> nn.Module:
+    """A copy of the union network with a head for the task's classes."""
+    network = submodel(union.module, union.coupling, {})
+    generator = torch.Generator().manual_seed(request.seed)
+    new_head(network, union.head, request.classes, generator)
+    return network
 
 
-def _free(draft: TaskNetwork, union: SharedNetwork) -> FreeMasks:
-    """What belongs to the task alone: its head and normalisation, and all that lies on a fresh neuron."""
-    own = task_owned_tensors(draft.network, union.head)
+def _train(network: nn.Module, request: TaskRequest, free: FreeMasks) -> None:
+    train_task(network, request.train, request.loss, request.settings.train, free)
+
+
+def _try_as_it_is(network: nn.Module, union: SharedNetwork, request: TaskRequest) -> float:
+    """Train head and normalization alone, in place; the accuracy on the validation images."""
+    settings = request.settings
+    short = settings.train.model_copy(update={"epochs": settings.try_epochs})
+    free = _own_parameters(network, union.head)
+    train_task(network, request.train, request.loss, short, free)
+    return accuracy(network, request.valid)
+
+
+def _all_parameters(network: nn.Module) -> dict[str, Tensor]:
+    parameters = dict(network.named_parameters())
+    return all_entries(parameters, parameters)
+
+
+def _own_parameters(network: nn.Module, head: str) -> dict[str, Tensor]:
+    """Every entry of the parameters that each task has for itself."""
+    return all_entries(dict(network.named_parameters()), task_owned_tensors(network, head))
+
+
+def _task_entries(draft: TaskNetwork, union: SharedNetwork) -> FreeMasks:
+    """What belongs to the task alone: its head and normalization, and all on a new neuron."""
     coupling = couple(draft.network, union.inputs)
-    mine = {name: mask for name, mask in _everything(draft.network).items() if name in own}
-    return new_entry_masks(draft.network, coupling, draft.new) | mine
+    own = _own_parameters(draft.network, union.head)
+    return new_entry_masks(draft.network, coupling, draft.new) | own
 
 
 @dataclass(eq=False)
-class _Seen:
+class _CountingLoss:
     """A loss that counts the examples that it is asked about."""
 
     loss: LossFunction
@@ -141,15 +208,16 @@ class _Seen:
         return self.loss(output, target)
 
 
-def _size(request: TaskRequest) -> int:
+def _num_examples(request: TaskRequest) -> int:
     return sum(len(target) for _, target in request.train)
 
 
 def _objective(request: TaskRequest, network: nn.Module, loss: LossFunction) -> Objective:
-    return Objective.of(islice(request.train, request.settings.growth_batches), loss, network)
+    growth_batches = islice(request.train, request.settings.growth_batches)
+    return Objective.of(growth_batches, loss, network)
 
 
-def _expanded(
+def _expand(
     network: nn.Module,
     union: SharedNetwork,
     request: TaskRequest,
@@ -164,24 +232,27 @@ def _expanded(
 
 
 def _all_new(draft: TaskNetwork) -> TaskNetwork:
-    """The first task's: there was nothing before it."""
-    return TaskNetwork(
-        draft.network,
-        {name: torch.full_like(o, NEW_NEURON) for name, o in draft.origin.items()},
-        draft.unlocked,
-    )
+    """The draft of a first task: there was nothing before it."""
+    origin: dict[str, Tensor] = {}
+    for name, places in draft.origin.items():
+        origin[name] = torch.full_like(places, NEW_NEURON)
+    return TaskNetwork(draft.network, origin, draft.unlocked)
 
 
-def _untouched(network: nn.Module, masks: Mapping[str, Tensor]) -> TaskNetwork:
+def _unexpanded(network: nn.Module, masks: Mapping[str, Tensor]) -> TaskNetwork:
     return _draft(ExpandedNetwork(network), masks)
 
 
 def _draft(expanded: ExpandedNetwork, masks: Mapping[str, Tensor]) -> TaskNetwork:
-    """Where each neuron of the expanded network comes from: one of those that ``masks`` keep, or nowhere."""
-    origin, unlocked = {}, {}
+    """Trace each neuron of the expanded network to one that ``masks`` keep, or to none."""
+    origin: dict[str, Tensor] = {}
+    unlocked: dict[str, Tensor] = {}
     for name, mask in masks.items():
-        kept, new = mask.nonzero().reshape(-1), expanded.new.get(name, 0)
+        kept = mask.nonzero().reshape(-1)
+        new = expanded.new.get(name, 0)
+        # New neurons follow those that were kept.
         origin[name] = torch.cat([kept, kept.new_full((new,), NEW_NEURON)])
-        copies = expanded.unlocked.get(name, torch.zeros(len(kept), dtype=torch.bool))
+        none = torch.zeros(len(kept), dtype=torch.bool)
+        copies = expanded.unlocked.get(name, none)
         unlocked[name] = torch.cat([copies, copies.new_zeros(new)])
     return TaskNetwork(expanded.network, origin, unlocked)

@@ -82,7 +82,7 @@ def test_an_unlocked_copy_replaces_its_original_in_the_new_task_alone() -> None:
 
 
 def test_connections_into_locked_neurons_exist_for_the_new_task_alone() -> None:
-    """What reads the stem of the residual network is locked in part, and reads fresh neurons of the stem too."""
+    """What reads the stem of the residual network is locked in part, and reads new neurons of the stem too."""
     learner = stream("residual").master
     a, b = (learner.tasks[task].masks for task in ("a", "b"))
     new, locked = b["stem"] & ~a["stem"], a["a1"] & b["a1"]

@@ -15,16 +15,16 @@ def shortened(count: int) -> Task:
 
 
 def test_it_tells_what_the_master_tells() -> None:
-    learner = MasterStrategy(model(), INPUTS, settings=SETTINGS, target=0.0)
-    learnt = learner.learn(tasks()[0])
-    outcome = TaskOutcome.model_validate(learnt.details)
-    assert (learnt.task, learnt.growing_epochs, learnt.seconds) == (
+    strategy = MasterStrategy(model(), INPUTS, settings=SETTINGS, target=0.0)
+    stats = strategy.learn(tasks()[0])
+    outcome = TaskOutcome.model_validate(stats.details)
+    assert (stats.task, stats.growing_epochs, stats.seconds) == (
         outcome.task,
         0.0,
         outcome.seconds,
     )
-    assert learner.parameters == learner.master.parameters == outcome.parameters
-    assert accuracy_on(learner, tasks()[0]) > 0.5 and not learner.network("1").training
+    assert strategy.parameters == strategy.master.parameters == outcome.parameters
+    assert accuracy_on(strategy, tasks()[0]) > 0.5 and not strategy.network("1").training
 
 
 @pytest.mark.parametrize(("count", "steps"), [(17, 1), (18, 2)])
@@ -38,12 +38,12 @@ def test_one_image_alone_is_no_batch(
         seen.append(len(target))
         return torch.nn.functional.cross_entropy(output, target)
 
-    learner = MasterStrategy(model(), INPUTS, settings=SETTINGS)
-    learn = learner.master.learn
+    strategy = MasterStrategy(model(), INPUTS, settings=SETTINGS)
+    learn = strategy.master.learn
     monkeypatch.setattr(
-        learner.master, "learn", lambda *args, **kwargs: learn(*args, **kwargs, loss=counted)
+        strategy.master, "learn", lambda *args, **kwargs: learn(*args, **kwargs, loss=counted)
     )
-    learner.learn(shortened(count))
+    strategy.learn(shortened(count))
     assert len(seen) == 2 * steps and sum(seen) == 2 * (count if steps == 2 else 16)
 
 
@@ -51,7 +51,7 @@ def test_the_seed_orders_the_images() -> None:
     assert isinstance(tasks()[0].train, DataSet)
     states = []
     for seed in (0, 0, 1):
-        learner = MasterStrategy(model(), INPUTS, settings=SETTINGS)
-        learner.learn(tasks()[0], seed=seed)
-        states.append(learner.master.tasks["1"].fingerprint)
+        strategy = MasterStrategy(model(), INPUTS, settings=SETTINGS)
+        strategy.learn(tasks()[0], seed=seed)
+        states.append(strategy.master.tasks["1"].fingerprint)
     assert states[0] == states[1] != states[2]

@@ -23,7 +23,7 @@ def test_private_tensors_are_the_head_norms_and_buffers() -> None:
     }  # fmt: skip
 
 
-def test_an_entry_is_fresh_if_one_of_its_neurons_is() -> None:
+def test_an_entry_is_new_if_one_of_its_neurons_is() -> None:
     """Neuron 1 of the first convolution, and neuron 3 of the second, which a map of 3 x 3 flattens to 9 columns."""
     module = network("chain")
     coupling = couple(module, (images(),))

@@ -8,19 +8,19 @@ from tests.continual.tiny import INPUTS, model, tasks
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_every_learner_learns_from_one_setup(name: str) -> None:
+def test_every_strategy_learns_from_one_setup(name: str) -> None:
     master, (task, _) = (
         MasterSettings(train=TrainSettings(epochs=1, batch_size=16, lr=0.1)),
         tasks(),
     )
-    learner = STRATEGIES[name](
+    strategy = STRATEGIES[name](
         StrategySetup(model(), model(), INPUTS, master, Budget(neurons=2), target=0.1)
     )
-    learner.learn(task)
-    assert learner.network(task.name)(task.test.images).shape == (len(task.test), task.classes)
-    assert learner.parameters > 0
-    if isinstance(learner, MasterStrategy):
-        assert (learner.budget, learner.target, learner.master.settings) == (
+    strategy.learn(task)
+    assert strategy.network(task.name)(task.test.images).shape == (len(task.test), task.classes)
+    assert strategy.parameters > 0
+    if isinstance(strategy, MasterStrategy):
+        assert (strategy.budget, strategy.target, strategy.master.settings) == (
             Budget(neurons=2),
             0.1,
             master,
@@ -30,8 +30,8 @@ def test_every_learner_learns_from_one_setup(name: str) -> None:
 def test_what_grows_grows_in_its_own_way() -> None:
     setup = StrategySetup(model(), model(), INPUTS, MasterSettings(), Budget(neurons=2))
     growing = [
-        learner
+        strategy
         for name in STRATEGIES
-        if isinstance(learner := STRATEGIES[name](setup), MasterStrategy)
+        if isinstance(strategy := STRATEGIES[name](setup), MasterStrategy)
     ]
-    assert len({repr(learner.master.expansion) for learner in growing}) == len(growing)
+    assert len({repr(strategy.master.expansion) for strategy in growing}) == len(growing)

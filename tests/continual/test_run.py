@@ -101,14 +101,14 @@ def test_a_finished_run_is_left_alone(whole: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "said"),
+    ("plan", "message"),
     [
         (PLAN.model_copy(update={"width": 5}), "width is 3, not 5"),
         (PLAN.model_copy(update={"seed": 1}), "seed is 0"),
     ],
 )
-def test_another_plan_is_refused(whole: Path, plan: StreamPlan, reference_outputs: str) -> None:
-    with pytest.raises(FxgrowError, match=reference_outputs) as caught:
+def test_another_plan_is_refused(whole: Path, plan: StreamPlan, message: str) -> None:
+    with pytest.raises(FxgrowError, match=message) as caught:
         run_stream(tasks(), plan, whole)
     assert caught.value.code == "other-run"
 

@@ -1,4 +1,4 @@
-"""Tasks and a network that learn in a moment, and what holds for every learner and for every way to gain neurons."""
+"""Tasks and a network that learn in a moment, and what holds for every strategy and for every way to gain neurons."""
 
 import copy
 from collections.abc import Callable
@@ -49,30 +49,30 @@ def model(seed: int = 0) -> nn.Module:
     return randomised(net, seed).float().train()
 
 
-def outputs(learner: Strategy, task: Task) -> Tensor:
+def outputs(strategy: Strategy, task: Task) -> Tensor:
     with torch.no_grad():
-        found: Tensor = learner.network(task.name)(task.test.images)
+        found: Tensor = strategy.network(task.name)(task.test.images)
     return found
 
 
-def accuracy_on(learner: Strategy, task: Task) -> float:
-    return accuracy(learner.network(task.name), [(task.test.images, task.test.labels)])
+def accuracy_on(strategy: Strategy, task: Task) -> float:
+    return accuracy(strategy.network(task.name), [(task.test.images, task.test.labels)])
 
 
-def check_learner(make: Callable[[nn.Module], Strategy]) -> None:
+def check_strategy(make: Callable[[nn.Module], Strategy]) -> None:
     """What holds for all: the model stays as it is, a seed decides all, tasks have their own classes, it learns."""
     first, second = tasks()
     given = model()
     before = {name: tensor.clone() for name, tensor in given.state_dict().items()}
-    learners = [make(given) for _ in range(3)]
-    for learner, seed in zip(learners, (0, 0, 1), strict=True):
+    strategies = [make(given) for _ in range(3)]
+    for strategy, seed in zip(strategies, (0, 0, 1), strict=True):
         for task in (first, second):
-            assert learner.learn(task, seed=seed).task == task.name
-    same, again, other = (outputs(learner, second) for learner in learners)
+            assert strategy.learn(task, seed=seed).task == task.name
+    same, again, other = (outputs(strategy, second) for strategy in strategies)
     assert torch.equal(same, again) and not torch.allclose(same, other)
     assert same.shape == (len(second.test), 2)
-    assert all(not module.training for module in learners[0].network(first.name).modules())
-    assert accuracy_on(learners[0], second) > 0.8
+    assert all(not module.training for module in strategies[0].network(first.name).modules())
+    assert accuracy_on(strategies[0], second) > 0.8
     assert given.training and all(
         torch.equal(tensor, before[name]) for name, tensor in given.state_dict().items()
     )
@@ -108,20 +108,22 @@ def drafted(expanded: ExpandedNetwork, union: SharedNetwork) -> TaskNetwork:
 
 
 def check_locked(expansion: Expansion) -> None:
-    """An expansion changes nothing but private tensors and what lies on fresh neurons: merging would raise."""
+    """An expansion changes nothing but private tensors and what lies on new neurons: merging would raise."""
     union, expanded = SharedNetwork.of(model(), INPUTS), grown(expansion)
     wider, _ = union.merged(drafted(expanded, union))
     assert sum(len(m) for m in wider.full_masks.values()) == 10 + sum(added(expanded))
 
 
 def check_master(expansion: Expansion) -> TaskOutcome:
-    """Two tasks are learnt, within the budget, and the first one's network does not change by a bit."""
+    """Two tasks are stats, within the budget, and the first one's network does not change by a bit."""
     first, second = tasks()
-    learner = MasterStrategy(model(), INPUTS, settings=SETTINGS, expansion=expansion, budget=BUDGET)
-    learner.learn(first)
-    before = outputs(learner, first)
-    outcome = TaskOutcome.model_validate(learner.learn(second).details)
-    assert torch.equal(outputs(learner, first), before)
+    strategy = MasterStrategy(
+        model(), INPUTS, settings=SETTINGS, expansion=expansion, budget=BUDGET
+    )
+    strategy.learn(first)
+    before = outputs(strategy, first)
+    outcome = TaskOutcome.model_validate(strategy.learn(second).details)
+    assert torch.equal(outputs(strategy, first), before)
     assert outcome.accuracy > 0.8 and outcome.growing_epochs > 2
     assert 0 < sum(use.unlocked + use.new for use in outcome.widths.values()) <= 4
     assert sum(use.master for use in outcome.widths.values()) <= 10 + 4

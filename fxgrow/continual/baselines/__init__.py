@@ -1,1 +1,4 @@
-"""Other ways to learn task after task: what a network that grows with its tasks is compared with."""
+"""Baselines of continual learning: other ways to learn task after task than a growing network.
+
+Each is a module of its own that opens with its paper; ``fxgrow.continual.registry`` lists them.
+"""

@@ -1,28 +1,30 @@
-"""What the methods share: how one task is trained, a trunk with modules of each task's own, and what learning took."""
+"""What the baselines share: training on one task, a trunk with modules of each task's own."""
 
 import copy
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
-from fxgrow.capture import capture
-from fxgrow.continual.head import find_head, new_head
+from fxgrow.continual.head import new_head
 from fxgrow.continual.settings import TrainSettings
-from fxgrow.continual.strategy import TaskStats
 from fxgrow.continual.task import Task, require_learned, require_new
-from fxgrow.data import Batches, DataSet, batches
+from fxgrow.data import DataSet, batches
 from fxgrow.errors import DataError
-from fxgrow.growth import Batch, LossFunction
+from fxgrow.growth import LossFunction
 from fxgrow.surgery import NORM_TYPES
-from fxgrow.training import accuracy, cross_entropy, seeded, train_epoch
+from fxgrow.training import (
+    EVALUATION_BATCH,
+    accuracy,
+    cross_entropy,
+    seeded,
+    shuffled,
+    train_epoch,
+)
 
-_EVALUATION_BATCH = 256
-_TRAINING_FACTOR = TrainSettings()
 AfterStep = Callable[[float], None]
+"""Called after every step of the optimizer with the learning rate of that step."""
 
 
 def train_network(
@@ -35,77 +37,85 @@ def train_network(
     after_step: AfterStep | None = None,
     parameters: Iterable[nn.Parameter] | None = None,
 ) -> None:
-    """Train ``network`` in place: all its parameters that require a gradient, or only ``parameters``.
+    """Train a network in place; the same seed gives the same weights.
 
-    ``after_step(rate)`` is called after every step with the learning rate of that step. The same seed gives the same
-    weights. Raises ``TrainingError`` (``nan-loss``), ``DataError`` (``no-batches``).
+    Args:
+        network: the network; its parameters that do not require a gradient stay as they are.
+        data: images and labels, shuffled anew for every epoch.
+        settings: the length of the training, the batch size, and the settings of SGD.
+        seed: decides the order of the images and what layers such as dropout draw.
+        loss: of the network's output and the labels.
+        after_step: called after every step with the learning rate of that step.
+        parameters: train only these; None: all of the network.
+
+    Raises:
+        TrainingError: ``nan-loss`` if the loss is no finite number.
+        DataError: ``no-batches`` if there are fewer than two images.
+
     """
-    found = shuffled(data, settings.batch_size, torch.Generator().manual_seed(seed))
-    chosen = parameters if parameters is not None else network.parameters()
-    optimizer = settings.optimizer([parameter for parameter in chosen if parameter.requires_grad])
-    total, done = settings.epochs * len(found), 0
+    if len(data) < 2:
+        # Batch norm cannot train on a batch of one, so it would be left out.
+        raise DataError(
+            "no-batches",
+            "there is no image to train on, as a batch of one is left out; give at least two",
+        )
+    train_batches = shuffled(data, settings.batch_size, torch.Generator().manual_seed(seed))
+    candidates = network.parameters() if parameters is None else parameters
+    optimizer = settings.optimizer([weight for weight in candidates if weight.requires_grad])
+    total_steps = settings.epochs * len(train_batches)
+    steps_done = 0
 
     def on_step(*_: float) -> None:
-        nonlocal done
+        nonlocal steps_done
         if after_step is not None:
-            after_step(settings.learning_rate(done / total))
-        done += 1
-        settings.set_rate(optimizer, done / total)
+            after_step(settings.learning_rate(steps_done / total_steps))
+        steps_done += 1
+        settings.set_rate(optimizer, steps_done / total_steps)
 
+    # Dropout and its like draw from torch's own generator.
     with seeded(seed):
         for _ in range(settings.epochs):
-            train_epoch(network, found, loss, optimizer, on_step)
+            train_epoch(network, train_batches, loss, optimizer, on_step)
 
 
-def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
-    """All images in a new order every pass; a last batch of one is left out, batch norm cannot take it."""
-    return batches(data, size, shuffle=True, generator=generator, drop_last=len(data) % size == 1)
+def accuracy_on(network: nn.Module, data: DataSet) -> float:
+    """Measure the share of images that a network, in evaluation mode, classifies correctly.
 
+    Args:
+        network: a classifier.
+        data: images and labels.
 
-def endless(data: Batches) -> Iterator[Batch]:
-    """Pass after pass. Raises ``DataError`` (``no-batches``) if there is nothing to pass over."""
-    if not len(data):
-        raise DataError("no-batches", "there are no two images to look at; give at least two")
-    while True:
-        yield from data
+    Returns:
+        A number from 0 to 1.
 
-
-def num_correct(network: nn.Module, data: DataSet) -> float:
-    """The share of images that ``network``, in evaluation mode, classifies rightly."""
-    return accuracy(network, batches(data, _EVALUATION_BATCH))
+    """
+    return accuracy(network, batches(data, EVALUATION_BATCH))
 
 
 def num_parameters(*modules: nn.Module) -> int:
-    """The numbers in the parameters of all these modules, those that several of them hold once."""
-    return sum(
-        each.numel()
-        for each in {parameter for module in modules for parameter in module.parameters()}
-    )
+    """Count the numbers in all parameters of these modules; a shared parameter counts once."""
+    # A parameter hashes by identity, so a set holds a shared one once.
+    counted: set[nn.Parameter] = set()
+    for module in modules:
+        counted.update(module.parameters())
+    return sum(parameter.numel() for parameter in counted)
 
 
-def norm_parameters(model: nn.Module) -> tuple[str, ...]:
-    """The paths of the normalisations that can keep running statistics."""
-    return tuple(path for path, module in model.named_modules() if isinstance(module, NORM_TYPES))
-
-
-@dataclass(frozen=True)
-class Stopwatch:
-    """The time since a task began to be learnt."""
-
-    wall: float = field(default_factory=time.perf_counter)
-    cpu: float = field(default_factory=time.process_time)
-
-    def learnt(self, task: Task, growing_epochs: float = 0.0, **details: Any) -> TaskStats:
-        """It is learnt now."""
-        seconds, cpu_seconds = time.perf_counter() - self.wall, time.process_time() - self.cpu
-        return TaskStats(task.name, growing_epochs, seconds, cpu_seconds, details)
+def norm_paths(model: nn.Module) -> tuple[str, ...]:
+    """List the paths of the normalizations that can keep running statistics."""
+    modules = model.named_modules()
+    return tuple(path for path, module in modules if isinstance(module, NORM_TYPES))
 
 
 @dataclass(eq=False)
 class SharedTrunk:
-    """A network of which each task has the modules at ``paths``, the head first, to itself and shares the others.
+    """A network of which every task has some modules to itself and shares the others.
 
-    ``model`` is the network of the task that was mounted last; ``own``: the modules of every task, path by path.
+    Args:
+        model: the network; in it are the modules of the task that was mounted last.
+        paths: where the modules lie that each task has to itself, the head first.
+        own: for every task those modules, by path.
+
     """
 
     model: nn.Module
@@ -113,55 +123,85 @@ class SharedTrunk:
     own: dict[str, dict[str, nn.Module]] = field(default_factory=dict)
 
     @staticmethod
-    def of(
-        model: nn.Module, example_inputs: Any, head: str | None, *, own_norms: bool = False
-    ) -> "SharedTrunk":
-        """Of a copy of ``model``. Raises ``GrowthError`` (``no-head``)."""
-        copied = copy.deepcopy(model)
-        head = find_head(capture(copied, example_inputs), head)
-        return SharedTrunk(copied, (head, *(norm_parameters(copied) if own_norms else ())))
+    def of(model: nn.Module, head: str, *, own_norms: bool = False) -> "SharedTrunk":
+        """Start from a model, which is not copied.
+
+        Args:
+            model: the network.
+            head: the path of its head.
+            own_norms: whether every task also has normalizations of its own.
+
+        Returns:
+            A trunk that no task uses yet.
+
+        """
+        norms = norm_paths(model) if own_norms else ()
+        return SharedTrunk(model, (head, *norms))
 
     def add(self, task: Task, seed: int) -> nn.Module:
-        """The network of one more task: a new head, and other modules of its own as they are in ``model``."""
+        """Give one more task modules of its own: a new head, and copies of the others.
+
+        Args:
+            task: the task; its number of classes is that of the new head's rows.
+            seed: decides the weights of the new head.
+
+        Returns:
+            The trunk's network, with the modules of the task in it.
+
+        Raises:
+            DataError: ``known-task``.
+
+        """
         require_new(self.own, task.name)
-        self.own[task.name] = {
-            path: copy.deepcopy(self.model.get_submodule(path)) for path in self.paths
-        }
+        modules: dict[str, nn.Module] = {}
+        for path in self.paths:
+            # What the last task ended with is where this one starts.
+            modules[path] = copy.deepcopy(self.model.get_submodule(path))
+        self.own[task.name] = modules
         network = self.mount(task.name)
         new_head(network, self.paths[0], task.classes, torch.Generator().manual_seed(seed))
         return network
 
     def mount(self, task: str) -> nn.Module:
-        """``model`` with the modules of ``task``: what is trained in it is trained for good."""
+        """Put the modules of a task into the network; training then trains them for good."""
         for path, module in self.own[require_learned(self.own, task)].items():
             self.model.set_submodule(path, module)
         return self.model
 
     def network(self, task: str) -> nn.Module:
-        """A copy of the network of ``task``, in evaluation mode. Raises ``DataError`` (``unknown-task``)."""
+        """Copy the network of a task, in evaluation mode; what is mounted stays mounted.
+
+        Args:
+            task: the name of a task that was added.
+
+        Returns:
+            The copy.
+
+        Raises:
+            DataError: ``unknown-task``.
+
+        """
+        # Only one task is in the network at a time: what was there comes back afterwards.
         mounted = {path: self.model.get_submodule(path) for path in self.paths}
-        found = copy.deepcopy(self.mount(task)).eval()
+        network = copy.deepcopy(self.mount(task)).eval()
         for path, module in mounted.items():
             self.model.set_submodule(path, module)
-        return found
+        return network
 
     def shared(self) -> dict[str, nn.Parameter]:
-        """The parameters that no task has to itself, by name."""
-        own = {
-            parameter
-            for path in self.paths
-            for parameter in self.model.get_submodule(path).parameters()
-        }
-        return {
-            name: parameter
-            for name, parameter in self.model.named_parameters()
-            if parameter not in own
-        }
+        """List the parameters that no task has to itself, by name."""
+        # By identity, not by name: a weight of the head may be tied to a shared layer.
+        own: set[nn.Parameter] = set()
+        for path in self.paths:
+            own.update(self.model.get_submodule(path).parameters())
+        named = self.model.named_parameters()
+        return {name: parameter for name, parameter in named if parameter not in own}
 
     @property
     def parameters(self) -> int:
-        """The numbers in all parameters, shared and of every task."""
-        own = num_parameters(
-            *(module for modules in self.own.values() for module in modules.values())
-        )
-        return own + sum(parameter.numel() for parameter in self.shared().values())
+        """The numbers in all parameters: the shared ones, and those of every task."""
+        own_modules: list[nn.Module] = []
+        for modules in self.own.values():
+            own_modules.extend(modules.values())
+        shared = sum(parameter.numel() for parameter in self.shared().values())
+        return num_parameters(*own_modules) + shared

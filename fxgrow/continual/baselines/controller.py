@@ -1,7 +1,8 @@
 """A controller that draws one option after the other.
 
-Reference: Xu, Zhu, "Reinforced Continual Learning", NeurIPS 2018, Sec. 3.1: an LSTM that is fed its own last action,
-and a softmax over the options. How we differ: options that are ruled out have no probability.
+Reference: Xu, Zhu, "Reinforced Continual Learning", NeurIPS 2018, Sec. 3.1: an LSTM that is fed its
+own last action, and a softmax over the options. How we differ: options that are ruled out have no
+probability.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,13 +11,20 @@ import torch
 from torch import Tensor, nn
 
 OptionIndices = tuple[int, ...]
-"""How many neurons each width gains, as far as that is decided."""
+"""How many neurons each width gains, for the widths that are decided."""
 AllowedOptions = Callable[[OptionIndices], Sequence[bool]]
-"""Which options there are for the width that comes next."""
+"""Given the choices so far: for each option, whether the next width may choose it."""
 
 
 class Controller(nn.Module):
-    """From the option chosen for the width before, which is none at first, to how likely each is for the next one."""
+    """Chooses an option for one width after the other; each choice is fed back in.
+
+    Args:
+        options: how many neurons a width may gain.
+        hidden: the size of the LSTM's state.
+        layers: how many layers the LSTM has.
+
+    """
 
     def __init__(self, options: Sequence[int], hidden: int, layers: int) -> None:
         super().__init__()
@@ -25,17 +33,26 @@ class Controller(nn.Module):
         self.scores = nn.Linear(hidden, len(self.options))
 
     def forward(self, widths: int, allowed: AllowedOptions) -> tuple[OptionIndices, Tensor]:
-        """Choices for so many widths, drawn among what is ``allowed``, and the log of their probability."""
-        before, state = torch.zeros(1, len(self.options)), None
+        """Draw a choice for each of so many widths.
+
+        Args:
+            widths: how many choices to draw.
+            allowed: which options a width has, given the choices before it; at least one.
+
+        Returns:
+            The choices, and the logarithm of their probability (differentiable).
+
+        """
+        # The LSTM's input is the last choice as a one-hot row, at first all zeros: none.
+        last, state = torch.zeros(1, len(self.options)), None
         choices: OptionIndices = ()
-        total = torch.zeros(())
+        log_probability = torch.zeros(())
         for _ in range(widths):
-            hidden, state = self.lstm(before, state)
-            scores = self.scores(hidden[-1]).masked_fill(
-                ~torch.tensor(allowed(choices)), -torch.inf
-            )
+            hidden, state = self.lstm(last, state)
+            ruled_out = ~torch.tensor(allowed(choices))
+            scores = self.scores(hidden[-1]).masked_fill(ruled_out, -torch.inf)
             picked = torch.multinomial(scores.detach().softmax(0), 1)
-            total = total + scores.log_softmax(0)[picked].sum()
-            before = nn.functional.one_hot(picked, len(self.options)).float()
+            log_probability = log_probability + scores.log_softmax(0)[picked].sum()
+            last = nn.functional.one_hot(picked, len(self.options)).float()
             choices = (*choices, self.options[int(picked)])
-        return choices, total
+        return choices, log_probability

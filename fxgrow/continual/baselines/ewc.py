@@ -1,16 +1,18 @@
 """Elastic weight consolidation: weights that earlier tasks depend on are held where they were.
 
-Reference: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 114, 2017. The loss of a
-task is (Eq. 3, one term for each earlier task k)
+Reference: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 114,
+2017. The loss of a task is (Eq. 3, one term for each earlier task k)
 
     L(theta) + sum_k lambda / 2 * sum_i F_k,i (theta_i - theta*_k,i)^2
 
-with theta*_k the weights at the end of task k and F_k the diagonal of the Fisher information there: the mean over its
-images of the squared gradient of log p(y | x), y drawn from what the network says. How we differ: after every step of
-SGD at the rate r the penalty takes an implicit one, theta <- argmin of it + |theta' - theta|^2 (1 - momentum) / (2 r),
-which has the same fixed point and which no lambda makes diverge, as an explicit one does if lambda r F is large. Tasks
-have heads and normalisations (affine parameters and statistics) of their own, which nothing holds. F is estimated on
-the first images of the task. Kept of the past besides the network: sum_k F_k and sum_k F_k theta*_k.
+with theta*_k the weights at the end of task k and F_k the diagonal of the Fisher information there:
+the mean over its images of the squared gradient of log p(y | x), y drawn from the network's own
+class probabilities. How we differ: after every step of SGD at the rate r the penalty takes an
+implicit one, theta <- argmin of it + |theta' - theta|^2 (1 - momentum) / (2 r), which has the same
+fixed point and which no lambda makes diverge, as an explicit one does if lambda r F is large. Tasks
+have heads and normalizations (affine parameters and statistics) of their own, which nothing holds.
+F is estimated on the first images of the task. Kept of the past besides the network: sum_k F_k and
+sum_k F_k theta*_k.
 """
 
 from collections.abc import Mapping
@@ -22,12 +24,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fxgrow.continual.baselines.common import (
-    _TRAINING_FACTOR,
-    SharedTrunk,
-    Stopwatch,
-    train_network,
-)
+from fxgrow.continual.baselines.base import DEFAULT_TRAINING, TrunkStrategy
+from fxgrow.continual.baselines.common import train_network
 from fxgrow.continual.settings import TrainSettings
 from fxgrow.continual.strategy import TaskStats
 from fxgrow.continual.task import Task
@@ -40,9 +38,14 @@ NamedTensorMap = dict[str, Tensor]
 
 
 class EwcSettings(StrictModel):
-    """``strength``: lambda, by default that of the authors' Atari games; ``images``: that many to estimate F on.
+    """How strongly weights are held.
 
-    F is small where a task is classified with certainty, so ``strength`` is to be chosen for the data at hand.
+    F is small where a task is classified with certainty, so choose ``strength`` for your data.
+
+    Args:
+        strength: lambda, by default that of the authors' Atari games.
+        images: how many images F is estimated on.
+
     """
 
     strength: float = Field(default=400.0, ge=0)
@@ -54,28 +57,63 @@ _SETTINGS = EwcSettings()
 
 @dataclass(frozen=True, eq=False)
 class EwcPenalty:
-    """What all tasks so far hold together, by name: ``stiffness`` sum_k F_k and ``pull`` sum_k F_k theta*_k."""
+    """The quadratic penalty of all tasks so far, in the two sums that its gradient needs.
+
+    Args:
+        stiffness: sum_k F_k, by name of the parameter.
+        pull: sum_k F_k theta*_k, by name of the parameter.
+
+    """
 
     stiffness: NamedTensorMap = field(default_factory=dict)
     pull: NamedTensorMap = field(default_factory=dict)
 
     def with_task(self, fisher: NamedTensorMap, weights: Mapping[str, Tensor]) -> "EwcPenalty":
-        """One task more, which ends at ``weights``."""
-        stiffness = {name: f + self.stiffness.get(name, 0) for name, f in fisher.items()}
-        pull = {
-            name: f * weights[name].detach() + self.pull.get(name, 0) for name, f in fisher.items()
-        }
+        """Add the term of one more task.
+
+        Args:
+            fisher: F of the task, by name of the parameter.
+            weights: the weights at the end of the task, by name.
+
+        Returns:
+            The penalty of all tasks including this one.
+
+        """
+        stiffness: NamedTensorMap = {}
+        pull: NamedTensorMap = {}
+        for name, information in fisher.items():
+            stiffness[name] = information + self.stiffness.get(name, 0)
+            pull[name] = information * weights[name].detach() + self.pull.get(name, 0)
         return EwcPenalty(stiffness, pull)
 
     @torch.no_grad()
     def hold(self, parameters: Mapping[str, nn.Parameter], rate: float) -> None:
-        """One implicit step of the penalty at the rate ``rate`` times its strength."""
+        """Take one implicit step of the penalty, in place.
+
+        Args:
+            parameters: the parameters by name.
+            rate: the step size times lambda.
+
+        """
+        # Setting the gradient at the new point to zero gives
+        # theta_new = (theta + rate * sum F theta*) / (1 + rate * sum F).
         for name, stiffness in self.stiffness.items():
             parameters[name].add_(self.pull[name], alpha=rate).div_(1 + rate * stiffness)
 
 
-class Ewc:
-    """A ``Learner`` that trains one copy of ``model``. Raises ``GrowthError`` (``no-head``)."""
+class Ewc(TrunkStrategy):
+    """A ``Strategy`` that trains one copy of the model and holds weights that tasks depend on.
+
+    Args:
+        model: the network that the first task starts from; it is copied.
+        example_inputs: inputs of the model, as ``fxgrow.capture`` takes them.
+        head: path of the layer that gives the class scores; None: the last layer.
+        train: how the weights are trained on every task.
+        settings: how strongly weights are held.
+
+    """
+
+    own_norms = True
 
     def __init__(
         self,
@@ -83,48 +121,29 @@ class Ewc:
         example_inputs: Any,
         *,
         head: str | None = None,
-        train: TrainSettings = _TRAINING_FACTOR,
+        train: TrainSettings = DEFAULT_TRAINING,
         settings: EwcSettings = _SETTINGS,
     ) -> None:
-        self._trunk = SharedTrunk.of(model, example_inputs, head, own_norms=True)
-        self._train = train
+        super().__init__(model, example_inputs, head=head, train=train)
         self._settings = settings
-        self._springs = EwcPenalty()
+        self._penalty = EwcPenalty()
 
-    @property
-    def parameters(self) -> int:
-        """Those of the network, and of a head and normalisations per task; the Fisher information is not counted."""
-        return self._trunk.parameters
-
-    def learn(self, task: Task, *, seed: int = 0) -> TaskStats:
-        """Raises ``DataError`` (``known-task``, ``no-batches``), ``TrainingError`` (``nan-loss``)."""
-        clock = Stopwatch()
+    def _learn(self, task: Task, seed: int) -> TaskStats:
         network = self._trunk.add(task, seed)
         shared = self._trunk.shared()
+        penalty = self._penalty
+        # Momentum makes a constant gradient act 1 / (1 - momentum) times as far.
         factor = self._settings.strength / (1 - self._train.momentum)
-        springs = self._springs
-        train_network(
-            network,
-            task.train,
-            self._train,
-            seed=seed,
-            after_step=lambda rate: springs.hold(shared, factor * rate),
-        )
-        seen, generator = (
-            task.train.first(self._settings.images),
-            torch.Generator().manual_seed(seed),
-        )
-        self._springs = springs.with_task(
-            fisher_information(network, shared, seen, generator), shared
-        )
-        return clock.learnt(task)
 
-    def network(self, task: str) -> nn.Module:
-        """A copy of the network as it is now, with what is the own of ``task``.
+        def hold(rate: float) -> None:
+            penalty.hold(shared, factor * rate)
 
-        Raises ``DataError`` (``unknown-task``).
-        """
-        return self._trunk.network(task)
+        train_network(network, task.train, self._train, seed=seed, after_step=hold)
+        images = task.train.first(self._settings.images)
+        generator = torch.Generator().manual_seed(seed)
+        fisher = fisher_information(network, shared, images, generator)
+        self._penalty = penalty.with_task(fisher, shared)
+        return TaskStats(task.name)
 
 
 def fisher_information(
@@ -133,22 +152,31 @@ def fisher_information(
     data: DataSet,
     generator: torch.Generator,
 ) -> NamedTensorMap:
-    """The diagonal of the Fisher information of ``parameters``, in evaluation mode; classes are drawn by ``generator``.
+    """Estimate the diagonal of the Fisher information of some parameters, in evaluation mode.
 
-    A gradient per image: squares do not add up over a batch.
+    Args:
+        network: a classifier.
+        parameters: those parameters of it, by name; frozen ones are left out.
+        data: the images that it is estimated on.
+        generator: draws a class for every image from the network's own probabilities.
+
+    Returns:
+        Per name the mean over the images of the squared gradient of log p(y | x).
+
     """
     trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
-    found = {name: torch.zeros_like(parameter) for name, parameter in trained.items()}
+    weights = list(trained.values())
+    squares = {name: torch.zeros_like(parameter) for name, parameter in trained.items()}
     with evaluation_mode(network):
+        # One image at a time: the square of a batch's gradient is not the sum of the squares.
         for image in data.images.split(1):
-            scores = logits(network(image))
-            drawn = torch.multinomial(scores.detach().softmax(1).cpu(), 1, generator=generator)[
-                :, 0
-            ].to(scores.device)
-            gradients = torch.autograd.grad(
-                F.cross_entropy(scores, drawn), list(trained.values()), allow_unused=True
-            )
-            for total, gradient in zip(found.values(), gradients, strict=True):
+            scores = logits(network(image))  # [1, classes]
+            # Drawn on the processor, so that the class does not depend on the device.
+            probabilities = scores.detach().softmax(1).cpu()
+            drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+            loss = F.cross_entropy(scores, drawn.to(scores.device))
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+            for total, gradient in zip(squares.values(), gradients, strict=True):
                 if gradient is not None:
                     total.add_(gradient.square(), alpha=1 / len(data))
-    return found
+    return squares

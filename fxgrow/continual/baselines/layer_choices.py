@@ -1,6 +1,7 @@
-"""What a layer of a new task may do: reuse a version of its weight, adapt one, or have a new one (see Learn to Grow).
+"""What a layer of a new task may do: reuse a version of its weight, adapt one, or have a new one.
 
-Every choice is a module that gives the weight when it is called; its parameters are what it adds.
+See ``learn_to_grow`` for the paper. Every choice is a module that gives the weight when it is
+called; its parameters are what it adds.
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,21 @@ from torch import Tensor, nn
 from fxgrow.continual.baselines.common import num_parameters
 
 
-class ReusedVersion(nn.Module):
-    """``version`` as it is."""
+class LayerChoice(nn.Module):
+    """One thing that a layer may do; ``kind`` is its name in ``TaskStats.details``."""
 
+    kind: str
+
+
+class ReusedVersion(LayerChoice):
+    """A version as it is.
+
+    Args:
+        version: the weight that some earlier task ended with.
+
+    """
+
+    kind = "reused"
     weight: Tensor
 
     def __init__(self, version: Tensor) -> None:
@@ -24,12 +37,23 @@ class ReusedVersion(nn.Module):
         return self.weight
 
 
-class AdaptedVersion(nn.Module):
-    """``version`` with a 1 x 1 convolution beside it, or a product of two factors where its kernel is 1 x 1 itself.
+class AdaptedVersion(LayerChoice):
+    """A version with a 1 x 1 convolution beside it, which starts at zero.
 
-    A convolution is linear in its kernel: the one beside it adds to the middle of the kernel. It starts at zero.
+    A convolution is linear in its kernel, so one beside it adds to the middle of the kernel. Where
+    the kernel is 1 x 1 itself, or the layer is linear, a product of two factors is added instead.
+
+    Args:
+        version: the weight that some earlier task ended with.
+        rank: the rank of the product; less if the layer is smaller.
+        generator: draws the second factor.
+
+    Shapes:
+        version: [outputs, inputs, *kernel]; out: [outputs, rank]; down: [rank, inputs].
+
     """
 
+    kind = "adapted"
     weight: Tensor
 
     def __init__(self, version: Tensor, rank: int, generator: torch.Generator) -> None:
@@ -40,10 +64,9 @@ class AdaptedVersion(nn.Module):
         rank = inputs if self.spatial else min(rank, outputs, inputs)
         self.out = nn.Parameter(version.new_zeros(outputs, rank))
         if not self.spatial:
-            drawn = (
-                torch.randn(rank, inputs, generator=generator, dtype=torch.float64) * inputs**-0.5
-            )
-            self.down = nn.Parameter(drawn.to(version))
+            noise = torch.randn(rank, inputs, generator=generator, dtype=torch.float64)
+            # Divided by the root of the fan-in: what it gives has the variance of its input.
+            self.down = nn.Parameter((noise * inputs**-0.5).to(version))
 
     def forward(self) -> Tensor:
         if not self.spatial:
@@ -51,11 +74,20 @@ class AdaptedVersion(nn.Module):
         kernel = self.weight.shape[2:]
         middle = self.weight.new_zeros(kernel)
         middle[tuple(size // 2 for size in kernel)] = 1
-        return self.weight + self.out.reshape(*self.out.shape, *(1 for _ in kernel)) * middle
+        ones = [1] * len(kernel)
+        # [outputs, inputs, 1, 1] * [kH, kW]: added at the middle of each kernel alone
+        return self.weight + self.out.reshape(*self.out.shape, *ones) * middle
 
 
-class NewVersion(nn.Module):
-    """A weight that starts as ``version``."""
+class NewVersion(LayerChoice):
+    """A new weight.
+
+    Args:
+        version: what it starts as.
+
+    """
+
+    kind = "new"
 
     def __init__(self, version: Tensor) -> None:
         super().__init__()
@@ -67,16 +99,31 @@ class NewVersion(nn.Module):
 
 def layer_options(
     versions: Sequence[Tensor], rank: int, generator: torch.Generator
-) -> list[nn.Module]:
-    """Reuse each, adapt each, or a new one, which starts as the last."""
+) -> list[LayerChoice]:
+    """List what a layer may do.
+
+    Args:
+        versions: the weights that earlier tasks ended with, at least one.
+        rank: the rank of low-rank adapters.
+        generator: draws what adapters start with.
+
+    Returns:
+        Reuse each version, adapt each version, or a new one, which starts as the last version.
+
+    """
+    reused = [ReusedVersion(version) for version in versions]
     adapted = [AdaptedVersion(version, rank, generator) for version in versions]
-    return [*map(ReusedVersion, versions), *adapted, NewVersion(versions[-1])]
+    return [*reused, *adapted, NewVersion(versions[-1])]
 
 
 class LayerMixture(nn.Module):
-    """Gives the mean of the weights of all choices by the softmax of ``preference``.
+    """Gives the mean of the weights of all choices, by the softmax of ``preference``.
 
-    That is the mean of what the layers would give, each with the weight of one choice.
+    A layer is linear in its weight, so that is the mean of the outputs of all choices.
+
+    Args:
+        options: the choices.
+
     """
 
     def __init__(self, options: Sequence[nn.Module]) -> None:
@@ -85,16 +132,15 @@ class LayerMixture(nn.Module):
         self.preference = nn.Parameter(torch.zeros(len(options)))
 
     def forward(self) -> Tensor:
+        # [choices], positive and adding up to 1
         shares = self.preference.softmax(0)
-        return torch.stack(
-            [share * option() for share, option in zip(shares, self.options, strict=True)]
-        ).sum(0)
+        weights = [share * option() for share, option in zip(shares, self.options, strict=True)]
+        return torch.stack(weights).sum(0)
 
     def added(self) -> Tensor:
-        """The mean number of parameters that it adds."""
-        return self.preference.softmax(0) @ self.preference.new_tensor(
-            [num_parameters(option) for option in self.options]
-        )
+        """Compute the mean number of parameters that the layer adds; differentiable."""
+        sizes = [num_parameters(option) for option in self.options]
+        return self.preference.softmax(0) @ self.preference.new_tensor(sizes)
 
     @property
     def best(self) -> int:

@@ -1,8 +1,8 @@
 """Sparsity by proximal steps, and the weights within a part of a network.
 
-Reference: Yoon et al., "Lifelong Learning with Dynamically Expandable Networks", ICLR 2018, Eqs. 3-5: an L1 norm, the
-weights of a subnetwork, and a norm of groups. How we differ: a proximal step is taken after every step of the descent,
-so that a weight or a group becomes exactly zero.
+Reference: Yoon et al., "Lifelong Learning with Dynamically Expandable Networks", ICLR 2018,
+Eqs. 3-5: an L1 norm, the weights of a subnetwork, and a norm of groups. How we differ: a proximal
+step is taken after every step of the descent, so that a weight or a group becomes exactly zero.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -12,68 +12,107 @@ from torch import Tensor
 
 from fxgrow.continual.baselines.connectivity import incoming_change
 from fxgrow.continual.ownership import Masks
-from fxgrow.coupling import Coupling, Role
+from fxgrow.coupling import Coupling, Owners, Role
 from fxgrow.surgery import reshape_along
 
 _TINY = 1e-12
-"""No norm is divided by that is smaller."""
+"""The smallest norm that is divided by."""
 
 
 def soft_threshold(weight: Tensor, by: float) -> None:
-    """The proximal step of ``by`` times the L1 norm: what is smaller becomes zero."""
+    """Take the proximal step of ``by`` times the L1 norm, in place: smaller entries become zero."""
     weight.copy_(weight.sign() * (weight.abs() - by).clamp(min=0))
 
 
-def shrink_groups(coupling: Coupling, own: Mapping[str, Tensor], new: Masks, by: float) -> None:
-    """The proximal step of ``by`` times the sum of norms, a group being all weights into one ``fresh`` neuron."""
-    factors = {
-        name: torch.where(new[name], (1 - by / norms.clamp(min=_TINY)).clamp(min=0), 1)
-        for name, norms in incoming_change(coupling, own).items()
-        if name in new
-    }
-    for name, axis, factor in _rows(coupling, factors, Role.WRITES, own, 1.0):
-        own[name].mul_(reshape_along(factor, axis, own[name].dim()).to(own[name]))
+def shrink_groups(
+    coupling: Coupling, parameters: Mapping[str, Tensor], new: Masks, by: float
+) -> None:
+    """Take the proximal step of ``by`` times the sum of group norms, in place.
+
+    A group is all weights into one new neuron.
+
+    Args:
+        coupling: the coupling of the network.
+        parameters: its parameters by name.
+        new: by name of a width, which of its neurons are new; the others keep their weights.
+        by: the length of the step.
+
+    """
+    factors: dict[str, Tensor] = {}
+    for name, norms in incoming_change(coupling, parameters).items():
+        if name in new:
+            # prox of by * |g| is g * max(0, 1 - by / |g|)
+            shrunk = (1 - by / norms.clamp(min=_TINY)).clamp(min=0)
+            factors[name] = torch.where(new[name], shrunk, 1)
+    for name, axis, factor in _values_along_axes(coupling, factors, Role.WRITES, parameters, 1.0):
+        weight = parameters[name]
+        weight.mul_(reshape_along(factor, axis, weight.dim()).to(weight))
 
 
 def writer_weights(
-    coupling: Coupling, own: Mapping[str, Tensor], leading: Masks
+    coupling: Coupling, parameters: Mapping[str, Tensor], leading: Masks
 ) -> dict[str, Tensor]:
-    """The entries that write a neuron on the paths, and read from one if they read."""
-    found: dict[str, Tensor] = {}
-    for name, axis, mask in _rows(coupling, leading, Role.WRITES, own, 0):
-        found[name] = (
-            reshape_along(mask, axis, own[name].dim()).expand_as(own[name]).to(own[name].device)
-        )
-    for name, axis, mask in _rows(coupling, leading, Role.READS, own, 1):
-        if name in found:
-            found[name] = found[name] & reshape_along(mask, axis, own[name].dim()).to(
-                own[name].device
-            )
-    return found
+    """Mark the entries that write a chosen neuron and, if they read neurons, read a chosen one.
+
+    Args:
+        coupling: the coupling of the network.
+        parameters: its parameters by name.
+        leading: by name of a width, which of its neurons are chosen.
+
+    Returns:
+        By name of a parameter a mask in its shape; parameters that write no neuron are left out.
+
+    """
+    masks: dict[str, Tensor] = {}
+    for name, axis, chosen in _values_along_axes(coupling, leading, Role.WRITES, parameters, 0):
+        weight = parameters[name]
+        along = reshape_along(chosen, axis, weight.dim())
+        masks[name] = along.expand_as(weight).to(weight.device)
+    for name, axis, chosen in _values_along_axes(coupling, leading, Role.READS, parameters, 1):
+        if name in masks:
+            weight = parameters[name]
+            along = reshape_along(chosen, axis, weight.dim())
+            masks[name] = masks[name] & along.to(weight.device)
+    return masks
 
 
-def _rows(
-    coupling: Coupling, values: Mapping[str, Tensor], role: Role, own: Collection[str], other: float
+def _values_along_axes(
+    coupling: Coupling,
+    values: Mapping[str, Tensor],
+    role: Role,
+    parameters: Collection[str],
+    default: float,
 ) -> Iterator[tuple[str, int, Tensor]]:
-    """Per axis of that role, and per index along it, its neuron's value; ``other`` where that is in no such width."""
-    sites = dict.fromkeys(
-        s.key
-        for width in coupling.widths
-        for s in width.sites
-        if s.role is role and s.parameter in own
-    )
-    for key in sites:
-        width, neuron = map(
-            torch.from_numpy, (coupling.owners[key].width, coupling.owners[key].neuron)
-        )
-        found: Tensor | None = None
-        for number, one in enumerate(coupling.widths):
-            if one.name in values:
-                found = (
-                    torch.full(width.shape, other, dtype=values[one.name].dtype)
-                    if found is None
-                    else found
-                )
-                found[width == number] = values[one.name][neuron[width == number]]
-        if found is not None:
-            yield *key, found
+    """Spread a value per neuron over every axis of that role.
+
+    Gives the parameter's name, the axis, and for each index along it the value of its neuron,
+    ``default`` where it belongs to none of the widths in ``values``.
+    """
+    keys: dict[tuple[str, int], None] = {}  # a set that keeps its order
+    for width in coupling.widths:
+        for site in width.sites:
+            if site.role is role and site.parameter in parameters:
+                keys[site.key] = None
+    for key in keys:
+        along = _values_along(coupling, values, coupling.owners[key], default)
+        if along is not None:
+            yield *key, along
+
+
+def _values_along(
+    coupling: Coupling, values: Mapping[str, Tensor], owners: Owners, default: float
+) -> Tensor | None:
+    """The value of each index's neuron; None if no width has values at all."""
+    width = torch.from_numpy(owners.width)
+    neuron = torch.from_numpy(owners.neuron)
+    along: Tensor | None = None
+    for number, candidate in enumerate(coupling.widths):
+        if candidate.name not in values:
+            continue
+        of_width = values[candidate.name]
+        # The dtype is that of the first width's values: all have the same.
+        if along is None:
+            along = torch.full(width.shape, default, dtype=of_width.dtype)
+        here = width == number
+        along[here] = of_width[neuron[here]]
+    return along

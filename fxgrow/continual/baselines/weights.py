@@ -1,4 +1,7 @@
-"""Networks whose layer weights are put together from parts, while all else (biases, norms, head) is a task's own."""
+"""Networks whose layer weights are composed of parts, while all else is a task's own.
+
+All else: biases, normalizations, the head, and layers that are neither convolutions nor linear.
+"""
 
 import copy
 from collections.abc import Mapping
@@ -12,40 +15,72 @@ from fxgrow.continual.head import HEAD_TYPES
 
 
 def layer_weights(model: nn.Module, head: str) -> tuple[str, ...]:
-    """The names of the weights of all convolutions and linear layers but the head, weights held twice named once."""
-    layers = [
-        path
-        for path, module in model.named_modules()
-        if isinstance(module, HEAD_TYPES) and path != head
-    ]
-    names = {f"{path}.weight" for path in layers}
-    return tuple(name for name, _ in model.named_parameters() if name in names)
+    """List the weights of all convolutions and linear layers but the head.
+
+    Args:
+        model: the network.
+        head: the path of its head.
+
+    Returns:
+        The names of the weights; one that two layers share occurs once.
+
+    """
+    weight_names: set[str] = set()
+    for path, module in model.named_modules():
+        if isinstance(module, HEAD_TYPES) and path != head:
+            weight_names.add(f"{path}.weight")
+    # named_parameters gives a shared parameter once, under its first name.
+    return tuple(name for name, _ in model.named_parameters() if name in weight_names)
 
 
 def without_weights(network: nn.Module, names: tuple[str, ...]) -> nn.Module:
-    """A copy of ``network`` in which the parameters ``names`` hold nothing."""
-    copied = copy.deepcopy(network)
-    parameters = dict(copied.named_parameters())
+    """Copy a network and empty some of its parameters.
+
+    Args:
+        network: the network.
+        names: the names of the parameters that hold nothing afterwards.
+
+    Returns:
+        The copy.
+
+    """
+    emptied = copy.deepcopy(network)
+    parameters = dict(emptied.named_parameters())
     for name in names:
+        # Assigned to .data: the parameter object, which others may share, stays the same.
         parameters[name].data = parameters[name].data.new_empty(0)
         parameters[name].requires_grad = False
-    return copied
+    return emptied
 
 
 def with_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of a hollow network with these weights, in evaluation mode."""
-    copied = copy.deepcopy(network)
-    parameters = dict(copied.named_parameters())
+    """Copy a network with emptied parameters and fill them.
+
+    Args:
+        network: the network, as ``without_weights`` gives it.
+        weights: the values of the emptied parameters, by name.
+
+    Returns:
+        The copy, in evaluation mode.
+
+    """
+    filled = copy.deepcopy(network)
+    parameters = dict(filled.named_parameters())
     for name, weight in weights.items():
         parameters[name].data = weight.detach().clone()
         parameters[name].requires_grad = True
-    return copied.eval()
+    return filled.eval()
 
 
 class ComposedNetwork(nn.Module):
-    """``network`` with the weights that ``parts`` give when they are called, one module for each name of a weight.
+    """A network some of whose weights are computed by modules, anew in every forward pass.
 
     Its parameters are those of the network but the named ones, and those of the parts.
+
+    Args:
+        network: the network; it is copied.
+        parts: by name of a weight a module that gives this weight when it is called.
+
     """
 
     def __init__(self, network: nn.Module, parts: Mapping[str, nn.Module]) -> None:
@@ -55,7 +90,7 @@ class ComposedNetwork(nn.Module):
         self.parts = nn.ModuleList(parts.values())
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights as they are now."""
+        """Compute the weights as they are now, by name."""
         return {name: part() for name, part in zip(self.names, self.parts, strict=True)}
 
     def forward(self, *inputs: Any) -> Any:
@@ -63,5 +98,5 @@ class ComposedNetwork(nn.Module):
 
     @torch.no_grad()
     def plain(self) -> nn.Module:
-        """The network on its own, in evaluation mode."""
+        """Give the network with the weights as they are now, without parts, in evaluation mode."""
         return with_weights(self.network, self.weights())

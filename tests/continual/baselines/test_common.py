@@ -5,17 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from fxgrow.continual.baselines.common import (
-    SharedTrunk,
-    Stopwatch,
-    endless,
-    num_parameters,
-    shuffled,
-    train_network,
-)
+from fxgrow.continual.baselines.common import SharedTrunk, num_parameters, train_network
 from fxgrow.continual.settings import TrainSettings
 from fxgrow.errors import DataError, TrainingError
-from tests.continual.tiny import INPUTS, TRAIN, model, tasks
+from fxgrow.training import endless, shuffled
+from tests.continual.tiny import TRAIN, model, tasks
 
 ONCE = TRAIN.model_copy(update={"epochs": 1})
 
@@ -71,7 +65,7 @@ def test_a_loss_that_is_no_number_stops_it() -> None:
 
 def test_a_trunk_keeps_what_is_each_tasks_own() -> None:
     first, second = tasks()
-    trunk = SharedTrunk.of(model(), INPUTS, None, own_norms=True)
+    trunk = SharedTrunk.of(model(), "7", own_norms=True)
     assert trunk.paths == ("7", "1")
     assert set(trunk.shared()) == {"0.weight", "3.weight", "3.bias"}
     one = trunk.add(first, 0)
@@ -91,7 +85,7 @@ def test_a_trunk_keeps_what_is_each_tasks_own() -> None:
 
 def test_tasks_are_learnt_once_and_then_known() -> None:
     task = tasks(1)[0]
-    trunk = SharedTrunk.of(model(), INPUTS, None)
+    trunk = SharedTrunk.of(model(), "7")
     with pytest.raises(DataError, match="none yet") as caught:
         trunk.network(task.name)
     assert caught.value.code == "unknown-task"
@@ -104,9 +98,3 @@ def test_tasks_are_learnt_once_and_then_known() -> None:
 def test_parameters_that_are_held_twice_count_once() -> None:
     layer = nn.Linear(2, 3)
     assert num_parameters(layer, nn.Sequential(layer), copy.deepcopy(layer)) == 18
-
-
-def test_a_clock_tells_what_learning_took() -> None:
-    learnt = Stopwatch().learnt(tasks(1)[0], 2.5, grown=1)
-    assert (learnt.growing_epochs, learnt.details) == (2.5, {"grown": 1})
-    assert learnt.seconds >= 0 and learnt.cpu_seconds >= 0

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from fxgrow.continual.baselines.common import num_parameters
 from fxgrow.continual.baselines.compact_pick_grow import CompactPickGrow, CpgSettings
 from fxgrow.continual.settings import TrainSettings
-from tests.continual.tiny import INPUTS, TRAIN, accuracy_on, check_learner, model, outputs, tasks
+from tests.continual.tiny import INPUTS, TRAIN, accuracy_on, check_strategy, model, outputs, tasks
 
 OFTEN = CpgSettings(target=0.8, sparsities=(0.3, 0.6), mask_lr=5e-3)
 ALWAYS = CpgSettings(target=1.0, factor=1.5, growths=1, sparsities=(0.5,), mask_lr=5e-3)
@@ -30,67 +30,68 @@ def make(
     return CompactPickGrow(given, INPUTS, train=train, settings=settings)
 
 
-def test_it_is_a_learner() -> None:
-    check_learner(make)
+def test_it_is_a_strategy() -> None:
+    check_strategy(make)
 
 
 def test_earlier_tasks_stay_bit_for_bit_while_the_network_grows() -> None:
     stream = tasks(3)
-    learner = make(model(), ALWAYS, SHORT)
+    strategy = make(model(), ALWAYS, SHORT)
     before = []
     for task in stream:
-        learnt = learner.learn(task)
-        assert learnt.details["growths"] == 1
-        assert learnt.growing_epochs == SHORT.epochs + 1
-        before.append(outputs(learner, task))
-    assert [learner.network(task.name)[0].out_channels for task in stream] == [6, 9, 14]
+        stats = strategy.learn(task)
+        assert stats.details["growths"] == 1
+        assert stats.growing_epochs == SHORT.epochs + 1
+        before.append(outputs(strategy, task))
+    assert [strategy.network(task.name)[0].out_channels for task in stream] == [6, 9, 14]
     for task, output in zip(stream, before, strict=True):
-        assert torch.equal(outputs(learner, task), output)
+        assert torch.equal(outputs(strategy, task), output)
 
 
 def test_growth_in_the_middle_of_an_axis_moves_what_earlier_tasks_use() -> None:
     first, second = tasks()
-    learner = make(Joined(), ALWAYS, SHORT)
-    learner.learn(first)
-    before = outputs(learner, first)
-    learner.learn(second)
+    strategy = make(Joined(), ALWAYS, SHORT)
+    strategy.learn(first)
+    before = outputs(strategy, first)
+    strategy.learn(second)
     assert (
-        learner.network(second.name).both.in_channels > learner.network(first.name).both.in_channels
+        strategy.network(second.name).both.in_channels
+        > strategy.network(first.name).both.in_channels
     )
-    assert torch.equal(outputs(learner, first), before)
+    assert torch.equal(outputs(strategy, first), before)
 
 
 def test_later_tasks_use_what_earlier_ones_left_and_own_the_rest() -> None:
     first, second = tasks()
-    learner = make(model(), CpgSettings(target=0.0, sparsities=(0.5,), mask_lr=5e-3), SHORT)
-    assert learner.learn(first).details["sparsity"] == 0.5
-    one = learner.network(first.name)
+    strategy = make(model(), CpgSettings(target=0.0, sparsities=(0.5,), mask_lr=5e-3), SHORT)
+    assert strategy.learn(first).details["sparsity"] == 0.5
+    one = strategy.network(first.name)
     assert int((one[3].weight == 0).sum()) == one[3].weight.numel() / 2
     assert (
-        learner.parameters
+        strategy.parameters
         == num_parameters(one) - (one[0].weight.numel() + one[3].weight.numel()) / 2
     )
-    learner.learn(second)
-    two = learner.network(second.name)
+    strategy.learn(second)
+    two = strategy.network(second.name)
     assert ((one[3].weight != 0) & (two[3].weight == 0)).any()  # not picked
     both = (one[3].weight != 0) & (two[3].weight != 0)
     assert torch.equal(two[3].weight[both], one[3].weight[both]) and both.any()
     new = (one[3].weight == 0) & (two[3].weight != 0)
     assert int(new.sum()) == one[3].weight.numel() / 4
     own = sum(num_parameters(net[1], net[7]) + 6 for net in (one, two))
-    assert learner.parameters == own + (one[0].weight.numel() + one[3].weight.numel()) * 3 / 4
+    assert strategy.parameters == own + (one[0].weight.numel() + one[3].weight.numel()) * 3 / 4
 
 
 def test_pruning_ends_before_accuracy_suffers() -> None:
     first = tasks()[0]
-    learner = make(model(), CpgSettings(target=0.9, growths=0, sparsities=(0.2, 1.0)))
-    learnt = learner.learn(first)
-    assert learnt.details["sparsity"] == 0.2
-    assert learnt.growing_epochs == 2  # that of what was tried in vain is counted
-    assert accuracy_on(learner, first) > 0.8
+    strategy = make(model(), CpgSettings(target=0.9, growths=0, sparsities=(0.2, 1.0)))
+    stats = strategy.learn(first)
+    assert stats.details["sparsity"] == 0.2
+    assert stats.growing_epochs == 2  # that of what was tried in vain is counted
+    assert accuracy_on(strategy, first) > 0.8
 
 
 def test_a_network_that_cannot_grow_is_learnt_as_it_is() -> None:
     given = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    learnt = make(given, ALWAYS, SHORT).learn(tasks()[0])
-    assert learnt.details["growths"] == 0
+    stats = make(given, ALWAYS, SHORT).learn(tasks()[0])
+    assert stats.details["growths"] == 0

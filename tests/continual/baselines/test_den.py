@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from fxgrow.capture import capture
-from fxgrow.continual.baselines.den import Den, reached_neurons
+from fxgrow.continual.baselines.den import Den, affordable_neurons
 from fxgrow.continual.baselines.short_training import ShortTraining
 from fxgrow.coupling import couple
 from fxgrow.errors import BudgetError
@@ -64,11 +64,11 @@ def test_new_neurons_and_splits_take_turns_largest_first() -> None:
     coupling = couple(captured)
     drift = {"0": torch.tensor([0.0, 0.3, 0.0, 0.1]), "3": torch.tensor([0.2, 0, 0, 0, 0, 0])}
     norms = {"0": torch.tensor([5.0, 0.0]), "3": torch.tensor([9.0, 7.0])}
-    unlocked, kept = reached_neurons(
+    unlocked, kept = affordable_neurons(
         coupling, drift, norms, resolve_budget(Budget(neurons=4), captured, coupling)
     )
     assert _true(unlocked) == {"0": [1], "3": [0]} and _true(kept) == {"0": [], "3": [0, 1]}
-    unlocked, kept = reached_neurons(
+    unlocked, kept = affordable_neurons(
         coupling, drift, norms, resolve_budget(Budget(neurons=9), captured, coupling)
     )
     assert _true(unlocked) == {"0": [1, 3], "3": [0]} and _true(kept) == {"0": [0], "3": [0, 1]}

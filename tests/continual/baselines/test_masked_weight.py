@@ -7,7 +7,7 @@ from fxgrow.continual.baselines.masked_weight import (
     _MASK_THRESHOLD,
     MaskedWeight,
     WeightUse,
-    widen_mask,
+    widen_all,
 )
 from tests.continual.tiny import INPUTS, model
 from tests.networks import images, network
@@ -60,8 +60,8 @@ def test_what_a_task_uses_is_found_again_after_growth() -> None:
     for name in ("chain", "dense"):
         given = network(name)
         uses = {n: WeightUse.of_all(torch.ones_like(w).bool()) for n, w in given.named_parameters()}
-        once = widen_mask(given, (images(),), 1.5, 0)
-        twice = widen_mask(once.module, (images(),), 1.5, 1)
+        once = widen_all(given, (images(),), 1.5, 0)
+        twice = widen_all(once.module, (images(),), 1.5, 1)
         for found in (once, twice):
             maps = found.index_maps.items()
             uses = {
@@ -75,8 +75,8 @@ def test_what_a_task_uses_is_found_again_after_growth() -> None:
 
 def test_all_widths_grow_by_the_factor_without_effect() -> None:
     given = model().eval()
-    wider = widen_mask(given, INPUTS, 1.25, 0)
+    wider = widen_all(given, INPUTS, 1.25, 0)
     assert (wider.module[0].out_channels, wider.module[3].out_channels) == (5, 8)
     x = torch.randn(3, 1, 8, 8)
     assert torch.allclose(wider.module(x), given(x), atol=1e-5)
-    assert widen_mask(nn.Linear(3, 2), (torch.zeros(1, 3),), 1.25, 0) is None
+    assert widen_all(nn.Linear(3, 2), (torch.zeros(1, 3),), 1.25, 0) is None

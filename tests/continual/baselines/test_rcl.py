@@ -28,7 +28,7 @@ from tests.continual.tiny import (
 RCL = Rcl(brief=ShortTraining(steps=4), trials=4, hidden=8, options=(1, 2), alpha=1e-3)
 
 
-def nursery(budget: Budget, settings: Rcl = RCL) -> Trials:
+def trials(budget: Budget, settings: Rcl = RCL) -> Trials:
     network = model().eval()
     captured = capture(network, INPUTS)
     coupling = couple(captured)
@@ -79,18 +79,18 @@ def test_the_second_choice_can_depend_on_the_first() -> None:
     assert late > early + 0.3
 
 
-def test_only_what_the_purse_can_pay_is_allowed() -> None:
-    found = nursery(Budget(neurons=5), Rcl(options=(0, 1, 2, 4, 8)))
+def test_only_what_the_budget_pays_for_is_allowed() -> None:
+    found = trials(Budget(neurons=5), Rcl(options=(0, 1, 2, 4, 8)))
     assert found.allowed(()) == [True, True, True, True, False]
     assert found.allowed((4,)) == [True, True, False, False, False]
-    rounded = nursery(Budget(neurons=8, round_to=4), Rcl(options=(0, 1, 2, 4, 8)))
+    rounded = trials(Budget(neurons=8, round_to=4), Rcl(options=(0, 1, 2, 4, 8)))
     assert rounded.allowed(()) == [True, False, False, True, True]
     assert rounded.allowed((4,)) == [True, False, True, False, False]
-    assert nursery(Budget(neurons=5, per_width=1)).allowed(()) == [True, False]
+    assert trials(Budget(neurons=5, per_width=1)).allowed(()) == [True, False]
 
 
 def test_a_reward_is_accuracy_less_what_each_neuron_costs_and_the_best_child_is_kept() -> None:
-    found = nursery(Budget(neurons=4), RCL.model_copy(update={"alpha": 1.0}))
+    found = trials(Budget(neurons=4), RCL.model_copy(update={"alpha": 1.0}))
     rewards = {choices: found.reward(choices) for choices in ((2, 2), (1, 1), (1, 2), (2, 2))}
     child = found.kept[0]
     assert rewards[1, 1] == child.reward and child.counts == dict.fromkeys(found.widths, 1)
@@ -101,22 +101,22 @@ def test_a_reward_is_accuracy_less_what_each_neuron_costs_and_the_best_child_is_
     assert found.child({}).reward > 0 > max(rewards.values())
 
 
-class Dearer:
-    """A meter that finds out only afterwards."""
+class Underestimate:
+    """A cost model whose estimate is below what it measures."""
 
-    present = 0.0
+    current = 0.0
 
-    def added(self, _: Counts) -> float:
+    def estimate(self, _: Counts) -> float:
         return 0
 
-    def measured(self, _: Counts) -> float:
+    def measure(self, _: Counts) -> float:
         return 2
 
 
 def test_a_child_that_turns_out_too_dear_gets_nothing() -> None:
-    found = nursery(Budget(neurons=4))
+    found = trials(Budget(neurons=4))
     assert found.child({0: 1}).counts == {0: 1}
-    found.resolved = replace(found.resolved, limits=(Limit("latency", 1, Dearer()),))
+    found.resolved = replace(found.resolved, limits=(Limit("latency", 1, Underestimate()),))
     assert found.child({0: 1}).counts == {}
 
 
@@ -128,7 +128,7 @@ def test_no_child_is_trained_twice_and_judging_counts_as_seen() -> None:
         seen += len(target)
         return cross_entropy(output, target)
 
-    found = nursery(Budget(neurons=4))
+    found = trials(Budget(neurons=4))
     found.train, found.judges = split_batches(Objective(objective(found.parent).batches, counted))
     found.reward((1, 1))
     once = seen
