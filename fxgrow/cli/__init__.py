@@ -1,1 +1,1 @@
-"""The command line, and what it needs to turn words into models."""
+"""The command line: one file per command, and what turns its arguments into models and settings."""

@@ -2,4 +2,5 @@
 
 from fxgrow.cli.main import app
 
+# Without a name, messages would call the program ``__main__.py``.
 app(prog_name="fxgrow")

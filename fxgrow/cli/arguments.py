@@ -1,5 +1,6 @@
-"""Arguments and options that commands share, and how words become settings."""
+"""Arguments and options that commands share, and how their text becomes settings."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,8 +16,9 @@ ModelReference = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="torchvision:NAME, timm:NAME, hf:NAME, package.module:factory (options: ?num_classes=10&width=0.5) "
-        "or a run or spec directory; a factory is imported and called, which runs its code",
+        help="the model: torchvision:NAME, timm:NAME, hf:NAME or package.module:factory, with "
+        "options such as ?num_classes=10&width=0.5; or a run or spec directory; a factory is "
+        "imported and called, which runs its code",
         show_default=False,
     ),
 ]
@@ -25,12 +27,16 @@ TrustModulesOption = Annotated[
     typer.Option(
         "--trust",
         metavar="MODULE",
-        help="a module (this one, none inside it) whose factories the recipe may call, which runs its code",
+        help="a module whose factories the recipe may call, which runs their code; modules inside "
+        "it are not included",
         show_default="none",
     ),
 ]
 LowerOption = Annotated[
-    bool, typer.Option("--lower", help="make the heads of fused attention growable first")
+    bool,
+    typer.Option(
+        "--lower", help="first split fused attention into single layers, so that heads can grow"
+    ),
 ]
 AsJsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 DirectoryArgument = Annotated[
@@ -44,60 +50,148 @@ ForceOption = Annotated[
     bool, typer.Option("--force", help="replace an earlier run in --out, and nothing else")
 ]
 ForceFile = Annotated[bool, typer.Option("--force", help="replace an earlier file of this kind")]
-DataOption = Annotated[str, typer.Option("--data", metavar="NAME", help=", ".join(SOURCES))]
+DataOption = Annotated[
+    str, typer.Option("--data", metavar="NAME", help=f"the data set: {', '.join(SOURCES)}")
+]
 DataRootOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="where the files of cifar or imagefolder lie", show_default=False
+        metavar="DIR", help="directory with the files of cifar or imagefolder", show_default=False
     ),
 ]
 LimitOption = Annotated[
-    int | None, typer.Option(help="use that many training images", show_default="all")
+    int | None, typer.Option(help="number of training images to use", show_default="all")
 ]
 ClassesOption = Annotated[
-    int | None, typer.Option(help="classes of shapes: 10, 20, 100", show_default="10")
+    int | None,
+    typer.Option(help="number of classes of the shapes data: 10, 20, 100", show_default="10"),
 ]
-SizeOption = Annotated[int | None, typer.Option(help="side of the images", show_default="32")]
+SizeOption = Annotated[
+    int | None, typer.Option(help="height and width of the images in pixels", show_default="32")
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(help="random seed of the weights, the order of the images and the candidates"),
+]
 LearningRateOption = Annotated[
     float, typer.Option("--lr", help="learning rate at the start; it falls to 0")
 ]
-BatchSizeOption = Annotated[int, typer.Option(help="images per step of training")]
+BatchSizeOption = Annotated[int, typer.Option(help="images per training step")]
 DeviceOption = Annotated[
-    str, typer.Option(metavar="NAME", help="where to compute: cpu, cuda, cuda:1")
+    str, typer.Option(metavar="NAME", help="the device to compute on: cpu, cuda, cuda:1")
 ]
 DumpGraphsOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="write the fx graphs of every step as text", show_default=False
+        metavar="DIR", help="write the fx graphs of every growth step as text", show_default=False
     ),
 ]
 
 SettingsModel = TypeVar("SettingsModel", bound=BaseModel)
+_Entry = TypeVar("_Entry")
+
+
+def flag(name: str) -> str:
+    """The option of a setting: ``grow_steps`` -> ``--grow-steps``."""
+    return f"--{name.replace('_', '-')}"
 
 
 def build_settings(kind: type[SettingsModel], **values: Any) -> SettingsModel:
-    """Settings from what the user said; None: not said. Raises ``TrainingError`` (``bad-setting``)."""
-    said = {name: value for name, value in values.items() if value is not None}
+    """Build settings from the values of options.
+
+    Args:
+        kind: the class of the settings.
+        values: by the name of the setting; None: the option was not given, so its default holds.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        TrainingError: ``bad-setting``, about the first value that is out of range.
+
+    """
+    given = without_none(values)
     try:
-        return kind(**said)
+        return kind(**given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
         raise TrainingError(
             "bad-setting",
-            f"--{name.replace('_', '-')} {first['input']} cannot be used: {first['msg'].lower()}",
+            f"{flag(name)} {first['input']} cannot be used: {first['msg'].lower()}",
         ) from error
 
 
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Only the options that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def find_method(name: str, methods: Mapping[str, _Entry]) -> _Entry:
+    """Look up the value of ``--method`` in a table.
+
+    Args:
+        name: as the user gave it.
+        methods: the methods of the command by name.
+
+    Returns:
+        The entry of that name.
+
+    Raises:
+        TrainingError: ``bad-setting`` if there is none.
+
+    """
+    if name not in methods:
+        raise TrainingError(
+            "bad-setting",
+            f"--method {name} is unknown, so nothing was run; choose one of {', '.join(methods)}",
+        )
+    return methods[name]
+
+
+def build_method(
+    name: str,
+    kind: type[SettingsModel],
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+) -> SettingsModel:
+    """Build the settings of a method from the values of options.
+
+    Args:
+        name: of the method, for messages.
+        kind: the class of the method; its fields are its settings.
+        values: by the name of the setting; None: the option was not given.
+        defaults: settings that differ from the defaults of the class.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        TrainingError: ``bad-setting`` if an option that was given is no setting of this method, or
+            is out of range.
+
+    """
+    given = without_none(values)
+    for setting in given:
+        if setting not in kind.model_fields:
+            raise TrainingError(
+                "bad-setting", f"{flag(setting)} is no setting of {name}; leave it out"
+            )
+    return build_settings(kind, **{**(defaults or {}), **given})
+
+
 def resolve_device(name: str) -> torch.device:
-    """A device that can be computed on. Raises ``TrainingError`` (``no-device``)."""
+    """Find the device of that name, and compute on it once to see that it works.
+
+    Raises:
+        TrainingError: ``no-device`` if it does not.
+
+    """
     try:
         torch.empty(1, device=name).item()
         return torch.device(name)
-    except (
-        RuntimeError,
-        AssertionError,
-    ) as error:  # an AssertionError if torch was built without CUDA
+    except (RuntimeError, AssertionError) as error:
+        # It is an AssertionError if torch was built without CUDA.
         reason = str(error).splitlines()[0]
         raise TrainingError(
             "no-device",
@@ -105,27 +199,55 @@ def resolve_device(name: str) -> torch.device:
         ) from error
 
 
+# The budget of a growth step if no other limit is given: 30 % more neurons.
 DEFAULT_NEURONS = 0.3
-"""The budget of a growth step if no other limit is given."""
 
 
 def build_budget(round_to: int, layers: int, **words: str | None) -> Budget:
-    """A budget of counts (``64``) and fractions (``0.3``) by unit; None: no limit. Raises ``BudgetError``."""
-    said = {name: parse_amount(name, word) for name, word in words.items() if word is not None}
-    default = {} if said.keys() - {"per_width"} else {"neurons": DEFAULT_NEURONS}
-    return Budget.model_validate(
-        {"round_to": round_to, "layers": layers or None, **default, **said}
-    )
+    """Build a budget from the text of options.
+
+    Args:
+        round_to: every width that grows ends at a multiple of it.
+        layers: how many layers may be inserted; 0: none.
+        words: by unit, a count (``64``) or a fraction (``0.3``); None: no limit.
+
+    Returns:
+        The budget; with ``DEFAULT_NEURONS`` if neither neurons nor a cost is limited.
+
+    Raises:
+        BudgetError: ``bad-budget`` for text that is no number, and what ``Budget`` raises.
+
+    """
+    amounts: dict[str, Any] = {}
+    for name, word in words.items():
+        if word is not None:
+            amounts[name] = parse_amount(name, word)
+    # A limit per width says where neurons may go, not how many there may be in all.
+    if not amounts.keys() - {"per_width"}:
+        amounts = {"neurons": DEFAULT_NEURONS, **amounts}
+    return Budget.model_validate({"round_to": round_to, "layers": layers or None, **amounts})
 
 
 def parse_amount(name: str, word: str) -> int | float:
-    """A count or a fraction in words; ``name``: of the option. Raises ``BudgetError`` (``bad-budget``)."""
-    for number in (int, float):
+    """Read a count or a fraction.
+
+    Args:
+        name: of the option, for messages.
+        word: its text.
+
+    Returns:
+        An integer if the text is one, else a float.
+
+    Raises:
+        BudgetError: ``bad-budget`` if the text is no number.
+
+    """
+    for number_type in (int, float):
         try:
-            return number(word)
+            return number_type(word)
         except ValueError:
             continue
     raise BudgetError(
         "bad-budget",
-        f"--{name.replace('_', '-')} {word} is no number; give a count such as 64 or a fraction such as 0.3",
+        f"{flag(name)} {word} is no number; give a count such as 64 or a fraction such as 0.3",
     )

@@ -1,4 +1,4 @@
-"""``fxgrow check``: whether a directory holds a model, or a file a genotype or a recipe, and which."""
+"""``fxgrow check``: say whether a path holds a valid model, genotype or recipe, and describe it."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,9 +12,9 @@ from rich.text import Text
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.cells import Genotype, read_genotype
+from fxgrow.cells import Cell, Genotype, read_genotype
 from fxgrow.cli.console import print_parts
-from fxgrow.cli.model_and_data import _RUN_ERRORS
+from fxgrow.cli.model_and_data import FORWARD_ERRORS
 from fxgrow.cli.schemes import example_inputs_of
 from fxgrow.documents import WEIGHTS
 from fxgrow.errors import SpecError
@@ -22,7 +22,7 @@ from fxgrow.report import count_text, quantity_text
 from fxgrow.spec import ArchitectureSpec, load, meta_example_inputs, meta_module, read_spec
 from fxgrow.training import read_recipe
 
-CheckedText = Annotated[
+CheckedPathArgument = Annotated[
     Path,
     typer.Argument(
         metavar="PATH",
@@ -32,56 +32,66 @@ CheckedText = Annotated[
 ]
 
 
-def check_path(path: CheckedText) -> None:
-    """Read what lies at PATH and say what it is; anything wrong is an error. A saved model is loaded and run once."""
-    lines = _CHECKED_FILES.get(path.suffix, _model) if path.is_file() else _model
-    print_parts(*(Text(line) for line in lines(path)))
+def check_path(path: CheckedPathArgument) -> None:
+    """Read PATH and describe what it holds; anything wrong is an error.
+
+    A saved model is loaded and run once.
+    """
+    # Anything but a file is read as a directory, whose errors say what is missing.
+    check = _FILE_CHECKS.get(path.suffix, _check_model) if path.is_file() else _check_model
+    for line in check(path):
+        print_parts(Text(line))
 
 
-def _genotype(path: Path) -> tuple[str, ...]:
+def _check_genotype(path: Path) -> tuple[str, ...]:
     genotype = read_genotype(path)
     cells = (genotype.normal, genotype.reduce)
     nodes = " and ".join(quantity_text(len(cell.nodes), "node") for cell in cells)
-    edges = " and ".join(quantity_text(sum(map(len, cell.nodes)), "edge") for cell in cells)
+    edges = " and ".join(quantity_text(_count_edges(cell), "edge") for cell in cells)
     return (
         f"sound: a genotype; its normal and reduction cell have {nodes}, {edges}",
         _fingerprint(genotype),
     )
 
 
-def _recipe(path: Path) -> tuple[str, ...]:
+def _count_edges(cell: Cell) -> int:
+    return sum(map(len, cell.nodes))
+
+
+def _check_recipe(path: Path) -> tuple[str, ...]:
     recipe = read_recipe(path)
-    settings = recipe.settings
-    steps = quantity_text(settings.grow_steps, "growth step")
+    epochs = quantity_text(recipe.settings.epochs, "epoch")
+    steps = quantity_text(recipe.settings.grow_steps, "growth step")
     return (
-        f"sound: a recipe; {recipe.model} on {recipe.data.name}, {quantity_text(settings.epochs, 'epoch')}, "
-        f"{steps} by {recipe.method.name}",
+        f"sound: a recipe; {recipe.model} on {recipe.data.name}, {epochs}, {steps} by "
+        f"{recipe.method.name}",
     )
 
 
-_CHECKED_FILES: Mapping[str, Callable[[Path], tuple[str, ...]]] = MappingProxyType(
-    {".json": _genotype, ".yaml": _recipe, ".yml": _recipe}
+# By the suffix of the file.
+_FILE_CHECKS: Mapping[str, Callable[[Path], tuple[str, ...]]] = MappingProxyType(
+    {".json": _check_genotype, ".yaml": _check_recipe, ".yml": _check_recipe}
 )
-"""What a file holds, by the end of its name."""
 
 
-def _model(directory: Path) -> tuple[str, ...]:
+def _check_model(directory: Path) -> tuple[str, ...]:
     spec = read_spec(directory)
+    inputs: tuple[Tensor, ...]
+    # ``lexists``: a spec without weights beside a file of weights (or a broken link) is refused by
+    # ``load``; only an architecture alone is run on the meta device, on shapes.
     if spec.weights is None and not os.path.lexists(directory / WEIGHTS):
-        model, inputs = (
-            meta_module(spec),
-            meta_example_inputs(spec),
-        )  # an architecture alone is run on shapes alone
+        model, inputs = meta_module(spec), meta_example_inputs(spec)
     else:
         model, inputs = load(directory), example_inputs_of(spec)
-    return _lines(spec, _run(model, inputs, str(directory)))
+    output = _run_model(model, inputs, str(directory))
+    return _describe_model(spec, output)
 
 
 @torch.no_grad()
-def _run(model: fx.GraphModule, inputs: tuple[Tensor, ...], path: str) -> Any:
+def _run_model(model: fx.GraphModule, inputs: tuple[Tensor, ...], path: str) -> Any:
     try:
         return model(*inputs)
-    except _RUN_ERRORS as error:
+    except FORWARD_ERRORS as error:
         reason = " ".join(str(error).split())
         raise SpecError(
             "not-runnable",
@@ -90,35 +100,54 @@ def _run(model: fx.GraphModule, inputs: tuple[Tensor, ...], path: str) -> Any:
         ) from error
 
 
-def _lines(spec: ArchitectureSpec, output: Any) -> tuple[str, ...]:
-    inputs = ", ".join(f"{item.name} {_shape(item.shape)} {item.dtype}" for item in spec.inputs)
-    outputs = ", ".join(
-        f"{_shape(tuple(leaf.shape))} {str(leaf.dtype).removeprefix('torch.')}"
-        for leaf in tree_leaves(output)
-        if isinstance(leaf, Tensor)
-    )
+def _describe_model(spec: ArchitectureSpec, output: Any) -> tuple[str, ...]:
+    nodes = quantity_text(len(spec.nodes), "node")
+    modules = quantity_text(len(spec.modules), "module")
+    parameters = f"{count_text(spec.cost.parameters)} parameters"
+    multiply_adds = f"{count_text(spec.cost.multiply_adds)} multiply-adds"
+    widths = quantity_text(len(spec.widths), "width")
     growable = sum(width.growable for width in spec.widths)
+    weights = "" if spec.weights else "; no weights"
     return (
-        f"sound: {quantity_text(len(spec.nodes), 'node')}, {quantity_text(len(spec.modules), 'module')}, "
-        f"{count_text(spec.cost.parameters)} parameters, {count_text(spec.cost.multiply_adds)} multiply-adds",
-        f"takes {inputs}; gives {outputs}",
-        f"{quantity_text(len(spec.widths), 'width')}, {growable} can grow; {_history(spec)}"
-        + ("" if spec.weights else "; no weights"),
+        f"sound: {nodes}, {modules}, {parameters}, {multiply_adds}",
+        f"takes {_describe_inputs(spec)}; gives {_describe_output(output)}",
+        f"{widths}, {growable} can grow; {_describe_history(spec)}{weights}",
         _fingerprint(spec),
     )
 
 
-def _fingerprint(thing: ArchitectureSpec | Genotype) -> str:
-    return f"fingerprint {thing.fingerprint}"
+def _describe_inputs(spec: ArchitectureSpec) -> str:
+    descriptions = []
+    for item in spec.inputs:
+        descriptions.append(f"{item.name} {_shape_text(item.shape)} {item.dtype}")
+    return ", ".join(descriptions)
 
 
-def _history(spec: ArchitectureSpec) -> str:
+def _describe_output(output: Any) -> str:
+    descriptions = []
+    for leaf in tree_leaves(output):
+        # An output may hold other values than tensors, such as None.
+        if isinstance(leaf, Tensor):
+            dtype = str(leaf.dtype).removeprefix("torch.")
+            descriptions.append(f"{_shape_text(tuple(leaf.shape))} {dtype}")
+    return ", ".join(descriptions)
+
+
+def _fingerprint(document: ArchitectureSpec | Genotype) -> str:
+    return f"fingerprint {document.fingerprint}"
+
+
+def _describe_history(spec: ArchitectureSpec) -> str:
     if not spec.history:
         return "never grown"
+    neurons = 0
+    for step in spec.history:
+        neurons += sum(change.split + change.new for change in step.widths)
+    times = quantity_text(len(spec.history), "time")
+    # A dict keeps each method once, in the order of first use.
     methods = ", ".join(dict.fromkeys(step.method.name for step in spec.history))
-    neurons = sum(change.split + change.new for step in spec.history for change in step.widths)
-    return f"grown {quantity_text(len(spec.history), 'time')} by {methods}, {quantity_text(neurons, 'neuron')} in all"
+    return f"grown {times} by {methods}, {quantity_text(neurons, 'neuron')} in all"
 
 
-def _shape(sizes: tuple[int, ...]) -> str:
+def _shape_text(sizes: tuple[int, ...]) -> str:
     return "x".join(map(str, sizes)) or "scalar"

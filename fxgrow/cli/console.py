@@ -1,4 +1,7 @@
-"""Where words go: tables and results to the standard output, progress and errors to the standard error."""
+"""Output of commands.
+
+Tables and results go to the standard output, progress and errors to the standard error.
+"""
 
 import sys
 from typing import TextIO
@@ -8,14 +11,16 @@ from rich.console import Console, RenderableType
 
 from fxgrow.errors import FxgrowError
 
-# Of tables that go to a file or a pipe, where there is no screen to fit.
+# Columns of tables that go to a file or a pipe, where there is no screen to fit.
 PIPE_WIDTH = 200
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console on a standard stream as it is now."""
+    """A rich console on the standard output, or on the standard error."""
+    # Looked up at every call: tests and callers may replace the streams.
     stream: TextIO = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False)
 
 
 def print_parts(*parts: RenderableType) -> None:
@@ -32,4 +37,6 @@ def print_text(text: str) -> None:
 
 def print_error(error: FxgrowError) -> None:
     """Print an error as one line to the standard error."""
-    typer.echo(f"fxgrow: {' '.join(str(error).split())} [{error.code}]", err=True)
+    # Messages may quote other libraries, whose messages have several lines.
+    sentence = " ".join(str(error).split())
+    typer.echo(f"fxgrow: {sentence} [{error.code}]", err=True)

@@ -22,11 +22,12 @@ HtmlOption = Annotated[
     typer.Option(
         "--html",
         metavar="FILE",
-        help="write both graphs side by side to one HTML file",
+        help="also write both graphs, side by side, to one HTML file",
         show_default=False,
     ),
 ]
-_STRANGER = foreign_file(contains_bytes(b"<title>fxgrow diff</title>"))
+# Pages without this title are not replaced, even with --force.
+_IS_FOREIGN = foreign_file(contains_bytes(b"<title>fxgrow diff</title>"))
 
 
 def diff_directories(
@@ -38,17 +39,18 @@ def diff_directories(
 ) -> None:
     """Show what changed from A to B: widths, layers, nodes, modules, parameters, multiply-adds."""
     if html is None:
-        _show(read_spec(a), read_spec(b), as_json)
+        _print_difference(read_spec(a), read_spec(b), as_json)
         return
-    with atomic_path(html, PAGE_OUTPUT, _STRANGER, force=force, parents=False) as staging:
+    with atomic_path(html, PAGE_OUTPUT, _IS_FOREIGN, force=force, parents=False) as staging:
         first, second = read_spec(a), read_spec(b)
         page = diff_page(first, second, (str(a), str(b)))
         with os_errors_as(html, PAGE_OUTPUT):
             staging.write_text(page, encoding="utf-8")
-    _show(first, second, as_json)
+    # Only now, so that nothing is printed if the page could not be written.
+    _print_difference(first, second, as_json)
 
 
-def _show(first: ArchitectureSpec, second: ArchitectureSpec, as_json: bool) -> None:
+def _print_difference(first: ArchitectureSpec, second: ArchitectureSpec, as_json: bool) -> None:
     difference = diff(first, second)
     if as_json:
         print_text(difference.model_dump_json(indent=2))

@@ -1,4 +1,4 @@
-"""``fxgrow export``: a saved model in another form."""
+"""``fxgrow export``: write a saved model in another format."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from fxgrow.export import FORMATS, Exported, Options, export
 from fxgrow.report import count_text
 
 FormatOption = Annotated[
-    str, typer.Option("--to", help=f"one of {', '.join(FORMATS)}", show_default=False)
+    str, typer.Option("--to", help=f"the format: {', '.join(FORMATS)}", show_default=False)
 ]
 ExportPathOption = Annotated[
     Path,
@@ -25,7 +25,8 @@ BatchAxisOption = Annotated[
     bool | None,
     typer.Option(
         "--dynamic-batch/--fixed-batch",
-        help="onnx, pt2: insist on batches of any size, or on the saved one (default: any size if the graph allows it)",
+        help="onnx, pt2: require batches of any size, or the saved batch size "
+        "(default: any size if the graph allows it)",
         show_default=False,
     ),
 ]
@@ -40,18 +41,25 @@ def export_model(
     dynamic_batch: BatchAxisOption = None,
     license_: LicenseOption = "unknown",
 ) -> None:
-    """Write a saved model as ONNX, torch.export archive, hub directory, Python source or picture, and check it."""
+    """Write a saved model in another format, and check that it computes the same.
+
+    Formats are ONNX, torch.export archive, hub directory, Python source and pictures.
+    """
     options = Options(dynamic_batch=dynamic_batch, license=license_)
-    print_parts(Text(_line(export(directory, to, out, force=force, options=options))))
+    exported = export(directory, to, out, force=force, options=options)
+    print_parts(Text(_summary(exported)))
 
 
-def _line(done: Exported) -> str:
-    error = done.check.error
-    apart = (
-        ""
-        if error is None
-        else f"; off by {error:.1e} of the largest output"
-        if error
-        else "; no bit differs"
-    )
-    return f"wrote {done.path} ({done.format}, {count_text(done.size)} bytes): {done.check.words}{apart}"
+def _summary(exported: Exported) -> str:
+    size = f"{count_text(exported.size)} bytes"
+    check = f"{exported.check.words}{_difference(exported.check.error)}"
+    return f"wrote {exported.path} ({exported.format}, {size}): {check}"
+
+
+def _difference(error: float | None) -> str:
+    """How far the outputs differ from the model's; None: they were not compared."""
+    if error is None:
+        return ""
+    if error == 0:
+        return "; no bit differs"
+    return f"; off by {error:.1e} of the largest output"

@@ -1,8 +1,8 @@
-"""``fxgrow grow``: train a model and grow it on the way."""
+"""``fxgrow grow``: train a model and grow it between the epochs."""
 
-from typing import Annotated
-
-import typer
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from fxgrow.cli import growth_arguments as options
 from fxgrow.cli.arguments import (
@@ -19,18 +19,23 @@ from fxgrow.cli.arguments import (
     LowerOption,
     ModelReference,
     OutOption,
+    SeedOption,
     build_budget,
+    build_method,
     build_settings,
+    find_method,
 )
 from fxgrow.cli.run_recipe import OutputOptions, run_recipe
 from fxgrow.growth import Scope
 from fxgrow.methods import Firefly
 from fxgrow.training import RECIPE_VERSION, DataChoice, FireflyMethod, Recipe, RunSettings
 
+# Candidates for the hidden neurons of each residual layer.
 LAYER_NEURONS = 8
-"""Candidates for the hidden neurons of each residual layer."""
 
 _DEFAULTS = RunSettings()
+_DEFAULT_METHOD = "Firefly"
+_METHODS: Mapping[str, type[Firefly]] = MappingProxyType({_DEFAULT_METHOD: Firefly})
 
 
 def grow_model(
@@ -38,7 +43,7 @@ def grow_model(
     out: OutOption,
     data: DataOption = "digits",
     data_root: DataRootOption = None,
-    epochs: Annotated[int, typer.Option(help="epochs of training in all")] = _DEFAULTS.epochs,
+    epochs: options.EpochsOption = _DEFAULTS.epochs,
     grow_steps: options.GrowStepsOption = _DEFAULTS.grow_steps,
     neurons: options.NeuronsOption = None,
     parameters: options.ParametersOption = None,
@@ -47,9 +52,7 @@ def grow_model(
     latency: options.LatencyOption = None,
     per_width: options.PerWidthOption = None,
     round_to: options.RoundToOption = 1,
-    seed: Annotated[
-        int, typer.Option(help="of the weights, the order of images and the candidates")
-    ] = _DEFAULTS.seed,
+    seed: SeedOption = _DEFAULTS.seed,
     lr: LearningRateOption = _DEFAULTS.lr,
     batch_size: BatchSizeOption = _DEFAULTS.batch_size,
     new: options.NewCandidatesOption = None,
@@ -62,48 +65,50 @@ def grow_model(
     memory_limit: options.StepMemoryOption = None,
     limit: LimitOption = None,
     classes: ClassesOption = None,
-    size: Annotated[
-        int | None, typer.Option(help="side of the images", show_default="the model's or 32")
-    ] = None,
+    size: options.ModelSizeOption = None,
     dump_graphs: DumpGraphsOption = None,
     device: DeviceOption = "cpu",
     force: ForceOption = False,
     lower: LowerOption = False,
     as_json: AsJsonOption = False,
 ) -> None:
-    """Train MODEL on data, grow it between the epochs, and leave a run directory: all of it or nothing."""
-    schedule = {
-        "epochs": epochs,
-        "grow_steps": grow_steps,
-        "lr": lr,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
-    depth = {"layers": LAYER_NEURONS, "at": tuple(at or ())} if layers else {}
-    limits = build_budget(
-        round_to,
-        layers,
-        neurons=neurons,
-        parameters=parameters,
-        multiply_adds=multiply_adds,
-        activation_memory=activation_memory,
-        latency=latency,
-        per_width=per_width,
-    )
+    """Train MODEL, grow it between the epochs, and write a complete run directory or none."""
+    amounts = {"neurons": neurons, "parameters": parameters, "multiply_adds": multiply_adds}
+    amounts |= {"activation_memory": activation_memory, "latency": latency, "per_width": per_width}
+    schedule = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "batch_size": batch_size}
+    candidates = {"new": new, "eps": eps, **_depth_settings(layers, at)}
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
         model=model,
+        # In this order, because the first wrong option is the one that is reported.
+        budget=build_budget(round_to, layers, **amounts),
         data=build_settings(
             DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
         ),
-        settings=build_settings(RunSettings, **schedule, memory_limit=memory_limit),
-        method=FireflyMethod(settings=build_settings(Firefly, new=new, eps=eps, **depth)),
-        budget=limits,
-        scope=Scope(
-            only=tuple(only or ()),
-            ignore=tuple(ignore or ()),
-            tie=tuple((one,) for one in tie or ()),
-        ),
+        settings=build_settings(RunSettings, **schedule, seed=seed, memory_limit=memory_limit),
+        method=_method_choice(_DEFAULT_METHOD, candidates),
+        scope=_scope(only, ignore, tie),
         lower=lower,
     )
     run_recipe(recipe, OutputOptions(out, force, dump_graphs, as_json), device=device)
+
+
+def _depth_settings(layers: int, at: Sequence[str] | None) -> dict[str, Any]:
+    """The settings of a method that inserts layers, if any may be inserted."""
+    if not layers:
+        return {}
+    return {"layers": LAYER_NEURONS, "at": tuple(at or ())}
+
+
+def _method_choice(name: str, values: Mapping[str, Any]) -> FireflyMethod:
+    """The method of a recipe, from its name and the values of options (None: not given)."""
+    kind = find_method(name, _METHODS)
+    return FireflyMethod(settings=build_method(name, kind, values))
+
+
+def _scope(
+    only: Sequence[str] | None, ignore: Sequence[str] | None, tie: Sequence[str] | None
+) -> Scope:
+    # Each pattern of --tie is a group by itself: all widths that match it grow alike.
+    groups = tuple((pattern,) for pattern in tie or ())
+    return Scope(only=tuple(only or ()), ignore=tuple(ignore or ()), tie=groups)

@@ -1,15 +1,22 @@
-"""Options of ``fxgrow grow`` that say how much may grow, where, and how it is searched."""
+"""Options of ``fxgrow grow``: how much may grow, where, and how the search is done."""
 
 from typing import Annotated
 
 import typer
 
-GrowStepsOption = Annotated[int, typer.Option(help="growth steps between them, at equal distances")]
+from fxgrow.cli.arguments import DEFAULT_NEURONS
+
+EpochsOption = Annotated[int, typer.Option(help="epochs of training in all")]
+GrowStepsOption = Annotated[
+    int, typer.Option(help="growth steps, at equal distances between the epochs")
+]
+
+# Limits of one growth step: each is a count or a fraction of what the model has.
 NeuronsOption = Annotated[
     str | None,
     typer.Option(
         help="neurons that a growth step may add: a count (64) or a fraction (0.3)",
-        show_default="0.3 if nothing else is limited",
+        show_default=f"{DEFAULT_NEURONS} if nothing else is limited",
     ),
 ]
 ParametersOption = Annotated[str | None, typer.Option(help="parameters that it may add")]
@@ -17,16 +24,19 @@ MultiplyAddsOption = Annotated[
     str | None, typer.Option(help="multiply-adds per image that it may add")
 ]
 ActivationMemoryOption = Annotated[
-    str | None, typer.Option(help="bytes per image kept for the backward pass that it may add")
+    str | None,
+    typer.Option(help="bytes per image, kept for the backward pass, that it may add"),
 ]
 LatencyOption = Annotated[
     str | None,
-    typer.Option(help="time per image that it may add, measured: microseconds or a fraction"),
+    typer.Option(help="measured time per image that it may add: microseconds or a fraction"),
 ]
 PerWidthOption = Annotated[
-    str | None, typer.Option(help="neurons that it may add to every single width")
+    str | None, typer.Option(help="neurons that it may add to each single width")
 ]
 RoundToOption = Annotated[int, typer.Option(help="every width that grows ends at a multiple of it")]
+
+# The method: what is searched.
 NewCandidatesOption = Annotated[
     int | None,
     typer.Option(help="candidates for new neurons per width", show_default="the method's"),
@@ -41,14 +51,35 @@ AtOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="where layers may go: modules or nodes (layer*.relu)",
+        help="modules or nodes that layers may be inserted after (layer*.relu)",
         show_default="all",
     ),
 ]
+RadiusOption = Annotated[
+    float | None,
+    typer.Option(
+        help="radius of the neighborhood of the model that is searched",
+        show_default="the method's",
+    ),
+]
+StepMemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        # The first name is that of the setting; the second one is kept for old scripts.
+        "--memory-limit",
+        "--memory",
+        help="bytes that one step over the candidates may keep (2e9); if they need more, the "
+        "widths are searched in groups",
+    ),
+]
+
+# The scope: which widths may grow.
 OnlyOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PATTERN", help="modules whose widths alone may grow (layer1.*)", show_default="all"
+        metavar="PATTERN",
+        help="grow only the widths of these modules (layer1.*)",
+        show_default="all",
     ),
 ]
 IgnoreOption = Annotated[
@@ -58,16 +89,16 @@ IgnoreOption = Annotated[
 TieOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PATTERN", help="widths that grow alike (layer1.*.conv1)", show_default="none"
+        metavar="PATTERN",
+        help="widths that grow alike, neuron by neuron (layer1.*.conv1)",
+        show_default="none",
     ),
 ]
-RadiusOption = Annotated[
-    float | None,
-    typer.Option(help="radius of the neighbourhood searched", show_default="the method's"),
-]
-StepMemoryOption = Annotated[
-    float | None,
+ModelSizeOption = Annotated[
+    int | None,
     typer.Option(
-        help="bytes that a step over the candidates may keep (2e9); more are searched in groups of widths"
+        "--size",
+        help="height and width of the images in pixels",
+        show_default="what the model takes, or 32",
     ),
 ]

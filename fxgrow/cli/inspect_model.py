@@ -1,4 +1,4 @@
-"""``fxgrow inspect``: the widths of a model, and what can grow."""
+"""``fxgrow inspect``: the widths of a model, and which of them can grow."""
 
 import json
 from collections.abc import Sequence
@@ -20,34 +20,41 @@ def inspect_model(
     model: ModelReference, lower: LowerOption = False, as_json: AsJsonOption = False
 ) -> None:
     """List the widths of a model: name, size, granule, sites, growable or the reason why not."""
-    found = lower_model(load_model(model)) if lower else load_model(model)
-    captured = capture(found.model, found.example_inputs)
+    loaded = load_model(model)
+    if lower:
+        loaded = lower_model(loaded)
+    captured = capture(loaded.model, loaded.example_inputs)
     parts = captured.report
     widths = [width_spec(width) for width in couple(captured).widths]
     if as_json:
-        print_text(json.dumps(_record(found, parts, widths), indent=2))
+        print_text(json.dumps(_to_record(loaded, parts, widths), indent=2))
         return
-    print_parts(
-        Text(f"{found.label}: {count_text(_parameters(found.model))} parameters"),
-        widths_table(widths),
-    )
-    if any(part.how is not How.TRACED for part in parts):
+    headline = f"{loaded.label}: {count_text(_count_parameters(loaded.model))} parameters"
+    print_parts(Text(headline), widths_table(widths))
+    # A table of the parts is of use only if some part was not traced.
+    if not _all_traced(parts):
         print_parts(capture_table(parts, captured.traced_share))
     print_parts(widths_lines(widths))
 
 
-def _parameters(model: nn.Module) -> int:
+def _count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _record(
-    found: ModelAndData, parts: Sequence[PartReport], widths: Sequence[WidthSpec]
+def _all_traced(parts: Sequence[PartReport]) -> bool:
+    return {part.how for part in parts} <= {How.TRACED}
+
+
+def _to_record(
+    loaded: ModelAndData, parts: Sequence[PartReport], widths: Sequence[WidthSpec]
 ) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    captured_parts = []
+    for part in parts:
+        captured_parts.append({"module": part.module, "how": part.how.value, "why": part.why})
     return {
-        "model": found.label,
-        "parameters": _parameters(found.model),
-        "capture": [
-            {"module": part.module, "how": part.how.value, "why": part.why} for part in parts
-        ],
+        "model": loaded.label,
+        "parameters": _count_parameters(loaded.model),
+        "capture": captured_parts,
         "widths": [width.model_dump(mode="json") for width in widths],
     }

@@ -1,11 +1,11 @@
-"""The command line: one file per command beside this one."""
+"""The ``fxgrow`` program: its commands, one file per command in this package."""
 
 import typer
 
-from fxgrow.cli.cells.app import app as cells
+from fxgrow.cli.cells.app import cells_app
 from fxgrow.cli.check_path import check_path
 from fxgrow.cli.commands import ErrorHandlingGroup
-from fxgrow.cli.continual.app import app as continual
+from fxgrow.cli.continual.app import continual_app
 from fxgrow.cli.diff_directories import diff_directories
 from fxgrow.cli.export_model import export_model
 from fxgrow.cli.grow_model import grow_model
@@ -19,9 +19,11 @@ app = typer.Typer(
     cls=ErrorHandlingGroup,
     no_args_is_help=True,
     add_completion=False,
+    # A bug shows Python's own traceback, which can be copied into a report.
     pretty_exceptions_enable=False,
     help="Grow neural networks while keeping their function.",
 )
+# In the order in which the help lists them.
 app.command("inspect")(inspect_model)
 app.command("grow")(grow_model)
 app.command("run")(run_recipe_file)
@@ -31,5 +33,5 @@ app.command("replay")(replay_history)
 app.command("check")(check_path)
 app.command("export")(export_model)
 app.command("schema")(print_schema)
-app.add_typer(cells, name="cells")
-app.add_typer(continual, name="continual")
+app.add_typer(cells_app, name="cells")
+app.add_typer(continual_app, name="continual")

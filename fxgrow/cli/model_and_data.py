@@ -1,10 +1,10 @@
-"""A model to work on, and the data that fits it."""
+"""The model of a command, and the data that fits it."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fxgrow.capture import move_to
 from fxgrow.cli.reference_grammar import InputShape
@@ -21,8 +21,9 @@ from fxgrow.randomness import seeded
 from fxgrow.spec import GrowthStep
 from fxgrow.training import DataChoice, logits
 
-# What a model may raise when it does not fit its input; an internal error of torch is a RuntimeError.
-_RUN_ERRORS = (
+# What a model may raise when it does not fit its input; an internal error of torch is a
+# RuntimeError.
+FORWARD_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
@@ -31,12 +32,21 @@ _RUN_ERRORS = (
     ArithmeticError,
     AssertionError,
 )
+# For models without any convolution.
 _COLOR_CHANNELS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class ModelAndData:
-    """A model, arguments to run it on, its name, and the growth steps that it has behind it."""
+    """A model and what is needed to run it.
+
+    Args:
+        model: the module.
+        example_inputs: arguments of one call; of batch size 1 if they come from data.
+        label: a reference that names the same model again.
+        history: the growth steps that a loaded model has behind it.
+
+    """
 
     model: nn.Module
     example_inputs: tuple[Any, ...]
@@ -44,108 +54,143 @@ class ModelAndData:
     history: tuple[GrowthStep, ...] = ()
 
     def to(self, device: torch.device) -> "ModelAndData":
-        """The same on ``device``; the model itself moves."""
-        return replace(
-            self, model=self.model.to(device), example_inputs=move_to(self.example_inputs, device)
-        )
+        """The same on a device; the module itself moves, the tensors are copied."""
+        inputs = move_to(self.example_inputs, device)
+        return replace(self, model=self.model.to(device), example_inputs=inputs)
 
 
-def load_model(words: str, *, seed: int = 0) -> ModelAndData:
-    """The model that a reference names, with its widths scaled and its weights drawn from ``seed``."""
+def load_model(reference: str, *, seed: int = 0) -> ModelAndData:
+    """Build the model that a typed reference names, and scale its widths if it asks for that.
+
+    Args:
+        reference: as on the command line.
+        seed: the initial weights are drawn from it.
+
+    Returns:
+        The model with its own example inputs.
+
+    Raises:
+        ModelError: if it cannot be built.
+
+    """
     with seeded(seed):
-        resolved = resolve(words)
-    return _scaled(resolved, resolved.example_inputs, seed)
+        resolved = resolve(reference)
+    return _scale(resolved, resolved.example_inputs, seed)
 
 
 def load_model_and_data(
-    words: str, data: DataChoice, *, seed: int = 0, trust: Trust = TRUST_TYPED
+    reference: str, data: DataChoice, *, seed: int = 0, trust: Trust = TRUST_TYPED
 ) -> tuple[ModelAndData, Splits]:
-    """The model that a reference names, with as many classes as the data, and the data in the shape that it takes.
+    """Build a model with as many classes as the data, and load the data in the shape it takes.
 
-    A shape that the reference or the user states is taken; else the first that the model runs on, of the data set's
-    size with the channels of the model's first convolution, and the model's own default. ``trust``: as ``resolve``
-    takes it. Raises ``ModelError``.
+    A shape that the reference or the user states is taken. Else the first one is taken that the
+    model runs on: the size of the data set with the channels of the model's first convolution, then
+    the model's own default.
+
+    Args:
+        reference: names the model.
+        data: which images.
+        seed: of the initial weights, and of data that is generated.
+        trust: which modules may be imported for a factory.
+
+    Returns:
+        The model, with one training image as its example input, and the data.
+
+    Raises:
+        ModelError: if the model cannot be built or does not fit the data.
+        DataError: if the data cannot be loaded.
+
     """
-    read_reference(words, trust)  # what is wrong with it is said before any data is loaded
+    # A wrong reference is reported before any data is loaded.
+    read_reference(reference, trust)
     splits = data.load(None, data.size, seed)
     with seeded(seed):
-        resolved = resolve(words, classes=splits.classes, trust=trust)
-    shape = _fitting(resolved, _candidates(resolved, splits, data.size))
+        resolved = resolve(reference, classes=splits.classes, trust=trust)
+    shape = _first_fitting_shape(resolved, _candidate_shapes(resolved, splits, data.size))
     if shape != splits.shape:
-        splits = data.load(shape[0], shape[1], seed)
-    found = _scaled(resolved, (splits.train.images[:1].clone(),), seed)
-    _check_classes(found, splits)
-    return found, splits
+        channels, side = shape[:2]
+        splits = data.load(channels, side, seed)
+    example = splits.train.images[:1].clone()  # [1, channels, side, side]
+    loaded = _scale(resolved, (example,), seed)
+    _check_classes(loaded, splits)
+    return loaded, splits
 
 
-def lower_model(found: ModelAndData) -> ModelAndData:
-    """The same with its fused attention lowered, so that heads can grow."""
-    return replace(found, model=lower(found.model))
+def lower_model(loaded: ModelAndData) -> ModelAndData:
+    """The same with its fused attention split into single layers, so that heads can grow."""
+    return replace(loaded, model=lower(loaded.model))
 
 
-def _scaled(resolved: ResolvedModel, example_inputs: tuple[Any, ...], seed: int) -> ModelAndData:
+def _scale(resolved: ResolvedModel, example_inputs: tuple[Any, ...], seed: int) -> ModelAndData:
     if resolved.width is None:
         return ModelAndData(resolved.model, example_inputs, resolved.label, resolved.history)
-    _check_scaled(resolved.model, resolved.width, resolved.label)
+    _check_scaled_size(resolved.model, resolved.width, resolved.label)
     model = scale_widths(resolved.model, example_inputs, resolved.width, seed)
-    joint = "&" if "?" in resolved.label else "?"
-    return ModelAndData(model, example_inputs, f"{resolved.label}{joint}width={resolved.width:g}")
+    separator = "&" if "?" in resolved.label else "?"
+    label = f"{resolved.label}{separator}width={resolved.width:g}"
+    # Without the history, which does not lead to the scaled architecture.
+    return ModelAndData(model, example_inputs, label)
 
 
-def _check_scaled(model: nn.Module, factor: float, label: str) -> None:
-    """Before it is built: the layers between two scaled widths grow with the square of the factor."""
-    elements = sum(parameter.numel() for parameter in model.parameters())
-    if elements * max(1.0, factor) ** 2 > limits.PARAMETERS:
+def _check_scaled_size(model: nn.Module, factor: float, label: str) -> None:
+    """Check the size before the scaled model is built."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    # A layer between two scaled widths grows with the square of the factor.
+    if parameters * max(1.0, factor) ** 2 > limits.PARAMETERS:
         raise ModelError(
             "too-large",
-            f"{label} with width={factor:g} may have more than {limits.PARAMETERS} parameters; choose a smaller factor",
+            f"{label} with width={factor:g} may have more than {limits.PARAMETERS} parameters; "
+            "choose a smaller factor",
         )
 
 
-def _candidates(
+def _candidate_shapes(
     resolved: ResolvedModel, splits: Splits, size: int | None
 ) -> tuple[InputShape, ...]:
-    """Shapes of one image to try, the best first."""
-    own = _own_shape(resolved)
+    """Shapes of one image ``(channels, side, side)`` to try, the best first."""
+    own_shape = _own_image_shape(resolved)
     if resolved.stated and size is None:
-        return (own,)
-    channels = own[0] if resolved.stated else _first_channels(resolved.model)
-    side = splits.shape[1] if size is None else size
-    guess = (channels, side, side)
-    return (guess,) if size is not None else (guess, own)
+        return (own_shape,)
+    channels = own_shape[0] if resolved.stated else _first_channels(resolved.model)
+    if size is not None:
+        return ((channels, size, size),)
+    data_side = splits.shape[1]
+    return (channels, data_side, data_side), own_shape
 
 
-def _own_shape(resolved: ResolvedModel) -> InputShape:
-    shapes = [
-        tuple(each.shape[1:]) if isinstance(each, torch.Tensor) else ()
-        for each in resolved.example_inputs
-    ]
+def _own_image_shape(resolved: ResolvedModel) -> InputShape:
+    """The shape of the model's own example input, without the batch axis."""
+    shapes: list[InputShape] = []
+    for value in resolved.example_inputs:
+        shapes.append(tuple(value.shape[1:]) if isinstance(value, Tensor) else ())
     if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][1] == shapes[0][2]:
         return shapes[0]
+    description = ", ".join(map(str, shapes)) or "none"
     raise ModelError(
         "no-images",
-        f"{resolved.label} takes inputs of shape {', '.join(map(str, shapes)) or 'none'}, not one square image, so the "
-        "data cannot be fed to it; name a model of images or say input=3x32x32",
+        f"{resolved.label} takes inputs of shape {description}, not one square image, so the data "
+        "cannot be fed to it; name a model of images or say input=3x32x32",
     )
 
 
 def _first_channels(model: nn.Module) -> int:
-    return next(
-        (part.in_channels for part in model.modules() if isinstance(part, nn.Conv2d)),
-        _COLOR_CHANNELS,
-    )
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return _COLOR_CHANNELS
 
 
-def _fitting(resolved: ResolvedModel, candidates: tuple[InputShape, ...]) -> InputShape:
+def _first_fitting_shape(resolved: ResolvedModel, candidates: tuple[InputShape, ...]) -> InputShape:
     failures = []
     for shape in candidates:
         try:
-            _run(resolved.model, (torch.zeros(1, *shape),))
-        except _RUN_ERRORS as error:
+            _run_once(resolved.model, (torch.zeros(1, *shape),))
+        except FORWARD_ERRORS as error:
             failures.append(" ".join(str(error).split()) or type(error).__name__)
         else:
             return shape
     tried = " or ".join("x".join(map(str, shape)) for shape in candidates)
+    # The first candidate is the best guess, so its failure explains most.
     raise ModelError(
         "does-not-run",
         f"{resolved.label} does not run on images of {tried} ({failures[0]}); say input= or --size",
@@ -153,16 +198,17 @@ def _fitting(resolved: ResolvedModel, candidates: tuple[InputShape, ...]) -> Inp
 
 
 @torch.no_grad()
-def _run(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
+def _run_once(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     with evaluation_mode(model):
-        return model(*arguments)
+        return model(*inputs)
 
 
-def _check_classes(found: ModelAndData, splits: Splits) -> None:
-    given = logits(_run(found.model, found.example_inputs)).shape[1]
-    if given != splits.classes:
+def _check_classes(loaded: ModelAndData, splits: Splits) -> None:
+    scores = logits(_run_once(loaded.model, loaded.example_inputs))  # [1, classes]
+    classes = scores.shape[1]
+    if classes != splits.classes:
         raise ModelError(
             "classes",
-            f"{found.label} tells {given} classes apart, but {splits.name} has {splits.classes}; build it with "
-            f"{splits.classes} outputs or choose other data",
+            f"{loaded.label} tells {classes} classes apart, but {splits.name} has {splits.classes};"
+            f" build it with {splits.classes} outputs or choose other data",
         )

@@ -1,4 +1,7 @@
-"""``fxgrow schema``: the JSON Schemas of what fxgrow writes; a test keeps those in ``specs/schema/`` up to date."""
+"""``fxgrow schema``: the JSON Schemas of the documents that fxgrow writes.
+
+Those in ``specs/schema/`` are committed; a test keeps them up to date.
+"""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +30,7 @@ from fxgrow.spec import ArchitectureSpec, GrowthStep
 from fxgrow.training import Recipe, RunResult
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-# A growth step has no version of its own: it is a part of the architecture it is in.
+# A growth step has no version of its own, because it is a part of an architecture.
 SCHEMAS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
         "architecture": ArchitectureSpec,
@@ -39,12 +42,12 @@ SCHEMAS: Mapping[str, type[BaseModel]] = MappingProxyType(
     }
 )
 _DEFAULT_SCHEMA = "architecture"
-_STRANGER = foreign_file(is_schema)
+_IS_FOREIGN = foreign_file(is_schema)
 SchemaNameArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="NAME",
-        help=", ".join(SCHEMAS),
+        help=f"the kind of document: {', '.join(SCHEMAS)}",
         show_default=f"{_DEFAULT_SCHEMA}; all of them with --out",
     ),
 ]
@@ -57,7 +60,7 @@ SchemaPathOption = Annotated[
 def print_schema(
     name: SchemaNameArgument = None, out: SchemaPathOption = None, force: ForceFile = False
 ) -> None:
-    """Print the JSON Schema of a kind of document, or write it, or all of them, to a directory."""
+    """Print the JSON Schema of a kind of document; or write it, or all of them, to a directory."""
     if name is not None and name not in SCHEMAS:
         raise RunError(
             "unknown-schema", f"there is no schema of {name!r}; there are {', '.join(SCHEMAS)}"
@@ -65,19 +68,25 @@ def print_schema(
     if out is None:
         print_text(schema_text(name or _DEFAULT_SCHEMA).rstrip("\n"))
         return
-    paths = {each: out / f"{each}.json" for each in (SCHEMAS if name is None else (name,))}
-    for path in paths.values():  # all of them first, so that none is written if one has to stay
-        check_target(resolve_target(path, FILE_OUTPUT), FILE_OUTPUT, _STRANGER, force=force)
-    for each, path in paths.items():
+    names = tuple(SCHEMAS) if name is None else (name,)
+    _write_schemas(names, out, force)
+
+
+def _write_schemas(names: tuple[str, ...], directory: Path, force: bool) -> None:
+    paths = {name: directory / f"{name}.json" for name in names}
+    # All targets are checked first, so that none is written if one of them must not be replaced.
+    for path in paths.values():
+        check_target(resolve_target(path, FILE_OUTPUT), FILE_OUTPUT, _IS_FOREIGN, force=force)
+    for name, path in paths.items():
         with (
-            atomic_path(path, FILE_OUTPUT, _STRANGER, force=force) as staging,
+            atomic_path(path, FILE_OUTPUT, _IS_FOREIGN, force=force) as staging,
             os_errors_as(path, FILE_OUTPUT),
         ):
-            staging.write_text(schema_text(each), encoding="utf-8")
+            staging.write_text(schema_text(name), encoding="utf-8")
         print_text(str(path))
 
 
 def schema_text(name: str) -> str:
-    """The schema as it is committed: keys sorted, two spaces, newline at the end."""
+    """The schema as it is committed: keys sorted, indented by two spaces, newline at the end."""
     schema = {"$schema": DIALECT, **SCHEMAS[name].model_json_schema()}
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""A run as it goes on: a bar with loss and time left, a line per epoch, a table per growth step."""
+"""Progress of a run: a bar with loss and time left, a line per epoch, tables per growth step."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ from fxgrow.training import (
 
 @contextmanager
 def progress_display(console: Console) -> Iterator[Listener]:
-    """A listener that draws the events of one run on ``console``."""
+    """Show a progress bar on a console, and give a listener that draws the events of one run."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -46,54 +46,63 @@ def progress_display(console: Console) -> Iterator[Listener]:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
+    # The bar disappears at the end (transient); the lines that were printed above it remain.
     with Progress(*columns, console=console, transient=True) as progress:
         yield ProgressDisplay(progress)
 
 
 class ProgressDisplay:
-    """Draws events on a progress display."""
+    """Draws the events of one run.
+
+    Args:
+        progress: a display that is running.
+
+    """
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+        # Both are known when the run has started.
         self.task = TaskID(0)
         self.epochs = 0
-        self.rows: Mapping[type[Event], Callable[[Any], None]] = {
-            RunStarted: self._started,
-            BatchDone: self._batch,
-            EpochDone: self._epoch,
-            GrowthStarted: self._growing,
-            GrowthDone: self._grown,
+        self.handlers: Mapping[type[Event], Callable[[Any], None]] = {
+            RunStarted: self._start_run,
+            BatchDone: self._show_batch,
+            EpochDone: self._show_epoch,
+            GrowthStarted: self._start_growth,
+            GrowthDone: self._show_growth,
         }
 
     def __call__(self, event: Event) -> None:
         """Draw one event."""
-        self.rows[type(event)](event)
+        self.handlers[type(event)](event)
 
-    def _started(self, event: RunStarted) -> None:
+    def _start_run(self, event: RunStarted) -> None:
         self.epochs = event.settings.epochs
-        self.task = self.progress.add_task(
-            "training", total=self.epochs * event.batches_per_epoch, loss="-"
-        )
+        batches = self.epochs * event.batches_per_epoch
+        self.task = self.progress.add_task("training", total=batches, loss="-")
 
-    def _batch(self, event: BatchDone) -> None:
-        words = f"epoch {event.epoch}/{self.epochs}"
-        self.progress.update(self.task, advance=1, description=words, loss=number_text(event.loss))
+    def _show_batch(self, event: BatchDone) -> None:
+        description = f"epoch {event.epoch}/{self.epochs}"
+        loss = number_text(event.loss)
+        self.progress.update(self.task, advance=1, description=description, loss=loss)
 
-    def _epoch(self, event: EpochDone) -> None:
-        self._say(
+    def _show_epoch(self, event: EpochDone) -> None:
+        self._print_line(
             f"epoch {event.epoch}/{self.epochs}  loss {number_text(event.loss)}  test accuracy "
             f"{percent_text(event.test_accuracy)}  {seconds_text(event.seconds)}"
         )
 
-    def _growing(self, event: GrowthStarted) -> None:
+    def _start_growth(self, event: GrowthStarted) -> None:
         self.progress.update(self.task, description=f"growth step {event.step}")
 
-    def _grown(self, event: GrowthDone) -> None:
-        self.progress.console.print(growth_table(event.report, event.step))
-        self.progress.console.print(plan_table(event.report.plan))
+    def _show_growth(self, event: GrowthDone) -> None:
+        console = self.progress.console
+        console.print(growth_table(event.report, event.step))
+        console.print(plan_table(event.report.plan))
         for line in (*plan_lines(event.report.plan), *growth_lines(event.report)):
-            self.progress.console.print(line)
-        self._say(f"test accuracy of the grown model {percent_text(event.test_accuracy)}")
+            console.print(line)
+        self._print_line(f"test accuracy of the grown model {percent_text(event.test_accuracy)}")
 
-    def _say(self, words: str) -> None:
-        self.progress.console.print(Text(words))
+    def _print_line(self, line: str) -> None:
+        # As ``Text``, because rich would read square brackets in a string as markup.
+        self.progress.console.print(Text(line))

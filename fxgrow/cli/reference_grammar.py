@@ -1,7 +1,7 @@
 """The grammar of model references: ``scheme:name?option=value&...``.
 
-``torchvision:vgg19_bn?num_classes=10&width=0.125&input=3x32x32`` names a constructor and its options. ``width`` and
-``input`` belong to fxgrow, every other option to the constructor.
+``torchvision:vgg19_bn?num_classes=10&width=0.125&input=3x32x32`` names a constructor and its
+options. ``width`` and ``input`` belong to fxgrow, every other option to the constructor.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,9 @@ from fxgrow.errors import ModelError
 
 InputShape = tuple[int, ...]
 
-_WORDS: Mapping[str, bool | None] = MappingProxyType({"true": True, "false": False, "none": None})
+_CONSTANTS: Mapping[str, bool | None] = MappingProxyType(
+    {"true": True, "false": False, "none": None}
+)
 _NUMBER_TYPES = (int, float)
 
 
@@ -24,8 +26,13 @@ _NUMBER_TYPES = (int, float)
 class Reference:
     """A parsed reference.
 
-    ``options`` are the constructor's, typed. ``width`` is the factor by which all widths shall be scaled, or None.
-    ``inputs`` are the shapes of the example inputs without the batch axis; none if the reference does not say.
+    Args:
+        scheme: where the model comes from, such as ``torchvision``.
+        name: of the model there.
+        options: of its constructor, typed.
+        width: the factor to scale all widths by; None: as the constructor makes them.
+        inputs: shapes of the example inputs without the batch axis; none if not stated.
+
     """
 
     scheme: str
@@ -36,41 +43,57 @@ class Reference:
 
     @property
     def label(self) -> str:
-        """The reference in words that name the same constructor call again."""
-        values = {name: _text(value) for name, value in self.options.items()}
-        return f"{self.scheme}:{self.name}" + (f"?{urlencode(values, safe=',')}" if values else "")
+        """A reference that makes the same constructor call again."""
+        values = {option: _format_value(value) for option, value in self.options.items()}
+        query = f"?{urlencode(values, safe=',')}" if values else ""
+        return f"{self.scheme}:{self.name}{query}"
 
 
 def parse_reference(scheme: str, rest: str) -> Reference:
-    """Read what follows ``scheme:``. Raises ``ModelError`` (``bad-reference``) on anything malformed or too long."""
+    """Parse what follows ``scheme:``.
+
+    Args:
+        scheme: the part before the colon.
+        rest: the part behind it: ``name?option=value&...``.
+
+    Returns:
+        The reference, with typed options.
+
+    Raises:
+        ModelError: ``bad-reference`` if it is malformed or too long.
+
+    """
     if len(rest) > limits.REFERENCE:
         raise ModelError(
             "bad-reference",
-            f"the reference {rest[:40]!r}... has more than {limits.REFERENCE} characters; shorten it",
+            f"the reference {rest[:40]!r}... has more than {limits.REFERENCE} characters; "
+            "shorten it",
         )
     name, _, query = rest.partition("?")
     if not name:
         raise ModelError(
             "bad-reference", f"the reference {scheme}:{rest} names no model; write {scheme}:NAME"
         )
-    words = _pairs(query)
+    words = _split_query(query)
+    # These two are fxgrow's own; the constructor does not see them.
     width, inputs = words.pop("width", None), words.pop("input", None)
     return Reference(
         scheme=scheme,
         name=name,
-        options={option: _value(word) for option, word in words.items()},
-        width=None if width is None else _width(width),
-        inputs=() if inputs is None else _shapes(inputs),
+        options={option: _parse_value(word) for option, word in words.items()},
+        width=None if width is None else _parse_width(width),
+        inputs=() if inputs is None else _parse_shapes(inputs),
     )
 
 
-def _pairs(query: str) -> dict[str, str]:
+def _split_query(query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as error:
         raise ModelError(
             "bad-reference",
-            f"the options {query[: limits.MESSAGE]!r} cannot be read; write option=value, joined by &",
+            f"the options {query[: limits.MESSAGE]!r} cannot be read; write option=value, joined "
+            "by &",
         ) from error
     words = dict(pairs)
     if len(words) < len(pairs):
@@ -81,58 +104,63 @@ def _pairs(query: str) -> dict[str, str]:
     return words
 
 
-def _value(word: str) -> Any:
-    """Words, then integers, then other numbers, then text; several of them with commas between are a tuple."""
+def _parse_value(word: str) -> Any:
+    """A constant, an integer, another number or a text, in that order; with commas, a tuple."""
     if "," in word:
-        return tuple(_value(part) for part in word.split(","))
-    if word.lower() in _WORDS:
-        return _WORDS[word.lower()]
-    for number in _NUMBER_TYPES:
+        return tuple(map(_parse_value, word.split(",")))
+    if word.lower() in _CONSTANTS:
+        return _CONSTANTS[word.lower()]
+    for number_type in _NUMBER_TYPES:
         try:
-            return number(word)
+            return number_type(word)
         except ValueError:
             continue
     return word
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
+    """The inverse of ``_parse_value``."""
     if isinstance(value, tuple):
-        return ",".join(map(_text, value))
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+        return ",".join(map(_format_value, value))
+    is_constant = value is None or isinstance(value, bool)
+    return str(value).lower() if is_constant else str(value)
 
 
-def _width(word: str) -> float:
-    value = _value(word)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 < value <= limits.WIDTH_FACTOR
-    ):
+def _parse_width(word: str) -> float:
+    value = _parse_value(word)
+    # ``bool`` is a subclass of ``int``: width=true would be a factor of 1.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= limits.WIDTH_FACTOR:
         raise ModelError(
             "bad-reference",
-            f"width={word[: limits.MESSAGE]} is no factor to scale all widths by; give a number above 0 and at most "
-            f"{limits.WIDTH_FACTOR}, as in width=0.5",
+            f"width={word[: limits.MESSAGE]} is no factor to scale all widths by; give a number "
+            f"above 0 and at most {limits.WIDTH_FACTOR}, as in width=0.5",
         )
     return float(value)
 
 
-def _shapes(words: str) -> tuple[InputShape, ...]:
-    shapes = tuple(_shape(word) for word in words.split(","))
+def _parse_shapes(words: str) -> tuple[InputShape, ...]:
+    shapes = tuple(map(_parse_shape, words.split(",")))
+    # Bounded before any tensor of these shapes is made.
     if sum(map(prod, shapes)) > limits.INPUT_ELEMENTS:
         raise ModelError(
             "bad-reference",
-            f"the inputs {words[: limits.MESSAGE]} have more than {limits.INPUT_ELEMENTS} elements; ask for "
-            "smaller ones",
+            f"the inputs {words[: limits.MESSAGE]} have more than {limits.INPUT_ELEMENTS} "
+            "elements; ask for smaller ones",
         )
     return shapes
 
 
-def _shape(word: str) -> InputShape:
+def _parse_shape(word: str) -> InputShape:
     sizes = word.split("x")
-    if not all(size.isdecimal() and 0 < int(size) <= limits.OPTION_LENGTH for size in sizes):
+    if not all(map(_is_size, sizes)):
         raise ModelError(
             "bad-reference",
-            f"input={word[: limits.MESSAGE]} is no shape; write sizes from 1 to {limits.OPTION_LENGTH} without the "
-            "batch axis, as in input=3x32x32",
+            f"input={word[: limits.MESSAGE]} is no shape; write sizes from 1 to "
+            f"{limits.OPTION_LENGTH} without the batch axis, as in input=3x32x32",
         )
     return tuple(map(int, sizes))
+
+
+def _is_size(word: str) -> bool:
+    return word.isdecimal() and 0 < int(word) <= limits.OPTION_LENGTH

@@ -1,4 +1,4 @@
-"""``fxgrow replay``: the grown architecture again, from the first one and the history alone."""
+"""``fxgrow replay``: rebuild a grown architecture from its first one and its history alone."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +21,16 @@ from fxgrow.spec import (
 )
 from fxgrow.training import INITIAL
 
+# Fingerprints are shown by their first characters, as git shows its own.
+_SHOWN_CHARACTERS = 12
+
 FirstSpecOption = Annotated[
     Path | None,
     typer.Option(
-        "--from", metavar="DIR", help="where the history began", show_default="DIR/initial"
+        "--from",
+        metavar="DIR",
+        help="directory of the architecture that the history starts from",
+        show_default="DIR/initial",
     ),
 ]
 ReplayPathOption = Annotated[
@@ -37,7 +43,7 @@ ReplayPathOption = Annotated[
     ),
 ]
 
-Force = Annotated[
+ForceArchitectureOption = Annotated[
     bool, typer.Option("--force", help="replace an earlier architecture without weights in --out")
 ]
 
@@ -46,31 +52,30 @@ def replay_history(
     directory: DirectoryArgument,
     first: FirstSpecOption = None,
     out: ReplayPathOption = None,
-    force: Force = False,
+    force: ForceArchitectureOption = False,
 ) -> None:
-    """Rebuild the architecture in DIR from its first one and its history, and prove it by the fingerprints."""
+    """Rebuild the architecture in DIR from its first one and its history; compare fingerprints."""
     if out is not None:
         _check_out(out, force)
-    begun = first or directory / INITIAL
-    start, grown = read_spec(begun), read_spec(directory)
-    specs = replay(start, _steps(start, grown, str(begun)))
-    found = specs[-1] if specs else start
-    if found.fingerprint != grown.fingerprint:
+    start_directory = first or directory / INITIAL
+    start, saved = read_spec(start_directory), read_spec(directory)
+    replayed = replay(start, _steps(start, saved, str(start_directory)))
+    last = replayed[-1] if replayed else start
+    if last.fingerprint != saved.fingerprint:
         raise SpecError(
             "not-replayable",
-            f"the history leads to {found.fingerprint[:12]}, not to {grown.fingerprint[:12]}; it was changed after the "
-            "model was saved, save the model again",
+            f"the history leads to {last.fingerprint[:_SHOWN_CHARACTERS]}, not to "
+            f"{saved.fingerprint[:_SHOWN_CHARACTERS]}; it was changed after the model was saved, "
+            "save the model again",
             str(directory),
         )
     if out is not None:
-        write_architecture(out, found)
-    print_parts(
-        *(Text(line) for line in _lines(start, specs)),
-        *([Text(f"written to {out}")] if out else []),
-    )
+        write_architecture(out, last)
+    _print_fingerprints((start, *replayed), out)
 
 
 def _check_out(out: Path, force: bool) -> None:
+    """Check, before any work is done, that the architecture may be written."""
     check_for_architecture(out)
     if (out / CONFIG).exists() and not force:
         raise SpecError(
@@ -80,17 +85,23 @@ def _check_out(out: Path, force: bool) -> None:
         )
 
 
-def _steps(start: ArchitectureSpec, grown: ArchitectureSpec, path: str) -> tuple[GrowthStep, ...]:
-    steps, forward = steps_between(start, grown)
-    if not (steps and forward) and start.fingerprint != grown.fingerprint:
+def _steps(start: ArchitectureSpec, saved: ArchitectureSpec, path: str) -> tuple[GrowthStep, ...]:
+    """The growth steps that lead from one architecture to the other."""
+    steps, forward = steps_between(start, saved)
+    # No step is right if both are the same architecture; steps must not lead from saved to start.
+    if not (steps and forward) and start.fingerprint != saved.fingerprint:
         raise SpecError(
             "not-replayable",
-            f"the history does not begin at {start.fingerprint[:12]}; say --from another",
+            f"the history does not begin at {start.fingerprint[:_SHOWN_CHARACTERS]}; say --from "
+            "another",
             path,
         )
     return steps
 
 
-def _lines(start: ArchitectureSpec, specs: tuple[ArchitectureSpec, ...]) -> tuple[str, ...]:
-    rows = [f"{number}: {spec.fingerprint}" for number, spec in enumerate((start, *specs))]
-    return (*rows, "the replayed architecture is the saved one")
+def _print_fingerprints(specs: tuple[ArchitectureSpec, ...], out: Path | None) -> None:
+    for number, spec in enumerate(specs):
+        print_parts(Text(f"{number}: {spec.fingerprint}"))
+    print_parts(Text("the replayed architecture is the saved one"))
+    if out is not None:
+        print_parts(Text(f"written to {out}"))

@@ -1,4 +1,4 @@
-"""From the words that name a model on the command line to the model: ``resolve``."""
+"""``resolve``: from the reference that names a model on the command line to the model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,6 +21,8 @@ from fxgrow.errors import ModelError
 
 __all__ = ["SCHEMES", "Reference", "ResolvedModel", "Scheme", "read_reference", "resolve"]
 
+# A function from a reference, the number of classes of the data (None: no data) and the modules
+# that may be imported, to the model.
 Scheme = Callable[[Reference, int | None, Trust], ResolvedModel]
 
 DIRECTORY = "directory"
@@ -44,14 +46,25 @@ def resolve(
     input_shape: InputShape | None = None,
     trust: Trust = TRUST_TYPED,
 ) -> ResolvedModel:
-    """Build the model that ``reference`` names, with a tuple of example inputs of batch size 1.
+    """Build the model that a reference names, with example inputs.
 
-    ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME``, ``package.module:factory`` or a directory with a ``config.json``;
-    options follow as ``?option=value&option=value``. ``classes`` and ``input_shape`` (without the batch axis) are
-    those of the data; they count where the reference itself says nothing and the constructor takes them. ``trust``:
-    which modules may be imported for a factory; by default any, for the user wrote the reference.
+    Args:
+        reference: ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME``, ``package.module:factory`` or a
+            directory with a ``config.json``; options follow as ``?option=value&option=value``.
+        classes: number of classes of the data; it counts where the reference does not state one and
+            the constructor takes one.
+        input_shape: shape of the data without the batch axis; it counts where the reference does
+            not state one.
+        trust: which modules may be imported for a factory; by default any, for references that the
+            user typed.
 
-    Raises ``ModelError``: unknown name or option, missing package, malformed reference, a factory without trust.
+    Returns:
+        The model and a tuple of example inputs of batch size 1.
+
+    Raises:
+        ModelError: unknown name or option, missing package, malformed reference, or a factory that
+            is not trusted.
+
     """
     parsed = read_reference(reference, trust)
     if input_shape is not None and not parsed.inputs:
@@ -60,14 +73,25 @@ def resolve(
 
 
 def read_reference(reference: str, trust: Trust) -> Reference:
-    """The parsed reference, if it may be followed; nothing is imported, opened or built.
+    """Parse a reference and check that it may be followed; nothing is imported, opened or built.
 
-    Raises ``ModelError``: malformed (``bad-reference``, ``unknown-scheme``), or a factory without trust.
+    Args:
+        reference: as for ``resolve``.
+        trust: as for ``resolve``.
+
+    Returns:
+        The parsed reference.
+
+    Raises:
+        ModelError: ``bad-reference`` or ``unknown-scheme`` if it is malformed,
+            ``untrusted-factory`` if it names a factory that is not trusted.
+
     """
     if len(reference) > limits.REFERENCE:
         raise ModelError(
             "bad-reference",
-            f"the reference {reference[:40]!r}... has more than {limits.REFERENCE} characters; shorten it",
+            f"the reference {reference[:40]!r}... has more than {limits.REFERENCE} characters; "
+            "shorten it",
         )
     if not trust.typed:
         _check_local(reference)
@@ -84,32 +108,50 @@ def read_reference(reference: str, trust: Trust) -> Reference:
 
 
 def _check_local(reference: str) -> None:
-    """A file must not make this machine ask another one for a directory, as some systems do for such paths."""
+    """Check that a directory in a file lies on this machine."""
+    # Some systems ask the machine ``host`` for a path such as //host/share, and log in there.
     path = reference.removeprefix(f"{DIRECTORY}:").replace("\\", "/")
     if path.startswith("//"):
         raise ModelError(
             "bad-reference",
-            f"{reference[: limits.MESSAGE]!r} may lie on another machine; copy the directory here and name the copy",
+            f"{reference[: limits.MESSAGE]!r} may lie on another machine; copy the directory here "
+            "and name the copy",
         )
 
 
 def split_reference(reference: str) -> tuple[str, str]:
-    """The scheme of a reference and the rest of it; directories and factories need not say theirs."""
+    """Split a reference into its scheme and the rest.
+
+    The scheme may be left out for directories and factories.
+
+    Args:
+        reference: as for ``resolve``.
+
+    Returns:
+        A scheme of ``SCHEMES``, and the rest.
+
+    Raises:
+        ModelError: ``bad-reference`` if it is neither a directory nor has a colon.
+
+    """
     if _holds_config(reference):
         return DIRECTORY, reference
     scheme, colon, rest = reference.partition(":")
     if not colon:
         raise ModelError(
             "bad-reference",
-            f"{reference[: limits.MESSAGE]!r} is neither a directory with a config.json nor a reference; write "
-            "torchvision:NAME, timm:NAME, hf:NAME or package.module:factory",
+            f"{reference[: limits.MESSAGE]!r} is neither a directory with a config.json nor a "
+            "reference; write torchvision:NAME, timm:NAME, hf:NAME or package.module:factory",
         )
+    # ``package.module:factory`` has a colon, too, but no scheme before it.
     return (scheme, rest) if scheme in SCHEMES else (PYTHON, reference)
 
 
 def _holds_config(reference: str) -> bool:
+    directory = Path(reference)
     try:
-        recover_directory(Path(reference))
-        return (Path(reference) / "config.json").is_file()
+        # If a process was killed while it replaced the directory, its content lies beside it.
+        recover_directory(directory)
+        return (directory / "config.json").is_file()
     except (OSError, ValueError):  # too long, or no path at all
         return False

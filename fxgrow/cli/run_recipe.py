@@ -1,4 +1,7 @@
-"""``fxgrow run``: train and grow as a recipe says. ``fxgrow grow`` makes a recipe of its options and runs it here."""
+"""``fxgrow run``: train and grow a model as a recipe says.
+
+``fxgrow grow`` and ``fxgrow cells train`` make a recipe from their options and run it here.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +47,8 @@ from fxgrow.training import (
     Log,
     Recipe,
     Run,
+    RunResult,
+    WrittenSpecs,
     read_recipe,
     run_directory,
     run_result,
@@ -55,7 +60,15 @@ from fxgrow.training import (
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where a run goes: its directory (``force``: an earlier run there may go), graphs as text, what is printed."""
+    """Where the output of a run goes.
+
+    Args:
+        directory: the run directory to write.
+        force: whether an earlier run, or an earlier dump of graphs, may be replaced.
+        graphs: a directory for the fx graphs of every growth step; None: they are not written.
+        as_json: print the result as JSON instead of tables.
+
+    """
 
     directory: Path
     force: bool = False
@@ -75,80 +88,90 @@ def run_recipe_file(
     force: ForceOption = False,
     as_json: AsJsonOption = False,
 ) -> None:
-    """Train and grow as RECIPE says, and leave a run directory: all of it or nothing.
+    """Train and grow a model as RECIPE says; write a complete run directory or none.
 
-    A recipe runs no code but ours and that of installed libraries, unless --trust names a module.
+    A recipe runs no code but that of fxgrow and of installed libraries, unless --trust names a
+    module.
     """
     trusted = trust_modules(trust or ())
-    read = read_recipe(recipe)
+    content = read_recipe(recipe)
     if data_root is not None:
-        read = read.model_copy(update={"data": read.data.model_copy(update={"root": data_root})})
-    run_recipe(read, OutputOptions(out, force, dump_graphs, as_json), device=device, trust=trusted)
+        data = content.data.model_copy(update={"root": data_root})
+        content = content.model_copy(update={"data": data})
+    output = OutputOptions(out, force, dump_graphs, as_json)
+    run_recipe(content, output, device=device, trust=trusted)
 
 
 ModelListener = Callable[[ModelAndData], None]
 
 
-def _nothing(found: ModelAndData) -> None:
-    """Announce nothing."""
+def _announce_nothing(loaded: ModelAndData) -> None:
+    """Ignore the model."""
 
 
 def run_recipe(
     recipe: Recipe,
-    outlet: OutputOptions,
-    announce: ModelListener = _nothing,
+    output: OutputOptions,
+    announce: ModelListener = _announce_nothing,
     device: str = "cpu",
     trust: Trust = TRUST_TYPED,
 ) -> None:
-    """Carry out a recipe: train, grow, write the run directory and show the result.
+    """Carry out a recipe: train, grow, write the run directory and print the result.
 
-    ``announce`` is told of the model before it is trained; ``device``: where it is; ``trust``: which modules the
-    model may come from, any if the user wrote the recipe by the options of a command.
+    Args:
+        recipe: what to do.
+        output: where the results go.
+        announce: called with the model before it is trained.
+        device: the name of the device to compute on.
+        trust: which modules the model may come from. By default any, for recipes that were made
+            from options that the user typed.
+
+    Raises:
+        FxgrowError: of the class that fits; neither the run directory nor the graphs are written.
+
     """
-    read_reference(recipe.model, trust)  # before anything is loaded or written
-    place = arguments.resolve_device(device)
-    # The graphs are the outer ones: whatever becomes of them, the run is in its place before.
+    # Both checks come first, before anything is loaded or written.
+    read_reference(recipe.model, trust)
+    torch_device = arguments.resolve_device(device)
+    # The graphs are the outer context: if moving them into place fails, the run is already there.
     with (
-        _graphs_directory(outlet) as graphs,
-        run_directory(outlet.directory, replace=outlet.force) as staging,
+        _graphs_directory(output) as graphs,
+        run_directory(output.directory, replace=output.force) as staging,
     ):
-        run, label = _carried_out(recipe, Log(staging / LOG), announce, place, trust)
+        run, label = _train(recipe, Log(staging / LOG), announce, torch_device, trust)
         result = run_result(run, recipe.settings, model=label, data=recipe.data.name)
         written = write_run(staging, run, result, recipe)
-        _dump(run.growths, graphs)
-    if outlet.as_json:
-        print_text(result.model_dump_json(indent=2))
-    else:
-        lines = (*run_lines(result), Text(f"written to {outlet.directory}"))
-        print_parts(*diff_tables(diff(written.initial, written.final)), *lines)
+        _write_graphs(run.growths, graphs)
+    _print_result(result, written, output)
 
 
-def _carried_out(
-    recipe: Recipe, log: Listener, announce: ModelListener, place: torch.device, trust: Trust
+def _train(
+    recipe: Recipe, log: Listener, announce: ModelListener, device: torch.device, trust: Trust
 ) -> tuple[Run, str]:
-    """The finished run, and what its model is called."""
-    found, splits = load_model_and_data(
+    """The finished run, and the label of its model."""
+    loaded, splits = load_model_and_data(
         recipe.model, recipe.data, seed=recipe.settings.seed, trust=trust
     )
-    found = lower_model(found) if recipe.lower else found
-    announce(found)
-    found, splits = found.to(place), splits.to(place)
+    if recipe.lower:
+        loaded = lower_model(loaded)
+    announce(loaded)
+    loaded, splits = loaded.to(device), splits.to(device)
     with progress_display(console(stderr=True)) as draw:
         run = train_and_grow(
-            found.model,
+            loaded.model,
             splits,
             recipe.settings,
-            example_inputs=found.example_inputs,
+            example_inputs=loaded.example_inputs,
             method=recipe.method.settings,
             budget=recipe.budget,
-            history=found.history,
+            history=loaded.history,
             scope=recipe.scope,
-            callback=_both(draw, log),
+            callback=_call_both(draw, log),
         )
-    return run, found.label
+    return run, loaded.label
 
 
-def _both(first: Listener, second: Listener) -> Listener:
+def _call_both(first: Listener, second: Listener) -> Listener:
     def callback(event: Event) -> None:
         first(event)
         second(event)
@@ -156,33 +179,45 @@ def _both(first: Listener, second: Listener) -> Listener:
     return callback
 
 
+def _print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:
+    if output.as_json:
+        print_text(result.model_dump_json(indent=2))
+        return
+    tables = diff_tables(diff(written.initial, written.final))
+    print_parts(*tables, *run_lines(result), Text(f"written to {output.directory}"))
+
+
 @contextmanager
-def _graphs_directory(outlet: OutputOptions) -> Iterator[Path | None]:
-    """Where to write the graphs, if they are asked for: a directory that is new or empty, or holds an earlier dump."""
-    if outlet.graphs is None:
+def _graphs_directory(output: OutputOptions) -> Iterator[Path | None]:
+    """A staging directory for the graphs, if they are to be written.
+
+    The target is new or empty, or it holds an earlier dump and ``force`` is set.
+    """
+    if output.graphs is None:
         yield None
         return
-    place, run = (
-        resolve_target(outlet.graphs, RUN_OUTPUT),
-        resolve_target(outlet.directory, RUN_OUTPUT),
-    )
-    if os.path.lexists(place) and not place.is_dir():
+    target = resolve_target(output.graphs, RUN_OUTPUT)
+    run = resolve_target(output.directory, RUN_OUTPUT)
+    if os.path.lexists(target) and not target.is_dir():
         raise RunError(
-            "not-a-directory", f"--dump-graphs {outlet.graphs} is a file; name a directory"
+            "not-a-directory", f"--dump-graphs {output.graphs} is a file; name a directory"
         )
-    if place == run or place in run.parents or run in place.parents:
+    if target == run or target in run.parents or run in target.parents:
         raise RunError(
             "unsafe-path",
-            f"--dump-graphs {outlet.graphs} and --out overlap, so one would replace the other; part them",
+            f"--dump-graphs {output.graphs} and --out overlap, so one would replace the other; "
+            "name two separate directories",
         )
-    empty = place.is_dir() and not any(place.iterdir())
+    is_empty = target.is_dir() and not any(target.iterdir())
+    is_foreign = foreign_in_directory(GRAPH_DUMP_DIRECTORY)
+    # An empty directory holds nothing that could be lost, so it is replaced without --force.
     with atomic_directory(
-        place, RUN_OUTPUT, foreign_in_directory(GRAPH_DUMP_DIRECTORY), force=outlet.force or empty
+        target, RUN_OUTPUT, is_foreign, force=output.force or is_empty
     ) as staging:
         yield staging
 
 
-def _dump(growths: Sequence[Growth], directory: Path | None) -> None:
+def _write_graphs(growths: Sequence[Growth], directory: Path | None) -> None:
     if directory is None:
         return
     with run_writing_errors(directory):

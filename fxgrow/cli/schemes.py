@@ -1,9 +1,11 @@
-"""One function per kind of model reference, from a parsed reference to a module; no weights are ever downloaded.
+"""One function per kind of model reference, from the parsed reference to a module.
 
-Constructors get the options that ``fxgrow.cli.options`` lists and no others. Only ``python_factory`` runs code that is
-neither ours nor an installed library's, and only where ``Trust`` lets it.
+No weights are ever downloaded. Constructors get the options that ``fxgrow.cli.options`` lists and
+no others. Only ``python_factory`` runs code that belongs neither to fxgrow nor to an installed
+library, and only if ``Trust`` lets it.
 
-Initial weights come from torch's default generator, as for a hand-written constructor call: seed it first.
+Initial weights come from torch's default generator, as for a constructor call written by hand:
+seed it first.
 """
 
 import inspect
@@ -25,7 +27,7 @@ from fxgrow.cells import named_network
 from fxgrow.cli import options as tables
 from fxgrow.cli.options import OptionKind, bounded_options, wrong_value
 from fxgrow.cli.reference_grammar import InputShape, Reference
-from fxgrow.cli.trust import Trust, is_identifier, is_module_name
+from fxgrow.cli.trust import Trust, is_ascii_identifier, is_module_name
 from fxgrow.documents import limits
 from fxgrow.errors import ModelError
 from fxgrow.optional import require
@@ -33,7 +35,8 @@ from fxgrow.spec import ArchitectureSpec, GrowthStep, load, spec_of
 
 IMAGE: InputShape = (3, 224, 224)
 VIDEO: InputShape = (3, 16, 224, 224)
-# What torchvision's models want to see, by the module they are defined in; the others take one IMAGE.
+# Shapes of the inputs of torchvision's models, by the module that defines the model; all others
+# take one IMAGE.
 TORCHVISION_INPUTS: Mapping[str, tuple[InputShape, ...]] = MappingProxyType(
     {
         "torchvision.models.inception": ((3, 299, 299),),
@@ -54,10 +57,11 @@ TORCHVISION_HIDDEN: Mapping[str, frozenset[str]] = MappingProxyType(
         "torchvision.models.vision_transformer": frozenset({"image_size"}),
     }
 )
-# Ours to decide: weights would be downloaded.
+# Options that fxgrow always sets itself, because other values would download weights.
 TORCHVISION_WEIGHTS = ("weights", "weights_backbone")
 HUGGING_FACE_WEIGHTS = "use_pretrained_backbone"
-# The tables of transformers that model classes are looked up in, nothing else of it.
+# The tables of transformers in which model classes are looked up. Nothing else of the package can
+# be named, for it holds much that is no model.
 HUGGING_FACE_TABLES = (
     "MODEL_MAPPING_NAMES",
     "MODEL_FOR_PRETRAINING_MAPPING_NAMES",
@@ -83,26 +87,41 @@ HUGGING_FACE_TABLES = (
     "MODEL_FOR_AUDIO_XVECTOR_MAPPING_NAMES",
     "MODEL_FOR_CTC_MAPPING_NAMES",
 )
+# Factories of fxgrow itself with their options. They need no trust, because recipes that ``fxgrow
+# cells train`` writes name them.
 OWN_FACTORIES: Mapping[str, tuple[Callable[..., nn.Module], Mapping[str, OptionKind]]] = (
     MappingProxyType(
         {"fxgrow.cells.evaluation:named_network": (named_network, tables.CELLS_OPTIONS)}
     )
 )
-"""Factories of ours and their options, which need no trust: recipes of ``fxgrow cells train`` name them."""
-# What a constructor of a library raises on options that do not go together.
+# What a library's constructor may raise for options that do not go together.
 BUILD_ERRORS = (
-    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError, MemoryError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
     ImportError,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, eq=False)
 class ResolvedModel:
     """A model and a tuple of arguments to run it on.
 
-    ``width`` is the factor that the reference asks all widths to be scaled by (surgery does it), or None. ``label``
-    names the same model again, in one line. ``stated``: the shapes of the example inputs are those that the reference,
-    the factory or the directory states, not a guess. ``history``: the growth steps that a loaded model has behind it.
+    Args:
+        model: the module, as its constructor made it.
+        example_inputs: arguments of one call.
+        label: a reference that names the same model again.
+        width: the factor by which the reference asks all widths to be scaled (not done yet); None:
+            it does not.
+        stated: whether the shapes of the example inputs are stated by the reference, the factory or
+            the directory; else they are a guess.
+        history: the growth steps that a loaded model has behind it.
+
     """
 
     model: nn.Module
@@ -114,10 +133,23 @@ class ResolvedModel:
 
 
 def torchvision_model(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
-    """``torchvision:NAME?option=value``: any model that ``torchvision.models`` lists."""
-    del trust  # nothing foreign is run
+    """Build ``torchvision:NAME?option=value``: any model that ``torchvision.models`` lists.
+
+    Args:
+        reference: the parsed reference.
+        classes: number of classes of the data, if any.
+        trust: not needed, no foreign code is run.
+
+    Returns:
+        The model with example inputs.
+
+    Raises:
+        ModelError: if there is no such model or it cannot be built with these options.
+
+    """
+    del trust
     models = require("torchvision.models", extra="vision", error=ModelError)
-    _known(reference.name, models.list_models(), "torchvision")
+    _check_known(reference.name, models.list_models(), "torchvision")
     builder = models.get_model_builder(reference.name)
     accepted = _torchvision_options(builder)
     reference = _with_classes(
@@ -125,133 +157,195 @@ def torchvision_model(reference: Reference, classes: int | None, trust: Trust) -
     )
     _check_options(reference, accepted)
     _check_values(reference, tables.TORCHVISION_OPTIONS)
-    without = {
-        name: None for name in TORCHVISION_WEIGHTS if name in inspect.signature(builder).parameters
-    }
-    model = _construct(builder, reference, {**reference.options, **without}, accepted)
-    side = getattr(model, "image_size", None)
-    shapes = (
-        ((3, side, side),)
-        if isinstance(side, int)
-        else TORCHVISION_INPUTS.get(builder.__module__, (IMAGE,))
-    )
-    return _resolved(model, reference, shapes)
+    options = {**reference.options, **_without_weights(builder)}
+    model = _construct(builder, reference, options, accepted)
+    return _with_inputs(model, reference, _torchvision_shapes(model, builder))
 
 
 def _torchvision_options(builder: Callable[..., nn.Module]) -> frozenset[str]:
+    """Options of the function that builds a model, and of the model's class."""
     signature = inspect.signature(builder)
-    made = signature.return_annotation
-    explicit = _explicit(signature) | {
-        name for kind in made.__mro__[:-1] for name in _defaulted(kind)
-    }
-    hidden = TORCHVISION_HIDDEN.get(builder.__module__, frozenset())
-    return frozenset(explicit | hidden) & frozenset(tables.TORCHVISION_OPTIONS)
+    options = set(_explicit_options(signature))
+    options |= TORCHVISION_HIDDEN.get(builder.__module__, frozenset())
+    model_class = signature.return_annotation
+    # The last class of the order is ``object``.
+    for base in model_class.__mro__[:-1]:
+        options |= _optional_options(base)
+    return frozenset(options) & frozenset(tables.TORCHVISION_OPTIONS)
 
 
-def _explicit(signature: inspect.Signature) -> frozenset[str]:
+def _explicit_options(signature: inspect.Signature) -> frozenset[str]:
+    """The parameters of a signature that have a name of their own."""
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return frozenset(
         name for name, parameter in signature.parameters.items() if parameter.kind not in variadic
     )
 
 
-def _defaulted(kind: type) -> Iterator[str]:
-    """Options of a class that may be left out; what may not be is filled in by the function that builds it."""
-    for name, parameter in inspect.signature(kind).parameters.items():
+def _optional_options(model_class: type) -> frozenset[str]:
+    """Options of a class with a default; the others are set by the function that builds it."""
+    options = set()
+    for name, parameter in inspect.signature(model_class).parameters.items():
         if parameter.default is not inspect.Parameter.empty:
-            yield name
+            options.add(name)
+    return frozenset(options)
+
+
+def _without_weights(builder: Callable[..., nn.Module]) -> dict[str, None]:
+    """The options of a builder that would download weights, set to None."""
+    parameters = inspect.signature(builder).parameters
+    return {name: None for name in TORCHVISION_WEIGHTS if name in parameters}
+
+
+def _torchvision_shapes(
+    model: nn.Module, builder: Callable[..., nn.Module]
+) -> tuple[InputShape, ...]:
+    # Vision transformers know the side of their images.
+    side = getattr(model, "image_size", None)
+    if isinstance(side, int):
+        return ((3, side, side),)
+    return TORCHVISION_INPUTS.get(builder.__module__, (IMAGE,))
 
 
 def timm_model(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
-    """``timm:NAME?option=value``: any model that ``timm`` lists."""
+    """Build ``timm:NAME?option=value``: any model that ``timm`` lists.
+
+    Args:
+        reference: the parsed reference.
+        classes: number of classes of the data, if any.
+        trust: not needed, no foreign code is run.
+
+    Returns:
+        The model with example inputs.
+
+    Raises:
+        ModelError: if there is no such model or it cannot be built with these options.
+
+    """
     del trust
     _check_values(reference, tables.TIMM_OPTIONS)
     timm = require("timm", extra="zoo", error=ModelError)
-    _known(reference.name, timm.list_models(), "timm")
+    _check_known(reference.name, timm.list_models(), "timm")
     reference = _with_classes(reference, classes, "num_classes")
 
     def build(**options: Any) -> nn.Module:
-        made: nn.Module = timm.create_model(reference.name, pretrained=False, **options)
-        return made
+        model: nn.Module = timm.create_model(reference.name, pretrained=False, **options)
+        return model
 
+    # timm's functions take **kwargs, so the table is all that is known of their options.
     model = _construct(build, reference, reference.options, frozenset(tables.TIMM_OPTIONS))
     shape = getattr(model, "default_cfg", {}).get("input_size", IMAGE)
-    return _resolved(model, reference, (tuple(shape),))
+    return _with_inputs(model, reference, (tuple(shape),))
 
 
 def hugging_face_model(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
-    """``hf:bert?hidden_size=64`` or ``hf:BertForMaskedLM``: the architecture, from its configuration.
+    """Build ``hf:bert?hidden_size=64`` or ``hf:BertForMaskedLM`` from its configuration.
 
-    The name is a model type, for the bare model, or a model class of ``transformers``.
+    Args:
+        reference: the parsed reference; its name is a model type, for the bare model, or a model
+            class of ``transformers``.
+        classes: number of classes of the data, if any.
+        trust: not needed, no foreign code is run.
+
+    Returns:
+        The model with example inputs.
+
+    Raises:
+        ModelError: if there is no such model or it cannot be built with these options.
+
     """
     del trust
     _check_values(reference, tables.HUGGING_FACE_OPTIONS)
     transformers = require("transformers", extra="zoo", error=ModelError)
-    kinds = transformers.CONFIG_MAPPING
-    if reference.name in kinds:
-        configuration, make = kinds[reference.name], transformers.AutoModel.from_config
-    else:
-        _known(reference.name, [*kinds.keys(), *sorted(_model_classes())], "transformers")
-        make = _model_class(transformers, reference.name)
-        configuration = make.config_class
-    labelled = reference.name.endswith("Classification")
-    reference = _with_classes(reference, classes, "num_labels" if labelled else None)
-    stated = _explicit(inspect.signature(configuration))
-    accepted = (stated | {"num_labels"}) & frozenset(tables.HUGGING_FACE_OPTIONS)
+    config_class, make_model = _hugging_face_classes(transformers, reference.name)
+    is_classifier = reference.name.endswith("Classification")
+    reference = _with_classes(reference, classes, "num_labels" if is_classifier else None)
+    explicit = _explicit_options(inspect.signature(config_class))
+    # ``num_labels`` is an option of every configuration, but is passed in **kwargs.
+    accepted = (explicit | {"num_labels"}) & frozenset(tables.HUGGING_FACE_OPTIONS)
     _check_options(reference, accepted)
-    without = {HUGGING_FACE_WEIGHTS: False} if HUGGING_FACE_WEIGHTS in stated else {}
-    config = _construct(configuration, reference, {**reference.options, **without}, accepted)
-    return _hugging_face_inputs(
-        _construct(make, reference, {"config": config}, accepted), config, reference
-    )
+    options = dict(reference.options)
+    if HUGGING_FACE_WEIGHTS in explicit:
+        options[HUGGING_FACE_WEIGHTS] = False
+    config = _construct(config_class, reference, options, accepted)
+    model = _construct(make_model, reference, {"config": config}, accepted)
+    return _with_hugging_face_inputs(model, config, reference)
 
 
-def _model_classes() -> frozenset[str]:
+def _hugging_face_classes(transformers: Any, name: str) -> tuple[Any, Callable[..., Any]]:
+    """The configuration class of a model type or model class, and what makes a model of it."""
+    config_classes = transformers.CONFIG_MAPPING
+    if name in config_classes:
+        return config_classes[name], transformers.AutoModel.from_config
+    _check_known(name, [*config_classes.keys(), *sorted(_model_class_names())], "transformers")
+    model_class = _find_model_class(transformers, name)
+    return model_class.config_class, model_class
+
+
+def _model_class_names() -> frozenset[str]:
     """The names in the tables that transformers keeps of its own model classes."""
     auto = require("transformers.models.auto.modeling_auto", extra="zoo", error=ModelError)
-    found: set[str] = set()
+    class_names: set[str] = set()
     for table in HUGGING_FACE_TABLES:
+        # A version of transformers need not have all tables. A type has one class or several.
         for names in vars(auto).get(table, {}).values():
-            found.update((names,) if isinstance(names, str) else names)
-    return frozenset(found)
+            class_names.update((names,) if isinstance(names, str) else names)
+    return frozenset(class_names)
 
 
-def _model_class(transformers: Any, name: str) -> Any:
-    """The class of a name that ``_model_classes`` lists."""
-    made = getattr(transformers, name, None)
-    if isinstance(made, type) and issubclass(made, nn.Module) and hasattr(made, "config_class"):
-        return made
+def _find_model_class(transformers: Any, name: str) -> Any:
+    """The class of a name that ``_model_class_names`` lists."""
+    value = getattr(transformers, name, None)
+    # Classes whose own requirements are not installed are replaced by placeholders.
+    if isinstance(value, type) and issubclass(value, nn.Module) and hasattr(value, "config_class"):
+        return value
     raise ModelError(
         "unknown-model",
         f"transformers cannot build {name!r} as it is installed; update it or choose another model",
     )
 
 
-def _hugging_face_inputs(model: Any, config: Any, reference: Reference) -> ResolvedModel:
+def _with_hugging_face_inputs(model: Any, config: Any, reference: Reference) -> ResolvedModel:
     if model.main_input_name == "pixel_values":
         side, channels = getattr(config, "image_size", None), getattr(config, "num_channels", None)
         if isinstance(side, int) and isinstance(channels, int):
-            return _resolved(model, reference, ((channels, side, side),))
-        return _resolved(model, reference, (IMAGE,))
-    tokens = tuple(torch.ones(1, *shape, dtype=torch.int64) for shape in reference.inputs)
-    return ResolvedModel(
-        model, tokens or (model.dummy_inputs["input_ids"],), reference.label, reference.width
-    )
+            return _with_inputs(model, reference, ((channels, side, side),))
+        return _with_inputs(model, reference, (IMAGE,))
+    # Token numbers; 1 is in every vocabulary.
+    inputs = []
+    for shape in reference.inputs:
+        inputs.append(torch.ones(1, *shape, dtype=torch.int64))
+    if not inputs:
+        inputs = [model.dummy_inputs["input_ids"]]
+    return ResolvedModel(model, tuple(inputs), reference.label, reference.width)
 
 
 def python_factory(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
-    """``package.module:factory?option=value``; modules are looked for in the current directory too.
+    """Call ``package.module:factory?option=value``.
 
-    The factory (a function or a module class) returns an ``nn.Module``, or that and a tuple of example inputs. This
-    runs the code of that module: raises ``ModelError`` (``untrusted-factory``) before it does if ``trust`` says no.
+    The factory (a function or a module class) returns an ``nn.Module``, or that and a tuple of
+    example inputs. Modules are looked for in the current directory too.
+
+    Args:
+        reference: the parsed reference.
+        classes: number of classes of the data, if any.
+        trust: whether the module may be imported, which runs its code.
+
+    Returns:
+        The model with example inputs.
+
+    Raises:
+        ModelError: ``untrusted-factory`` before anything is imported; else if there is no such
+            factory, it does not take these options, or it returns no module.
+
     """
     if reference.name in OWN_FACTORIES:
         return _own_factory(reference, classes)
     module_name, name = check_factory(reference, trust)
     with _current_directory_importable():
-        factory = _factory(module_name, name)
+        factory = _import_factory(module_name, name)
         trust.check_factory(factory, module_name, name)
-        accepted = _explicit(inspect.signature(factory))
+        accepted = _explicit_options(inspect.signature(factory))
         reference = _with_classes(
             reference, classes, "num_classes" if "num_classes" in accepted else None
         )
@@ -259,24 +353,43 @@ def python_factory(reference: Reference, classes: int | None, trust: Trust) -> R
             inspect.signature(factory).bind(**reference.options)
         except TypeError as error:
             raise _wrong_options(reference, str(error), accepted) from error
-        made = factory(**reference.options)
-    model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        # Outside of ``try``: a TypeError inside the factory is a bug of its own.
+        result = factory(**reference.options)
+    return _from_factory(result, reference)
+
+
+def _from_factory(result: Any, reference: Reference) -> ResolvedModel:
+    """The model, and perhaps the example inputs, that a factory returned."""
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    model, inputs = result if is_pair else (result, None)
     if not isinstance(model, nn.Module):
         raise ModelError(
             "not-a-model",
-            f"{reference.label} returned a {type(model).__name__}, which cannot be grown; return an nn.Module, or one "
-            "and a tuple of example inputs",
+            f"{reference.label} returned a {type(model).__name__}, which cannot be grown; return "
+            "an nn.Module, or one and a tuple of example inputs",
         )
     if inputs is None or reference.inputs:
-        return _resolved(model, reference, (IMAGE,))
+        return _with_inputs(model, reference, (IMAGE,))
     arguments = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     return ResolvedModel(model, arguments, reference.label, reference.width, stated=True)
 
 
 def check_factory(reference: Reference, trust: Trust) -> tuple[str, str]:
-    """The module and the factory that a reference names, if they may be used. Nothing is imported."""
+    """Check that a factory may be used; nothing is imported.
+
+    Args:
+        reference: a parsed reference of the scheme ``python``.
+        trust: which modules may be imported.
+
+    Returns:
+        The names of the module and of the factory in it.
+
+    Raises:
+        ModelError: ``bad-reference`` or ``untrusted-factory``.
+
+    """
     module_name, _, name = reference.name.partition(":")
-    if not is_module_name(module_name) or not is_identifier(name):
+    if not is_module_name(module_name) or not is_ascii_identifier(name):
         shown = reference.name[: limits.MESSAGE]
         raise ModelError(
             "bad-reference", f"{shown!r} names no factory; write package.module:factory"
@@ -290,33 +403,46 @@ def _own_factory(reference: Reference, classes: int | None) -> ResolvedModel:
     factory, table = OWN_FACTORIES[reference.name]
     _check_values(reference, table)
     reference = _with_classes(reference, classes, "num_classes")
-    return _resolved(
-        _construct(factory, reference, reference.options, frozenset(table)), reference, (IMAGE,)
-    )
+    model = _construct(factory, reference, reference.options, frozenset(table))
+    return _with_inputs(model, reference, (IMAGE,))
 
 
 def spec_directory(reference: Reference, classes: int | None, trust: Trust) -> ResolvedModel:
-    """``directory:PATH``: a run or spec directory; its weights and its growth history come along.
+    """Load ``directory:PATH``, a run or spec directory, with its weights and growth history.
 
-    ``classes`` does not matter here: a saved model has the outputs that it has.
+    Args:
+        reference: the parsed reference; its name is the path.
+        classes: ignored, a saved model has the outputs that it has.
+        trust: not needed, a spec can only name functions of an allow-list.
+
+    Returns:
+        The model with example inputs of the shapes that it was saved with.
+
+    Raises:
+        ModelError: if the reference has options.
+        SpecError: if the directory does not hold a valid model.
+
     """
-    del classes, trust  # a spec names functions of its allow-list alone
+    del classes, trust
     _check_options(reference, frozenset())
     model = load(reference.name)
     spec = spec_of(model)
-    resolved = _resolved(model, reference, ())
+    resolved = _with_inputs(model, reference, ())
     inputs = resolved.example_inputs or example_inputs_of(spec)
     return replace(resolved, example_inputs=inputs, stated=True, history=spec.history)
 
 
 def example_inputs_of(spec: ArchitectureSpec) -> tuple[torch.Tensor, ...]:
-    """Arguments of the shapes and dtypes that a spec records: random where they are real numbers, else zeros."""
+    """Arguments of the shapes and dtypes of a spec: normal for real numbers, else zeros."""
+    # A generator of their own, so that global random numbers stay as they are.
     generator = torch.Generator().manual_seed(0)
-    blank = (torch.zeros(item.shape, dtype=getattr(torch, item.dtype)) for item in spec.inputs)
-    return tuple(
-        torch.randn(each.shape, generator=generator).to(each) if each.is_floating_point() else each
-        for each in blank
-    )
+    inputs = []
+    for item in spec.inputs:
+        value = torch.zeros(item.shape, dtype=getattr(torch, item.dtype))
+        if value.is_floating_point():
+            value = torch.randn(value.shape, generator=generator).to(value)
+        inputs.append(value)
+    return tuple(inputs)
 
 
 @contextmanager
@@ -330,7 +456,7 @@ def _current_directory_importable() -> Iterator[None]:
         sys.path.remove(here)
 
 
-def _factory(module_name: str, name: str) -> Callable[..., Any]:
+def _import_factory(module_name: str, name: str) -> Callable[..., Any]:
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
@@ -339,15 +465,16 @@ def _factory(module_name: str, name: str) -> Callable[..., Any]:
             raise
         raise ModelError(
             "unknown-model",
-            f"there is no module {error.name!r} to import {name!r} from; check the name (or the scheme: torchvision, "
-            "timm, hf), or run where the module can be found",
+            f"there is no module {error.name!r} to import {name!r} from; check the name (or the "
+            "scheme: torchvision, timm, hf), or run where the module can be found",
         ) from error
-    _known(name, [key for key, value in vars(module).items() if callable(value)], module_name)
+    functions = [key for key, value in vars(module).items() if callable(value)]
+    _check_known(name, functions, module_name)
     factory: Callable[..., Any] = getattr(module, name)
     return factory
 
 
-def _known(name: str, names: Iterable[str], where: str) -> None:
+def _check_known(name: str, names: Iterable[str], where: str) -> None:
     known = list(names)
     if name in known:
         return
@@ -358,20 +485,22 @@ def _known(name: str, names: Iterable[str], where: str) -> None:
 
 
 def _with_classes(reference: Reference, classes: int | None, option: str | None) -> Reference:
-    """The reference with the number of classes under ``option``, unless the user has said it or nothing takes it."""
+    """Set an option to the number of classes, unless the reference states it already.
+
+    ``option`` is None if the constructor has no such option.
+    """
     if classes is None or option is None or option in reference.options:
         return reference
     return replace(reference, options={**reference.options, option: classes})
 
 
 def _check_values(reference: Reference, table: Mapping[str, OptionKind]) -> None:
-    """Before anything is imported or built: the options are in the table, and their values in its ranges."""
+    """Check, before anything is imported or built, that the options fit a table."""
     for option, value in reference.options.items():
         reason = wrong_value(table, option, value)
         if reason:
-            raise _wrong_options(
-                reference, reason, get_close_matches(option, table, n=5, cutoff=0.0)
-            )
+            closest = get_close_matches(option, table, n=5, cutoff=0.0)
+            raise _wrong_options(reference, reason, closest)
 
 
 def _check_options(reference: Reference, accepted: frozenset[str]) -> None:
@@ -388,7 +517,8 @@ def _construct(
 ) -> Any:
     try:
         with warnings.catch_warnings():
-            # GoogLeNet and Inception announce a future change of their initial weights; nobody here can act on it.
+            # GoogLeNet and Inception announce a change of their initial weights; nobody here can
+            # act on it.
             warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)
             _check_size(constructor, reference, options)
             with bounded_options(reference.label):
@@ -400,8 +530,10 @@ def _construct(
 def _check_size(
     constructor: Callable[..., Any], reference: Reference, options: Mapping[str, Any]
 ) -> None:
-    """Count what would be built, without memory or time for weights. Random numbers are left as they were."""
+    """Build on the meta device first, to count without spending memory or time on weights."""
     try:
+        # Initializers draw random numbers on the meta device too; the real weights must not depend
+        # on that.
         with (
             torch.random.fork_rng(devices=[]),
             torch.device("meta"),
@@ -409,7 +541,8 @@ def _check_size(
         ):
             constructor(**options)
     except NotImplementedError:
-        # It reads a number from a tensor (RegNet), which the meta device does not have: counted as it is built.
+        # The constructor reads a value from a tensor (RegNet), and the meta device has none. Such a
+        # model is only counted while it is built in earnest.
         return
 
 
@@ -422,14 +555,13 @@ def _wrong_options(reference: Reference, reason: str, accepted: Iterable[str]) -
     )
 
 
-def _resolved(
+def _with_inputs(
     model: nn.Module, reference: Reference, shapes: tuple[InputShape, ...]
 ) -> ResolvedModel:
-    """The model with example inputs of the shapes that the reference gives, else of ``shapes``."""
+    """The model with random example inputs of the reference's shapes, else of ``shapes``."""
     generator = torch.Generator().manual_seed(0)
-    inputs = tuple(
-        torch.randn(1, *shape, generator=generator) for shape in reference.inputs or shapes
-    )
-    return ResolvedModel(
-        model, inputs, reference.label, reference.width, stated=bool(reference.inputs)
-    )
+    inputs = []
+    for shape in reference.inputs or shapes:
+        inputs.append(torch.randn(1, *shape, generator=generator))
+    stated = bool(reference.inputs)
+    return ResolvedModel(model, tuple(inputs), reference.label, reference.width, stated=stated)

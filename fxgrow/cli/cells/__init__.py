@@ -1,1 +1,1 @@
-"""``fxgrow cells``: what is done with the genotypes of cells; one file per command."""
+"""``fxgrow cells``: search, derive, draw and train cells; one file per command."""

@@ -1,4 +1,4 @@
-"""``fxgrow cells``: what is done with the genotypes of cells; one file per command beside this one."""
+"""``fxgrow cells``: the group of its commands."""
 
 import typer
 
@@ -7,8 +7,9 @@ from fxgrow.cli.cells.draw_cells import draw_cells
 from fxgrow.cli.cells.search_cells import search_cells
 from fxgrow.cli.cells.train_cells import train_cells
 
-app = typer.Typer(no_args_is_help=True, help="Networks that are made of repeated cells.")
-app.command("search")(search_cells)
-app.command("derive")(derive_cells)
-app.command("draw")(draw_cells)
-app.command("train")(train_cells)
+cells_app = typer.Typer(no_args_is_help=True, help="Networks that are made of repeated cells.")
+# In the order in which they are used: search, then read the cells off, draw and train them.
+cells_app.command("search")(search_cells)
+cells_app.command("derive")(derive_cells)
+cells_app.command("draw")(draw_cells)
+cells_app.command("train")(train_cells)

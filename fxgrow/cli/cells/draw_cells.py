@@ -1,4 +1,4 @@
-"""``fxgrow cells draw``: a genotype as a picture."""
+"""``fxgrow cells draw``: draw a genotype."""
 
 from pathlib import Path
 from typing import Annotated

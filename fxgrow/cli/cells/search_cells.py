@@ -1,11 +1,16 @@
-"""``fxgrow cells search``: find cells by growing them, or by one of the ways that this is compared with."""
+"""``fxgrow cells search``: search cells by growing them, or by a baseline method."""
 
-from typing import Annotated, Any
-
-import typer
 from rich.text import Text
 
-from fxgrow.cells import SEARCHES, SearchEpoch, SearchResult, SearchSpace, genotype_text, to_text
+from fxgrow.cells import (
+    SEARCHES,
+    SearchEpoch,
+    SearchMethod,
+    SearchResult,
+    SearchSpace,
+    genotype_text,
+    to_text,
+)
 from fxgrow.cli import arguments
 from fxgrow.cli.arguments import (
     AsJsonOption,
@@ -16,38 +21,34 @@ from fxgrow.cli.arguments import (
     ForceOption,
     LimitOption,
     OutOption,
+    SeedOption,
     SizeOption,
+    build_method,
     build_settings,
+    find_method,
 )
+from fxgrow.cli.cells import arguments as options
 from fxgrow.cli.console import console, print_parts, print_text
 from fxgrow.data import DataSet
-from fxgrow.errors import TrainingError
 from fxgrow.report import count_text, number_text, seconds_text
 from fxgrow.training import SEARCHED, DataChoice, run_directory
 
 _GENOTYPE_FILE = "genotype.json"
+_COLOR_CHANNELS = 3
 
 
 def search_cells(
     out: OutOption,
-    method: Annotated[str, typer.Option(metavar="NAME", help=", ".join(SEARCHES))] = "firefly",
+    method: options.SearchMethodOption = "firefly",
     data: DataOption = "digits",
     data_root: DataRootOption = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="epochs of training", show_default="the method's")
-    ] = None,
-    grow_every: Annotated[
-        int | None, typer.Option(help="epochs between growth steps (firefly)", show_default="10")
-    ] = None,
-    cells: Annotated[int, typer.Option(help="cells of the network that is searched in")] = 5,
-    channels: Annotated[int, typer.Option(help="of its nodes before the first reduction")] = 16,
-    nodes: Annotated[int, typer.Option(help="nodes of a cell")] = 4,
-    batch_size: Annotated[
-        int | None, typer.Option(help="images per step", show_default="the method's")
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(help="of the weights, the order of images and the candidates")
-    ] = 0,
+    epochs: options.SearchEpochsOption = None,
+    grow_every: options.GrowEveryOption = None,
+    cells: options.SearchCellsOption = 5,
+    channels: options.SearchChannelsOption = 16,
+    nodes: options.NodesOption = 4,
+    batch_size: options.SearchBatchSizeOption = None,
+    seed: SeedOption = 0,
     limit: LimitOption = None,
     classes: ClassesOption = None,
     size: SizeOption = None,
@@ -55,63 +56,60 @@ def search_cells(
     force: ForceOption = False,
     as_json: AsJsonOption = False,
 ) -> None:
-    """Search cells on data: weights on one half of the training images, judgement on the other; leave a directory."""
-    chosen = _method(method, epochs=epochs, grow_every=grow_every, batch_size=batch_size)
+    """Search cells: weights learn from half of the training images, cells are judged on the rest.
+
+    Writes a complete directory with the result or none.
+    """
+    search_method = _search_method(method, epochs, grow_every, batch_size)
     space = build_settings(SearchSpace, cells=cells, channels=channels, nodes=nodes)
     choice = build_settings(
         DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
     )
-    place = arguments.resolve_device(device)
+    torch_device = arguments.resolve_device(device)
     with run_directory(out, replace=force) as staging:
-        train, valid = _halves(choice.load(3, size, seed).train.to(place))
-        result = chosen.search(space, train, valid, seed=seed, callback=_say)
-        (staging / SEARCHED).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        images = choice.load(_COLOR_CHANNELS, size, seed).train.to(torch_device)
+        train, valid = _split_in_half(images)
+        result = search_method.search(space, train, valid, seed=seed, callback=_print_epoch)
+        document = result.model_dump_json(indent=1)
+        (staging / SEARCHED).write_text(document + "\n", encoding="utf-8")
         (staging / _GENOTYPE_FILE).write_text(genotype_text(result.genotype), encoding="utf-8")
     if as_json:
-        print_text(result.model_dump_json(indent=1))
-    else:
-        print_parts(*(Text(line) for line in (*_lines(result), f"written to {out}")))
+        print_text(document)
+        return
+    for line in (*_describe(result), f"written to {out}"):
+        print_parts(Text(line))
 
 
-def _method(name: str, **said: Any) -> Any:
-    if name not in SEARCHES:
-        raise TrainingError(
-            "bad-setting", f"--method {name} is no way to search; say one of {', '.join(SEARCHES)}"
-        )
-    start = SEARCHES[name]
-    foreign = next(
-        (
-            key
-            for key, value in said.items()
-            if value is not None and key not in type(start).model_fields
-        ),
-        None,
+def _search_method(
+    name: str, epochs: int | None, grow_every: int | None, batch_size: int | None
+) -> SearchMethod:
+    """The method of that name, with its own settings where no option was given (None)."""
+    preset = find_method(name, SEARCHES)
+    values = {"epochs": epochs, "grow_every": grow_every, "batch_size": batch_size}
+    # A preset need not have the defaults of its class: two methods may share one class.
+    return build_method(name, type(preset), values, defaults=preset.model_dump())
+
+
+def _split_in_half(images: DataSet) -> tuple[DataSet, DataSet]:
+    # Every other image, so that both halves hold all classes of data sets that are sorted.
+    count = len(images)
+    return images.pick(range(0, count, 2)), images.pick(range(1, count, 2))
+
+
+def _print_epoch(epoch: SearchEpoch) -> None:
+    seconds, multiply_adds = seconds_text(epoch.seconds), count_text(epoch.multiply_adds)
+    line = (
+        f"epoch {epoch.epoch}  loss {number_text(epoch.train_loss)}  {seconds}, "
+        f"{multiply_adds} multiply-adds so far"
     )
-    if foreign is not None:
-        raise TrainingError(
-            "bad-setting", f"--{foreign.replace('_', '-')} is no setting of {name}; leave it out"
-        )
-    return build_settings(
-        type(start), **{**start.model_dump(), **{k: v for k, v in said.items() if v is not None}}
-    )
+    console(stderr=True).print(Text(line))
 
 
-def _halves(images: DataSet) -> tuple[DataSet, DataSet]:
-    """Every other image, so that both halves hold all classes of data sets that are sorted."""
-    return images.pick(range(0, len(images), 2)), images.pick(range(1, len(images), 2))
-
-
-def _say(epoch: SearchEpoch) -> None:
-    spent = f"{seconds_text(epoch.seconds)}, {count_text(epoch.multiply_adds)} multiply-adds"
-    console(stderr=True).print(
-        Text(f"epoch {epoch.epoch}  loss {number_text(epoch.train_loss)}  {spent} so far")
-    )
-
-
-def _lines(result: SearchResult) -> tuple[str, ...]:
-    spent = f"{seconds_text(result.seconds)} ({seconds_text(result.cpu_seconds)} of processors)"
+def _describe(result: SearchResult) -> tuple[str, ...]:
+    time = f"{seconds_text(result.seconds)} ({seconds_text(result.cpu_seconds)} of processors)"
+    multiply_adds = f"{count_text(result.multiply_adds)} multiply-adds"
     return (
         to_text(result.genotype),
         f"fingerprint {result.genotype.fingerprint}",
-        f"found by {result.method} in {spent}, {count_text(result.multiply_adds)} multiply-adds",
+        f"found by {result.method} in {time}, {multiply_adds}",
     )

@@ -1,9 +1,9 @@
-"""``fxgrow cells train``: the network of a genotype, trained from scratch."""
+"""``fxgrow cells train``: train the network of a genotype from scratch."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from torch import nn
 
 from fxgrow.cells import EvaluationNetwork, find_genotype
 from fxgrow.cli.arguments import (
@@ -21,6 +21,7 @@ from fxgrow.cli.arguments import (
     build_budget,
     build_settings,
 )
+from fxgrow.cli.cells import arguments as options
 from fxgrow.cli.cells.arguments import GenotypeArgument
 from fxgrow.cli.console import console
 from fxgrow.cli.model_and_data import ModelAndData
@@ -33,7 +34,7 @@ from fxgrow.training import RECIPE_VERSION, DataChoice, Recipe, RunSettings
 
 NETWORK = "fxgrow.cells.evaluation:named_network"
 _DEFAULTS = RunSettings()
-# Liu et al. 2019, App. A.2; theirs are 600 epochs and drop-path that rises to 0.2, too.
+# Liu et al. 2019 (DARTS), App. A.2. They also train for 600 epochs, with drop-path rising to 0.2.
 LR, WEIGHT_DECAY, BATCH_SIZE = 0.025, 3e-4, 96
 
 
@@ -42,25 +43,14 @@ def train_cells(
     out: OutOption,
     data: DataOption = "digits",
     data_root: DataRootOption = None,
-    epochs: Annotated[
-        int, typer.Option(help="epochs of training; the paper's are 600")
-    ] = _DEFAULTS.epochs,
-    channels: Annotated[int, typer.Option(help="of the nodes before the first reduction")] = 36,
-    layers: Annotated[int, typer.Option(help="cells, two of them reduction cells")] = 20,
-    auxiliary: Annotated[
-        bool,
-        typer.Option(
-            "--auxiliary", help="a second classifier two thirds up, whose loss counts 0.4"
-        ),
-    ] = False,
-    drop_path: Annotated[
-        float, typer.Option(help="probability that an operation is left out of a step of training")
-    ] = 0.0,
-    seed: Annotated[
-        int, typer.Option(help="of the weights, the order of images and drop-path")
-    ] = _DEFAULTS.seed,
+    epochs: options.TrainEpochsOption = _DEFAULTS.epochs,
+    channels: options.TrainChannelsOption = 36,
+    layers: options.CellLayersOption = 20,
+    auxiliary: options.AuxiliaryOption = False,
+    drop_path: options.DropPathOption = 0.0,
+    seed: options.TrainSeedOption = _DEFAULTS.seed,
     lr: LearningRateOption = LR,
-    weight_decay: Annotated[float, typer.Option(help="of SGD")] = WEIGHT_DECAY,
+    weight_decay: options.WeightDecayOption = WEIGHT_DECAY,
     batch_size: BatchSizeOption = BATCH_SIZE,
     limit: LimitOption = None,
     classes: ClassesOption = None,
@@ -69,55 +59,54 @@ def train_cells(
     force: ForceOption = False,
     as_json: AsJsonOption = False,
 ) -> None:
-    """Stack the cells of GENOTYPE to a network, train it, and leave a run directory: all of it or nothing."""
-    find_genotype(genotype)  # what is wrong with it is said before any data is loaded
-    options = {
-        "genotype": genotype,
-        "channels": channels,
-        "layers": layers,
-        "auxiliary": auxiliary,
-        "drop_path": drop_path,
-    }
-    plan = build_settings(
-        RunSettings,
-        epochs=epochs,
-        grow_steps=0,
-        lr=lr,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    """Stack the cells of GENOTYPE, train the network; write a complete run directory or none."""
+    # A wrong genotype is reported before any data is loaded.
+    find_genotype(genotype)
+    network = {"genotype": genotype, "channels": channels, "layers": layers}
+    network |= {"auxiliary": auxiliary, "drop_path": drop_path}
+    schedule = {"epochs": epochs, "grow_steps": 0, "seed": seed}
+    sgd = {"lr": lr, "weight_decay": weight_decay, "batch_size": batch_size}
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
-        model=_reference(options),
+        # In this order, because the first wrong option is the one that is reported.
+        settings=build_settings(RunSettings, **schedule, **sgd),
+        model=_network_reference(network),
         data=build_settings(
             DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
         ),
-        settings=plan,
         budget=build_budget(round_to=1, layers=0),
         notes={"budget": "unused, there is no growth step"},
     )
-    run_recipe(recipe, OutputOptions(out, force, None, as_json), announce=_say_size, device=device)
+    output = OutputOptions(out, force, None, as_json)
+    run_recipe(recipe, output, announce=_print_size, device=device)
 
 
-def _reference(options: Mapping[str, Any]) -> str:
-    """The network in words that a recipe can repeat. Raises ``ModelError`` (``bad-reference``) if words cannot."""
-    words = Reference("python", NETWORK, options).label
-    if parse_reference("python", words.removeprefix("python:")).options != options:
+def _network_reference(options: Mapping[str, Any]) -> str:
+    """A reference to the network, which a recipe can hold."""
+    reference = Reference("python", NETWORK, options).label
+    # Some file names would be read as a number, a constant or a tuple.
+    read_back = parse_reference("python", reference.removeprefix("python:"))
+    if read_back.options != options:
         raise ModelError(
             "bad-reference",
-            f"the file name {options['genotype']!r} would be read as something else in a recipe; rename the file",
+            f"the file name {options['genotype']!r} would be read as something else in a recipe; "
+            "rename the file",
         )
-    return words
+    return reference
 
 
-def _say_size(found: ModelAndData) -> None:
-    """Parameters and multiply-adds, before training begins."""
-    if isinstance(found.model, EvaluationNetwork):
-        helper = found.model.auxiliary
-        both = sum(parameter.numel() for parameter in found.model.parameters())
-        extra = 0 if helper is None else sum(parameter.numel() for parameter in helper.parameters())
-        for line in network_lines(
-            both - extra, extra, multiply_adds(found.model, found.example_inputs)
-        ):
-            console(stderr=True).print(line)
+def _print_size(loaded: ModelAndData) -> None:
+    """Print parameters and multiply-adds, before training begins."""
+    network = loaded.model
+    if not isinstance(network, EvaluationNetwork):
+        return
+    auxiliary = 0 if network.auxiliary is None else _count_parameters(network.auxiliary)
+    # The second classifier only helps to train; it is no part of the network that is kept.
+    parameters = _count_parameters(network) - auxiliary
+    cost = multiply_adds(network, loaded.example_inputs)
+    for line in network_lines(parameters, auxiliary, cost):
+        console(stderr=True).print(line)
+
+
+def _count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

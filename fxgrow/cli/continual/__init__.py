@@ -1,1 +1,1 @@
-"""``fxgrow continual``: a network that learns task after task; one file per command."""
+"""``fxgrow continual``: learn task after task; one file per command."""

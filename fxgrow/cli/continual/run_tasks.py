@@ -1,6 +1,7 @@
-"""``fxgrow continual run``: learn the classes of a data set task by task; goes on where it was stopped."""
+"""``fxgrow continual run``: learn the classes of a data set task by task.
 
-from typing import Annotated
+The same command resumes a run where it was stopped.
+"""
 
 import typer
 from rich.text import Text
@@ -21,6 +22,7 @@ from fxgrow.cli.arguments import (
 )
 from fxgrow.cli.commands import INTERRUPTED
 from fxgrow.cli.console import console
+from fxgrow.cli.continual import arguments as options
 from fxgrow.cli.continual.show_tasks import show_result
 from fxgrow.continual import (
     ContinualResult,
@@ -35,69 +37,51 @@ from fxgrow.report import task_line
 from fxgrow.training import RESULT, DataChoice
 
 _DEFAULTS = StreamPlan()
+# Fewer than a paper's run needs, so that the command shows something within minutes.
 EPOCHS = 5
 
 
 def run_tasks(
     out: OutOption,
     data: DataOption = _DEFAULTS.data.name,
-    tasks: Annotated[
-        int, typer.Option(help="that the classes are dealt out to, evenly and at random")
-    ] = (_DEFAULTS.tasks),
+    tasks: options.TasksOption = _DEFAULTS.tasks,
     data_root: DataRootOption = None,
     limit: LimitOption = None,
     classes: ClassesOption = None,
     size: SizeOption = None,
-    seed: Annotated[
-        int, typer.Option(help="of the classes, the weights, the images' order, the candidates")
-    ] = (_DEFAULTS.seed),
-    width: Annotated[
-        int, typer.Option(help="channels of the first network, a VGG, at its begin")
-    ] = _DEFAULTS.width,
-    epochs: Annotated[int, typer.Option(help="epochs of training per task")] = EPOCHS,
-    neurons: Annotated[
-        str,
-        typer.Option(
-            "--budget",
-            metavar="N",
-            help="neurons that a task may unlock and add: a count, or a fraction",
-        ),
-    ] = str(_DEFAULTS.budget.neurons),
-    target: Annotated[
-        float | None,
-        typer.Option(
-            help="validation accuracy, 0 to 1, that ends a task without growth", show_default="none"
-        ),
-    ] = None,
-    try_epochs: Annotated[
-        int, typer.Option(help="epochs of a new head and normalisation before growth")
-    ] = (_DEFAULTS.settings.try_epochs),
+    seed: options.TaskSeedOption = _DEFAULTS.seed,
+    width: options.WidthOption = _DEFAULTS.width,
+    epochs: options.TaskEpochsOption = EPOCHS,
+    neurons: options.TaskBudgetOption = str(_DEFAULTS.budget.neurons),
+    target: options.TargetOption = None,
+    try_epochs: options.TryEpochsOption = _DEFAULTS.settings.try_epochs,
     device: DeviceOption = "cpu",
     force: ForceOption = False,
     as_json: AsJsonOption = False,
 ) -> None:
-    """Learn task after task, writing --out after each; the same command goes on where it was stopped."""
+    """Learn task after task, writing --out after each; the same command resumes a stopped run."""
+    # In this order, because the first wrong option is the one that is reported.
+    choice = build_settings(
+        DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
+    )
+    train = build_settings(TrainSettings, epochs=epochs)
     plan = build_settings(
         StreamPlan,
-        data=build_settings(
-            DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
-        ),
+        data=choice,
         tasks=tasks,
         seed=seed,
         width=width,
-        settings=build_settings(
-            MasterSettings,
-            train=build_settings(TrainSettings, epochs=epochs),
-            try_epochs=try_epochs,
-        ),
+        settings=build_settings(MasterSettings, train=train, try_epochs=try_epochs),
         budget=Budget(neurons=parse_amount("budget", neurons)),
         target=target,
     )
     check_out(out, force=force)
-    place = arguments.resolve_device(device)
+    torch_device = arguments.resolve_device(device)
     try:
-        result = run_stream(plan.deal(place), plan, out, force=force, callback=_say)
+        stream = plan.deal(torch_device)
+        result = run_stream(stream, plan, out, force=force, callback=_print_task)
     except KeyboardInterrupt as error:
+        # Before the first task is done nothing is written, and the common message says so.
         if not (out / RESULT).exists():
             raise
         typer.echo(
@@ -107,5 +91,5 @@ def run_tasks(
     show_result(result, as_json=as_json)
 
 
-def _say(result: ContinualResult) -> None:
+def _print_task(result: ContinualResult) -> None:
     console(stderr=True).print(Text(task_line(result)))

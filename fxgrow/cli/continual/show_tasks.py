@@ -1,4 +1,4 @@
-"""``fxgrow continual show``: what a run over tasks came to, in tables or as a picture."""
+"""``fxgrow continual show``: show the result of a run over tasks as tables or as a picture."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +13,12 @@ from fxgrow.report import continual_lines, continual_tables, draw_continual
 
 def show_tasks(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="what a run left", show_default=False)
+        Path,
+        typer.Argument(metavar="DIR", help="the directory of a run over tasks", show_default=False),
     ],
     png: Annotated[
         Path | None,
-        typer.Option("--png", metavar="FILE", help="draw it there as well", show_default=False),
+        typer.Option("--png", metavar="FILE", help="also draw the result", show_default=False),
     ] = None,
     force: ForceFile = False,
     as_json: AsJsonOption = False,

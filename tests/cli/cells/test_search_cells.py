@@ -40,15 +40,20 @@ def test_growth_and_what_is_derived(fxgrow: Fxgrow, found: Path, tmp_path: Path)
 
     same = fxgrow("cells", "derive", out)
     assert json.loads(same.stdout) == json.loads((out / "genotype.json").read_text())
-    done = fxgrow(
-        "cells", "derive", out, "--little", "99", "--keep-all", "--out", tmp_path / "idle.json"
-    )
-    assert done.exit_code == 0, done.output
-    idle = read_genotype(tmp_path / "idle.json")
-    assert {edge.operation for edges in idle.normal.nodes for edge in edges} == {"skip_connect"}
+    # The names of the options today, and those of earlier versions.
+    for threshold, average in (
+        ("--identity-threshold", "--no-normalize-by-operation"),
+        ("--little", "--no-against-average"),
+    ):
+        idle_path = tmp_path / f"idle{threshold}.json"
+        words = (threshold, "99", average, "--keep-all", "--out", idle_path)
+        done = fxgrow("cells", "derive", out, *words)
+        assert done.exit_code == 0, done.output
+        idle = read_genotype(idle_path)
+        assert {edge.operation for edges in idle.normal.nodes for edge in edges} == {"skip_connect"}
 
 
-def test_a_rival_leaves_the_same_files(fxgrow: Fxgrow, tmp_path: Path) -> None:
+def test_a_baseline_leaves_the_same_files(fxgrow: Fxgrow, tmp_path: Path) -> None:
     done = fxgrow(
         "cells",
         "search",
