@@ -5,7 +5,7 @@ import pytest
 
 from fxgrow.cells import GENOTYPES, genotype_text, read_genotype
 
-SHIPPED = Path(__file__).parents[2] / "specs" / "architectures" / "genotypes"
+SHIPPED = Path(__file__).parents[3] / "specs" / "architectures" / "genotypes"
 
 
 def test_every_known_genotype_is_shipped_and_no_other() -> None:
