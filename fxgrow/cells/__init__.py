@@ -1,4 +1,4 @@
-"""Cells: what a cell search finds, as data; the literature's genotypes; the networks that cells are stacked to."""
+"""Cell search: genotypes as data, networks of stacked cells, search by growth and its baselines."""
 
 from fxgrow.cells.cell import CellModule, dag, drop_path
 from fxgrow.cells.derive import Derivation

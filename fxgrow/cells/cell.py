@@ -1,39 +1,51 @@
 """A cell as a directed graph, and as a module.
 
-Reference: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 2.1 and 3.1; drop-path: Larsson, Maire, Shakhnarovich 2017.
+Reference: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 2.1 and 3.1; drop-path (stochastic depth of
+the paths of a cell): Larsson, Maire, Shakhnarovich 2017.
 """
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 
 import networkx as nx
 import torch
 from torch import Tensor, nn
 
 from fxgrow.cells.genotype import INPUT_STATES, Cell, Edge
-from fxgrow.cells.operations import OPERATIONS
+from fxgrow.cells.operations import OPERATIONS, add_all
 from fxgrow.cells.stack import CellPosition, preprocess
 from fxgrow.errors import ModelError
 
 OperationBuilder = Callable[[Edge, CellPosition], nn.Module]
-"""From an edge and the place of its cell to the operation on it."""
+"""From an edge and the position of its cell to the operation on it."""
 
 _AFFINE = True
 """Batch norm scales and shifts in a network that is trained for its own sake."""
 
 
 def dag(cell: Cell) -> "nx.MultiDiGraph[int]":
-    """The graph of a cell: its states, numbered as in the genotype, and the output after them.
+    """The graph of a cell.
 
-    Nodes have a ``kind``: ``input`` (0 and 1), ``node`` or ``output``. Edges have an ``operation``, and as key their
-    place among the edges of their node; those to the output have None, and as key their place in the concatenation.
+    Args:
+        cell: the cell.
+
+    Returns:
+        A graph whose nodes are the states, numbered as in the genotype, and the output after them.
+        Nodes have a ``kind``: ``input`` (0 and 1), ``node`` or ``output``. Edges have an
+        ``operation``, and as key their number among the edges of their node; those to the output
+        have the operation None, and as key their place in the concatenation.
+
+    Example:
+        >>> dag(GENOTYPES["DARTS_V2"].normal).nodes[2]
+        {'kind': 'node'}
+
     """
     graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
     output = cell.states
-    for state in range(output + 1):
-        graph.add_node(
-            state, kind="input" if state < INPUT_STATES else "node" if state < output else "output"
-        )
+    for state in range(INPUT_STATES):
+        graph.add_node(state, kind="input")
+    for state in range(INPUT_STATES, output):
+        graph.add_node(state, kind="node")
+    graph.add_node(output, kind="output")
     for state, edges in enumerate(cell.nodes, INPUT_STATES):
         for number, edge in enumerate(edges):
             graph.add_edge(edge.source, state, key=number, operation=edge.operation)
@@ -42,23 +54,43 @@ def dag(cell: Cell) -> "nx.MultiDiGraph[int]":
     return graph
 
 
-def known_operation(edge: Edge, place: CellPosition) -> nn.Module:
+def known_operation(edge: Edge, position: CellPosition) -> nn.Module:
     """The operation that the edge names, with the channels of the cell."""
-    return OPERATIONS[edge.operation](place.channels, place.stride(edge.source), _AFFINE)
+    return OPERATIONS[edge.operation](position.channels, position.stride(edge.source), _AFFINE)
 
 
 class CellModule(nn.Module):
-    """The cell ``cell`` at ``place`` of a stack.
+    """A cell at its position in a stack.
 
-    ``choose`` makes the operation of an edge; that on edge j of node i is ``nodes[i][j]``. In training each but an
-    identity is left out with probability ``drop_path``, image by image. Raises ``ModelError`` (``model-options``)
-    unless it is from 0 to below 1.
+    The operation on edge j of node i is ``nodes[i][j]``.
+
+    Args:
+        cell: the cell.
+        position: its position, which decides channels and strides.
+        choose: makes the operation of an edge; by default the one that the edge names.
+        drop_path: probability with which each operation but an identity is left out in training,
+            image by image.
+
+    Shapes:
+        older: [batch, position.older, 2 * height, 2 * width] after a reduction cell, else as newer
+        newer: [batch, position.newer, height, width]
+        output: [batch, outputs, height, width], half the height and width in a reduction cell
+
+    Raises:
+        ModelError: ``drop_path`` is not from 0 to below 1 (``model-options``).
+
+    Example:
+        >>> position = cell_positions(layers=5, channels=4, normal_states=4, reduce_states=4)[0]
+        >>> module = CellModule(GENOTYPES["DARTS_V2"].normal, position)
+        >>> module(torch.randn(2, 12, 8, 8), torch.randn(2, 12, 8, 8)).shape
+        torch.Size([2, 16, 8, 8])
+
     """
 
     def __init__(
         self,
         cell: Cell,
-        place: CellPosition,
+        position: CellPosition,
         *,
         choose: OperationBuilder = known_operation,
         drop_path: float = 0.0,
@@ -70,14 +102,14 @@ class CellModule(nn.Module):
                 f"drop-path of probability {drop_path} cannot be; give 0 to below 1",
             )
         self.concat = cell.concat
-        self.outputs = len(cell.concat) * place.channels
-        self.older, self.newer = preprocess(place)
-        self.nodes = nn.ModuleList(
-            NodeModule(edges, place, choose, drop_path) for edges in cell.nodes
-        )
+        self.outputs = len(cell.concat) * position.channels
+        self.older, self.newer = preprocess(position)
+        self.nodes = nn.ModuleList()
+        for edges in cell.nodes:
+            self.nodes.append(NodeModule(edges, position, choose, drop_path))
 
     def forward(self, older: Tensor, newer: Tensor) -> Tensor:
-        """From the outputs of the two cells before to batch x ``outputs`` x height x width."""
+        """From the outputs of the two cells before to [batch, outputs, height, width]."""
         states = [self.older(older), self.newer(newer)]
         for node in self.nodes:
             states.append(node(states))
@@ -90,32 +122,51 @@ class NodeModule(nn.ModuleList):
     def __init__(
         self,
         edges: tuple[Edge, ...],
-        place: CellPosition,
+        position: CellPosition,
         choose: OperationBuilder,
         drop_path: float,
     ) -> None:
-        super().__init__(choose(edge, place) for edge in edges)
+        super().__init__(choose(edge, position) for edge in edges)
         self.sources = tuple(edge.source for edge in edges)
         self.drop_path = drop_path
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """From the states before to the next one."""
-        edges = zip(self, self.sources, strict=True)
-        return reduce(
-            torch.add, [self._kept(operation, states[source]) for operation, source in edges]
-        )
+        """From the earlier states to the next one."""
+        # All operations first, then their sum: the order of the nodes in a traced graph.
+        results = []
+        for operation, source in zip(self, self.sources, strict=True):
+            results.append(self._dropped(operation, operation(states[source])))
+        return add_all(results)
 
-    def _kept(self, operation: nn.Module, state: Tensor) -> Tensor:
-        result: Tensor = operation(state)
+    def _dropped(self, operation: nn.Module, result: Tensor) -> Tensor:
+        """The result of an operation, after drop-path where it applies."""
         if not self.training or not self.drop_path or isinstance(operation, nn.Identity):
             return result
         return drop_path(result, self.drop_path)
 
 
 def drop_path(images: Tensor, probability: float) -> Tensor:
-    """Each image of a batch becomes 0 with ``probability``, or grows so that the mean is kept.
+    """Stochastic depth: zero each image with the given probability and rescale the others.
 
-    Torch's own random numbers decide.
+    The scale is 1 / (1 - probability), so the mean over many draws is kept. Torch's own generator
+    draws.
+
+    Args:
+        images: a batch; not changed.
+        probability: with which an image becomes zero, from 0 to below 1.
+
+    Shapes:
+        images and returned tensor: [batch, channels, height, width]
+
+    Returns:
+        The batch with some of its images zero.
+
+    Example:
+        >>> drop_path(torch.ones(4, 1, 1, 1), 0.5).flatten()
+        tensor([2., 0., 0., 2.])
+
     """
     keep = 1 - probability
-    return images * images.new_empty((images.shape[0], 1, 1, 1)).bernoulli_(keep) / keep
+    # One draw per image: [batch, 1, 1, 1] is broadcast over channels and pixels.
+    mask = images.new_empty((images.shape[0], 1, 1, 1)).bernoulli_(keep)
+    return images * mask / keep

@@ -1,11 +1,14 @@
-"""From a grown template to a genotype: per edge the operation that grew most, per node the strongest edges.
+"""From a grown template to a genotype: the operation that grew most per edge, the strongest edges.
 
-Reference: Wu et al. 2020, Sec. 3: the operation with the most channels is selected; where all operations of an edge
-grew only a little, the identity. Two incoming edges are kept per node as in Liu, Simonyan, Yang, "DARTS", Sec. 2.4; the
-paper does not say how it compares edges; here the one whose operation grew most is the strongest, and among equals the
-one whose operations grew most together. Identities do not grow, so they are the weakest and equally strong; of equals
-the earlier edge is kept. How we differ: ``against_average`` compares the channels of an operation with
-those that the same operation has elsewhere, as a kind of operation that grows more everywhere would win every edge.
+Reference: Wu et al. 2020, Sec. 3: the operation with the most channels is selected; where all
+operations of an edge grew only a little, the identity. Two incoming edges are kept per node as in
+Liu, Simonyan, Yang, "DARTS", Sec. 2.4. The paper does not define how it compares edges; here the
+one whose operation grew most is the strongest, and among equals the one whose operations grew most
+together. Identities do not grow, so they are the weakest and equally strong; of equals the earlier
+edge is kept.
+
+How we differ: ``normalize_by_operation`` compares the channels of an operation with those that the
+same operation has elsewhere; a kind of operation that grows more everywhere would win every edge.
 """
 
 from collections import defaultdict
@@ -20,14 +23,26 @@ from fxgrow.cells.template import OperationSite
 from fxgrow.spec import StrictModel
 
 ChannelCounts = Mapping[OperationSite, int]
+GrowthFactors = Mapping[Operation, float]
+"""The channels of every operation on one edge, as a multiple of a unit."""
 
 
 class Derivation(StrictModel):
-    """How to read a grown template.
+    """How a genotype is derived from a grown template.
 
-    ``little``: an edge becomes the identity if none of its operations grew by more than this share of the channels that
-    it began with; ``keep_all``: every incoming edge stays, not the two strongest. ``against_average``: channels count
-    in units not of those at the beginning, but of those that the operation has on average in the cells of its kind.
+    Args:
+        identity_threshold: an edge becomes the identity if none of its operations grew by more than
+            this share of its unit.
+        keep_all: keep every incoming edge of a node, not only the two strongest.
+        normalize_by_operation: the unit is the number of channels that the operation has on average
+            in the cells of its kind, not the number of channels that it began with.
+
+    Raises:
+        pydantic.ValidationError: ``identity_threshold`` is negative.
+
+    Example:
+        >>> Derivation(identity_threshold=0.5).derive(channels(network, space), initial=2)
+
     """
 
     identity_threshold: float = Field(default=0.25, ge=0)
@@ -35,53 +50,67 @@ class Derivation(StrictModel):
     normalize_by_operation: bool = False
 
     def derive(self, channels: ChannelCounts, initial: int) -> Genotype:
-        """The genotype of a template whose operations began with ``initial`` channels and have ``channels`` now."""
-        cells = {kind.value: self._cell(self._grown(channels, kind, initial)) for kind in CellKind}
+        """The genotype of a template whose operations have ``channels`` channels now.
+
+        Each operation began with ``initial`` channels.
+        """
+        cells: dict[str, Cell] = {}
+        for kind in CellKind:
+            growth = self._growth_factors(channels, kind, initial)
+            cells[kind.value] = self._cell(growth)
         return Genotype(schema_version=GENOTYPE_VERSION, **cells)
 
-    def _grown(
+    def _growth_factors(
         self, channels: ChannelCounts, kind: CellKind, initial: int
     ) -> dict[OperationSite, float]:
-        """How often the channels in question every operation of a kind of cell has."""
-        mine = {spot: count for spot, count in channels.items() if spot.kind is kind}
-        units = (
-            _averages(mine) if self.normalize_by_operation else defaultdict(lambda: float(initial))
-        )
-        return {spot: count / units[spot.operation] for spot, count in mine.items()}
+        """The channels of every operation in one kind of cell, as a multiple of its unit."""
+        of_kind = {site: count for site, count in channels.items() if site.kind is kind}
+        averages = _average_channels(of_kind)
+        factors = {}
+        for site, count in of_kind.items():
+            unit = averages[site.operation] if self.normalize_by_operation else float(initial)
+            factors[site] = count / unit
+        return factors
 
-    def _cell(self, grown: Mapping[OperationSite, float]) -> Cell:
-        states: dict[int, dict[int, dict[Operation, float]]] = defaultdict(
-            lambda: defaultdict(dict)
-        )
-        for spot, times in grown.items():
-            states[spot.state][spot.source][spot.operation] = times
+    def _cell(self, growth: Mapping[OperationSite, float]) -> Cell:
+        # state -> source -> operation -> growth factor
+        states: dict[int, dict[int, dict[Operation, float]]] = {}
+        for site, factor in growth.items():
+            edges = states.setdefault(site.state, {})
+            edges.setdefault(site.source, {})[site.operation] = factor
         nodes = tuple(self._node(states[state]) for state in sorted(states))
         return Cell(nodes=nodes, concat=tuple(range(INPUT_STATES, INPUT_STATES + len(nodes))))
 
-    def _node(self, edges: Mapping[int, Mapping[Operation, float]]) -> tuple[Edge, ...]:
-        """The strongest edges, in the order of their sources; of equals the earlier one, as DARTS takes them."""
-        weakness = {
-            source: (*(-x for x in self._strength(grown)), source)
-            for source, grown in edges.items()
-        }
-        strongest = sorted(edges, key=weakness.__getitem__)
-        kept = sorted(strongest if self.keep_all else strongest[:EDGES_PER_NODE])
-        return tuple(
-            Edge(operation=self._operation(edges[source]), source=source) for source in kept
+    def _node(self, edges: Mapping[int, GrowthFactors]) -> tuple[Edge, ...]:
+        """The strongest edges, in the order of their sources; of equals the earlier one."""
+        earlier_first = sorted(edges)
+        # Sorting is stable, in reverse order too: of equals, the earlier edge stays the first.
+        strongest = sorted(
+            earlier_first, key=lambda source: self._strength(edges[source]), reverse=True
         )
+        sources = strongest if self.keep_all else strongest[:EDGES_PER_NODE]
+        chosen = []
+        for source in sorted(sources):
+            chosen.append(Edge(operation=self._operation(edges[source]), source=source))
+        return tuple(chosen)
 
-    def _strength(self, grown: Mapping[Operation, float]) -> tuple[float, float]:
-        identity = self._operation(grown) == "skip_connect"
-        return (0.0, 0.0) if identity else (max(grown.values()), sum(grown.values()))
+    def _strength(self, growth: GrowthFactors) -> tuple[float, float]:
+        """What edges are compared by: first their largest operation, then all of them together."""
+        if self._operation(growth) == "skip_connect":
+            return 0.0, 0.0
+        return max(growth.values()), sum(growth.values())
 
-    def _operation(self, grown: Mapping[Operation, float]) -> Operation:
-        best = max(grown, key=lambda name: grown[name])
-        return best if grown[best] > 1 + self.identity_threshold else "skip_connect"
+    def _operation(self, growth: GrowthFactors) -> Operation:
+        largest = max(growth, key=lambda name: growth[name])
+        return largest if growth[largest] > 1 + self.identity_threshold else "skip_connect"
 
 
-def _averages(channels: ChannelCounts) -> Mapping[Operation, float]:
-    """The mean channels of every operation."""
+def _average_channels(channels: ChannelCounts) -> Mapping[Operation, float]:
+    """The mean number of channels of every operation."""
     counts: defaultdict[Operation, list[int]] = defaultdict(list)
-    for spot, count in channels.items():
-        counts[spot.operation].append(count)
-    return {operation: sum(found) / len(found) for operation, found in counts.items()}
+    for site, count in channels.items():
+        counts[site.operation].append(count)
+    averages = {}
+    for operation, values in counts.items():
+        averages[operation] = sum(values) / len(values)
+    return averages

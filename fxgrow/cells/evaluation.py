@@ -1,9 +1,10 @@
-"""The network that a genotype is judged by: its cells stacked, a classifier at the end.
+"""The network that a genotype is evaluated in: its cells stacked, a classifier at the end.
 
-References: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 3.2 and App. A.2 (20 cells, 36 channels, a second classifier
-whose loss counts 0.4); Szegedy et al. 2015 (second classifiers). How we differ: the second classifier pools to 2 x 2
-whatever the size of its input, where theirs takes averages of 5 x 5, which overlap, of a map of 8 x 8; so images
-smaller than 32 x 32 work. The numbers of parameters are the same.
+References: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 3.2 and App. A.2 (20 cells, 36 channels,
+an auxiliary classifier whose loss counts 0.4); Szegedy et al. 2015 (auxiliary classifiers). How we
+differ: the auxiliary classifier pools to 2 x 2 whatever the size of its input, where theirs takes
+averages of 5 x 5, which overlap, of a map of 8 x 8; so images smaller than 32 x 32 work. The number
+of parameters is the same.
 """
 
 from typing import NamedTuple
@@ -17,17 +18,47 @@ from fxgrow.cells.stack import _MEMORY_FORMAT, auxiliary_position, cell_of, cell
 from fxgrow.errors import ModelError
 
 AUXILIARY_CHANNELS = (128, 768)
+"""Channels of the two convolutions of an auxiliary classifier."""
 
 
 class AuxiliaryScores(NamedTuple):
-    """Class scores, batch x classes, of the classifier at the end and of the one on the way."""
+    """The output in training of a network with an auxiliary classifier.
+
+    Args:
+        logits: class scores of the classifier at the end, [batch, classes].
+        auxiliary: class scores of the auxiliary classifier, [batch, classes].
+
+    Example:
+        >>> network = evaluation_network(GENOTYPES["DARTS_V2"], 4, 3, auxiliary=True).train()
+        >>> network(torch.randn(2, 3, 32, 32)).auxiliary.shape
+        torch.Size([2, 10])
+
+    """
 
     logits: Tensor
     auxiliary: Tensor
 
 
 class EvaluationNetwork(nn.Module):
-    """Built by ``evaluation_network``."""
+    """A stack of cells with a classifier; ``evaluation_network`` builds it from checked arguments.
+
+    Args:
+        genotype: the two cells.
+        channels: channels of the nodes before the first reduction.
+        layers: number of cells.
+        num_classes: number of classes.
+        auxiliary: add an auxiliary classifier after the second reduction cell.
+        drop_path: probability with which an operation is left out in training.
+        choose: makes the operation of an edge; by default the one that the edge names.
+
+    Shapes:
+        images: [batch, 3, height, width]
+        output: [batch, num_classes]
+
+    Example:
+        >>> EvaluationNetwork(GENOTYPES["DARTS_V2"], channels=4, layers=3, num_classes=10)
+
+    """
 
     def __init__(
         self,
@@ -40,27 +71,30 @@ class EvaluationNetwork(nn.Module):
         choose: OperationBuilder = known_operation,
     ) -> None:
         super().__init__()
-        stack = cell_positions(
+        positions = cell_positions(
             layers, channels, len(genotype.normal.concat), len(genotype.reduce.concat)
         )
-        cells = [
-            CellModule(cell_of(genotype, place.kind), place, choose=choose, drop_path=drop_path)
-            for place in stack
-        ]
-        after = auxiliary_position(layers)
-        self.auxiliary_after = after
+        # The cells are made before the stem, and the classifier last: the order in which their
+        # weights are drawn.
+        cells = []
+        for position in positions:
+            cell = cell_of(genotype, position.kind)
+            cells.append(CellModule(cell, position, choose=choose, drop_path=drop_path))
+        self.auxiliary_after = auxiliary_position(layers)
         self.stem = stem(channels)
         self.cells = nn.ModuleList(cells)
-        self.auxiliary = auxiliary_head(cells[after].outputs, num_classes) if auxiliary else None
+        middle_channels = cells[self.auxiliary_after].outputs
+        self.auxiliary = auxiliary_head(middle_channels, num_classes) if auxiliary else None
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(cells[-1].outputs, num_classes)
 
     def forward(self, images: Tensor) -> Tensor | AuxiliaryScores:
-        """Batch x 3 x height x width to class scores; in training ``Scores``, if there is a second classifier."""
+        """From images to class scores, in training with those of the auxiliary classifier."""
         older = newer = middle = self.stem(images).contiguous(memory_format=_MEMORY_FORMAT)
         for index, cell in enumerate(self.cells):
             older, newer = newer, cell(older, newer)
-            middle = newer if index == self.auxiliary_after else middle
+            if index == self.auxiliary_after:
+                middle = newer
         scores: Tensor = self.classifier(self.pool(newer).flatten(1))
         if self.auxiliary is None or not self.training:
             return scores
@@ -68,7 +102,7 @@ class EvaluationNetwork(nn.Module):
 
 
 def auxiliary_head(channels: int, num_classes: int) -> nn.Sequential:
-    """A small classifier for a map in the middle of a network."""
+    """A small classifier for a feature map in the middle of a network."""
     first, second = AUXILIARY_CHANNELS
     return nn.Sequential(
         nn.ReLU(),
@@ -76,7 +110,7 @@ def auxiliary_head(channels: int, num_classes: int) -> nn.Sequential:
         nn.Conv2d(channels, first, 1, bias=False),
         nn.BatchNorm2d(first),
         nn.ReLU(),
-        nn.Conv2d(first, second, 2, bias=False),
+        nn.Conv2d(first, second, 2, bias=False),  # [batch, second, 1, 1]
         nn.BatchNorm2d(second),
         nn.ReLU(),
         nn.Flatten(),
@@ -92,12 +126,32 @@ def evaluation_network(
     auxiliary: bool = False,
     drop_path: float = 0.0,
 ) -> EvaluationNetwork:
-    """A classifier of ``layers`` cells for images of 3 channels, 4 x 4 pixels or more.
+    """Build a classifier of stacked cells for images of 3 channels, 4 x 4 pixels or more.
 
-    ``channels``: of the nodes before the first reduction. It gives class scores, batch x ``num_classes``; in training
-    with ``auxiliary`` also those of a second classifier after the second reduction cell. ``drop_path``: with which
-    probability an operation is left out of a step of training. Raises ``ModelError`` (``model-options``) if a number is
-    out of range.
+    Args:
+        genotype: the two cells.
+        channels: channels of the nodes before the first reduction.
+        layers: number of cells.
+        num_classes: number of classes.
+        auxiliary: in training, also return the class scores of an auxiliary classifier after the
+            second reduction cell.
+        drop_path: probability with which an operation is left out in training, image by image.
+
+    Shapes:
+        images: [batch, 3, height, width]
+        output: [batch, num_classes]
+
+    Returns:
+        The network, with weights drawn from torch's own generator.
+
+    Raises:
+        ModelError: a number is out of range (``model-options``).
+
+    Example:
+        >>> network = evaluation_network(GENOTYPES["DARTS_V2"], channels=4, layers=3)
+        >>> network(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+
     """
     if num_classes < 1:
         raise ModelError(
@@ -114,7 +168,28 @@ def named_network(
     auxiliary: bool = False,
     drop_path: float = 0.0,
 ) -> EvaluationNetwork:
-    """``evaluation_network`` of a genotype's name or file, for references to models and so for recipes."""
+    """``evaluation_network`` by the name of a genotype, for references to models and recipes.
+
+    Args:
+        genotype: one of the names in ``GENOTYPES``, or a file.
+        channels: channels of the nodes before the first reduction.
+        layers: number of cells.
+        num_classes: number of classes.
+        auxiliary: in training, also return the class scores of an auxiliary classifier.
+        drop_path: probability with which an operation is left out in training.
+
+    Returns:
+        The network, with weights drawn from torch's own generator.
+
+    Raises:
+        ModelError: there is no such genotype (``unknown-genotype``), or a number is out of range
+            (``model-options``).
+        SpecError: the file holds no genotype.
+
+    Example:
+        >>> named_network("DARTS_V2", channels=4, layers=3)
+
+    """
     return evaluation_network(
         find_genotype(genotype), channels, layers, num_classes, auxiliary, drop_path
     )

@@ -1,9 +1,10 @@
-"""Cell search by growth: train a small template, grow the channels of its operations now and then, read off the cells.
+"""Cell search by growth: train a small template, grow its operations now and then, derive cells.
 
-Reference: Wu et al. 2020, Sec. 3 (100 epochs, a growth every 10, 5 stacked cells). How we differ: candidates at the
-same place of all cells of one kind are scored and grown as one (``growth.ties``), so the cells of a kind stay the same.
-Where the paper gives no setting, it is ours; weights are trained as in DARTS. Weights and growth see the same training
-images; the images kept for validation are not used.
+Reference: Wu et al. 2020, Sec. 3 (100 epochs, a growth every 10, 5 stacked cells). How we differ:
+candidates at the same site of all cells of one kind are scored and grown as one (``Scope.tie``), so
+the cells of a kind stay the same. Where the paper gives no setting, it is ours; weights are trained
+as in DARTS. Weights and growth see the same training images; the images kept for validation are not
+used.
 """
 
 from typing import Any
@@ -33,19 +34,39 @@ from fxgrow.spec import multiply_adds
 from fxgrow.training import WeightTraining, cross_entropy, seeded, set_rate, sgd_step, shuffled
 
 _TRAINING_FACTOR = 3
-"""Forward and backward pass, in forward passes."""
-_MEASURED_BATCH = ("loss_before", "loss_after", "faithful_error", "preservation_error", "seconds")
-"""What is kept of the report of a growth."""
+"""Cost of a forward and a backward pass, in forward passes."""
+_RECORDED = ("loss_before", "loss_after", "faithful_error", "preservation_error", "seconds")
+"""The fields of a growth report that are kept in the result of a search."""
 
 
 class FireflySearch(WeightTraining):
-    """Settings: those of the weights, then those of growth.
+    """Cell search by growth. Its fields are the settings of the weights, then those of growth.
 
-    The template grows every ``grow_every`` epochs, by the share ``neurons`` of the hidden neurons that it has.
-    ``hidden``: channels in every operation at first; ``growth_batches``: batches that decide what grows; ``layers``:
-    residual layers that a growth step may put behind operations (``method.layers`` must then be above 0);
-    ``derivation``: how cells are read off, by default not by the paper's rule (``Derivation()``) but by the one that
-    gave better cells (``docs/results``).
+    Args:
+        epochs: passes over the training images.
+        batch_size: images per step.
+        lr: learning rate of the first epoch.
+        final_lr: learning rate that the last epoch comes close to.
+        momentum: momentum of SGD.
+        weight_decay: L2 penalty of SGD.
+        clip: gradients whose total norm is larger are scaled down to this norm.
+        grow_every: epochs between two growth steps.
+        hidden: channels inside every operation at first.
+        neurons: share of its hidden neurons that the template grows by in one step.
+        layers: residual layers that a growth step may put behind operations; ``method.layers`` must
+            then be above 0, and ``method.at`` cells.*.nodes.*.*.norm.
+        growth_batches: batches that decide what grows.
+        method: chooses what grows.
+        derivation: how cells are derived; by default not by the paper's rule, ``Derivation()``, but
+            by the one that gave better cells (``docs/results``).
+
+    Raises:
+        pydantic.ValidationError: a value is out of range.
+
+    Example:
+        >>> search = FireflySearch(epochs=6, grow_every=2, batch_size=16)
+        >>> search.search(SearchSpace(channels=4), train, valid, seed=0).genotype
+
     """
 
     epochs: int = Field(default=100, ge=1)
@@ -66,36 +87,40 @@ class FireflySearch(WeightTraining):
         seed: int = 0,
         callback: SearchListener = no_callback,
     ) -> SearchResult:
-        """Raises ``DataError`` if there is no batch of two images, and what growth raises."""
+        """Search for cells; ``valid`` is not used.
+
+        Raises ``DataError`` if there is no batch of two images, and what growth raises.
+        """
         with seeded(seed):
-            run = _Run(self, space, train, seed)
+            state = _SearchState(self, space, train, seed)
             for epoch in range(1, self.epochs + 1):
-                loss = run.train(epoch)
+                loss = state.train_one_epoch(epoch)
                 if epoch % self.grow_every == 0:
-                    run.grow(epoch)
-                callback(run.record(epoch, loss))
+                    state.grow(epoch)
+                callback(state.record(epoch, loss))
         return search_result(
-            run.clock,
+            state.stopwatch,
             self,
             space,
             seed,
-            run.genotype,
-            multiply_adds=run.spent,
-            epochs=run.epochs,
-            grown=run.grown,
+            state.genotype,
+            multiply_adds=state.spent,
+            epochs=state.epochs,
+            grown=state.grown,
         )
 
 
-class _Run:
+class _SearchState:
     """A search between two of its epochs."""
 
     def __init__(
         self, settings: FireflySearch, space: SearchSpace, train: DataSet, seed: int
     ) -> None:
         self.settings, self.space, self.train_set, self.seed = settings, space, train, seed
+        # One generator draws both orders, pass by pass as they are asked for.
         rng = torch.Generator().manual_seed(seed)
         self.batches = shuffled(train, settings.batch_size, rng)
-        self.few = batches(
+        self.growth_batches = batches(
             train,
             min(settings.batch_size, len(train)),
             shuffle=True,
@@ -105,64 +130,74 @@ class _Run:
         network = template(space, settings.hidden, int(train.labels.max()) + 1)
         self.network: nn.Module = network.to(train.images.device)
         self.optimizer: Optimizer = settings.optimizer(self.network)
-        self.clock, self.spent, self.price = Stopwatch.start(), 0, self._price()
+        self.stopwatch = Stopwatch.start()
+        self.spent = 0  # multiply-adds so far
+        self.cost = multiply_adds(self.network, (train.images[:1],))  # of one image's forward pass
         self.epochs: list[SearchEpoch] = []
-        self.grown = [self._grown(0, None)]
+        self.grown = [self._growth_record(0, None)]
 
     @property
     def genotype(self) -> Genotype:
-        """What would be derived now."""
-        return self.settings.derivation.derive(
-            channels(self.network, self.space), self.settings.hidden
-        )
+        """The cells that would be derived now."""
+        counts = channels(self.network, self.space)
+        return self.settings.derivation.derive(counts, self.settings.hidden)
 
-    def train(self, epoch: int) -> float:
-        """One epoch of plain training; gives the mean loss."""
+    def train_one_epoch(self, epoch: int) -> float:
+        """One epoch of plain training; gives the mean loss per batch."""
         set_rate(self.optimizer, self.settings.learning_rate(epoch - 1))
         self.network.train()
         losses = []
         for images, labels in self.batches:
             loss = cross_entropy(self.network(images), labels)
             losses.append(sgd_step(self.optimizer, loss, self.settings.clip))
-            self.spent += _TRAINING_FACTOR * self.price * len(labels)
+            self.spent += _TRAINING_FACTOR * self.cost * len(labels)
         return sum(losses) / len(losses)
 
     def grow(self, epoch: int) -> None:
-        """One growth step, the cells of a kind alike.
+        """One growth step, in which the cells of a kind grow alike.
 
-        Every pass is counted as one through the graph with all candidates, and as if a backward pass followed.
+        Its cost is an upper bound: every pass counts as one through the graph with all candidates,
+        and as if a backward pass followed.
         """
-        settings, seen = self.settings, [0]
+        settings = self.settings
+        images_seen = 0
 
         def loss(output: Any, labels: Tensor) -> Tensor:
-            seen[0] += len(labels)
+            # The loss is computed once per pass, which is how passes are counted.
+            nonlocal images_seen
+            images_seen += len(labels)
             return cross_entropy(output, labels)
 
         growth = grow_step(
-            self.network, list(self.few), loss, example_inputs=(self.train_set.images[:1],), method=settings.method,
-            budget=Budget(neurons=settings.neurons, layers=settings.layers), optimizer=self.optimizer,
-            seed=self.seed + epoch, scope=self._scope(), describe=False,
-        )  # fmt: skip
-        self.spent += _TRAINING_FACTOR * seen[0] * growth.report.multiply_adds_overgrown
+            self.network,
+            list(self.growth_batches),
+            loss,
+            example_inputs=(self.train_set.images[:1],),
+            method=settings.method,
+            budget=Budget(neurons=settings.neurons, layers=settings.layers),
+            optimizer=self.optimizer,
+            seed=self.seed + epoch,
+            scope=self._scope(),
+            describe=False,
+        )
+        self.spent += _TRAINING_FACTOR * images_seen * growth.report.multiply_adds_overgrown
         self.network, self.optimizer = growth.module, growth.optimizer or self.optimizer
-        self.price = growth.report.multiply_adds_after
-        self.grown.append(self._grown(epoch, growth.report))
-
-    def _price(self) -> int:
-        """Multiply-adds of one image's forward pass."""
-        return multiply_adds(self.network, (self.train_set.images[:1],))
+        self.cost = growth.report.multiply_adds_after
+        self.grown.append(self._growth_record(epoch, growth.report))
 
     def _scope(self) -> Scope:
-        layers = layer_ties(self.space) if self.settings.method.layers else ()
-        return Scope(only=(GROWING,), tie=(*cell_ties(self.space), *layers))
+        ties = cell_ties(self.space)
+        if self.settings.method.layers:
+            ties = (*ties, *layer_ties(self.space))
+        return Scope(only=(GROWING,), tie=ties)
 
-    def _grown(self, epoch: int, report: GrowthReport | None) -> GrowthRecord:
-        found = {str(spot): count for spot, count in channels(self.network, self.space).items()}
-        return GrowthRecord(
-            epoch=epoch,
-            channels=found,
-            **({name: getattr(report, name) for name in _MEASURED_BATCH} if report else {}),
-        )
+    def _growth_record(self, epoch: int, report: GrowthReport | None) -> GrowthRecord:
+        counts = channels(self.network, self.space)
+        measured = {}
+        if report is not None:
+            measured = {name: getattr(report, name) for name in _RECORDED}
+        by_name = {str(site): count for site, count in counts.items()}
+        return GrowthRecord(epoch=epoch, channels=by_name, **measured)
 
     def record(self, epoch: int, loss: float) -> SearchEpoch:
         """The epoch that ends now."""
@@ -170,7 +205,7 @@ class _Run:
             SearchEpoch(
                 epoch=epoch,
                 train_loss=loss,
-                seconds=self.clock.seconds,
+                seconds=self.stopwatch.seconds,
                 multiply_adds=self.spent,
                 genotype=self.genotype,
             )

@@ -1,15 +1,16 @@
 """The operations on the edges of a cell, as modules.
 
-Reference: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 3.1: every convolution is ReLU, convolution, batch norm, and
-none has a bias. How we differ: a separable convolution may have any number of channels between its two halves, and a
-dilated one gets channels inside at all, if ``hidden`` says so: growth needs some that no other operation reads. In both
-they are the rows of ``inner``. FactorizedReduce takes maps of odd size and numbers of channels, too.
+Reference: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 3.1: every convolution is ReLU,
+convolution, batch norm, and none has a bias. How we differ: a separable convolution may have any
+number of channels between its two halves, and a dilated one has channels inside if ``hidden`` is
+given: growth needs channels that no other operation reads. In both they are the rows of ``inner``.
+FactorizedReduce also takes maps of odd size and odd numbers of channels.
 
-Everything takes and gives images, batch x channels x height x width.
+Inputs and outputs are images: [batch, channels, height, width].
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import torch
@@ -37,10 +38,11 @@ class ReLUConvBN(nn.Sequential):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves an image without a pooling: two 1x1 convolutions of stride 2, one on the pixels that the other leaves.
+    """Halve an image without a pooling: two 1 x 1 convolutions of stride 2 on different pixels.
 
-    Every second pixel is taken first and convolved at stride 1, which is the same: a 1 x 1 convolution with a stride
-    of few channels is not safe in the fast layout of cells (``fxgrow.kernel_guard``).
+    Every second pixel is taken first and convolved at stride 1, which is the same: a 1 x 1
+    convolution with a stride and few channels is not safe in the memory layout of cells
+    (``fxgrow.kernel_guard``).
     """
 
     def __init__(self, inputs: int, outputs: int, affine: bool = True) -> None:
@@ -51,16 +53,21 @@ class FactorizedReduce(nn.Module):
         self.norm = nn.BatchNorm2d(outputs, affine=affine)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Batch x inputs x n x n to batch x outputs x n/2 x n/2, rounded up."""
+        """From [batch, inputs, n, n] to [batch, outputs, n / 2, n / 2], rounded up."""
         images = self.relu(images)
-        shifted = F.pad(images, (-1, 1, -1, 1))  # one pixel up and left, zeros come in
+        # Negative padding cuts: the image moves by one pixel up and left, and zeros come in at the
+        # other side, so that its pixels with odd coordinates now have even ones.
+        shifted = F.pad(images, (-1, 1, -1, 1))
         even, odd = self.even(images[:, :, ::2, ::2]), self.odd(shifted[:, :, ::2, ::2])
         result: Tensor = self.norm(torch.cat([even, odd], 1))
         return result
 
 
 class SeparableConvolution(nn.Sequential):
-    """A depthwise and a pointwise convolution, twice; ``hidden`` channels between them (default: ``inputs``)."""
+    """A depthwise and a pointwise convolution, twice; ``hidden`` channels between them.
+
+    ``hidden`` is the number of input channels by default, as in the literature.
+    """
 
     def __init__(
         self,
@@ -89,7 +96,7 @@ class SeparableConvolution(nn.Sequential):
 class DilatedConvolution(nn.Sequential):
     """A depthwise convolution of dilation 2 and a pointwise one.
 
-    With ``hidden``, which the literature's has not: two pointwise ones, and so many channels between them.
+    With ``hidden``, unlike in the literature, two pointwise ones with so many channels between.
     """
 
     def __init__(
@@ -101,18 +108,19 @@ class DilatedConvolution(nn.Sequential):
         affine: bool = True,
         hidden: int | None = None,
     ) -> None:
-        inside: dict[str, nn.Module] = {}
+        inner: dict[str, nn.Module] = {}
         if hidden is not None:
-            inside = {
+            inner = {
                 "inner": _pointwise(inputs, hidden),
                 "inner_norm": nn.BatchNorm2d(hidden, affine=affine),
                 "inner_relu": nn.ReLU(),
             }
+        # The modules are made in the order in which their weights are drawn: keep it.
         super().__init__(
             _named(
                 relu=nn.ReLU(),
                 depthwise=_depthwise(inputs, kernel, stride, DILATION),
-                **inside,
+                **inner,
                 pointwise=_pointwise(inputs if hidden is None else hidden, outputs),
                 norm=nn.BatchNorm2d(outputs, affine=affine),
             )
@@ -120,7 +128,7 @@ class DilatedConvolution(nn.Sequential):
 
 
 class CrossedConvolution(nn.Sequential):
-    """A convolution along rows and one along columns (1 x n, n x 1), without anything between them."""
+    """A convolution along rows and one along columns (1 x n, n x 1), with nothing between them."""
 
     def __init__(
         self, inputs: int, outputs: int, length: int, stride: int, affine: bool = True
@@ -141,7 +149,7 @@ def _named(**modules: nn.Module) -> OrderedDict[str, nn.Module]:
 
 
 def _depthwise(channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """Keeps the size of an image, but for ``stride``."""
+    """One filter per channel. Keeps the size of an image, except for ``stride``."""
     padding = dilation * (kernel // 2)
     return nn.Conv2d(
         channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False
@@ -152,8 +160,20 @@ def _pointwise(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 1, bias=False)
 
 
+def add_all(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of one or more tensors, from the first to the last.
+
+    ``torch.add`` and not ``+``, which a traced graph would hold as another operator.
+    """
+    first, *others = terms
+    total = first
+    for term in others:
+        total = torch.add(total, term)
+    return total
+
+
 Build = Callable[[int, int, bool], nn.Module]
-"""From the number of channels, the stride and whether batch norm is affine to an operation that keeps the channels."""
+"""From channels, stride, and whether batch norm is affine, to an operation of as many channels."""
 
 
 def _separable(kernel: int) -> Build:
@@ -181,6 +201,7 @@ def _skip(channels: int, stride: int, affine: bool) -> nn.Module:
 OPERATIONS: Mapping[Operation, Build] = MappingProxyType(
     {
         "max_pool_3x3": lambda _, stride, __: nn.MaxPool2d(3, stride, 1),
+        # Padding does not count, so that the mean at the border is one of pixels.
         "avg_pool_3x3": lambda _, stride, __: nn.AvgPool2d(3, stride, 1, count_include_pad=False),
         "skip_connect": _skip,
         "sep_conv_3x3": _separable(3),

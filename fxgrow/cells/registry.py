@@ -1,4 +1,4 @@
-"""All ways to find cells, by name: growing them, and what that is compared with. Each is its own settings."""
+"""All cell searches by name: search by growth, and its baselines. Each is its own settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,20 +16,47 @@ from fxgrow.spec import read_text
 SEARCHES: Mapping[str, FireflySearch | BaselineSearch] = MappingProxyType(
     {"firefly": FireflySearch(), **BASELINES}
 )
-"""``model_copy(update=...)`` changes some of the settings, which are those of the papers where these say them."""
+"""With the settings of their papers, if given there; ``model_copy(update=...)`` changes some."""
 
 _MAX_FILE_BYTES = 2**24
 
 
 def read_search(path: Path) -> SearchResult:
-    """The search that a file holds. Raises ``SpecError`` with code and path."""
+    """Read a finished search, of the present version or an older one.
+
+    Args:
+        path: a JSON file, ``search.json`` in the directory of a search.
+
+    Returns:
+        The result of the search.
+
+    Raises:
+        SpecError: it cannot be read; with the path of what is wrong.
+
+    Example:
+        >>> read_search(Path("runs/cells/search.json")).method
+        'FireflySearch'
+
+    """
     return SEARCH_DOCUMENT.read(read_text(path, _MAX_FILE_BYTES), str(path))
 
 
 def derive_again(result: SearchResult, derivation: Derivation) -> Genotype:
-    """The cells of a finished search by growth, read off in another way.
+    """Derive the cells of a finished search by growth in another way.
 
-    Raises ``SpecError`` (``bad-value``) if the search was none by growth: its channels are not known.
+    Args:
+        result: the search.
+        derivation: how to derive them.
+
+    Returns:
+        The genotype; that of the search itself if ``derivation`` is the one of its settings.
+
+    Raises:
+        SpecError: the search was not one by growth, so there are no channels (``bad-value``).
+
+    Example:
+        >>> derive_again(read_search(path), Derivation(keep_all=True))
+
     """
     if not result.grown:
         raise SpecError(
@@ -37,6 +64,8 @@ def derive_again(result: SearchResult, derivation: Derivation) -> Genotype:
             f"a search by {result.method} grows nothing; derive from one by firefly",
             "grown",
         )
-    initial, final = (dict(result.grown[i].channels) for i in (0, -1))
-    channels = {OperationSite.named(words): count for words, count in final.items()}
-    return derivation.derive(channels, min(initial.values(), default=1))
+    first, last = result.grown[0], result.grown[-1]
+    channels = {OperationSite.parse(text): count for text, count in last.channels.items()}
+    # All operations of a template begin with the same number of channels.
+    initial = min(first.channels.values(), default=1)
+    return derivation.derive(channels, initial)

@@ -1,4 +1,4 @@
-"""What a cell search gives back, the same for every method, and what a method is."""
+"""The result of a cell search, the same for every method, and what a method is."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ class Stopwatch:
 
     @staticmethod
     def start() -> "Stopwatch":
-        """It begins now."""
+        """Start now."""
         return Stopwatch(time.perf_counter(), time.process_time())
 
     @property
@@ -40,10 +40,21 @@ class Stopwatch:
 
 
 class SearchEpoch(StrictModel):
-    """One epoch of a search, counted from 1: mean losses per batch, and where the search stood at its end.
+    """One epoch of a search. Losses are means per batch; costs count from the start of the search.
 
-    ``valid_loss``: None where a method looks at no validation batch in training; ``genotype``: what would be derived
-    now, None where nothing can be yet. ``seconds`` and ``multiply_adds`` count from the start of the search.
+    Args:
+        epoch: number of the epoch, from 1.
+        train_loss: training loss.
+        seconds: wall time.
+        multiply_adds: multiply-adds of all passes.
+        valid_loss: validation loss; None for a method that does not validate in training.
+        genotype: the cells that would be derived now; None where there are none yet.
+
+    Example:
+        >>> result = SEARCHES["firefly"].search(space, train, valid)
+        >>> result.epochs[-1].train_loss
+        1.7
+
     """
 
     epoch: int
@@ -55,7 +66,7 @@ class SearchEpoch(StrictModel):
 
 
 class RankedCells(StrictModel):
-    """A candidate and how well it did on the validation images: mean loss, and accuracy from 0 to 1."""
+    """A candidate with its mean loss and its accuracy (0 to 1) on the validation images."""
 
     genotype: Genotype
     loss: float
@@ -63,9 +74,10 @@ class RankedCells(StrictModel):
 
 
 class GrowthRecord(StrictModel):
-    """A network that cells grow in, after a growth step (``epoch`` 0: before the first, nothing measured).
+    """A network that cells grow in, after a growth step.
 
-    ``channels``: inside every operation, by its place ``kind state<-source operation``; losses on the growth batches.
+    ``epoch`` 0 is the network before the first one, with nothing measured. ``channels``: inside
+    every operation, by its site ``kind state<-source operation``; losses on the growth batches.
     """
 
     epoch: int
@@ -78,12 +90,31 @@ class GrowthRecord(StrictModel):
 
 
 class SearchResult(StrictModel):
-    """A finished search: what it was told, what it found and what it spent.
+    """A finished search: its settings, the cells that it found, and what it cost.
 
-    ``seconds``: wall time, ``cpu_seconds``: of all threads of this process. ``multiply_adds``: of the convolutions and
-    matrix products in all forward and backward passes. The forward pass is counted on the meta device; gradients of
-    weights and activations together count twice that, gradients that need activations alone once. ``ranked``: the
-    candidates that were compared, best first; ``grown``: the channels of every operation, growth step by growth step.
+    Multiply-adds are those of the convolutions and matrix products in all forward and backward
+    passes. The forward pass is counted on the meta device; gradients of weights and activations
+    together count twice that, gradients of activations alone once.
+
+    Args:
+        schema_version: version of the document.
+        method: class of the search method.
+        settings: settings of the method.
+        space: the search space.
+        seed: seed of the search.
+        genotype: the cells.
+        seconds: wall time.
+        cpu_seconds: CPU time of all threads of the process.
+        multiply_adds: multiply-adds of all passes.
+        epochs: the epochs, in order.
+        ranked: the candidates that were compared, best first, by a method that compares some.
+        grown: the channels of every operation, growth step by growth step, by a search by growth.
+
+    Example:
+        >>> result = SEARCHES["random"].search(space, train, valid, seed=3)
+        >>> result.genotype in space
+        True
+
     """
 
     schema_version: Literal[2] = SEARCH_VERSION
@@ -108,17 +139,26 @@ class SearchResult(StrictModel):
 SEARCH_DOCUMENT = Document("cell-search", SearchResult, SEARCH_VERSION, {1: rename_derivation})
 
 SearchListener = Callable[[SearchEpoch], None]
+"""A function that is called with every epoch, when it ends."""
 
 
 def no_callback(epoch: SearchEpoch) -> None:
-    """Listen to nothing."""
+    """Ignore every epoch."""
 
 
 class SearchMethod(Protocol):
     """A way to find cells. It is its own settings: a frozen model that can be written down.
 
-    ``train`` fits weights and ``valid`` judges cells, both images with labels from 0 on. ``listen`` hears every epoch.
-    The same settings, data and seed give the same genotype; torch's own random numbers are left as they were.
+    The same settings, data and seed give the same genotype; the state of torch's own generators is
+    restored.
+
+    Args:
+        fields: the settings of the method; the protocol prescribes none.
+
+    Example:
+        >>> def compare(methods: Iterable[SearchMethod]) -> list[Genotype]:
+        ...     return [method.search(space, train, valid).genotype for method in methods]
+
     """
 
     def search(
@@ -129,11 +169,25 @@ class SearchMethod(Protocol):
         *,
         seed: int = 0,
         callback: SearchListener = no_callback,
-    ) -> SearchResult: ...
+    ) -> SearchResult:
+        """Search for cells.
+
+        Args:
+            space: the operations to choose from, and the network to search in.
+            train: images that weights are trained on, with labels from 0 on.
+            valid: images that cells are compared on.
+            seed: draws all that is random.
+            callback: called with every epoch, when it ends.
+
+        Returns:
+            The cells, and what they cost.
+
+        """
+        ...
 
 
 def search_result(
-    clock: Stopwatch,
+    stopwatch: Stopwatch,
     method: BaseModel,
     space: SearchSpace,
     seed: int,
@@ -151,8 +205,8 @@ def search_result(
         space=space,
         seed=seed,
         genotype=genotype,
-        seconds=clock.seconds,
-        cpu_seconds=clock.cpu_seconds,
+        seconds=stopwatch.seconds,
+        cpu_seconds=stopwatch.cpu_seconds,
         multiply_adds=multiply_adds,
         epochs=tuple(epochs),
         ranked=tuple(ranked),

@@ -1,20 +1,20 @@
-"""What a cell search chooses from: one description, so that every method searches the same space.
+"""The search space of cells: one description, so that every method searches the same space.
 
-The default is that of Wu et al., "Firefly Neural Architecture Descent", NeurIPS 2020, Sec. 3: separable and dilated
-convolutions of two sizes and the identity on every edge, in a network of five cells. ``DARTS_OPERATIONS`` are those of
-Liu, Simonyan, Yang, "DARTS", ICLR 2019.
+The default is that of Wu et al., "Firefly Neural Architecture Descent", NeurIPS 2020, Sec. 3:
+separable and dilated convolutions of two sizes and the identity on every edge, in a network of five
+cells. ``DARTS_OPERATIONS`` are those of Liu, Simonyan, Yang, "DARTS", ICLR 2019.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fxgrow.cells.genotype import INPUT_STATES, STATES, Cell, Genotype, Operation
+from fxgrow.cells.genotype import INPUT_STATES, STATES, Cell, Edge, Genotype, Operation
 from fxgrow.documents import limits
 from fxgrow.spec import StrictModel
 
 NONE: Literal["none"] = "none"
-"""No edge at all: a choice while searching, never part of a genotype."""
+"""No edge at all: a choice in the search, never part of a genotype."""
 Choosable = Operation | Literal["none"]
 EDGES_PER_NODE = 2
 """A derived cell keeps so many incoming edges per node, from different states."""
@@ -23,16 +23,30 @@ FIREFLY_OPERATIONS: tuple[Choosable, ...] = (
     "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5",
 )  # fmt: skip
 DARTS_OPERATIONS: tuple[Choosable, ...] = (
-    "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3",
-    "dil_conv_5x5",
+    "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5",
+    "dil_conv_3x3", "dil_conv_5x5",
 )  # fmt: skip
 
 
 class SearchSpace(StrictModel):
     """The operations that every edge chooses from, and the network that is searched in.
 
-    ``nodes``: intermediate states of a cell, each of which can be reached from all states before it; ``cells``: how
-    many are stacked, ``channels``: of the first. Three cells at least: below that there is none of one of the kinds.
+    Args:
+        operations: the operations, each once and at least one besides ``none``.
+        nodes: number of intermediate states of a cell; edges lead there from all earlier states.
+        cells: number of stacked cells, three at least: fewer have none of one of the kinds.
+        channels: channels of the nodes of the first cell.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range, or an operation is named twice.
+
+    Example:
+        >>> space = SearchSpace(operations=("skip_connect", "sep_conv_3x3"), nodes=2)
+        >>> space.edges
+        5
+        >>> GENOTYPES["DARTS_V2"] in space
+        False
+
     """
 
     operations: Annotated[tuple[Choosable, ...], Field(min_length=1)] = FIREFLY_OPERATIONS
@@ -61,22 +75,27 @@ class SearchSpace(StrictModel):
 
     @property
     def edges(self) -> int:
-        """How many edges a cell has: one from every state to every later one that is no input."""
-        return sum(self.states)
+        """The number of edges of a cell: one from every state to every later intermediate one."""
+        return sum(self.states)  # state s has s incoming edges
 
     def incoming(self, state: int) -> range:
         """The numbers of the edges into ``state``, that from state 0 first."""
+        # Edges are numbered state by state, and each earlier state s has s of them.
         start = sum(range(INPUT_STATES, state))
         return range(start, start + state)
 
     def __contains__(self, genotype: Genotype) -> bool:
         """Whether a search in this space could have found ``genotype``."""
-        return all(self._holds(cell) for cell in (genotype.normal, genotype.reduce))
+        return self._contains_cell(genotype.normal) and self._contains_cell(genotype.reduce)
 
-    def _holds(self, cell: Cell) -> bool:
-        kept = all(
-            len(edges) == EDGES_PER_NODE == len({edge.source for edge in edges})
-            and {edge.operation for edge in edges} <= set(self.real)
-            for edges in cell.nodes
-        )
-        return kept and cell.concat == tuple(self.states) and len(cell.nodes) == self.nodes
+    def _contains_cell(self, cell: Cell) -> bool:
+        if len(cell.nodes) != self.nodes or cell.concat != tuple(self.states):
+            return False
+        return all(map(self._contains_node, cell.nodes))
+
+    def _contains_node(self, edges: tuple[Edge, ...]) -> bool:
+        """Whether a node has two edges, from different states, with operations of this space."""
+        sources = {edge.source for edge in edges}
+        operations = {edge.operation for edge in edges}
+        has_two_sources = len(edges) == len(sources) == EDGES_PER_NODE
+        return has_two_sources and operations <= set(self.real)

@@ -1,30 +1,35 @@
-"""How cells are stacked: two of them, at one and at two thirds, are reduction cells and double the channels.
+"""How cells are stacked: those at one and at two thirds reduce, and double the channels.
 
-Reference: Zoph et al. 2018; Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 3.1. Networks to search in, to share weights
-in and to evaluate are all stacked like this.
+Reference: Zoph et al. 2018; Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 3.1. Networks to search
+in, to share weights in and to evaluate are all stacked like this.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 from torch import nn
 
-from fxgrow.cells.genotype import Cell, Genotype
+from fxgrow.cells.genotype import INPUT_STATES, Cell, Genotype
 from fxgrow.cells.operations import FactorizedReduce, ReLUConvBN
 from fxgrow.errors import ModelError
 
 STEM_FACTOR = 3
-"""The stem gives so many times the channels of a cell's nodes."""
+"""The output of the stem has so many times the channels of a cell's nodes."""
 
 
 _MEMORY_FORMAT = torch.channels_last
-"""On a CPU, depthwise convolutions and their gradients are faster in this layout; ``docs/decisions/0020``."""
+"""Depthwise convolutions are faster in this layout on a CPU; ``docs/decisions/0020``."""
 
 
 class CellKind(StrEnum):
-    """The kinds of cells, by their names in a genotype."""
+    """The two kinds of cells, by their names in a genotype.
+
+    Example:
+        >>> CellKind("reduce")
+        <CellKind.REDUCE: 'reduce'>
+
+    """
 
     NORMAL = "normal"
     REDUCE = "reduce"
@@ -32,9 +37,20 @@ class CellKind(StrEnum):
 
 @dataclass(frozen=True)
 class CellPosition:
-    """One cell of a stack: its kind, the channels of its two inputs and of its nodes.
+    """The position of a cell in a stack, as far as its sizes depend on it.
 
-    ``after_reduction``: the cell before is a reduction cell, so the older input is twice as large as the newer one.
+    Args:
+        kind: the kind of the cell.
+        older: channels of its first input, the output of the cell before the previous one.
+        newer: channels of its second input, the output of the previous cell.
+        channels: channels of each of its nodes.
+        after_reduction: the previous cell is a reduction cell, so the older input is twice as large
+            as the newer one.
+
+    Example:
+        >>> cell_positions(layers=3, channels=4, normal_states=4, reduce_states=4)[1].channels
+        8
+
     """
 
     kind: CellKind
@@ -44,8 +60,9 @@ class CellPosition:
     after_reduction: bool
 
     def stride(self, source: int) -> int:
-        """Of an operation on state ``source``: a reduction cell halves its two inputs."""
-        return 2 if self.kind is CellKind.REDUCE and source < 2 else 1
+        """Stride of an operation on state ``source``: a reduction cell halves its two inputs."""
+        halves = self.kind is CellKind.REDUCE and source < INPUT_STATES
+        return 2 if halves else 1
 
 
 def cell_of(genotype: Genotype, kind: CellKind) -> Cell:
@@ -54,64 +71,95 @@ def cell_of(genotype: Genotype, kind: CellKind) -> Cell:
 
 
 def layout(layers: int) -> tuple[CellKind, ...]:
-    """The kind of every cell. Raises ``ModelError`` (``model-options``) if there are none."""
+    """The kind of every cell of a stack.
+
+    Args:
+        layers: number of cells.
+
+    Returns:
+        The kinds, from the input of the network to its output.
+
+    Raises:
+        ModelError: there are no cells (``model-options``).
+
+    Example:
+        >>> [kind.value for kind in layout(3)]
+        ['normal', 'reduce', 'reduce']
+
+    """
     if layers < 1:
         raise ModelError("model-options", f"{layers} cells make no network; ask for 1 or more")
-    return tuple(
-        CellKind.REDUCE if place in _reductions(layers) else CellKind.NORMAL
-        for place in range(layers)
-    )
+    kinds = [CellKind.NORMAL] * layers
+    for number in _reductions(layers):
+        kinds[number] = CellKind.REDUCE
+    return tuple(kinds)
 
 
 def _reductions(layers: int) -> tuple[int, int]:
+    """The two cells that reduce; the same one twice in very short stacks."""
     return layers // 3, 2 * layers // 3
 
 
 def auxiliary_position(layers: int) -> int:
-    """The cell, from 0, after which a second classifier helps to train: the second reduction cell."""
+    """The cell, from 0, after which an auxiliary classifier sits: the second reduction cell."""
     return _reductions(layers)[1]
 
 
 def cell_positions(
     layers: int, channels: int, normal_states: int, reduce_states: int
 ) -> tuple[CellPosition, ...]:
-    """Every cell of a stack; ``_states``: how many states a cell of that kind gives.
+    """The position of every cell of a stack.
 
-    The nodes have ``channels`` channels until the first reduction, the stem three times as many. Raises ``ModelError``
-    (``model-options``) if a number is below 1.
+    Args:
+        layers: number of cells.
+        channels: channels of the nodes before the first reduction; the stem has three times that.
+        normal_states: number of states that a normal cell concatenates.
+        reduce_states: number of states that a reduction cell concatenates.
+
+    Returns:
+        The positions, from the input of the network to its output.
+
+    Raises:
+        ModelError: there are no cells or no channels (``model-options``).
+
+    Example:
+        >>> [position.newer for position in cell_positions(3, 4, 4, 4)]
+        [12, 16, 32]
+
     """
     if channels < 1:
         raise ModelError(
             "model-options", f"cells of {channels} channels compute nothing; ask for 1 or more"
         )
-    return tuple(_placed(layout(layers), channels, normal_states, reduce_states))
-
-
-def _placed(
-    kinds: tuple[CellKind, ...], channels: int, normal_states: int, reduce_states: int
-) -> Iterator[CellPosition]:
+    positions = []
     older = newer = STEM_FACTOR * channels
-    before = CellKind.NORMAL
-    for kind in kinds:
-        channels *= 2 if kind is CellKind.REDUCE else 1
-        yield CellPosition(kind, older, newer, channels, before is CellKind.REDUCE)
+    previous = CellKind.NORMAL
+    for kind in layout(layers):
+        if kind is CellKind.REDUCE:
+            channels *= 2  # half the height and width, twice the channels
+        after_reduction = previous is CellKind.REDUCE
+        positions.append(CellPosition(kind, older, newer, channels, after_reduction))
         states = reduce_states if kind is CellKind.REDUCE else normal_states
-        older, newer, before = newer, states * channels, kind
+        older, newer, previous = newer, states * channels, kind
+    return tuple(positions)
 
 
 def stem(channels: int, images: int = 3) -> nn.Sequential:
-    """From images of ``images`` channels to the first two states: three times ``channels``, the size kept."""
+    """From images of ``images`` channels to the first two states: three times ``channels``."""
     outputs = STEM_FACTOR * channels
     return nn.Sequential(
         nn.Conv2d(images, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
     )
 
 
-def preprocess(place: CellPosition, affine: bool = True) -> tuple[nn.Module, nn.Module]:
-    """What brings the older and the newer input of a cell to its channels and to the same size."""
+def preprocess(position: CellPosition, affine: bool = True) -> tuple[nn.Module, nn.Module]:
+    """The modules that bring the older and the newer input of a cell to its channels.
+
+    The older one is halved too where the previous cell has halved the newer one.
+    """
     older: nn.Module
-    if place.after_reduction:
-        older = FactorizedReduce(place.older, place.channels, affine)
+    if position.after_reduction:
+        older = FactorizedReduce(position.older, position.channels, affine)
     else:
-        older = ReLUConvBN(place.older, place.channels, 1, 1, 0, affine)
-    return older, ReLUConvBN(place.newer, place.channels, 1, 1, 0, affine)
+        older = ReLUConvBN(position.older, position.channels, 1, 1, 0, affine)
+    return older, ReLUConvBN(position.newer, position.channels, 1, 1, 0, affine)

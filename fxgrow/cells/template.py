@@ -1,12 +1,13 @@
-"""The network in which cells grow: every edge holds every operation of the space, with few channels inside each.
+"""The network in which cells grow: every edge holds every operation, with few channels inside each.
 
-Reference: Wu et al. 2020, Sec. 3, "Cell-Based Neural Architecture Search": the edges of a DARTS cell are sums of
-separable and dilated convolutions and the identity; what grows is the number of channels in each operation. How we
-differ: the paper says "linear combination"; the coefficients here are the affine scales of the batch norm that ends an
-operation. A dilated convolution has no channels of its own in DARTS and gets a second pointwise convolution here.
+Reference: Wu et al. 2020, Sec. 3, "Cell-Based Neural Architecture Search": the edges of a DARTS
+cell are sums of separable and dilated convolutions and the identity; what grows is the number of
+channels in each operation. How we differ: the paper has a "linear combination"; the coefficients
+here are the affine scales of the batch norm that ends an operation. A dilated convolution has no
+channels of its own in DARTS and gets a second pointwise convolution here.
 
-The template is the evaluation network of the genotype that has all edges, so a graph of it, coupling and growth are
-those of any other model.
+The template is the evaluation network of the genotype that has all edges, so its capture, coupling
+and growth are those of any other model.
 """
 
 import re
@@ -28,7 +29,7 @@ from fxgrow.errors import GrowthError, SpecError
 INNER = "inner"
 """The convolution inside an operation whose rows are its hidden neurons."""
 GROWING = f"cells.*.nodes.*.{INNER}"
-"""Where the hidden neurons of a template are written."""
+"""The widths of a template that grow, as a pattern of names."""
 
 GrowingOperation = Callable[[int, int, int], nn.Module]
 """From channels, stride and hidden channels to an operation."""
@@ -60,7 +61,7 @@ GROWABLE: Mapping[Operation, GrowingOperation] = MappingProxyType(
 
 @dataclass(frozen=True, order=True)
 class OperationSite:
-    """The place of an operation in all cells of one kind."""
+    """An operation on one edge of all cells of one kind."""
 
     kind: CellKind
     state: int
@@ -71,41 +72,58 @@ class OperationSite:
         return f"{self.kind} {self.state}<-{self.source} {self.operation}"
 
     @staticmethod
-    def named(words: str) -> "OperationSite":
-        """The spot that prints so. Raises ``SpecError`` (``bad-value``) if there is none in any space."""
-        found = _SPOT.fullmatch(words)
-        if found is None or found["operation"] not in GROWABLE:
-            raise SpecError("bad-value", f"{words!r} is no place of an operation; search again")
-        operation: Operation = found["operation"]  # type: ignore[assignment]
+    def parse(text: str) -> "OperationSite":
+        """The site that prints as ``text``.
+
+        Raises ``SpecError`` (``bad-value``) if there is none in any space.
+        """
+        match = _SITE.fullmatch(text)
+        if match is None or match["operation"] not in GROWABLE:
+            raise SpecError("bad-value", f"{text!r} is no place of an operation; search again")
+        operation: Operation = match["operation"]  # type: ignore[assignment]
         return OperationSite(
-            CellKind(found["kind"]), int(found["state"]), int(found["source"]), operation
+            CellKind(match["kind"]), int(match["state"]), int(match["source"]), operation
         )
 
 
-_SPOT = re.compile(
+_SITE = re.compile(
     r"(?P<kind>normal|reduce) (?P<state>\d{1,2})<-(?P<source>\d{1,2}) (?P<operation>\w+)"
 )
 
 
 def complete_cell(space: SearchSpace) -> Genotype:
-    """Every operation of the space on every edge."""
-    nodes = tuple(
-        tuple(Edge(operation=name, source=source) for source in range(state) for name in space.real)
-        for state in space.states
-    )
-    cell = Cell(nodes=nodes, concat=tuple(space.states))
+    """The genotype with every operation of the space on every edge, in both cells."""
+    nodes = []
+    for state in space.states:
+        edges = []
+        for source in range(state):
+            for name in space.real:
+                edges.append(Edge(operation=name, source=source))
+        nodes.append(tuple(edges))
+    cell = Cell(nodes=tuple(nodes), concat=tuple(space.states))
     return Genotype(schema_version=GENOTYPE_VERSION, normal=cell, reduce=cell)
 
 
 def template(space: SearchSpace, hidden: int, num_classes: int) -> EvaluationNetwork:
-    """The network to grow, with ``hidden`` channels in every operation that has some.
+    """The network to grow.
 
-    Raises ``GrowthError`` (``nothing-growable``) if no operation of the space has.
+    Args:
+        space: the search space.
+        hidden: channels inside every operation that has some.
+        num_classes: number of classes.
+
+    Returns:
+        The network, with weights drawn from torch's own generator.
+
+    Raises:
+        GrowthError: no operation of the space has channels inside (``nothing-growable``).
+
     """
     if not set(space.real) & GROWABLE.keys():
         raise GrowthError(
             "nothing-growable",
-            f"none of {', '.join(space.real)} has channels inside; search with one of {', '.join(GROWABLE)}",
+            f"none of {', '.join(space.real)} has channels inside; search with one of "
+            f"{', '.join(GROWABLE)}",
         )
     choose = partial(_operation, hidden=hidden)
     return EvaluationNetwork(
@@ -113,57 +131,81 @@ def template(space: SearchSpace, hidden: int, num_classes: int) -> EvaluationNet
     )
 
 
-def _operation(edge: Edge, place: CellPosition, hidden: int) -> nn.Module:
+def _operation(edge: Edge, position: CellPosition, hidden: int) -> nn.Module:
     grow = GROWABLE.get(edge.operation)
     if grow is None:
-        return known_operation(edge, place)
-    return grow(place.channels, place.stride(edge.source), hidden)
+        return known_operation(edge, position)
+    return grow(position.channels, position.stride(edge.source), hidden)
 
 
 def operation_sites(space: SearchSpace) -> Iterator[tuple[OperationSite, tuple[str, ...]]]:
-    """Every growable operation of both kinds, and its modules in the template: one per cell of its kind."""
+    """Every growable operation of both kinds of cells, with its modules in the template.
+
+    There is one module per cell of the kind.
+    """
     kinds = layout(space.cells)
     for kind in CellKind:
         cells = [number for number, other in enumerate(kinds) if other is kind]
         for node, edges in enumerate(complete_cell(space).normal.nodes):
-            for place, edge in enumerate(edges):
-                if edge.operation in GROWABLE:
-                    spot = OperationSite(kind, node + INPUT_STATES, edge.source, edge.operation)
-                    yield spot, tuple(f"cells.{cell}.nodes.{node}.{place}" for cell in cells)
+            for number, edge in enumerate(edges):
+                if edge.operation not in GROWABLE:
+                    continue
+                site = OperationSite(kind, node + INPUT_STATES, edge.source, edge.operation)
+                paths = tuple(f"cells.{cell}.nodes.{node}.{number}" for cell in cells)
+                yield site, paths
 
 
 def cell_ties(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
-    """The widths that grow alike: hidden neurons at the same place of all cells of one kind."""
-    return tuple(tuple(f"{path}.{INNER}" for path in paths) for _, paths in operation_sites(space))
+    """The widths that grow alike: hidden neurons at the same site of all cells of one kind."""
+    ties = []
+    for _, paths in operation_sites(space):
+        ties.append(tuple(f"{path}.{INNER}" for path in paths))
+    return tuple(ties)
 
 
 def layer_ties(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
-    """The hidden widths of the residual layers behind the same operation of all cells of one kind."""
-    return tuple(
-        tuple(f"grown_layers.{path.replace('.', '_')}_norm.incoming" for path in paths)
-        for _, paths in operation_sites(space)
-    )
+    """The hidden widths of residual layers behind the same operation of all cells of one kind."""
+    ties = []
+    for _, paths in operation_sites(space):
+        ties.append(tuple(map(_layer_width, paths)))
+    return tuple(ties)
+
+
+def _layer_width(path: str) -> str:
+    """The hidden width of the layer that is inserted behind the last batch norm of an operation."""
+    return f"grown_layers.{path.replace('.', '_')}_norm.incoming"
 
 
 def channels(network: nn.Module, space: SearchSpace) -> dict[OperationSite, int]:
-    """The hidden channels of every growable operation of a template, grown or not, the same in all its cells.
+    """The hidden channels of every growable operation of a template, grown or not.
 
-    Raises ``GrowthError`` (``unequal-tie``) if cells of one kind differ.
+    Args:
+        network: the template.
+        space: its search space.
+
+    Returns:
+        The number of channels at each site, the same in all cells of a kind.
+
+    Raises:
+        GrowthError: cells of one kind differ (``unequal-tie``).
+
     """
-    return {
-        spot: _equal(spot, [_rows(network, path) for path in paths])
-        for spot, paths in operation_sites(space)
-    }
+    counts = {}
+    for site, paths in operation_sites(space):
+        counts[site] = _only_value(site, [_hidden_channels(network, path) for path in paths])
+    return counts
 
 
-def _rows(network: nn.Module, path: str) -> int:
+def _hidden_channels(network: nn.Module, path: str) -> int:
+    # The weight of the inner convolution is [hidden, in, 1, 1].
     return len(network.get_parameter(f"{path}.{INNER}.weight"))
 
 
-def _equal(spot: OperationSite, found: list[int]) -> int:
-    if len(set(found)) > 1:
+def _only_value(site: OperationSite, counts: list[int]) -> int:
+    if len(set(counts)) > 1:
         raise GrowthError(
             "unequal-tie",
-            f"{spot} has {found} channels in the cells of its kind; grow them with tie=ties(space)",
+            f"{site} has {counts} channels in the cells of its kind; grow them with "
+            "tie=cell_ties(space)",
         )
-    return found[0]
+    return counts[0]

@@ -24,8 +24,28 @@ RESULT = "result.json"
 LOG = "log.jsonl"
 INITIAL = "initial"
 SEARCHED = "search.json"
-FOREIGN_TO_RUN = recognition.foreign_in_directory(recognition.ANY_DIRECTORY)
-"""Finds what no command of fxgrow has written: such a file keeps its directory from replacement."""
+
+
+def foreign_to_run(path: Path) -> str | None:
+    """Find what keeps a directory from being replaced by a run: whatever fxgrow has not written.
+
+    Args:
+        path: an existing path.
+
+    Returns:
+        The reason, in words that follow "because", or None if the directory may be replaced.
+
+    Example:
+        >>> FOREIGN_TO_RUN(Path("thesis"))
+        "it holds 'thesis.txt', which fxgrow did not write"
+
+    """
+    # A directory of any command will do: a run may take the place of a search or of a master.
+    return _foreign_to_any_command(path)
+
+
+_foreign_to_any_command = recognition.foreign_in_directory(recognition.ANY_DIRECTORY)
+FOREIGN_TO_RUN: ForeignCheck = foreign_to_run
 
 
 @dataclass(frozen=True)

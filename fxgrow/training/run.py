@@ -97,8 +97,7 @@ def train_and_grow(
 ) -> Run:
     """Train a copy of a model, and grow it between the phases of training.
 
-    The same settings give the same result, whatever the state of torch's generators, and that state
-    is restored.
+    The same settings give the same result; the state of torch's generators is restored.
 
     Args:
         model: a classifier; it is not changed.

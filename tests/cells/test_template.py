@@ -104,7 +104,7 @@ def test_a_space_without_channels_to_grow() -> None:
 
 def _table(**own: int) -> dict[OperationSite, int]:
     """Two channels everywhere but where ``state_source_operation`` says otherwise, in both kinds."""
-    table = {spot: 2 for spot, _ in operation_sites(SPACE)}
+    table = {site: 2 for site, _ in operation_sites(SPACE)}
     for words, count in own.items():
         state, source, operation = words.removeprefix("at").split("_", 2)
         for kind in CellKind:
@@ -137,5 +137,5 @@ def test_most_channels_win_and_little_growth_is_the_identity() -> None:
 
 @given(st.lists(st.integers(2, 12), min_size=20, max_size=20))
 def test_what_is_derived_lies_in_the_space(counts: list[int]) -> None:
-    table = dict(zip((spot for spot, _ in operation_sites(SPACE)), counts, strict=True))
+    table = dict(zip((site for site, _ in operation_sites(SPACE)), counts, strict=True))
     assert Derivation().derive(table, 2) in SPACE

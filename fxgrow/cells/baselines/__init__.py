@@ -1,4 +1,4 @@
-"""Other ways to find cells, on the same search space: what growing them is compared with."""
+"""Other ways to find cells, on the same search space: the baselines of search by growth."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,7 +26,10 @@ BASELINES: Mapping[str, BaselineSearch] = MappingProxyType(
         "weight-sharing": WeightSharing(),
     }
 )
-"""By name, with the settings of their papers; ``model_copy(update=...)`` changes some. Each is a ``Search``."""
+"""By name, with the settings of their papers. Each is a ``SearchMethod``.
+
+``model_copy(update=...)`` changes some of the settings.
+"""
 
 __all__ = [
     "BASELINES",

@@ -1,12 +1,15 @@
 """The gradient of the validation loss with respect to the architecture.
 
-Reference: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 2.3. The weights w answer to the architecture a by one virtual
-step of SGD, w'(a) = w - xi * (momentum + grad_w L_train(w, a) + decay * w), and (Eq. 7)
+Reference: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 2.3. The weights w follow the architecture
+a by one virtual step of SGD, w'(a) = w - xi * (momentum + grad_w L_train(w, a) + decay * w), and
+(Eq. 7)
 
-    d L_valid(w'(a), a) / da = grad_a L_valid(w', a) - xi * grad_a grad_w L_train(w, a) . grad_w' L_valid(w', a)
+    d L_valid(w'(a), a) / da
+        = grad_a L_valid(w', a) - xi * grad_a grad_w L_train(w, a) . grad_w' L_valid(w', a)
 
-whose last product is a difference of two gradients (Eq. 8). xi = 0 is the first order. How we differ: a loss is a plain
-function of weights and architecture; virtual weights are other arguments to it, where the authors copy the model.
+whose last product is a difference of two gradients (Eq. 8). xi = 0 is the first order. How we
+differ: a loss is a plain function of weights and architecture; virtual weights are other arguments
+to it, where the authors copy the model.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,28 +29,44 @@ REACH = 0.01
 
 @dataclass(frozen=True, eq=False)
 class VirtualStep:
-    """A step of SGD that is not taken; ``moved``: momentum * what it moved along before, for every weight.
+    """A step of SGD that is computed but not taken.
 
-    ``reach``: how far the difference of Eq. 8 goes from the weights to either side, in norm.
+    Args:
+        rate: learning rate, xi.
+        weight_decay: L2 penalty.
+        momentum: for every weight, the momentum coefficient times its momentum buffer.
+        reach: norm of the difference between the weights and each of the two points of Eq. 8.
+
     """
 
     rate: float
     weight_decay: float
-    moved: TensorTuple
+    momentum: TensorTuple
     reach: float = REACH
 
-    def taken(self, weights: TensorTuple, gradients: TensorTuple) -> list[Tensor]:
-        """The weights after it."""
-        return [
-            weight - self.rate * (moved + gradient + self.weight_decay * weight)
-            for weight, gradient, moved in zip(weights, gradients, self.moved, strict=True)
-        ]
+    def apply(self, weights: TensorTuple, gradients: TensorTuple) -> list[Tensor]:
+        """The weights after the step."""
+        moved = []
+        for weight, gradient, momentum in zip(weights, gradients, self.momentum, strict=True):
+            direction = momentum + gradient + self.weight_decay * weight
+            moved.append(weight - self.rate * direction)
+        return moved
 
 
 def first_order(
     valid: LossOfWeights, weights: TensorTuple, architecture: TensorTuple
 ) -> tuple[Tensor, list[Tensor]]:
-    """The validation loss and its gradient with the weights as they are."""
+    """The validation loss and its gradient with the weights as they are.
+
+    Args:
+        valid: the validation loss.
+        weights: the shared weights.
+        architecture: the weights of the architecture; the gradient is with respect to these.
+
+    Returns:
+        The loss, and the gradient for each tensor of ``architecture``.
+
+    """
     loss = valid([weight.detach() for weight in weights], architecture)
     return loss.detach(), list(grad(loss, architecture))
 
@@ -59,17 +78,33 @@ def second_order(
     architecture: TensorTuple,
     step: VirtualStep,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The validation loss after a virtual step on the training loss, and its gradient through that step."""
-    here = [weight.detach().requires_grad_() for weight in weights]
-    ahead = [
-        weight.detach().requires_grad_()
-        for weight in step.taken(here, grad(train(here, architecture), here))
-    ]
-    loss = valid(ahead, architecture)
-    found = grad(loss, [*architecture, *ahead])
-    direct, onward = found[: len(architecture)], found[len(architecture) :]
-    answer = mixed_product(train, weights, architecture, onward, step.reach)
-    return loss.detach(), [a - step.rate * b for a, b in zip(direct, answer, strict=True)]
+    """The validation loss after a virtual step, and its gradient through that step (Eq. 7).
+
+    Args:
+        train: the training loss, which the step descends on.
+        valid: the validation loss.
+        weights: the shared weights.
+        architecture: the weights of the architecture; the gradient is with respect to these.
+        step: the virtual step.
+
+    Returns:
+        The loss, and the gradient for each tensor of ``architecture``.
+
+    """
+    # Weights as leaves of their own, so that no gradient reaches the parameters themselves.
+    current = [weight.detach().requires_grad_() for weight in weights]
+    training_gradients = grad(train(current, architecture), current)
+    stepped = step.apply(current, training_gradients)
+    virtual = [weight.detach().requires_grad_() for weight in stepped]
+    loss = valid(virtual, architecture)
+    # One backward pass for both factors: grad_a L_valid and grad_w' L_valid, at w'.
+    gradients = grad(loss, [*architecture, *virtual])
+    direct, through_weights = gradients[: len(architecture)], gradients[len(architecture) :]
+    product = mixed_product(train, weights, architecture, through_weights, step.reach)
+    total = []
+    for first, second in zip(direct, product, strict=True):
+        total.append(first - step.rate * second)
+    return loss.detach(), total
 
 
 def mixed_product(
@@ -79,15 +114,29 @@ def mixed_product(
     direction: TensorTuple,
     reach: float,
 ) -> list[Tensor]:
-    """grad_a grad_w L_train(w, a) . direction, by a central difference along ``direction`` (zero: zero)."""
+    """grad_a grad_w L_train(w, a) . direction, by a central difference along ``direction`` (Eq. 8).
+
+    Args:
+        train: the training loss.
+        weights: the shared weights.
+        architecture: the weights of the architecture.
+        direction: one tensor per weight; the product is zero if all of it is.
+        reach: norm of the difference between the weights and each of the two points.
+
+    Returns:
+        The product, for each tensor of ``architecture``.
+
+    """
     norm = float(torch.cat([part.flatten() for part in direction]).norm())
     if not norm:
         return [torch.zeros_like(part) for part in architecture]
-    by = reach / norm
-    above, below = (
-        _gradient_at(train, weights, architecture, direction, part) for part in (by, -by)
-    )
-    return [(a - b) / (2 * by) for a, b in zip(above, below, strict=True)]
+    distance = reach / norm  # in units of ``direction``
+    above = _gradient_at(train, weights, architecture, direction, distance)
+    below = _gradient_at(train, weights, architecture, direction, -distance)
+    difference = []
+    for a, b in zip(above, below, strict=True):
+        difference.append((a - b) / (2 * distance))
+    return difference
 
 
 def _gradient_at(
@@ -95,7 +144,10 @@ def _gradient_at(
     weights: TensorTuple,
     architecture: TensorTuple,
     direction: TensorTuple,
-    by: float,
+    distance: float,
 ) -> tuple[Tensor, ...]:
-    moved = [weight.detach() + by * part for weight, part in zip(weights, direction, strict=True)]
+    """grad_a L_train at the weights moved by ``distance`` along ``direction``."""
+    moved = []
+    for weight, part in zip(weights, direction, strict=True):
+        moved.append(weight.detach() + distance * part)
     return grad(train(moved, architecture), architecture)

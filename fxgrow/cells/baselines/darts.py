@@ -1,10 +1,11 @@
 """DARTS: a gradient over a continuous choice.
 
-Reference: Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019, Eqs. 2-8 and Algorithm 1. Every
-edge computes the softmax mixture of its operations; its architecture weights descend on validation batches (Adam), the
-shared weights on training batches (SGD), in turn. In the end every node keeps its two strongest incoming edges, and an
-edge its strongest operation but ``none``. How we differ: batch norms take the statistics of the batch (see
-``supernet``), the edges of a node are listed by their source, and gradients that nobody asks for are not computed.
+Reference: Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search", ICLR 2019, Eqs. 2-8 and
+Algorithm 1. Every edge computes the softmax mixture of its operations; its architecture weights
+descend on validation batches (Adam), the shared weights on training batches (SGD), in turn. In the
+end every node keeps its two strongest incoming edges, and an edge its strongest operation but
+``none``. How we differ: batch norms take the statistics of the batch (see ``supernet``), the edges
+of a node are listed by their source, and gradients that are not needed are not computed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,12 @@ from fxgrow.cells.baselines.search_cost import (
     TRAINING_FACTOR,
     search_cost,
 )
-from fxgrow.cells.baselines.supernet import Mixture, Supernet, supernet_for
+from fxgrow.cells.baselines.supernet import (
+    Mixture,
+    Supernet,
+    real_operation_columns,
+    supernet_for,
+)
 from fxgrow.cells.genotype import GENOTYPE_VERSION, Cell, Edge, Genotype
 from fxgrow.cells.result import (
     SearchEpoch,
@@ -40,7 +46,7 @@ from fxgrow.cells.result import (
     no_callback,
     search_result,
 )
-from fxgrow.cells.space import EDGES_PER_NODE, NONE, SearchSpace
+from fxgrow.cells.space import EDGES_PER_NODE, SearchSpace
 from fxgrow.cells.stack import CellKind
 from fxgrow.data import DataSet
 from fxgrow.growth import Batch
@@ -60,9 +66,16 @@ ARCHITECTURE_PASS = FORWARD + ACTIVATION_GRADIENTS
 
 
 class Darts(WeightTraining):
-    """Settings: those of the shared weights, then those of the architecture, by default the authors'.
+    """DARTS, by default with the authors' settings.
 
-    ``order``: 2 looks one step of the shared weights ahead, for 2.6 times the multiply-adds.
+    The fields are the settings of the shared weights, then those of the architecture:
+
+    Args:
+        order: 1, or 2 to look one step of the shared weights ahead, at 2.6 times the cost.
+        architecture_lr: learning rate of Adam.
+        architecture_betas: decay rates of Adam's two means.
+        architecture_weight_decay: L2 penalty of Adam.
+
     """
 
     order: Literal[1, 2] = 2
@@ -79,165 +92,199 @@ class Darts(WeightTraining):
         seed: int = 0,
         callback: SearchListener = no_callback,
     ) -> SearchResult:
-        """Raises ``DataError`` if there is no batch of two images, ``TrainingError`` if the loss is no number."""
+        """Search for cells.
+
+        Raises ``DataError`` if there is no batch of two images, ``TrainingError`` if the loss is
+        not a finite number.
+        """
+        # One generator draws the architecture, then the orders of both sets of images.
         rng = torch.Generator().manual_seed(seed)
-        training, validation = (shuffled(part, self.batch_size, rng) for part in (train, valid))
+        training = shuffled(train, self.batch_size, rng)
+        validation = shuffled(valid, self.batch_size, rng)
         with seeded(seed):
-            descent = DartsState.start(self, space, supernet_for(space, train, valid), rng)
-        price = search_cost(space, descent.supernet, train.images.shape[1:]).mixture
-        judges = endless(validation)
-        clock, spent = Stopwatch.start(), 0
+            state = DartsState.start(self, space, supernet_for(space, train, valid), rng)
+        cost = search_cost(space, state.supernet, train.images.shape[1:]).mixture
+        validation_batches = endless(validation)
+        stopwatch, spent = Stopwatch.start(), 0
         epochs = []
         for epoch in range(self.epochs):
-            set_rate(descent.optimizer, self.learning_rate(epoch))
-            steps = [descent.step(batch, next(judges)) for batch in training]
-            spent += price * sum(step.images for step in steps)
-            epochs.append(_record(epoch + 1, steps, clock, spent, descent.genotype))
+            set_rate(state.optimizer, self.learning_rate(epoch))
+            steps = [state.step(batch, next(validation_batches)) for batch in training]
+            spent += cost * sum(step.images for step in steps)
+            epochs.append(_epoch_record(epoch + 1, steps, stopwatch, spent, state.genotype))
             callback(epochs[-1])
         return search_result(
-            clock, self, space, seed, descent.genotype, multiply_adds=spent, epochs=epochs
+            stopwatch, self, space, seed, state.genotype, multiply_adds=spent, epochs=epochs
         )
 
 
 @dataclass(frozen=True)
 class DartsStep:
-    """The losses of one step, and the images that it passed forward, weighted by what each pass costs."""
+    """The losses of one step, and the images that it passed forward, weighted by their cost."""
 
     train_loss: float
     valid_loss: float
     images: int
 
 
-def _record(
-    epoch: int, steps: Sequence[DartsStep], clock: Stopwatch, spent: int, genotype: Genotype
+def _epoch_record(
+    epoch: int, steps: Sequence[DartsStep], stopwatch: Stopwatch, spent: int, genotype: Genotype
 ) -> SearchEpoch:
     return SearchEpoch(
         epoch=epoch,
         train_loss=sum(step.train_loss for step in steps) / len(steps),
         valid_loss=sum(step.valid_loss for step in steps) / len(steps),
         genotype=genotype,
-        seconds=clock.seconds,
+        seconds=stopwatch.seconds,
         multiply_adds=spent,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class DartsState:
-    """A search going on. ``architecture``: edges x operations before the softmax, for each kind of cell."""
+    """A search between two of its steps.
+
+    ``architecture``: the weights of the operations before the softmax, [edges, operations], for
+    each kind of cell.
+    """
 
     settings: Darts
     space: SearchSpace
     supernet: Supernet
     architecture: Mapping[CellKind, Tensor]
     optimizer: SGD
-    architect: Adam
+    architecture_optimizer: Adam
 
     @staticmethod
     def start(
         settings: Darts, space: SearchSpace, supernet: Supernet, rng: torch.Generator
     ) -> "DartsState":
-        """Nothing is preferred yet, but for a little noise."""
+        """A search before its first step: all operations are equal, but for a little noise."""
         shape = space.edges, len(space.operations)
-        like = next(supernet.parameters())
-        architecture = {
-            kind: (_INITIAL_SCALE * torch.randn(shape, generator=rng)).to(like).requires_grad_()
-            for kind in CellKind
-        }
-        architect = Adam(
+        like = next(supernet.parameters())  # the same dtype and device
+        architecture = {}
+        for kind in CellKind:
+            noise = _INITIAL_SCALE * torch.randn(shape, generator=rng)
+            architecture[kind] = noise.to(like).requires_grad_()
+        architecture_optimizer = Adam(
             architecture.values(),
             lr=settings.architecture_lr,
             betas=settings.architecture_betas,
             weight_decay=settings.architecture_weight_decay,
         )
+        optimizer = settings.optimizer(supernet)
         return DartsState(
-            settings, space, supernet, architecture, settings.optimizer(supernet), architect
+            settings, space, supernet, architecture, optimizer, architecture_optimizer
         )
 
     @property
     def genotype(self) -> Genotype:
-        """What the architecture's weights stand for now."""
-        return derive(
-            self.space,
-            {kind: weights.detach().softmax(1) for kind, weights in self.architecture.items()},
-        )
+        """The cells that would be derived now."""
+        mixtures = {}
+        for kind, weights in self.architecture.items():
+            mixtures[kind] = weights.detach().softmax(1)
+        return derive(self.space, mixtures)
 
     def step(self, train: Batch, valid: Batch) -> DartsStep:
-        """The architecture on ``valid``, then the weights on ``train``."""
+        """Step the architecture on ``valid``, then the weights on ``train``."""
         valid_loss, gradients = self.architecture_gradient(train, valid)
         for weights, gradient in zip(self.architecture.values(), gradients, strict=True):
             weights.grad = gradient
-        self.architect.step()
+        self.architecture_optimizer.step()
         images, labels = train
         fixed = [weights.detach() for weights in self.architecture.values()]
         loss = cross_entropy(self.supernet(images, self._mixtures(fixed)), labels)
         train_loss = sgd_step(self.optimizer, loss, self.settings.clip)
-        return DartsStep(train_loss, float(valid_loss), self._images(len(labels), len(valid[1])))
+        cost = self._weighted_images(len(labels), len(valid[1]))
+        return DartsStep(train_loss, float(valid_loss), cost)
 
     def architecture_gradient(self, train: Batch, valid: Batch) -> tuple[Tensor, list[Tensor]]:
-        """The validation loss and its gradient, in the settings' order."""
+        """The validation loss and its gradient, of the order in the settings."""
         weights, architecture = list(self.supernet.parameters()), list(self.architecture.values())
         if self.settings.order == 1:
             return first_order(self._loss(valid), weights, architecture)
-        return second_order(
-            self._loss(train), self._loss(valid), weights, architecture, self._virtual_step(weights)
-        )
+        step = self._virtual_step(weights)
+        return second_order(self._loss(train), self._loss(valid), weights, architecture, step)
 
-    def _images(self, train: int, valid: int) -> int:
-        """Order 2: a virtual step, the validation loss after it, two passes for the difference; then the real step."""
+    def _weighted_images(self, train: int, valid: int) -> int:
+        """The images of one step, each times the cost of its passes."""
+        weight_step = TRAINING_FACTOR * train
         if self.settings.order == 1:
-            return ARCHITECTURE_PASS * valid + TRAINING_FACTOR * train
-        return (
-            TRAINING_FACTOR * (train + valid)
-            + 2 * ARCHITECTURE_PASS * train
-            + TRAINING_FACTOR * train
-        )
+            return ARCHITECTURE_PASS * valid + weight_step
+        virtual_step = TRAINING_FACTOR * train
+        loss_after_it = TRAINING_FACTOR * valid  # with the gradient at the virtual weights
+        central_difference = 2 * ARCHITECTURE_PASS * train
+        return virtual_step + loss_after_it + central_difference + weight_step
 
     def _loss(self, batch: Batch) -> LossOfWeights:
+        """The loss on one batch, as a function of weights and architecture."""
         images, labels = batch
         names = [name for name, _ in self.supernet.named_parameters()]
 
         def loss(weights: TensorTuple, architecture: TensorTuple) -> Tensor:
-            put = dict(zip(names, weights, strict=True))
-            return cross_entropy(
-                functional_call(self.supernet, put, (images, self._mixtures(architecture))), labels
-            )
+            # The supernet is called with other tensors in the place of its own parameters.
+            parameters = dict(zip(names, weights, strict=True))
+            inputs = (images, self._mixtures(architecture))
+            return cross_entropy(functional_call(self.supernet, parameters, inputs), labels)
 
         return loss
 
     def _mixtures(self, architecture: TensorTuple) -> Mapping[CellKind, Mixture]:
-        return {
-            kind: Mixture.of(self.space, weights.softmax(1))
-            for kind, weights in zip(self.architecture, architecture, strict=True)
-        }
+        mixtures = {}
+        for kind, weights in zip(self.architecture, architecture, strict=True):
+            mixtures[kind] = Mixture.of(self.space, weights.softmax(1))
+        return mixtures
 
     def _virtual_step(self, weights: TensorTuple) -> VirtualStep:
-        """The step that the optimiser would take next, without clipping."""
+        """The step that the optimizer would take next, without clipping."""
         group = self.optimizer.param_groups[0]
-        moved = [_momentum(self.optimizer, weight) * group["momentum"] for weight in weights]
-        return VirtualStep(group["lr"], group["weight_decay"], moved)
+        momentum = []
+        for weight in weights:
+            momentum.append(_momentum_buffer(self.optimizer, weight) * group["momentum"])
+        return VirtualStep(group["lr"], group["weight_decay"], momentum)
 
 
-def _momentum(optimizer: SGD, weight: Tensor) -> Tensor:
-    buffer: Tensor | None = (
-        optimizer.state[weight].get("momentum_buffer") if weight in optimizer.state else None
-    )
+def _momentum_buffer(optimizer: SGD, weight: Tensor) -> Tensor:
+    """Zero before the first step of the optimizer."""
+    # ``optimizer.state`` makes an entry for every weight that it is asked for, so look first.
+    if weight not in optimizer.state:
+        return torch.zeros_like(weight)
+    buffer: Tensor | None = optimizer.state[weight].get("momentum_buffer")
     return torch.zeros_like(weight) if buffer is None else buffer
 
 
 def derive(space: SearchSpace, weights: Mapping[CellKind, Tensor]) -> Genotype:
-    """The genotype of mixtures: edges x operations of the space, for each kind of cell."""
-    normal, reduction = (_cell(space, weights[kind]) for kind in (CellKind.NORMAL, CellKind.REDUCE))
+    """The genotype of mixtures.
+
+    Args:
+        space: the search space.
+        weights: the share of every operation, for each kind of cell.
+
+    Shapes:
+        weights: [edges, operations of the space]
+
+    Returns:
+        The two strongest edges of every node, each with its strongest operation but ``none``.
+
+    """
+    normal = _cell(space, weights[CellKind.NORMAL])
+    reduction = _cell(space, weights[CellKind.REDUCE])
     return Genotype(schema_version=GENOTYPE_VERSION, normal=normal, reduce=reduction)
 
 
 def _cell(space: SearchSpace, weights: Tensor) -> Cell:
-    nodes = tuple(_node(space, weights[list(space.incoming(state))]) for state in space.states)
-    return Cell(nodes=nodes, concat=tuple(space.states))
+    nodes = []
+    for state in space.states:
+        nodes.append(_node(space, weights[list(space.incoming(state))]))
+    return Cell(nodes=tuple(nodes), concat=tuple(space.states))
 
 
 def _node(space: SearchSpace, weights: Tensor) -> tuple[Edge, ...]:
-    """The strongest edges, of equal ones the earlier; ``weights``: sources x operations."""
-    real = [column for column, operation in enumerate(space.operations) if operation != NONE]
-    strength, best = weights[:, real].max(1)
-    kept = sorted(strength.argsort(descending=True, stable=True)[:EDGES_PER_NODE].tolist())
-    return tuple(Edge(operation=space.real[int(best[source])], source=source) for source in kept)
+    """The strongest edges, of equal ones the earlier; ``weights``: [sources, operations]."""
+    strength, best = weights[:, real_operation_columns(space)].max(1)
+    # A stable sort leaves equal edges in the order of their sources.
+    strongest = strength.argsort(descending=True, stable=True)[:EDGES_PER_NODE]
+    edges = []
+    for source in sorted(strongest.tolist()):
+        edges.append(Edge(operation=space.real[int(best[source])], source=source))
+    return tuple(edges)

@@ -1,8 +1,9 @@
 """Random cells, the control of every search.
 
-Reference: the random baseline of Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 3.2. Every node takes two different
-states before it, every edge an operation, all equally likely. How we differ: one cell is drawn and none is trained;
-DARTS keeps the best of 24 by validation accuracy, which whoever compares can do by drawing with 24 seeds.
+Reference: the random baseline of Liu, Simonyan, Yang, "DARTS", ICLR 2019, Sec. 3.2. Every node
+takes two different earlier states, every edge an operation, all equally likely. How we differ: one
+cell is drawn and none is trained; DARTS keeps the best of 24 by validation accuracy, which a
+comparison can do by drawing with 24 seeds.
 """
 
 import torch
@@ -15,7 +16,7 @@ from fxgrow.spec import StrictModel
 
 
 class RandomCells(StrictModel):
-    """A genotype drawn without a look at the data."""
+    """A genotype drawn at random; the data are not used."""
 
     def search(
         self,
@@ -26,15 +27,25 @@ class RandomCells(StrictModel):
         seed: int = 0,
         callback: SearchListener = no_callback,
     ) -> SearchResult:
-        """Draw it from ``seed``; costs no multiply-adds."""
-        clock = Stopwatch.start()
+        """Draw a genotype from ``seed``; costs no multiply-adds."""
+        stopwatch = Stopwatch.start()
         genotype = random_genotype(space, torch.Generator().manual_seed(seed))
-        return search_result(clock, self, space, seed, genotype, multiply_adds=0)
+        return search_result(stopwatch, self, space, seed, genotype, multiply_adds=0)
 
 
 def random_genotype(space: SearchSpace, generator: torch.Generator) -> Genotype:
-    """Both cells, drawn apart."""
-    normal, reduction = (_cell(space, generator) for _ in range(2))
+    """Draw both cells, independently.
+
+    Args:
+        space: the search space.
+        generator: draws first the normal cell, then the reduction cell.
+
+    Returns:
+        A genotype of the space.
+
+    """
+    normal = _cell(space, generator)
+    reduction = _cell(space, generator)
     return Genotype(schema_version=GENOTYPE_VERSION, normal=normal, reduce=reduction)
 
 
@@ -44,9 +55,10 @@ def _cell(space: SearchSpace, generator: torch.Generator) -> Cell:
 
 
 def _node(space: SearchSpace, state: int, generator: torch.Generator) -> tuple[Edge, ...]:
+    # The first numbers of a random permutation: different states, all pairs equally likely.
     sources = sorted(torch.randperm(state, generator=generator)[:EDGES_PER_NODE].tolist())
-    chosen = torch.randint(len(space.real), (EDGES_PER_NODE,), generator=generator).tolist()
-    return tuple(
-        Edge(operation=space.real[number], source=source)
-        for source, number in zip(sources, chosen, strict=True)
-    )
+    choices = torch.randint(len(space.real), (EDGES_PER_NODE,), generator=generator).tolist()
+    edges = []
+    for source, choice in zip(sources, choices, strict=True):
+        edges.append(Edge(operation=space.real[choice], source=source))
+    return tuple(edges)

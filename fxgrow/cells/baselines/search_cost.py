@@ -1,7 +1,8 @@
-"""The multiply-adds of a supernet's passes, counted once on the meta device and added up afterwards.
+"""The multiply-adds of a supernet's passes, counted once on the meta device and then added up.
 
-What one image costs is linear in the choice: a fixed part (stem, preprocessing, classifier) and every chosen operation
-on every edge, which costs the same on every edge of the same stride. So one pass tells what any choice costs.
+The cost of one image is linear in the choice: a fixed part (stem, preprocessing, classifier) and
+every chosen operation on every edge, which costs the same on every edge of the same stride. So one
+pass gives the cost of any choice.
 """
 
 import copy
@@ -18,11 +19,11 @@ from fxgrow.cells.space import SearchSpace
 from fxgrow.cells.stack import CellKind
 
 FORWARD = 1
-"""One forward pass, in forward passes."""
+"""Cost of a forward pass, in forward passes."""
 ACTIVATION_GRADIENTS = 1
-"""The part of a backward pass that gradients of the architecture need."""
+"""Cost of the part of a backward pass that gradients of the architecture need."""
 WEIGHT_GRADIENTS = 1
-"""The part that gradients of weights need besides."""
+"""Cost of the part that gradients of weights need besides."""
 TRAINING_FACTOR = FORWARD + ACTIVATION_GRADIENTS + WEIGHT_GRADIENTS
 
 EdgeCosts = Sequence[Mapping[Operation, int]]
@@ -30,72 +31,110 @@ EdgeCosts = Sequence[Mapping[Operation, int]]
 
 @dataclass(frozen=True)
 class SearchCost:
-    """Multiply-adds of one image's forward pass: ``fixed``, and per edge and operation over all cells of a kind."""
+    """Multiply-adds of one image's forward pass.
+
+    ``fixed``: without the edges; ``edges``: per edge and operation, over all cells of a kind.
+    """
 
     fixed: int
     edges: Mapping[CellKind, EdgeCosts]
 
     @property
     def mixture(self) -> int:
-        """With every operation on every edge."""
-        return self.fixed + sum(
-            sum(edge.values()) for edges in self.edges.values() for edge in edges
-        )
+        """The cost with every operation on every edge."""
+        total = self.fixed
+        for edges in self.edges.values():
+            for costs in edges:
+                total += sum(costs.values())
+        return total
 
     def path(self, space: SearchSpace, genotype: Genotype) -> int:
-        """With the operations of a genotype alone."""
+        """The cost with the operations of a genotype alone."""
         paths = single_path(space, genotype)
-        return self.fixed + sum(_chosen(paths[kind], edges) for kind, edges in self.edges.items())
-
-
-def _chosen(path: SinglePath, edges: EdgeCosts) -> int:
-    return sum(edges[edge][name] for edge, names in path.chosen.items() for name in names)
+        total = self.fixed
+        for kind, edges in self.edges.items():
+            for edge, names in paths[kind].chosen.items():
+                for name in names:
+                    total += edges[edge][name]
+        return total
 
 
 def search_cost(space: SearchSpace, supernet: Supernet, image: Sequence[int]) -> SearchCost:
-    """Count ``supernet`` for one image of shape ``image`` (channels, height, width); nothing is computed."""
-    counts = _count(space, supernet, image)
-    edges = {kind: [dict.fromkeys(space.real, 0) for _ in range(space.edges)] for kind in CellKind}
+    """Count the multiply-adds of a supernet; nothing is computed.
+
+    Args:
+        space: the search space.
+        supernet: the supernet of this space.
+        image: shape of one image, (channels, height, width).
+
+    Returns:
+        The fixed cost and that of every operation.
+
+    """
+    counts = _count_modules(space, supernet, image)
+    edges: dict[CellKind, list[dict[Operation, int]]] = {}
+    for kind in CellKind:
+        edges[kind] = [dict.fromkeys(space.real, 0) for _ in range(space.edges)]
     for number, cell in enumerate(supernet.cells):
         for edge, costs in enumerate(edges[cell.kind]):  # type: ignore[index]
+            counted_edge = _first_alike(space, edge)
             for name in space.real:
-                costs[name] += counts[_name(number, _like(space, edge), name)]
-    probed = (
-        counts[_name(number, edge, name)]
-        for number in range(space.cells)
-        for edge, names in _probe(space).chosen.items()
-        for name in names
-    )
-    return SearchCost(counts[""] - sum(probed), edges)
+                costs[name] += counts[_module_name(number, counted_edge, name)]
+    # What the counted pass has spent on edges is taken off the whole; the rest is fixed.
+    on_edges = 0
+    for number in range(space.cells):
+        for edge, names in _counted_path(space).chosen.items():
+            for name in names:
+                on_edges += counts[_module_name(number, edge, name)]
+    return SearchCost(counts[""] - on_edges, edges)
 
 
-def _name(cell: int, edge: int, operation: Operation) -> str:
+def _module_name(cell: int, edge: int, operation: Operation) -> str:
     return f"cells.{cell}.edges.{edge}.{operation}"
 
 
-def _like(space: SearchSpace, edge: int) -> int:
-    """The first edge of a cell that costs the same: edges from the inputs are alike, and so are all others."""
-    source = next(
-        edge - space.incoming(state)[0] for state in space.states if edge in space.incoming(state)
-    )
-    return 0 if source < INPUT_STATES else space.incoming(INPUT_STATES + 1)[INPUT_STATES]
+def _first_alike(space: SearchSpace, edge: int) -> int:
+    """The first edge of a cell that costs the same: edges from inputs are alike, and the others."""
+    if _source(space, edge) < INPUT_STATES:
+        return 0
+    # The first edge from an intermediate state: from the first one to the second one.
+    return space.incoming(INPUT_STATES + 1)[INPUT_STATES]
 
 
-def _probe(space: SearchSpace) -> SinglePath:
-    """Everything on one edge of each sort; one operation into every other node, which need some input."""
-    links = {space.incoming(state)[0]: space.real[:1] for state in space.states}
-    return SinglePath({**links, **{_like(space, edge): space.real for edge in range(space.edges)}})
+def _source(space: SearchSpace, edge: int) -> int:
+    """The state that an edge comes from."""
+    for state in space.states:
+        incoming = space.incoming(state)
+        if edge in incoming:
+            return edge - incoming[0]
+    raise IndexError(f"a cell of {space.nodes} nodes has no edge {edge}")
 
 
-def _count(space: SearchSpace, supernet: Supernet, image: Sequence[int]) -> Counter[str]:
-    """The multiply-adds of every module on the probe, by its name in the supernet; the whole has an empty name."""
-    bare = copy.deepcopy(supernet).to("meta")
+def _counted_path(space: SearchSpace) -> SinglePath:
+    """All operations on one edge of each sort, and one operation into every other node.
+
+    A node needs some input, and an operation that is not run is not counted.
+    """
+    chosen: dict[int, tuple[Operation, ...]] = {}
+    for state in space.states:
+        chosen[space.incoming(state)[0]] = space.real[:1]
+    for edge in range(space.edges):
+        chosen[_first_alike(space, edge)] = space.real
+    return SinglePath(chosen)
+
+
+def _count_modules(space: SearchSpace, supernet: Supernet, image: Sequence[int]) -> Counter[str]:
+    """The multiply-adds of every module on the counted path; the supernet has an empty name."""
+    # Tensors on the meta device have shapes and no values.
+    on_meta = copy.deepcopy(supernet).to("meta")
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        bare(torch.empty(1, *image, device="meta"), dict.fromkeys(CellKind, _probe(space)))
+        images = torch.empty(1, *image, device="meta")
+        on_meta(images, dict.fromkeys(CellKind, _counted_path(space)))
     root = type(supernet).__name__
-    named = {
-        name.removeprefix(root).removeprefix("."): flops
-        for name, flops in counter.get_flop_counts().items()
-    }
-    return Counter({name: sum(flops.values()) // 2 for name, flops in named.items()})
+    counts: Counter[str] = Counter()
+    for name, flops in counter.get_flop_counts().items():
+        # Names begin with the class of the root. A multiply-add is two floating point operations.
+        module = name.removeprefix(root).removeprefix(".")
+        counts[module] = sum(flops.values()) // 2
+    return counts

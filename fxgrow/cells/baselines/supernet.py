@@ -1,22 +1,22 @@
-"""The weight-sharing network: every edge of its cells holds every operation, and a choice says what an edge computes.
+"""The weight-sharing network: every edge holds every operation, of which a choice is computed.
 
-References: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Eq. 2 (a softmax mixture); Pham et al., "Efficient Neural
-Architecture Search", ICML 2018 (one path at a time). As in DARTS, batch norms have no affine parameters and a pooling
-is followed by one. How we differ: batch norms always take the statistics of the batch at hand, in evaluation too
-(Bender et al., ICML 2018). Running statistics of one cell would be wrong for another, and without them the loss is a
-function of weights, choice and batch alone: no pass leaves a trace behind.
+References: Liu, Simonyan, Yang, "DARTS", ICLR 2019, Eq. 2 (a softmax mixture); Pham et al.,
+"Efficient Neural Architecture Search", ICML 2018 (one path at a time). As in DARTS, batch norms
+have no affine parameters and a pooling is followed by one. How we differ: batch norms always take
+the statistics of the batch at hand, in evaluation too (Bender et al., ICML 2018). Running
+statistics of one cell would be wrong for another, and without them the loss is a function of
+weights, choice and batch alone: no pass changes the state of the network.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fxgrow.cells.genotype import INPUT_STATES, Cell, Genotype, Operation
-from fxgrow.cells.operations import OPERATIONS
+from fxgrow.cells.operations import OPERATIONS, add_all
 from fxgrow.cells.space import NONE, SearchSpace
 from fxgrow.cells.stack import (
     _MEMORY_FORMAT,
@@ -32,6 +32,7 @@ from fxgrow.errors import SpecError
 
 POOLINGS: frozenset[Operation] = frozenset({"max_pool_3x3", "avg_pool_3x3"})
 _AFFINE = False
+"""Batch norms neither scale nor shift: that would undo the weights of a mixture."""
 
 
 class OperationChoice(Protocol):
@@ -47,42 +48,60 @@ CellChoices = Mapping[CellKind, OperationChoice]
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Every operation, weighted: Eq. 2 of DARTS. ``weights[edge][i]`` goes with the i-th real operation."""
+    """A weighted sum of all operations on every edge: Eq. 2 of DARTS.
+
+    ``weights[edge][i]`` is the weight of the i-th real operation, a scalar.
+    """
 
     weights: Sequence[Sequence[Tensor]]
 
     @staticmethod
     def of(space: SearchSpace, weights: Tensor) -> "Mixture":
-        """From edges x operations of the space. What ``none`` gets goes to zero, which need not be computed."""
-        real = [column for column, operation in enumerate(space.operations) if operation != NONE]
-        return Mixture(
-            [[row[column] for column in real] for row in map(torch.unbind, weights.unbind())]
-        )
+        """From weights [edges, operations of the space].
+
+        The share of ``none`` multiplies zero, which need not be computed: its column is left out.
+        """
+        real_columns = real_operation_columns(space)
+        rows = []
+        for row in weights.unbind():
+            scalars = row.unbind()
+            rows.append([scalars[column] for column in real_columns])
+        return Mixture(rows)
 
     def apply(self, edge: int, operations: nn.ModuleDict, state: Tensor) -> Tensor | None:
-        """The weighted sum."""
-        pairs = zip(self.weights[edge], operations.values(), strict=True)
-        total: Tensor = reduce(
-            torch.add, (weight * operation(state) for weight, operation in pairs)
-        )
+        """The weighted sum of all operations of the edge."""
+        total: Tensor | None = None
+        for weight, operation in zip(self.weights[edge], operations.values(), strict=True):
+            term = weight * operation(state)
+            total = term if total is None else torch.add(total, term)
         return total
+
+
+def real_operation_columns(space: SearchSpace) -> list[int]:
+    """The columns of the operations other than ``none`` in a matrix [edges, operations]."""
+    return [column for column, name in enumerate(space.operations) if name != NONE]
 
 
 @dataclass(frozen=True)
 class SinglePath:
-    """The operations of one cell. ``chosen``: those of every edge that has any."""
+    """The operations of one cell. ``chosen``: by the number of each edge that has any."""
 
     chosen: Mapping[int, tuple[Operation, ...]]
 
     @staticmethod
     def of(space: SearchSpace, cell: Cell) -> "SinglePath":
-        """The path of a cell. Raises ``SpecError`` (``bad-value``) if the space has not its nodes or operations."""
-        used = {edge.operation for edges in cell.nodes for edge in edges}
+        """The path of a cell.
+
+        Raises ``SpecError`` (``bad-value``) if its nodes or operations are not of the space.
+        """
+        used: set[Operation] = set()
+        for edges in cell.nodes:
+            used.update(edge.operation for edge in edges)
         if len(cell.nodes) != space.nodes or not used <= set(space.real):
             raise SpecError(
                 "bad-value",
-                f"the cell has {len(cell.nodes)} nodes of {', '.join(sorted(used))}, which the search space does not "
-                "hold; choose a cell from the space",
+                f"the cell has {len(cell.nodes)} nodes of {', '.join(sorted(used))}, which the "
+                "search space does not hold; choose a cell from the space",
             )
         chosen: dict[int, tuple[Operation, ...]] = {}
         for state, edges in zip(space.states, cell.nodes, strict=True):
@@ -92,29 +111,46 @@ class SinglePath:
         return SinglePath(chosen)
 
     def apply(self, edge: int, operations: nn.ModuleDict, state: Tensor) -> Tensor | None:
-        """The sum of the operations chosen for the edge."""
-        chosen = self.chosen.get(edge, ())
-        return reduce(torch.add, (operations[name](state) for name in chosen)) if chosen else None
+        """The sum of the operations chosen for the edge; None if there are none."""
+        total: Tensor | None = None
+        for name in self.chosen.get(edge, ()):
+            term: Tensor = operations[name](state)
+            total = term if total is None else torch.add(total, term)
+        return total
 
 
 def single_path(space: SearchSpace, genotype: Genotype) -> Mapping[CellKind, SinglePath]:
-    """The paths of a genotype. Raises ``SpecError`` (``bad-value``) if it is not of this space."""
+    """The paths of both cells of a genotype.
+
+    Args:
+        space: the search space.
+        genotype: a genotype of it.
+
+    Returns:
+        The choice of every edge, by kind of cell.
+
+    Raises:
+        SpecError: the genotype is not of this space (``bad-value``).
+
+    """
     return {kind: SinglePath.of(space, cell_of(genotype, kind)) for kind in CellKind}
 
 
 class SearchCell(nn.Module):
     """A cell in which every edge holds every operation; ``edges`` are numbered as in the space."""
 
-    def __init__(self, space: SearchSpace, place: CellPosition) -> None:
+    def __init__(self, space: SearchSpace, position: CellPosition) -> None:
         super().__init__()
         self.space = space
-        self.kind = place.kind
-        self.older, self.newer = preprocess(place, _AFFINE)
-        sources = (source for state in space.states for source in range(state))
-        self.edges = nn.ModuleList(_operations(space, place, source) for source in sources)
+        self.kind = position.kind
+        self.older, self.newer = preprocess(position, _AFFINE)
+        self.edges = nn.ModuleList()
+        for state in space.states:
+            for source in range(state):
+                self.edges.append(_operations(space, position, source))
 
     def forward(self, older: Tensor, newer: Tensor, choice: OperationChoice) -> Tensor:
-        """From the outputs of the two cells before to batch x (nodes * channels) x height x width."""
+        """From the outputs of the two cells before to [batch, nodes * channels, height, width]."""
         states = [self.older(older), self.newer(newer)]
         for state in self.space.states:
             states.append(self._node(states, self.space.incoming(state), choice))
@@ -126,37 +162,49 @@ class SearchCell(nn.Module):
             term = choice.apply(edge, self.edges[edge], state)  # type: ignore[arg-type]
             if term is not None:
                 terms.append(term)
-        return reduce(torch.add, terms)
+        return add_all(terms)
 
 
-def _operations(space: SearchSpace, place: CellPosition, source: int) -> nn.ModuleDict:
-    return nn.ModuleDict({name: _operation(name, place, source) for name in space.real})
+def _operations(space: SearchSpace, position: CellPosition, source: int) -> nn.ModuleDict:
+    return nn.ModuleDict({name: _operation(name, position, source) for name in space.real})
 
 
-def _operation(name: Operation, place: CellPosition, source: int) -> nn.Module:
-    operation = OPERATIONS[name](place.channels, place.stride(source), _AFFINE)
+def _operation(name: Operation, position: CellPosition, source: int) -> nn.Module:
+    operation = OPERATIONS[name](position.channels, position.stride(source), _AFFINE)
     if name in POOLINGS:
-        return nn.Sequential(operation, nn.BatchNorm2d(place.channels, affine=_AFFINE))
+        # The output of a pooling gets the scale of the convolutions, which end in a batch norm.
+        return nn.Sequential(operation, nn.BatchNorm2d(position.channels, affine=_AFFINE))
     return operation
 
 
 class Supernet(nn.Module):
-    """Cells of both kinds, stacked as the space says, for images of ``image_channels`` channels and ``classes``."""
+    """Cells of both kinds, stacked as the space defines.
+
+    Args:
+        space: the search space.
+        classes: number of classes.
+        image_channels: channels of the images.
+
+    Shapes:
+        images: [batch, image_channels, height, width]
+        output: [batch, classes]
+
+    """
 
     def __init__(self, space: SearchSpace, classes: int, image_channels: int) -> None:
         super().__init__()
         self.stem = stem(space.channels, image_channels)
-        stack = cell_positions(space.cells, space.channels, space.nodes, space.nodes)
-        self.cells = nn.ModuleList(SearchCell(space, place) for place in stack)
-        self.classifier = nn.Linear(space.nodes * stack[-1].channels, classes)
+        positions = cell_positions(space.cells, space.channels, space.nodes, space.nodes)
+        self.cells = nn.ModuleList(SearchCell(space, position) for position in positions)
+        self.classifier = nn.Linear(space.nodes * positions[-1].channels, classes)
         _forget_statistics(self)
 
     def forward(self, images: Tensor, choices: CellChoices) -> Tensor:
-        """Batch x channels x height x width to class scores, batch x classes."""
+        """From images to class scores, with a choice for each kind of cell."""
         older = newer = self.stem(images).contiguous(memory_format=_MEMORY_FORMAT)
         for cell in self.cells:
             older, newer = newer, cell(older, newer, choices[cell.kind])  # type: ignore[index]
-        scores: Tensor = self.classifier(newer.mean((2, 3)))
+        scores: Tensor = self.classifier(newer.mean((2, 3)))  # the mean over all pixels
         return scores
 
 
@@ -169,19 +217,19 @@ class FixedChoiceNetwork(nn.Module):
         self.choices = choices
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores, batch x classes."""
+        """From images to class scores, [batch, classes]."""
         scores: Tensor = self.supernet(images, self.choices)
         return scores
 
 
 def supernet_for(space: SearchSpace, train: DataSet, valid: DataSet) -> Supernet:
-    """A fresh supernet that fits the images; its weights come from torch's own random numbers."""
-    classes = 1 + max(int(part.labels.max()) for part in (train, valid))
-    return Supernet(space, classes, train.images.shape[1]).to(train.images)
+    """A new supernet that fits the images, with weights drawn from torch's own generator."""
+    last_class = max(int(train.labels.max()), int(valid.labels.max()))
+    return Supernet(space, 1 + last_class, train.images.shape[1]).to(train.images)
 
 
 def _forget_statistics(module: nn.Module) -> None:
-    """Batch norms without running statistics use those of the batch, in every mode."""
+    """Without running statistics, batch norms use those of the batch in every mode."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.track_running_stats = False

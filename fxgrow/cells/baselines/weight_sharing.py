@@ -1,9 +1,10 @@
 """Random search with weight sharing.
 
-Reference: Li & Talwalkar, "Random Search and Reproducibility for Neural Architecture Search", UAI 2019; this is ENAS
-(Pham et al., ICML 2018) without its controller: cells are drawn uniformly and never learnt. How we differ: all
-candidates are compared on all validation batches given (theirs: many on one batch, then a few on all), and batch norms
-take the statistics of the batch (see ``supernet``).
+Reference: Li & Talwalkar, "Random Search and Reproducibility for Neural Architecture Search", UAI
+2019; this is ENAS (Pham et al., ICML 2018) without its controller: cells are drawn uniformly and
+never learned. How we differ: all candidates are compared on all validation batches given (theirs:
+many on one batch, then a few on all), and batch norms take the statistics of the batch (see
+``supernet``).
 """
 
 from collections.abc import Sequence
@@ -41,9 +42,15 @@ from fxgrow.training import (
 
 
 class WeightSharing(WeightTraining):
-    """Train the supernet on one random path per batch, then keep the best of ``candidates`` random cells.
+    """Train a supernet on one random path per batch, then keep the best of some random cells.
 
-    They are compared by accuracy, then by loss, with the shared weights, on ``valid_batches`` batches (None: all).
+    Candidates are compared by accuracy, then by loss, with the shared weights. The fields are the
+    settings of the weights, then:
+
+    Args:
+        candidates: number of random cells that are compared.
+        valid_batches: validation batches that they are compared on; None: all.
+
     """
 
     candidates: int = Field(default=100, ge=1)
@@ -58,35 +65,46 @@ class WeightSharing(WeightTraining):
         seed: int = 0,
         callback: SearchListener = no_callback,
     ) -> SearchResult:
-        """Raises ``DataError`` if there is no batch of two images, ``TrainingError`` if the loss is no number."""
+        """Search for cells.
+
+        Raises ``DataError`` if there is no batch of two images, ``TrainingError`` if the loss is
+        not a finite number.
+        """
+        # One generator draws the order of the images, the paths and the candidates.
         rng = torch.Generator().manual_seed(seed)
-        training, validation = (shuffled(part, self.batch_size, rng) for part in (train, valid))
+        training = shuffled(train, self.batch_size, rng)
+        validation = shuffled(valid, self.batch_size, rng)
         with seeded(seed):
             supernet = supernet_for(space, train, valid)
         costs = search_cost(space, supernet, train.images.shape[1:])
-        shared = Shared(self, space, supernet, costs, self.optimizer(supernet), rng)
-        clock, spent = Stopwatch.start(), 0
+        state = WeightSharingState(self, space, supernet, costs, self.optimizer(supernet), rng)
+        stopwatch, spent = Stopwatch.start(), 0
         epochs = []
         for epoch in range(self.epochs):
-            set_rate(shared.optimizer, self.learning_rate(epoch))
-            loss, cost = shared.epoch(training)
+            set_rate(state.optimizer, self.learning_rate(epoch))
+            loss, cost = state.epoch(training)
             spent += cost
-            epochs.append(
-                SearchEpoch(
-                    epoch=epoch + 1, train_loss=loss, seconds=clock.seconds, multiply_adds=spent
-                )
+            record = SearchEpoch(
+                epoch=epoch + 1, train_loss=loss, seconds=stopwatch.seconds, multiply_adds=spent
             )
-            callback(epochs[-1])
-        ranked, cost = shared.rank(list(replace(validation, limit=self.valid_batches)))
-        best = ranked[0].genotype
+            epochs.append(record)
+            callback(record)
+        ranked, cost = state.rank(list(replace(validation, limit=self.valid_batches)))
         return search_result(
-            clock, self, space, seed, best, multiply_adds=spent + cost, epochs=epochs, ranked=ranked
+            stopwatch,
+            self,
+            space,
+            seed,
+            ranked[0].genotype,
+            multiply_adds=spent + cost,
+            epochs=epochs,
+            ranked=ranked,
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Shared:
-    """A search going on: the weights that all cells share, and what draws the cells."""
+class WeightSharingState:
+    """A search between two of its epochs: the weights that all cells share, and their optimizer."""
 
     settings: WeightSharing
     space: SearchSpace
@@ -96,7 +114,10 @@ class Shared:
     rng: torch.Generator
 
     def epoch(self, batches: Batches) -> tuple[float, int]:
-        """Train a random path on every batch; the mean loss, and the multiply-adds."""
+        """Train a random path on every batch.
+
+        Returns the mean loss per batch and the multiply-adds.
+        """
         losses, spent = [], 0
         for images, labels in batches:
             genotype = random_genotype(self.space, self.rng)
@@ -106,21 +127,23 @@ class Shared:
         return sum(losses) / len(losses), spent
 
     def rank(self, batches: Sequence[Batch]) -> tuple[list[RankedCells], int]:
-        """Compare random cells on the same batches, the best first; and the multiply-adds."""
-        genotypes = [random_genotype(self.space, self.rng) for _ in range(self.settings.candidates)]
-        ranked = sorted(
-            (self._judged(genotype, batches) for genotype in genotypes), key=_worst_last
-        )
-        images = sum(len(labels) for _, labels in batches)
-        return ranked, FORWARD * images * sum(
-            self.costs.path(self.space, genotype) for genotype in genotypes
-        )
+        """Compare random cells on the same batches.
 
-    def _judged(self, genotype: Genotype, batches: Sequence[Batch]) -> RankedCells:
-        found = evaluate(
-            FixedChoiceNetwork(self.supernet, single_path(self.space, genotype)), batches
-        )
-        return RankedCells(genotype=genotype, loss=found.loss, accuracy=found.accuracy)
+        Returns the cells, best first, and the multiply-adds.
+        """
+        candidates = self.settings.candidates
+        genotypes = [random_genotype(self.space, self.rng) for _ in range(candidates)]
+        images = sum(len(labels) for _, labels in batches)
+        ranked, spent = [], 0
+        for genotype in genotypes:
+            ranked.append(self._evaluated(genotype, batches))
+            spent += FORWARD * images * self.costs.path(self.space, genotype)
+        return sorted(ranked, key=_worst_last), spent
+
+    def _evaluated(self, genotype: Genotype, batches: Sequence[Batch]) -> RankedCells:
+        network = FixedChoiceNetwork(self.supernet, single_path(self.space, genotype))
+        result = evaluate(network, batches)
+        return RankedCells(genotype=genotype, loss=result.loss, accuracy=result.accuracy)
 
 
 def _worst_last(ranked: RankedCells) -> tuple[float, float]:

@@ -1,8 +1,8 @@
-"""A genotype by name or from a file, in whichever form it is."""
+"""A genotype by its name or from a file, in either of its forms."""
 
 from pathlib import Path
 
-from fxgrow.cells.genotype import _MAX_FILE_BYTES, Genotype, read_genotype
+from fxgrow.cells.genotype import MAX_GENOTYPE_BYTES, Genotype, read_genotype
 from fxgrow.cells.genotypes.published import GENOTYPES
 from fxgrow.cells.genotypes.text_format import from_text
 from fxgrow.documents import MESSAGE
@@ -11,25 +11,39 @@ from fxgrow.spec import read_text
 
 
 def find_genotype(words: str) -> Genotype:
-    """One of ``GENOTYPES`` by its name, else the genotype in a file: JSON, or a text as a search prints it.
+    """Find a genotype by its name, or else read it from a file.
 
-    Raises ``ModelError`` (``unknown-genotype``) if it is neither, ``SpecError`` if the file cannot be read.
+    Args:
+        words: one of the names in ``GENOTYPES``, or the path of a file: JSON, or a text in the
+            literature's form.
+
+    Returns:
+        The genotype.
+
+    Raises:
+        ModelError: it is neither a name nor a file (``unknown-genotype``).
+        SpecError: the file holds no genotype.
+
+    Example:
+        >>> find_genotype("DARTS_V2") == GENOTYPES["DARTS_V2"]
+        True
+
     """
     if words in GENOTYPES:
         return GENOTYPES[words]
     path = Path(words)
-    if not _is_there(path):
+    if not _exists(path):
         raise ModelError(
             "unknown-genotype",
-            f"{words[:MESSAGE]!r} is neither a known genotype nor a file; name {', '.join(GENOTYPES)}, or a file "
-            "that holds one",
+            f"{words[:MESSAGE]!r} is neither a known genotype nor a file; name "
+            f"{', '.join(GENOTYPES)}, or a file that holds one",
         )
-    text = read_text(path, _MAX_FILE_BYTES)
+    text = read_text(path, MAX_GENOTYPE_BYTES)
     return read_genotype(path) if text.lstrip().startswith("{") else from_text(text)
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name too long for the file system, or no name
+    except (OSError, ValueError):  # a name too long for the file system, or a null byte in it
         return False

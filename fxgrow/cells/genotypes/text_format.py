@@ -1,6 +1,7 @@
-"""Genotypes as the literature writes them: a named tuple of (operation, source) pairs, two for every node in order.
+"""Genotypes in the literature's form: a named tuple of (operation, source) pairs, two per node.
 
-    Genotype(normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=..., ...)
+    Genotype(normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ...], normal_concat=range(2, 6),
+             reduce=..., reduce_concat=...)
 
 A text in that form is parsed and never evaluated.
 """
@@ -22,7 +23,19 @@ TEXT_LIMIT = 2**16
 
 
 class GenotypeTuples(NamedTuple):
-    """A genotype in the literature's form."""
+    """A genotype in the literature's form.
+
+    Args:
+        normal: (operation, source) of every edge of the normal cell, two per node in order.
+        normal_concat: the states that the normal cell concatenates.
+        reduce: the same of the reduction cell.
+        reduce_concat: the states that the reduction cell concatenates.
+
+    Example:
+        >>> to_tuples(GENOTYPES["DARTS_V2"]).normal[0]
+        ('sep_conv_3x3', 0)
+
+    """
 
     normal: Sequence[tuple[str, int]]
     normal_concat: Sequence[int]
@@ -31,17 +44,32 @@ class GenotypeTuples(NamedTuple):
 
 
 def to_tuples(genotype: Genotype) -> GenotypeTuples:
-    """The literature's form. Raises ``SpecError`` (``bad-value``) if a node does not have two edges."""
-    normal, reduce = (
-        _pairs(name, cell)
-        for name, cell in (("normal", genotype.normal), ("reduce", genotype.reduce))
-    )
+    """Convert a genotype to the literature's form.
+
+    Args:
+        genotype: a genotype with two edges per node.
+
+    Returns:
+        The same genotype as tuples.
+
+    Raises:
+        SpecError: a node does not have two edges (``bad-value``).
+
+    Example:
+        >>> from_tuples(to_tuples(genotype)) == genotype
+        True
+
+    """
     return GenotypeTuples(
-        normal, list(genotype.normal.concat), reduce, list(genotype.reduce.concat)
+        normal=_pairs("normal", genotype.normal),
+        normal_concat=list(genotype.normal.concat),
+        reduce=_pairs("reduce", genotype.reduce),
+        reduce_concat=list(genotype.reduce.concat),
     )
 
 
 def _pairs(name: str, cell: Cell) -> list[tuple[str, int]]:
+    pairs: list[tuple[str, int]] = []
     for number, edges in enumerate(cell.nodes):
         if len(edges) != PAIRS:
             raise SpecError(
@@ -49,15 +77,31 @@ def _pairs(name: str, cell: Cell) -> list[tuple[str, int]]:
                 f"{len(edges)} edges cannot be written as pairs; keep it as JSON",
                 f"{name}.nodes.{number}",
             )
-    return [(edge.operation, edge.source) for edges in cell.nodes for edge in edges]
+        for edge in edges:
+            pairs.append((edge.operation, edge.source))
+    return pairs
 
 
 def from_tuples(tuples: Any) -> Genotype:
-    """The genotype of a ``Tuples`` or any named tuple like it. Raises ``SpecError`` (``bad-value``) with the place."""
+    """Read a genotype from the literature's form.
+
+    Args:
+        tuples: a ``GenotypeTuples``, or any other object with its four fields.
+
+    Returns:
+        The genotype.
+
+    Raises:
+        SpecError: it is no genotype (``bad-value``); with the path of what is wrong.
+
+    Example:
+        >>> from_tuples(GenotypeTuples(pairs, [2, 3, 4, 5], pairs, [2, 3, 4, 5]))
+
+    """
     try:
-        normal, normal_concat, reduce, reduce_concat = (
-            getattr(tuples, name) for name in GenotypeTuples._fields
-        )
+        # All four are read before one is looked at, as a field may be missing.
+        normal, normal_concat = tuples.normal, tuples.normal_concat
+        reduce, reduce_concat = tuples.reduce, tuples.reduce_concat
         cells = {"normal": _cell(normal, normal_concat), "reduce": _cell(reduce, reduce_concat)}
         return Genotype.model_validate({"schema_version": GENOTYPE_VERSION, **cells})
     except ValidationError as error:
@@ -72,17 +116,54 @@ def _cell(pairs: Iterable[tuple[str, int]], concat: Iterable[int]) -> dict[str, 
     edges = [{"operation": operation, "source": source} for operation, source in pairs]
     if len(edges) % PAIRS:
         raise ValueError(f"{len(edges)} edges are not two for every node")
-    nodes = tuple(tuple(edges[start : start + PAIRS]) for start in range(0, len(edges), PAIRS))
-    return {"nodes": nodes, "concat": tuple(islice(concat, STATES + 1))}
+    nodes = []
+    for start in range(0, len(edges), PAIRS):
+        nodes.append(tuple(edges[start : start + PAIRS]))
+    # One state too many is enough to be refused, however long a range is given.
+    return {"nodes": tuple(nodes), "concat": tuple(islice(concat, STATES + 1))}
 
 
 def to_text(genotype: Genotype) -> str:
-    """The literature's form as one line of Python."""
-    return f"Genotype({', '.join(f'{name}={value!r}' for name, value in to_tuples(genotype)._asdict().items())})"
+    """Write a genotype in the literature's form, as one line of Python.
+
+    Args:
+        genotype: a genotype with two edges per node.
+
+    Returns:
+        The line.
+
+    Raises:
+        SpecError: a node does not have two edges (``bad-value``).
+
+    Example:
+        >>> from_text(to_text(genotype)) == genotype
+        True
+
+    """
+    fields = []
+    for name, value in to_tuples(genotype)._asdict().items():
+        fields.append(f"{name}={value!r}")
+    return f"Genotype({', '.join(fields)})"
 
 
 def from_text(text: str) -> Genotype:
-    """The genotype in a text such as a search prints. Raises ``SpecError`` (``bad-value``, ``too-large``)."""
+    """Read a genotype from a line of Python, as published code and searches print it.
+
+    The text is parsed and never evaluated.
+
+    Args:
+        text: a call with four lists; a list may be a ``range``.
+
+    Returns:
+        The genotype.
+
+    Raises:
+        SpecError: it is no genotype (``bad-value``), or too long (``too-large``).
+
+    Example:
+        >>> from_text("Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...], ...)")
+
+    """
     if len(text) > TEXT_LIMIT:
         raise SpecError(
             "too-large",
@@ -93,6 +174,7 @@ def from_text(text: str) -> Genotype:
         if not isinstance(call, ast.Call):
             raise ValueError("it is no call")
         tuples = GenotypeTuples(*map(_value, call.args), **dict(_keywords(call)))
+    # Deep brackets exhaust the parser's stack or memory.
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise SpecError(
             "bad-value",
@@ -109,7 +191,7 @@ def _keywords(call: ast.Call) -> Iterator[tuple[str, Any]]:
 
 
 def _value(node: ast.expr) -> Any:
-    """A literal list, or ``range(a, b)``, which searches print for the output."""
+    """A literal list, or ``range(a, b)``, which searches print for the concatenated states."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
         return range(*map(ast.literal_eval, node.args))
     value = ast.literal_eval(node)

@@ -18,7 +18,7 @@ from fxgrow.cells.baselines.architecture_gradient import (
 from fxgrow.cells.baselines.darts import DartsState
 from fxgrow.cells.space import SearchSpace
 from fxgrow.training.sgd import sgd_step
-from tests.cells.rivals.tiny import supernet
+from tests.cells.baselines.tiny import supernet
 
 
 def exact(
@@ -29,7 +29,7 @@ def exact(
     step: VirtualStep,
 ) -> tuple[Tensor, ...]:
     gradients = grad(train(weights, architecture), weights, create_graph=True)
-    return grad(valid(step.taken(weights, gradients), architecture), architecture)
+    return grad(valid(step.apply(weights, gradients), architecture), architecture)
 
 
 def mixed_layers(inputs: Tensor, target: Tensor) -> LossOfWeights:
@@ -72,7 +72,7 @@ def test_second_order_is_the_exact_gradient_but_for_the_difference(
     want = torch.cat(exact(*problem))
     loss, found = second_order(*problem)
     assert torch.allclose(torch.cat(found), want, rtol=1e-4, atol=1e-6)
-    taken = step.taken(weights, grad(train(weights, architecture), weights))
+    taken = step.apply(weights, grad(train(weights, architecture), weights))
     assert torch.equal(loss, valid(taken, architecture))
     _, first = first_order(valid, weights, architecture)
     assert not torch.allclose(torch.cat(first), want, rtol=0.1)
@@ -83,7 +83,7 @@ def test_first_order_is_second_order_with_a_step_of_zero(
 ) -> None:
     train, valid, weights, architecture, step = problem
     _, found = second_order(
-        train, valid, weights, architecture, VirtualStep(0.0, step.weight_decay, step.moved)
+        train, valid, weights, architecture, VirtualStep(0.0, step.weight_decay, step.momentum)
     )
     _, first = first_order(valid, weights, architecture)
     assert torch.equal(torch.cat(found), torch.cat(first))
@@ -128,7 +128,7 @@ def test_the_virtual_step_is_the_optimiser_s_next_step_and_the_gradient_is_exact
     assert torch.allclose(torch.cat(found), torch.cat(want), rtol=1e-4, atol=1e-6)
     same = second_order(*losses, weights, architecture, step)[1]
     assert all(map(torch.equal, descent.architecture_gradient(train, valid)[1], same))
-    virtual = step.taken(weights, grad(descent._loss(train)(weights, architecture), weights))
+    virtual = step.apply(weights, grad(descent._loss(train)(weights, architecture), weights))
     expected = [weight.detach().clone() for weight in virtual]
     loss = descent._loss(train)(weights, architecture)
     sgd_step(descent.optimizer, loss, clip=1e9)

@@ -7,7 +7,7 @@ from fxgrow.cells.baselines import Darts, derive, search_cost
 from fxgrow.cells.baselines.darts import DartsState
 from fxgrow.cells.stack import CellKind
 from fxgrow.errors import DataError, TrainingError
-from tests.cells.rivals.tiny import TINY, halves, supernet
+from tests.cells.baselines.tiny import TINY, halves, supernet
 
 SHORT = {"epochs": 2, "batch_size": 12}
 

@@ -3,7 +3,7 @@ from collections import Counter
 import torch
 
 from fxgrow.cells.baselines import RandomCells, random_genotype
-from tests.cells.rivals.tiny import TINY, halves
+from tests.cells.baselines.tiny import TINY, halves
 
 
 def test_a_seed_draws_one_genotype_of_the_space() -> None:

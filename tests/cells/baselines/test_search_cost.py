@@ -3,7 +3,7 @@ import torch
 
 from fxgrow.cells.baselines import FixedChoiceNetwork, random_genotype, search_cost, single_path
 from fxgrow.spec import multiply_adds
-from tests.cells.rivals.tiny import TINY, mixture, supernet
+from tests.cells.baselines.tiny import TINY, mixture, supernet
 
 IMAGE = (1, 8, 8)
 

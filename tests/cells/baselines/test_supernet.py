@@ -12,7 +12,7 @@ from fxgrow.cells.baselines import (
 from fxgrow.cells.space import DARTS_OPERATIONS, SearchSpace
 from fxgrow.cells.stack import CellKind
 from fxgrow.errors import SpecError
-from tests.cells.rivals.tiny import TINY, mixture, supernet
+from tests.cells.baselines.tiny import TINY, mixture, supernet
 
 IMAGES = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 

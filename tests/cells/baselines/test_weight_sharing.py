@@ -10,19 +10,19 @@ from fxgrow.cells.baselines import (
     search_cost,
     single_path,
 )
-from fxgrow.cells.baselines.weight_sharing import Shared
+from fxgrow.cells.baselines.weight_sharing import WeightSharingState
 from fxgrow.data import batches
 from fxgrow.training import cross_entropy, evaluate
 from fxgrow.training.sgd import sgd_step
-from tests.cells.rivals.tiny import TINY, halves, supernet
+from tests.cells.baselines.tiny import TINY, halves, supernet
 
 SHORT = WeightSharing(epochs=2, batch_size=12, candidates=5)
 
 
-def shared(settings: WeightSharing = SHORT) -> Shared:
+def shared(settings: WeightSharing = SHORT) -> WeightSharingState:
     net = supernet()
     costs = search_cost(TINY, net, (1, 8, 8))
-    return Shared(
+    return WeightSharingState(
         settings, TINY, net, costs, settings.optimizer(net), torch.Generator().manual_seed(0)
     )
 

@@ -2,11 +2,11 @@ import pytest
 
 from fxgrow.cells.baselines import BASELINES
 from fxgrow.cells.result import SearchMethod
-from tests.cells.rivals.tiny import TINY, halves
+from tests.cells.baselines.tiny import TINY, halves
 
 
 @pytest.mark.parametrize("name", sorted(BASELINES))
-def test_every_rival_searches_the_same_space_and_gives_the_same_kind_of_result(name: str) -> None:
+def test_every_baseline_searches_the_same_space_and_gives_the_same_kind_of_result(name: str) -> None:
     small = {"epochs": 1, "batch_size": 24, "candidates": 2}
     method = BASELINES[name]
     method = method.model_copy(
