@@ -14,7 +14,7 @@ from fxgrow.export.format import Check, Options
 from fxgrow.export.source_model import ExportSource, example_tensors
 from fxgrow.export.torch_export import (
     ExportedModel,
-    export_model,
+    exported_model,
     largest_error,
     shortened_message,
 )
@@ -47,7 +47,7 @@ def write_onnx(source: ExportSource, path: Path, options: Options) -> Check:
     runtime = require("onnxruntime", extra="export", error=ExportError)
     require("onnxscript", extra="export", error=ExportError)
     _check_size(stored_bytes(source.spec))
-    exported = export_model(source, options.dynamic_batch)
+    exported = exported_model(source, options.dynamic_batch)
     try:
         _save(source, exported, path)
         onnx.checker.check_model(str(path), full_check=True)

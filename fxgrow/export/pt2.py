@@ -8,7 +8,7 @@ from torch import Tensor
 from fxgrow.export.compare import check_outputs
 from fxgrow.export.format import Check, Options
 from fxgrow.export.source_model import ExportSource, cloned, example_tensors
-from fxgrow.export.torch_export import export_model, largest_error
+from fxgrow.export.torch_export import exported_model, largest_error
 
 # The same kernels run, but torch.export may write an operation in another form.
 _TOLERANCE = 1e-5
@@ -29,7 +29,7 @@ def write_pt2(source: ExportSource, path: Path, options: Options) -> Check:
         ExportError: ``not-exportable``, ``export-differs``.
 
     """
-    exported = export_model(source, options.dynamic_batch)
+    exported = exported_model(source, options.dynamic_batch)
     # Through open files: torch expects paths to end in .pt2, and this one may have any name.
     with path.open("wb") as output:
         torch.export.save(exported.program, output)

@@ -35,7 +35,7 @@ class ExportedModel:
         return f"inputs of {', '.join(shapes)} only"
 
 
-def export_model(source: ExportSource, dynamic: bool | None) -> ExportedModel:
+def exported_model(source: ExportSource, dynamic: bool | None) -> ExportedModel:
     """Trace the model with ``torch.export``.
 
     Args:

@@ -1,4 +1,4 @@
-"""What people see: rich tables and lines, as pure functions of data."""
+"""Tables and lines for people: rich text, as pure functions of data."""
 
 from fxgrow.report.capture import capture_table
 from fxgrow.report.cells import network_lines

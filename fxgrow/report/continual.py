@@ -9,97 +9,111 @@ from fxgrow.report.style import cell_texts, make_table
 
 
 def task_line(result: ContinualResult) -> str:
-    """The last task that was learnt, in a line."""
-    outcome, right = result.outcomes[-1], result.accuracies[-1][-1]
+    """The last task that was learned, in a line."""
+    outcome, accuracy = result.outcomes[-1], result.accuracies[-1][-1]
     locked, unlocked, new = _neurons(outcome)
     return (
-        f"task {outcome.task} of {result.plan.tasks}  accuracy {percent_text(right)}  neurons {locked} locked, {unlocked} "
-        f"unlocked, {new} new  {count_text(outcome.parameters)} parameters  {seconds_text(outcome.seconds)}"
+        f"task {outcome.task} of {result.plan.tasks}  accuracy {percent_text(accuracy)}  "
+        f"neurons {locked} locked, {unlocked} unlocked, {new} new  "
+        f"{count_text(outcome.parameters)} parameters  {seconds_text(outcome.seconds)}"
     )
 
 
 def continual_tables(result: ContinualResult) -> tuple[Table, ...]:
-    """Accuracies after every task, the tasks one by one, and per width and task the neurons."""
+    """Accuracies after every task, the tasks one by one, and the neurons per width and task."""
     return _accuracies(result), _tasks(result), _widths(result)
 
 
 def continual_lines(result: ContinualResult) -> tuple[Text, ...]:
-    """What it comes to in the end."""
-    done, last = len(result.outcomes), result.outcomes[-1]
-    ahead = f" ({done} of {result.plan.tasks} tasks so far)" if done < result.plan.tasks else ""
+    """The summary of a stream: average accuracy and forgetting, then parameters and time."""
+    learned, last = len(result.outcomes), result.outcomes[-1]
+    progress = ""
+    if learned < result.plan.tasks:
+        progress = f" ({learned} of {result.plan.tasks} tasks so far)"
+    average, forgetting = percent_text(result.average), percent_text(result.forgetting)
+    seconds = sum(outcome.seconds for outcome in result.outcomes)
     return (
-        Text(
-            f"average accuracy {percent_text(result.average)}, forgetting {percent_text(result.forgetting)}{ahead}"
-        ),
-        Text(
-            f"{last.parameters:,} parameters for {done} tasks; {seconds_text(sum(o.seconds for o in result.outcomes))}"
-        ),
+        Text(f"average accuracy {average}, forgetting {forgetting}{progress}"),
+        Text(f"{last.parameters:,} parameters for {learned} tasks; {seconds_text(seconds)}"),
     )
 
 
 def _accuracies(result: ContinualResult) -> Table:
     names = [outcome.task for outcome in result.outcomes]
-    made = make_table(
-        "Test accuracy in %, of every task after every task",
-        "after task",
-        *names,
-        right=tuple(names),
-    )
-    for name, row in zip(names, result.accuracies, strict=True):
-        made.add_row(
-            *cell_texts(
-                name, *(f"{100 * right:.2f}" for right in row), *[""] * (len(names) - len(row))
-            )
-        )
-    return made
+    title = "Test accuracy in %, of every task after every task"
+    table = make_table(title, "after task", *names, right=tuple(names))
+    for name, accuracies in zip(names, result.accuracies, strict=True):
+        percents = [f"{100 * accuracy:.2f}" for accuracy in accuracies]
+        # After the first tasks, the later ones have no accuracy yet.
+        missing = [""] * (len(names) - len(accuracies))
+        table.add_row(*cell_texts(name, *percents, *missing))
+    return table
+
+
+_TASK_NUMBERS = (
+    "tried",
+    "valid",
+    "test",
+    "locked",
+    "unlocked",
+    "new",
+    "parameters",
+    "own network",
+    "multiply-adds",
+    "growing epochs",
+    "took",
+)
 
 
 def _tasks(result: ContinualResult) -> Table:
-    right = (
-        "tried", "valid", "test", "locked", "unlocked", "new", "parameters", "own network", "multiply-adds",
-        "growing epochs", "took",
-    )  # fmt: skip
-    made = make_table("Tasks", "task", "classes", *right, right=right)
-    for outcome, labels, row in zip(
-        result.outcomes, result.labels, result.accuracies, strict=False
-    ):
-        made.add_row(
-            *cell_texts(
-                outcome.task,
-                " ".join(map(str, labels)) or str(outcome.classes),
-                NO_VALUE if outcome.tried is None else percent_text(outcome.tried),
-                percent_text(outcome.accuracy),
-                percent_text(row[-1]),
-                *map(str, _neurons(outcome)),
-                f"{outcome.parameters:,}",
-                f"{outcome.network_parameters:,}",
-                count_text(outcome.multiply_adds),
-                number_text(outcome.growing_epochs),
-                seconds_text(outcome.seconds),
-            )
-        )
-    return made
+    table = make_table("Tasks", "task", "classes", *_TASK_NUMBERS, right=_TASK_NUMBERS)
+    # Labels are planned for the whole stream, so there may be more of them than outcomes.
+    rows = zip(result.outcomes, result.labels, result.accuracies, strict=False)
+    for outcome, labels, accuracies in rows:
+        table.add_row(*cell_texts(*_task_cells(outcome, labels, accuracies[-1])))
+    return table
+
+
+def _task_cells(
+    outcome: TaskOutcome, labels: tuple[int, ...], test_accuracy: float
+) -> tuple[str, ...]:
+    """A row of the table of tasks, in the order of its columns."""
+    return (
+        outcome.task,
+        " ".join(map(str, labels)) or str(outcome.classes),
+        NO_VALUE if outcome.tried is None else percent_text(outcome.tried),
+        percent_text(outcome.accuracy),
+        percent_text(test_accuracy),
+        *map(str, _neurons(outcome)),
+        f"{outcome.parameters:,}",
+        f"{outcome.network_parameters:,}",
+        count_text(outcome.multiply_adds),
+        number_text(outcome.growing_epochs),
+        seconds_text(outcome.seconds),
+    )
 
 
 def _widths(result: ContinualResult) -> Table:
-    """A row per task: streams are longer than networks are deep."""
+    """A row per task and a column per width: streams are longer than networks are deep."""
     last = result.outcomes[-1].widths
-    made = make_table(
-        "Neurons of every task: shared (locked) + unlocked + new", "width", *last, right=tuple(last)
-    )
+    title = "Neurons of every task: shared (locked) + unlocked + new"
+    table = make_table(title, "width", *last, right=tuple(last))
     for outcome in result.outcomes:
-        uses = [outcome.widths.get(width) for width in last]
-        words = [f"{use.locked}+{use.unlocked}+{use.new}" if use else NO_VALUE for use in uses]
-        made.add_row(*cell_texts(f"task {outcome.task}", *words))
-    made.add_row(*cell_texts("master", *(str(use.master) for use in last.values())))
-    return made
+        cells = []
+        for width in last:
+            use = outcome.widths.get(width)
+            cells.append(f"{use.locked}+{use.unlocked}+{use.new}" if use else NO_VALUE)
+        table.add_row(*cell_texts(f"task {outcome.task}", *cells))
+    master_sizes = [str(use.master) for use in last.values()]
+    table.add_row(*cell_texts("master", *master_sizes))
+    return table
 
 
 def _neurons(outcome: TaskOutcome) -> tuple[int, int, int]:
-    """Locked, unlocked and new ones, of all widths."""
-    uses = outcome.widths.values()
-    return (
-        sum(use.locked for use in uses),
-        sum(use.unlocked for use in uses),
-        sum(use.new for use in uses),
-    )
+    """Locked, unlocked and new neurons of a task, over all widths."""
+    locked, unlocked, new = 0, 0, 0
+    for use in outcome.widths.values():
+        locked += use.locked
+        unlocked += use.unlocked
+        new += use.new
+    return locked, unlocked, new

@@ -1,7 +1,6 @@
 """What changed between two architectures."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -11,51 +10,63 @@ from fxgrow.report.numbers import NO_VALUE, count_text, number_text, quantity_te
 from fxgrow.report.style import DIM, cell_texts, make_table
 from fxgrow.spec import LayerDiff, RenameDiff, SpecDiff, WidthDiff
 
-LISTED = 12
+# So many names stand on a line; more are cut off.
+MAX_LISTED = 12
 
 
 def diff_tables(diff: SpecDiff) -> tuple[RenderableType, ...]:
-    """Growth steps, widths, layers, what else changed, what follows from it, and the cost; a line if nothing differs.
+    """A diff as tables and lines.
 
     A change that follows from a width, a layer or a new module is counted, not listed.
+
+    Args:
+        diff: what ``fxgrow.diff`` found.
+
+    Returns:
+        Growth steps, widths, layers, what else changed, what follows from it, and the cost; a line
+        if nothing differs.
+
     """
     if diff.empty:
         return (Text("The two architectures are the same."),)
     if diff.cosmetic:
         return (Text("The two architectures differ in nothing but names and order."), *_nodes(diff))
-    tables = (
-        part
-        for part in (_widths(diff), _layers(diff), _attributes(diff), _tensors(diff))
-        if part.row_count
-    )
-    return (*_steps(diff), *tables, *_nodes(diff), *_follows(diff), _cost(diff))
+    tables = []
+    for table in (_widths(diff), _layers(diff), _attributes(diff), _tensors(diff)):
+        if table.row_count:
+            tables.append(table)
+    return (*_steps(diff), *tables, *_nodes(diff), *_consequences(diff), _cost(diff))
 
 
-def _steps(diff: SpecDiff) -> Iterable[Text]:
-    way = "" if diff.forward else " (undone)"
+def _steps(diff: SpecDiff) -> Iterator[Text]:
+    direction = "" if diff.forward else " (undone)"
     for index, step in enumerate(diff.steps, start=1):
+        widths = quantity_text(len(step.widths), "width")
+        layers = quantity_text(len(step.layers), "layer")
         losses = f"loss {number_text(step.loss_before)} -> {number_text(step.loss_after)}"
-        grown = f"{quantity_text(len(step.widths), 'width')} and {quantity_text(len(step.layers), 'layer')}"
         yield Text(
-            f"growth step {index} of {len(diff.steps)}{way}: {step.method.name}, {grown}, {losses}"
+            f"growth step {index} of {len(diff.steps)}{direction}: {step.method.name}, "
+            f"{widths} and {layers}, {losses}"
         )
 
 
 def _widths(diff: SpecDiff) -> Table:
     right = ("before", "after", "split", "new", "score", "parameters")
-    made = make_table("Widths", "width", *right, right=right)
+    table = make_table("Widths", "width", *right, right=right)
     for width in diff.widths:
-        sizes = (NO_VALUE if size is None else str(size) for size in (width.before, width.after))
-        made.add_row(
-            *cell_texts(
-                _name(width),
-                *sizes,
-                *_origin(width),
-                number_text(width.score),
-                more_text(width.parameters),
-            )
+        numbers = (
+            _text_or_dash(width.before),
+            _text_or_dash(width.after),
+            *_origin(width),
+            number_text(width.score),
+            signed_count_text(width.parameters),
         )
-    return made
+        table.add_row(*cell_texts(_name(width), *numbers))
+    return table
+
+
+def _text_or_dash(value: object | None) -> str:
+    return NO_VALUE if value is None else str(value)
 
 
 def _name(width: WidthDiff) -> str:
@@ -63,127 +74,147 @@ def _name(width: WidthDiff) -> str:
 
 
 def _origin(width: WidthDiff) -> tuple[str, str]:
+    """How many neurons are split and new; dashes if no history tells."""
     return (NO_VALUE, NO_VALUE) if width.origin == "unknown" else (str(width.split), str(width.new))
 
 
-def more_text(parameters: int) -> str:
-    """A difference with its sign: +1.2 k."""
-    return (
-        NO_VALUE
-        if not parameters
-        else f"{'+' if parameters > 0 else '-'}{count_text(abs(parameters))}"
-    )
+def signed_count_text(parameters: int) -> str:
+    """A difference with its sign: +1.2 k; a dash for none."""
+    if not parameters:
+        return NO_VALUE
+    sign = "+" if parameters > 0 else "-"
+    return f"{sign}{count_text(abs(parameters))}"
 
 
 def _layers(diff: SpecDiff) -> Table:
     right = ("neurons", "nodes", "score", "parameters")
-    made = make_table("Layers", "layer", "change", "after", "form", *right, right=right)
+    table = make_table("Layers", "layer", "change", "after", "form", *right, right=right)
     for layer in diff.layers:
         numbers = (
             str(layer.neurons),
             str(len(layer.nodes)),
             number_text(layer.score),
-            more_text(_signed(layer)),
+            signed_count_text(_added_parameters(layer)),
         )
-        made.add_row(
-            *cell_texts(layer.name, layer.change, layer.after, layer.form or NO_VALUE, *numbers)
-        )
-    return made
+        words = (layer.name, layer.change, layer.after, layer.form or NO_VALUE)
+        table.add_row(*cell_texts(*words, *numbers))
+    return table
 
 
-def _signed(layer: LayerDiff) -> int:
+def _added_parameters(layer: LayerDiff) -> int:
+    """The parameters that a layer adds; a removed one adds a negative number."""
     return layer.parameters if layer.change == "inserted" else -layer.parameters
 
 
 def _attributes(diff: SpecDiff) -> Table:
-    made = make_table("Modules", "module", "attribute", "before", "after")
+    table = make_table("Modules", "module", "attribute", "before", "after")
     for module in diff.modules:
         if not module.caused_by:
-            words = (
-                NO_VALUE if value is None else value for value in (module.before, module.after)
-            )
-            made.add_row(*cell_texts(module.name, module.attribute, *words))
-    return made
+            values = (_text_or_dash(module.before), _text_or_dash(module.after))
+            table.add_row(*cell_texts(module.name, module.attribute, *values))
+    return table
 
 
 def _tensors(diff: SpecDiff) -> Table:
-    made = make_table("Tensors and inputs", "name", "before", "after", "else")
+    table = make_table("Tensors and inputs", "name", "before", "after", "else")
     for item in diff.inputs:
-        made.add_row(
-            *cell_texts(f"{item.name} (input)", item.before or NO_VALUE, item.after or NO_VALUE, "")
-        )
+        shapes = (item.before or NO_VALUE, item.after or NO_VALUE)
+        table.add_row(*cell_texts(f"{item.name} (input)", *shapes, ""))
     for tensor in diff.tensors:
         if not tensor.caused_by:
-            shapes = (
-                NO_VALUE if shape is None else str(list(shape))
-                for shape in (tensor.before, tensor.after)
-            )
-            made.add_row(*cell_texts(tensor.name, *shapes, ", ".join(tensor.properties)))
-    return made
+            shapes = (_shape(tensor.before), _shape(tensor.after))
+            table.add_row(*cell_texts(tensor.name, *shapes, ", ".join(tensor.properties)))
+    return table
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return NO_VALUE if shape is None else str(list(shape))
 
 
 def _nodes(diff: SpecDiff) -> tuple[Text, ...]:
     """A line per kind of change of nodes."""
-    changed = [node for node in diff.changed if not node.caused_by]
-    modules, nodes = ([r for r in diff.renamed if r.what == what] for what in ("module", "node"))
-    # A renamed module renames the nodes that call it; what is left is worth a line.
-    own = [node for node in nodes if not _follows_module(node, modules)]
-    parts = (
-        ("inserted nodes", diff.inserted),
-        ("removed nodes", diff.removed),
-        ("moved nodes", diff.moved),
-        (
-            "rewired nodes",
-            [f"{node.after} (was {node.before})" for node in changed if node.kind == "rewired"],
-        ),
-        (
-            "other arguments",
-            [f"{node.after} (was {node.before})" for node in changed if node.kind == "arguments"],
-        ),
-        ("renamed modules", longest_prefixes(modules)),
-        ("renamed nodes", [f"{node.before} -> {node.after}" for node in own]),
-    )
-    lines = [Text(f"{word} ({len(names)}): {_listed(names)}") for word, names in parts if names]
-    return tuple(lines) or (() if diff.layers else (Text("no layers inserted or removed"),))
+    modules = [item for item in diff.renamed if item.what == "module"]
+    lines = [
+        *_line("inserted nodes", diff.inserted),
+        *_line("removed nodes", diff.removed),
+        *_line("moved nodes", diff.moved),
+        *_line("rewired nodes", _changed_nodes(diff, "rewired")),
+        *_line("other arguments", _changed_nodes(diff, "arguments")),
+        *_line("renamed modules", shortest_renames(modules)),
+        *_line("renamed nodes", _renamed_nodes(diff, modules)),
+    ]
+    if not lines and not diff.layers:
+        lines.append(Text("no layers inserted or removed"))
+    return tuple(lines)
+
+
+def _line(title: str, names: Sequence[str]) -> list[Text]:
+    """The names in a line, cut to ``MAX_LISTED``; no line for none."""
+    if not names:
+        return []
+    more = ", ..." if len(names) > MAX_LISTED else ""
+    return [Text(f"{title} ({len(names)}): {', '.join(names[:MAX_LISTED])}{more}")]
+
+
+def _changed_nodes(diff: SpecDiff, kind: str) -> list[str]:
+    """The nodes that changed in this way, unless it follows from another change."""
+    names = []
+    for node in diff.changed:
+        if node.kind == kind and not node.caused_by:
+            names.append(f"{node.after} (was {node.before})")
+    return names
+
+
+def _renamed_nodes(diff: SpecDiff, modules: Sequence[RenameDiff]) -> list[str]:
+    """The nodes with another name, unless the module that they call has another one, too."""
+    names = []
+    for node in diff.renamed:
+        if node.what == "node" and not _follows_module(node, modules):
+            names.append(f"{node.before} -> {node.after}")
+    return names
 
 
 def _follows_module(node: RenameDiff, modules: Iterable[RenameDiff]) -> bool:
-    pairs = ((m.before.replace(".", "_"), m.after.replace(".", "_")) for m in modules)
-    return any(
-        old in node.before and node.after == node.before.replace(old, new) for old, new in pairs
-    )
+    for module in modules:
+        # A node is called after the path of its module, with _ for every dot.
+        old, new = module.before.replace(".", "_"), module.after.replace(".", "_")
+        if old in node.before and node.after == node.before.replace(old, new):
+            return True
+    return False
 
 
-def longest_prefixes(renamed: Iterable[RenameDiff]) -> list[str]:
-    """Renamed modules without the ends that stayed: layer1.0.conv1 -> stage.0.conv1 is layer1 -> stage."""
-    found: dict[str, None] = {}
-    for each in renamed:
-        old, new = each.before.split("."), each.after.split(".")
+def shortest_renames(renamed: Iterable[RenameDiff]) -> list[str]:
+    """Renamed modules without the ends of their paths that stayed.
+
+    ``layer1.0.conv1 -> stage.0.conv1`` becomes ``layer1 -> stage``, once for all modules in it.
+    """
+    shortened: dict[str, None] = {}
+    for item in renamed:
+        old, new = item.before.split("."), item.after.split(".")
         while len(old) > 1 and len(new) > 1 and old[-1] == new[-1]:
             old, new = old[:-1], new[:-1]
-        found[f"{'.'.join(old)} -> {'.'.join(new)}"] = None
-    return [*found]
+        shortened[f"{'.'.join(old)} -> {'.'.join(new)}"] = None
+    return [*shortened]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
-
-
-def _follows(diff: SpecDiff) -> tuple[Text, ...]:
+def _consequences(diff: SpecDiff) -> tuple[Text, ...]:
     """How many changes follow from others."""
-    parts = (("node", diff.changed), ("module attribute", diff.modules), ("tensor", diff.tensors))
-    counts = Counter({word: sum(bool(each.caused_by) for each in found) for word, found in parts})
-    words = [quantity_text(counts[word], word) for word, _ in parts if counts[word]]
+    counts = {
+        "node": sum(bool(node.caused_by) for node in diff.changed),
+        "module attribute": sum(bool(module.caused_by) for module in diff.modules),
+        "tensor": sum(bool(tensor.caused_by) for tensor in diff.tensors),
+    }
+    words = [quantity_text(count, name) for name, count in counts.items() if count]
     return (Text(f"what follows from these: {', '.join(words)}", style=DIM),) if words else ()
 
 
 def _cost(diff: SpecDiff) -> Table:
-    made = make_table("Cost", "", "before", "after", "ratio", right=("before", "after", "ratio"))
+    table = make_table("Cost", "", "before", "after", "ratio", right=("before", "after", "ratio"))
     before, after = diff.cost_before, diff.cost_after
     rows = (
         ("parameters", before.parameters, after.parameters),
         ("multiply-adds", before.multiply_adds, after.multiply_adds),
     )
     for name, old, new in rows:
-        made.add_row(*cell_texts(name, count_text(old), count_text(new), ratio_text(old, new)))
-    return made
+        table.add_row(*cell_texts(name, count_text(old), count_text(new), ratio_text(old, new)))
+    return table

@@ -8,11 +8,10 @@ def count_text(value: int) -> str:
     """Three significant digits and a unit: 11.2 M."""
     for size, unit in _MAGNITUDES:
         if value >= size:
-            return (
-                f"{value / size:.3g} {unit}"
-                if value < 999.5 * size
-                else f"{value / size:.0f} {unit}"
-            )
+            scaled = value / size
+            # From 999.5 on, three significant digits would be written as 1e+03.
+            digits = f"{scaled:.3g}" if value < 999.5 * size else f"{scaled:.0f}"
+            return f"{digits} {unit}"
     return str(value)
 
 
@@ -27,22 +26,19 @@ def number_text(value: float | None, digits: int = 3) -> str:
 
 
 def percent_text(share: float) -> str:
-    """A share from 0 to 1."""
+    """A share from 0 to 1 in percent: 97.22 %."""
     return f"{100 * share:.2f} %"
 
 
 def seconds_text(value: float) -> str:
-    """A duration."""
-    minutes, rest = divmod(value, 60)
-    return (
-        f"{int(minutes)} min {rest:.0f} s"
-        if minutes
-        else f"{rest:.2g} s"
-        if rest < 10
-        else f"{rest:.0f} s"
-    )
+    """A duration: 0.012 s, 9.4 s, 60 s, 1 min 1 s."""
+    minutes, seconds = divmod(value, 60)
+    if minutes:
+        return f"{int(minutes)} min {seconds:.0f} s"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def quantity_text(value: int, name: str) -> str:
     """A number of things: 1 layer, 2 layers."""
-    return f"{value} {name}" + ("" if value == 1 else "s")
+    plural = "" if value == 1 else "s"
+    return f"{value} {name}{plural}"

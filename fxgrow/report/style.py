@@ -8,8 +8,18 @@ GOOD, BAD, DIM = "green", "red", "dim"
 
 
 def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table; ``right`` are the columns of numbers. Cells are rich ``Text`` or plain, never markup."""
-    made = Table(
+    """An empty table.
+
+    Args:
+        title: stands above it.
+        columns: their heads. Heads and cells are rich ``Text``, never markup.
+        right: the columns of numbers, which are aligned to the right and never wrapped.
+
+    Returns:
+        The table, to which rows are added.
+
+    """
+    table = Table(
         title=Text(title),
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -17,10 +27,9 @@ def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
         highlight=False,
     )
     for name in columns:
-        made.add_column(
-            Text(name), justify="right" if name in right else "left", no_wrap=name in right
-        )
-    return made
+        is_number = name in right
+        table.add_column(Text(name), justify="right" if is_number else "left", no_wrap=is_number)
+    return table
 
 
 def cell_texts(*words: str, style: str = "") -> tuple[Text, ...]:

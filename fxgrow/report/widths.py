@@ -16,19 +16,17 @@ ROLES: tuple[Literal["writes", "carries", "reads"], ...] = ("writes", "carries",
 
 
 def widths_table(widths: Sequence[WidthSpec]) -> Table:
-    """One row per width: name, size, rows per neuron, sites by role, growable or the reason why not."""
-    made = make_table(
-        "Widths", "width", "size", "granule", "sites", "growable", right=("size", "granule")
-    )
+    """One row per width: name, size, rows per neuron, sites by role, growable or why not."""
+    columns = ("width", "size", "granule", "sites", "growable")
+    table = make_table("Widths", *columns, right=("size", "granule"))
     for width in widths:
-        made.add_row(
-            *cell_texts(width.name, str(width.size), str(width.granule), _sites(width)),
-            _verdict(width),
-        )
-    return made
+        cells = cell_texts(width.name, str(width.size), str(width.granule), _sites(width))
+        table.add_row(*cells, _verdict(width))
+    return table
 
 
 def _sites(width: WidthSpec) -> str:
+    """The number of sites by role: ``2 writes, 1 reads``."""
     counts = Counter(site.role for site in width.sites)
     return ", ".join(f"{counts[role]} {role}" for role in ROLES if counts[role])
 
@@ -36,15 +34,19 @@ def _sites(width: WidthSpec) -> str:
 def _verdict(width: WidthSpec) -> Text:
     if width.refusal is None:
         return Text("yes", style=GOOD)
-    places = f" [{', '.join(width.refusal.nodes)}]" if width.refusal.nodes else ""
-    return Text(f"no, {width.refusal.code}: {width.refusal.reason}{places}", style=BAD)
+    nodes = f" [{', '.join(width.refusal.nodes)}]" if width.refusal.nodes else ""
+    return Text(f"no, {width.refusal.code}: {width.refusal.reason}{nodes}", style=BAD)
 
 
 def widths_lines(widths: Iterable[WidthSpec]) -> Text:
     """How many widths and neurons can grow, in a line."""
-    known = list(widths)
-    growable = [width for width in known if width.growable]
-    neurons = sum(width.size for width in growable)
+    total, growable, neurons = 0, 0, 0
+    for width in widths:
+        total += 1
+        if width.growable:
+            growable += 1
+            neurons += width.size
     return Text(
-        f"{len(growable)} of {quantity_text(len(known), 'width')} can grow, {quantity_text(neurons, 'neuron')} in them"
+        f"{growable} of {quantity_text(total, 'width')} can grow, "
+        f"{quantity_text(neurons, 'neuron')} in them"
     )

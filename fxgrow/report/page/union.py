@@ -1,6 +1,9 @@
-"""Both graphs as one: a node for every pair and for everything that only one side has, so that both sides line up."""
+"""Both graphs of a diff as one.
 
-from collections.abc import Iterable, Mapping
+A node for every pair and for everything that only one side has, so that both sides line up.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fxgrow.spec import (
@@ -15,16 +18,34 @@ from fxgrow.spec import (
     node_operands,
 )
 
+# The modules around a node, outermost first: ("layer1", "0").
+Group = tuple[str, ...]
+
 # What a module's size is called; the first that it has is shown.
 _SIZES = (
-    ("in_channels", "out_channels"), ("in_features", "out_features"), ("num_features",), ("num_parameters",),
-    ("normalized_shape",), ("num_channels",), ("num_embeddings", "embedding_dim"), ("embed_dim",),
-)  # fmt: skip
+    ("in_channels", "out_channels"),
+    ("in_features", "out_features"),
+    ("num_features",),
+    ("num_parameters",),
+    ("normalized_shape",),
+    ("num_channels",),
+    ("num_embeddings", "embedding_dim"),
+    ("embed_dim",),
+)
 
 
 @dataclass(frozen=True)
 class NodeSide:
-    """A node as one specification has it: its name, what it calls, a short name, kind and size, the whole as text."""
+    """A node as one of the two specifications has it.
+
+    Args:
+        name: its name.
+        target: what it calls or reads.
+        label: a short name.
+        size: kind and size of the module that it calls, if it calls one.
+        text: the whole call as text.
+
+    """
 
     name: str
     target: str
@@ -35,10 +56,19 @@ class NodeSide:
 
 @dataclass(frozen=True)
 class MergedNode:
-    """A node of either or both. ``group``: the modules around it. ``kind``: see ``KINDS``."""
+    """A node of either specification or of both.
+
+    Args:
+        id: its name in the merged graph.
+        group: the modules around it.
+        kind: a key of ``CHANGE_KINDS``.
+        before: as the first specification has it, if it does.
+        after: as the second one has it, if it does.
+
+    """
 
     id: str
-    group: tuple[str, ...]
+    group: Group
     kind: str
     before: NodeSide | None
     after: NodeSide | None
@@ -46,14 +76,22 @@ class MergedNode:
 
 @dataclass(frozen=True)
 class MergedGraph:
-    """Vertices in the order of execution, edges as (source, target, before, after), names that groups had before."""
+    """Both graphs as one.
+
+    Args:
+        vertices: the nodes in the order of execution.
+        edges: (source, target, whether it was there before, whether it is there after).
+        old_groups: the names that groups had before, for those that are called otherwise now.
+
+    """
 
     vertices: tuple[MergedNode, ...]
     edges: tuple[tuple[str, str, bool, bool], ...]
     old_groups: Mapping[str, str] = field(default_factory=dict)
 
 
-_CHANGE_KINDS = {
+# Kinds of vertices, the strongest first: a vertex has the first that fits.
+CHANGE_KINDS = {
     "layer": "layer of a growth step",
     "inserted": "inserted",
     "removed": "removed",
@@ -64,78 +102,105 @@ _CHANGE_KINDS = {
     "renamed": "renamed",
     "same": "as before",
 }
-"""Kinds of vertices, the strongest first: a vertex has the first that fits."""
+_KINDS_OF_PAIRS = ("grown", "follows", "changed", "moved", "renamed")
 
 
 def merge_graphs(
     a: ArchitectureSpec, b: ArchitectureSpec, alignment: Alignment, diff: SpecDiff
 ) -> MergedGraph:
-    """``a`` and ``b`` as one graph. What is paired has the id of its name in ``b``."""
-    ids = {node.name: f"a:{node.name}" for node in a.nodes} | {
-        old: f"b:{new}" for old, new in alignment.nodes.items()
-    }
-    back = {new: old for old, new in alignment.nodes.items()}
+    """Merge the graphs of two specifications.
+
+    Args:
+        a: the specification before.
+        b: the specification after.
+        alignment: which nodes and modules of the two are the same.
+        diff: what changed from ``a`` to ``b``.
+
+    Returns:
+        The merged graph. A pair has the id of its name in ``b``.
+
+    """
+    ids = {node.name: f"a:{node.name}" for node in a.nodes}
+    for old, new in alignment.nodes.items():
+        ids[old] = f"b:{new}"
+    # The layers of an undone growth step are in the first specification, not in the second.
+    before_sides = _Sides(a, () if diff.forward else diff.layers)
+    after_sides = _Sides(b, diff.layers if diff.forward else ())
     kinds = _kinds(b, diff)
-    x, y = (
-        _Sides(a, diff.layers if not diff.forward else ()),
-        _Sides(b, diff.layers if diff.forward else ()),
-    )
     old_groups = _old_groups(alignment)
     new_groups = {old: new for new, old in old_groups.items()}
-    pairs = _Pairs(alignment.nodes, back)
     vertices = []
-    for old, new in pairs.merged([n.name for n in a.nodes], [n.name for n in b.nodes]):
-        before, after = x.side(old) if old else None, y.side(new) if new else None
-        group = y.group(new) if new else _translated(x.group(old or ""), new_groups)
-        vertices.append(
-            MergedNode(
-                ids[old] if old else f"b:{new}", group, _kind(old, new, kinds), before, after
-            )
-        )
+    for old_name, new_name in _merged_order(a, b, alignment.nodes):
+        before = before_sides.side(old_name) if old_name else None
+        if new_name is not None:
+            vertex_id, after = f"b:{new_name}", after_sides.side(new_name)
+            group = after_sides.group(new_name)
+        else:
+            # Only the first has it: it stands in the group that its own is called now.
+            vertex_id, after = ids[old_name or ""], None
+            group = _translated(before_sides.group(old_name or ""), new_groups)
+        kind = _kind(old_name, new_name, kinds)
+        vertices.append(MergedNode(vertex_id, group, kind, before, after))
     return MergedGraph(tuple(vertices), tuple(_edges(a, b, ids)), old_groups)
 
 
-class _Pairs:
-    """Names of the first and the second, in one order."""
+def _merged_order(
+    a: ArchitectureSpec, b: ArchitectureSpec, pairs: Mapping[str, str]
+) -> Iterator[tuple[str | None, str | None]]:
+    """Names of the first and the second, in the order of the second.
 
-    def __init__(self, forth: Mapping[str, str], back: Mapping[str, str]) -> None:
-        self.forth, self.back = forth, back
-
-    def merged(self, olds: list[str], news: list[str]) -> Iterable[tuple[str | None, str | None]]:
-        """The order of the second; what only the first has comes after what came before it there."""
-        follow: dict[str | None, list[str]] = {}
-        last: str | None = None
-        for old in olds:
-            last = self.forth.get(old, last)
-            if old not in self.forth:
-                follow.setdefault(last, []).append(old)
-        yield from ((old, None) for old in follow.get(None, ()))
-        for new in news:
-            yield self.back.get(new), new
-            yield from ((old, None) for old in follow.get(new, ()))
+    What only the first has comes after what came before it there.
+    """
+    old_names = {new: old for old, new in pairs.items()}
+    # Node of the second (None: the beginning) -> what only the first has, right after its partner.
+    removed_after: dict[str | None, list[str]] = {None: []}
+    last_paired: str | None = None
+    for node in a.nodes:
+        if node.name in pairs:
+            last_paired = pairs[node.name]
+        else:
+            removed_after.setdefault(last_paired, []).append(node.name)
+    for removed in removed_after[None]:
+        yield removed, None
+    for node in b.nodes:
+        yield old_names.get(node.name), node.name
+        for removed in removed_after.get(node.name, ()):
+            yield removed, None
 
 
 class _Sides:
-    """What is shown of the nodes of one specification; a grown layer stands with the node that it follows."""
+    """What is shown of the nodes of one specification.
+
+    Args:
+        spec: the specification.
+        layers: the layers that growth put into it; each stands with the node that it follows.
+
+    """
 
     def __init__(self, spec: ArchitectureSpec, layers: Iterable[LayerDiff]) -> None:
-        self.wiring = GraphView(spec)
+        self.graph = GraphView(spec)
         self.order = {node.name: index for index, node in enumerate(spec.nodes)}
-        self.grown: dict[str, tuple[str, ...]] = {}
+        # Node of a grown layer -> the modules around it, ending with the name of the layer.
+        self.grown: dict[str, Group] = {}
         for layer in layers:
             around = self.group(layer.after)
+            # A layer that follows another grown layer stands beside it, not in it.
             outer = around[:-1] if layer.after in self.grown else around
             self.grown |= dict.fromkeys(layer.nodes, (*outer, layer.name))
 
     def side(self, name: str) -> NodeSide:
-        node = self.wiring.nodes[name]
-        module = self.wiring.called(node)
+        """What is shown of a node."""
+        node = self.graph.nodes[name]
+        module = self.graph.called(node)
         label = node.target.rpartition(".")[2] if node.op not in ("placeholder", "output") else name
         return NodeSide(name, node.target, label, _size(module) if module else "", _text(node))
 
-    def group(self, name: str) -> tuple[str, ...]:
-        """The modules around a node; around one that calls none, those that its neighbours have in common."""
-        node = self.wiring.nodes[name]
+    def group(self, name: str) -> Group:
+        """The modules around a node.
+
+        Around one that calls none, those that the modules before and after it have in common.
+        """
+        node = self.graph.nodes[name]
         if name in self.grown:
             return self.grown[name]
         if node.op in ("call_module", "get_attr"):
@@ -143,24 +208,33 @@ class _Sides:
         if node.op in ("placeholder", "output"):
             return ()
         above, below = self._nearest(name, up=True), self._nearest(name, up=False)
-        return _common(above, below) if above is not None and below is not None else ()
+        if above is None or below is None:
+            return ()
+        return _common_prefix(above, below)
 
-    def _nearest(self, name: str, *, up: bool) -> tuple[str, ...] | None:
-        """The modules around the last called module before a node, or around the first after it."""
+    def _nearest(self, name: str, *, up: bool) -> Group | None:
+        """The modules around the last called module before a node, or the first after it."""
         while True:
-            users = [user for user, _ in self.wiring.users[name]]
-            beside = list(self.wiring.operands[name]) if up else users
-            if not beside:
+            neighbors = self._neighbors(name, up=up)
+            if not neighbors:
                 return None
-            name = (max if up else min)(beside, key=self.order.__getitem__)
-            node = self.wiring.nodes[name]
+            # The latest operand, or the earliest user.
+            closest = max if up else min
+            name = closest(neighbors, key=self.order.__getitem__)
+            node = self.graph.nodes[name]
             if name in self.grown:
                 return self.grown[name][:-1]
             if node.op == "call_module":
                 return tuple(node.target.split(".")[:-1])
 
+    def _neighbors(self, name: str, *, up: bool) -> list[str]:
+        """The operands of a node, or its users."""
+        if up:
+            return list(self.graph.operands[name])
+        return [user for user, _ in self.graph.users[name]]
 
-def _common(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
+
+def _common_prefix(a: Group, b: Group) -> Group:
     same = 0
     while same < min(len(a), len(b)) and a[same] == b[same]:
         same += 1
@@ -168,43 +242,43 @@ def _common(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _size(module: ModuleSpec) -> str:
-    kind = module.type.rpartition(".")[2]
-    sizes = next(
-        (
-            [argument_text(module.config[key]) for key in keys]
-            for keys in _SIZES
-            if keys[0] in module.config
-        ),
-        [],
-    )
-    kernel = (
-        [argument_text(module.config["kernel_size"]).strip("()").replace(", ", "x")]
-        if "kernel_size" in module.config
-        else []
-    )
-    return " ".join((kind, *kernel, " → ".join(sizes))).strip()
+    """Kind and size of a module: ``Conv2d 3x3 64 → 128``."""
+    words = [module.type.rpartition(".")[2]]
+    if "kernel_size" in module.config:
+        kernel = argument_text(module.config["kernel_size"])
+        words.append(kernel.strip("()").replace(", ", "x"))
+    for keys in _SIZES:
+        if keys[0] in module.config:
+            sizes = [argument_text(module.config[key]) for key in keys]
+            words.append(" → ".join(sizes))
+            break
+    return " ".join(words).strip()
 
 
 def _text(node: NodeSpec) -> str:
-    arguments = (
-        *map(argument_text, node.args),
-        *(f"{key}={argument_text(value)}" for key, value in sorted(node.kwargs.items())),
-    )
+    """The call of a node as Python would print it, keywords in alphabetical order."""
+    arguments = list(map(argument_text, node.args))
+    for key, value in sorted(node.kwargs.items()):
+        arguments.append(f"{key}={argument_text(value)}")
     return f"{node.target}({', '.join(arguments)})"
 
 
 def _old_groups(alignment: Alignment) -> dict[str, str]:
     """What the modules around others were called before, where they are called otherwise now."""
-    found: dict[str, str] = {}
+    old_groups: dict[str, str] = {}
     for old, new in alignment.modules.items():
-        x, y = old.split("."), new.split(".")
-        for end in range(1, len(y)):
-            if len(x) == len(y) and x[:end] != y[:end]:
-                found.setdefault(".".join(y[:end]), ".".join(x[:end]))
-    return found
+        old_parts, new_parts = old.split("."), new.split(".")
+        # Paths of different depths do not tell which of their modules are the same.
+        if len(old_parts) != len(new_parts):
+            continue
+        for end in range(1, len(new_parts)):
+            if old_parts[:end] != new_parts[:end]:
+                old_groups.setdefault(".".join(new_parts[:end]), ".".join(old_parts[:end]))
+    return old_groups
 
 
-def _translated(group: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:
+def _translated(group: Group, names: Mapping[str, str]) -> Group:
+    """A group with the longest of its outer groups that has another name called by that name."""
     for end in range(len(group), 0, -1):
         outer = ".".join(group[:end])
         if outer in names:
@@ -214,25 +288,50 @@ def _translated(group: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, 
 
 def _kinds(b: ArchitectureSpec, diff: SpecDiff) -> dict[str, set[str]]:
     """Names of nodes by kind; of the second specification, but for removed ones."""
-    called = {node.name: node.target for node in b.nodes if node.op in ("call_module", "get_attr")}
-    changed = {width.name for width in diff.widths}
-    sites = [site for width in b.widths if width.name in changed for site in width.sites]
-    writers = {
-        owner for site in sites if site.role == "writes" for owner in _owners(site.parameter)
-    }
-    following = {item.name for item in diff.modules if item.caused_by}
-    following |= {owner for item in diff.tensors if item.caused_by for owner in _owners(item.name)}
-    odd = {item.name for item in diff.modules if not item.caused_by}
-    odd |= {owner for item in diff.tensors if not item.caused_by for owner in _owners(item.name)}
+    changed = {node.name for node in diff.changed}
+    following_owners, changed_owners = _changed_owners(diff)
+    layer_nodes: set[str] = set()
+    for layer in diff.layers:
+        layer_nodes.update(layer.nodes)
     return {
-        "layer": {name for layer in diff.layers for name in layer.nodes},
-        "grown": {name for name, target in called.items() if target in writers},
-        "follows": {name for name, target in called.items() if target in following},
-        "changed": {item.name for item in diff.changed}
-        | {name for name, target in called.items() if target in odd},
+        "layer": layer_nodes,
+        "grown": _nodes_of(b, _writers(b, diff)),
+        "follows": _nodes_of(b, following_owners),
+        "changed": changed | _nodes_of(b, changed_owners),
         "moved": set(diff.moved),
         "renamed": {item.after for item in diff.renamed if item.what == "node"},
     }
+
+
+def _nodes_of(spec: ArchitectureSpec, owners: set[str]) -> set[str]:
+    """The nodes that call one of these modules or get one of these parameters."""
+    names = set()
+    for node in spec.nodes:
+        if node.op in ("call_module", "get_attr") and node.target in owners:
+            names.add(node.name)
+    return names
+
+
+def _writers(b: ArchitectureSpec, diff: SpecDiff) -> set[str]:
+    """Modules and parameters that write a width that changed."""
+    changed = {width.name for width in diff.widths}
+    writers: set[str] = set()
+    for width in b.widths:
+        for site in width.sites:
+            if width.name in changed and site.role == "writes":
+                writers.update(_owners(site.parameter))
+    return writers
+
+
+def _changed_owners(diff: SpecDiff) -> tuple[set[str], set[str]]:
+    """Modules and parameters that changed: because of another change, and by themselves."""
+    following: set[str] = set()
+    independent: set[str] = set()
+    for module in diff.modules:
+        (following if module.caused_by else independent).add(module.name)
+    for tensor in diff.tensors:
+        (following if tensor.caused_by else independent).update(_owners(tensor.name))
+    return following, independent
 
 
 def _owners(parameter: str) -> tuple[str, str]:
@@ -241,26 +340,30 @@ def _owners(parameter: str) -> tuple[str, str]:
 
 
 def _kind(old: str | None, new: str | None, kinds: Mapping[str, set[str]]) -> str:
+    """The strongest kind that fits a vertex; ``old`` and ``new`` are its names."""
     if old is None or new is None:
-        return (
-            "layer" if (new or old) in kinds["layer"] else "removed" if new is None else "inserted"
-        )
-    return next(
-        (
-            kind
-            for kind in ("grown", "follows", "changed", "moved", "renamed")
-            if new in kinds[kind]
-        ),
-        "same",
-    )
+        if (new or old) in kinds["layer"]:
+            return "layer"
+        return "removed" if new is None else "inserted"
+    for kind in _KINDS_OF_PAIRS:
+        if new in kinds[kind]:
+            return kind
+    return "same"
 
 
 def _edges(
     a: ArchitectureSpec, b: ArchitectureSpec, ids: Mapping[str, str]
-) -> Iterable[tuple[str, str, bool, bool]]:
-    before = {(ids[used], ids[node.name]): None for node in a.nodes for used in node_operands(node)}
-    after = {
-        (f"b:{used}", f"b:{node.name}"): None for node in b.nodes for used in node_operands(node)
-    }
-    for source, target in {**after, **before}:
-        yield source, target, (source, target) in before, (source, target) in after
+) -> Iterator[tuple[str, str, bool, bool]]:
+    """Every edge of either graph once, those of the second first."""
+    # Dicts instead of sets, because they keep the order.
+    before: dict[tuple[str, str], None] = {}
+    for node in a.nodes:
+        for operand in node_operands(node):
+            before[(ids[operand], ids[node.name])] = None
+    after: dict[tuple[str, str], None] = {}
+    for node in b.nodes:
+        for operand in node_operands(node):
+            after[(f"b:{operand}", f"b:{node.name}")] = None
+    for edge in {**after, **before}:
+        source, target = edge
+        yield source, target, edge in before, edge in after

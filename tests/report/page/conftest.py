@@ -59,12 +59,12 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
-    """Opens the diff of two specs from a file, without a network; afterwards nothing may have been asked or said."""
+    """Opens the diff of two specs from a file, without a network; afterwards no request or message is allowed."""
     context = browser.new_context(offline=True, viewport={"width": 1400, "height": 900})
-    said: list[str] = []
+    messages: list[str] = []
 
     def dismiss(dialog: Any) -> None:
-        said.append(dialog.message)
+        messages.append(dialog.message)
         dialog.dismiss()
 
     def opened(a: ArchitectureSpec, b: ArchitectureSpec) -> Any:
@@ -72,14 +72,14 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
         file.write_text(diff_page(a, b, ("old", "new")), encoding="utf-8")
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("dialog", dismiss)
-        page.on("request", lambda request: said.extend({request.url} - {file.as_uri()}))
+        page.on("request", lambda request: messages.extend({request.url} - {file.as_uri()}))
         page.goto(file.as_uri())
         page.wait_for_function("window.fxgrow")
         return page
 
     yield opened
     context.close()
-    assert said == []
+    assert messages == []

@@ -6,12 +6,12 @@ import json
 import re
 from importlib.resources import files
 
-import fxgrow.report.page as room
+import fxgrow.report.page as page_package
 from fxgrow.report.page import LIBRARIES, diff_page, page_data
-from fxgrow.report.page.union import _CHANGE_KINDS
+from fxgrow.report.page.union import CHANGE_KINDS
 from tests.report.page.conftest import Specs
 
-ASSETS = files(room) / "assets"
+ASSETS = files(page_package) / "assets"
 
 
 def test_the_libraries_are_those_of_the_manifest() -> None:
@@ -51,7 +51,7 @@ def test_the_data_holds_both_graphs(grown: Specs) -> None:
     assert [v["after"]["name"] for v in data["vertices"] if v["after"]] == [
         node.name for node in b.nodes
     ]
-    assert {v["kind"] for v in data["vertices"]} <= set(_CHANGE_KINDS)
+    assert {v["kind"] for v in data["vertices"]} <= set(CHANGE_KINDS)
     layer = data["diff"]["layers"][0]
     assert [v["after"]["name"] for v in data["vertices"] if v["kind"] == "layer"] == layer["nodes"]
     assert all(v["group"][-1] == layer["name"] for v in data["vertices"] if v["kind"] == "layer")
