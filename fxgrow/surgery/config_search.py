@@ -122,7 +122,7 @@ def build_from_config(
         with torch.random.fork_rng(devices=[]), torch.device(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return kind(with_changes(config, changes))
-    except Exception:  # noqa: BLE001 - whatever it raises, the constructor does not take these values
+    except Exception:  # noqa: BLE001 - the constructor does not take these values
         return None
 
 
