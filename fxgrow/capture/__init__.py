@@ -1,4 +1,4 @@
-"""Capture: from any nn.Module to a torch.fx graph that holds the same parameters, and a report of how."""
+"""Capture: from any nn.Module to a torch.fx graph of its own parameters, and a report of how."""
 
 from fxgrow.capture.capture import capture, verify_capture
 from fxgrow.capture.inputs import move_to, positional_inputs

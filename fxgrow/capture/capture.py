@@ -1,6 +1,7 @@
 """From a model to a graph, the best of three ways: torch.fx, torch.export, one opaque call.
 
-Which is best is decided by what can be grown in it; see ``docs/decisions/0007-three-ways-to-capture.md``.
+Which is best is decided by what can be grown in it; see
+``docs/decisions/0007-three-ways-to-capture.md``.
 """
 
 from typing import Any
@@ -15,30 +16,46 @@ from fxgrow.capture.trace import TraceAttempt, disagreement, trace_model
 from fxgrow.errors import ModelError
 
 _ENOUGH_TRACED = 0.5
-"""A traced graph is taken if at least this share of the parameters lies outside its opaque parts."""
+"""A traced graph is taken if at least this share of the parameters is outside its opaque parts."""
 
 
 def capture(model: nn.Module, example_inputs: Any) -> Captured:
-    """A graph of ``model`` (in eval mode) that was run beside it and gives the same output.
+    """A graph of a model in evaluation mode, run beside the model to check that both agree.
 
-    ``example_inputs``: a tuple of arguments, one tensor, or a dict of keyword arguments. Any model that runs on them is
-    captured; the report says how. The graph holds the model's own parameters, and the model is left as it was. Raises
-    ``ModelError`` if the model itself does not run.
+    Any model that runs on the example inputs is captured; the report says how. The graph holds the
+    model's own parameters, and the model is left as it was.
+
+    Args:
+        model: the model.
+        example_inputs: a tuple of arguments, one tensor, or a dict of keyword arguments.
+
+    Returns:
+        The graph and the report.
+
+    Raises:
+        ModelError: ``does-not-run`` if the model itself does not run on the inputs, ``bad-inputs``
+            if they are none.
+
+    Example:
+        >>> captured = capture(torchvision.models.resnet18(), torch.randn(1, 3, 64, 64))
+        >>> captured.how, captured.traced_share
+        (<How.TRACED: 'traced'>, 1.0)
+
     """
     inputs = positional_inputs(model, example_inputs)
     with preserve_state(model):
-        expected = _expected(model, inputs)
-        return _best(model, inputs, expected)
+        expected = _expected_output(model, inputs)
+        return _best_capture(model, inputs, expected)
 
 
 def verify_capture(captured: Captured) -> str | None:
     """Run the graph beside the model: None if both give the same output, else what is wrong."""
     with preserve_state(captured.model):
-        expected = _expected(captured.model, captured.example_inputs)
+        expected = _expected_output(captured.model, captured.example_inputs)
         return disagreement(captured.graph_module, captured.example_inputs, expected)
 
 
-def _expected(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+def _expected_output(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     try:
         return run_model(model, inputs)
     except Exception as error:
@@ -46,32 +63,32 @@ def _expected(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
         raise ModelError("does-not-run", message) from error
 
 
-def _best(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> Captured:
-    plain = trace_model(model, inputs, expected, decide=False)
-    best = (
-        plain
-        if _share(model, plain) == 1
-        else _better(model, plain, trace_model(model, inputs, expected, decide=True))
-    )
-    if best.graph_module is not None and _share(model, best) >= _ENOUGH_TRACED:
-        return _captured(model, inputs, best, How.TRACED)
-    other = export_graph(model, inputs, expected)
-    if other.graph_module is not None:
-        why = f"torch.fx: {best.why or 'most of it would be opaque'}"
-        return _captured(model, inputs, TraceAttempt(other.graph_module, {}, why), How.EXPORTED)
-    if best.graph_module is not None:
-        return _captured(model, inputs, best, How.TRACED)
-    why = f"torch.fx: {best.why}; torch.export: {other.why}"
+def _best_capture(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> Captured:
+    trace = trace_model(model, inputs, expected, decide=False)
+    # Deciding what Python asks about shapes pins them, so it is done only if something is gained.
+    if _share(model, trace) < 1:
+        trace = _better(model, trace, trace_model(model, inputs, expected, decide=True))
+    if trace.graph_module is not None and _share(model, trace) >= _ENOUGH_TRACED:
+        return _captured(model, inputs, trace, How.TRACED)
+    # An exported graph holds bare operators, for which there are fewer rewrite rules.
+    export = export_graph(model, inputs, expected)
+    if export.graph_module is not None:
+        why = f"torch.fx: {trace.why or 'most of it would be opaque'}"
+        return _captured(model, inputs, TraceAttempt(export.graph_module, {}, why), How.EXPORTED)
+    if trace.graph_module is not None:
+        return _captured(model, inputs, trace, How.TRACED)
+    why = f"torch.fx: {trace.why}; torch.export: {export.why}"
     return _captured(model, inputs, TraceAttempt(opaque_graph(model, inputs), {}, why), How.OPAQUE)
 
 
 def _share(model: nn.Module, attempt: TraceAttempt) -> float:
+    """The share of the parameters that a graph reaches; -1 if there is no graph."""
     return -1.0 if attempt.graph_module is None else traced_share(model, attempt.opaque)
 
 
 def _better(model: nn.Module, first: TraceAttempt, second: TraceAttempt) -> TraceAttempt:
     if first.graph_module is None and second.graph_module is None:
-        return second  # its reason is what stands in the way in the end
+        return second  # the reason that is left after everything was tried
     return second if _share(model, second) > _share(model, first) else first
 
 
@@ -80,5 +97,7 @@ def _captured(
 ) -> Captured:
     if attempt.graph_module is None:
         raise TypeError("no graph was made")
-    parts = (PartReport(path, How.OPAQUE, why) for path, why in attempt.opaque.items())
-    return Captured(model, attempt.graph_module, inputs, (PartReport("", how, attempt.why), *parts))
+    report = [PartReport("", how, attempt.why)]
+    for path, why in attempt.opaque.items():
+        report.append(PartReport(path, How.OPAQUE, why))
+    return Captured(model, attempt.graph_module, inputs, tuple(report))

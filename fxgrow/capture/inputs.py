@@ -1,4 +1,4 @@
-"""Example inputs in whatever form a user has them, brought into one: a tuple of positional arguments."""
+"""Example inputs in any form that a user has them, as a tuple of positional arguments."""
 
 import inspect
 from collections.abc import Mapping
@@ -16,59 +16,102 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 def positional_inputs(model: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
     """The example inputs as the positional arguments of the model's ``forward``.
 
-    ``example_inputs``: a tuple or list of arguments, one tensor, or a mapping of keyword arguments, whose gaps are
-    filled with the defaults of ``forward``. Raises ``ModelError`` ``bad-inputs`` for a name that ``forward`` does not
-    take by position and for a required argument that is not given.
+    Args:
+        model: the model.
+        example_inputs: a tuple or list of arguments, one tensor, or a mapping of keyword arguments,
+            whose gaps are filled with the defaults of ``forward``.
+
+    Returns:
+        The positional arguments.
+
+    Raises:
+        ModelError: ``bad-inputs`` for a name that ``forward`` does not take by position, and for a
+            required argument that is not given.
+
     """
     if isinstance(example_inputs, Tensor):
         return (example_inputs,)
     if isinstance(example_inputs, Mapping):
-        return _bound(model, example_inputs)
+        return _bind(model, example_inputs)
     if isinstance(example_inputs, (tuple, list)):
         return tuple(example_inputs)
     raise ModelError(
         "bad-inputs",
-        f"the example inputs are a {type(example_inputs).__name__}, which cannot be fed to {type(model).__name__}; "
+        f"the example inputs are a {type(example_inputs).__name__}, which cannot be fed to "
+        f"{type(model).__name__}; "
         "give a tuple of arguments, a tensor or a dict of keyword arguments",
     )
 
 
 def move_to(values: Any, device: torch.device | str) -> Any:
-    """``values``, however they are nested, with every tensor among them on ``device``."""
+    """The same values with every tensor on a device.
+
+    Args:
+        values: tensors and other things, however they are nested.
+        device: the device.
+
+    Returns:
+        The values, nested alike.
+
+    """
     return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, values)
 
 
-def _bound(model: nn.Module, given: Mapping[str, Any]) -> tuple[Any, ...]:
-    taken = {
-        p.name: p
-        for p in inspect.signature(model.forward).parameters.values()
-        if p.kind in _BY_POSITION
-    }
-    strange = [name for name in given if name not in taken]
-    if strange:
-        raise ModelError(
-            "bad-inputs",
-            f"{type(model).__name__}.forward takes no positional argument {strange[0]!r}, so the example inputs cannot "
-            f"be bound; it takes {', '.join(taken) or 'none'}",
-        )
-    names = list(taken)
-    last = max((names.index(name) for name in given), default=-1)
-    return tuple(_value(model, taken[name], given) for name in names[: last + 1])
+def _positional_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
+    """The parameters that ``forward`` takes by position, by name."""
+    parameters = {}
+    for parameter in inspect.signature(model.forward).parameters.values():
+        if parameter.kind in _BY_POSITION:
+            parameters[parameter.name] = parameter
+    return parameters
 
 
-def _value(model: nn.Module, parameter: inspect.Parameter, given: Mapping[str, Any]) -> Any:
+def _bind(model: nn.Module, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The arguments up to the last one that is given."""
+    parameters = _positional_parameters(model)
+    for name in given:
+        if name not in parameters:
+            raise ModelError(
+                "bad-inputs",
+                f"{type(model).__name__}.forward takes no positional argument {name!r}, so the "
+                f"example inputs cannot be bound; it takes {', '.join(parameters) or 'none'}",
+            )
+    # Parameters before the last one that is given are filled with their defaults.
+    arguments = []
+    missing = set(given)
+    for name, parameter in parameters.items():
+        if not missing:
+            break
+        arguments.append(_argument(model, parameter, given))
+        missing.discard(name)
+    return tuple(arguments)
+
+
+def _argument(model: nn.Module, parameter: inspect.Parameter, given: Mapping[str, Any]) -> Any:
     if parameter.name in given:
         return given[parameter.name]
     if parameter.default is not inspect.Parameter.empty:
         return parameter.default
     raise ModelError(
         "bad-inputs",
-        f"{type(model).__name__}.forward needs {parameter.name!r}, which the example inputs do not give; add it",
+        f"{type(model).__name__}.forward needs {parameter.name!r}, which the example inputs do not "
+        "give; add it",
     )
 
 
 def argument_names(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[str, ...]:
-    """A name for each positional argument: that of ``forward``'s own parameter where there is one."""
-    parameters = inspect.signature(model.forward).parameters.values()
-    named = [p.name for p in parameters if p.kind in _BY_POSITION]
-    return tuple(named[i] if i < len(named) else f"argument_{i}" for i in range(len(arguments)))
+    """A name for each positional argument.
+
+    Args:
+        model: the model.
+        arguments: the positional arguments of its ``forward``.
+
+    Returns:
+        The names of ``forward``'s own parameters, and ``argument_i`` for what ``*args`` takes.
+
+    """
+    names = list(_positional_parameters(model))
+    # More arguments than parameters: the rest goes into *args.
+    for i in range(len(names), len(arguments)):
+        names.append(f"argument_{i}")
+    return tuple(names[: len(arguments)])

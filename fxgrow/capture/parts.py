@@ -1,4 +1,4 @@
-"""What a capture gives back: the graph, and for every part of the model how it was captured."""
+"""What a capture returns: the graph, and for every part of the model how it was captured."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,14 @@ class How(StrEnum):
 
 @dataclass(frozen=True)
 class PartReport:
-    """One part of the model: its path ("" is the whole), how it was captured, and why not better."""
+    """One part of the model.
+
+    Args:
+        module: its path ("" is the root).
+        how: how it was captured.
+        why: why not better.
+
+    """
 
     module: str
     how: How
@@ -29,8 +36,14 @@ class PartReport:
 class Captured:
     """A graph beside the model that it was taken from, whose own parameters it holds.
 
-    Parameters of ``graph_module`` have the names that they have in ``model``, except where ``how`` is OPAQUE: there the
-    graph is one call of the whole model, which it holds as ``model``.
+    Args:
+        model: the model.
+        graph_module: the graph. Its parameters have the names that they have in ``model``, except
+            where ``how`` is OPAQUE: there the graph is one call of the model, which it holds as
+            ``model``.
+        example_inputs: the positional arguments that it was captured with.
+        report: how each part was captured, the root first.
+
     """
 
     model: nn.Module
@@ -40,29 +53,43 @@ class Captured:
 
     @property
     def how(self) -> How:
-        """How the whole was captured."""
+        """How the root was captured."""
         return self.report[0].how
 
     @property
     def traced_share(self) -> float:
-        """Share of the model's parameters that lie where the graph has nodes, between 0 and 1."""
+        """Share of the model's parameters where the graph has nodes, between 0 and 1."""
         if self.how is How.OPAQUE:
             return 0.0
-        return traced_share(
-            self.model, (part.module for part in self.report if part.how is How.OPAQUE)
-        )
+        opaque = [part.module for part in self.report if part.how is How.OPAQUE]
+        return traced_share(self.model, opaque)
 
 
 def traced_share(model: nn.Module, opaque: Iterable[str]) -> float:
-    """Share of the parameters outside the opaque parts; 1 for a model without parameters."""
-    hidden = {id(p): p.numel() for path in opaque for p in model.get_submodule(path).parameters()}
-    total = sum(p.numel() for p in model.parameters())
-    return 1 - sum(hidden.values()) / total if total else 1.0
+    """Share of the parameters outside the opaque parts.
+
+    Args:
+        model: the model.
+        opaque: the paths of its opaque parts.
+
+    Returns:
+        A number between 0 and 1; 1 for a model without parameters.
+
+    """
+    total = sum(parameter.numel() for parameter in model.parameters())
+    if not total:
+        return 1.0
+    # By id: a parameter may be in several parts.
+    hidden = {}
+    for path in opaque:
+        for parameter in model.get_submodule(path).parameters():
+            hidden[id(parameter)] = parameter.numel()
+    return 1 - sum(hidden.values()) / total
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return (
-        next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        or type(error).__name__
-    )
+    """The first line of an error's message that is not blank, else the name of its class."""
+    for line in str(error).splitlines():
+        if line.strip():
+            return line.strip()
+    return type(error).__name__

@@ -1,4 +1,4 @@
-"""Run a model without leaving a trace in it, and compare what two runs gave."""
+"""Run a model without leaving a trace in it, and compare the outputs of two runs."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -15,95 +15,142 @@ _SEED = 0
 
 
 class ModelState:
-    """The attributes of a model's modules and what is in their dicts, lists and sets, to go back to."""
+    """The attributes of a model's modules and the contents of their dicts, lists and sets.
+
+    Args:
+        model: the model, whose state is remembered as it is now.
+
+    """
 
     def __init__(self, model: nn.Module) -> None:
-        self.undo = {module: _attributes(module) for module in model.modules()}
+        self.undo = {module: _undo_attributes(module) for module in model.modules()}
 
     def restore(self, part: nn.Module) -> None:
         """Put back the modules of one part."""
         for module in part.modules():
-            self.undo.get(module, _nothing)()
+            # A module that was put in meanwhile has nothing to go back to.
+            if module in self.undo:
+                self.undo[module]()
 
 
 @contextmanager
 def preserve_state(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode inside; as it was afterwards: flags, attributes, the containers in them, buffers."""
+    """Put a model into evaluation mode; on exit it is as it was.
+
+    That goes for flags, attributes, the containers in them, and buffers: more than
+    ``modes.evaluation_mode`` restores, since a forward may write into any of these.
+
+    Args:
+        model: the model.
+
+    """
     state = ModelState(model)
     buffers = [(buffer, buffer.clone(), buffer._version) for buffer in model.buffers()]
     model.eval()
     try:
         yield
     finally:
-        for restore in state.undo.values():
-            restore()
-        for buffer, kept, version in buffers:
+        for undo in state.undo.values():
+            undo()
+        for buffer, value, version in buffers:
+            # torch counts writes in place, so a buffer that nobody wrote into is not copied.
             if buffer._version != version:
                 with torch.no_grad():
-                    buffer.copy_(kept)
+                    buffer.copy_(value)
 
 
-def _nothing() -> None:
-    pass
-
-
-def _attributes(module: nn.Module) -> Callable[[], None]:
-    """How to put the attributes of one module back, and what is in their dicts, lists and sets."""
-    kept = dict(module.__dict__)
-    inside = [_contents(value) for value in kept.values() if isinstance(value, (dict, list, set))]
+def _undo_attributes(module: nn.Module) -> Callable[[], None]:
+    """A function that puts the attributes of a module back, and the contents of containers."""
+    attributes = dict(module.__dict__)
+    undo_contents = []
+    for value in attributes.values():
+        if isinstance(value, (dict, list, set)):
+            undo_contents.append(_undo_contents(value))
 
     def restore() -> None:
         module.__dict__.clear()
-        module.__dict__.update(kept)
-        for put_back in inside:
-            put_back()
+        module.__dict__.update(attributes)
+        for undo in undo_contents:
+            undo()
 
     return restore
 
 
-def _contents(container: Any) -> Callable[[], None]:
-    kept = container.copy()
+def _undo_contents(container: Any) -> Callable[[], None]:
+    """A function that puts the contents of a dict, list or set back."""
+    contents = container.copy()
 
     def restore() -> None:
         container.clear()
-        (container.extend if isinstance(container, list) else container.update)(kept)
+        if isinstance(container, list):
+            container.extend(contents)
+        else:
+            container.update(contents)
 
     return restore
 
 
+def clone_tensors(value: Any) -> Any:
+    """The same value with every tensor in it cloned."""
+    return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, value)
+
+
 def run_model(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
-    """The output on copies of the inputs, without gradients, the random numbers the same at every call."""
+    """Run a model without gradients, with the same random numbers at every call.
+
+    Args:
+        module: the model.
+        inputs: its positional arguments; it gets copies, which it may write into.
+
+    Returns:
+        Its output.
+
+    """
     with torch.no_grad(), seeded(_SEED):
-        return module(*tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, inputs))
+        return module(*clone_tensors(inputs))
 
 
 def output_leaves(output: Any) -> list[Any]:
-    """What an output consists of: the leaves of its lists, dicts, dataclasses and registered containers."""
-    found: list[Any] = []
+    """The leaves of an output's lists, dicts, dataclasses and registered containers."""
+    leaves: list[Any] = []
     for leaf in tree_leaves(output):
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            found += output_leaves([getattr(leaf, one.name) for one in dataclasses.fields(leaf)])
+            values = [getattr(leaf, field.name) for field in dataclasses.fields(leaf)]
+            leaves += output_leaves(values)
         else:
-            found.append(leaf)
-    return found
+            leaves.append(leaf)
+    return leaves
 
 
 def same_outputs(a: Any, b: Any) -> bool:
-    """Whether two outputs agree (bit for bit up to the order of a float operator's own additions)."""
-    ours, theirs = output_leaves(a), output_leaves(b)
-    return len(ours) == len(theirs) and all(_same(x, y) for x, y in zip(ours, theirs, strict=True))
+    """Whether two outputs agree, up to the order in which a float operator adds.
+
+    Args:
+        a: an output.
+        b: another.
+
+    Returns:
+        True if all their leaves agree.
+
+    """
+    leaves, other_leaves = output_leaves(a), output_leaves(b)
+    if len(leaves) != len(other_leaves):
+        return False
+    return all(_same_leaf(x, y) for x, y in zip(leaves, other_leaves, strict=True))
 
 
-def _same(x: Any, y: Any) -> bool:
+def _same_leaf(x: Any, y: Any) -> bool:
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-        plain = isinstance(x, (bool, int, float, str, type(None)))
-        return type(x) is type(y) and (
-            not plain or x == y
-        )  # of other objects (caches) only the type is compared
+        if type(x) is not type(y):
+            return False
+        # Of other objects (caches) only the type is compared.
+        is_plain = isinstance(x, (bool, int, float, str, type(None)))
+        return not is_plain or x == y
     if x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
         return False
     if x.is_meta:  # there are no values to compare
         return True
     if x.dtype.is_floating_point or x.dtype.is_complex:
+        # A call of the same kernel may add in another order, which shows in the last digits.
         return torch.allclose(x, y, rtol=1e-4, atol=1e-5, equal_nan=True)
     return torch.equal(x, y)

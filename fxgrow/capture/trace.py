@@ -1,15 +1,15 @@
-"""The first way: torch.fx, with parts made opaque until the graph computes what the model computes."""
+"""The first way: torch.fx, with parts made opaque until the graph computes what the model does."""
 
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.utils._pytree import tree_map
 
 from fxgrow.capture.parts import first_line
-from fxgrow.capture.running import run_model, same_outputs
+from fxgrow.capture.running import clone_tensors, run_model, same_outputs
 from fxgrow.capture.tracer import Tracer, drop_unused
 
 _DIFFERS = "the fx graph of it computes something else than it does"
@@ -17,7 +17,14 @@ _DIFFERS = "the fx graph of it computes something else than it does"
 
 @dataclass(frozen=True)
 class TraceAttempt:
-    """A graph that computes what the model computes, or (None) why there is none; what of it is opaque, and why."""
+    """A graph that computes what the model computes, if there is one.
+
+    Args:
+        graph_module: the graph; None if there is none.
+        opaque: by path of each opaque part, why it is opaque.
+        why: why there is no graph.
+
+    """
 
     graph_module: fx.GraphModule | None
     opaque: dict[str, str]
@@ -27,13 +34,24 @@ class TraceAttempt:
 def trace_model(
     model: nn.Module, inputs: tuple[Any, ...], expected: Any, decide: bool
 ) -> TraceAttempt:
-    """Trace; where the graph disagrees with the model, make the part to blame opaque and trace again."""
+    """Trace; where the graph disagrees with the model, make the part to blame opaque, trace again.
+
+    Args:
+        model: the model, in evaluation mode.
+        inputs: its positional arguments.
+        expected: its output on them.
+        decide: see ``Tracer``.
+
+    Returns:
+        The graph, or why there is none.
+
+    """
     opaque: dict[str, str] = {}
     while True:
         tracer = Tracer(model, inputs, opaque, decide)
         try:
             graph_module = graph_of(model, tracer)
-        except Exception as error:  # noqa: BLE001 - anything that the user's forward raises when it is fed proxies
+        except Exception as error:  # noqa: BLE001 - the user's forward may raise anything on proxies
             return TraceAttempt(None, tracer.opaque, first_line(error))
         wrong = disagreement(graph_module, inputs, expected)
         if wrong is None:
@@ -45,7 +63,16 @@ def trace_model(
 
 
 def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
-    """The graph over the model's own modules; constants that tracing made belong to the graph, not to the model."""
+    """The graph over the model's own modules.
+
+    Args:
+        model: the model.
+        tracer: a new tracer for it.
+
+    Returns:
+        The graph. Constants that tracing made belong to it, not to the model.
+
+    """
     try:
         graph_module = fx.GraphModule(model, tracer.trace(model), type(model).__name__)
     finally:
@@ -55,85 +82,101 @@ def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
 
 
 def disagreement(graph_module: nn.Module, inputs: tuple[Any, ...], expected: Any) -> str | None:
-    """What is wrong with a graph: None if it gives the expected output."""
+    """What is wrong with a graph.
+
+    Args:
+        graph_module: the graph.
+        inputs: its positional arguments.
+        expected: the output that it should give.
+
+    Returns:
+        A sentence; None if the graph gives that output.
+
+    """
     try:
-        found = run_model(graph_module, inputs)
+        output = run_model(graph_module, inputs)
     except Exception as error:  # noqa: BLE001 - a wrong graph may raise anything
         return f"its fx graph does not run: {first_line(error)}"
-    return None if same_outputs(expected, found) else _DIFFERS
+    return None if same_outputs(expected, output) else _DIFFERS
 
 
 def _culprit(
     model: nn.Module, graph_module: fx.GraphModule, tracer: Tracer, inputs: tuple[Any, ...]
 ) -> str:
-    """The first part to finish with another result than in the model, or where the graph fails; "" for the root."""
-    theirs = _results(model, inputs)
-    walk = _Walk(graph_module)
+    """The first part to finish with another result than in the model, or where the graph fails.
+
+    "" is the root.
+    """
+    expected = _results_by_call(model, inputs)
+    recorder = _Recorder(graph_module)
     try:
-        run_model(walk.run, inputs)
+        run_model(recorder.run, inputs)
     except Exception:  # noqa: BLE001 - a wrong graph may raise anything
-        return _innermost(walk.last)
-    seen: Counter[str] = Counter()
+        return _innermost_part(recorder.last)
+
+    def value_of(node: Any) -> Any:
+        return recorder.values.get(node.name) if isinstance(node, fx.Node) else node
+
+    calls_seen: Counter[str] = Counter()
     for path, nodes in tracer.calls:
-        found = tree_map(lambda x: walk.seen.get(x.name) if isinstance(x, fx.Node) else x, nodes)
-        real = theirs.get((path, seen[path]))
-        seen[path] += 1
-        if not same_outputs(real, found) and not tracer.is_leaf_module(
-            model.get_submodule(path), path
-        ):
+        result = tree_map(value_of, nodes)
+        expected_result = expected.get((path, calls_seen[path]))
+        calls_seen[path] += 1
+        if same_outputs(expected_result, result):
+            continue
+        if not tracer.is_leaf_module(model.get_submodule(path), path):
             return path
     return ""
 
 
-def _innermost(node: fx.Node | None) -> str:
+def _innermost_part(node: fx.Node | None) -> str:
     """The innermost part, no leaf, in which a node was traced."""
-    stack = (
-        [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-        if node is not None
-        else []
-    )
-    inner = [
-        path for path in stack if node is None or node.op != "call_module" or path != node.target
-    ]
-    return inner[-1] if inner else ""
+    if node is None:
+        return ""
+    innermost = ""
+    # fx keeps the stack of modules in which a node was made, the root first.
+    for path, _ in (node.meta.get("nn_module_stack") or {}).values():
+        is_leaf = node.op == "call_module" and path == node.target
+        if not is_leaf:
+            innermost = path
+    return innermost
 
 
-def _results(model: nn.Module, inputs: tuple[Any, ...]) -> dict[tuple[str, int], Any]:
-    """What every part gave at each of its calls."""
-    found: dict[tuple[str, int], Any] = {}
-    count: Counter[str] = Counter()
+def _results_by_call(model: nn.Module, inputs: tuple[Any, ...]) -> dict[tuple[str, int], Any]:
+    """The result of every part at each of its calls: by path and number of the call."""
+    results: dict[tuple[str, int], Any] = {}
+    calls: Counter[str] = Counter()
 
-    def keep(path: str) -> Any:
+    def record_at(path: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            found[path, count[path]] = _copied(output)
-            count[path] += 1
+            results[path, calls[path]] = clone_tensors(output)
+            calls[path] += 1
 
         return hook
 
-    handles = [module.register_forward_hook(keep(path)) for path, module in model.named_modules()]
+    handles = []
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_hook(record_at(path)))
     try:
         run_model(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return results
 
 
-def _copied(value: Any) -> Any:
-    return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, value)
-
-
-class _Walk(fx.Interpreter):
-    """Runs a graph and keeps what every node gave."""
+class _Recorder(fx.Interpreter):
+    """Runs a graph, keeps the value of every node, and remembers which node ran last."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.seen: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
         self.last: fx.Node | None = None
 
     @torch.no_grad()
     def run_node(self, n: fx.Node) -> Any:
         self.last = n
         result = super().run_node(n)
-        self.seen[n.name] = _copied(result)
+        # A clone, since a later node may write into the result.
+        self.values[n.name] = clone_tensors(result)
         return result

@@ -1,10 +1,11 @@
 """A torch.fx tracer that goes on where torch.fx gives up.
 
-A part whose own forward cannot be traced becomes a leaf on the spot: its nodes are taken back and one call of it stands
-in their place. With ``decide`` the tracer first answers what Python asks of a symbolic value (``if x.shape[2] > 7``,
-``range(len(xs))``) from the example inputs, run beside the trace on fake tensors, and writes the answer into the graph
-as an assertion, so that other inputs raise instead of going down the wrong branch. Fake tensors have no values, so what
-depends on data is never decided: that part stays opaque.
+A part whose own forward cannot be traced becomes a leaf on the spot: its nodes are taken back and
+one call of it stands in their place. With ``decide`` the tracer first answers what Python asks of a
+symbolic value (``if x.shape[2] > 7``, ``range(len(xs))``) from the example inputs, run beside the
+trace on fake tensors, and writes the answer into the graph as an assertion, so that other inputs
+raise instead of going down the wrong branch. Fake tensors have no values, so what depends on data
+is never decided: that part stays opaque.
 """
 
 import operator
@@ -22,11 +23,24 @@ from fxgrow.capture.inputs import argument_names
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.running import ModelState
 
-CAPTURED_MODE = "is not as in the inputs that the graph was captured for; capture again with such inputs. There it was"
+_NOT_AS_CAPTURED = (
+    "is not as in the inputs that the graph was captured for; capture again with such inputs. "
+    "There it was"
+)
 
 
 class Tracer(fx.Tracer):
-    """Leaves are torch's own modules, library modules that hold no others, and the parts named ``opaque``."""
+    """A tracer of one model.
+
+    Leaves are torch's own modules, library modules that hold no others, and the opaque parts.
+
+    Args:
+        model: the model.
+        inputs: its positional arguments.
+        opaque: the parts that are opaque from the start: by path, why.
+        decide: answer what Python asks of symbolic values from the inputs.
+
+    """
 
     proxy_buffer_attributes = True
 
@@ -37,38 +51,37 @@ class Tracer(fx.Tracer):
         self.inputs = inputs
         self.state = ModelState(model)  # a part may keep the symbolic values that it was fed
         self.opaque = dict(opaque)
+        # (Path, result as nodes) of every part, in the order in which they finished.
         self.calls: list[tuple[str, Any]] = []
-        self.values = (
-            _Values(inputs, FakeTensorMode(allow_non_fake_inputs=True)) if decide else None
-        )
+        self.values: _Values | None = None
+        if decide:
+            self.values = _Values(inputs, FakeTensorMode(allow_non_fake_inputs=True))
+        # While nodes are run for their values, modules are called and not traced.
         self.running = False
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
-        """Arguments that hold tensors become placeholders; None and other plain values stay what they are."""
+        """Arguments with tensors become placeholders; None and other plain values stay."""
         arguments: list[Any] = [self.root]
-        for name, given in zip(argument_names(self.root, self.inputs), self.inputs, strict=True):
+        for name, value in zip(argument_names(self.root, self.inputs), self.inputs, strict=True):
+            # Plain values get a placeholder, too: the graph takes the same arguments as the model.
             proxy = self.create_proxy("placeholder", name, (), {})
-            arguments.append(
-                proxy if any(isinstance(leaf, Tensor) for leaf in tree_leaves(given)) else given
-            )
+            has_tensor = any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+            arguments.append(proxy if has_tensor else value)
         return root_fn, arguments
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return (
-            module_qualified_name in self.opaque
-            or _is_library_leaf(m)
-            or super().is_leaf_module(m, module_qualified_name)
-        )
+        if module_qualified_name in self.opaque or _is_library_leaf(m):
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.running:
             return forward(*args, **kwargs)
-        path, before = self.path_of_module(m), _Mark(self)
+        path = self.path_of_module(m)
+        before = _Checkpoint(self)
         try:
             result = super().call_module(m, forward, args, kwargs)
-        except (
-            Exception
-        ) as error:  # anything that the user's forward raises when it is fed symbolic values
+        except Exception as error:  # anything that the user's forward raises on symbolic values
             if self.is_leaf_module(m, path):
                 raise
             self.opaque[path] = first_line(error)
@@ -76,13 +89,15 @@ class Tracer(fx.Tracer):
             self.state.restore(m)
             return super().call_module(m, forward, args, kwargs)
         if path not in self.opaque:
-            self.calls.append(
-                (path, tree_map(lambda x: x.node if isinstance(x, fx.Proxy) else x, result))
-            )
+            nodes = tree_map(lambda x: x.node if isinstance(x, fx.Proxy) else x, result)
+            self.calls.append((path, nodes))
         return result
 
     def create_arg(self, a: Any) -> Any:
-        """What a node takes for a value; an object of some class is taken apart, to be put together in the graph."""
+        """What a node takes for a value.
+
+        An object of some class is taken apart, to be put together in the graph.
+        """
         if isinstance(a, fx.Proxy):
             return a.node
         try:
@@ -91,9 +106,8 @@ class Tracer(fx.Tracer):
             if not hasattr(a, "__dict__") or callable(a):
                 raise
             kind = f"{type(a).__module__}:{type(a).__qualname__}"
-            return self.create_node(
-                "call_function", rebuild_output, (kind, self.create_arg(vars(a))), {}
-            )
+            arguments = (kind, self.create_arg(vars(a)))
+            return self.create_node("call_function", rebuild_output, arguments, {})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if self.running:
@@ -109,45 +123,67 @@ class Tracer(fx.Tracer):
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         if self.values is None:
             return super().iter(obj)
-        value = self.values.of(obj.node, self)
+        value = self.values.value_of(obj.node, self)
         if isinstance(value, Mapping):
             return iter(list(value))
         if isinstance(value, MappingView):
-            mapping, entry = obj.node.all_input_nodes[0], _ENTRIES[str(obj.node.target)]
-            return iter([entry(self.proxy(mapping), key) for key in self.values.of(mapping, self)])
+            return self._iter_view(obj.node)
         return (operator.getitem(obj, i) for i in range(self.decided(obj, len)))
 
+    def _iter_view(self, node: fx.Node) -> Iterator[Any]:
+        """What ``keys()``, ``values()`` or ``items()`` of a mapping gives, as symbolic values."""
+        if self.values is None:
+            raise TypeError("a mapping is iterated over whose keys are not known")
+        mapping = node.all_input_nodes[0]
+        make_entry = _VIEW_ENTRIES[str(node.target)]
+        proxy = self.proxy(mapping)
+        return iter([make_entry(proxy, key) for key in self.values.value_of(mapping, self)])
+
     def decided(self, proxy: Any, question: Callable[[Any], Any]) -> Any:
-        """What the example inputs answer. Where other inputs of the same structure may differ, the graph asserts it."""
+        """The answer of the example inputs to a question.
+
+        Where other inputs of the same structure may answer differently, the graph asserts it.
+
+        Args:
+            proxy: a symbolic value.
+            question: a function of its value (``bool``, ``len``, ``int`` ...).
+
+        Returns:
+            What the function gives for the example inputs.
+
+        """
         if self.values is None:
             raise TypeError("the value of a traced expression is asked for")
-        value = self.values.of(proxy.node, self)
+        value = self.values.value_of(proxy.node, self)
         answer = question(value)
         if isinstance(value, (Tensor, bool, int, float)):
-            torch._assert(
-                self._holds(proxy, question, value, answer),
-                f"{proxy.node.name} {CAPTURED_MODE} {answer}",
-            )
+            message = f"{proxy.node.name} {_NOT_AS_CAPTURED} {answer}"
+            torch._assert(self._condition(proxy, question, value, answer), message)
         return answer
 
-    def _holds(self, proxy: Any, question: Callable[[Any], Any], value: Any, answer: Any) -> Any:
+    def _condition(
+        self, proxy: Any, question: Callable[[Any], Any], value: Any, answer: Any
+    ) -> Any:
+        """The symbolic truth of "the answer is the same"."""
         if question is bool:
-            return (
-                proxy if answer else self.create_proxy("call_function", operator.not_, (proxy,), {})
-            )
+            if answer:
+                return proxy
+            return self.create_proxy("call_function", operator.not_, (proxy,), {})
+        # Of a tensor only the length can be asked for.
         return (proxy.shape[0] if isinstance(value, Tensor) else proxy) == answer
 
 
-class _Mark:
-    """A place in the trace that can be gone back to."""
+class _Checkpoint:
+    """A state of the trace that can be gone back to."""
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self.last = next(iter(reversed(tracer.graph.nodes)))
-        self.depth, self.calls = len(tracer.module_stack), len(tracer.calls)
+        self.depth = len(tracer.module_stack)
+        self.calls = len(tracer.calls)
 
     def restore(self) -> None:
-        """Erase all that came after, but for parameters, whose nodes fx remembers."""
+        """Erase all that came after, except parameters, whose nodes fx remembers."""
         while len(self.tracer.module_stack) > self.depth:
             self.tracer.module_stack.popitem()
         del self.tracer.calls[self.calls :]
@@ -161,11 +197,20 @@ class _Mark:
 
 
 def rebuild_output(kind: str, attributes: dict[str, Any]) -> Any:
-    """An object of the class ``module:name`` (already imported) with these attributes, its constructor not called."""
+    """An object with these attributes, made without calling its constructor.
+
+    Args:
+        kind: its class, ``module:name``, of a module that is imported already.
+        attributes: its attributes.
+
+    Returns:
+        The object.
+
+    """
     module, _, name = kind.partition(":")
-    made = object.__new__(operator.attrgetter(name)(sys.modules[module]))
-    made.__dict__.update(attributes)
-    return made
+    rebuilt = object.__new__(operator.attrgetter(name)(sys.modules[module]))
+    rebuilt.__dict__.update(attributes)
+    return rebuilt
 
 
 class _Proxy(fx.Proxy):
@@ -192,12 +237,11 @@ class _Answers(fx.Proxy):
 
     def __contains__(self, key: Any) -> bool:
         value = _tracer(self).decided(self, lambda known: known)
-        return key in value if isinstance(value, Mapping) else any(key == one for one in self)
+        return key in value if isinstance(value, Mapping) else any(key == entry for entry in self)
 
     def __getattr__(self, k: str) -> Any:
-        if k.startswith(
-            "__"
-        ):  # protocols of other libraries, which a symbolic value does not speak
+        # Protocols of other libraries (``__array__``), which a symbolic value does not have.
+        if k.startswith("__"):
             raise AttributeError(k)
         return _KnownAttribute(self, k)
 
@@ -216,7 +260,7 @@ def _tracer(proxy: fx.Proxy) -> Tracer:
     return proxy.tracer
 
 
-_ENTRIES: dict[str, Callable[[Any, Any], Any]] = {
+_VIEW_ENTRIES: dict[str, Callable[[Any, Any], Any]] = {
     "keys": lambda _, key: key,
     "values": operator.getitem,
     "items": lambda mapping, key: (key, mapping[key]),
@@ -225,61 +269,74 @@ _ENTRIES: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class _Values:
-    """The nodes of a growing graph, run as far as somebody asks: on fake tensors, or for real (``mode`` None).
+    """The values of a growing graph's nodes, run as far as they are asked for.
 
-    A part whose result depends on data cannot run on fake tensors: it runs for real, and its result is faked.
+    Nodes run on fake tensors. A part whose result depends on data cannot: it runs for real, and its
+    result is made fake.
+
+    Args:
+        inputs: the positional arguments of the model.
+        mode: makes fake tensors; None runs everything for real.
+
     """
 
     def __init__(self, inputs: tuple[Any, ...], mode: FakeTensorMode | None) -> None:
         self.mode = mode
         self.real = None if mode is None else _Values(inputs, None)
-        self.inputs = iter(self._faked(inputs))
+        self.inputs = iter(self._converted(inputs))
         self.env: dict[fx.Node, Any] = {}
-        self.done: fx.Node | None = None
+        self.last: fx.Node | None = None
         self.failure: Exception | None = None
-        self.busy = (
-            False  # a symbolic value that a part kept may ask for itself while that part runs
-        )
+        # A symbolic value that a part kept may ask for itself while that part runs.
+        self.busy = False
 
-    def _faked(self, value: Any) -> Any:
+    def _converted(self, value: Any) -> Any:
+        """Tensors as fake ones, or (for real) as clones."""
         convert = torch.clone if self.mode is None else self.mode.from_tensor
         return tree_map(lambda x: convert(x) if isinstance(x, Tensor) else x, value)
 
-    def of(self, wanted: fx.Node, tracer: Tracer) -> Any:
-        """The value of a node; all before it run first and in order, as they may write into one another."""
+    def value_of(self, wanted: fx.Node, tracer: Tracer) -> Any:
+        """The value of a node.
+
+        All nodes before it run first and in order, as they may write into one another.
+        """
         if wanted not in self.env and (self.busy or self.failure is not None or wanted._erased):
             raise TypeError("a value that depends on data is asked for") from self.failure
         while wanted not in self.env:
-            node = self.done.next if self.done is not None else next(iter(tracer.graph.nodes))
+            node = self.last.next if self.last is not None else next(iter(tracer.graph.nodes))
             if node not in self.env:
                 try:
                     self.env[node] = self._run(node, tracer)
                 except Exception as error:
                     self.failure = error
                     raise
-            self.done = node
+            self.last = node
         return self.env[wanted]
 
     def rewind(self, last: fx.Node) -> None:
         """Forget what was erased after ``last``."""
-        if self.done is not None and self.done._erased:
-            self.done = last
+        if self.last is not None and self.last._erased:
+            self.last = last
         self.failure = None
         if self.real is not None:
             self.real.rewind(last)
 
     def _run(self, node: fx.Node, tracer: Tracer) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.env.__getitem__)
-        before, tracer.running, self.busy = tracer.running, True, True
+        was_running = tracer.running
+        tracer.running = True
+        self.busy = True
         try:
             with self.mode or nullcontext(), torch.no_grad():
+                # The methods below have the names of a node's kinds (``node.op``).
                 return getattr(self, node.op)(tracer.root, node.target, args, kwargs)
         except Exception:
             if self.real is None or node.op != "call_module":
                 raise
-            return self._faked(self.real.of(node, tracer))
+            return self._converted(self.real.value_of(node, tracer))
         finally:
-            tracer.running, self.busy = before, False
+            tracer.running = was_running
+            self.busy = False
 
     def placeholder(self, root: nn.Module, target: str, args: Any, kwargs: Any) -> Any:
         return next(self.inputs)
@@ -298,41 +355,46 @@ class _Values:
 
 
 def _is_library_leaf(m: nn.Module) -> bool:
-    """Modules of torchvision without children, but for those that write into the list that they are given."""
-    library = m.__module__.startswith("torchvision.ops") and not m.__module__.endswith(
-        "feature_pyramid_network"
-    )
-    return library and not any(m.children())
+    """Modules of torchvision without children, unless they write into the list they are given."""
+    if not m.__module__.startswith("torchvision.ops"):
+        return False
+    if m.__module__.endswith("feature_pyramid_network"):
+        return False
+    return not any(m.children())
 
 
 def _timm_functions() -> tuple[Any, ...]:
-    """The functions that timm itself registers as leaves, if timm is there: a model of it has imported it."""
+    """The functions that timm itself registers as leaves, if a model of it has imported timm."""
     layers = sys.modules.get("timm.layers")
     return tuple(layers.get_notrace_functions()) if layers is not None else ()
 
 
 def drop_unused(graph_module: fx.GraphModule) -> None:
-    """Remove what nothing uses, but for what writes into a tensor or asserts something."""
+    """Remove the nodes that nothing uses, unless they write into a tensor or assert something."""
     graph_module.graph.eliminate_dead_code(
-        lambda node: node.is_impure() or _writes(node, graph_module)
+        lambda node: node.is_impure() or _writes_in_place(node, graph_module)
     )
     graph_module.recompile()
 
 
-def _writes(node: fx.Node, graph_module: fx.GraphModule) -> bool:
+def _writes_in_place(node: fx.Node, graph_module: fx.GraphModule) -> bool:
     if node.op == "call_module":
         return bool(getattr(graph_module.get_submodule(str(node.target)), "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    in_place = name in {"setitem", "__setitem__"} or (
-        name.endswith("_") and not name.endswith("__")
-    )
-    return (
-        in_place
-        or (node.op == "call_function" and name in _IN_PLACE_OPERATORS)
-        or bool(node.kwargs.get("inplace"))
-    )
+    if name in {"setitem", "__setitem__"}:
+        return True
+    # torch's convention: relu_ works in place.
+    if name.endswith("_") and not name.endswith("__"):
+        return True
+    if node.op == "call_function" and name in _IN_PLACE_OPERATORS:
+        return True
+    return bool(node.kwargs.get("inplace"))
 
 
-_IN_PLACE_OPERATORS = {
-    name for name in dir(operator) if name.startswith("i") and name[1:] in dir(operator)
-}
+def _in_place_operators() -> set[str]:
+    """The functions of ``operator`` such as ``iadd``: "i" and the name of another one."""
+    names = dir(operator)
+    return {name for name in names if name.startswith("i") and name[1:] in names}
+
+
+_IN_PLACE_OPERATORS = _in_place_operators()

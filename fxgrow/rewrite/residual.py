@@ -156,8 +156,8 @@ class FormRow:
     Args:
         build: the modules of h for an insertion point, with ``BLANK_NEURONS`` hidden neurons.
             Their weights are set to zero afterwards.
-        channels_last: the layer reads neurons along the last dimension (``[batch, ..., channels]``),
-            else along dimension 1 (``[batch, channels, ...]``).
+        channels_last: the layer reads neurons along the last dimension, of a value
+            ``[batch, ..., channels]``, else along dimension 1, of ``[batch, channels, ...]``.
 
     """
 
@@ -317,10 +317,12 @@ def _point_after(
 
 def _usual_convolution(graph_module: fx.GraphModule) -> LayerForm:
     """Depthwise in a model that has depthwise convolutions."""
+    convolution_types = tuple(_CONVOLUTIONS.values())
     for module in graph_module.modules():
-        if isinstance(module, tuple(_CONVOLUTIONS.values())):
-            if module.groups == module.in_channels and module.groups != 1:
-                return LayerForm.DEPTHWISE
+        if not isinstance(module, convolution_types):
+            continue
+        if module.groups == module.in_channels and module.groups != 1:
+            return LayerForm.DEPTHWISE
     return LayerForm.CONVOLUTION
 
 
@@ -410,7 +412,7 @@ def remove_layers(module: fx.GraphModule, layers: Iterable[IdentityLayer]) -> No
     nodes = {node.name: node for node in module.graph.nodes}
     for layer in layers:
         total = nodes[layer.sum]
-        source, value = cast(tuple[fx.Node, fx.Node], total.args)  # x, h(x)
+        source, value = cast("tuple[fx.Node, fx.Node]", total.args)  # x, h(x)
         total.replace_all_uses_with(source)
         # From the end to the start: a node that is still used cannot be erased.
         module.graph.erase_node(total)

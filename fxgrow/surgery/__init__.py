@@ -1,4 +1,12 @@
-"""Surgery on modules: IndexMaps carried out on parameters, buffers, attributes, gradients and optimizer state."""
+"""Surgery on modules: parameters change size in place, and all that repeats their sizes follows.
+
+Public is what ``__all__`` lists. What happens to one axis is data: a ``Change`` of a width gives a
+``Placement`` and that an ``IndexMap`` (``placement``, ``axis_map``, ``run_starts``,
+``reshape_along``). ``resize`` carries maps out on parameters, buffers, gradients and an optimizer's
+state (``apply_maps`` on one tensor), ``restore_on_failure`` takes it back if anything fails. New
+entries start from ``random_entries`` or ``carrier_entries``. ``sync_size_attributes`` and
+``update_config`` bring attributes and a Hugging Face style config in line with the new shapes.
+"""
 
 from fxgrow.surgery.attributes import NORM_TYPES, has_size_attributes, sync_size_attributes
 from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config

@@ -1,6 +1,7 @@
-"""Sizes that modules keep beside their parameters, and what fresh entries of a carrying parameter start from.
+"""Sizes that modules keep beside their parameters, and the value of new entries in carriers.
 
-One row per family of modules. Every attribute is computed from the shapes of the parameters as they are now.
+One row per family of modules. Every attribute is computed from the shapes of the parameters as they
+are now.
 """
 
 from collections.abc import Callable
@@ -14,16 +15,21 @@ SizeAttributes = Callable[[Any], dict[str, int]]
 
 
 def _convolution(module: _ConvNd) -> dict[str, int]:
-    depthwise = module.groups > 1 and module.groups == module.in_channels
-    rate = module.out_channels // module.in_channels if depthwise else 1
+    # The weight is [out, in / groups, ...]. A depthwise convolution has one group per input
+    # channel, so its number of groups follows; the old attributes tell whether it is one.
+    is_depthwise = module.groups > 1 and module.groups == module.in_channels
     out = module.weight.shape[0]
-    groups = out // rate if depthwise else module.groups
+    groups = module.groups
+    if is_depthwise:
+        outputs_per_input = module.out_channels // module.in_channels
+        groups = out // outputs_per_input
     return {"out_channels": out, "in_channels": module.weight.shape[1] * groups, "groups": groups}
 
 
 def _transposed(module: _ConvTransposeNd) -> dict[str, int]:
-    depthwise = module.groups > 1 and module.groups == module.in_channels
-    groups = module.weight.shape[0] if depthwise else module.groups
+    # The weight is [in, out / groups, ...].
+    is_depthwise = module.groups > 1 and module.groups == module.in_channels
+    groups = module.weight.shape[0] if is_depthwise else module.groups
     return {
         "in_channels": module.weight.shape[0],
         "out_channels": module.weight.shape[1] * groups,
@@ -31,27 +37,45 @@ def _transposed(module: _ConvTransposeNd) -> dict[str, int]:
     }
 
 
+def _linear(module: nn.Linear) -> dict[str, int]:
+    return {"out_features": module.weight.shape[0], "in_features": module.weight.shape[1]}
+
+
+def _bilinear(module: nn.Bilinear) -> dict[str, int]:
+    out, first, second = module.weight.shape
+    return {"out_features": out, "in1_features": first, "in2_features": second}
+
+
+def _embedding(module: nn.Embedding) -> dict[str, int]:
+    return {"num_embeddings": module.weight.shape[0], "embedding_dim": module.weight.shape[1]}
+
+
+def _recurrent(module: Any) -> dict[str, int]:
+    # Weights are [gates * hidden, hidden] and [gates * hidden, input].
+    return {
+        "hidden_size": module.weight_hh_l0.shape[1],
+        "input_size": module.weight_ih_l0.shape[1],
+    }
+
+
+def _prelu(module: nn.PReLU) -> dict[str, int]:
+    return {"num_parameters": module.weight.shape[0]}
+
+
+# Transposed convolutions first: they are convolutions too, and the first row that fits counts.
 SIZE_ATTRIBUTES: dict[type[nn.Module], SizeAttributes] = {
     _ConvTransposeNd: _transposed,
     _ConvNd: _convolution,
-    nn.Linear: lambda m: {"out_features": m.weight.shape[0], "in_features": m.weight.shape[1]},
-    nn.Bilinear: lambda m: dict(
-        zip(("out_features", "in1_features", "in2_features"), m.weight.shape, strict=True)
-    ),
-    nn.Embedding: lambda m: {
-        "num_embeddings": m.weight.shape[0],
-        "embedding_dim": m.weight.shape[1],
-    },
-    nn.RNNBase: lambda m: {
-        "hidden_size": m.weight_hh_l0.shape[1],
-        "input_size": m.weight_ih_l0.shape[1],
-    },
-    nn.PReLU: lambda m: {"num_parameters": m.weight.shape[0]},
+    nn.Linear: _linear,
+    nn.Bilinear: _bilinear,
+    nn.Embedding: _embedding,
+    nn.RNNBase: _recurrent,
+    nn.PReLU: _prelu,
 }
 
 NORM_TYPES = _NormBase
 NEW_ENTRY_IN_NORM = {"weight": 1.0, "running_var": 1.0, "bias": 0.0, "running_mean": 0.0}
-"""A fresh channel of a normalisation with running statistics starts as the identity."""
+"""A new channel of a normalization with running statistics starts as the identity."""
 
 
 def sync_size_attributes(module: nn.Module) -> None:
@@ -62,7 +86,8 @@ def sync_size_attributes(module: nn.Module) -> None:
                 setattr(module, name, value)
             return
     if isinstance(module, NORM_TYPES):
-        vector = next((t for t in (module.weight, module.running_mean) if t is not None), None)
+        # Without affine weights the running mean tells the size; without either nothing does.
+        vector = module.weight if module.weight is not None else module.running_mean
         if vector is not None:
             module.num_features = vector.shape[0]
 
@@ -73,7 +98,17 @@ def has_size_attributes(kind: type[nn.Module]) -> bool:
 
 
 def new_entry_value(module: nn.Module, name: str, tensor: Tensor) -> float:
-    """What a fresh entry of a carrying parameter or buffer starts from: the identity, else the mean of the others."""
+    """The value that a new entry of a carrying parameter or buffer starts from.
+
+    Args:
+        module: the module that holds it.
+        name: its name there.
+        tensor: the parameter or buffer itself.
+
+    Returns:
+        The value of the identity for a normalization, else the mean of the old entries.
+
+    """
     if isinstance(module, NORM_TYPES):
         return NEW_ENTRY_IN_NORM.get(name, 0.0)
     return 0.0 if tensor.is_meta else float(tensor.detach().mean())

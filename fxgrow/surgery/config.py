@@ -1,8 +1,9 @@
 """Keep the ``config`` of a Hugging Face style model in step with parameters that have grown.
 
-Such a model is made by ``type(model)(config)`` and saved as its config and its tensors, so it can be loaded again only
-if the config describes the shapes. Several assignments may give the right shapes (more heads, or larger ones): the one
-is taken whose model also computes the same on the example inputs. transformers itself is not needed here.
+Such a model is made by ``type(model)(config)`` and saved as its config and its tensors, so it can
+be loaded again only if the config describes the shapes. Several assignments may give the right
+shapes (more heads, or larger ones): the one is taken whose model also computes the same on the
+example inputs. transformers itself is not needed here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,9 +37,12 @@ _PLAIN_TYPES = (int, float, tuple, list)
 
 @dataclass(frozen=True)
 class ConfigUpdate:
-    """What became of a config. ``fields``: its new values (``"config.intermediate_size": 32``).
+    """What became of a config.
 
-    ``note``: why the config was left as it was, although parameters have grown ("" if it was not).
+    Args:
+        fields: its new values (``"config.intermediate_size": 32``).
+        note: why the config was left as it was, although parameters have grown ("" if it was not).
+
     """
 
     fields: Mapping[str, int | float] = field(default_factory=dict)
@@ -51,51 +55,66 @@ def update_config(
     sizes: Iterable[tuple[int, int]],
     example_inputs: tuple[Any, ...],
 ) -> ConfigUpdate | None:
-    """Set the fields of every config inside an already grown ``module`` that describe what has grown.
+    """Set the fields of every config inside a grown module that describe what has grown.
 
-    ``before``: the shapes that the module had (``shapes``); ``sizes``: (old, new) numbers of neurons of the widths that
-    have changed. A config is replaced by a changed copy, since other models may hold the same one. None: there is no
-    config, or nothing of what one describes has changed. The module is run in eval mode and left in its own.
+    A config is replaced by a changed copy, since other models may hold the same one. The module is
+    run in evaluation mode and left in its own.
+
+    Args:
+        module: the module, already grown.
+        before: the shapes that it had (``parameter_shapes``).
+        sizes: (old, new) numbers of neurons of the widths that have changed.
+        example_inputs: positional arguments of the module.
+
+    Returns:
+        What became of the configs; None if there is none, or if nothing of what one describes has
+        changed.
+
     """
-    updates = [
-        _Owner(module, path, before).follow(frozenset(sizes), example_inputs)
-        for path in _owners(module)
-    ]
-    known = [update for update in updates if update is not None]
-    if not known:
+    size_changes = frozenset(sizes)
+    updates = []
+    for path in _config_paths(module):
+        update = _ConfiguredModule(module, path, before).update(size_changes, example_inputs)
+        if update is not None:
+            updates.append(update)
+    if not updates:
         return None
-    fields = {name: value for update in known for name, value in update.fields.items()}
-    return ConfigUpdate(fields, "; ".join(update.note for update in known if update.note))
+    fields: dict[str, int | float] = {}
+    for update in updates:
+        fields.update(update.fields)
+    notes = [update.note for update in updates if update.note]
+    return ConfigUpdate(fields, "; ".join(notes))
 
 
-def _owners(module: nn.Module) -> list[str]:
+def _config_paths(module: nn.Module) -> list[str]:
     """The paths of the outermost modules that have a config."""
-    found: list[str] = []
-    for path, one in module.named_modules():
-        if is_config(getattr(one, "config", None)) and not any(
-            _inside(path, outer) for outer in found
-        ):
-            found.append(path)
-    return found
+    paths: list[str] = []
+    for path, submodule in module.named_modules():
+        has_config = is_config(getattr(submodule, "config", None))
+        if has_config and not any(_is_inside(path, outer) for outer in paths):
+            paths.append(path)
+    return paths
 
 
-def _inside(path: str, outer: str) -> bool:
+def _is_inside(path: str, outer: str) -> bool:
     return not outer or path.startswith(f"{outer}.")
 
 
-class _Owner:
+class _ConfiguredModule:
     """The module at ``path``, which has a config, inside ``root``, which can be run."""
 
     def __init__(self, root: nn.Module, path: str, before: ParameterShapes) -> None:
-        self.root, self.path = root, path
+        self.root = root
+        self.path = path
         self.module: Any = root.get_submodule(path)
+        self.before: ParameterShapes = {}
         prefix = f"{path}." if path else ""
-        self.before = {
-            n.removeprefix(prefix): shape for n, shape in before.items() if n.startswith(prefix)
-        }
+        for name, shape in before.items():
+            if name.startswith(prefix):
+                self.before[name.removeprefix(prefix)] = shape
         self.after = parameter_shapes(self.module)
 
-    def follow(
+    def update(
         self, sizes: frozenset[tuple[int, int]], example_inputs: tuple[Any, ...]
     ) -> ConfigUpdate | None:
         changed = {name for name, shape in self.after.items() if self.before.get(name) != shape}
@@ -103,119 +122,149 @@ class _Owner:
             return None
         reference = build_from_config(type(self.module), self.module.config)
         if reference is None or parameter_shapes(reference) != self.before:
-            return self._left(FOREIGN)
-        saved = self.module.state_dict()
-        if any(name not in saved for name in changed):
-            return self._left(UNSAVED)
-        changes = self._solution(sizes | self._axes(changed), example_inputs)
+            return self._unchanged(FOREIGN)
+        if not changed <= self.module.state_dict().keys():
+            return self._unchanged(UNSAVED)
+        changes = self._solution(sizes | self._changed_sizes(changed), example_inputs)
         if changes is None:
-            return self._left(UNEVEN)
+            return self._unchanged(UNEVEN)
         self._apply(changes, reference)
         prefix = f"{self.path}.config" if self.path else "config"
-        return ConfigUpdate(
-            {".".join(map(str, (prefix, *path))): value for path, value in changes.items()}
-        )
+        fields = {}
+        for path, value in changes.items():
+            fields[".".join(map(str, (prefix, *path)))] = value
+        return ConfigUpdate(fields)
 
-    def _left(self, why: str) -> ConfigUpdate:
+    def _unchanged(self, why: str) -> ConfigUpdate:
         return ConfigUpdate(note=f"the config of {type(self.module).__name__} is unchanged: {why}")
 
-    def _axes(self, changed: Iterable[str]) -> frozenset[tuple[int, int]]:
-        pairs = (
-            pair
-            for name in changed
-            for pair in zip(self.before[name], self.after[name], strict=True)
-        )
-        return frozenset((old, new) for old, new in pairs if old != new)
+    def _changed_sizes(self, changed: Iterable[str]) -> frozenset[tuple[int, int]]:
+        """(Old, new) sizes of the axes that have changed."""
+        sizes = set()
+        for name in changed:
+            for old, new in zip(self.before[name], self.after[name], strict=True):
+                if old != new:
+                    sizes.add((old, new))
+        return frozenset(sizes)
 
     def _solution(
         self, sizes: frozenset[tuple[int, int]], example_inputs: tuple[Any, ...]
     ) -> dict[FieldPath, int | float] | None:
-        config, kind = self.module.config, type(self.module)
-        known = frozenset(size for shape in self.before.values() for size in shape)
+        """The first assignment whose model can be loaded and computes the same."""
+        config = self.module.config
+        known: set[int] = set()
+        for shape in self.before.values():
+            known.update(shape)
         expected: list[Tensor] | None = None
-        for changes in ConfigSearch(kind, config, self.after).solutions(sizes, known):
+        search = ConfigSearch(type(self.module), config, self.after)
+        for changes in search.solutions(sizes, frozenset(known)):
             expected = expected or model_outputs(self.root, example_inputs)
-            if self._loads(with_changes(config, changes)) and self._equals(
-                changes, expected, example_inputs
-            ):
+            can_load = self._can_load(with_changes(config, changes))
+            if can_load and self._computes_the_same(changes, expected, example_inputs):
                 return changes
         return None
 
-    def _loads(self, config: Any) -> bool:
-        """Whether the config is the same after it was written down and read again."""
-        read = getattr(type(config), "from_dict", None)
-        if read is None:
+    def _can_load(self, config: Any) -> bool:
+        """Whether the config is the same after it was written and read again."""
+        from_dict = getattr(type(config), "from_dict", None)
+        if from_dict is None:
             return True
         try:
-            again = read(config.to_dict())
-        except Exception:  # noqa: BLE001 - a config's own checks may raise anything: then it cannot be loaded
+            loaded = from_dict(config.to_dict())
+        except Exception:  # noqa: BLE001 - a config's own checks may raise anything
             return False
-        model = build_from_config(type(self.module), again)
+        model = build_from_config(type(self.module), loaded)
         return model is not None and parameter_shapes(model) == self.after
 
-    def _equals(
+    def _computes_the_same(
         self, changes: ConfigChanges, expected: list[Tensor], example_inputs: tuple[Any, ...]
     ) -> bool:
-        """Whether the model of the changed config computes the same with the grown tensors.
-
-        It is built without memory; should it keep tensors that are neither parameters nor buffers, with it.
-        """
+        """Whether the model of the changed config computes the same with the grown tensors."""
+        # Without memory first. Tensors that are neither parameters nor buffers have no values on
+        # the meta device, so a model that keeps some does not run and is built with memory.
         for device in ("meta", "cpu"):
-            other = build_from_config(type(self.module), self.module.config, changes, device)
+            model = build_from_config(type(self.module), self.module.config, changes, device)
+            if model is None:
+                return False
             try:
-                return other is not None and _close(self._run_as(other, example_inputs), expected)
-            except Exception:  # noqa: BLE001 - a model with other fields may fail anywhere: it is not the one
+                return _are_close(self._run_as(model, example_inputs), expected)
+            except Exception:  # noqa: BLE001 - a model with other fields may fail anywhere
                 continue
         return False
 
-    def _run_as(self, other: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
-        other.load_state_dict(self.module.state_dict(), assign=True)
-        for path, one in other.named_modules():
-            for name in one._non_persistent_buffers_set:
-                one._buffers[name] = self.module.get_submodule(path)._buffers[name]
+    def _run_as(self, model: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
+        """The outputs of the root with another model, which gets our tensors, in our place."""
+        model.load_state_dict(self.module.state_dict(), assign=True)
+        for path, submodule in model.named_modules():
+            for name in submodule._non_persistent_buffers_set:
+                submodule._buffers[name] = self.module.get_submodule(path)._buffers[name]
         if not self.path:
-            return model_outputs(other, example_inputs)
-        self.root.set_submodule(self.path, other)
+            return model_outputs(model, example_inputs)
+        self.root.set_submodule(self.path, model)
         try:
             return model_outputs(self.root, example_inputs)
         finally:
             self.root.set_submodule(self.path, self.module)
 
     def _apply(self, changes: ConfigChanges, reference: nn.Module) -> None:
-        """Take over what the constructor makes of the new config: configs of the parts, and sizes as attributes."""
+        """Take over what the constructor makes of the new config.
+
+        These are configs of the parts, and sizes that modules keep as attributes.
+        """
         built = build_from_config(type(self.module), self.module.config, changes)
         if built is None:
             return
-        for path, new in built.named_modules():
-            mine, old = vars(self.module.get_submodule(path)), vars(reference.get_submodule(path))
-            for key, value in vars(new).items():
-                if is_config(value) and is_config(old.get(key)):
-                    if value.to_dict() != old[key].to_dict():
-                        mine[key] = value
-                elif (
-                    isinstance(value, _PLAIN_TYPES)
-                    and value != old.get(key)
-                    and mine.get(key) == old.get(key)
-                ):
-                    mine[key] = value
+        for path, new_module in built.named_modules():
+            old = vars(reference.get_submodule(path))
+            _update_attributes(vars(self.module.get_submodule(path)), old, vars(new_module))
+
+
+def _update_attributes(current: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Change the attributes in which the models of the old and of the new config differ."""
+    for key, value in new.items():
+        before = old.get(key)
+        if is_config(value) and is_config(before):
+            if value.to_dict() != before.to_dict():
+                current[key] = value
+        elif isinstance(value, _PLAIN_TYPES) and value != before and current.get(key) == before:
+            current[key] = value  # else the user has set it by hand
 
 
 def model_outputs(module: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
-    """The tensors of the module's output in eval mode; random models draw the same numbers every time."""
+    """The tensors of a module's output in evaluation mode.
+
+    Args:
+        module: random ones draw the same numbers every time.
+        example_inputs: its positional arguments.
+
+    Returns:
+        The tensors, in the order of the output.
+
+    """
     with evaluation_mode(module), torch.no_grad(), seeded(0):
         output = module(*example_inputs)
         leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
         return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def _close(found: list[Tensor], expected: list[Tensor]) -> bool:
-    """Equal to half the digits of their type: the same weights in another arrangement are far away."""
-    return 0 < len(found) == len(expected) and all(
-        a.shape == b.shape
-        and torch.allclose(a.double(), b.double(), rtol=_half(a), atol=_half(a), equal_nan=True)
-        for a, b in zip(found, expected, strict=True)
-    )
+def _are_close(outputs: list[Tensor], expected: list[Tensor]) -> bool:
+    """Whether outputs are equal to half the digits of their type.
+
+    The same weights in another arrangement give outputs that are far away.
+    """
+    if not outputs or len(outputs) != len(expected):
+        return False
+    for a, b in zip(outputs, expected, strict=True):
+        tolerance = _half_precision(a)
+        if a.shape != b.shape:
+            return False
+        if not torch.allclose(
+            a.double(), b.double(), rtol=tolerance, atol=tolerance, equal_nan=True
+        ):
+            return False
+    return True
 
 
-def _half(tensor: Tensor) -> float:
+def _half_precision(tensor: Tensor) -> float:
+    """The square root of the spacing of floats at 1; integers must be equal."""
     return float(torch.finfo(tensor.dtype).eps ** 0.5) if tensor.is_floating_point() else 0.0

@@ -1,4 +1,7 @@
-"""IndexMap: for one axis, where each new index comes from. Splitting, adding and pruning neurons are all IndexMaps."""
+"""IndexMap: for one axis, where each new index comes from.
+
+Splitting, adding and pruning neurons are all IndexMaps.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +14,19 @@ from torch import Tensor
 IntArray = npt.NDArray[np.int64]
 
 NEW_INDEX = -1
+"""The source of an index that copies no old one."""
 
 
 @dataclass(frozen=True)
 class IndexMap:
-    """Where each new index comes from.
+    """Where each new index of an axis comes from.
 
-    ``source[new]``: the old index that the new one copies, or ``FRESH``; ``scale[new]``: its factor; ``copy[new]``:
-    0 for the original, 1, 2, ... for its copies (and for fresh entries the number of the fresh neuron).
+    Args:
+        source: ``source[new]`` is the old index that the new one copies, or ``NEW_INDEX``.
+        scale: ``scale[new]`` is its factor.
+        copy: ``copy[new]`` is 0 for the original, 1, 2, ... for its copies; for new entries it is
+            the number of the new neuron.
+
     """
 
     source: Tensor
@@ -27,28 +35,45 @@ class IndexMap:
 
     @property
     def new(self) -> Tensor:
-        """Positions of the fresh entries, ascending."""
+        """Positions of the new entries, ascending."""
         return (self.source == NEW_INDEX).nonzero().reshape(-1)
 
     def apply(self, tensor: Tensor, axis: int, scaled: bool = True) -> Tensor:
-        """``tensor`` with its ``axis`` mapped; fresh entries are zero. Differentiable, any dtype and device."""
+        """Map one axis of a tensor; new entries are zero.
+
+        Args:
+            tensor: of any dtype, on any device. A tensor on the meta device changes its shape only.
+            axis: the axis.
+            scaled: multiply by ``scale``.
+
+        Returns:
+            The mapped tensor. Gradients go through to ``tensor``.
+
+        """
         if tensor.is_meta:
             shape = list(tensor.shape)
             shape[axis] = len(self.source)
             return tensor.new_empty(shape)
+        # New entries (index -1) copy entry 0 and are multiplied by zero.
         index = self.source.clamp(min=0).to(tensor.device)
         out = tensor.index_select(axis, index)
-        factor = torch.where(
-            self.source == NEW_INDEX, 0.0, self.scale if scaled else torch.ones_like(self.scale)
-        )
-        return (
-            out
-            if bool((factor == 1).all())
-            else out * reshape_along(factor.to(out), axis, out.dim())
-        )
+        scale = self.scale if scaled else torch.ones_like(self.scale)
+        factor = torch.where(self.source == NEW_INDEX, 0.0, scale)
+        if bool((factor == 1).all()):
+            return out
+        return out * reshape_along(factor.to(out), axis, out.dim())
 
     def place(self, values: Tensor, axis: int) -> Tensor:
-        """Zeros of the mapped size with ``values`` (one per fresh entry along ``axis``) at the fresh entries."""
+        """Zeros of the mapped size with values at the new entries.
+
+        Args:
+            values: one per new entry along ``axis``.
+            axis: the axis.
+
+        Returns:
+            A tensor that has as many entries along ``axis`` as the map.
+
+        """
         shape = list(values.shape)
         shape[axis] = len(self.source)
         return values.new_zeros(shape).index_copy(axis, self.new.to(values.device), values)
@@ -63,16 +88,35 @@ class IndexMap:
         )
 
     def then(self, later: "IndexMap") -> "IndexMap":
-        """The map that does this one and then ``later``: ``later`` may copy or drop entries, fresh ones included."""
+        """The map that does this one and then another.
+
+        Args:
+            later: it may copy or drop entries, new ones included.
+
+        Returns:
+            One map with ``then(later).apply(x) == later.apply(apply(x))``.
+
+        """
         index = later.source.clamp(min=0)
-        new = later.source == NEW_INDEX
-        source = torch.where(new, NEW_INDEX, self.source[index])
-        scale = torch.where(new, later.scale, self.scale[index] * later.scale)
-        return IndexMap(source, scale, torch.where(new, later.copy, self.copy[index] + later.copy))
+        is_new = later.source == NEW_INDEX
+        source = torch.where(is_new, NEW_INDEX, self.source[index])
+        scale = torch.where(is_new, later.scale, self.scale[index] * later.scale)
+        copy = torch.where(is_new, later.copy, self.copy[index] + later.copy)
+        return IndexMap(source, scale, copy)
 
 
 def reshape_along(vector: Tensor, axis: int, rank: int) -> Tensor:
-    """A vector as a tensor of ``rank`` dimensions that varies along ``axis``."""
+    """A vector as a tensor that varies along one axis, to be broadcast.
+
+    Args:
+        vector: ``[n]``.
+        axis: the axis to vary along.
+        rank: how many dimensions to have.
+
+    Returns:
+        A view, ``[1, ..., n, ..., 1]``.
+
+    """
     shape = [1] * rank
     shape[axis] = -1
     return vector.reshape(shape)
@@ -82,8 +126,10 @@ def reshape_along(vector: Tensor, axis: int, rank: int) -> Tensor:
 class Change:
     """What happens to one width.
 
-    ``times[i]``: how often neuron i occurs afterwards (0 removed, 1 kept, 2 split); ``fresh``: the number of new
-    neurons, which follow the last one.
+    Args:
+        times: ``times[i]`` is how often neuron i occurs afterwards (0 removed, 1 kept, 2 split).
+        new: the number of new neurons, which follow the last one.
+
     """
 
     times: Sequence[int]
@@ -91,15 +137,21 @@ class Change:
 
     @property
     def size(self) -> int:
-        """The new number of neurons."""
+        """The number of neurons afterwards."""
         return sum(self.times) + self.new
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What stands where on a grown axis: a copy of old index ``element[new]``, or a fresh entry placed after it.
+    """Where everything is on a grown axis.
 
-    ``block[new]``: 0 for the original, 1, 2, ... for copies, ``times[new]``, ``times[new]`` + 1, ... for fresh ones.
+    Args:
+        element: ``element[new]`` is the old index that is copied, or after which the new entry is
+            placed.
+        block: ``block[new]`` is 0 for the original, 1, 2, ... for copies; ``times[new]``,
+            ``times[new] + 1``, ... for new entries.
+        times: how often the old index occurs.
+
     """
 
     element: IntArray
@@ -107,7 +159,13 @@ class Placement:
     times: IntArray
 
     def index_map(self, reads: bool) -> IndexMap:
-        """The IndexMap; an axis that ``reads`` shares the outgoing weight among copies, so the function is kept."""
+        """The IndexMap.
+
+        Args:
+            reads: the axis reads neurons; the outgoing weight is shared among copies, so that the
+                function is kept.
+
+        """
         is_copy = self.block < self.times
         source = np.where(is_copy, self.element, NEW_INDEX)
         scale = np.where(is_copy & reads, 1 / np.maximum(self.times, 1), 1.0)
@@ -121,44 +179,83 @@ def placement(
     changes: Mapping[int, Change],
     singly: Collection[int] = frozenset(),
 ) -> Placement:
-    """Where everything goes on one axis whose index i is neuron ``neuron[i]`` of width number ``width[i]``.
+    """Where everything goes on one axis.
 
-    The copies of a neuron follow each maximal run of its occurrences (a flattened 7x7 map gives 49 in a row), or, in
-    the widths ``singly``, each single occurrence; fresh neurons follow the last neuron.
+    The copies of a neuron follow each maximal run of its occurrences (a flattened 7x7 map gives 49
+    in a row); new neurons follow the last neuron.
+
+    Args:
+        width: the number of the width that owns each index of the axis.
+        neuron: the neuron in that width.
+        changes: what happens to each width, by its number.
+        singly: widths in which copies follow each single occurrence instead.
+
+    Returns:
+        The placement.
+
     """
     starts = run_starts(width, neuron, singly)
     lengths = np.diff(starts, append=len(width))
-    times, new = np.ones_like(starts), np.zeros_like(starts)
+    run_width, run_neuron = width[starts], neuron[starts]
+    times = np.ones_like(starts)
+    new = np.zeros_like(starts)
     for number, change in changes.items():
-        mine = width[starts] == number
-        times[mine] = np.asarray(change.times, np.int64)[neuron[starts][mine]]
-        new[mine & (neuron[starts] == len(change.times) - 1)] = change.new
-    run, block = _expand(
-        times + new
-    )  # every run becomes `times` copies of itself and `fresh` fresh ones
-    block_of, offset = _expand(lengths[run])
-    run, block = run[block_of], block[block_of]
-    return Placement(starts[run] + offset, block, times[run])
+        in_width = run_width == number
+        times[in_width] = np.asarray(change.times, np.int64)[run_neuron[in_width]]
+        is_last_neuron = run_neuron == len(change.times) - 1
+        new[in_width & is_last_neuron] = change.new
+    # Every run becomes `times` copies of itself and `new` blocks of new entries, ...
+    run_of_block, block = _expand(times + new)
+    # ... and every block has as many entries as the run.
+    block_of_entry, offset = _expand(lengths[run_of_block])
+    run = run_of_block[block_of_entry]
+    return Placement(starts[run] + offset, block[block_of_entry], times[run])
 
 
 def axis_map(
     width: IntArray, neuron: IntArray, changes: Mapping[int, Change], reads: bool
 ) -> IndexMap:
-    """The IndexMap of one axis (see ``placement``)."""
+    """The IndexMap of one axis.
+
+    Args:
+        width: see ``placement``.
+        neuron: see ``placement``.
+        changes: see ``placement``.
+        reads: see ``Placement.index_map``.
+
+    Returns:
+        The map.
+
+    """
     return placement(width, neuron, changes).index_map(reads)
 
 
 def run_starts(
     width: IntArray, neuron: IntArray, singly: Collection[int] = frozenset()
 ) -> IntArray:
-    """Where the maximal runs of equal owners start; in the widths ``singly`` every index is a run."""
-    new = (np.diff(width, prepend=-2) != 0) | (np.diff(neuron, prepend=-2) != 0)
+    """Where the maximal runs of equal owners start on an axis.
+
+    Args:
+        width: the number of the width that owns each index.
+        neuron: the neuron in that width.
+        singly: widths in which every index is a run of its own.
+
+    Returns:
+        The first index of each run, ascending.
+
+    """
+    # No width is -2, so index 0 always starts a run.
+    is_start = (np.diff(width, prepend=-2) != 0) | (np.diff(neuron, prepend=-2) != 0)
     if singly:
-        new |= np.isin(width, list(singly))
-    return np.flatnonzero(new)
+        is_start |= np.isin(width, list(singly))
+    return np.flatnonzero(is_start)
 
 
 def _expand(counts: IntArray) -> tuple[IntArray, IntArray]:
-    """For ``counts[i]`` repetitions of every i: which i, and the number of the repetition."""
+    """For ``counts[i]`` repetitions of every i: which i, and the number of the repetition.
+
+    ``[2, 3]`` gives ``[0, 0, 1, 1, 1]`` and ``[0, 1, 0, 1, 2]``.
+    """
     which = np.repeat(np.arange(len(counts)), counts)
-    return which, np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = np.cumsum(counts) - counts  # where the repetitions of each i start
+    return which, np.arange(len(which)) - np.repeat(first, counts)

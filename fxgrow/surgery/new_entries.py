@@ -1,4 +1,4 @@
-"""What fresh entries of a parameter that writes or carries neurons start from."""
+"""The values that new entries of a parameter that writes or carries neurons start from."""
 
 import torch
 from torch import Tensor, nn
@@ -8,18 +8,44 @@ from fxgrow.surgery.attributes import new_entry_value
 
 
 def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` entries along ``axis``, normal, with the spread of the existing ones; 1 / sqrt(fan in) if all are 0."""
+    """Normally distributed entries with the spread of the existing ones.
+
+    Args:
+        tensor: the parameter. If all of it is zero, the spread is 1 / sqrt(fan in).
+        axis: the axis that gains entries.
+        count: how many.
+        generator: draws them.
+
+    Returns:
+        A tensor with ``count`` entries along ``axis``, else of the parameter's shape.
+
+    """
     shape = list(tensor.shape)
     shape[axis] = count
     fan_in = max(1, tensor[0].numel())
     spread = float(tensor.detach().double().std(correction=0)) or fan_in**-0.5
+    # Drawn in float64 on the CPU, so that a seed gives the same numbers for every dtype and device.
     return torch.randn(shape, generator=generator, dtype=torch.float64).mul(spread).to(tensor)
 
 
 def carrier_entries(
     owner: nn.Module, name: str, tensor: Tensor, axis: int, count: int, generator: torch.Generator
 ) -> Tensor:
-    """``count`` entries of a carrier: random kernels, else the neutral value of their module."""
+    """Entries of a carrier: random kernels, else the neutral value of their module.
+
+    Args:
+        owner: the module that holds the carrier.
+        name: the carrier's name, with or without the module's path.
+        tensor: the carrier.
+        axis: the axis that gains entries.
+        count: how many.
+        generator: draws random ones.
+
+    Returns:
+        A tensor with ``count`` entries along ``axis``, else of the carrier's shape.
+
+    """
+    # The kernels of a depthwise convolution carry neurons, but equal ones would stay equal.
     if isinstance(owner, _ConvNd) and tensor.dim() > 1:
         return random_entries(tensor, axis, count, generator)
     shape = list(tensor.shape)

@@ -1,4 +1,4 @@
-"""Carry out IndexMaps on a module: parameters, buffers, gradients, attributes, and an optimiser's state."""
+"""Carry out IndexMaps on a module: parameters, buffers, gradients, attributes, optimizer state."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from fxgrow.surgery.attributes import sync_size_attributes
 from fxgrow.surgery.index_map import IndexMap
 
 Maps = Mapping[tuple[str, int], IndexMap]
+"""The map of each (parameter or buffer, axis)."""
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -21,45 +22,68 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) -> None:
-    """Map every named axis in place; the parameter objects stay the same, fresh entries are zero.
+    """Map axes in place; the parameter objects stay the same, new entries are zero.
 
-    Gradients and every tensor of the optimiser's state that has its parameter's shape follow the same maps (unscaled:
-    they describe the neuron that was copied); fresh entries start at zero, the initial state of torch's optimisers.
+    Gradients, and every tensor of the optimizer's state that has its parameter's shape, follow the
+    same maps, unscaled: they describe the neuron that was copied. Their new entries start at zero,
+    the initial state of torch's optimizers.
+
+    Args:
+        module: the module to change.
+        maps: the map of each axis that changes.
+        optimizer: the optimizer of the module, if it is being trained.
+
     """
-    by_name: dict[str, dict[int, IndexMap]] = defaultdict(dict)
+    maps_by_name: dict[str, dict[int, IndexMap]] = defaultdict(dict)
     for (name, axis), index_map in maps.items():
-        by_name[name][axis] = index_map
-    found = named_tensors(module)
-    owners = {_owner(name) for name in by_name}
-    for name, axes in by_name.items():
-        tensor = found[name]
+        maps_by_name[name][axis] = index_map
+    tensors = named_tensors(module)
+    for name, axes in maps_by_name.items():
+        tensor = tensors[name]
         gradient = None if tensor.grad is None else apply_maps(tensor.grad, axes, scaled=False)
         if optimizer is not None:
             _map_state(optimizer.state.get(tensor, {}), tensor, axes)
+        # A gradient must have its tensor's shape at all times.
         tensor.grad = None
         tensor.data = apply_maps(tensor.data, axes)
         tensor.grad = gradient
-    tied = {id(found[name]) for name in by_name}
+    resized_ids = {id(tensors[name]) for name in maps_by_name}
+    owner_paths = {_owner(name) for name in maps_by_name}
     for path, owner in module.named_modules():
-        own = (*owner.parameters(recurse=False), *owner.buffers(recurse=False))
-        if path in owners or any(id(tensor) in tied for tensor in own):
+        # A tied tensor has other owners beside the one in its name.
+        held = (*owner.parameters(recurse=False), *owner.buffers(recurse=False))
+        if path in owner_paths or not resized_ids.isdisjoint(map(id, held)):
             sync_size_attributes(owner)
 
 
 def _owner(name: str) -> str:
-    """The module whose sizes depend on a parameter; of a parametrised weight the module that uses it."""
-    user, parametrised, _ = name.partition(".parametrizations.")
-    return user if parametrised else name.rpartition(".")[0]
+    """The path of the module whose sizes depend on a parameter.
+
+    Of a parametrized weight it is the module that uses the weight.
+    """
+    user, is_parametrized, _ = name.partition(".parametrizations.")
+    return user if is_parametrized else name.rpartition(".")[0]
 
 
 def apply_maps(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool = True) -> Tensor:
-    """A tensor with several axes mapped."""
+    """A tensor with several axes mapped.
+
+    Args:
+        tensor: any tensor.
+        axes: the map of each axis that changes.
+        scaled: see ``IndexMap.apply``.
+
+    Returns:
+        The mapped tensor, contiguous.
+
+    """
     for axis, index_map in sorted(axes.items()):
         tensor = index_map.apply(tensor, axis, scaled)
     return tensor.contiguous()
 
 
 def _map_state(state: dict[str, Any], parameter: Tensor, axes: Mapping[int, IndexMap]) -> None:
+    """Map what an optimizer keeps per entry of a parameter (momentum, say)."""
     for key, value in state.items():
         if isinstance(value, Tensor) and value.shape == parameter.shape:
             state[key] = apply_maps(value, axes, scaled=False)

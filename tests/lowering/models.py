@@ -47,7 +47,7 @@ def in_train_mode(module: nn.Module) -> nn.Module:
 
 
 class Tokens(nn.Module):
-    """Attention on a normalised stream of tokens ``[batch, tokens, 5]``."""
+    """Attention on a normalized stream of tokens ``[batch, tokens, 5]``."""
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Tokens(nn.Module):
 
 
 class Picture(nn.Module):
-    """Attention on a normalised map ``[batch, *space, 5]``."""
+    """Attention on a normalized map ``[batch, *space, 5]``."""
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()

@@ -154,7 +154,7 @@ class Small(nn.Module):
 
 
 class Mlp(nn.Module):
-    """A transformer's gated MLP on a normalised stream."""
+    """A transformer's gated MLP on a normalized stream."""
 
     def __init__(self) -> None:
         super().__init__()

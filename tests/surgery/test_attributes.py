@@ -92,5 +92,5 @@ VALUES: list[tuple[nn.Module, str, Tensor, float]] = [
 
 
 @pytest.mark.parametrize(("module", "name", "tensor", "value"), VALUES)
-def test_fresh_values(module: nn.Module, name: str, tensor: Tensor, value: float) -> None:
+def test_new_values(module: nn.Module, name: str, tensor: Tensor, value: float) -> None:
     assert new_entry_value(module, name, tensor) == pytest.approx(value)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fxgrow.growth.widen import widen
 from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config
-from fxgrow.surgery.config_search import build_from_config, config_leaves, is_plausible
+from fxgrow.surgery.config_search import build_from_config, config_leaves, plausible_values
 
 X = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
 
@@ -227,7 +227,7 @@ def test_leaves_are_numbers_and_gaps_but_neither_labels_nor_private_ones() -> No
     ],
 )
 def test_plausible_values(old: Any, values: list[float]) -> None:
-    assert is_plausible(old, frozenset({(12, 18)}), frozenset({4, 12})) == values
+    assert plausible_values(old, frozenset({(12, 18)}), frozenset({4, 12})) == values
 
 
 def test_building_leaves_the_config_and_the_random_numbers_alone() -> None:

@@ -12,7 +12,7 @@ from fxgrow.surgery.index_map import NEW_INDEX, Change, IndexMap, axis_map, run_
 
 @st.composite
 def maps(draw: st.DrawFn, size: int) -> IndexMap:
-    """Any map from ``size`` old entries: copies, removals and fresh entries in any order."""
+    """Any map from ``size`` old entries: copies, removals and new entries in any order."""
     source = draw(st.lists(st.integers(NEW_INDEX, size - 1), min_size=1, max_size=8))
     scale = draw(
         st.lists(st.sampled_from([0.25, 0.5, 1.0]), min_size=len(source), max_size=len(source))
@@ -56,7 +56,7 @@ def test_the_identity_is_neutral(chain: tuple[Tensor, IndexMap, IndexMap]) -> No
 
 @settings(deadline=None)
 @given(chains())
-def test_place_fills_exactly_the_fresh_entries(chain: tuple[Tensor, IndexMap, IndexMap]) -> None:
+def test_place_fills_exactly_the_new_entries(chain: tuple[Tensor, IndexMap, IndexMap]) -> None:
     tensor, one, _ = chain
     placed = one.place(torch.ones(3, len(one.new)), 1)
     assert torch.equal(placed[0] == 1, one.source == NEW_INDEX)
@@ -100,7 +100,7 @@ def _axis_map(owners: list[tuple[int, int]], changes: dict[int, Change], reads: 
     return axis_map(width, neuron, changes, reads)
 
 
-def test_copies_follow_each_run_and_fresh_neurons_follow_the_last() -> None:
+def test_copies_follow_each_run_and_new_neurons_follow_the_last() -> None:
     owners = [(0, 0), (0, 0), (0, 1), (0, 1)]
     index_map = _axis_map(owners, {0: Change((2, 1), new=1)}, reads=True)
     assert index_map.source.tolist() == [0, 1, 0, 1, 2, 3, NEW_INDEX, NEW_INDEX]

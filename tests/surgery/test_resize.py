@@ -1,4 +1,4 @@
-"""Resizing in place: parameters, buffers, gradients, optimiser state, tied parameters."""
+"""Resizing in place: parameters, buffers, gradients, optimizer state, tied parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from fxgrow.surgery.resize import apply_maps, named_tensors, resize
 
 
 def split_first(size: int, scale: float = 1.0) -> IndexMap:
-    """Copies the first of ``size`` entries and adds a fresh one at the end."""
+    """Copies the first of ``size`` entries and adds a new one at the end."""
     source = torch.tensor([0, 0, *range(1, size), NEW_INDEX])
     scales = torch.ones(len(source), dtype=torch.float64)
     scales[:2] = scale
@@ -62,7 +62,7 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimiser_state_follows_and_training_goes_on(model: Any, name: str) -> None:
+def test_optimizer_state_follows_and_training_goes_on(model: Any, name: str) -> None:
     make, keys = OPTIMIZERS[name]
     optimizer = make(model.parameters())
     x = torch.ones(1, 3, dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_tied_parameters_are_resized_once_and_all_their_owners_refreshed() -> No
     assert (first.out_features, second.out_features) == (4, 4)
 
 
-def test_a_parametrised_weight_refreshes_the_module_that_uses_it() -> None:
+def test_a_parametrized_weight_refreshes_the_module_that_uses_it() -> None:
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, bias=False))
     path = "0.parametrizations.weight.original"
     resize(nn.Sequential(layer), {(path + "0", 0): split_first(2), (path + "1", 0): split_first(2)})
