@@ -39,7 +39,8 @@ class RandomGrowth(BaseModel):
         draws: random selections to try; with 1 the loss is never computed.
 
     Example:
-        >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=RandomGrowth(draws=1))
+        >>> method = RandomGrowth(draws=1)
+        >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=method)
 
     """
 
@@ -62,7 +63,7 @@ class RandomGrowth(BaseModel):
         generator: torch.Generator,
         choose: SelectFunction,
     ) -> Scores:
-        """Draw ``draws`` selections with random directions of norm 1; keep the one of lowest loss."""
+        """Draw ``draws`` selections in random directions of norm 1; keep that of lowest loss."""
         draws = [self._draw(grown, generator) for _ in range(self.draws)]
         if len(draws) == 1:
             return draws[0].scores  # its directions are in the graph already

@@ -5,8 +5,8 @@
 
 Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020. How we differ:
 ``joint_scores`` moves all candidates along the ray c_z * eps (n passes over the batches);
-``single_scores`` moves one at a time, the others staying at eps (n passes per candidate), which is
-exact, for small networks, and the oracle that tests compare the first with. They differ by O(eps^2).
+``single_scores`` moves one at a time, the others staying at eps (n passes per candidate): exact,
+for small networks, and what tests compare the first with. They differ by O(eps^2).
 """
 
 import torch
