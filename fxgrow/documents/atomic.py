@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from fxgrow.errors import ExportError, FxgrowError, RunError, SpecError
@@ -51,36 +50,36 @@ class OutputKind:
 
 
 RUN_OUTPUT = OutputKind(
-    exists=partial(RunError, "directory-exists"),
-    foreign=partial(RunError, "foreign-directory"),
-    unsafe=partial(RunError, "unsafe-path"),
-    unwritable=partial(RunError, "unwritable-run"),
+    exists=lambda message: RunError("directory-exists", message),
+    foreign=lambda message: RunError("foreign-directory", message),
+    unsafe=lambda message: RunError("unsafe-path", message),
+    unwritable=lambda message: RunError("unwritable-run", message),
     other="neither empty nor a run",
 )
 FILE_OUTPUT = OutputKind(
-    exists=partial(RunError, "path-exists"),
-    foreign=partial(RunError, "foreign-path"),
-    unsafe=partial(RunError, "unsafe-path"),
-    unwritable=partial(RunError, "unwritable-run"),
+    exists=lambda message: RunError("path-exists", message),
+    foreign=lambda message: RunError("foreign-path", message),
+    unsafe=lambda message: RunError("unsafe-path", message),
+    unwritable=lambda message: RunError("unwritable-run", message),
 )
 PAGE_OUTPUT = OutputKind(
-    exists=partial(SpecError, "path-exists"),
-    foreign=partial(SpecError, "foreign-path"),
-    unsafe=partial(SpecError, "unsafe-path"),
-    unwritable=partial(SpecError, "unwritable"),
+    exists=lambda message: SpecError("path-exists", message),
+    foreign=lambda message: SpecError("foreign-path", message),
+    unsafe=lambda message: SpecError("unsafe-path", message),
+    unwritable=lambda message: SpecError("unwritable", message),
 )
 SPEC_OUTPUT = OutputKind(
-    exists=partial(SpecError, "path-exists"),
-    foreign=partial(SpecError, "foreign-directory"),
-    unsafe=partial(SpecError, "unsafe-path"),
-    unwritable=partial(SpecError, "unwritable"),
+    exists=lambda message: SpecError("path-exists", message),
+    foreign=lambda message: SpecError("foreign-directory", message),
+    unsafe=lambda message: SpecError("unsafe-path", message),
+    unwritable=lambda message: SpecError("unwritable", message),
     other="no earlier architecture",
 )
 EXPORT_OUTPUT = OutputKind(
-    exists=partial(ExportError, "path-exists"),
-    foreign=partial(ExportError, "foreign-path"),
-    unsafe=partial(ExportError, "unsafe-path"),
-    unwritable=partial(ExportError, "unwritable-export"),
+    exists=lambda message: ExportError("path-exists", message),
+    foreign=lambda message: ExportError("foreign-path", message),
+    unsafe=lambda message: ExportError("unsafe-path", message),
+    unwritable=lambda message: ExportError("unwritable-export", message),
     other="no earlier export of this format",
 )
 

@@ -1,4 +1,4 @@
-"""The gradient of the growth objective, which most methods read."""
+"""The gradient of the growth objective, which most methods use."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,23 @@ from fxgrow.rewrite import OverGrown
 def mean_gradients(
     grown: OverGrown, objective: Objective, parameters: Sequence[Tensor]
 ) -> list[Tensor]:
-    """dL/dp for each of ``parameters``, the mean over the growth batches; zero where the loss does not depend on p."""
+    """Return dL/dp of the objective for each parameter p.
+
+    Args:
+        grown: the over-grown graph.
+        objective: the loss and the growth batches; each batch counts by its number of targets.
+        parameters: leaf tensors of the graph.
+
+    Returns:
+        One gradient per parameter, of its shape; zero where the loss does not depend on it.
+
+    """
     sizes = [len(target) for _, target in objective.batches]
-    totals = [torch.zeros_like(parameter) for parameter in parameters]
+    total_size = sum(sizes)
+    means = [torch.zeros_like(parameter) for parameter in parameters]
     for batch, size in zip(objective.batches, sizes, strict=True):
         loss = objective.on(grown.graph_module, batch)
-        found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        for total, gradient in zip(totals, found, strict=True):
-            total.add_(gradient, alpha=size / sum(sizes))
-    return totals
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        for mean, gradient in zip(means, gradients, strict=True):
+            mean.add_(gradient, alpha=size / total_size)
+    return means

@@ -1,9 +1,13 @@
-"""The control that every growth result is shown beside: random candidates in random directions, the best of a few.
+"""A control for every growth result: random candidates in random directions, the best of a few.
 
-Reference: RandSearch of Wu et al. 2020, Fig. 3: pick at random, k = 3 times, and keep the best. ``new=0`` is RandSearch
-(split), else RandSearch (split + new). How we differ: the best is the one with the lowest loss on the growth batches
-right after growing (the paper does not say when it looks).
+Reference: RandSearch of Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020,
+Fig. 3: select at random, k = 3 times, and keep the best. ``new=0`` is RandSearch (split), otherwise
+RandSearch (split + new). How we differ: the best selection is the one with the lowest loss on the
+growth batches right after growing (the paper does not say when it compares them).
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,14 +17,32 @@ from fxgrow.coupling import Coupling
 from fxgrow.documents import limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
 from fxgrow.methods.firefly.neighborhood import candidate_directions, initialize, overgrown_layers
+from fxgrow.methods.proposals import growable_widths
 from fxgrow.rewrite import OverGrown
 
-CandidateDraw = tuple[Scores, list[Tensor]]
-"""The random scores of the candidates, and their directions."""
+
+@dataclass(frozen=True)
+class _Draw:
+    """Random scores of all candidates, and random directions."""
+
+    scores: Scores
+    directions: Sequence[Tensor]
 
 
 class RandomGrowth(BaseModel):
-    """Settings: the candidates and ``eps`` as Firefly's; ``draws``: random selections to try (1 looks at no loss)."""
+    """The random control.
+
+    Args:
+        split: let existing neurons split.
+        new: candidates for new neurons per width.
+        eps: length of a step, relative to the weights of each layer.
+        draws: random selections to try; with 1 the loss is never computed.
+
+    Example:
+        >>> method = RandomGrowth(draws=1)
+        >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=method)
+
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     split: bool = True
@@ -29,11 +51,10 @@ class RandomGrowth(BaseModel):
     draws: int = Field(default=3, ge=1, le=limits.STEPS)
 
     def propose(self, coupling: Coupling) -> Proposal:
-        """The same candidates as Firefly's."""
-        growable = [number for number, width in enumerate(coupling.widths) if width.growable]
-        return Proposal(
-            frozenset(growable if self.split else ()), dict.fromkeys(growable, self.new)
-        )
+        """Propose the same candidates as Firefly."""
+        growable = growable_widths(coupling)
+        split = frozenset(growable) if self.split else frozenset()
+        return Proposal(split, dict.fromkeys(growable, self.new))
 
     def search(
         self,
@@ -42,51 +63,50 @@ class RandomGrowth(BaseModel):
         generator: torch.Generator,
         choose: SelectFunction,
     ) -> Scores:
-        """Of ``draws`` selections, each with random directions of norm 1, the one with the lowest loss."""
-        drawn = [self._draw(grown, generator) for _ in range(self.draws)]
-        if len(drawn) == 1:
-            return drawn[0][0]
-        best = min(drawn, key=lambda draw: self._loss(grown, objective, draw, choose))
-        self._put(grown, best)
-        return best[0]
+        """Draw ``draws`` selections in random directions of norm 1; keep that of lowest loss."""
+        draws = [self._draw(grown, generator) for _ in range(self.draws)]
+        if len(draws) == 1:
+            return draws[0].scores  # its directions are in the graph already
+        losses = [self._loss(grown, objective, draw, choose) for draw in draws]
+        best = draws[losses.index(min(losses))]
+        self._apply(grown, best)
+        return best.scores
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
-        """Nothing: a control does not look at the gradient."""
+        """Do nothing: the control does not use the gradient."""
 
-    def _draw(self, grown: OverGrown, generator: torch.Generator) -> CandidateDraw:
-        """Random directions and a random order of the candidates."""
+    def _draw(self, grown: OverGrown, generator: torch.Generator) -> _Draw:
+        """Draw directions into the graph, and a random order of the candidates."""
         initialize(grown, self.eps, generator)
         with torch.no_grad():
             for layer in overgrown_layers(grown):
-                for outgoing in layer.outgoing:
-                    outgoing.copy_(
-                        torch.randn(outgoing.shape, generator=generator)
-                        / outgoing[:, 0].numel() ** 0.5
-                    )
-        scores = Scores(
-            *(
-                _random(eps, generator)
-                for eps in (grown.candidates.split_eps, grown.candidates.new_eps)
-            )
-        )
-        return scores, [direction.detach().clone() for direction in candidate_directions(grown)]
+                for outgoing in layer.outgoing:  # [out, new, ...]
+                    # A column has that many entries, so its expected norm becomes 1.
+                    column_size = outgoing[:, 0].numel()
+                    noise = torch.randn(outgoing.shape, generator=generator)
+                    outgoing.copy_(noise / column_size**0.5)
+        split_scores = _random_scores(grown.candidates.split_eps, generator)
+        new_scores = _random_scores(grown.candidates.new_eps, generator)
+        directions = [direction.detach().clone() for direction in candidate_directions(grown)]
+        return _Draw(Scores(split_scores, new_scores), directions)
 
     def _loss(
-        self, grown: OverGrown, objective: Objective, draw: CandidateDraw, choose: SelectFunction
+        self, grown: OverGrown, objective: Objective, draw: _Draw, choose: SelectFunction
     ) -> float:
-        """The loss with what the budget keeps of a draw."""
-        self._put(grown, draw)
-        choose(draw[0]).switch_off_others(grown.candidates)
+        """Return the loss with the candidates of a draw that the budget would select."""
+        self._apply(grown, draw)
+        choose(draw.scores).switch_off_others(grown.candidates)
         return objective.mean(grown.graph_module)
 
     @torch.no_grad()
-    def _put(self, grown: OverGrown, draw: CandidateDraw) -> None:
-        """Every candidate on, in the directions of a draw."""
-        for eps in (grown.candidates.split_eps, grown.candidates.new_eps):
-            eps.fill_(self.eps)
-        for direction, values in zip(candidate_directions(grown), draw[1], strict=True):
+    def _apply(self, grown: OverGrown, draw: _Draw) -> None:
+        """Switch every candidate on, in the directions of a draw."""
+        grown.candidates.split_eps.fill_(self.eps)
+        grown.candidates.new_eps.fill_(self.eps)
+        for direction, values in zip(candidate_directions(grown), draw.directions, strict=True):
             direction.copy_(values)
 
 
-def _random(like: Tensor, generator: torch.Generator) -> Tensor:
+def _random_scores(like: Tensor, generator: torch.Generator) -> Tensor:
+    # Drawn in float64, so that the order is the same whatever the model's dtype is.
     return torch.rand(len(like), generator=generator, dtype=torch.float64).to(like)

@@ -1,4 +1,8 @@
-"""The other control: the structure that was grown, trained from a fresh initialisation (Wu et al. 2020, Fig. 3)."""
+"""A control: the grown structure, trained from new random weights.
+
+Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Fig. 3
+("scratch"). How we differ: the weights are drawn by the modules' own ``reset_parameters``.
+"""
 
 import copy
 
@@ -7,24 +11,44 @@ from torch import nn
 from fxgrow.errors import GrowthError
 from fxgrow.growth import reinitialize
 
+_MAX_NAMES = 5  # that an error lists
+
 
 def from_scratch(model: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy of ``model`` whose weights are drawn anew from ``seed``, by every module's own ``reset_parameters``.
+    """Return a copy of a model with new random weights.
 
-    Raises GrowthError if a parameter has no module that draws it: it would keep what training taught it.
+    Args:
+        model: any model, usually a grown one; it stays as it is.
+        seed: of the new weights; torch's own generators are left alone.
+
+    Raises:
+        GrowthError: ``no-fresh-weights`` if a parameter belongs to a module that has no
+            ``reset_parameters``, for it would keep its trained value.
+
+    Example:
+        >>> growth = fxgrow.grow(model, batches, loss_fn, example_inputs=inputs)
+        >>> baseline = from_scratch(growth.module, seed=1)
+
     """
-    kept = [
-        f"{name}.{own}".lstrip(".")
-        for name, module in model.named_modules()
-        for own, _ in module.named_parameters(recurse=False)
-        if not callable(getattr(module, "reset_parameters", None))
-    ]
-    if kept:
+    trained = _parameters_without_reset(model)
+    if trained:
         raise GrowthError(
             "no-fresh-weights",
-            f"{', '.join(kept[:5])} would keep trained values, because no module with reset_parameters() owns them; "
-            "build the model anew and widen it instead, or give its class a reset_parameters()",
+            f"{', '.join(trained[:_MAX_NAMES])} would keep trained values, because no module with "
+            "reset_parameters() owns them; build the model anew and widen it instead, "
+            "or give its class a reset_parameters()",
         )
     new = copy.deepcopy(model)
     reinitialize(new, seed)
     return new
+
+
+def _parameters_without_reset(model: nn.Module) -> list[str]:
+    """List the parameters whose own module has no ``reset_parameters``."""
+    names = []
+    for path, module in model.named_modules():
+        if callable(getattr(module, "reset_parameters", None)):
+            continue
+        for name, _ in module.named_parameters(recurse=False):
+            names.append(f"{path}.{name}".lstrip("."))
+    return names

@@ -107,7 +107,7 @@ def test_grows_a_network_downhill() -> None:
 
 
 def test_too_large_is_said_before_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splitting, "LARGEST", 15)
+    monkeypatch.setattr(splitting, "_MAX_ENTRIES", 15)
     x, y = rbf_data()
     grown = over_grown(rbf(4), x)
     with pytest.raises(GrowthError, match="4 neurons with up to 2 weights"):

@@ -1,4 +1,8 @@
-"""Firefly descent as a growth method: its settings, and its two steps in order."""
+"""Firefly descent as a growth method: its settings, and its two steps in order.
+
+Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Algorithm 1.
+How we differ: see the package's docstring.
+"""
 
 from typing import Literal
 
@@ -11,23 +15,42 @@ from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_
 from fxgrow.methods.firefly import importance
 from fxgrow.methods.firefly.neighborhood import initialize
 from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, relax
+from fxgrow.methods.proposals import growable_widths
 from fxgrow.rewrite import DepthProposal, OverGrown
 
 PATHS = {"joint": importance.joint_scores, "single": importance.single_scores}
 
 
 class Firefly(BaseModel):
-    """Settings.
+    """Firefly descent.
 
-    ``new``: new-neuron candidates per width (m'); ``layers``: those per candidate residual layer (0: no layers), which
-    are put ``at`` the nodes or modules that fit these patterns (none: after every activation and residual sum), with a
-    batch norm inside if ``norm``; ``eps``: radius of the neighbourhood, relative to the weights of each
-    layer; ``steps``, ``lr``, ``optimizer``, ``constraint``: step one, kept in the box and the ball by projection after
-    every step or by a penalty (``neighbourhood.violation``) with one projection at the end; ``points``, ``path``: step
-    two; ``rounds``: how often the two take turns, each round from the directions and the signed eps of the last one
-    with all candidates still on; ``refine_steps``: more of step one for the selected alone (the others that they were
-    tuned beside are gone); ``precision``: of the over-grown passes in both steps, the model's own (``fp32``) or
-    bfloat16 autocast (``bf16``); losses and promises are always in the model's own.
+    Args:
+        split: let existing neurons split.
+        new: candidates for new neurons per width (m' in the paper).
+        layers: candidates for neurons per candidate residual layer; 0 proposes no layers.
+        at: patterns of nodes or modules after which layers are proposed; with none, after every
+            activation and residual sum.
+        norm: put a batch norm inside candidate layers.
+        eps: radius of the neighborhood, relative to the weights of each layer.
+        steps: optimizer steps of step one.
+        lr: learning rate of step one; it falls linearly to 0.
+        refine_steps: optimizer steps for the selected candidates alone, after the others that they
+            were tuned beside are gone.
+        points: points of the midpoint rule in step two.
+        path: in step two, move all candidates together (``joint``) or each alone (``single``).
+        optimizer: of step one.
+        constraint: keep the candidates in the neighborhood by ``projection`` after every step, or
+            by a ``penalty`` (``neighborhood.constraint_violation``) and one projection at the end.
+        precision: of the passes through the over-grown graph in both steps: the model's own
+            (``fp32``), or bfloat16 autocast (``bf16``). Reported losses and checks always use the
+            model's own.
+        rounds: how often the two steps take turns. Each round starts from the directions and the
+            signed eps of the last one, with all candidates still on.
+
+    Example:
+        >>> method = Firefly(new=4, steps=10)
+        >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=method)
+
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,12 +71,11 @@ class Firefly(BaseModel):
     rounds: int = Field(default=1, ge=1, le=limits.STEPS)
 
     def propose(self, coupling: Coupling) -> Proposal:
-        """Every growable neuron may split, every growable width may get ``new`` neurons."""
-        growable = [number for number, width in enumerate(coupling.widths) if width.growable]
+        """Propose that every growable neuron may split, and ``new`` neurons per growable width."""
+        growable = growable_widths(coupling)
+        split = frozenset(growable) if self.split else frozenset()
         depth = DepthProposal(self.layers, self.at, norm=self.norm) if self.layers else None
-        return Proposal(
-            frozenset(growable if self.split else ()), dict.fromkeys(growable, self.new), depth
-        )
+        return Proposal(split, dict.fromkeys(growable, self.new), depth)
 
     def search(
         self,
@@ -62,40 +84,56 @@ class Firefly(BaseModel):
         generator: torch.Generator,
         choose: SelectFunction,
     ) -> Scores:
-        """Step one, then step two; eps is left at -eps sign(s) (at eps for splits in halves, symmetric in eps).
+        """Run step one, then step two.
 
-        The score is what switching the candidate on is expected to lower the loss by, to first order: eps |s|, or
-        -eps s for splits in halves.
+        The score is the decrease of the loss that is expected from switching the candidate on, to
+        first order: eps |s|, or -eps s for splits in halves. eps is left at -eps sign(s), and at
+        eps for splits in halves, which are symmetric in eps.
         """
         self.begin(grown, objective, generator)
-        rounds = [self._round(grown, objective) for _ in range(self.rounds)]
-        return rounds[-1]
+        for _ in range(self.rounds):
+            scores = self._round(grown, objective)
+        return scores
 
     def begin(self, grown: OverGrown, objective: Objective, generator: torch.Generator) -> None:
-        """Random directions, and batch norms of new neurons at what these make them see."""
+        """Draw directions, and estimate the batch norm statistics of new neurons under them.
+
+        Args:
+            grown: the over-grown graph, changed in place.
+            objective: its batches give the statistics.
+            generator: draws the directions.
+
+        """
         initialize(grown, self.eps, generator)
         estimate_statistics(grown, objective)
 
     def _round(self, grown: OverGrown, objective: Objective) -> Scores:
+        """Run both steps once, and set every eps to the better sign."""
         self._relax(grown, objective, self.steps)
-        split, new = PATHS[self.path](grown, self._cast(objective), self.points)
+        integrated_gradients = PATHS[self.path]
+        split, new = integrated_gradients(grown, self._in_precision(objective), self.points)
         candidates = grown.candidates
         with torch.no_grad():
+            new_scores = self.eps * new.abs()
             candidates.new_eps.copy_(-self.eps * new.sign())
             if not candidates.halves:
                 candidates.split_eps.copy_(-self.eps * split.sign())
-                return Scores(self.eps * split.abs(), self.eps * new.abs())
-            gain = -candidates.split_eps * split
+                return Scores(self.eps * split.abs(), new_scores)
+            # With two halves the other sign is the same split, so a gain may be negative.
+            split_scores = -candidates.split_eps * split
             candidates.split_eps.fill_(self.eps)
-        return Scores(gain.detach(), self.eps * new.abs())
+        return Scores(split_scores.detach(), new_scores)
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
-        """Step one again, for the selected candidates alone."""
+        """Run step one again, for the selected candidates alone."""
         self._relax(grown, objective, self.refine_steps)
 
     def _relax(self, grown: OverGrown, objective: Objective, steps: int) -> None:
-        descent, constraint = OPTIMIZERS[self.optimizer], CONSTRAINTS[self.constraint]
-        relax(grown, self._cast(objective), self.eps, steps, self.lr, descent, constraint)
+        optimizer_rule = OPTIMIZERS[self.optimizer]
+        constraint_rule = CONSTRAINTS[self.constraint]
+        objective = self._in_precision(objective)
+        relax(grown, objective, self.eps, steps, self.lr, optimizer_rule, constraint_rule)
 
-    def _cast(self, objective: Objective) -> Objective:
-        return PRECISIONS[self.precision](objective.batches, objective.loss_fn, objective.form)
+    def _in_precision(self, objective: Objective) -> Objective:
+        objective_type = PRECISIONS[self.precision]
+        return objective_type(objective.batches, objective.loss_fn, objective.form)

@@ -1,6 +1,11 @@
-"""Step one (Eq. 4): minimise the loss over (eps, delta) of all candidates at once, without the sparsity constraint."""
+"""Step one (Eq. 4): minimize the loss over (eps, delta) of all candidates, without sparsity.
 
-import itertools
+Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020. How we differ:
+the learning rate falls linearly to 0, because Adam at a constant one stays lr away from the
+minimum, and where the loss is small the scores would be those of that noise; the constraints are
+kept by projection or by a penalty; the pass may run in bfloat16.
+"""
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +25,16 @@ from fxgrow.rewrite import OverGrown
 
 
 class OptimizerRule(NamedTuple):
-    """An optimiser; eps = e u has the step size lr e^power, so that u = eps / e moves as a direction does.
+    """An optimizer, and how its step size for eps follows from that for directions.
 
-    Adam and RMSprop step by lr whatever the size of the gradient, so u does if eps steps by lr e. A gradient step in u
-    is -lr dL/du = -lr e dL/deps, which is lr e^2 in eps.
+    eps = e u gets the learning rate lr e^power, so that u = eps / e moves as a direction does. Adam
+    and RMSprop step by lr whatever the size of the gradient, so u does if eps steps by lr e. A
+    gradient step in u is -lr dL/du = -lr e dL/deps, which is lr e^2 in eps.
+
+    Args:
+        make: from parameter groups to the optimizer.
+        power: of e in the learning rate for eps.
+
     """
 
     make: Callable[[list[dict[str, Any]]], Optimizer]
@@ -31,7 +42,13 @@ class OptimizerRule(NamedTuple):
 
 
 class ConstraintRule(NamedTuple):
-    """What is added to the loss, and what is done after every step, to stay in the box and the ball of that eps."""
+    """How candidates are kept in the box and the ball of radius eps.
+
+    Args:
+        added: a term that is added to the loss.
+        after: what is done after every step.
+
+    """
 
     added: Callable[[OverGrown, float], Tensor | float]
     after: Callable[[OverGrown, float], None]
@@ -48,9 +65,8 @@ class Bf16(Objective):
 
 OPTIMIZERS = {
     "adam": OptimizerRule(Adam, 1),
-    "rmsprop": OptimizerRule(
-        partial(RMSprop, alpha=0.9, momentum=0.1), 1
-    ),  # the settings of the authors' code
+    # The settings of the authors' code.
+    "rmsprop": OptimizerRule(partial(RMSprop, alpha=0.9, momentum=0.1), 1),
     "sgd": OptimizerRule(partial(SGD, momentum=0.9), 2),
 }
 CONSTRAINTS = {
@@ -66,28 +82,47 @@ def relax(
     eps: float,
     steps: int,
     lr: float,
-    descent: OptimizerRule = OPTIMIZERS["adam"],
+    optimizer_rule: OptimizerRule = OPTIMIZERS["adam"],
     constraint: ConstraintRule = CONSTRAINTS["projection"],
 ) -> None:
-    """``steps`` steps of an optimiser, one growth batch each. Base parameters get no gradient.
+    """Optimize eps and the directions of all candidates, one growth batch per step.
 
-    The step size falls linearly to 0: Adam at a constant one stays lr away from the minimum, and where the loss is
-    small the scores would be those of that noise. A candidate that is off (eps = 0) when it starts stays off, so the
-    same steps refine a selection. Whatever the constraint, all are in the box and the ball at the end.
+    A candidate that is off (eps = 0) at the start stays off, so the same steps refine a selection.
+    Whatever the constraint, all candidates are in the box and the ball at the end. Base parameters
+    get no gradient.
+
+    Args:
+        grown: the over-grown graph, changed in place.
+        objective: the loss; its batches take turns.
+        eps: radius of the box.
+        steps: number of optimizer steps.
+        lr: learning rate of the directions at the start.
+        optimizer_rule: the optimizer, a value of ``OPTIMIZERS``.
+        constraint: a value of ``CONSTRAINTS``.
+
     """
-    candidates = grown.candidates
-    moved = [p for p in (candidates.split_eps, candidates.new_eps) if len(p)]
-    on = [p.detach() != 0 for p in moved]
-    rates = [(candidate_directions(grown), lr), (moved, lr * eps**descent.power)]
-    optimizer = descent.make([{"params": parameters, "lr": rate} for parameters, rate in rates])
+    eps_parameters = []
+    masks = []  # 1 where the candidate is on
+    for parameter in (grown.candidates.split_eps, grown.candidates.new_eps):
+        if len(parameter):
+            eps_parameters.append(parameter)
+            masks.append(parameter.detach() != 0)
+    groups = [
+        {"params": candidate_directions(grown), "lr": lr},
+        {"params": eps_parameters, "lr": lr * eps**optimizer_rule.power},
+    ]
+    optimizer = optimizer_rule.make(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
-    for batch in itertools.islice(itertools.cycle(objective.batches), steps):
+    for step in range(steps):
+        batch = objective.batches[step % len(objective.batches)]
         optimizer.zero_grad(set_to_none=True)
-        (objective.on(grown.graph_module, batch) + constraint.added(grown, eps)).backward()
+        loss = objective.on(grown.graph_module, batch) + constraint.added(grown, eps)
+        loss.backward()
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            for parameter, mask in zip(moved, on, strict=True):
+            # The optimizer's momentum may move what has no gradient, so this is done every step.
+            for parameter, mask in zip(eps_parameters, masks, strict=True):
                 parameter.mul_(mask)
         constraint.after(grown, eps)
     optimizer.zero_grad(set_to_none=True)
