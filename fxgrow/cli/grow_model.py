@@ -1,7 +1,6 @@
 """``fxgrow grow``: train a model and grow it between the epochs."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from fxgrow.cli import growth_arguments as options
@@ -23,19 +22,17 @@ from fxgrow.cli.arguments import (
     build_budget,
     build_method,
     build_settings,
-    find_method,
 )
 from fxgrow.cli.run_recipe import OutputOptions, run_recipe
 from fxgrow.growth import Scope
-from fxgrow.methods import Firefly
-from fxgrow.training import RECIPE_VERSION, DataChoice, FireflyMethod, Recipe, RunSettings
+from fxgrow.methods import MethodConfig, find_method
+from fxgrow.training import RECIPE_VERSION, DataChoice, Recipe, RunSettings
 
 # Candidates for the hidden neurons of each residual layer.
 LAYER_NEURONS = 8
 
 _DEFAULTS = RunSettings()
 _DEFAULT_METHOD = "Firefly"
-_METHODS: Mapping[str, type[Firefly]] = MappingProxyType({_DEFAULT_METHOD: Firefly})
 
 
 def grow_model(
@@ -55,6 +52,7 @@ def grow_model(
     seed: SeedOption = _DEFAULTS.seed,
     lr: LearningRateOption = _DEFAULTS.lr,
     batch_size: BatchSizeOption = _DEFAULTS.batch_size,
+    method: options.MethodOption = _DEFAULT_METHOD,
     new: options.NewCandidatesOption = None,
     layers: options.LayersOption = 0,
     at: options.AtOption = None,
@@ -86,7 +84,7 @@ def grow_model(
             DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
         ),
         settings=build_settings(RunSettings, **schedule, seed=seed, memory_limit=memory_limit),
-        method=_method_choice(_DEFAULT_METHOD, candidates),
+        method=_method_config(method, candidates),
         scope=_scope(only, ignore, tie),
         lower=lower,
     )
@@ -100,10 +98,9 @@ def _depth_settings(layers: int, at: Sequence[str] | None) -> dict[str, Any]:
     return {"layers": LAYER_NEURONS, "at": tuple(at or ())}
 
 
-def _method_choice(name: str, values: Mapping[str, Any]) -> FireflyMethod:
+def _method_config(name: str, values: Mapping[str, Any]) -> MethodConfig:
     """The method of a recipe, from its name and the values of options (None: not given)."""
-    kind = find_method(name, _METHODS)
-    return FireflyMethod(settings=build_method(name, kind, values))
+    return MethodConfig(settings=build_method(name, find_method(name), values))
 
 
 def _scope(

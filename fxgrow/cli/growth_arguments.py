@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from fxgrow.cli.arguments import DEFAULT_NEURONS
+from fxgrow.methods import METHODS
 
 EpochsOption = Annotated[int, typer.Option(help="epochs of training in all")]
 GrowStepsOption = Annotated[
@@ -37,6 +38,14 @@ PerWidthOption = Annotated[
 RoundToOption = Annotated[int, typer.Option(help="every width that grows ends at a multiple of it")]
 
 # The method: what is searched.
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help=f"how to choose what grows: {', '.join(METHODS)}, or one that a package declares",
+    ),
+]
 NewCandidatesOption = Annotated[
     int | None,
     typer.Option(help="candidates for new neurons per width", show_default="the method's"),

@@ -12,8 +12,9 @@ was selected is refined once more with the others off. The search and the checks
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from pydantic import BaseModel, SerializeAsAny
 from torch import nn
 
 from fxgrow.capture import capture
@@ -32,7 +33,7 @@ from fxgrow.growth import (
     resolve_budget,
     search,
 )
-from fxgrow.methods import Firefly, RandomGrowth
+from fxgrow.methods import Firefly
 from fxgrow.modes import evaluation_mode, frozen_parameters
 from fxgrow.spec import StrictModel
 
@@ -98,13 +99,13 @@ class ScoredExpansion(StrictModel):
     """Expansion by a growth method: all candidates in one over-grown graph, the best are kept.
 
     Args:
-        method: Firefly descent, or the control ``RandomGrowth``.
+        method: any growth method, such as Firefly descent or the control ``RandomGrowth``.
 
     Example:
         >>> ScoredExpansion(method=Firefly(new=8))
     """
 
-    method: Firefly | RandomGrowth = Firefly(new=4, steps=6, refine_steps=2, points=1)
+    method: SerializeAsAny[BaseModel] = Firefly(new=4, steps=6, refine_steps=2, points=1)
 
     def expand(
         self,
@@ -122,9 +123,8 @@ class ScoredExpansion(StrictModel):
             GrowthError: nothing can be unlocked or added (``no-candidates``).
             BudgetError: the budget buys nothing.
         """
-        return expand_network(
-            network, inputs, objective, budget, self.method, unlock=unlock, seed=seed
-        )
+        method = cast("Method", self.method)
+        return expand_network(network, inputs, objective, budget, method, unlock=unlock, seed=seed)
 
 
 def expand_network(

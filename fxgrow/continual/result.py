@@ -20,8 +20,9 @@ from fxgrow.continual.storage import MAX_TASKS
 from fxgrow.continual.task import Task, split_classes
 from fxgrow.continual.task_training import MasterSettings
 from fxgrow.growth import Budget
+from fxgrow.methods import MethodConfig
 from fxgrow.spec import Document, StrictModel, read_text
-from fxgrow.training import RESULT, DataChoice, FireflyMethod, RandomMethod, seeded
+from fxgrow.training import RESULT, DataChoice, seeded
 
 CONTINUAL_VERSION: Literal[1] = 1
 _MAX_FILE_BYTES = 2**26
@@ -57,9 +58,7 @@ class StreamPlan(StrictModel):
     width: int = Field(default=8, ge=1, le=2**12)
     blocks: _Blocks = (1, 1, 2)
     settings: MasterSettings = MasterSettings()
-    method: Annotated[FireflyMethod | RandomMethod, Field(discriminator="name")] = FireflyMethod(
-        settings=ScoredExpansion().method  # type: ignore[arg-type]
-    )
+    method: MethodConfig = MethodConfig(settings=ScoredExpansion().method)
     budget: Budget = DEFAULT_BUDGET
     target: _Share | None = None
 

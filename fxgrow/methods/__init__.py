@@ -10,6 +10,7 @@ To add a method, write one file here and a row in ``registry.METHODS``, or decla
 the group ``fxgrow.methods`` in a package of your own.
 """
 
+from fxgrow.methods.config import MethodConfig
 from fxgrow.methods.firefly import Firefly
 from fxgrow.methods.random import RandomGrowth
 from fxgrow.methods.registry import METHODS, available_methods, find_method
@@ -19,6 +20,7 @@ from fxgrow.methods.splitting import Splitting
 __all__ = [
     "METHODS",
     "Firefly",
+    "MethodConfig",
     "RandomGrowth",
     "Splitting",
     "available_methods",

@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,7 +12,7 @@ from fxgrow.data import Splits, load_data
 from fxgrow.documents import limits
 from fxgrow.errors import DataError
 from fxgrow.growth import ALL_WIDTHS, Budget, Scope
-from fxgrow.methods import Firefly, RandomGrowth, Splitting
+from fxgrow.methods import MethodConfig
 from fxgrow.spec import Document, parse_yaml, read_text, yaml_text
 from fxgrow.training.migrations import rename_memory
 from fxgrow.training.settings import RunSettings
@@ -96,53 +96,6 @@ def _check_pixels(name: str, limit: int | None, channels: int | None, size: int 
         )
 
 
-class FireflyMethod(_ClosedModel):
-    """Firefly descent, as a method of a recipe.
-
-    Args:
-        name: "Firefly".
-        settings: the settings of the method.
-
-    Example:
-        >>> FireflyMethod(settings=fxgrow.Firefly(new=4)).name
-        'Firefly'
-
-    """
-
-    name: Literal["Firefly"] = "Firefly"
-    settings: Firefly = Firefly()
-
-
-class RandomMethod(_ClosedModel):
-    """Random growth, the control of every other method, as a method of a recipe.
-
-    Args:
-        name: "RandomGrowth".
-        settings: the settings of the method.
-
-    Example:
-        >>> RandomMethod().name
-        'RandomGrowth'
-
-    """
-
-    name: Literal["RandomGrowth"] = "RandomGrowth"
-    settings: RandomGrowth = RandomGrowth()
-
-
-class SplittingMethod(_ClosedModel):
-    """Splitting steepest descent, as a method of a recipe."""
-
-    name: Literal["Splitting"] = "Splitting"
-    settings: Splitting = Splitting()
-
-
-# Name and settings, as the history in a spec records a method.
-MethodChoice = Annotated[
-    FireflyMethod | RandomMethod | SplittingMethod, Field(discriminator="name")
-]
-
-
 class Recipe(_ClosedModel):
     """A run: the model, the data, and how it is trained and grown.
 
@@ -175,7 +128,7 @@ class Recipe(_ClosedModel):
     model: str
     data: DataChoice = DataChoice()
     settings: RunSettings = RunSettings()
-    method: MethodChoice = FireflyMethod()
+    method: MethodConfig = MethodConfig()
     budget: Budget
     scope: Scope = ALL_WIDTHS
     lower: bool = False

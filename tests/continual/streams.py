@@ -8,8 +8,7 @@ from fxgrow.continual import MasterSettings, Task, TrainSettings, split_classes
 from fxgrow.continual.result import StreamPlan
 from fxgrow.data import DataSet, Splits
 from fxgrow.growth import Budget
-from fxgrow.methods import Firefly
-from fxgrow.training import FireflyMethod
+from fxgrow.methods import Firefly, MethodConfig
 
 CLASSES, SIZE = 6, 4
 PLAN = StreamPlan(
@@ -17,7 +16,7 @@ PLAN = StreamPlan(
     width=3,
     blocks=(1, 1),
     settings=MasterSettings(train=TrainSettings(epochs=1, batch_size=8), growth_batches=1),
-    method=FireflyMethod(settings=Firefly(new=1, steps=1, refine_steps=1, points=1)),
+    method=MethodConfig(settings=Firefly(new=1, steps=1, refine_steps=1, points=1)),
     budget=Budget(neurons=2),
 )
 

@@ -4,8 +4,8 @@ from fxgrow.continual import TaskOutcome, WidthUse
 from fxgrow.continual.result import CONTINUAL_DOCUMENT, ContinualResult, StreamPlan
 from fxgrow.errors import SpecError
 from fxgrow.growth import Budget
+from fxgrow.methods import MethodConfig
 from fxgrow.methods.random import RandomGrowth
-from fxgrow.training.recipe import RandomMethod
 
 ROWS = ((0.5,), (0.75, 1.0), (0.25, 0.875, 0.5))
 
@@ -49,8 +49,8 @@ def test_average_and_forgetting() -> None:
     assert result(((0.5,), (0.75, 0.25))).forgetting == -0.25
 
 
-@pytest.mark.parametrize("method", [StreamPlan().method, RandomMethod(settings=RandomGrowth())])
-def test_it_is_read_as_it_was_written(method: RandomMethod) -> None:
+@pytest.mark.parametrize("method", [StreamPlan().method, MethodConfig(settings=RandomGrowth())])
+def test_it_is_read_as_it_was_written(method: MethodConfig) -> None:
     written = result(plan=StreamPlan(method=method, budget=Budget(neurons=3), target=0.5))
     assert CONTINUAL_DOCUMENT.read(written.model_dump_json()) == written
 

@@ -11,14 +11,11 @@ from fxgrow.cli.model_and_data import load_model
 from fxgrow.data import SOURCES
 from fxgrow.errors import FxgrowError, SpecError
 from fxgrow.growth import Budget
-from fxgrow.methods import Firefly
-from fxgrow.training import DataChoice, FireflyMethod, Recipe, RunSettings, read_recipe, recipe_text
+from fxgrow.methods import Firefly, MethodConfig
+from fxgrow.training import DataChoice, Recipe, RunSettings, read_recipe, recipe_text
 from fxgrow.training.recipe import (
     _MAX_FILE_BYTES,
     RECIPE_DOCUMENT,
-    MethodChoice,
-    RandomMethod,
-    SplittingMethod,
 )
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs" / "recipes").iterdir())
@@ -27,9 +24,9 @@ POSITIVE = st.floats(1e-6, 1e6) | st.integers(1, 10**6)
 TEXTS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=8) | st.sampled_from(
     ["no", "1e-3", "0x1"]
 )
-METHODS: st.SearchStrategy[MethodChoice] = st.one_of(
+METHODS: st.SearchStrategy[MethodConfig] = st.one_of(
     st.builds(
-        FireflyMethod,
+        MethodConfig,
         settings=st.builds(
             Firefly,
             at=st.tuples(TEXTS),
@@ -37,8 +34,7 @@ METHODS: st.SearchStrategy[MethodChoice] = st.one_of(
             path=st.sampled_from(["joint", "single"]),
         ),
     ),
-    st.builds(RandomMethod),
-    st.builds(SplittingMethod),
+    st.builds(MethodConfig, name=st.sampled_from(["RandomGrowth", "Splitting"])),
 )
 RECIPES = st.builds(
     Recipe,
@@ -96,16 +92,16 @@ def test_there_are_shipped_recipes() -> None:
         (LEAST.replace("schema_version: 2\n", ""), "missing-key", "schema_version"),
         ("- 1", "bad-value", "recipe.yaml"),
         ("", "bad-value", "recipe.yaml"),
-        (LEAST + "method: {name: Magic}", "bad-value", "method"),
+        (LEAST + "method: {name: Magic}", "unknown-method", None),
         (
             LEAST + "method: {name: Firefly, settings: {eps: 0}}",
             "bad-value",
-            "method.Firefly.settings.eps",
+            "method.settings.eps",
         ),
         (
             LEAST + "method: {name: Splitting, settings: {new: 3}}",
             "unknown-key",
-            "method.Splitting.settings.new",
+            "method.settings.new",
         ),
         (LEAST + "settings: {epochs: '3'}", "bad-value", "settings.epochs"),
         (LEAST + "settings: {epochs: 0}", "no-epochs", None),

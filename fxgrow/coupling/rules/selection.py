@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxgrow.coupling.rules.elementwise import combine
 from fxgrow.coupling.rules.movement import embedding
 from fxgrow.coupling.rules.normalization import space
-from fxgrow.coupling.rules.elementwise import combine
 from fxgrow.coupling.values import Context, placed_fields
 
 LOOKED_UP = "looked up by number"
