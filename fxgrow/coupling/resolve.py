@@ -1,12 +1,13 @@
 """From what was observed to a coupling that a trial growth confirms.
 
-A trial that fails shows what cannot grow as it was assumed to. Before it is given up, two remedies are tried: numbers
-that the model's own code holds in attributes (``self.num_heads``) follow the neurons, and neurons whose copies arrive
-elsewhere get their order from a replay. A remedy is kept if the next trial no longer complains of the same neurons.
+A trial that fails shows what cannot grow as it was assumed to. Before that is given up, two
+workarounds are tried: numbers that the model's own code holds in attributes (``self.num_heads``)
+follow the neurons, and neurons whose copies arrive elsewhere get their order from a run of the
+grown model. A workaround is kept if the next trial no longer fails because of the same neurons.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -14,150 +15,225 @@ import numpy as np
 from torch import nn
 
 from fxgrow.coupling.grids import Direction
-from fxgrow.coupling.labels import Ints, Pin
+from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.trial import TrialFailure, trial_growth
 from fxgrow.coupling.values import Context, Grid, Observed
 from fxgrow.coupling.widths import Coupling, SizeAttributeGuess, Workarounds, build_widths, classify
 from fxgrow.errors import InternalError
 
-_MAX_TRIALS = 2
-"""How many attributes of one kind of module may have to follow together (heads, and heads times head size)."""
+_MAX_ATTRIBUTES = 2
+"""How many attributes of one kind of module may follow together (heads, and heads x head size)."""
+
+GridDirection = tuple[Grid, int]
 
 
 @dataclass(frozen=True)
-class _Assumed:
-    """What is given up, and the remedies taken, so far."""
+class _Assumptions:
+    """What is given up, and the workarounds in use, so far."""
 
     banned: frozenset[Direction] = frozenset()
     pins: tuple[Pin, ...] = ()
-    remedies: Workarounds = field(default_factory=Workarounds)
+    workarounds: Workarounds = field(default_factory=Workarounds)
 
-    def without(self, verdict: TrialFailure) -> "_Assumed":
-        return replace(self, banned=self.banned | verdict.banned, pins=(*self.pins, *verdict.pins))
+    def giving_up(self, failure: TrialFailure) -> "_Assumptions":
+        """These assumptions, without what a trial shows to be impossible."""
+        banned = self.banned | failure.banned
+        return replace(self, banned=banned, pins=(*self.pins, *failure.pins))
+
+    def with_mixed(self, mixed: Ints) -> "_Assumptions":
+        """These assumptions, and that the order of the labels ``mixed`` is found by a run."""
+        return replace(self, workarounds=replace(self.workarounds, mixed=mixed))
+
+    def with_attributes(self, guesses: Sequence[SizeAttributeGuess]) -> "_Assumptions":
+        """These assumptions, and that more attributes follow their neurons."""
+        attributes = (*self.workarounds.attributes, *guesses)
+        return replace(self, workarounds=replace(self.workarounds, attributes=attributes))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One trial: what it assumed, the coupling that follows from it, and how the trial failed."""
+
+    assumptions: _Assumptions
+    coupling: Coupling
+    failure: TrialFailure | None
 
 
 def resolve_coupling(ctx: Context, subject: Observed, patterns: Patterns) -> Coupling:
-    """The neurons of the model that ``subject`` runs, refused where no trial of a growth succeeds."""
-    assumed = _Assumed()
-    coupling, verdict = _try(ctx, subject, patterns, assumed)
-    for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
-        if verdict is None:
-            return coupling
-        given_up = assumed.without(verdict)
-        for cured in _cures(ctx, subject.model, assumed, verdict):
-            found, left = _try(ctx, subject, patterns, cured)
-            if not _same_complaint(ctx, verdict, left):
-                assumed, coupling, verdict = cured, found, left
-                break
-        else:
-            assumed = given_up
-            coupling, verdict = _try(ctx, subject, patterns, assumed)
-    raise InternalError(f"the trial growth of {type(subject.model).__name__} never settles")
+    """Find a coupling that a trial growth confirms.
 
+    Args:
+        ctx: what was observed.
+        subject: the model.
+        patterns: what the user wants left alone.
 
-def _try(
-    ctx: Context, subject: Observed, patterns: Patterns, assumed: _Assumed
-) -> tuple[Coupling, TrialFailure | None]:
-    classes = classify(ctx, assumed.banned, assumed.pins)
-    coupling = build_widths(ctx, classes, patterns, subject, assumed.remedies)
-    return coupling, trial_growth(subject, ctx, classes, coupling)
+    Returns:
+        The neurons of the model, refused where no trial growth succeeds.
 
+    Raises:
+        InternalError: if every trial of a bounded number of them fails.
 
-def _cures(
-    ctx: Context, model: nn.Module, assumed: _Assumed, verdict: TrialFailure
-) -> Iterator[_Assumed]:
-    """What else could be assumed, the likeliest first."""
-    known = assumed.remedies
-    if len(verdict.mixed) and not ctx.numbers and not np.isin(verdict.mixed, known.mixed).all():
-        mixed = np.union1d(known.mixed, verdict.mixed)
-        yield replace(assumed, remedies=replace(known, mixed=mixed))
-    taken = {(one.module, one.name) for one in known.attributes}
-    for held in (*_held_sizes(ctx, model, verdict), *_own_sizes(ctx, model, verdict)):
-        if not {(one.module, one.name) for one in held} & taken:
-            yield replace(assumed, remedies=replace(known, attributes=(*known.attributes, *held)))
-
-
-def _held_sizes(
-    ctx: Context, model: nn.Module, verdict: TrialFailure
-) -> Iterator[tuple[SizeAttributeGuess, ...]]:
-    """The attributes that hold a banned grid's size along that direction, or the size of the whole grid.
-
-    They are those of the modules that reshape it, alone and in pairs, the same ones in all modules of a kind.
     """
-    banned = [(ctx.grids[number], direction) for number, direction in sorted(verdict.banned)]
-    paths = dict(model.named_modules())
-    banned = [
-        (grid, d) for grid, d in banned if grid.module in paths and not _library(paths[grid.module])
-    ]
+    attempt = _attempt(ctx, subject, patterns, _Assumptions())
+    # Every failed trial gives up a direction of a grid or a reshape, so these trials suffice.
+    for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
+        if attempt.failure is None:
+            return attempt.coupling
+        attempt = _next_attempt(ctx, subject, patterns, attempt.assumptions, attempt.failure)
+    raise InternalError(f"the trial growth of {type(subject.model).__name__} never succeeds")
+
+
+def _attempt(
+    ctx: Context, subject: Observed, patterns: Patterns, assumptions: _Assumptions
+) -> _Attempt:
+    classes = classify(ctx, assumptions.banned, assumptions.pins)
+    coupling = build_widths(ctx, classes, patterns, subject, assumptions.workarounds)
+    return _Attempt(assumptions, coupling, trial_growth(subject, ctx, classes, coupling))
+
+
+def _next_attempt(
+    ctx: Context,
+    subject: Observed,
+    patterns: Patterns,
+    assumptions: _Assumptions,
+    failure: TrialFailure,
+) -> _Attempt:
+    """The first workaround that helps; if none does, give up what the trial failed with."""
+    for candidate in _workarounds(ctx, subject.model, assumptions, failure):
+        attempt = _attempt(ctx, subject, patterns, candidate)
+        if not _same_failure(ctx, failure, attempt.failure):
+            return attempt
+    return _attempt(ctx, subject, patterns, assumptions.giving_up(failure))
+
+
+def _workarounds(
+    ctx: Context, model: nn.Module, assumptions: _Assumptions, failure: TrialFailure
+) -> Iterator[_Assumptions]:
+    """What else could be assumed, the likeliest first."""
+    known = assumptions.workarounds
+    mixed = failure.mixed
+    if len(mixed) and not ctx.numbers and not np.isin(mixed, known.mixed).all():
+        yield assumptions.with_mixed(np.union1d(known.mixed, mixed))
+    in_use = _attribute_names(known.attributes)
+    for guesses in _grid_size_guesses(ctx, model, failure):
+        if in_use.isdisjoint(_attribute_names(guesses)):
+            yield assumptions.with_attributes(guesses)
+    for guesses in _parameter_size_guesses(ctx, model, failure):
+        if in_use.isdisjoint(_attribute_names(guesses)):
+            yield assumptions.with_attributes(guesses)
+
+
+def _attribute_names(guesses: Sequence[SizeAttributeGuess]) -> set[tuple[str, str]]:
+    return {(guess.module, guess.name) for guess in guesses}
+
+
+def _grid_size_guesses(
+    ctx: Context, model: nn.Module, failure: TrialFailure
+) -> Iterator[list[SizeAttributeGuess]]:
+    """The attributes that hold a banned grid's size along its direction, or that of the whole grid.
+
+    They are those of the modules that reshape it, alone and in pairs, the same ones in all modules
+    of a kind.
+    """
+    modules = dict(model.named_modules())
+    banned = _banned_in_user_code(ctx, modules, failure)
     if not banned:
         return
-    kind = type(paths[banned[0][0].module])
-    same = [(grid, d) for grid, d in banned if type(paths[grid.module]) is kind]
-    common = set.intersection(
-        *(
-            {name for name, value in _integers(paths[grid.module]) if value in _sizes(grid, d)}
-            for grid, d in same
-        )
-    )
-    for count in range(1, _MAX_TRIALS + 1):
-        for names in combinations(sorted(common), count):
-            yield tuple(
-                SizeAttributeGuess(grid.module, name, grid.factors[d])
-                for grid, d in same
-                for name in names
-            )
+    kind = type(modules[banned[0][0].module])
+    of_kind = [(grid, d) for grid, d in banned if type(modules[grid.module]) is kind]
+    names = sorted(_common_size_attributes(modules, of_kind))
+    for count in range(1, _MAX_ATTRIBUTES + 1):
+        for combination in combinations(names, count):
+            guesses = []
+            for grid, direction in of_kind:
+                labels = grid.factors[direction]
+                for name in combination:
+                    guesses.append(SizeAttributeGuess(grid.module, name, labels))
+            yield guesses
 
 
-def _own_sizes(
-    ctx: Context, model: nn.Module, verdict: TrialFailure
-) -> Iterator[tuple[SizeAttributeGuess, ...]]:
-    """The attributes that repeat a size of their own module's parameter (``nf`` of GPT-2's ``Conv1D``).
+def _banned_in_user_code(
+    ctx: Context, modules: dict[str, nn.Module], failure: TrialFailure
+) -> list[GridDirection]:
+    """The banned directions of grids that modules of the user's own make."""
+    banned = []
+    for number, direction in sorted(failure.banned):
+        module = modules.get(ctx.grids[number].module)
+        if module is not None and not _is_torch_module(module):
+            banned.append((ctx.grids[number], direction))
+    return banned
 
-    They are those of the module that failed, the same one for the same axis in all modules of its kind.
+
+def _common_size_attributes(
+    modules: dict[str, nn.Module], grids: Sequence[GridDirection]
+) -> set[str]:
+    """Names of the attributes that hold a size of its grid in every one of the modules."""
+    names_of_each = []
+    for grid, direction in grids:
+        sizes = len(grid.factors[direction]), grid.joint.size
+        attributes = _integers(modules[grid.module])
+        names_of_each.append({name for name, value in attributes if value in sizes})
+    return set.intersection(*names_of_each)
+
+
+def _parameter_size_guesses(
+    ctx: Context, model: nn.Module, failure: TrialFailure
+) -> Iterator[list[SizeAttributeGuess]]:
+    """The attributes that repeat a size of their own module's parameter (``nf`` of ``Conv1D``).
+
+    They are those of the module that failed, the same one for the same axis in all modules of its
+    kind.
     """
-    paths = dict(model.named_modules())
-    kinds = {
-        type(paths[pin.node])
-        for pin in verdict.pins
-        if pin.node in paths and not _library(paths[pin.node])
-    }
-    own: dict[tuple[str, str, int], list[SizeAttributeGuess]] = defaultdict(list)
-    alike = [path for path, module in paths.items() if type(module) in kinds]
+    modules = dict(model.named_modules())
+    of_kind = _kind_of_failed_modules(modules, failure)
+    # Guesses by (name of the attribute, name of the parameter in its module, axis).
+    guesses: dict[tuple[str, str, int], list[SizeAttributeGuess]] = defaultdict(list)
     for axis in ctx.axes:
         path, _, leaf = axis.parameter.rpartition(".")
-        if path in alike:
-            for name, value in _integers(paths[path]):
-                if value == len(axis.labels):
-                    own[name, leaf, axis.axis].append(SizeAttributeGuess(path, name, axis.labels))
-    yield from (tuple(held) for _, held in sorted(own.items()) if len(held) == len(alike))
+        if path not in of_kind:
+            continue
+        for name, value in _integers(modules[path]):
+            if value == len(axis.labels):
+                guess = SizeAttributeGuess(path, name, axis.labels)
+                guesses[name, leaf, axis.axis].append(guess)
+    for _, same_axis in sorted(guesses.items()):
+        if len(same_axis) == len(of_kind):
+            yield same_axis
 
 
-def _sizes(grid: Grid, direction: int) -> tuple[int, int]:
-    return len(grid.factors[direction]), grid.joint.size
+def _kind_of_failed_modules(modules: dict[str, nn.Module], failure: TrialFailure) -> set[str]:
+    """Paths of the modules of the kind that failed, if it is the user's own."""
+    kinds = set()
+    for pin in failure.pins:
+        if pin.node in modules and not _is_torch_module(modules[pin.node]):
+            kinds.add(type(modules[pin.node]))
+    return {path for path, module in modules.items() if type(module) in kinds}
 
 
 def _integers(module: nn.Module) -> list[tuple[str, int]]:
+    """The attributes that hold an integer; a bool is none."""
     return [(name, value) for name, value in vars(module).items() if type(value) is int]
 
 
-def _library(module: nn.Module) -> bool:
-    """Torch's own modules: their sizes are in the table of ``surgery.attributes``."""
+def _is_torch_module(module: nn.Module) -> bool:
+    """Whether it is one of torch's own: their sizes are in the table of ``surgery.attributes``."""
     return type(module).__module__.startswith("torch.")
 
 
-def _same_complaint(ctx: Context, before: TrialFailure, after: TrialFailure | None) -> bool:
-    """Whether a trial complains of some neuron that the one before complained of."""
-    if after is None or _places(after) != _places(before):
+def _same_failure(ctx: Context, before: TrialFailure, after: TrialFailure | None) -> bool:
+    """Whether a trial fails because of some neuron that the one before failed with."""
+    if after is None or _failed_modules(after) != _failed_modules(before):
         return False
-    return bool(np.isin(_neurons(ctx, after), _neurons(ctx, before)).any())
+    return bool(np.isin(_failed_labels(ctx, after), _failed_labels(ctx, before)).any())
 
 
-def _places(verdict: TrialFailure) -> set[str]:
+def _failed_modules(failure: TrialFailure) -> set[str]:
     """The modules in which a trial failed, where that is known."""
-    return {pin.node for pin in verdict.pins if pin.node}
+    return {pin.node for pin in failure.pins if pin.node}
 
 
-def _neurons(ctx: Context, verdict: TrialFailure) -> Ints:
-    cells = [ctx.grids[number].joint.reshape(-1) for number, _ in verdict.banned]
-    return np.concatenate([np.empty(0, np.int64), *cells, *(pin.labels for pin in verdict.pins)])
+def _failed_labels(ctx: Context, failure: TrialFailure) -> Ints:
+    labels = [ctx.grids[number].joint.reshape(-1) for number, _ in failure.banned]
+    labels += [pin.labels for pin in failure.pins]
+    return concatenated(labels)

@@ -1,14 +1,15 @@
-"""Does the model's own code carry what coupling found? Grow every width on the meta device and watch once more.
+"""Validate a coupling: widen every growable width on the meta device, run, compare what arrives.
 
-Three things can go wrong; ``settle`` says what is tried then. A reshape with a number in it (``view(-1, 512)``) cannot
-follow its neurons: the run fails there, and everything that modules of that kind reshape is to blame. Or it does not
-fail but cuts neurons apart, and the grid must grow in another direction. Or the copies do not arrive where IndexMaps
-expect them (a channel shuffle of indistinguishable neurons): then somewhere two different copies are united.
+Three things can go wrong; ``resolve`` tries what can be done about them. A reshape with a number
+in it (``view(-1, 512)``) cannot follow its neurons: the run fails there, and everything that
+modules of that kind reshape is to blame. Or it does not fail but cuts neurons apart, and the grid
+must grow in another direction. Or the copies do not arrive where IndexMaps expect them (a channel
+shuffle of indistinguishable neurons): then somewhere two different copies are united.
 """
 
 import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import first_line
 from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.grids import Direction
-from fxgrow.coupling.labels import FIXED, Ints, Pin
+from fxgrow.coupling.keys import AnyAxisKey
+from fxgrow.coupling.labels import FIXED, Ints, Pin, concatenated
 from fxgrow.coupling.meta_copy import meta_copy
 from fxgrow.coupling.trace import attach_values, run_once
 from fxgrow.coupling.values import Axis, Context, Observed
@@ -28,7 +30,6 @@ from fxgrow.errors import GrowthError
 from fxgrow.surgery import (
     Change,
     IndexMap,
-    Maps,
     apply_maps,
     has_size_attributes,
     named_tensors,
@@ -37,12 +38,19 @@ from fxgrow.surgery import (
 
 MIXED_ORDER = "the model mixes copies of its neurons, so there is no order in which to insert them"
 
+_COPIES = 4
+"""In a trial, copy number c of class n has label ``4 (n + 1) + c``: no neuron has more copies."""
+
 
 @dataclass(frozen=True)
 class TrialFailure:
-    """What a trial shows to be impossible: grid directions and labels to give up.
+    """What a trial shows to be impossible.
 
-    ``mixed``: the labels of neurons whose copies arrived elsewhere than the standard order says.
+    Args:
+        banned: directions of grids to give up.
+        pins: labels to give up.
+        mixed: the labels of neurons whose copies arrived elsewhere than in the standard order.
+
     """
 
     banned: frozenset[Direction] = frozenset()
@@ -53,74 +61,108 @@ class TrialFailure:
 def trial_growth(
     subject: Observed, ctx: Context, classes: NeuronClasses, coupling: Coupling
 ) -> TrialFailure | None:
-    """Split every growable neuron on the meta device and run the model; None if all is well.
+    """Split every growable neuron on the meta device, and run the model.
 
-    The last neuron of each width is split in three, since that is where fresh neurons go.
+    Args:
+        subject: the model.
+        ctx: what was observed of it.
+        classes: its neurons.
+        coupling: its widths.
+
+    Returns:
+        What to give up, or None if the model runs and its copies arrive where they should.
+
     """
     bare = meta_copy(subject.model)
-    changes = {
-        n: Change((2,) * (w.size - 1) + (3,)) for n, w in enumerate(coupling.widths) if w.growable
-    }
-    found = named_tensors(bare)
+    changes = _trial_changes(coupling)
     try:
-        maps = {key: m for key, m in change_maps(coupling, changes).items() if key[0] in found}
-    except GrowthError as mixed:
-        labels = np.flatnonzero(np.isin(classes.of, _singly(coupling)))
-        return TrialFailure(pins=(Pin(labels, "order", str(mixed), ""),))
+        maps = _maps_of(bare, coupling, changes)
+    except GrowthError as error:
+        labels = np.flatnonzero(np.isin(classes.of, _replayed_classes(coupling)))
+        return TrialFailure(pins=(Pin(labels, "order", str(error), ""),))
     resize(bare, maps)
     set_attributes(bare, coupling, changes)
     trial = Context(numbers=ctx.numbers)
-    trial.labels.count = _first_fresh(classes)
-    _label_copies(trial, bare, ctx.axes, classes, maps, _singly(coupling))
-    watch = not (
-        ctx.steady and _on_meta(bare, subject)
-    )  # what never moves cannot be misplaced: shapes suffice
+    trial.labels.count = _first_unused(classes)
+    _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(coupling))
+    failure = _run_modes(trial, bare, subject, ctx, classes, maps)
+    return failure or _torn(trial, ctx, classes) or _misplaced(trial, classes)
+
+
+def _trial_changes(coupling: Coupling) -> dict[int, Change]:
+    """Every neuron in two; the last one of each width in three, since new neurons go there."""
+    changes = {}
+    for number, width in enumerate(coupling.widths):
+        if width.growable:
+            changes[number] = Change((2,) * (width.size - 1) + (3,))
+    return changes
+
+
+def _maps_of(
+    bare: nn.Module, coupling: Coupling, changes: Mapping[int, Change]
+) -> dict[AnyAxisKey, IndexMap]:
+    """The IndexMaps of the parameters that the bare model has: a tied one has one name there."""
+    tensors = named_tensors(bare)
+    maps = change_maps(coupling, changes)
+    return {key: index_map for key, index_map in maps.items() if key[0] in tensors}
+
+
+def _run_modes(
+    trial: Context,
+    bare: nn.Module,
+    subject: Observed,
+    ctx: Context,
+    classes: NeuronClasses,
+    maps: Mapping[AnyAxisKey, IndexMap],
+) -> TrialFailure | None:
+    """Run the grown model in the modes that were observed; its outputs must keep their shapes."""
+    # What never moves cannot be misplaced: then the shapes suffice.
+    watch = not (ctx.steady and _runs_on_meta(bare, subject))
     for training, before in ctx.modes(subject).items():
         attach_values(trial, bare, _resized_numbers(ctx, subject.model, maps))
         error = run_once(trial, bare, subject, training, watch)
         if error is not None:
-            return attribute_failure(ctx, subject.model, classes, trial.modules[-1], _where(error))
+            return attribute_failure(
+                ctx, subject.model, classes, trial.modules[-1], _message_and_line(error)
+            )
         after = trial.passes[subject][training]
         if before != after:
-            return attribute_failure(
-                ctx,
-                subject.model,
-                classes,
-                "",
-                f"the output's shape changes from {before} to {after}",
-            )
-    return _torn(trial, ctx, classes) or _misplaced(trial, classes)
+            message = f"the output's shape changes from {before} to {after}"
+            return attribute_failure(ctx, subject.model, classes, "", message)
+    return None
 
 
-def _on_meta(bare: nn.Module, subject: Observed) -> bool:
+def _runs_on_meta(bare: nn.Module, subject: Observed) -> bool:
     """Whether no number is involved, so that the model runs without an observer to compute it."""
-    inputs = (leaf for leaf in tree_leaves(subject.example_inputs) if isinstance(leaf, Tensor))
-    return all(one.is_meta for one in named_tensors(bare).values()) and all(
-        one.is_floating_point() for one in inputs
-    )
+    for leaf in tree_leaves(subject.example_inputs):
+        if isinstance(leaf, Tensor) and not leaf.is_floating_point():
+            return False
+    return all(tensor.is_meta for tensor in named_tensors(bare).values())
 
 
-def _singly(coupling: Coupling) -> Ints:
-    """The classes whose order a replay finds and checks; here they are nobody's."""
+def _replayed_classes(coupling: Coupling) -> Ints:
+    """The classes whose order is found and checked by a run of its own; here they are nobody's."""
     return coupling.replay.classes if coupling.replay else np.empty(0, np.int64)
 
 
-def _resized_numbers(ctx: Context, model: nn.Module, maps: Maps) -> dict[str, Tensor]:
-    """The numbers of the grown model: its function is the old one, so its tokens take the same ways."""
+def _resized_numbers(
+    ctx: Context, model: nn.Module, maps: Mapping[AnyAxisKey, IndexMap]
+) -> dict[str, Tensor]:
+    """The numbers of the grown model: it has the old function, so its tokens go the same ways."""
     if not ctx.numbers:
         return {}
     axes: dict[str, dict[int, IndexMap]] = defaultdict(dict)
     for (name, axis), index_map in maps.items():
         axes[name][axis] = index_map
-    return {
-        name: apply_maps(tensor.detach(), axes[name])
-        for name, tensor in named_tensors(model).items()
-    }
+    numbers = {}
+    for name, tensor in named_tensors(model).items():
+        numbers[name] = apply_maps(tensor.detach(), axes[name])
+    return numbers
 
 
-def _first_fresh(classes: NeuronClasses) -> int:
-    """In a trial, copy number c of class n has label 4 (n + 1) + c; this is the first label after all those."""
-    return 4 * (len(classes.blame) + 1)
+def _first_unused(classes: NeuronClasses) -> int:
+    """The first label after those of all copies."""
+    return _COPIES * (len(classes.blame) + 1)
 
 
 def _label_copies(
@@ -128,61 +170,65 @@ def _label_copies(
     bare: nn.Module,
     axes: Sequence[Axis],
     classes: NeuronClasses,
-    maps: Maps,
+    maps: Mapping[AnyAxisKey, IndexMap],
     nobodys: Ints,
 ) -> None:
-    """Label every index with its class and the number of its copy."""
-    found = named_tensors(bare)
+    """Label every index with its class and the number of its copy; ``nobodys`` with ``FIXED``."""
     by_name: dict[str, list[Axis]] = {}
     for axis in axes:
-        index_map = maps.get((axis.parameter, axis.axis))
-        of = classes.of[axis.labels]
-        labels = 4 * (of + 1)  # see _first_fresh
-        copies = 0 if index_map is None else index_map.copy.numpy()
+        of = classes.of[axis.labels]  # class of each index
+        copies = np.zeros(len(of), np.int64)
+        index_map = maps.get(axis.key)
         if index_map is not None:
-            of, labels = of[index_map.source.numpy()], labels[index_map.source.numpy()]
-        labels = np.where(np.isin(of, nobodys), FIXED, labels + copies)
+            of = of[index_map.source.numpy()]
+            copies = index_map.copy.numpy()
+        labels = _COPIES * (of + 1) + copies
+        labels = np.where(np.isin(of, nobodys), FIXED, labels)
         by_name.setdefault(axis.parameter, []).append(replace(axis, labels=labels))
-    for name, mine in by_name.items():
-        if name in found:
-            trial.label(found[name], tuple(mine))
+    tensors = named_tensors(bare)
+    for name, grown_axes in by_name.items():
+        if name in tensors:
+            trial.label(tensors[name], tuple(grown_axes))
 
 
 def _torn(trial: Context, ctx: Context, classes: NeuronClasses) -> TrialFailure | None:
     """The grid directions in which the model's own code does not follow, but cuts neurons apart.
 
-    In a trial all cells of a line are copies of one neuron, so a grid that can grow looks like a vector: what is still
-    seen as a grid there is cut in the wrong places (``view(2, -1)`` when the 2 should have become 4).
+    In a trial all cells of a line are copies of one neuron, so a grid that can grow looks like a
+    vector: what is still seen as a grid there is cut in the wrong places (``view(2, -1)`` when the
+    2 should have become 4).
     """
-    seen = np.concatenate(
-        [np.empty(0, np.int64), *(grid.joint.reshape(-1) for grid in trial.grids)]
-    )
-    torn = np.unique(seen[(seen >= 4) & (seen < _first_fresh(classes))] // 4 - 1)
+    seen = concatenated([grid.joint.reshape(-1) for grid in trial.grids])
+    is_copy = (seen >= _COPIES) & (seen < _first_unused(classes))
+    torn = np.unique(seen[is_copy] // _COPIES - 1)  # the classes of the copies
     torn = torn[classes.blame[torn] < 0]
-    chosen = classes.decision.chosen.items()
-    banned = frozenset(
-        (n, d) for n, d in chosen if np.isin(classes.of[ctx.grids[n].joint], torn).any()
-    )
-    labels = np.concatenate(
-        [np.empty(0, np.int64), *(ctx.grids[n].joint.reshape(-1) for n, _ in banned)]
-    )
-    return TrialFailure(banned, mixed=labels) if banned else None
+    banned = []
+    for number, direction in classes.decision.chosen.items():
+        if np.isin(classes.of[ctx.grids[number].joint], torn).any():
+            banned.append((number, direction))
+    if not banned:
+        return None
+    labels = [ctx.grids[number].joint.reshape(-1) for number, _ in frozenset(banned)]
+    return TrialFailure(frozenset(banned), mixed=concatenated(labels))
 
 
 def _misplaced(trial: Context, classes: NeuronClasses) -> TrialFailure | None:
     """The neurons of which two different copies were united."""
     if not trial.labels.pairs:
         return None
-    left, right = (np.concatenate(side) for side in zip(*trial.labels.pairs, strict=True))
-    ours = (np.minimum(left, right) >= 4) & (np.maximum(left, right) < _first_fresh(classes))
-    bad = (left != right) & ours
-    if not bad.any():
+    left = np.concatenate([pair[0] for pair in trial.labels.pairs])
+    right = np.concatenate([pair[1] for pair in trial.labels.pairs])
+    lowest, highest = np.minimum(left, right), np.maximum(left, right)
+    both_copies = (lowest >= _COPIES) & (highest < _first_unused(classes))
+    wrong = (left != right) & both_copies
+    if not wrong.any():
         return None
-    labels = np.flatnonzero(np.isin(classes.of, np.concatenate([left[bad], right[bad]]) // 4 - 1))
+    wrong_classes = np.concatenate([left[wrong], right[wrong]]) // _COPIES - 1
+    labels = np.flatnonzero(np.isin(classes.of, wrong_classes))
     return TrialFailure(pins=(Pin(labels, "order", MIXED_ORDER, ""),), mixed=labels)
 
 
-def _where(error: Exception) -> str:
+def _message_and_line(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{first_line(error)} ({Path(last.filename).name}:{last.lineno})"
 
@@ -190,35 +236,67 @@ def _where(error: Exception) -> str:
 def attribute_failure(
     ctx: Context, model: nn.Module, classes: NeuronClasses, place: str, message: str
 ) -> TrialFailure:
-    """What to give up after a run that failed in module ``place``: what modules of that kind reshape.
+    """Find what to give up after a run that failed.
 
-    If they reshape nothing that grows, their surroundings are blamed, one level after the other.
+    It is what modules of the kind that failed reshape. If they reshape nothing that grows, their
+    surroundings are blamed, one level after the other.
+
+    Args:
+        ctx: what was observed of the model.
+        model: the model.
+        classes: its neurons.
+        place: path of the module in which the run failed.
+        message: how it failed.
+
+    Returns:
+        The directions of grids to give up, or else the labels.
+
     """
     kinds = {name: type(module) for name, module in model.named_modules()}
-    reason = f"the model's own code cannot run with another size: {message}"
-    inside = place
-    while inside and has_size_attributes(
-        kinds[inside]
-    ):  # its sizes are its parameters' own, so the module around it is to blame
-        inside = inside.rpartition(".")[0]
+    path = place
+    # The sizes of torch's own layers are their parameters' own: the module around is to blame.
+    while path and has_size_attributes(kinds[path]):
+        path = _parent(path)
     while True:
-        same = (
-            {name for name, kind in kinds.items() if kind is kinds[inside]}
-            if inside
-            else kinds.keys()
-        )
-        chosen = classes.decision.chosen.items()
-        banned = {
-            (n, d)
-            for n, d in chosen
-            if ctx.grids[n].module in same and classes.free(ctx.grids[n].joint)
-        }
+        blamed = _same_kind(kinds, path)
+        banned = _growing_grids(ctx, classes, blamed)
         if banned:
-            return TrialFailure(frozenset(banned))
-        labels = [e.labels for e in ctx.shape_events if e.module in same and classes.free(e.labels)]
-        if labels or not inside:
-            labels = labels or [axis.labels for axis in ctx.axes]
-            return TrialFailure(
-                pins=(Pin(np.concatenate(labels), "fixed-code", reason, place or "model"),)
-            )
-        inside = inside.rpartition(".")[0]
+            return TrialFailure(banned)
+        labels = _reshaped_labels(ctx, classes, blamed)
+        if not labels and not path:
+            labels = [axis.labels for axis in ctx.axes]
+        if labels:
+            reason = f"the model's own code cannot run with another size: {message}"
+            pin = Pin(np.concatenate(labels), "fixed-code", reason, place or "model")
+            return TrialFailure(pins=(pin,))
+        path = _parent(path)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _same_kind(kinds: Mapping[str, type[nn.Module]], path: str) -> set[str]:
+    """The modules of the kind of the one at ``path``; all of them if that is the model itself."""
+    if not path:
+        return set(kinds)
+    return {name for name, kind in kinds.items() if kind is kinds[path]}
+
+
+def _growing_grids(ctx: Context, classes: NeuronClasses, modules: set[str]) -> frozenset[Direction]:
+    """The directions of grids that grow and were made in these modules."""
+    growing = set()
+    for number, direction in classes.decision.chosen.items():
+        grid = ctx.grids[number]
+        if grid.module in modules and classes.free(grid.joint):
+            growing.add((number, direction))
+    return frozenset(growing)
+
+
+def _reshaped_labels(ctx: Context, classes: NeuronClasses, modules: set[str]) -> list[Ints]:
+    """The labels that grow and were reshaped in these modules."""
+    labels = []
+    for event in ctx.shape_events:
+        if event.module in modules and classes.free(event.labels):
+            labels.append(event.labels)
+    return labels

@@ -1,6 +1,6 @@
 """From unions and pins to widths: ordered sets of neurons with the same sites."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,7 +11,14 @@ from torch import nn
 from fxgrow.coupling.channel_order import ChannelOrder, channel_order
 from fxgrow.coupling.grids import Decision, Direction, decide
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey, WidthId
-from fxgrow.coupling.labels import FIXED, Ints, Pin, components, touching_fixed
+from fxgrow.coupling.labels import (
+    FIXED,
+    Bools,
+    Ints,
+    Pin,
+    components,
+    touching_fixed,
+)
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.values import Axis, Context, Observed, Role
 from fxgrow.errors import Refusal
@@ -24,7 +31,14 @@ GRID = "seen as a grid that cannot grow along this direction"
 
 @dataclass(frozen=True)
 class Site:
-    """One axis of one parameter or buffer of the user's own module, and what it does to the neurons along it."""
+    """One axis of one parameter or buffer, and what it does to the neurons along it.
+
+    Args:
+        parameter: name of the parameter or buffer in the user's own module.
+        axis: the dimension.
+        role: what it does.
+
+    """
 
     parameter: str
     axis: int
@@ -38,7 +52,16 @@ class Site:
 
 @dataclass(frozen=True)
 class Width:
-    """An ordered set of neurons with the same sites. ``granule`` is how many rows of its writer one neuron owns."""
+    """An ordered set of neurons with the same sites.
+
+    Args:
+        name: the path of the module that first writes it; ``#2`` and so on if that writes several.
+        size: the number of its neurons.
+        granule: how many rows of its writer one neuron owns.
+        sites: all axes that have its neurons.
+        refusal: why it cannot grow; None if it can.
+
+    """
 
     name: str
     size: int
@@ -54,7 +77,13 @@ class Width:
 
 @dataclass(frozen=True)
 class Owners:
-    """For each index of one axis: the number of the width that owns it (-1: none) and the neuron's place in it."""
+    """Who owns each index of one axis.
+
+    Args:
+        width: for each index the number of the width (-1: none).
+        neuron: for each index the neuron's place in that width.
+
+    """
 
     width: Ints
     neuron: Ints
@@ -70,7 +99,7 @@ class NodeShape:
 
 @dataclass(frozen=True)
 class SizeAttribute:
-    """A whole number that a module of the user's own holds: ``each`` times the neurons of width number ``width``."""
+    """An integer in a module of the user's own: ``each`` times the neurons of ``width``."""
 
     module: str
     name: str
@@ -82,10 +111,16 @@ class SizeAttribute:
 class Coupling:
     """The neurons of a model.
 
-    ``widths``: all of them, refused ones included. ``owners[parameter, axis]``: who owns each index of an axis.
-    ``reads`` / ``carries`` / ``writes``: for coupling of an fx graph, the numbers of the widths per node name;
-    ``shapes``: of the nodes that give one tensor. ``attributes``: numbers in the user's modules that follow a width.
-    ``replay``: how the order of shuffled widths is found, if there are some.
+    Args:
+        widths: all widths, refused ones included; a ``WidthId`` is a position in it.
+        owners: for each axis that has neurons, who owns each of its indices.
+        reads: of an fx graph, the widths that each node contracts, by the node's name.
+        writes: of an fx graph, the widths that each node makes.
+        carries: of an fx graph, the widths in each node's value.
+        attributes: integers in the user's modules that follow a width.
+        replay: how the order of shuffled widths is found, if there are some.
+        shapes: of an fx graph, the shapes of the nodes that give one tensor.
+
     """
 
     widths: tuple[Width, ...]
@@ -95,7 +130,7 @@ class Coupling:
     carries: Mapping[str, frozenset[WidthId]]
     attributes: tuple[SizeAttribute, ...] = ()
     replay: ChannelOrder | None = None
-    shapes: dict[str, NodeShape] = field(default_factory=dict)
+    shapes: Mapping[str, NodeShape] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Width]:
@@ -103,7 +138,12 @@ class Coupling:
         return {width.name: width for width in self.widths}
 
     def to_networkx(self) -> "nx.MultiGraph[str]":
-        """A bipartite graph of widths and parameters; every edge is a site (attributes ``axis``, ``role``)."""
+        """A bipartite graph of widths and parameters.
+
+        Returns:
+            A graph in which every edge is a site, with attributes ``axis`` and ``role``.
+
+        """
         graph: nx.MultiGraph[str] = nx.MultiGraph()
         for width in self.widths:
             graph.add_node(width.name, kind="width", size=width.size, growable=width.growable)
@@ -115,7 +155,7 @@ class Coupling:
 
 @dataclass(frozen=True)
 class SizeAttributeGuess:
-    """A module's attribute that is taken to hold the number of the neurons ``labels``, or a multiple of it."""
+    """An attribute of a module that may hold the number of the neurons ``labels`` or a multiple."""
 
     module: str
     name: str
@@ -124,7 +164,13 @@ class SizeAttributeGuess:
 
 @dataclass(frozen=True)
 class Workarounds:
-    """What is assumed so that more can grow: these attributes follow, and these labels' order is found by replay."""
+    """What is assumed so that more can grow.
+
+    Args:
+        attributes: attributes of modules that follow their neurons.
+        mixed: labels of neurons whose order is found by a run of the grown model.
+
+    """
 
     attributes: tuple[SizeAttributeGuess, ...] = ()
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
@@ -132,7 +178,15 @@ class Workarounds:
 
 @dataclass(frozen=True)
 class NeuronClasses:
-    """The neurons: ``of[label]`` is a label's class; ``blame[class]`` which of ``refusals`` it has (-1: none)."""
+    """The neurons, as classes of labels.
+
+    Args:
+        of: the class of each label.
+        blame: for each class which of ``refusals`` it has (-1: none).
+        refusals: the refusals of all pins.
+        decision: how grids grow.
+
+    """
 
     of: Ints
     blame: Ints
@@ -145,31 +199,68 @@ class NeuronClasses:
 
 
 def classify(ctx: Context, banned: Set[Direction], extra: Sequence[Pin]) -> NeuronClasses:
-    """Resolve unions, pins and grids; ``banned`` grid directions and ``extra`` pins come from failed trials."""
+    """Resolve unions, pins and grids to neurons.
+
+    Args:
+        ctx: what was observed.
+        banned: directions of grids that failed in a trial.
+        extra: pins that come from failed trials.
+
+    Returns:
+        The neurons, each with the first refusal that it has.
+
+    """
+    touching = touching_fixed(ctx.labels.pairs)
+    reason = "combined with a value whose size there is fixed"
+    pins = [*ctx.labels.pins, *extra, Pin(touching, "fixed-size", reason, "")]
+    # Before grids are decided, labels are united to base classes; a decision unites some of these.
     base = components(ctx.labels.count, ctx.labels.pairs)
-    loose = Pin(
-        touching_fixed(ctx.labels.pairs),
-        "fixed-size",
-        "combined with a value whose size there is fixed",
-        "",
-    )
-    pins = (*ctx.labels.pins, *extra, loose)
+    decision = decide(ctx.grids, base, _pinned(base, pins), banned)
+    # Class 0 is a class like any other, but 0 means FIXED to components: so count from 1 there.
+    unions = [(left + 1, right + 1) for left, right in decision.pairs]
+    final = components(len(base) + 1, unions)[1:]
+    refused = [(final[base[pin.labels]], pin) for pin in pins]
+    for grid, classes in decision.fixed:
+        refused.append((final[classes], Pin(classes, "grid", GRID, ctx.grids[grid].node)))
+    blame = np.full(final.max() + 1, -1)
+    # Written last to first, so that the first pin of a class is the one to blame.
+    for number in reversed(range(len(refused))):
+        blame[refused[number][0]] = number
+    refusals = [_refusal_of(pin) for _, pin in refused]
+    return NeuronClasses(final[base], blame, tuple(refusals), decision)
+
+
+def _pinned(base: Ints, pins: Sequence[Pin]) -> Bools:
+    """For each base class whether a pin refuses it."""
     pinned = np.zeros(len(base), dtype=bool)
     pinned[base[np.concatenate([pin.labels for pin in pins])]] = True
-    decision = decide(ctx.grids, base, pinned, banned)
-    final = components(len(base) + 1, [(a + 1, b + 1) for a, b in decision.pairs])[1:]
-    fixed = [Pin(classes, "grid", GRID, ctx.grids[grid].node) for grid, classes in decision.fixed]
-    blamed = [
-        *((final[base[pin.labels]], pin) for pin in pins),
-        *((final[pin.labels], pin) for pin in fixed),
-    ]
-    blame = np.full(final.max() + 1, -1)
-    for number, (classes, _) in reversed(
-        list(enumerate(blamed))
-    ):  # the first pin of a class is the one to blame
-        blame[classes] = number
-    refusals = (Refusal(pin.code, pin.reason, (pin.node,) if pin.node else ()) for _, pin in blamed)
-    return NeuronClasses(final[base], blame, tuple(refusals), decision)
+    return pinned
+
+
+def _refusal_of(pin: Pin) -> Refusal:
+    return Refusal(pin.code, pin.reason, (pin.node,) if pin.node else ())
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """Which width each class of neurons went to.
+
+    ``width[class]``: the number of the width (-1: none); ``neuron[class]``: its place there.
+    """
+
+    classes: NeuronClasses
+    width: Ints
+    neuron: Ints
+
+    def owners(self, labels: Ints) -> Owners:
+        """Who owns the labels of an axis."""
+        of = self.classes.of[labels]
+        return Owners(self.width[of], self.neuron[of])
+
+    def widths(self, labels: Ints) -> frozenset[WidthId]:
+        """The numbers of the widths of these labels."""
+        numbers = np.unique(self.width[self.classes.of[labels[labels != FIXED]]])
+        return frozenset(WidthId(number) for number in numbers[numbers >= 0].tolist())
 
 
 def build_widths(
@@ -177,136 +268,206 @@ def build_widths(
     classes: NeuronClasses,
     patterns: Patterns,
     subject: Observed,
-    remedies: Workarounds,
+    workarounds: Workarounds,
 ) -> Coupling:
-    """Group the classes with the same sites into widths, and name and order them."""
-    axes = [axis for axis in ctx.axes if (axis.parameter, axis.axis) in ctx.roles]
-    seeds = _seeds(ctx, axes, classes, _same_sites(axes, classes))
-    names = _names([seed.stem for seed in seeds])
-    number_of, place_of = np.full((2, len(classes.blame)), -1)
-    widths = []
-    for number, (seed, name) in enumerate(zip(seeds, names, strict=True)):
-        number_of[seed.neurons], place_of[seed.neurons] = number, np.arange(len(seed.neurons))
-        refusal = _refusal(ctx, seed, classes) or patterns.refusal(*_touched(seed))
-        widths.append(Width(name, len(seed.neurons), seed.granule, seed.sites, refusal))
+    """Group the neurons with the same sites into widths, and name and order them.
+
+    Args:
+        ctx: what was observed.
+        classes: the neurons.
+        patterns: what the user wants left alone.
+        subject: the model.
+        workarounds: what is assumed so that more can grow.
+
+    Returns:
+        The widths, and what follows from them.
+
+    """
+    axes = [axis for axis in ctx.axes if axis.key in ctx.roles]
+    drafts = _drafts(ctx, axes, classes, _same_sites(axes, classes))
+    widths = _widths(ctx, drafts, classes, patterns)
+    numbering = _numbering(drafts, classes)
     owners: dict[AnyAxisKey, Owners] = {}
     for axis in axes:
-        own = Owners(number_of[classes.of[axis.labels]], place_of[classes.of[axis.labels]])
-        if (own.width >= 0).any():
-            owners[AxisKey(axis.parameter, axis.axis)] = own
-    reads, writes, carries = (
-        {node: _numbers(labels, classes, number_of) for node, labels in book.items()}
-        for book in (_joined(ctx.reads), _joined(ctx.writes), ctx.carried)
+        axis_owners = numbering.owners(axis.labels)
+        if (axis_owners.width >= 0).any():
+            owners[axis.key] = axis_owners
+    shapes = {node: NodeShape(*shape) for node, shape in ctx.shapes.items()}
+    return Coupling(
+        widths,
+        owners,
+        reads=_widths_by_node(numbering, _joined(ctx.reads)),
+        writes=_widths_by_node(numbering, _joined(ctx.writes)),
+        carries=_widths_by_node(numbering, ctx.carried),
+        attributes=_attributes(subject.model, numbering, widths, workarounds.attributes),
+        replay=_replay(ctx, numbering, subject, workarounds.mixed),
+        shapes=shapes,
     )
-    replay = _replay(ctx, classes, number_of, subject, remedies.mixed)
-    attributes = _attributes(subject.model, classes, number_of, widths, remedies.attributes)
-    shapes = {node: NodeShape(*found) for node, found in ctx.shapes.items()}
-    return Coupling(tuple(widths), owners, reads, writes, carries, attributes, replay, shapes)
+
+
+def _widths(
+    ctx: Context, drafts: Sequence["WidthDraft"], classes: NeuronClasses, patterns: Patterns
+) -> tuple[Width, ...]:
+    names = _names([draft.stem for draft in drafts])
+    widths = []
+    for draft, name in zip(drafts, names, strict=True):
+        refusal = _refusal(ctx, draft, classes) or patterns.refusal(*_touched(draft))
+        widths.append(Width(name, len(draft.neurons), draft.granule, draft.sites, refusal))
+    return tuple(widths)
+
+
+def _numbering(drafts: Sequence["WidthDraft"], classes: NeuronClasses) -> _Numbering:
+    width = np.full(len(classes.blame), -1)
+    neuron = np.full(len(classes.blame), -1)
+    for number, draft in enumerate(drafts):
+        width[draft.neurons] = number
+        neuron[draft.neurons] = np.arange(len(draft.neurons))
+    return _Numbering(classes, width, neuron)
+
+
+def _joined(labels: Mapping[str, Sequence[Ints]]) -> dict[str, Ints]:
+    return {node: np.concatenate(arrays) for node, arrays in labels.items() if arrays}
+
+
+def _widths_by_node(
+    numbering: _Numbering, labels: Mapping[str, Ints]
+) -> dict[str, frozenset[WidthId]]:
+    return {node: numbering.widths(array) for node, array in labels.items()}
 
 
 def _replay(
-    ctx: Context, classes: NeuronClasses, number_of: Ints, subject: Observed, mixed: Ints
+    ctx: Context, numbering: _Numbering, subject: Observed, mixed: Ints
 ) -> ChannelOrder | None:
-    """A replay of the whole widths that some of the labels ``mixed`` belong to."""
-    numbers = np.unique(number_of[classes.of[mixed]])
-    singly = frozenset(numbers[numbers >= 0].tolist())
-    if not singly:
+    """How to find the order of all widths that some of the labels ``mixed`` belong to."""
+    of = numbering.classes.of
+    numbers = np.unique(numbering.width[of[mixed]])
+    shuffled = frozenset(WidthId(number) for number in numbers[numbers >= 0].tolist())
+    if not shuffled:
         return None
-    mine = np.flatnonzero(np.isin(number_of, list(singly)))
-    chosen = classes.decision.chosen.items()
-    directions = {n: d for n, d in chosen if np.isin(classes.of[ctx.grids[n].joint], mine).any()}
-    return channel_order(ctx, subject, singly, mine, directions)
+    neurons = np.flatnonzero(np.isin(numbering.width, list(shuffled)))
+    directions = {}
+    for grid, direction in numbering.classes.decision.chosen.items():
+        if np.isin(of[ctx.grids[grid].joint], neurons).any():
+            directions[grid] = direction
+    return channel_order(ctx, subject, shuffled, neurons, directions)
 
 
 def _attributes(
     model: nn.Module,
-    classes: NeuronClasses,
-    number_of: Ints,
+    numbering: _Numbering,
     widths: Sequence[Width],
-    held: Iterable[SizeAttributeGuess],
+    guesses: Sequence[SizeAttributeGuess],
 ) -> tuple[SizeAttribute, ...]:
     """The attributes that follow a width, as far as its neurons divide their value."""
-    found = []
-    for one in held:
-        number = WidthId(int(number_of[classes.of[one.labels[0]]]))
-        value = getattr(model.get_submodule(one.module), one.name)
+    attributes = []
+    for guess in guesses:
+        number = int(numbering.width[numbering.classes.of[guess.labels[0]]])
+        value = getattr(model.get_submodule(guess.module), guess.name)
         if number >= 0 and value % widths[number].size == 0:
-            found.append(SizeAttribute(one.module, one.name, number, value // widths[number].size))
-    return tuple(found)
-
-
-def _joined(book: dict[str, list[Ints]]) -> dict[str, Ints]:
-    return {node: np.concatenate(labels) for node, labels in book.items() if labels}
-
-
-def _numbers(labels: Ints, classes: NeuronClasses, number_of: Ints) -> frozenset[WidthId]:
-    found = np.unique(number_of[classes.of[labels[labels != FIXED]]])
-    return frozenset(found[found >= 0].tolist())
+            each = value // widths[number].size
+            attributes.append(SizeAttribute(guess.module, guess.name, WidthId(number), each))
+    return tuple(attributes)
 
 
 def _same_sites(axes: Sequence[Axis], classes: NeuronClasses) -> Ints:
-    """A group number per class (-1: on no axis): classes that occur on the same axes equally often are one group.
+    """A group number per class (-1: on no axis).
 
-    Every axis gets a random 64-bit number and a class the sum of those of its places, so equal sums mean equal sites.
+    Classes that occur on the same axes equally often are one group. Every axis gets a random
+    64-bit number and a class the sum of those of its places, so equal sums mean equal sites.
     """
     keys = np.random.default_rng(0).integers(1, 1 << 63, size=len(axes), dtype=np.uint64)
     sums = np.zeros(len(classes.blame), dtype=np.uint64)
     for axis, key in zip(axes, keys, strict=True):
         np.add.at(sums, classes.of[axis.labels], key)
-    groups: Ints = (
-        np.searchsorted(np.unique(sums), sums) - 1
-    )  # few distinct sums: faster than return_inverse
+    # Sum 0 (on no axis) is the smallest, so that its group is -1.
+    # With few distinct sums a search is faster than return_inverse.
+    groups: Ints = np.searchsorted(np.unique(sums), sums) - 1
     return groups
 
 
 @dataclass(frozen=True)
 class WidthDraft:
-    """A width in the making: the module that first writes it, its classes in that module's order, its sites."""
+    """A width in the making.
+
+    Args:
+        stem: the module that first writes it.
+        neurons: its classes, in that module's order.
+        sites: its sites.
+        granule: how many rows of its writer one neuron owns.
+        first: when its first writer runs, and its first row there.
+
+    """
 
     stem: str
     neurons: Ints
     sites: tuple[Site, ...]
     granule: int
+    first: tuple[int, int]
 
 
-def _seeds(
+def _drafts(
     ctx: Context, axes: Sequence[Axis], classes: NeuronClasses, groups: Ints
 ) -> list[WidthDraft]:
-    """One seed per group that some parameter writes, in the order of their first writers and of their places there.
+    """One draft per group that some parameter writes, in the order of their first writers.
 
-    First is what runs first: so a model and its graph, which hold their parts in another order, agree on the names.
+    First is what runs first: so a model and its graph, which hold their parts in another order,
+    agree on the names.
     """
-    number = ctx.writers
-    places: dict[int, list[Axis]] = {}
+    drafts = []
+    for group, group_axes in _axes_by_group(axes, classes, groups).items():
+        writers = [axis for axis in group_axes if axis.key in ctx.writers]
+        if writers:
+            writer = min(writers, key=lambda axis: ctx.writers[axis.key])
+            drafts.append(_draft(ctx, writer, group_axes, classes, groups, group))
+    return sorted(drafts, key=lambda draft: draft.first)
+
+
+def _axes_by_group(
+    axes: Sequence[Axis], classes: NeuronClasses, groups: Ints
+) -> dict[int, list[Axis]]:
+    by_group: dict[int, list[Axis]] = {}
     for axis in axes:
         for group in np.unique(groups[classes.of[axis.labels]]).tolist():
-            places.setdefault(group, []).append(axis)
-    seeds = []
-    for group, found in places.items():
-        sites = tuple(
-            Site(a.parameter, a.axis, _role(ctx.roles[a.parameter, a.axis])) for a in found
-        )
-        writers = [a for a in found if (a.parameter, a.axis) in number]
-        writer = min(writers, key=lambda a: number[a.parameter, a.axis], default=None)
-        if writer is not None:
-            along = classes.of[writer.labels]
-            where = np.flatnonzero(groups[along] == group)
-            mine = along[where]
-            ordered = mine[np.sort(np.unique(mine, return_index=True)[1])]
-            owner = writer.parameter.partition(".parametrizations.")[0]
-            stem = owner.rpartition(".")[0] if owner == writer.parameter else owner
-            stem = stem or writer.parameter
-            first = (number[writer.parameter, writer.axis], int(where[0]))
-            seeds.append((first, WidthDraft(stem, ordered, sites, len(mine) // len(ordered))))
-    return [seed for _, seed in sorted(seeds, key=lambda pair: pair[0])]
+            by_group.setdefault(group, []).append(axis)
+    return by_group
 
 
-def _role(roles: Iterable[Role]) -> Role:
+def _draft(
+    ctx: Context,
+    writer: Axis,
+    axes: Sequence[Axis],
+    classes: NeuronClasses,
+    groups: Ints,
+    group: int,
+) -> WidthDraft:
+    """The draft of one group, in the order in which its neurons first occur at the writer."""
+    along = classes.of[writer.labels]
+    rows = np.flatnonzero(groups[along] == group)
+    _, first_occurrence = np.unique(along[rows], return_index=True)
+    neurons = along[rows[np.sort(first_occurrence)]]
+    sites = [Site(axis.parameter, axis.axis, _role(ctx.roles[axis.key])) for axis in axes]
+    first = (ctx.writers[writer.key], int(rows[0]))
+    granule = len(rows) // len(neurons)
+    return WidthDraft(_stem(writer.parameter), neurons, tuple(sites), granule, first)
+
+
+def _stem(parameter: str) -> str:
+    """The path of the module that owns a parameter; its name if that is the model itself.
+
+    ``conv.parametrizations.weight.original0`` is a parameter of ``conv``.
+    """
+    owner, parametrized, _ = parameter.partition(".parametrizations.")
+    if not parametrized:
+        owner = parameter.rpartition(".")[0]
+    return owner or parameter
+
+
+def _role(roles: Set[Role]) -> Role:
     return next(role for role in REFUSAL_PRECEDENCE if role in roles)
 
 
 def _names(stems: Sequence[str]) -> list[str]:
-    """Widths are named after the module that first writes them; a second one of that module gets ``#2``."""
+    """Name widths after the module that first writes them; a second one of it gets ``#2``."""
     seen: dict[str, int] = {}
     names = []
     for stem in stems:
@@ -315,25 +476,26 @@ def _names(stems: Sequence[str]) -> list[str]:
     return names
 
 
-def _touched(seed: WidthDraft) -> tuple[list[str], list[str]]:
+def _touched(draft: WidthDraft) -> tuple[list[str], list[str]]:
     """The parameters of a width, and those that write it."""
-    return [site.parameter for site in seed.sites], [
-        s.parameter for s in seed.sites if s.role is Role.WRITES
-    ]
+    touched = [site.parameter for site in draft.sites]
+    written = [site.parameter for site in draft.sites if site.role is Role.WRITES]
+    return touched, written
 
 
-def _refusal(ctx: Context, seed: WidthDraft, classes: NeuronClasses) -> Refusal | None:
-    blamed = classes.blame[seed.neurons]
+def _refusal(ctx: Context, draft: WidthDraft, classes: NeuronClasses) -> Refusal | None:
+    """Why a width cannot grow: a pin of one of its neurons, or what its parameters do."""
+    blamed = classes.blame[draft.neurons]
     if (blamed >= 0).any():
         return classes.refusals[int(blamed[blamed >= 0][0])]
-    roles = [ctx.roles[site.key] for site in seed.sites]
-    both = [
-        site.parameter
-        for site, role in zip(seed.sites, roles, strict=True)
-        if {Role.READS, Role.WRITES} <= role
-    ]
+    both, is_read = [], False
+    for site in draft.sites:
+        roles = ctx.roles[site.key]
+        if {Role.READS, Role.WRITES} <= roles:
+            both.append(site.parameter)
+        is_read |= Role.READS in roles
     if both:
         return Refusal("tied-role", "one axis both writes and reads it", tuple(both))
-    if not any(Role.READS in role for role in roles):
-        return Refusal("unread", "no parameter reads it", (seed.stem,))
+    if not is_read:
+        return Refusal("unread", "no parameter reads it", (draft.stem,))
     return None
