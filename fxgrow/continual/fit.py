@@ -1,6 +1,6 @@
-"""Training a network of which some entries are locked."""
+"""Training on one task: the epochs, and entries that are locked meanwhile."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -14,6 +14,8 @@ from fxgrow.training import train_epoch
 
 FreeMasks = Mapping[str, Tensor]
 """Per name of a parameter that may learn, which of its entries do."""
+AfterStep = Callable[[float], None]
+"""Called after every step of the optimizer with the learning rate of that step."""
 
 
 def train_task(
@@ -42,21 +44,49 @@ def train_task(
         if name in free:
             learning[name] = parameter
     optimizer = settings.optimizer(list(learning.values()))
+    with frozen_parameters(network, except_for=learning), _locked(learning, free, optimizer):
+        try:
+            train_epochs(network, batches, loss, settings, optimizer)
+        finally:
+            network.zero_grad(set_to_none=True)
+
+
+def train_epochs(
+    network: nn.Module,
+    batches: Loader,
+    loss: LossFunction,
+    settings: TrainSettings,
+    optimizer: Optimizer,
+    after_step: AfterStep | None = None,
+) -> None:
+    """Train for all epochs of the settings, in place, with a new learning rate for every step.
+
+    Args:
+        network: the network.
+        batches: the training batches; they are gone through once per epoch.
+        loss: of the network's output and the labels.
+        settings: the length of the training, and how the learning rate falls.
+        optimizer: holds the parameters that learn, at the learning rate of the first step.
+        after_step: called after every step with the learning rate of that step.
+
+    Raises:
+        TrainingError: ``nan-loss``, before a loss that is no finite number can reach the weights.
+        DataError: ``no-batches``.
+
+    """
     total_steps = settings.epochs * len(batches)
     steps_done = 0
 
     def on_step(_: int, __: float) -> None:
         nonlocal steps_done
+        if after_step is not None:
+            after_step(settings.learning_rate(steps_done / total_steps))
         steps_done += 1
         # The rate of the next step; the first one has the optimizer's own.
         settings.set_rate(optimizer, steps_done / total_steps)
 
-    with frozen_parameters(network, except_for=learning), _locked(learning, free, optimizer):
-        try:
-            for _ in range(settings.epochs):
-                train_epoch(network, batches, loss, optimizer, on_step)
-        finally:
-            network.zero_grad(set_to_none=True)
+    for _ in range(settings.epochs):
+        train_epoch(network, batches, loss, optimizer, on_step)
 
 
 @contextmanager

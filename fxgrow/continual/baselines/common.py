@@ -1,12 +1,13 @@
 """What the baselines share: training on one task, a trunk with modules of each task's own."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from fxgrow.continual.fit import AfterStep, train_epochs
 from fxgrow.continual.head import new_head
 from fxgrow.continual.settings import TrainSettings
 from fxgrow.continual.task import Task, require_learned, require_new
@@ -20,11 +21,7 @@ from fxgrow.training import (
     cross_entropy,
     seeded,
     shuffled,
-    train_epoch,
 )
-
-AfterStep = Callable[[float], None]
-"""Called after every step of the optimizer with the learning rate of that step."""
 
 
 def train_network(
@@ -62,20 +59,9 @@ def train_network(
     train_batches = shuffled(data, settings.batch_size, torch.Generator().manual_seed(seed))
     candidates = network.parameters() if parameters is None else parameters
     optimizer = settings.optimizer([weight for weight in candidates if weight.requires_grad])
-    total_steps = settings.epochs * len(train_batches)
-    steps_done = 0
-
-    def on_step(*_: float) -> None:
-        nonlocal steps_done
-        if after_step is not None:
-            after_step(settings.learning_rate(steps_done / total_steps))
-        steps_done += 1
-        settings.set_rate(optimizer, steps_done / total_steps)
-
     # Dropout and its like draw from torch's own generator.
     with seeded(seed):
-        for _ in range(settings.epochs):
-            train_epoch(network, train_batches, loss, optimizer, on_step)
+        train_epochs(network, train_batches, loss, settings, optimizer, after_step)
 
 
 def accuracy_on(network: nn.Module, data: DataSet) -> float:
