@@ -48,7 +48,7 @@ def test_imports_are_dependencies(path: Path) -> None:
 
 
 def test_needed_packages_are_in_the_extra_they_name() -> None:
-    asked = []
+    asked: list[tuple[str, str]] = []
     for path in SOURCES:
         asked += needs(ast.parse(path.read_text()))
     assert {extra for _, extra in asked} >= {"data", "vision", "zoo"}

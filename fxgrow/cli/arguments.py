@@ -1,12 +1,13 @@
 """Arguments and options that commands share, and how their text becomes settings."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from fxgrow.data import SOURCES
 from fxgrow.errors import BudgetError, TrainingError
@@ -87,7 +88,7 @@ DumpGraphsOption = Annotated[
     ),
 ]
 
-SettingsModel = TypeVar("SettingsModel", bound=BaseModel)
+_Settings = TypeVar("_Settings")
 _Entry = TypeVar("_Entry")
 
 
@@ -96,11 +97,11 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def build_settings(kind: type[SettingsModel], **values: Any) -> SettingsModel:
+def build_settings(kind: Callable[..., _Settings], **values: Any) -> _Settings:
     """Build settings from the values of options.
 
     Args:
-        kind: the class of the settings.
+        kind: the class of the settings, a pydantic model.
         values: by the name of the setting; None: the option was not given, so its default holds.
 
     Returns:
@@ -151,15 +152,15 @@ def find_method(name: str, methods: Mapping[str, _Entry]) -> _Entry:
 
 def build_method(
     name: str,
-    kind: type[SettingsModel],
+    kind: Callable[..., _Settings],
     values: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None,
-) -> SettingsModel:
+) -> _Settings:
     """Build the settings of a method from the values of options.
 
     Args:
         name: of the method, for messages.
-        kind: the class of the method; its fields are its settings.
+        kind: the class of the method, a pydantic model whose fields are the settings.
         values: by the name of the setting; None: the option was not given.
         defaults: settings that differ from the defaults of the class.
 
@@ -172,8 +173,9 @@ def build_method(
 
     """
     given = without_none(values)
+    settings = inspect.signature(kind).parameters
     for setting in given:
-        if setting not in kind.model_fields:
+        if setting not in settings:
             raise TrainingError(
                 "bad-setting", f"{flag(setting)} is no setting of {name}; leave it out"
             )

@@ -1,5 +1,7 @@
 """``fxgrow cells search``: search cells by growing them, or by a baseline method."""
 
+from collections.abc import Callable
+
 from rich.text import Text
 
 from fxgrow.cells import (
@@ -87,7 +89,8 @@ def _search_method(
     preset = find_method(name, SEARCHES)
     values = {"epochs": epochs, "grow_every": grow_every, "batch_size": batch_size}
     # A preset need not have the defaults of its class: two methods may share one class.
-    return build_method(name, type(preset), values, defaults=preset.model_dump())
+    kind: Callable[..., SearchMethod] = type(preset)
+    return build_method(name, kind, values, defaults=preset.model_dump())
 
 
 def _split_in_half(images: DataSet) -> tuple[DataSet, DataSet]:
