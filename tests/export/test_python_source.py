@@ -98,15 +98,15 @@ def test_frozen_parameters_and_ties_come_back(saved: Saved, tmp_path: Path) -> N
         spec = importlib.util.spec_from_file_location(name, tmp_path / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        theirs = dict(
+        expected = dict(
             export_source(saved(name)).graph_module.named_parameters(remove_duplicate=False)
         )
-        ours = dict(module.Network().named_parameters(remove_duplicate=False))
-        assert {name: each.requires_grad for name, each in ours.items()} == {
-            name: each.requires_grad for name, each in theirs.items()
+        actual = dict(module.Network().named_parameters(remove_duplicate=False))
+        assert {name: each.requires_grad for name, each in actual.items()} == {
+            name: each.requires_grad for name, each in expected.items()
         }
-        assert len({id(each) for each in ours.values()}) == len(
-            {id(each) for each in theirs.values()}
+        assert len({id(each) for each in actual.values()}) == len(
+            {id(each) for each in expected.values()}
         )
 
 

@@ -58,8 +58,8 @@ def test_lines() -> None:
         "average accuracy 87.50 %, forgetting 0.00 % (2 of 3 tasks so far)",
         "1,234 parameters for 2 tasks; 4 s",
     ]
-    said = "task 2 of 3  accuracy 100.00 %  neurons 2 locked, 1 unlocked, 3 new  1.23 k parameters  2 s"
-    assert task_line(RESULT) == said
+    line = "task 2 of 3  accuracy 100.00 %  neurons 2 locked, 1 unlocked, 3 new  1.23 k parameters  2 s"
+    assert task_line(RESULT) == line
 
 
 @pytest.mark.parametrize("widths", [1, 5])
