@@ -51,7 +51,7 @@ def trace_model(
         tracer = Tracer(model, inputs, opaque, decide)
         try:
             graph_module = graph_of(model, tracer)
-        except Exception as error:  # noqa: BLE001 - the user's forward may raise anything on proxies
+        except Exception as error:  # noqa: BLE001 - the user's forward meets proxies
             return TraceAttempt(None, tracer.opaque, first_line(error))
         wrong = disagreement(graph_module, inputs, expected)
         if wrong is None:

@@ -1,4 +1,4 @@
-"""Lowering: fused attention becomes explicit projections with the same function, so that its heads can grow."""
+"""Lowering: fused attention becomes explicit projections, so that its heads can grow."""
 
 from fxgrow.lowering.lower import LOWERINGS, lower
 

@@ -1,4 +1,4 @@
-"""What every lowered attention is made of: heads of a fixed size, as many as the projections write."""
+"""What every lowered attention is made of: heads of a fixed size, as many as projections write."""
 
 from typing import Any
 
@@ -10,7 +10,20 @@ Pieces = dict[int, tuple[nn.Parameter, ...]]
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:
-    """``[..., tokens, heads * head_dim]`` as ``[..., heads, tokens, head_dim]``, however many heads there are."""
+    """Split channels into heads, however many there are.
+
+    Args:
+        x: the tokens.
+        head_dim: channels of a head.
+
+    Shapes:
+        ``[..., tokens, heads * head_dim]`` to ``[..., heads, tokens, head_dim]``.
+
+    Returns:
+        A view.
+
+    """
+    # -1 and not a number of heads: the graph is good for a model with more of them.
     heads: Tensor = x.unflatten(-1, (-1, head_dim)).transpose(-3, -2)
     return heads
 
@@ -21,27 +34,56 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def thirds(fused: Tensor | None, pieces: Pieces) -> tuple[Any, ...]:
-    """Query, key and value rows of a fused parameter, as parameters of their own; three times None for None."""
+    """Query, key and value rows of a fused parameter, as parameters of their own.
+
+    Args:
+        fused: ``[3 * channels, ...]``, or None.
+        pieces: what has been cut so far; the parameter is entered.
+
+    Returns:
+        Three parameters; three times None for None.
+
+    """
     if fused is None:
         return (None, None, None)
     if id(fused) not in pieces:
-        parts = fused.detach().chunk(3)
-        pieces[id(fused)] = tuple(nn.Parameter(part.clone(), fused.requires_grad) for part in parts)
+        parameters = []
+        for part in fused.detach().chunk(3):
+            # A clone: as a view it would keep all three parts in memory.
+            parameters.append(nn.Parameter(part.clone(), fused.requires_grad))
+        pieces[id(fused)] = tuple(parameters)
     return pieces[id(fused)]
 
 
 def linear(weight: Any, bias: Any) -> nn.Linear:
-    """A linear layer that holds these very parameters (``bias`` may be None)."""
+    """A linear layer that holds these very parameters.
+
+    Args:
+        weight: ``[out, in]``.
+        bias: ``[out]``, or None.
+
+    Returns:
+        The layer.
+
+    """
     with torch.device("meta"):  # nothing is allocated or drawn
-        made = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    made.weight = weight
-    made.bias = bias
-    return made
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight = weight
+    layer.bias = bias
+    return layer
 
 
 def projections(fused: nn.Linear, pieces: Pieces) -> list[nn.Linear]:
-    """The query, key and value layers that one fused layer stands for."""
-    return [
-        linear(*pair)
-        for pair in zip(thirds(fused.weight, pieces), thirds(fused.bias, pieces), strict=True)
-    ]
+    """The query, key and value layers that one fused layer stands for.
+
+    Args:
+        fused: a layer that writes queries, keys and values.
+        pieces: see ``thirds``.
+
+    Returns:
+        Three layers.
+
+    """
+    weights = thirds(fused.weight, pieces)
+    biases = thirds(fused.bias, pieces)
+    return [linear(weight, bias) for weight, bias in zip(weights, biases, strict=True)]

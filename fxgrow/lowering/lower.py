@@ -1,12 +1,12 @@
-"""Lowering: fused attention becomes explicit projections with the same function, so that its heads can grow.
+"""Lowering: fused attention becomes explicit projections with the same function.
 
-A fused module (``nn.MultiheadAttention``, torchvision's window attention) keeps the number of heads in an attribute, so
-coupling must refuse to grow it. Its lowered form has as many heads as its projections write.
-To add one: a row in ``ROWS`` and a file for its family.
+A fused module (``nn.MultiheadAttention``, torchvision's window attention) keeps the number of heads
+in an attribute, so coupling must refuse to grow it. Its lowered form has as many heads as its
+projections write. To add one: a row in ``LOWERINGS`` and a file for its family.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from torch import nn
@@ -19,7 +19,8 @@ from fxgrow.lowering.timm_vit import lower_timm
 from fxgrow.lowering.transformer import PLAIN_LAYERS
 from fxgrow.lowering.windows import lower_windows
 
-Row = Callable[[Any, Pieces], nn.Module]
+Lowering = Callable[[Any, Pieces], nn.Module]
+"""From a fused module to its lowered form, which holds the same parameters."""
 
 _MODELS = "torchvision.models"
 
@@ -29,7 +30,7 @@ def qualified_name(kind: type[nn.Module]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-LOWERINGS: dict[str, Row] = {
+LOWERINGS: dict[str, Lowering] = {
     qualified_name(nn.MultiheadAttention): lower_multihead,
     f"{_MODELS}.swin_transformer.ShiftedWindowAttention": lower_windows,
     f"{_MODELS}.swin_transformer.ShiftedWindowAttentionV2": lower_windows,
@@ -37,73 +38,95 @@ LOWERINGS: dict[str, Row] = {
     f"{_MODELS}.maxvit.RelativePositionalMultiHeadAttention": lower_relative,
     "timm.layers.attention.Attention": lower_timm,
 }
-"""How modules of a class (exactly that one, subclasses may do something else) are lowered."""
+"""How modules of a class are lowered. Exactly that class: a subclass may do something else."""
 
-_LAYERS = (nn.Linear, NonDynamicallyQuantizableLinear)
-_CALLED = (nn.Sequential, nn.Identity, nn.Dropout, nn.LayerNorm, nn.RMSNorm)
+# The parts that the fused classes make for themselves: layers whose weights they read, and modules
+# that they call.
+_WEIGHT_TYPES = (nn.Linear, NonDynamicallyQuantizableLinear)
+_CALLED_TYPES = (nn.Sequential, nn.Identity, nn.Dropout, nn.LayerNorm, nn.RMSNorm)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 def lower(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` in which attention that is known has explicit projections ``q``, ``k``, ``v`` and ``out``.
+    """A copy of a model in which known attention has explicit projections.
 
-    The function is the same in train and eval mode, to rounding, and so are the classes of all other modules, dtype,
-    device, ``requires_grad``, ``training`` and what is tied. The names of the lowered modules' parameters change, and
-    with them the keys of the state dict: load a checkpoint first, then lower. A module without a row stays as it is;
-    so does one that has hooks or parts that its class did not make, or that shares a parameter with what stays.
+    The projections are ``q``, ``k``, ``v`` and ``out``. The function is the same in training and
+    evaluation mode, to rounding, and so are the classes of all other modules, dtype, device,
+    ``requires_grad``, ``training`` and what is tied. The names of the lowered modules' parameters
+    change, and with them the keys of the state dict: load a checkpoint first, then lower.
+
+    A module without a row stays as it is; so does one that has hooks or parts that its class did
+    not make, or that shares a parameter with what stays.
+
+    Args:
+        model: the model; it stays as it is.
+
+    Returns:
+        The copy.
+
+    Example:
+        >>> encoder = nn.TransformerEncoderLayer(64, nhead=4)
+        >>> lower(encoder).self_attn.q
+        Linear(in_features=64, out_features=64, bias=True)
+
     """
     copied = copy.deepcopy(model)
-    fused = _fused(copied)
+    fused = _modules_to_lower(copied)
     pieces: Pieces = {}
-    made = {
-        id(module): LOWERINGS[qualified_name(type(module))](module, pieces).train(module.training)
-        for module in fused
-    }
+    lowered_by_id: dict[int, nn.Module] = {}
+    for module in fused:
+        lowering = LOWERINGS[qualified_name(type(module))]
+        lowered_by_id[id(module)] = lowering(module, pieces).train(module.training)
+    # A list first: the tree changes while it is walked.
     for parent in list(copied.modules()):
         for name, child in parent._modules.items():
-            parent._modules[name] = made.get(id(child), child)
-    lowered = made.get(id(copied), copied)
-    return _plain(lowered)
+            parent._modules[name] = lowered_by_id.get(id(child), child)
+    lowered = lowered_by_id.get(id(copied), copied)
+    return _use_plain_layers(lowered)
 
 
-def _fused(model: nn.Module) -> list[nn.Module]:
-    """The modules to replace: all that have a row and can be taken apart."""
-    chosen = [
-        module
-        for module in model.modules()
-        if qualified_name(type(module)) in LOWERINGS and _intact(module)
-    ]
+def _modules_to_lower(model: nn.Module) -> list[nn.Module]:
+    """All modules that have a row and can be taken apart."""
+    chosen = []
+    for module in model.modules():
+        if qualified_name(type(module)) in LOWERINGS and _is_intact(module):
+            chosen.append(module)
+    # A module that stays may share a parameter with another one, which then has to stay, too.
     while True:
-        outside = {id(parameter) for parameter in _beside(model, chosen)}
-        kept = [module for module in chosen if outside.isdisjoint(map(id, module.parameters()))]
-        if len(kept) == len(chosen):
-            return kept
-        chosen = kept
+        chosen_ids = {id(module) for module in chosen}
+        outside = set(map(id, _parameters_outside(model, chosen_ids)))
+        separate = [m for m in chosen if outside.isdisjoint(map(id, m.parameters()))]
+        if len(separate) == len(chosen):
+            return separate
+        chosen = separate
 
 
-def _intact(module: nn.Module) -> bool:
-    """Whether nothing hangs on a module, and its parts are those that its own class reads the weights of."""
-    hooked = any(getattr(part, hooks) for part in module.modules() for hooks in _HOOKS)
-    return not hooked and all(
-        type(part) in _LAYERS or isinstance(part, _CALLED) for part in module.children()
-    )
+def _is_intact(module: nn.Module) -> bool:
+    """Whether a module has no hooks, and only parts that its own class made."""
+    for part in module.modules():
+        for hooks in _HOOKS:
+            if getattr(part, hooks):
+                return False
+    for part in module.children():
+        if type(part) not in _WEIGHT_TYPES and not isinstance(part, _CALLED_TYPES):
+            return False
+    return True
 
 
-def _beside(module: nn.Module, chosen: Sequence[nn.Module]) -> Iterator[nn.Parameter]:
+def _parameters_outside(module: nn.Module, chosen_ids: Collection[int]) -> Iterator[nn.Parameter]:
     """The parameters that can be reached without going through one of the chosen modules."""
-    if not any(module is one for one in chosen):
+    if id(module) not in chosen_ids:
         yield from module.parameters(recurse=False)
         for child in module.children():
-            yield from _beside(child, chosen)
+            yield from _parameters_outside(child, chosen_ids)
 
 
-def _plain(model: nn.Module) -> nn.Module:
-    """The model with torch's own transformer layers as plain ones."""
+def _use_plain_layers(model: nn.Module) -> nn.Module:
+    """Turn torch's own transformer layers into plain ones, in place."""
     for module in model.modules():
         if type(module) in PLAIN_LAYERS:
             module.__class__ = PLAIN_LAYERS[type(module)]
         if isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = (
-                False  # which only its fused kernel takes; a user's subclass asks for it too
-            )
+            # Only its fused kernel takes nested tensors; a user's subclass asks for them, too.
+            module.use_nested_tensor = False
     return model

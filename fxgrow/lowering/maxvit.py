@@ -1,4 +1,7 @@
-"""Attention of torchvision's MaxViT (Tu et al., "MaxViT: Multi-Axis Vision Transformer", 2022, section 3.1)."""
+"""Attention of torchvision's MaxViT.
+
+Reference: Tu et al., "MaxViT: Multi-Axis Vision Transformer", 2022, section 3.1.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +15,18 @@ from fxgrow.lowering.positions import Table
 
 
 class RelativeAttention(nn.Module):
-    """``[..., tokens, channels]`` to the same shape, with a position bias and a scale of its own."""
+    """Attention with a position bias and a scale of its own.
+
+    Args:
+        layers: the projections ``q``, ``k``, ``v`` and ``out``.
+        position: the position bias of a number of tokens.
+        head_dim: channels of a head.
+        scale: what scores are multiplied by.
+
+    Shapes:
+        ``[..., tokens, channels]`` to the same shape.
+
+    """
 
     def __init__(
         self, layers: Sequence[nn.Linear], position: nn.Module, head_dim: int, scale: float
@@ -24,22 +38,29 @@ class RelativeAttention(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (split_heads(layer(x), self.head_dim) for layer in (self.q, self.k, self.v))
-        bias = self.position(x.shape[-2])
-        out: Tensor = self.out(
-            merge_heads(F.scaled_dot_product_attention(q, k, v, bias, scale=self.scale))
-        )
+        q = split_heads(self.q(x), self.head_dim)
+        k = split_heads(self.k(x), self.head_dim)
+        v = split_heads(self.v(x), self.head_dim)
+        bias = self.position(x.shape[-2])  # [heads, tokens, tokens]
+        attended = F.scaled_dot_product_attention(q, k, v, bias, scale=self.scale)
+        out: Tensor = self.out(merge_heads(attended))
         return out
 
 
 def lower_relative(fused: Any, pieces: Pieces) -> RelativeAttention:
-    """The row of ``RelativePositionalMultiHeadAttention``; its table is for all positions of a square window."""
+    """The row of ``RelativePositionalMultiHeadAttention``.
+
+    Args:
+        fused: the module.
+        pieces: see ``thirds``.
+
+    Returns:
+        Its lowered form.
+
+    """
+    # The index is flat: one entry per pair of positions in a square window.
     index = fused.relative_position_index
-    side = math.isqrt(index.numel())
-    position = Table(fused.relative_position_bias_table, index.view(side, side))
-    return RelativeAttention(
-        [*projections(fused.to_qkv, pieces), fused.merge],
-        position,
-        fused.head_dim,
-        fused.scale_factor,
-    )
+    tokens = math.isqrt(index.numel())
+    position = Table(fused.relative_position_bias_table, index.view(tokens, tokens))
+    layers = [*projections(fused.to_qkv, pieces), fused.merge]
+    return RelativeAttention(layers, position, fused.head_dim, fused.scale_factor)

@@ -1,10 +1,16 @@
-"""Relative position biases: what is added to a head's scores for two tokens that lie so and so to each other."""
+"""Relative position biases: added to a head's scores, by how two tokens lie to each other."""
 
 from torch import Tensor, nn
 
 
 class Table(nn.Module):
-    """One learnt number per head and relative position; ``index`` ``[tokens, tokens]`` says which position."""
+    """One learned number per head and relative position.
+
+    Args:
+        table: ``[positions, heads]``.
+        index: ``[tokens, tokens]``, which position two tokens have to each other.
+
+    """
 
     index: Tensor
 
@@ -19,7 +25,16 @@ class Table(nn.Module):
 
 
 class Continuous(nn.Module):
-    """``16 sigmoid(MLP(coordinates))`` (Liu et al., "Swin Transformer V2", 2022, section 3.3); the MLP writes heads."""
+    """``16 sigmoid(MLP(coordinates))``, where the MLP writes heads.
+
+    Reference: Liu et al., "Swin Transformer V2", 2022, section 3.3.
+
+    Args:
+        mlp: from two coordinates to heads.
+        coordinates: ``[1, height, width, 2]``, of all relative positions.
+        index: ``[tokens, tokens]``, which position two tokens have to each other.
+
+    """
 
     index: Tensor
     coordinates: Tensor
@@ -32,6 +47,6 @@ class Continuous(nn.Module):
 
     def forward(self, tokens: int) -> Tensor:
         """``[heads, tokens, tokens]`` for the first ``tokens`` of a window."""
-        table = self.mlp(self.coordinates).flatten(0, -2)
+        table = self.mlp(self.coordinates).flatten(0, -2)  # [positions, heads]
         bias: Tensor = 16 * table[self.index[:tokens, :tokens]].movedim(-1, 0).sigmoid()
         return bias

@@ -1,9 +1,9 @@
-"""torch's own transformer layers as subclasses with one plain way through, for torch.fx to follow.
+"""torch's own transformer layers as subclasses with one plain path, for torch.fx to follow.
 
-torch.fx takes every class of ``torch.nn`` for a leaf, and the originals choose between fused kernels, which know
-nothing of lowered attention. The parameters, their names and all other methods are the originals'. One thing differs:
-in eval mode and without gradients the original encoder may run on nested tensors, and gives zeros where the input is
-padding.
+torch.fx takes every class of ``torch.nn`` for a leaf, and the originals choose between fused
+kernels, which know nothing of lowered attention. The parameters, their names and all other methods
+are the originals'. One thing differs: in evaluation mode and without gradients the original encoder
+may run on nested tensors, and gives zeros where the input is padding.
 """
 
 from torch import Tensor, nn
@@ -22,9 +22,11 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         is_causal: bool = False,
     ) -> Tensor:
         mask, padding = additive(src_mask, src.dtype), additive(src_key_padding_mask, src.dtype)
+        # Norm before each block, on the branch alone (pre-norm), ...
         if self.norm_first:
             x = src + self._sa_block(self.norm1(src), mask, padding, is_causal)
             return x + self._ff_block(self.norm2(x))
+        # ... or after each, on the sum (post-norm), as in the paper.
         x = self.norm1(src + self._sa_block(src, mask, padding, is_causal))
         out: Tensor = self.norm2(x + self._ff_block(x))
         return out
@@ -79,7 +81,7 @@ class Decoder(nn.TransformerDecoder):
 
 
 class Transformer(nn.Transformer):
-    """``nn.Transformer`` without its questions about shapes."""
+    """``nn.Transformer`` without its checks of shapes, which torch.fx cannot trace."""
 
     def forward(
         self,

@@ -1,8 +1,12 @@
-"""Attention in shifted windows over two or three dimensions of space: Swin, Swin V2 and video Swin of torchvision.
+"""Attention in shifted windows over two or three dimensions of space.
 
-Liu et al., "Swin Transformer", 2021, section 3.2; "Swin Transformer V2", 2022, section 3.2; "Video Swin Transformer",
-2022, section 3.1. Which window a token is in depends on sizes alone and is written without branches on them: torch.fx
-goes through, and the graph is good for images of every size.
+It lowers the window attention of torchvision's Swin, Swin V2 and video Swin.
+
+References: Liu et al., "Swin Transformer", 2021, section 3.2; "Swin Transformer V2", 2022, section
+3.2; "Video Swin Transformer", 2022, section 3.1.
+
+How we differ: which window a token is in depends on sizes alone and is written without branches on
+them. torch.fx goes through, and the graph is good for images of every size.
 """
 
 import math
@@ -21,11 +25,20 @@ ELSEWHERE = -100.0
 
 
 class WindowAttention(nn.Module):
-    """``[batch, *space, channels]`` to the same shape; the tokens of each window attend to one another.
+    """Attention of the tokens of each window to one another.
 
-    ``window``, ``shift``: one number per dimension of space; no shift where one window covers the image. ``adapts``:
-    windows shrink to a smaller image (video Swin), which is padded otherwise. With a ``logit_scale`` ``[heads, 1, 1]``
-    attention is by cosine.
+    ``window`` and ``shift`` have one number per dimension of space; there is no shift where one
+    window covers the image. If it ``adapts``, windows shrink to a smaller image (video Swin), which
+    is padded otherwise. With a ``logit_scale`` ``[heads, 1, 1]`` attention is by cosine.
+
+    Args:
+        layers: the projections ``q``, ``k``, ``v`` and ``out``.
+        position: the position bias of a number of tokens.
+        head_dim: channels of a head.
+
+    Shapes:
+        ``[batch, *space, channels]`` to the same shape.
+
     """
 
     def __init__(self, layers: Sequence[nn.Linear], position: nn.Module, head_dim: int) -> None:
@@ -41,29 +54,15 @@ class WindowAttention(nn.Module):
         self.dropout_out = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        sizes = [x.shape[1 + i] for i in range(len(self.window))]
-        window = [
-            _smaller(w, size) if self.adapts else w
-            for w, size in zip(self.window, sizes, strict=True)
-        ]
-        shift = [s * (size > w) for s, size, w in zip(self.shift, sizes, self.window, strict=True)]
-        dims = list(range(1, 1 + len(sizes)))
-        x = F.pad(
-            x,
-            [
-                0,
-                0,
-                *(
-                    n
-                    for size, w in zip(sizes[::-1], window[::-1], strict=True)
-                    for n in (0, -size % w)
-                ),
-            ],
-        )
+        dims = list(range(1, 1 + len(self.window)))
+        sizes = [x.shape[dim] for dim in dims]
+        window = self._window_sizes(sizes)
+        shift = self._shifts(sizes)
+        x = _pad_to_windows(x, sizes, window)
         padded = [x.shape[dim] for dim in dims]
         if any(self.shift):
             x = x.roll([-s for s in shift], dims)
-        bias = self.position(math.prod(window))
+        bias = self.position(math.prod(window))  # [heads, tokens, tokens]
         if any(self.shift):
             bias = bias + shift_mask(x, padded, window, shift).unsqueeze(1)
         x = self._attend(partition(x, window), bias)
@@ -71,13 +70,34 @@ class WindowAttention(nn.Module):
         x = departition(x, padded, window)
         if any(self.shift):
             x = x.roll(shift, dims)
-        return x[(slice(None), *(slice(0, size) for size in sizes))].contiguous()
+        # Cut the padding off.
+        image = (slice(None), *(slice(0, size) for size in sizes))
+        return x[image].contiguous()
+
+    def _window_sizes(self, sizes: Sequence[int]) -> list[int]:
+        if not self.adapts:
+            return list(self.window)
+        return [_smaller(w, size) for w, size in zip(self.window, sizes, strict=True)]
+
+    def _shifts(self, sizes: Sequence[int]) -> list[int]:
+        """How far the image is rolled along each dimension of space."""
+        shifts = []
+        for shift, size, window in zip(self.shift, sizes, self.window, strict=True):
+            # Times a truth value: torch.fx cannot branch on a size.
+            shifts.append(shift * (size > window))
+        return shifts
 
     def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
-        """``[batch, windows, tokens, channels]`` to ``[batch, windows, tokens, heads * head_dim]``."""
-        q, k, v = (split_heads(layer(x), self.head_dim) for layer in (self.q, self.k, self.v))
+        """``[batch, windows, tokens, channels]`` to ``[batch, windows, tokens, channels]``.
+
+        The channels of the result are ``heads * head_dim``.
+        """
+        q = split_heads(self.q(x), self.head_dim)
+        k = split_heads(self.k(x), self.head_dim)
+        v = split_heads(self.v(x), self.head_dim)
         scale = None
         if self.logit_scale is not None:
+            # Cosine attention: the scale is learned, at most 100 (Swin V2, section 3.2).
             q = F.normalize(q, dim=-1) * self.logit_scale.clamp(max=math.log(100.0)).exp()
             k, scale = F.normalize(k, dim=-1), 1.0
         dropout = self.dropout if self.training else 0.0
@@ -85,25 +105,62 @@ class WindowAttention(nn.Module):
 
 
 def _smaller(a: int, b: int) -> int:
-    """The smaller of two numbers, without asking which it is (torch.fx does not know)."""
+    """The smaller of two numbers, without branching on which it is (torch.fx does not know)."""
     return a - (a - b) * (b < a)
 
 
+def _pad_to_windows(x: Tensor, sizes: Sequence[int], window: Sequence[int]) -> Tensor:
+    """Pad an image at its ends to whole windows."""
+    # F.pad takes (before, after) of each dimension, the last one (channels) first.
+    padding = [0, 0]
+    for size, w in zip(reversed(sizes), reversed(window), strict=True):
+        padding += [0, -size % w]
+    return F.pad(x, padding)
+
+
 def partition(x: Tensor, window: Sequence[int]) -> Tensor:
-    """``[batch, *space, channels]`` as ``[batch, windows, tokens of a window, channels]``."""
+    """Divide an image into windows.
+
+    Args:
+        x: the image; its sizes are multiples of the window's.
+        window: the size of a window along each dimension of space.
+
+    Shapes:
+        ``[batch, *space, channels]`` to ``[batch, windows, tokens of a window, channels]``.
+
+    Returns:
+        The windows.
+
+    """
     n = len(window)
     for i, w in enumerate(window):
         x = x.unflatten(1 + 2 * i, (-1, w))
-    outer, inner = range(1, 2 * n, 2), range(2, 2 * n + 1, 2)
-    return x.permute(0, *outer, *inner, 2 * n + 1).flatten(n + 1, 2 * n).flatten(1, n)
+    # Now [batch, windows 1, tokens 1, windows 2, tokens 2, ..., channels].
+    window_dims, token_dims = range(1, 2 * n, 2), range(2, 2 * n + 1, 2)
+    x = x.permute(0, *window_dims, *token_dims, 2 * n + 1)
+    return x.flatten(n + 1, 2 * n).flatten(1, n)
 
 
 def departition(x: Tensor, sizes: Sequence[int], window: Sequence[int]) -> Tensor:
-    """The inverse of ``partition``; ``sizes`` are those of the (padded) image."""
+    """The inverse of ``partition``.
+
+    Args:
+        x: the windows.
+        sizes: the size of the (padded) image along each dimension of space.
+        window: the size of a window.
+
+    Returns:
+        The image.
+
+    """
     n = len(window)
     counts = [size // w for size, w in zip(sizes, window, strict=True)]
     x = x.unflatten(2, tuple(window)).unflatten(1, tuple(counts))
-    x = x.permute(0, *(dim for i in range(n) for dim in (1 + i, 1 + n + i)), 2 * n + 1)
+    # Now [batch, windows 1, windows 2, ..., tokens 1, tokens 2, ..., channels].
+    order = [0]
+    for i in range(n):
+        order += [1 + i, 1 + n + i]
+    x = x.permute(*order, 2 * n + 1)
     for i in range(n):
         x = x.flatten(1 + i, 2 + i)
     return x
@@ -112,34 +169,63 @@ def departition(x: Tensor, sizes: Sequence[int], window: Sequence[int]) -> Tenso
 def shift_mask(
     x: Tensor, sizes: Sequence[int], window: Sequence[int], shift: Sequence[int]
 ) -> Tensor:
-    """``[windows, tokens, tokens]``: ``ELSEWHERE`` for tokens that were no neighbours before the image was rolled.
+    """``ELSEWHERE`` for tokens that were no neighbors before the image was rolled, else 0.
 
-    Along each dimension the last ``shift`` positions came from the other end, and the rest of the last window is cut
-    off from the windows before it: three regions, numbered 0, 1, 2.
+    Along each dimension the last ``shift`` positions came from the other end, and the rest of the
+    last window is cut off from the windows before it: three regions, numbered 0, 1, 2.
+
+    Args:
+        x: any tensor of the device and dtype of the scores.
+        sizes: the size of the image along each dimension of space.
+        window: the size of a window.
+        shift: how far the image was rolled.
+
+    Returns:
+        ``[windows, tokens, tokens]``.
+
     """
-    regions = x.new_zeros((1,) * len(sizes), dtype=torch.long)
+    n = len(sizes)
+    regions = x.new_zeros((1,) * n, dtype=torch.long)
     for i, (size, w, s) in enumerate(zip(sizes, window, shift, strict=True)):
+        # 1, 2, ..., size, by a method of x: torch.fx records it, and the device is that of x.
         position = x.new_ones((size,), dtype=torch.long).cumsum(0)
         region = (position > size - w).long() + (position > size - s).long()
-        regions = regions * 3 + region.reshape([-1 if dim == i else 1 for dim in range(len(sizes))])
-    mine = partition(regions[None, ..., None], window)[0, :, :, 0]
-    return (mine.unsqueeze(1) != mine.unsqueeze(2)).to(x.dtype) * ELSEWHERE
+        along_i = [1] * n
+        along_i[i] = -1
+        # One digit per dimension in base 3.
+        regions = regions * 3 + region.reshape(along_i)
+    region_of_token = partition(regions[None, ..., None], window)[0, :, :, 0]  # [windows, tokens]
+    differs = region_of_token.unsqueeze(1) != region_of_token.unsqueeze(2)
+    return differs.to(x.dtype) * ELSEWHERE
 
 
 def lower_windows(fused: Any, pieces: Pieces) -> WindowAttention:
-    """The row of torchvision's ``ShiftedWindowAttention`` (all of them)."""
+    """The row of all of torchvision's ``ShiftedWindowAttention`` classes.
+
+    Args:
+        fused: the module.
+        pieces: see ``thirds``.
+
+    Returns:
+        Its lowered form.
+
+    """
     layers = [*projections(fused.qkv, pieces), fused.proj]
-    made = WindowAttention(layers, _position(fused), layers[0].out_features // fused.num_heads)
-    made.window, made.shift = tuple(fused.window_size), tuple(fused.shift_size)
-    made.adapts = len(made.window) == 3
-    made.dropout, made.dropout_out = fused.attention_dropout, fused.dropout
+    head_dim = layers[0].out_features // fused.num_heads
+    lowered = WindowAttention(layers, _position_bias(fused), head_dim)
+    lowered.window = tuple(fused.window_size)
+    lowered.shift = tuple(fused.shift_size)
+    lowered.adapts = len(lowered.window) == 3
+    lowered.dropout = fused.attention_dropout
+    lowered.dropout_out = fused.dropout
     if hasattr(fused, "logit_scale"):
-        made.logit_scale = fused.logit_scale
-        made.k.register_parameter("bias", None)  # the original sets it to zero whenever it runs
-    return made
+        lowered.logit_scale = fused.logit_scale
+        # The original sets the bias of keys to zero whenever it runs.
+        lowered.k.register_parameter("bias", None)
+    return lowered
 
 
-def _position(fused: Any) -> nn.Module:
+def _position_bias(fused: Any) -> nn.Module:
     tokens = math.prod(fused.window_size)
     index = fused.relative_position_index.view(tokens, tokens)
     if hasattr(fused, "cpb_mlp"):
