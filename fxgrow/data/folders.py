@@ -256,7 +256,9 @@ class _ClassListing:
 
 
 def _list_classes(root: Path) -> _ClassListing:
-    classes, files, empty = [], [], []
+    classes: list[str] = []
+    files: list[_PictureFile] = []
+    empty: list[str] = []
     for entry in directory_entries(root):
         if not entry.is_dir(follow_symlinks=False):
             continue

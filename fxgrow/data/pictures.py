@@ -77,7 +77,8 @@ def read_picture(path: Path, size: int) -> Tensor:
             _check_pixels(path, *webp_size, len(data))
         image = _pillow()
         picture = image.open(io.BytesIO(data), formats=PICTURE_FORMATS)  # reads the header only
-        _check_pixels(path, *picture.size, len(data))
+        width, height = picture.size
+        _check_pixels(path, width, height, len(data))
         _check_tiles(path, picture)
         small = _to_rgb(picture).resize((size, size), image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(small)).permute(2, 0, 1)  # from [size, size, 3]
@@ -120,7 +121,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
     if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
         raise DataError(
             "too-large",
-            f"the image {shown_path(path)} says that it has {width} x {height} pixels, over the "
+            f"the image {shown_path(path)} claims to have {width} x {height} pixels, over the "
             f"limit of {_MAX_PIXELS} and {_MAX_SIDE} a side, so it is not unpacked; "
             "make it smaller or remove it",
         )
@@ -135,8 +136,9 @@ def _check_pixels_per_byte(path: Path, width: int, height: int, file_bytes: int)
     if width * height > max(FREE_PIXELS, PER_BYTE * file_bytes):
         raise DataError(
             "too-large",
-            f"the image {shown_path(path)} says that its {file_bytes} bytes are {width} x {height} "
-            f"pixels, over {PER_BYTE} a byte, so it is not unpacked; make it smaller or remove it",
+            f"the image {shown_path(path)} claims that its {file_bytes} bytes are "
+            f"{width} x {height} pixels, over {PER_BYTE} a byte, so it is not unpacked; "
+            "make it smaller or remove it",
         )
 
 

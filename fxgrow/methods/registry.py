@@ -91,7 +91,7 @@ def find_method(name: str) -> type[Any]:
     if name in METHODS:
         return METHODS[name]
     entry_point = _entry_point(name)
-    method = _load(entry_point)
+    method: type[Any] = _load(entry_point)
     problem = _problem_of(method)
     if problem is not None:
         raise GrowthError(
