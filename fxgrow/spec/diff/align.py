@@ -89,6 +89,7 @@ class _Matching:
         return self.new_of.get(old, new) == new and self.old_of.get(new, old) == old
 
     def add(self, old: str, new: str) -> None:
+        # Both directions, so that either name is looked up in constant time.
         self.new_of[old] = new
         self.old_of[new] = old
 
@@ -138,6 +139,7 @@ class _Pairs:
         old_groups = _group_by_key(old_keys, self.nodes.new_of)
         new_groups = _group_by_key(new_keys, self.nodes.old_of)
         for key, old_group in old_groups.items():
+            # The longer of the two groups keeps nodes without a partner.
             for old, new in zip(old_group, new_groups.get(key, ()), strict=False):
                 self.add(old, new)
         return len(self.nodes.new_of) > num_before
@@ -167,6 +169,7 @@ def _key_ids() -> KeyIds:
 def _upstream_keys(view: GraphView, label: Label, ids: KeyIds) -> dict[str, int]:
     """Keys of everything that leads to a node."""
     keys: dict[str, int] = {}
+    # Execution order: operands have their keys before their users need them.
     for name, node in view.nodes.items():
         operand_keys = tuple(keys[operand] for operand in view.operands[name])
         keys[name] = ids[label(view, node), operand_keys]
@@ -176,6 +179,7 @@ def _upstream_keys(view: GraphView, label: Label, ids: KeyIds) -> dict[str, int]
 def _downstream_keys(view: GraphView, label: Label, ids: KeyIds) -> dict[str, int]:
     """Keys of everything that follows from a node."""
     keys: dict[str, int] = {}
+    # Execution order, backward: users come before what they read.
     for name, node in reversed(view.nodes.items()):
         user_keys = sorted((keys[user], position) for user, position in view.users[name])
         keys[name] = ids[label(view, node), tuple(user_keys)]
@@ -292,6 +296,7 @@ def _match_blocks(pairs: _Pairs) -> None:
 def _block_items(view: GraphView, pair_names: Mapping[str, str]) -> list[Hashable]:
     items: list[Hashable] = []
     for name, node in view.nodes.items():
+        # A name is text and a label a tuple, so a pair never equals a node without one.
         items.append(pair_names.get(name) or typed_label(view, node))
     return items
 
@@ -328,6 +333,7 @@ def _tensors(
     old_names = [item.name for item in a.tensors]
     new_names = {item.name for item in b.tensors}
     for name in old_names:
+        # Modules can be nested, so any part of the name may be that of a paired module.
         for module, inner_name in _splits(name):
             if module not in modules:
                 continue

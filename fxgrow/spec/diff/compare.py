@@ -55,6 +55,7 @@ def diff(a: ArchitectureSpec, b: ArchitectureSpec) -> SpecDiff:
     layers = layer_diffs(a, b, alignment, steps, forward)
     widths = width_diffs(a, b, alignment, steps if forward else (), layers)
     attribution = Attribution(a, b, alignment, widths, layers)
+    # Nodes of a layer are reported with the layer, not one by one.
     in_layers: set[str] = set()
     for layer in layers:
         in_layers.update(layer.nodes)

@@ -58,6 +58,7 @@ def node_constants(node: NodeSpec) -> str:
     """A node's arguments as text, without the names of the nodes that they refer to."""
     texts: list[str] = []
     for keyword, argument in _arguments(node):
+        # The reference stays, so that a node in a nested tuple still has its place.
         without_names = repr(decode(argument, lambda _: NodeArg(node="")))
         texts.append(f"{keyword}={without_names}" if keyword else without_names)
     return ", ".join(texts)
@@ -77,6 +78,7 @@ def configured_label(view: GraphView, node: NodeSpec) -> Hashable:
     module = view.called(node)
     if module is None:
         return named_label(view, node)
+    # As text, because the values of a config may have no hash.
     config = tuple((key, repr(value)) for key, value in sorted(module.config.items()))
     return node.op, module.type, config, node_constants(node)
 
@@ -86,6 +88,7 @@ def typed_label(view: GraphView, node: NodeSpec) -> Hashable:
     module = view.called(node)
     if module is not None:
         return node.op, module.type
+    # Inputs and tensors have names of the user's choice; other targets are the operation.
     is_named_freely = node.op in ("placeholder", "get_attr")
     return node.op, "" if is_named_freely else node.target
 

@@ -39,6 +39,7 @@ def _steps_from(ancestor: ArchitectureSpec, spec: ArchitectureSpec) -> StepRange
     """The end of the history of ``spec`` that starts at ``ancestor``."""
     if ancestor.fingerprint == spec.fingerprint:
         return ()
+    # Each step records the fingerprint that it started from.
     for index, step in enumerate(spec.history):
         if step.parent == ancestor.fingerprint:
             return spec.history[index:]
@@ -274,6 +275,7 @@ def sites_of(widths: Iterable[WidthSpec]) -> dict[tuple[str, int], list[str]]:
     widths_at: dict[tuple[str, int], list[str]] = {}
     for width in widths:
         for site in width.sites:
+            # Several widths share an axis where their values were concatenated.
             widths_at.setdefault((site.parameter, site.axis), []).append(width.name)
     return widths_at
 

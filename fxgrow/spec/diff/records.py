@@ -85,6 +85,7 @@ class LayerDiff(StrictModel):
 
     kind: Literal["layer"] = "layer"
     name: str
+    # Layers are looked for where the growth ends, which is the first side in a reversed diff.
     change: Literal["inserted", "removed"] = "inserted"
     after: str
     neurons: int
@@ -173,7 +174,9 @@ class TensorDiff(StrictModel):
     caused_by: CausedBy = ()
 
 
-DiffRecord = InputDiff | WidthDiff | LayerDiff | RenameDiff | NodeDiff | ModuleDiff | TensorDiff
+CausedDiff = NodeDiff | ModuleDiff | TensorDiff
+"""The kinds of changes that can follow from others."""
+DiffRecord = InputDiff | WidthDiff | LayerDiff | RenameDiff | CausedDiff
 
 
 class SpecDiff(StrictModel):
@@ -234,10 +237,7 @@ class SpecDiff(StrictModel):
         yield from self.modules
         yield from self.tensors
 
-    def unexplained(self) -> tuple[NodeDiff | ModuleDiff | TensorDiff, ...]:
+    def unexplained(self) -> tuple[CausedDiff, ...]:
         """The changes of nodes, modules and tensors that follow from nothing else."""
-        changes: list[NodeDiff | ModuleDiff | TensorDiff] = []
-        for change in (*self.changed, *self.modules, *self.tensors):
-            if not change.caused_by:
-                changes.append(change)
-        return tuple(changes)
+        changes: tuple[CausedDiff, ...] = (*self.changed, *self.modules, *self.tensors)
+        return tuple(change for change in changes if not change.caused_by)
