@@ -10,6 +10,7 @@ from typing import Any
 
 from fxgrow.errors import SpecError
 
+# Part of the format: another number would change the text of every document.
 _MAX_COLUMNS = 120
 
 
@@ -70,6 +71,7 @@ def _layout(value: Any, indent: str) -> str:
     fits = len(indent) + len(line) <= _MAX_COLUMNS
     if fits or not isinstance(value, dict | list) or not value:
         return line
+    # One space per level: deep graphs stay narrow.
     inner = indent + " "
     lines: list[str] = []
     if isinstance(value, list):

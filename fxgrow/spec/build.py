@@ -77,6 +77,7 @@ def describe(
 
     """
     spec = _architecture(graph_module, example_inputs, trust)
+    # None of these is part of the fingerprint.
     return spec.model_copy(
         update={
             "cost": cost(graph_module, example_inputs),
@@ -133,6 +134,7 @@ def check_faithful(graph_module: fx.GraphModule, spec: ArchitectureSpec, trust: 
 
 def _first_difference(spec: ArchitectureSpec, again: ArchitectureSpec) -> str:
     """The path of the first entry of ``spec`` that is missing or different in ``again``."""
+    # By name: an entry that is missing must not blame all entries after it.
     for kind in ("inputs", "nodes", "modules", "parameters", "buffers"):
         by_name = {item.name: to_json(item) for item in getattr(again, kind)}
         for index, item in enumerate(getattr(spec, kind)):

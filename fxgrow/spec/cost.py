@@ -7,7 +7,7 @@ the model with one more neuron give the cost for any number of neurons: see the 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,7 +226,7 @@ class _Counting(TorchDispatchMode):
         return out
 
 
-def _total(counts: Sequence[Term | int]) -> int:
+def _total(counts: Iterable[Term | int]) -> int:
     total = 0
     for count in counts:
         total += count.value if isinstance(count, Term) else count

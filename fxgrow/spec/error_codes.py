@@ -80,7 +80,7 @@ CODES: dict[str, str] = {
         "A growth step in the history does not fit the architecture that the steps before "
         "it lead to."
     ),
-    "forgotten": "A task's network is not the one that its master network had learnt.",
+    "forgotten": "A task's network is not the one that its master network had learned.",
     "no-spec": "The graph module was not loaded from a spec, so there is none to save.",
     "stale-spec": "The graph module no longer is what the spec says.",
     # the rest

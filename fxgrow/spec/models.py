@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, JsonValue
 from fxgrow.documents import StrictModel, limits
 from fxgrow.spec.arguments import Argument, DType
 
+# Counts up with every change of the form; fxgrow.spec.migrations reads the older ones.
 SCHEMA_VERSION: Literal[2] = 2
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -34,6 +35,7 @@ Name = Annotated[str, Field(max_length=limits.NAME)]
 Note = Annotated[str, Field(max_length=limits.NAME, pattern=r"^[^\"'\\]*$")]
 # Bounded, so that a sum of scores is finite.
 Score = Annotated[float, Field(ge=-limits.SCORE, le=limits.SCORE)]
+# Bounds every list, so that the time to check a file does not depend on what the file claims.
 BoundedTuple = Field(max_length=limits.ENTRIES)
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 # Bounded, because replaying a history adds as many neurons as it tells.

@@ -63,6 +63,7 @@ def save(
 
     """
     spec = spec_of(graph_module) if spec is None else spec
+    # A spec that no longer fits would be refused only when it is loaded.
     if fingerprint_of(graph_module, spec.inputs, trust) != spec.fingerprint:
         raise SpecError(
             "stale-spec", "the graph module is not what the spec says; describe it again"

@@ -1,4 +1,4 @@
-"""What differs between two specifications: aligned, classified, and attributed to the growth that caused it."""
+"""What differs between two specifications: aligned, classified, and attributed to growth."""
 
 from fxgrow.spec.diff.compare import diff
 from fxgrow.spec.diff.records import SpecDiff

@@ -1,7 +1,8 @@
 """What can differ between two specifications: a closed set of kinds, as data.
 
-Names are those of the second specification, or of the first for what only the first has. ``because`` names the widths,
-layers or modules that a change follows from; empty: it stands for itself.
+Names are those of the second specification, or of the first for what only the first has.
+``caused_by`` names the widths, layers or modules that a change follows from; it is empty for a
+change that stands for itself.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,15 @@ CausedBy = tuple[str, ...]
 
 
 class InputDiff(StrictModel):
-    """An example input, as text. None: it does not exist there."""
+    """An example input that differs. Descriptions are text; None: there is no such input.
+
+    Args:
+        kind: Always "input".
+        name: The input.
+        before: Its dtype and shape in the first specification.
+        after: Its dtype and shape in the second.
+
+    """
 
     kind: Literal["input"] = "input"
     name: str
@@ -23,11 +32,24 @@ class InputDiff(StrictModel):
 
 
 class WidthDiff(StrictModel):
-    """A width whose size differs, in neurons. None: it does not exist there.
+    """A width that differs. Sizes are in neurons; None: the width does not exist there.
 
-    ``split``, ``new``, ``neurons`` and ``scores`` add up the growth steps between the two, ``score`` is the sum; with
-    ``origin`` "unknown" there is no such step. ``parameters``: how many more it costs if nothing else changes, so the
-    whole is more than the sum where both ends of a layer grow.
+    Args:
+        kind: Always "width".
+        name: The width.
+        was: Its name in the first specification, if it had another one.
+        before: Its size in the first specification.
+        after: Its size in the second.
+        origin: "history" if growth steps between the two changed it; the following fields add up
+            what they record.
+        split: How many neurons were split.
+        new: How many neurons are new.
+        neurons: Which neurons were split.
+        scores: The scores of the neurons that were chosen.
+        score: The sum of the scores.
+        parameters: How many parameters more it costs if nothing else changes. The sum over widths
+            is less than the cost of all together where both ends of a layer grow.
+
     """
 
     kind: Literal["width"] = "width"
@@ -45,13 +67,25 @@ class WidthDiff(StrictModel):
 
 
 class LayerDiff(StrictModel):
-    """A layer that a growth step put in between the two: its nodes, the node it follows, its hidden neurons.
+    """A layer that a growth step between the two inserted.
 
-    ``change`` is "removed" if the growth leads from the second specification to the first.
+    Args:
+        kind: Always "layer".
+        name: The layer.
+        change: "removed" if the growth leads from the second specification to the first.
+        after: The node that it follows.
+        neurons: Its hidden neurons.
+        form: What kind of layer it is.
+        norm: Whether it contains a batch norm.
+        score: Its score.
+        nodes: The nodes that it consists of.
+        parameters: The elements of its parameters.
+
     """
 
     kind: Literal["layer"] = "layer"
     name: str
+    # Layers are looked for where the growth ends, which is the first side in a reversed diff.
     change: Literal["inserted", "removed"] = "inserted"
     after: str
     neurons: int
@@ -63,7 +97,15 @@ class LayerDiff(StrictModel):
 
 
 class RenameDiff(StrictModel):
-    """A node or a module with another name."""
+    """A node or a module with another name.
+
+    Args:
+        kind: Always "renamed".
+        what: Which of the two it is.
+        before: Its name in the first specification.
+        after: Its name in the second.
+
+    """
 
     kind: Literal["renamed"] = "renamed"
     what: Literal["node", "module"]
@@ -72,7 +114,16 @@ class RenameDiff(StrictModel):
 
 
 class NodeDiff(StrictModel):
-    """A node that reads other nodes ("rewired") or has other constants ("arguments"); both as text."""
+    """A node that reads other nodes or has other constants.
+
+    Args:
+        kind: "rewired" for other nodes, "arguments" for other constants.
+        name: The node.
+        before: The call in the first specification, as text.
+        after: The call in the second.
+        caused_by: What the change follows from.
+
+    """
 
     kind: Literal["rewired", "arguments"]
     name: str
@@ -82,7 +133,17 @@ class NodeDiff(StrictModel):
 
 
 class ModuleDiff(StrictModel):
-    """One constructor argument of one module (``type``: its class), as Python prints it. None: it is not there."""
+    """One constructor argument of one module. Values are text; None: there is no such argument.
+
+    Args:
+        kind: Always "attribute".
+        name: The module.
+        attribute: The argument; ``type`` is the class.
+        before: Its value in the first specification.
+        after: Its value in the second.
+        caused_by: What the change follows from.
+
+    """
 
     kind: Literal["attribute"] = "attribute"
     name: str
@@ -93,9 +154,16 @@ class ModuleDiff(StrictModel):
 
 
 class TensorDiff(StrictModel):
-    """A parameter or buffer whose shape differs, or its dtype or the like (``properties``, as text).
+    """A parameter or buffer that differs. None: it does not exist there.
 
-    None: it does not exist there.
+    Args:
+        kind: Always "tensor".
+        name: The parameter or buffer.
+        before: Its shape in the first specification.
+        after: Its shape in the second.
+        properties: What else differs (dtype, requires_grad and the like), as text.
+        caused_by: What the change follows from.
+
     """
 
     kind: Literal["tensor"] = "tensor"
@@ -106,14 +174,30 @@ class TensorDiff(StrictModel):
     caused_by: CausedBy = ()
 
 
-DiffRecord = InputDiff | WidthDiff | LayerDiff | RenameDiff | NodeDiff | ModuleDiff | TensorDiff
+CausedDiff = NodeDiff | ModuleDiff | TensorDiff
+"""The kinds of changes that can follow from others."""
+DiffRecord = InputDiff | WidthDiff | LayerDiff | RenameDiff | CausedDiff
 
 
 class SpecDiff(StrictModel):
-    """Everything that differs between two architectures, the growth steps between them, and both costs.
+    """Everything that differs between two architectures.
 
-    ``inserted`` and ``removed`` are nodes that are part of no layer; ``moved`` nodes come earlier or later than before.
-    ``forward``: the steps lead from the first to the second, not back.
+    Args:
+        inputs: Example inputs that differ.
+        widths: Widths that differ.
+        layers: Layers that growth inserted or removed.
+        inserted: Nodes that only the second has, without those of layers.
+        removed: Nodes that only the first has, without those of layers.
+        renamed: Nodes and modules with other names.
+        moved: Nodes that come earlier or later than before.
+        changed: Nodes that read or compute something else.
+        modules: Constructor arguments that differ.
+        tensors: Parameters and buffers that differ.
+        steps: The growth steps between the two.
+        forward: Whether the steps lead from the first to the second, and not back.
+        cost_before: The cost of the first.
+        cost_after: The cost of the second.
+
     """
 
     inputs: tuple[InputDiff, ...] = ()
@@ -139,12 +223,12 @@ class SpecDiff(StrictModel):
     @property
     def cosmetic(self) -> bool:
         """Whether nothing but names and the order of nodes differs."""
-        nodes = self.inserted or self.removed
-        others = (each for each in self.changes() if not isinstance(each, RenameDiff))
-        return not nodes and next(others, None) is None and self.cost_before == self.cost_after
+        if self.inserted or self.removed or self.cost_before != self.cost_after:
+            return False
+        return all(isinstance(change, RenameDiff) for change in self.changes())
 
     def changes(self) -> Iterator[DiffRecord]:
-        """All changes but inserted, removed and moved nodes, which are only names."""
+        """All records of changes; inserted, removed and moved nodes have none, only a name."""
         yield from self.inputs
         yield from self.widths
         yield from self.layers
@@ -153,11 +237,7 @@ class SpecDiff(StrictModel):
         yield from self.modules
         yield from self.tensors
 
-    def unexplained(self) -> tuple[NodeDiff | ModuleDiff | TensorDiff, ...]:
-        """The changes of nodes, modules and tensors that follow from no width, layer or other module."""
-        found: tuple[NodeDiff | ModuleDiff | TensorDiff, ...] = (
-            *self.changed,
-            *self.modules,
-            *self.tensors,
-        )
-        return tuple(each for each in found if not each.caused_by)
+    def unexplained(self) -> tuple[CausedDiff, ...]:
+        """The changes of nodes, modules and tensors that follow from nothing else."""
+        changes: tuple[CausedDiff, ...] = (*self.changed, *self.modules, *self.tensors)
+        return tuple(change for change in changes if not change.caused_by)

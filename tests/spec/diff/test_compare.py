@@ -197,8 +197,8 @@ def test_sites_tell_which_width_a_shape_and_an_attribute_follow_from() -> None:
         for size in (4, 6)
     )
     found = diff(a, b)
-    reasons = {(t.name, t.caused_by) for t in found.tensors}
-    assert reasons == {
+    causes = {(t.name, t.caused_by) for t in found.tensors}
+    assert causes == {
         ("0.weight", ("0",)),
         ("2.weight", ("0",)),
         ("0.bias", ()),
@@ -229,8 +229,8 @@ def test_two_widths_of_one_size_are_told_apart_by_their_ends() -> None:
         return describe(fx.symbolic_trace(net), X, widths=widths)
 
     found = diff(square(4), square(6))
-    reasons = [(m.name, m.attribute, m.caused_by) for m in found.modules if m.name == "2"]
-    assert reasons == [("2", "in_features", ("0",)), ("2", "out_features", ("2",))]
+    causes = [(m.name, m.attribute, m.caused_by) for m in found.modules if m.name == "2"]
+    assert causes == [("2", "in_features", ("0",)), ("2", "out_features", ("2",))]
     assert [t.caused_by for t in found.tensors if t.name == "2.weight"] == [("2", "0")]
     assert [width.parameters for width in found.widths] == [2 * 3 + 2 * 4, 2 * 4 + 2 * 2]
 
