@@ -3,6 +3,7 @@
 from fxgrow.capture.capture import capture, verify_capture
 from fxgrow.capture.inputs import move_to, positional_inputs
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
+from fxgrow.deprecation import renamed_attributes
 
 __all__ = [
     "Captured",
@@ -14,3 +15,13 @@ __all__ = [
     "positional_inputs",
     "verify_capture",
 ]
+
+# Old names, which go with the next version.
+__getattr__ = renamed_attributes(
+    __name__,
+    {
+        "moved": "move_to",
+        "positional": "positional_inputs",
+        "verify": "verify_capture",
+    },
+)

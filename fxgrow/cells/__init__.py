@@ -25,6 +25,7 @@ from fxgrow.cells.registry import SEARCHES, derive_again, read_search
 from fxgrow.cells.result import SearchEpoch, SearchMethod, SearchResult
 from fxgrow.cells.space import SearchSpace
 from fxgrow.cells.stack import CellKind, CellPosition, cell_positions, layout
+from fxgrow.deprecation import renamed_attributes
 
 __all__ = [
     "GENOTYPES",
@@ -62,3 +63,16 @@ __all__ = [
     "to_text",
     "to_tuples",
 ]
+
+# Old names, which go with the next version.
+__getattr__ = renamed_attributes(
+    __name__,
+    {
+        "Kind": "CellKind",
+        "Place": "CellPosition",
+        "Scores": "AuxiliaryScores",
+        "Search": "SearchMethod",
+        "Tuples": "GenotypeTuples",
+        "places": "cell_positions",
+    },
+)

@@ -11,6 +11,7 @@ from fxgrow.continual.storage import load_master, save_master
 from fxgrow.continual.strategy import Strategy, TaskStats
 from fxgrow.continual.task import Task, split_classes
 from fxgrow.continual.task_training import MasterSettings
+from fxgrow.deprecation import renamed_attributes
 
 __all__ = [
     "STRATEGIES",
@@ -36,3 +37,14 @@ __all__ = [
     "save_master",
     "split_classes",
 ]
+
+# Old names, which go with the next version.
+__getattr__ = renamed_attributes(
+    __name__,
+    {
+        "Expanded": "ExpandedNetwork",
+        "Outcome": "TaskOutcome",
+        "TwoSteps": "ScoredExpansion",
+        "deal": "split_classes",
+    },
+)

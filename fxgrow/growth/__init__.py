@@ -1,5 +1,6 @@
 """The growth pipeline, ignorant of which method runs."""
 
+from fxgrow.deprecation import renamed_attributes
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.emit import ParameterUpdate, emit
@@ -60,3 +61,17 @@ __all__ = [
     "select",
     "widen",
 ]
+
+# Old names, which go with the next version.
+__getattr__ = renamed_attributes(
+    __name__,
+    {
+        "EVERYTHING": "ALL_WIDTHS",
+        "Choose": "SelectFunction",
+        "Filling": "ParameterUpdate",
+        "Loss": "LossFunction",
+        "Neighbourhood": "Proposal",
+        "Purse": "ResolvedBudget",
+        "open_purse": "resolve_budget",
+    },
+)

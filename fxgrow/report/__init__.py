@@ -1,5 +1,6 @@
 """Tables and lines for people: rich text, as pure functions of data."""
 
+from fxgrow.deprecation import renamed_attributes
 from fxgrow.report.capture import capture_table
 from fxgrow.report.cells import network_lines
 from fxgrow.report.continual import continual_lines, continual_tables, task_line
@@ -43,3 +44,15 @@ __all__ = [
     "widths_lines",
     "widths_table",
 ]
+
+# Old names, which go with the next version.
+__getattr__ = renamed_attributes(
+    __name__,
+    {
+        "count": "count_text",
+        "number": "number_text",
+        "percent": "percent_text",
+        "ratio": "ratio_text",
+        "seconds": "seconds_text",
+    },
+)

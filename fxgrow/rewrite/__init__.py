@@ -1,5 +1,6 @@
 """Rewriting fx graphs: the over-grown graph with all candidates in it, and candidate layers."""
 
+from fxgrow.deprecation import renamed_attributes
 from fxgrow.rewrite.candidates import Candidates, Entry, Slots
 from fxgrow.rewrite.lanes import NEW
 from fxgrow.rewrite.overgrow import OverGrown, overgrow
@@ -32,3 +33,17 @@ __all__ = [
     "overgrow",
     "remove_layers",
 ]
+
+# Old names, which go with the next version.
+__getattr__ = renamed_attributes(
+    __name__,
+    {
+        "HOLDER": "LAYER_NAMESPACE",
+        "Depth": "DepthProposal",
+        "Edge": "InsertionPoint",
+        "GrownLayer": "OvergrownLayer",
+        "erase": "remove_layers",
+        "fitting_edges": "insertion_points",
+        "with_layers": "insert_layers",
+    },
+)

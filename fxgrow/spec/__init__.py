@@ -3,6 +3,7 @@
 See ``docs/spec.md``.
 """
 
+from fxgrow.deprecation import renamed_attributes
 from fxgrow.documents import (
     Document,
     StrictModel,
@@ -158,3 +159,17 @@ __all__ = [
     "write_spec",
     "yaml_text",
 ]
+
+# Old names, which go with the next version.
+__getattr__ = renamed_attributes(
+    __name__,
+    {
+        "Document": "fxgrow.documents:Document",
+        "Frozen": "StrictModel",
+        "as_spec_error": "fxgrow.documents:as_spec_error",
+        "parse_yaml": "fxgrow.documents:parse_yaml",
+        "read_text": "fxgrow.documents:read_text",
+        "yaml_text": "fxgrow.documents:yaml_text",
+        "write": "write_spec",
+    },
+)

@@ -1,5 +1,6 @@
 """Training with growth in it (Wu et al. 2020, Algorithm 1), and the directory that a run writes."""
 
+from fxgrow.deprecation import renamed_attributes
 from fxgrow.randomness import seeded
 from fxgrow.training.directory import (
     FOREIGN_TO_RUN,
@@ -98,3 +99,14 @@ __all__ = [
     "training_batches",
     "write_run",
 ]
+
+# Old names, which go with the next version.
+__getattr__ = renamed_attributes(
+    __name__,
+    {
+        "Result": "RunResult",
+        "Written": "WrittenSpecs",
+        "ignore": "no_callback",
+        "result_of": "run_result",
+    },
+)
