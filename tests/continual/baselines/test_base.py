@@ -69,6 +69,7 @@ def test_the_seed_decides_the_head_and_the_given_model_stays() -> None:
         strategy.learn(first, seed=seed)
         strategy.learn(second, seed=seed)
         heads.append(head(strategy, first))
+        assert head(strategy, first) is not head(strategy, second)
         assert strategy.network(first.name)[0].weight is not given[0].weight
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
     assert torch.equal(given[7].weight, before) and heads[0].shape == (2, 24)
