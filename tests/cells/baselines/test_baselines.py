@@ -6,7 +6,9 @@ from tests.cells.baselines.tiny import TINY, halves
 
 
 @pytest.mark.parametrize("name", sorted(BASELINES))
-def test_every_baseline_searches_the_same_space_and_gives_the_same_kind_of_result(name: str) -> None:
+def test_every_baseline_searches_the_same_space_and_gives_the_same_kind_of_result(
+    name: str,
+) -> None:
     small = {"epochs": 1, "batch_size": 24, "candidates": 2}
     method = BASELINES[name]
     method = method.model_copy(
