@@ -97,7 +97,7 @@ def test_a_number_beyond_its_range(part: str, field: str, value: str) -> None:
         ("settings", "epochs", "1000000000000"),
         ("settings", "grow_steps", "100000"),
         ("settings", "batch_size", "1000000000"),
-        ("settings", "memory", "1e30"),
+        ("settings", "memory_limit", "1e30"),
         ("settings", "seed", "1000000000000000000000"),
         ("Firefly", "new", "1000000"),
         ("Firefly", "steps", "1000000"),
