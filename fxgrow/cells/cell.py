@@ -39,6 +39,7 @@ def dag(cell: Cell) -> "nx.MultiDiGraph[int]":
         {'kind': 'node'}
 
     """
+    # A multigraph, as two operations may lead from one state to another.
     graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
     output = cell.states
     for state in range(INPUT_STATES):
@@ -113,6 +114,7 @@ class CellModule(nn.Module):
         states = [self.older(older), self.newer(newer)]
         for node in self.nodes:
             states.append(node(states))
+        # [batch, channels, height, width] each, side by side along the channels.
         return torch.cat([states[state] for state in self.concat], 1)
 
 
@@ -140,6 +142,7 @@ class NodeModule(nn.ModuleList):
 
     def _dropped(self, operation: nn.Module, result: Tensor) -> Tensor:
         """The result of an operation, after drop-path where it applies."""
+        # Identities are never dropped, as in the authors' code of DARTS.
         if not self.training or not self.drop_path or isinstance(operation, nn.Identity):
             return result
         return drop_path(result, self.drop_path)

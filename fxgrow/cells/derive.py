@@ -54,6 +54,7 @@ class Derivation(StrictModel):
 
         Each operation began with ``initial`` channels.
         """
+        # The kinds are derived apart: what an operation has elsewhere is meant within its kind.
         cells: dict[str, Cell] = {}
         for kind in CellKind:
             growth = self._growth_factors(channels, kind, initial)
@@ -101,6 +102,7 @@ class Derivation(StrictModel):
         return max(growth.values()), sum(growth.values())
 
     def _operation(self, growth: GrowthFactors) -> Operation:
+        # Of equals the first, in the order of the search space.
         largest = max(growth, key=lambda name: growth[name])
         return largest if growth[largest] > 1 + self.identity_threshold else "skip_connect"
 

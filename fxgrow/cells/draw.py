@@ -71,6 +71,7 @@ def draw(
 
     """
     with atomic_path(path, FILE_OUTPUT, _FOREIGN_TO_PICTURE, force=force, parents=False) as staging:
+        # Drawn before it is written: failures of Graphviz are no failures of writing.
         data = _picture(dot_text(genotype, channels), path.suffix.lower())
         with os_errors_as(path, FILE_OUTPUT):
             staging.write_bytes(data)
@@ -85,6 +86,7 @@ def _picture(text: str, suffix: str) -> bytes:
             "picture-format",
             f"pictures cannot be written as {suffix or 'a file without ending'}; use {endings}",
         )
+    # Imported here alone: without the extra, text can be written still.
     graphviz = require("pygraphviz", extra="draw", error=RunError)
     graph = graphviz.AGraph(string=text)
     data: bytes = graph.draw(prog="dot", format=suffix[1:], args=DRAWN[suffix])

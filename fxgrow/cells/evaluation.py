@@ -90,6 +90,7 @@ class EvaluationNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor | AuxiliaryScores:
         """From images to class scores, in training with those of the auxiliary classifier."""
+        # The first cell has no two cells before it: the stem is both of its inputs.
         older = newer = middle = self.stem(images).contiguous(memory_format=_MEMORY_FORMAT)
         for index, cell in enumerate(self.cells):
             older, newer = newer, cell(older, newer)

@@ -91,6 +91,7 @@ class FireflySearch(WeightTraining):
 
         Raises ``DataError`` if there is no batch of two images, and what growth raises.
         """
+        # Weights of the template and of new neurons are drawn by torch's own generator.
         with seeded(seed):
             state = _SearchState(self, space, train, seed)
             for epoch in range(1, self.epochs + 1):
@@ -122,7 +123,7 @@ class _SearchState:
         self.batches = shuffled(train, settings.batch_size, rng)
         self.growth_batches = batches(
             train,
-            min(settings.batch_size, len(train)),
+            min(settings.batch_size, len(train)),  # one batch of all images if there are fewer
             shuffle=True,
             generator=rng,
             limit=settings.growth_batches,
@@ -178,9 +179,10 @@ class _SearchState:
             optimizer=self.optimizer,
             seed=self.seed + epoch,
             scope=self._scope(),
-            describe=False,
+            describe=False,  # a spec costs time and is not needed
         )
         self.spent += _TRAINING_FACTOR * images_seen * growth.report.multiply_adds_overgrown
+        # A growth step gives a new model, and an optimizer with the momentum of the old one.
         self.network, self.optimizer = growth.module, growth.optimizer or self.optimizer
         self.cost = growth.report.multiply_adds_after
         self.grown.append(self._growth_record(epoch, growth.report))

@@ -81,6 +81,7 @@ class Cell(StrictModel):
         for state in self.concat:
             if state >= self.states:
                 raise ValueError(f"the output needs state {state} of {self.states}")
+        # The order is free, but a state that stands twice would be the same channels twice.
         if len(set(self.concat)) < len(self.concat):
             raise ValueError("the output names a state twice")
         return self

@@ -48,6 +48,7 @@ class FactorizedReduce(nn.Module):
     def __init__(self, inputs: int, outputs: int, affine: bool = True) -> None:
         super().__init__()
         self.relu = nn.ReLU()
+        # Each gives half of the channels; the second one more if their number is odd.
         self.even = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
         self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, bias=False)
         self.norm = nn.BatchNorm2d(outputs, affine=affine)

@@ -18,7 +18,7 @@ SEARCHES: Mapping[str, FireflySearch | BaselineSearch] = MappingProxyType(
 )
 """With the settings of their papers, if given there; ``model_copy(update=...)`` changes some."""
 
-_MAX_FILE_BYTES = 2**24
+_MAX_FILE_BYTES = 2**24  # a search holds a genotype per epoch and candidate
 
 
 def read_search(path: Path) -> SearchResult:

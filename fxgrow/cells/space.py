@@ -59,6 +59,7 @@ class SearchSpace(StrictModel):
     def _can_be_told_apart(cls, operations: tuple[Choosable, ...]) -> tuple[Choosable, ...]:
         if len(set(operations)) < len(operations):
             raise ValueError("an operation is named twice")
+        # An edge of a genotype needs a real operation.
         if set(operations) == {NONE}:
             raise ValueError("nothing but none leaves no cell")
         return operations

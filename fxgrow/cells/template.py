@@ -69,6 +69,7 @@ class OperationSite:
     operation: Operation
 
     def __str__(self) -> str:
+        # Stands in saved searches: ``parse`` reads it back.
         return f"{self.kind} {self.state}<-{self.source} {self.operation}"
 
     @staticmethod
@@ -100,6 +101,7 @@ def complete_cell(space: SearchSpace) -> Genotype:
             for name in space.real:
                 edges.append(Edge(operation=name, source=source))
         nodes.append(tuple(edges))
+    # Both kinds hold the same operations; they differ in strides only.
     cell = Cell(nodes=tuple(nodes), concat=tuple(space.states))
     return Genotype(schema_version=GENOTYPE_VERSION, normal=cell, reduce=cell)
 

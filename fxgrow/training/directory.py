@@ -19,6 +19,7 @@ from fxgrow.training.recipe import Recipe, recipe_text
 from fxgrow.training.result import RUN_RESULT_DOCUMENT, RunResult
 from fxgrow.training.run import Network, Run
 
+# The names of files that other commands look for, too.
 RECIPE_FILE = "recipe.yaml"
 RESULT = "result.json"
 LOG = "log.jsonl"
@@ -95,6 +96,7 @@ def run_directory(
         ...     write_run(staging, run, result)
 
     """
+    # ``target`` is replaced by renames at the end: nobody finds it half written.
     with atomic_directory(
         target, RUN_OUTPUT, stranger, force=replace, keep_foreign=strangers_stay
     ) as staging:
@@ -128,6 +130,7 @@ def write_run(
     # directory of its own, whose files are moved up afterwards.
     final = _save(run.final, directory / "final")
     with run_writing_errors(directory):
+        # Both lie in the same file system, so a rename moves no bytes.
         for path in (directory / "final").iterdir():
             path.rename(directory / path.name)
         (directory / "final").rmdir()

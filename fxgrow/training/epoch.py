@@ -52,12 +52,14 @@ def train_epoch(
     model.train()
     losses: list[float] = []
     for batch, (inputs, target) in enumerate(batches):
+        # Looks at the shapes of this forward pass, as an unsafe backward pass cannot be undone.
         with guard_unsafe_kernel(model):
             value = loss(model(inputs), target)
         losses.append(float(value.detach()))
         # Checked before the backward pass: one infinite gradient would spoil every weight.
         if not math.isfinite(losses[-1]):
             raise _not_finite(losses[-1], batch, optimizer)
+        # None instead of zero: parameters without a gradient are not even decayed.
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()

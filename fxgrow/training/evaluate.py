@@ -57,6 +57,7 @@ def logits(output: Any) -> Tensor:
         torch.Size([2, 10])
 
     """
+    # Hugging Face models return a mapping, cells a named tuple, most other models a tensor.
     scores = output["logits"] if isinstance(output, Mapping) and "logits" in output else output
     scores = getattr(scores, "logits", scores)
     if isinstance(scores, Tensor) and scores.dim() == 2:
@@ -151,11 +152,13 @@ def evaluate(
 
     """
     total_loss, correct, images = 0.0, 0, 0
+    # Dropout and batch norm would make the result depend on chance and on the other images.
     with evaluation_mode(model):
         for inputs, target in batches:
             output = model(inputs)
             # A batch counts by its images, as the last one may be smaller.
             total_loss += float(loss(output, target)) * len(target)
+            # [batch, classes]: the class with the largest score is the answer.
             correct += int((logits(output).argmax(1) == target).sum())
             images += len(target)
     if not images:

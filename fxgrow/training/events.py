@@ -118,6 +118,7 @@ class GrowthDone:
     test_accuracy: float
 
 
+# In the order in which a run meets them.
 Event = RunStarted | BatchDone | EpochDone | GrowthStarted | GrowthDone
 Listener = Callable[[Event], None]
 """A function that is called with every event, in the order in which they happen."""

@@ -18,6 +18,7 @@ from fxgrow.training.result import step_result
 
 
 def _run_started(event: Any) -> dict[str, Any]:
+    # ``asdict`` goes into dataclasses alone, and the settings are a pydantic model.
     return {**asdict(event), "settings": event.settings.model_dump(mode="json")}
 
 
@@ -71,4 +72,5 @@ class Log:
         if row is not None:
             kind, content = row
             with self.path.open("a", encoding="utf-8") as file:
+                # NaN is no JSON, and a line that cannot be read back is worse than an error.
                 file.write(json.dumps({"event": kind, **content(event)}, allow_nan=False) + "\n")

@@ -18,10 +18,11 @@ from fxgrow.training.migrations import rename_memory
 from fxgrow.training.settings import RunSettings
 
 RECIPE_VERSION: Literal[2] = 2
-_MAX_FILE_BYTES = 2**20
+_MAX_FILE_BYTES = 2**20  # a longer file is refused before it is parsed
 
 
 class _ClosedModel(BaseModel):
+    # A misspelled key is refused instead of being ignored.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -53,6 +54,7 @@ class DataChoice(_ClosedModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "DataChoice":
+        # Refused when the recipe is read, not only when the images are loaded.
         _check_pixels(self.name, self.limit, None, self.size)
         return self
 
@@ -61,6 +63,7 @@ class DataChoice(_ClosedModel):
 
         ``seed`` draws procedural data. Raises ``DataError`` if they cannot be had.
         """
+        # Again, with what the model asks for.
         _check_pixels(self.name, self.limit, channels, size)
         return load_data(
             self.name,

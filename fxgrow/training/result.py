@@ -126,10 +126,11 @@ def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> Run
         loss_after=run.after.train.loss,
         test_accuracy_before=run.before.test.accuracy,
         test_accuracy_after=run.after.test.accuracy,
+        # Without growth steps there is no error.
         faithful_error=max((report.faithful_error for report in reports), default=0.0),
         backtracks=sum(report.backtracks for report in reports),
         growth_seconds=sum(report.seconds for report in reports),
-        epoch_seconds=sum(run.epoch_seconds) / len(run.epoch_seconds),
+        epoch_seconds=sum(run.epoch_seconds) / len(run.epoch_seconds),  # one epoch at least
         steps=tuple(map(step_result, reports)),
     )
 

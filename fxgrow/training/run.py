@@ -122,21 +122,20 @@ def train_and_grow(
         >>> data = fxgrow.data.load_data("digits", channels=1, size=8)
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10))
         >>> run = train_and_grow(
-        ...     model, data, RunSettings(epochs=3, grow_steps=1),
-        ...     example_inputs=(data.train.images[:1],),
+        ...     model, data, RunSettings(), example_inputs=(data.train.images[:1],),
         ...     method=fxgrow.Firefly(), budget=fxgrow.Budget(neurons=2),
         ... )
         >>> run.final.module[1].out_features
-        6
+        8
 
     """
     initial = capture_network(model, example_inputs, history)
+    # One copy of module and graph together, so that they go on sharing their parameters.
     state = RunState.start(copy.deepcopy(initial), data, settings, callback)
     before = None
     with seeded(settings.seed):
         for phase, epochs in enumerate(settings.phases):
-            if phase > 0:
-                # Evaluated once, just before the first growth step.
+            if phase > 0:  # a growth step lies between two phases
                 before = before or state.evaluations()
                 state = state.after_growth(phase, example_inputs, method, budget, scope)
             for _ in range(epochs):
@@ -242,7 +241,7 @@ class RunState:
             method=method,
             budget=budget,
             optimizer=self.optimizer,
-            seed=self.settings.seed + step,
+            seed=self.settings.seed + step,  # other candidates at every step
             history=self.network.spec.history,
             memory_limit=self.settings.memory_limit,
             scope=scope,
@@ -253,6 +252,7 @@ class RunState:
         return replace(
             self,
             network=grown,
+            # The optimizer of the grown weights; their momentum has grown along.
             optimizer=growth.optimizer or self.optimizer,
             growths=(*self.growths, growth),
         )

@@ -44,6 +44,7 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    # Zero and negative numbers pass here, to get the error below instead of pydantic's.
     epochs: int = Field(default=6, ge=-limits.EPOCHS, le=limits.EPOCHS)
     grow_steps: int = Field(default=2, ge=0, le=limits.GROWTH_STEPS)
     lr: float = Field(default=0.01, gt=0, le=limits.RATE)

@@ -142,6 +142,7 @@ def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
 
     """
     result = training_batches(data, size, generator)
+    # Two images are enough: they make one batch, or two of one image each if that is asked for.
     if len(data) < min(size, 2):
         raise DataError(
             "no-batches", f"{len(data)} images make no batch to search on; give at least two"
@@ -216,6 +217,7 @@ def sgd_step(optimizer: Optimizer, loss: Tensor, clip: float) -> float:
     weights: list[Tensor] = []
     for group in optimizer.param_groups:
         weights.extend(group["params"])
+    # One norm over all weights together.
     clip_grad_norm_(weights, clip)
     optimizer.step()
     return value

@@ -200,8 +200,13 @@ def main() -> None:
     parser.add_argument(
         "--control-cells", nargs="*", type=int, default=list(range(RANDOM)), help="of every seed"
     )
-    parser.add_argument("--against-average", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--little", type=float, default=0.3)
+    parser.add_argument(
+        "--normalize-by-operation",
+        "--against-average",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+    )
+    parser.add_argument("--identity-threshold", "--little", type=float, default=0.3)
     parser.add_argument("--neurons", type=float, default=0.45)
     parser.add_argument("--device", default="cpu", help="of searches")
     parser.add_argument("--train-device", default="cpu", help="of the networks of what was found")

@@ -127,8 +127,9 @@ def mixed_product(
         The product, for each tensor of ``architecture``.
 
     """
+    # The two points are a fixed distance apart, however long the direction is.
     norm = float(torch.cat([part.flatten() for part in direction]).norm())
-    if not norm:
+    if not norm:  # a flat validation loss: nothing to divide by
         return [torch.zeros_like(part) for part in architecture]
     distance = reach / norm  # in units of ``direction``
     above = _gradient_at(train, weights, architecture, direction, distance)

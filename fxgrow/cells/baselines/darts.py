@@ -188,10 +188,12 @@ class DartsState:
     def step(self, train: Batch, valid: Batch) -> DartsStep:
         """Step the architecture on ``valid``, then the weights on ``train``."""
         valid_loss, gradients = self.architecture_gradient(train, valid)
+        # Only the architecture's gradient was computed, so it is handed to Adam by hand.
         for weights, gradient in zip(self.architecture.values(), gradients, strict=True):
             weights.grad = gradient
         self.architecture_optimizer.step()
         images, labels = train
+        # The mixture is held fixed in the step of the weights.
         fixed = [weights.detach() for weights in self.architecture.values()]
         loss = cross_entropy(self.supernet(images, self._mixtures(fixed)), labels)
         train_loss = sgd_step(self.optimizer, loss, self.settings.clip)

@@ -116,6 +116,7 @@ def _counted_path(space: SearchSpace) -> SinglePath:
     A node needs some input, and an operation that is not run is not counted.
     """
     chosen: dict[int, tuple[Operation, ...]] = {}
+    # The first edge of every node; some of these are overwritten below with all operations.
     for state in space.states:
         chosen[space.incoming(state)[0]] = space.real[:1]
     for edge in range(space.edges):

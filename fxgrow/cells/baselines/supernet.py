@@ -151,6 +151,7 @@ class SearchCell(nn.Module):
 
     def forward(self, older: Tensor, newer: Tensor, choice: OperationChoice) -> Tensor:
         """From the outputs of the two cells before to [batch, nodes * channels, height, width]."""
+        # States 0 and 1 are the inputs; each node appends the next one.
         states = [self.older(older), self.newer(newer)]
         for state in self.space.states:
             states.append(self._node(states, self.space.incoming(state), choice))

@@ -132,6 +132,7 @@ class WeightSharingState:
         Returns the cells, best first, and the multiply-adds.
         """
         candidates = self.settings.candidates
+        # From one generator: fewer candidates are the first of more.
         genotypes = [random_genotype(self.space, self.rng) for _ in range(candidates)]
         images = sum(len(labels) for _, labels in batches)
         ranked, spent = [], 0

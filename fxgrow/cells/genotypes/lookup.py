@@ -29,6 +29,7 @@ def find_genotype(words: str) -> Genotype:
         True
 
     """
+    # A name counts before a file that is called the same.
     if words in GENOTYPES:
         return GENOTYPES[words]
     path = Path(words)
@@ -39,6 +40,7 @@ def find_genotype(words: str) -> Genotype:
             f"{', '.join(GENOTYPES)}, or a file that holds one",
         )
     text = read_text(path, MAX_GENOTYPE_BYTES)
+    # JSON begins with a brace, the literature's form with a name.
     return read_genotype(path) if text.lstrip().startswith("{") else from_text(text)
 
 

@@ -33,6 +33,7 @@ def _states(text: str) -> list[int]:
     return [int(word) for word in text.split()]
 
 
+# Every second comma ends a node: nodes have two edges each.
 GENOTYPES: Mapping[str, Genotype] = MappingProxyType(
     {
         "NASNet": _genotype(

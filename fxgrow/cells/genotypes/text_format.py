@@ -19,7 +19,7 @@ from fxgrow.spec import as_spec_error
 
 PAIRS = 2
 """Edges of every node in this form."""
-TEXT_LIMIT = 2**16
+TEXT_LIMIT = 2**16  # characters; a genotype of the literature has about five hundred
 
 
 class GenotypeTuples(NamedTuple):
@@ -114,6 +114,7 @@ def from_tuples(tuples: Any) -> Genotype:
 
 def _cell(pairs: Iterable[tuple[str, int]], concat: Iterable[int]) -> dict[str, Any]:
     edges = [{"operation": operation, "source": source} for operation, source in pairs]
+    # This form does not name the nodes: each takes the next two edges.
     if len(edges) % PAIRS:
         raise ValueError(f"{len(edges)} edges are not two for every node")
     nodes = []
@@ -193,6 +194,7 @@ def _keywords(call: ast.Call) -> Iterator[tuple[str, Any]]:
 def _value(node: ast.expr) -> Any:
     """A literal list, or ``range(a, b)``, which searches print for the concatenated states."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
+        # ``range`` itself refuses arguments that are no integers.
         return range(*map(ast.literal_eval, node.args))
     value = ast.literal_eval(node)
     if not isinstance(value, list | tuple):
