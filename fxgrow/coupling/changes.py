@@ -32,6 +32,7 @@ def change_maps(coupling: Coupling, changes: Mapping[int, Change]) -> dict[AnyAx
     replay = coupling.replay
     if replay is None or not replay.singly & changes.keys():
         return maps
+    # Where a shuffled width changes, the run decides, and its maps replace the standard ones.
     owners = {key: (own.width, own.neuron) for key, own in coupling.owners.items()}
     return maps | replay.maps(owners, changes)
 

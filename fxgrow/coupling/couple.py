@@ -89,6 +89,7 @@ def _subjects(model_or_captured: nn.Module | Captured, example_inputs: Any) -> t
     if example_inputs is not None:
         inputs = positional_inputs(captured.model, example_inputs)
     model = _observed(captured.model, inputs)
+    # An opaque model has no graph of its own to go through.
     if captured.how is How.OPAQUE:
         return (model,)
     return _observed(captured.graph_module, inputs), model

@@ -28,6 +28,7 @@ def field_support(labels: Tensor) -> Support:
     return _nonzero(labels.stride())
 
 
+# A model has few kinds of fields and asks for their supports hundreds of thousands of times.
 @lru_cache(maxsize=1 << 14)
 def _nonzero(strides: tuple[int, ...]) -> Support:
     return tuple(dim for dim, stride in enumerate(strides) if stride)
@@ -78,7 +79,7 @@ def field_core(labels: Tensor) -> Tensor:
         return labels
     if not labels.numel():  # there is no element 0 to take
         return labels.new_zeros([labels.shape[dim] for dim in dims])
-    return labels[select_dims(dims, labels.dim())]
+    return labels[select_dims(dims, labels.dim())]  # along the others all elements are equal
 
 
 def axis_field(labels: Ints, axis: int, shape: Sequence[int]) -> Tensor:
@@ -105,6 +106,7 @@ def place_field(labels: Tensor, dims: Sequence[int | None], shape: Sequence[int]
         if target is None:
             return None
         targets.append(target)
+    # The dimensions of the core in the order in which they lie in the value.
     order = sorted(range(len(targets)), key=targets.__getitem__)
     core = field_core(labels).permute(order)
     return spread_field(core, sorted(targets), shape)

@@ -27,6 +27,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
             memo[id(tensor)] = _bare_tensor(tensor)
     for derived in _derived_tensors(model):
         memo[id(derived)] = torch.empty_like(derived, device="meta")
+    # The code of a graph module is not needed: its graph is interpreted.
     is_graph = isinstance(model, fx.GraphModule)
     copied = _bare_root(model, memo) if is_graph else _bare_copy(model, memo)
     for module in copied.modules():

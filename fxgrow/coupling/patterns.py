@@ -65,6 +65,7 @@ class Patterns:
                 return Refusal(
                     "ignored", "a module that it touches was to be ignored", (parameter,)
                 )
+        # Only what writes a width is asked for: a width belongs to the module that makes it.
         if not self.only:
             return None
         for parameter in written:

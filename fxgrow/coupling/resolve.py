@@ -115,6 +115,7 @@ def _workarounds(
     mixed = failure.mixed
     if len(mixed) and not ctx.numbers and not np.isin(mixed, known.mixed).all():
         yield assumptions.with_mixed(np.union1d(known.mixed, mixed))
+    # An attribute that follows one width already cannot follow another.
     in_use = _attribute_names(known.attributes)
     for guesses in _grid_size_guesses(ctx, model, failure):
         if in_use.isdisjoint(_attribute_names(guesses)):
@@ -142,7 +143,7 @@ def _grid_size_guesses(
         return
     kind = type(modules[banned[0][0].module])
     of_kind = [(grid, d) for grid, d in banned if type(modules[grid.module]) is kind]
-    names = sorted(_common_size_attributes(modules, of_kind))
+    names = sorted(_common_size_attributes(modules, of_kind))  # the same order in every run
     for count in range(1, _MAX_ATTRIBUTES + 1):
         for combination in combinations(names, count):
             guesses = []
@@ -198,6 +199,7 @@ def _parameter_size_guesses(
                 guess = SizeAttributeGuess(path, name, axis.labels)
                 guesses[name, leaf, axis.axis].append(guess)
     for _, same_axis in sorted(guesses.items()):
+        # A coincidence in one module would not hold in all of its kind.
         if len(same_axis) == len(of_kind):
             yield same_axis
 

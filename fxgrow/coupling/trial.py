@@ -83,6 +83,7 @@ def trial_growth(
     resize(bare, maps)
     set_attributes(bare, coupling, changes)
     trial = Context(numbers=ctx.numbers)
+    # What the run labels anew (lines of grids) must not look like a copy.
     trial.labels.count = _first_unused(classes)
     _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(coupling))
     failure = _run_modes(trial, bare, subject, ctx, classes, maps)
@@ -178,11 +179,12 @@ def _label_copies(
     for axis in axes:
         of = classes.of[axis.labels]  # class of each index
         copies = np.zeros(len(of), np.int64)
-        index_map = maps.get(axis.key)
+        index_map = maps.get(axis.key)  # None: the axis keeps its size
         if index_map is not None:
             of = of[index_map.source.numpy()]
             copies = index_map.copy.numpy()
         labels = _COPIES * (of + 1) + copies
+        # The order of these is checked elsewhere, so they unite with anything.
         labels = np.where(np.isin(of, nobodys), FIXED, labels)
         by_name.setdefault(axis.parameter, []).append(replace(axis, labels=labels))
     tensors = named_tensors(bare)
@@ -201,7 +203,7 @@ def _torn(trial: Context, ctx: Context, classes: NeuronClasses) -> TrialFailure 
     seen = concatenated([grid.joint.reshape(-1) for grid in trial.grids])
     is_copy = (seen >= _COPIES) & (seen < _first_unused(classes))
     torn = np.unique(seen[is_copy] // _COPIES - 1)  # the classes of the copies
-    torn = torn[classes.blame[torn] < 0]
+    torn = torn[classes.blame[torn] < 0]  # what is refused anyway was not grown
     banned = []
     for number, direction in classes.decision.chosen.items():
         if np.isin(classes.of[ctx.grids[number].joint], torn).any():

@@ -183,10 +183,11 @@ class Context:
         for shapes in self.passes.values():
             if False in shapes:
                 return {False: shapes[False]}
-        return {False: ()}
+        return {False: ()}  # nothing ran: no shape is known
 
     def value(self, tensor: Any) -> Value:
         """What is known of a tensor (nothing, for one that no rule has written to)."""
+        # Kept on the tensor itself, so that it lives and dies with it.
         value = getattr(tensor, _VALUE, None)
         return value if isinstance(value, Value) else Value()
 
@@ -237,6 +238,7 @@ class Context:
 
         """
         array = labels if isinstance(labels, np.ndarray) else flat_labels(labels)
+        # Where the frame of the user's line is looked for costs time: not for nobody's labels.
         if array.size and (array != FIXED).any():
             self.labels.pin(array, code, reason, self.node())
 
@@ -309,6 +311,7 @@ class Context:
         """Find the roles of parameters whose labels were united with others before their use."""
         if not self.later:
             return
+        # By now the labels that were seen are united with those of the axis, if they ever are.
         classes = components(self.labels.count, self.labels.pairs)
         for axis, role, seen in self.later:
             if any(np.isin(classes[array], classes[axis.labels]).any() for array in seen):
@@ -338,6 +341,7 @@ class Context:
 
         The line is the innermost one of the user's own code; it is left out if there is none.
         """
+        # From here outwards, over frames of torch, fxgrow and generated code.
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename.startswith(_NOT_USER_CODE):
             frame = frame.f_back
@@ -371,7 +375,7 @@ def _holds_label_of(axis: Axis, seen: Sequence[Ints]) -> bool:
     """Whether some of these labels are of this axis, whose own are consecutive numbers."""
     if not axis.labels.size:
         return False
-    low, high = axis.labels[0], axis.labels[-1]
+    low, high = axis.labels[0], axis.labels[-1]  # cheaper than to look each label up
     return any(((array >= low) & (array <= high)).any() for array in seen)
 
 

@@ -311,6 +311,7 @@ def _widths(
     names = _names([draft.stem for draft in drafts])
     widths = []
     for draft, name in zip(drafts, names, strict=True):
+        # What the model forbids is told before what the user does not want.
         refusal = _refusal(ctx, draft, classes) or patterns.refusal(*_touched(draft))
         widths.append(Width(name, len(draft.neurons), draft.granule, draft.sites, refusal))
     return tuple(widths)
@@ -344,7 +345,7 @@ def _replay(
     shuffled = frozenset(WidthId(number) for number in numbers[numbers >= 0].tolist())
     if not shuffled:
         return None
-    neurons = np.flatnonzero(np.isin(numbering.width, list(shuffled)))
+    neurons = np.flatnonzero(np.isin(numbering.width, list(shuffled)))  # all their classes
     directions = {}
     for grid, direction in numbering.classes.decision.chosen.items():
         if np.isin(of[ctx.grids[grid].joint], neurons).any():
@@ -363,6 +364,7 @@ def _attributes(
     for guess in guesses:
         number = int(numbering.width[numbering.classes.of[guess.labels[0]]])
         value = getattr(model.get_submodule(guess.module), guess.name)
+        # A number of heads is a multiple of 1, a hidden size of the size of a head.
         if number >= 0 and value % widths[number].size == 0:
             each = value // widths[number].size
             attributes.append(SizeAttribute(guess.module, guess.name, WidthId(number), each))
@@ -378,6 +380,7 @@ def _same_sites(axes: Sequence[Axis], classes: NeuronClasses) -> Ints:
     keys = np.random.default_rng(0).integers(1, 1 << 63, size=len(axes), dtype=np.uint64)
     sums = np.zeros(len(classes.blame), dtype=np.uint64)
     for axis, key in zip(axes, keys, strict=True):
+        # Unlike ``+=`` this counts a class as often as it occurs on the axis.
         np.add.at(sums, classes.of[axis.labels], key)
     # Sum 0 (on no axis) is the smallest, so that its group is -1.
     # With few distinct sums a search is faster than return_inverse.
@@ -444,7 +447,7 @@ def _draft(
     along = classes.of[writer.labels]
     rows = np.flatnonzero(groups[along] == group)
     _, first_occurrence = np.unique(along[rows], return_index=True)
-    neurons = along[rows[np.sort(first_occurrence)]]
+    neurons = along[rows[np.sort(first_occurrence)]]  # in the order of rows, not of classes
     sites = [Site(axis.parameter, axis.axis, _role(ctx.roles[axis.key])) for axis in axes]
     first = (ctx.writers[writer.key], int(rows[0]))
     granule = len(rows) // len(neurons)
@@ -485,6 +488,7 @@ def _touched(draft: WidthDraft) -> tuple[list[str], list[str]]:
 
 def _refusal(ctx: Context, draft: WidthDraft, classes: NeuronClasses) -> Refusal | None:
     """Why a width cannot grow: a pin of one of its neurons, or what its parameters do."""
+    # One refused neuron refuses its width, since all have the same sites.
     blamed = classes.blame[draft.neurons]
     if (blamed >= 0).any():
         return classes.refusals[int(blamed[blamed >= 0][0])]

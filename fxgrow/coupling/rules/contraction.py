@@ -1,4 +1,7 @@
-"""Products that sum over an axis: the two contracted axes are one set of neurons, the free axes are carried on."""
+"""Products that sum over an axis.
+
+The two contracted axes are one set of neurons, the free axes are carried on.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +13,11 @@ from fxgrow.coupling.fields import Fields, field_support, place_field, spread_fi
 from fxgrow.coupling.rules.elementwise import along_channels, combine
 from fxgrow.coupling.values import Context, Role, line
 
-FIXED_INPUT = "reads a dimension that is not made of neurons (a model input, a constant, positions in space or time)"
-
+FIXED_INPUT = (
+    "reads a dimension that is not made of neurons"
+    " (a model input, a constant, positions in space or time)"
+)
+MIXED_SUM = "summed together with a dimension that is not part of the neuron"
 
 OperandSides = tuple[Tensor, Tensor]
 DimMapping = Sequence[int | None]
@@ -24,41 +30,52 @@ def product(
     maps: Sequence[DimMapping],
     out: Tensor,
 ) -> None:
-    """``out`` sums ``sides[0] * sides[1]`` over dimension ``along[i]`` of side i.
+    """Apply the rule of a product: ``out`` sums ``sides[0] * sides[1]`` over one dimension.
 
-    ``maps[i]`` sends the dimensions of side i to those of ``out`` (None for the contracted one). Dimensions that both
-    sides send to one place are batch dimensions.
+    Args:
+        ctx: the context of the run.
+        sides: the two factors.
+        along: the dimension of each side that is summed over.
+        maps: where the dimensions of each side go in ``out`` (None for the contracted one).
+            Dimensions that both sides send to one place are batch dimensions.
+        out: the result.
+
     """
-    shared = _contracted(ctx, sides, along, maps, out)
-    weights = _weights(ctx, sides)
-    for i, weight in enumerate(sides):
-        if weights[i] and not weights[1 - i]:
-            _play(ctx, weight, along[i], maps[i], maps[1 - i])
-            ctx.record_use(ctx.reads, shared)
-            ctx.record_use(
-                ctx.writes,
-                [field for key, field in ctx.fields(weight).items() if along[i] not in key],
-            )
-    if not any(weights):
+    contracted = _contracted(ctx, sides, along, maps, out)
+    is_weight = _are_weights(ctx, sides)
+    for i, side in enumerate(sides):
+        if is_weight[i] and not is_weight[1 - i]:
+            _record_weight(ctx, side, along[i], maps[i], maps[1 - i])
+            ctx.record_use(ctx.reads, contracted)
+            made = [field for support, field in ctx.fields(side).items() if along[i] not in support]
+            ctx.record_use(ctx.writes, made)
+    if not any(is_weight):
         ctx.pin_fields(
-            shared,
+            contracted,
             "bilinear",
             "two activations are multiplied and summed over it, which rescales the result",
         )
     _free(ctx, sides, maps, out)
 
 
-def _weights(ctx: Context, sides: OperandSides) -> list[bool]:
-    """Which sides are weights; a buffer that meets a learnt weight is an input (a table of positions)."""
-    axes = [ctx.value(side).axes for side in sides]
-    learnt = [any(not axis.constant for axis in found) for found in axes]
-    return learnt if all(axes) and any(learnt) else [bool(found) for found in axes]
+def _are_weights(ctx: Context, sides: OperandSides) -> list[bool]:
+    """Which sides are weights; a buffer that meets a learned weight is an input."""
+    made_of_parameters, learned = [], []
+    for side in sides:
+        axes = ctx.value(side).axes
+        made_of_parameters.append(bool(axes))
+        learned.append(any(not axis.constant for axis in axes))
+    # A table of positions is such a buffer.
+    both = all(made_of_parameters)
+    return learned if both and any(learned) else made_of_parameters
 
 
-def _play(ctx: Context, weight: Tensor, along: int, mine: DimMapping, other: DimMapping) -> None:
-    """A weight reads along the contracted axis, writes along its free axes and carries along batch axes."""
+def _record_weight(
+    ctx: Context, weight: Tensor, along: int, mapping: DimMapping, other: DimMapping
+) -> None:
+    """A weight reads along the contracted axis, writes along free and carries along batch axes."""
     ctx.record_role(weight, Role.READS, along)
-    for dim, to in enumerate(mine):
+    for dim, to in enumerate(mapping):
         if to is not None:
             ctx.record_role(weight, Role.CARRIES if to in other else Role.WRITES, dim)
 
@@ -70,53 +87,72 @@ def _contracted(
     maps: Sequence[DimMapping],
     out: Tensor,
 ) -> list[Tensor]:
-    """Unite the fields along the contracted dimension; gives back those that vary along it alone."""
+    """Unite the fields along the contracted dimension; gives back those that vary along it only."""
+    # Both sides are seen in the shape [dimensions of out, contracted dimension].
+    last = out.dim()
     shape = (*out.shape, sides[0].shape[along[0]])
-    views: list[Fields] = []
-    for side, mapping, contracted in zip(sides, maps, along, strict=True):
-        to = [out.dim() if dim == contracted else where for dim, where in enumerate(mapping)]
-        moved = [place_field(field, to, shape) for field in ctx.fields(side).values()]
-        views.append(
-            {
-                field_support(one): one
-                for one in moved
-                if one is not None and len(shape) - 1 in field_support(one)
-            }
-        )
-    alone = (len(shape) - 1,)
-    for key in views[0].keys() & views[1].keys():
-        ctx.unite(views[0][key], views[1][key])
-    for mine, other in (views, views[::-1]):
-        if alone in mine and alone not in other:
-            ctx.pin(mine[alone], "fixed-size", FIXED_INPUT)
-        for key, field in mine.items():
-            if alone not in mine and key not in other:
-                ctx.pin(
-                    field,
-                    "mixed-axis",
-                    "summed together with a dimension that is not part of the neuron",
-                )
-    return [view[alone] for view in views if alone in view]
+    left = _with_contracted(ctx, sides[0], along[0], maps[0], shape)
+    right = _with_contracted(ctx, sides[1], along[1], maps[1], shape)
+    for support in left.keys() & right.keys():
+        ctx.unite(left[support], right[support])
+    for fields, other in ((left, right), (right, left)):
+        # The other side has a size along it but no neurons.
+        if (last,) in fields and (last,) not in other:
+            ctx.pin(fields[last,], "fixed-size", FIXED_INPUT)
+        for support, field in fields.items():
+            if (last,) not in fields and support not in other:
+                ctx.pin(field, "mixed-axis", MIXED_SUM)
+    return [fields[last,] for fields in (left, right) if (last,) in fields]
+
+
+def _with_contracted(
+    ctx: Context, side: Tensor, along: int, mapping: DimMapping, shape: Sequence[int]
+) -> Fields:
+    """The fields of a side that vary along the contracted dimension, which comes last here."""
+    last = len(shape) - 1
+    to = [last if dim == along else target for dim, target in enumerate(mapping)]
+    fields: Fields = {}
+    for field in ctx.fields(side).values():
+        moved = place_field(field, to, shape)
+        if moved is not None and last in field_support(moved):
+            fields[field_support(moved)] = moved
+    return fields
 
 
 def _free(ctx: Context, sides: OperandSides, maps: Sequence[DimMapping], out: Tensor) -> None:
-    """The result carries what varies along free and batch dimensions; batch dimensions are united."""
+    """The result carries what varies along free and batch dimensions; the latter are united."""
     united: Fields = {}
-    for side, mate, mapping, other in zip(sides, sides[::-1], maps, maps[::-1], strict=True):
-        batch = {dim for dim in mapping if dim is not None and dim in other}
-        known = {other[dim] for key in ctx.fields(mate) for dim in key}
-        for field in ctx.fields(side).values():
-            moved = place_field(field, mapping, out.shape)
-            if moved is None:
-                continue
-            key = field_support(moved)
-            if key in united:
-                ctx.unite(united[key], moved)
-            united.setdefault(key, moved)
-            if len(key) == 1 and key[0] in batch - known and out.shape[key[0]] > 1:
-                ctx.pin(moved, "fixed-size", "multiplied with a value whose size there is fixed")
-    both = ctx.value(sides[0]).axes + ctx.value(sides[1]).axes
-    ctx.set_fields(out, united.values(), both if all(_weights(ctx, sides)) else ())
+    _add_free(ctx, united, sides[0], sides[1], maps[0], maps[1], out)
+    _add_free(ctx, united, sides[1], sides[0], maps[1], maps[0], out)
+    axes = ctx.value(sides[0]).axes + ctx.value(sides[1]).axes
+    ctx.set_fields(out, united.values(), axes if all(_are_weights(ctx, sides)) else ())
+
+
+def _add_free(
+    ctx: Context,
+    united: Fields,
+    side: Tensor,
+    other_side: Tensor,
+    mapping: DimMapping,
+    other_mapping: DimMapping,
+    out: Tensor,
+) -> None:
+    """Add one side's fields to those of the result."""
+    batch = {dim for dim in mapping if dim is not None and dim in other_mapping}
+    labeled_in_other: set[int | None] = set()
+    for support in ctx.fields(other_side):
+        labeled_in_other.update(other_mapping[dim] for dim in support)
+    for field in ctx.fields(side).values():
+        moved = place_field(field, mapping, out.shape)
+        if moved is None:
+            continue
+        support = field_support(moved)
+        if support in united:
+            ctx.unite(united[support], moved)
+        united.setdefault(support, moved)
+        is_fixed = len(support) == 1 and support[0] in batch - labeled_in_other
+        if is_fixed and out.shape[support[0]] > 1:
+            ctx.pin(moved, "fixed-size", "multiplied with a value whose size there is fixed")
 
 
 def mm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -147,100 +183,117 @@ def baddbmm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 
 
 def _add_bias(ctx: Context, bias: Tensor, out: Tensor) -> None:
+    # The product is in ``out`` already; the bias is broadcast over it.
     combine(ctx, [out, bias], out, Role.WRITES)
 
 
 def convolution(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``aten.convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)``."""
+    """A convolution in the form of ATen, for 1 to 3 dimensions of space.
+
+    ``convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)``.
+    """
     x, weight, bias, transposed, groups = args[0], args[1], args[2], args[6], args[8]
     if groups > 1 and groups == x.shape[1]:
         _depthwise(ctx, x, weight, out, transposed)
     elif groups > 1:
         _grouped(ctx, x, weight, out, transposed, groups)
     else:
-        product(ctx, (x, weight), (1, int(not transposed)), _maps(x, int(transposed)), out)
+        # A kernel is [out, in, ...], that of a transposed convolution [in, out, ...].
+        contracted, free = (0, 1) if transposed else (1, 0)
+        product(ctx, (x, weight), (1, contracted), _maps(x, free), out)
     _pin_space(ctx, x)
     if isinstance(bias, Tensor):
         combine(ctx, [out, along_channels(ctx, bias, out)], out, Role.WRITES)
 
 
 def deformable(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``torchvision::deform_conv2d(x, weight, offset, mask, bias, 2 strides, paddings, dilations, groups, ...)``."""
-    ctx.pin_fields(
-        [f for one in args[2:4] for f in ctx.fields(one).values()],
-        "indexed",
-        "its values say where to read",
-    )
-    convolution(ctx, (args[0], args[1], args[4], None, None, None, False, None, args[11]), out)
+    """``torchvision::deform_conv2d(x, weight, offset, mask, bias, ..., groups, ...)``.
+
+    Two strides, paddings and dilations come before ``groups``.
+    """
+    x, weight, offset, mask, bias, groups = args[0], args[1], args[2], args[3], args[4], args[11]
+    for positions in (offset, mask):
+        ctx.pin_fields(ctx.fields(positions).values(), "indexed", "its values say where to read")
+    convolution(ctx, (x, weight, bias, None, None, None, False, None, groups), out)
 
 
 def _maps(x: Tensor, free: int) -> tuple[DimMapping, DimMapping]:
-    """Where the dimensions of input and kernel go: batch to 0, output channels to 1, space nowhere."""
+    """Where the dimensions of input and kernel go: batch to 0, output channels to 1, no space."""
     space: list[int | None] = [None] * (x.dim() - 2)
-    return [0, None, *space], [1 if dim == free else None for dim in (0, 1)] + space
+    of_input = [0, None, *space]
+    of_kernel = [1, None, *space] if free == 0 else [None, 1, *space]
+    return of_input, of_kernel
 
 
 def _pin_space(ctx: Context, x: Tensor) -> None:
-    for key, field in ctx.fields(x).items():
-        if any(dim > 1 for dim in key):
+    for support, field in ctx.fields(x).items():
+        if max(support) > 1:
             ctx.pin(field, "space", "a convolution runs over it as over space")
 
 
 def _depthwise(ctx: Context, x: Tensor, weight: Tensor, out: Tensor, transposed: bool) -> None:
-    """Every channel c has its own kernels: they carry it to output channels c r .. c r + r - 1."""
+    """Every channel has its own r kernels: channel c goes to outputs c r .. c r + r - 1."""
     rate = out.shape[1] // x.shape[1]
-    found = [spread_field(f.repeat_interleave(rate), (1,), out.shape) for f in _channels(ctx, x)]
-    kernel = [f for key, f in ctx.fields(weight).items() if key == (0,)]
-    repeats = (
-        rate if transposed else 1
-    )  # a transposed kernel is [channels, rate, ...], a plain one [channels rate, 1, ...]
-    mine = [
-        spread_field(torch.from_numpy(line(f)).repeat_interleave(repeats), (1,), out.shape)
-        for f in kernel
-    ]
+    fields = []
+    for channels in _channels(ctx, x):
+        fields.append(spread_field(channels.repeat_interleave(rate), (1,), out.shape))
+    # A transposed kernel is [channels, rate, ...], a plain one [channels rate, 1, ...].
+    repeats = rate if transposed else 1
+    kernel_fields = []
+    for support, field in ctx.fields(weight).items():
+        if support == (0,):
+            rows = torch.from_numpy(line(field)).repeat_interleave(repeats)
+            kernel_fields.append((field, spread_field(rows, (1,), out.shape)))
     ctx.record_role(weight, Role.CARRIES, 0)
-    if not found:
-        ctx.pin_fields(kernel, "fixed-size", FIXED_INPUT)
-    for field in found and mine:
-        ctx.unite(field, found[0])
-    ctx.set_fields(out, [*found, *mine][:1])
+    for field, spread in kernel_fields:
+        if fields:
+            ctx.unite(spread, fields[0])
+        else:
+            ctx.pin(field, "fixed-size", FIXED_INPUT)
+    fields += [spread for _, spread in kernel_fields]
+    ctx.set_fields(out, fields[:1])
 
 
 def _grouped(
     ctx: Context, x: Tensor, weight: Tensor, out: Tensor, transposed: bool, groups: int
 ) -> None:
-    """Column j is shared by all groups, so its neuron has one input channel per group; so for the output rows."""
-    by_dim = {
-        key[0]: torch.from_numpy(line(f)) for key, f in ctx.fields(weight).items() if len(key) == 1
-    }
-    shared, split = (1, 0)
-    across = _channels(ctx, x)
-    ctx.steady = False
-    inputs, outputs = (
-        (by_dim[shared], by_dim[split]) if not transposed else (by_dim[split], by_dim[shared])
-    )
-    ctx.record_role(weight, Role.READS, shared if not transposed else split)
-    ctx.record_role(weight, Role.WRITES, split if not transposed else shared)
+    """A column is shared by all groups, so its neuron has an input channel per group.
+
+    So it is for the rows of the output.
+    """
+    # A kernel is [out, in / groups, ...], that of a transposed convolution [in, out / groups, ...].
+    read, written = (0, 1) if transposed else (1, 0)
+    by_dim = {}
+    for support, field in ctx.fields(weight).items():
+        if len(support) == 1:
+            by_dim[support[0]] = torch.from_numpy(line(field))
+    inputs, outputs = by_dim[read], by_dim[written]
+    channels = _channels(ctx, x)
+    ctx.steady = False  # neuron j has channels in every group: copies move apart
+    ctx.record_role(weight, Role.READS, read)
+    ctx.record_role(weight, Role.WRITES, written)
+    # [groups, channels of each]
     columns = inputs.view(groups, -1) if transposed else inputs.expand(groups, -1)
     rows = outputs.expand(groups, -1) if transposed else outputs.view(groups, -1)
-    for field in across:
+    for field in channels:
         ctx.unite(field.view(groups, -1), columns)
-    if not across:
+    if not channels:
         ctx.pin(inputs.numpy(), "fixed-size", FIXED_INPUT)
+    # All groups share one set of columns, and one of rows.
     for grid in (columns, rows):
         ctx.unite(grid, grid[:1].expand_as(grid).contiguous())
-    ctx.record_use(ctx.reads, across)
+    ctx.record_use(ctx.reads, channels)
     ctx.record_use(ctx.writes, [rows])
     ctx.set_fields(out, [spread_field(rows.reshape(-1), (1,), out.shape)])
 
 
 def _channels(ctx: Context, x: Tensor) -> list[Tensor]:
-    """The channel field of an image as a vector; fields that mix channels with something else are pinned."""
-    for key, field in ctx.fields(x).items():
-        if 1 in key and len(key) > 1:
-            ctx.pin(
-                field,
-                "mixed-axis",
-                "a convolution reads it together with a dimension that is not channels",
-            )
-    return [torch.from_numpy(line(field)) for key, field in ctx.fields(x).items() if key == (1,)]
+    """The channel field of an image as a vector; those that mix it with other dims are pinned."""
+    channels = []
+    for support, field in ctx.fields(x).items():
+        if 1 in support and len(support) > 1:
+            reason = "a convolution reads it together with a dimension that is not channels"
+            ctx.pin(field, "mixed-axis", reason)
+        if support == (1,):
+            channels.append(torch.from_numpy(line(field)))
+    return channels

@@ -1,6 +1,6 @@
 """Element-wise operators: what is combined element by element belongs to one neuron."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -12,104 +12,149 @@ from fxgrow.coupling.values import Context, Role, joint_axes
 
 
 def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
-    """Any operator tagged ``torch.Tag.pointwise``, in place or not."""
-    result = out[0] if isinstance(out, (tuple, list)) else out
+    """Any operator tagged ``torch.Tag.pointwise``, in place or not.
+
+    Args:
+        ctx: the context of the run.
+        args: the positional arguments, the operands among them.
+        out: the result; of several the first has the elements.
+
+    """
+    result = results_of(out)[0]
     operands = [arg for arg in args if isinstance(arg, Tensor)]
-    library, name = ctx.operator.split(".")[:2]
-    # A user's operator may have the name of one of ATen's and mean something else.
-    linear_in = LINEAR_IN.get(name.rstrip("_"), _in_none) if library == "aten" else _in_none
-    linear = linear_in(args)
-    scales = [
-        axis.scales and i in linear
-        for i, operand in enumerate(operands)
-        for axis in ctx.value(operand).axes
-    ]
+    linear = _linear_operands(ctx.operator, args)
+    # Whether halving a parameter halves the result, axis by axis of all operands.
+    scales = []
+    for i, operand in enumerate(operands):
+        for axis in ctx.value(operand).axes:
+            scales.append(axis.scales and i in linear)
     combine(ctx, operands, result)
-    known = ctx.value(result)
-    if known.axes:
-        known.axes = tuple(
-            replace(axis, scales=one) for axis, one in zip(known.axes, scales, strict=True)
-        )
+    value = ctx.value(result)
+    if value.axes:
+        axes = []
+        for axis, scales_result in zip(value.axes, scales, strict=True):
+            axes.append(replace(axis, scales=scales_result))
+        value.axes = tuple(axes)
 
 
-def _in_none(_: Sequence[Any]) -> set[int]:
+def results_of(out: Any) -> Sequence[Tensor]:
+    """The results of an operator as a list, if it has one or several."""
+    return out if isinstance(out, (tuple, list)) else [out]
+
+
+LINEAR_IN_FIRST = {"neg", "mul", "div"}
+LINEAR_IN_BOTH = {"add", "sub"}
+"""Operators of ATen that are linear in these operands (a number that is added spoils it)."""
+
+
+def _linear_operands(operator: str, args: Sequence[Any]) -> Set[int]:
+    """The operands in which an operator (``aten.add.Tensor``) is linear, by number."""
+    library, name = operator.split(".")[:2]
+    # A user's operator may have the name of one of ATen's and mean something else.
+    if library != "aten":
+        return set()
+    name = name.rstrip("_")  # in place or not
+    if name in LINEAR_IN_FIRST:
+        return {0}
+    if name in LINEAR_IN_BOTH and all(isinstance(arg, Tensor) for arg in args[:2]):
+        return {0, 1}
     return set()
-
-
-def _in_both(args: Sequence[Any]) -> set[int]:
-    return {0, 1} if all(isinstance(arg, Tensor) for arg in args[:2]) else set()
-
-
-def _in_first(_: Sequence[Any]) -> set[int]:
-    return {0}
-
-
-LINEAR_IN = {"add": _in_both, "sub": _in_both, "neg": _in_first, "mul": _in_first, "div": _in_first}
-"""In which of their operands these operators are linear (a number that is added spoils it)."""
 
 
 def combine(
     ctx: Context, operands: Sequence[Tensor], out: Tensor, role: Role = Role.CARRIES
 ) -> None:
-    """Unite the fields of the operands after broadcasting; parameters among activations play ``role``."""
-    views = [broadcast(ctx, operand, out) for operand in operands]
+    """Unite the fields of operands after broadcasting.
+
+    Args:
+        ctx: the context of the run.
+        operands: what is combined.
+        out: the result.
+        role: what parameters do that meet an activation here.
+
+    """
+    broadcasts = [broadcast(ctx, operand, out) for operand in operands]
     united: Fields = {}
-    for fields in views:
-        for key, labels in fields.items():
-            if key in united:
-                ctx.unite(united[key], labels)
-            united.setdefault(key, labels)
-    for operand, fields in zip(operands, views, strict=True):
+    for fields in broadcasts:
+        for support, labels in fields.items():
+            if support in united:
+                ctx.unite(united[support], labels)
+            united.setdefault(support, labels)
+    for operand, fields in zip(operands, broadcasts, strict=True):
         pin_against(ctx, united, fields, fixed_dims(operand, out))
     ctx.set_fields(out, united.values(), joint_axes(ctx, operands, role))
 
 
 def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
-    """The operand's fields in the shape of the result; a neuron that is broadcast over others cannot grow."""
+    """See an operand's fields in the result; neurons that are broadcast over others cannot grow.
+
+    Args:
+        ctx: the context of the run.
+        operand: the operand.
+        out: the result.
+
+    Returns:
+        The fields in the shape of the result, by their support there.
+
+    """
     offset = out.dim() - operand.dim()
-    found: Fields = {}
-    for labels in ctx.fields(operand).values():
+    result: Fields = {}
+    for support, labels in ctx.fields(operand).items():
         moved = place_field(labels, range(offset, out.dim()), out.shape)
-        if moved is not None and field_support(moved) == tuple(
-            dim + offset for dim in field_support(labels)
-        ):
-            found[field_support(moved)] = moved
-        else:
-            ctx.pin(
-                labels,
-                "broadcast",
-                "a dimension of size 1 is broadcast, it cannot have another size",
-            )
-            if moved is not None and field_support(moved):
-                found.setdefault(field_support(moved), moved)
-    return found
+        moved_support = () if moved is None else field_support(moved)
+        if moved is not None and moved_support == tuple(dim + offset for dim in support):
+            result[moved_support] = moved
+            continue
+        reason = "a dimension of size 1 is broadcast, it cannot have another size"
+        ctx.pin(labels, "broadcast", reason)
+        if moved is not None and moved_support:
+            result.setdefault(moved_support, moved)
+    return result
 
 
 def fixed_dims(operand: Tensor, out: Tensor) -> set[int]:
-    """Dimensions of the result along which the operand has a size of its own (is not broadcast)."""
+    """Dimensions of the result along which an operand has a size (is not broadcast)."""
     offset = out.dim() - operand.dim()
-    return {
-        dim + offset
-        for dim, size in enumerate(operand.shape)
-        if size == out.shape[dim + offset] and size > 1
-    }
+    dims = set()
+    for dim, size in enumerate(operand.shape, start=offset):
+        if size == out.shape[dim] and size > 1:
+            dims.add(dim)
+    return dims
 
 
-def pin_against(ctx: Context, united: Fields, fields: Fields, fixed: set[int]) -> None:
-    """Neurons along a dimension in which another operand has a size but no neurons cannot grow."""
-    labelled = {dim for key in fields for dim in key}
-    for key, labels in united.items():
-        if len(key) == 1 and key[0] in fixed - labelled:
+def pin_against(ctx: Context, united: Fields, fields: Fields, fixed: Set[int]) -> None:
+    """Refuse neurons along a dimension in which an operand has a size but no neurons.
+
+    Args:
+        ctx: the context of the run.
+        united: the fields of all operands.
+        fields: those of the one operand.
+        fixed: the dimensions along which it has a size.
+
+    """
+    # The keys of fields are supports: dimensions that have neurons.
+    without_neurons = set(fixed).difference(*fields)
+    for support, labels in united.items():
+        if len(support) == 1 and support[0] in without_neurons:
             ctx.pin(labels, "fixed-size", "combined with a value whose size there is fixed")
 
 
 def along_channels(ctx: Context, vector: Tensor, image: Tensor) -> Tensor:
-    """A per-channel vector as it is broadcast over an image ``[batch, channels, ...]``."""
+    """See a vector per channel as it is broadcast over an image.
+
+    Args:
+        ctx: the context of the run.
+        vector: ``[channels]``.
+        image: ``[batch, channels, ...]``.
+
+    Returns:
+        A meta tensor ``[channels, 1, ...]`` with the vector's fields.
+
+    """
     view = torch.empty((vector.shape[0], *[1] * (image.dim() - 2)), device="meta")
-    known = ctx.value(vector)
-    ctx.set_fields(
-        view,
-        [spread_field(field_core(labels), (0,), view.shape) for labels in known.fields.values()],
-        known.axes,
-    )
+    value = ctx.value(vector)
+    fields = []
+    for labels in value.fields.values():
+        fields.append(spread_field(field_core(labels), (0,), view.shape))
+    ctx.set_fields(view, fields, value.axes)
     return view

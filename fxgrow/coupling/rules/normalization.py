@@ -1,4 +1,4 @@
-"""Statistics, reductions and pooling: what they run over cannot grow; what they leave alone is carried."""
+"""Statistics, reductions, pooling: what they run over cannot grow; what they leave is carried."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from fxgrow.coupling.fields import place_field
-from fxgrow.coupling.rules.elementwise import along_channels, combine
+from fxgrow.coupling.rules.elementwise import along_channels, combine, results_of
 from fxgrow.coupling.values import Context, placed_fields
 
 NORMALIZED_REASON = "normalised over, so adding a neuron changes all the others"
@@ -21,54 +21,70 @@ def _dims(dims: Any, rank: int) -> set[int]:
     return {dim % rank for dim in listed}
 
 
-def _over(ctx: Context, x: Tensor, dims: set[int]) -> None:
-    """Neurons that lie along ``dims`` alone cannot grow (a joint field's factor says the same of a grid)."""
-    for key, field in ctx.fields(x).items():
-        if dims.issuperset(key):
+def _pin_normalized(ctx: Context, x: Tensor, dims: set[int]) -> None:
+    """Neurons along ``dims`` alone cannot grow (a grid's factor speaks for its joint field)."""
+    for support, field in ctx.fields(x).items():
+        if dims.issuperset(support):
             ctx.pin(field, "normalised", NORMALIZED_REASON)
 
 
-def batch_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """``native_batch_norm(x, weight, bias, running_mean, running_var, training, ...)``: every channel by itself.
+def _combine_with_vectors(
+    ctx: Context, x: Tensor, arguments: Sequence[Any], out: Sequence[Tensor]
+) -> None:
+    """An image is scaled and shifted by vectors per channel, those of the arguments that are."""
+    operands = [x]
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            operands.append(along_channels(ctx, argument, x))
+    combine(ctx, operands, out[0])
 
-    In training the statistics are taken over all other dimensions (weight standardisation runs over inputs so).
+
+def batch_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
+    """``native_batch_norm(x, weight, bias, mean, var, training, ...)``: every channel by itself.
+
+    In training the statistics are taken over all other dimensions (weight standardization runs
+    over inputs so).
     """
-    x, vectors = args[0], [arg for arg in args[1:5] if isinstance(arg, Tensor)]
-    combine(ctx, [x, *(along_channels(ctx, vector, x) for vector in vectors)], out[0])
-    if args[5]:
-        _over(ctx, out[0], set(range(x.dim())) - {1})
+    x, training = args[0], args[5]
+    _combine_with_vectors(ctx, x, args[1:5], out)
+    if training:
+        _pin_normalized(ctx, out[0], set(range(x.dim())) - {1})
 
 
 def layer_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
     """``native_layer_norm(x, normalized_shape, weight, bias, eps)``."""
     x, shape = args[0], args[1]
-    combine(ctx, [x, *(arg for arg in args[2:4] if isinstance(arg, Tensor))], out[0])
-    _over(ctx, out[0], set(range(x.dim() - len(shape), x.dim())))
+    affine = [arg for arg in args[2:4] if isinstance(arg, Tensor)]
+    combine(ctx, [x, *affine], out[0])
+    _pin_normalized(ctx, out[0], set(range(x.dim() - len(shape), x.dim())))
 
 
 def group_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
     """``native_group_norm(x, weight, bias, N, C, HxW, groups, eps)``."""
-    x, vectors = args[0], [arg for arg in args[1:3] if isinstance(arg, Tensor)]
-    combine(ctx, [x, *(along_channels(ctx, vector, x) for vector in vectors)], out[0])
-    _over(ctx, out[0], {1})
+    _combine_with_vectors(ctx, args[0], args[1:3], out)
+    _pin_normalized(ctx, out[0], {1})
 
 
 def softmax(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``softmax(x, dim)`` and its relatives."""
     ctx.set_fields(out, ctx.fields(args[0]).values(), ctx.value(args[0]).axes)
-    _over(ctx, out, _dims(args[1], out.dim()))
+    _pin_normalized(ctx, out, _dims(args[1], out.dim()))
 
 
 def weight_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """``_weight_norm_interface(v, g, dim)``: ``g v / |v|``, the norm over all dimensions but ``dim``.
+    """``_weight_norm_interface(v, g, dim)``: ``g v / |v|``, the norm over all dims but ``dim``.
 
     Only ``g`` scales the result: a reader's ``v`` must be copied, and never be zero.
     """
     v, g, dim = args[0], args[1], args[2] if len(args) > 2 else 0
     combine(ctx, [v, g], out[0])
-    known, free = ctx.value(out[0]), len(ctx.value(v).axes)
-    known.axes = tuple(replace(axis, scales=i >= free) for i, axis in enumerate(known.axes))
-    _over(ctx, out[0], set(range(v.dim())) - {dim})
+    value = ctx.value(out[0])
+    num_axes_of_v = len(ctx.value(v).axes)  # they come first
+    axes = []
+    for i, axis in enumerate(value.axes):
+        axes.append(replace(axis, scales=i >= num_axes_of_v))
+    value.axes = tuple(axes)
+    _pin_normalized(ctx, out[0], set(range(v.dim())) - {dim})
 
 
 def reduction(ctx: Context, args: Sequence[Any], out: Any) -> None:
@@ -82,35 +98,46 @@ def vector_norm(ctx: Context, args: Sequence[Any], out: Any) -> None:
 
 
 def _reduce(ctx: Context, x: Tensor, dims: Any, out: Any) -> None:
-    gone = _dims(dims, x.dim())
-    results = out if isinstance(out, (tuple, list)) else [out]
-    for key, field in ctx.fields(x).items():
-        if gone.issuperset(key):
+    reduced = _dims(dims, x.dim())
+    results = results_of(out)
+    for support, field in ctx.fields(x).items():
+        if reduced.issuperset(support):
+            # Many models compute a sum over neurons that nothing uses: that refuses nothing.
             ctx.pin_when_read(results, field, "reduced", REDUCED_REASON)
     for result in results:
-        kept = result.dim() == x.dim()
-        left = [dim for dim in range(x.dim()) if dim not in gone]
-        mapping = [
-            None if dim in gone else dim if kept else left.index(dim) for dim in range(x.dim())
-        ]
-        ctx.set_fields(
-            result, placed_fields(ctx.fields(x), mapping, result.shape), ctx.value(x).axes
-        )
+        keepdim = result.dim() == x.dim()
+        mapping = _after_reduction(x.dim(), reduced, keepdim)
+        fields = placed_fields(ctx.fields(x), mapping, result.shape)
+        ctx.set_fields(result, fields, ctx.value(x).axes)
+
+
+def _after_reduction(rank: int, reduced: set[int], keepdim: bool) -> list[int | None]:
+    """Where each dimension goes when some are reduced."""
+    mapping: list[int | None] = []
+    num_left = 0
+    for dim in range(rank):
+        if dim in reduced:
+            mapping.append(None)
+        else:
+            mapping.append(dim if keepdim else num_left)
+            num_left += 1
+    return mapping
 
 
 def space(ctx: Context, args: Sequence[Any], out: Any) -> None:
-    """Pooling and resampling of ``[batch, channels, ...]``: channels are carried, space is not neurons."""
+    """Pooling and resampling of ``[batch, channels, ...]``: channels are carried, space is not."""
     x = args[0]
-    lead = x.dim() - _space_rank(x)
+    lead = x.dim() - _space_rank(x)  # dimensions before those of space
     mapping = [dim if dim < lead else None for dim in range(x.dim())]
-    for result in out if isinstance(out, (tuple, list)) else [out]:
-        ctx.set_fields(
-            result, placed_fields(ctx.fields(x), mapping, result.shape), ctx.value(x).axes
-        )
+    for result in results_of(out):
+        fields = placed_fields(ctx.fields(x), mapping, result.shape)
+        ctx.set_fields(result, fields, ctx.value(x).axes)
+    pooled_shape = (*x.shape[:lead], *[1] * (x.dim() - lead))
     for field in ctx.fields(x).values():
-        if place_field(field, mapping, (*x.shape[:lead], *[1] * (x.dim() - lead))) is None:
+        if place_field(field, mapping, pooled_shape) is None:
             ctx.pin(field, "space", "pooled or resampled over as over space")
 
 
 def _space_rank(x: Tensor) -> int:
+    """How many dimensions of space an image has; one without a batch has no more than one."""
     return x.dim() - 2 if x.dim() > 3 else 1

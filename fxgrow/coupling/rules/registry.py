@@ -43,6 +43,7 @@ class RuleRegistry:
         """The registered rule of an operator: that of the overload counts before that of all."""
         if not self.entries:  # nearly always: keeps the cost per operator of a run at one test
             return None
+        # The more specific registration counts first.
         for key in (_overload_key(operator), operator._schema.name):
             if self.entries.get(key):
                 return self.entries[key][-1].rule
@@ -228,6 +229,7 @@ def _require_rule(rule: Any) -> None:
     if not callable(rule):
         raise ModelError("bad-rule", message)
     try:
+        # Whether a call with three positional arguments would fit, without calling it.
         inspect.signature(rule).bind(None, (), None)
     except ValueError:  # a callable written in C, whose signature nobody knows
         return

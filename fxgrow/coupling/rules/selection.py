@@ -1,4 +1,7 @@
-"""Operators that choose elements by number or by order: what they choose along cannot grow, the rest is carried."""
+"""Operators that choose elements by number or order.
+
+What they choose along cannot grow, the rest is carried.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxgrow.coupling.rules.elementwise import combine
+from fxgrow.coupling.rules.elementwise import combine, results_of
 from fxgrow.coupling.rules.movement import embedding
 from fxgrow.coupling.rules.normalization import space
 from fxgrow.coupling.values import Context, placed_fields
@@ -16,102 +19,132 @@ CHOOSES = "its values choose the elements of another tensor"
 DimMap = Sequence[int | None]
 
 
-def _keep(ctx: Context, x: Tensor, mapping: DimMap, out: Any, code: str, reason: str) -> None:
-    """Dimension d of ``x`` goes to ``mapping[d]`` of every result; neurons along a dimension that goes nowhere stop."""
-    for key, field in ctx.fields(x).items():
-        if any(mapping[dim] is None for dim in key):
+def _carry(ctx: Context, x: Tensor, mapping: DimMap, out: Any) -> None:
+    """Dimension d of ``x`` goes to ``mapping[d]`` of every result."""
+    for result in results_of(out):
+        fields = placed_fields(ctx.fields(x), mapping, result.shape)
+        ctx.set_fields(result, fields, ctx.value(x).axes)
+
+
+def _pin_dropped(ctx: Context, x: Tensor, mapping: DimMap, code: str, reason: str) -> None:
+    """Neurons along a dimension that goes nowhere cannot grow."""
+    for support, field in ctx.fields(x).items():
+        if any(mapping[dim] is None for dim in support):
             ctx.pin(field, code, reason)
-    for result in out if isinstance(out, (tuple, list)) else [out]:
-        ctx.set_fields(
-            result, placed_fields(ctx.fields(x), mapping, result.shape), ctx.value(x).axes
-        )
+
+
+def _carry_rest(ctx: Context, x: Tensor, mapping: DimMap, out: Any, code: str, reason: str) -> None:
+    _pin_dropped(ctx, x, mapping, code, reason)
+    _carry(ctx, x, mapping, out)
 
 
 def _without(x: Tensor, *dims: int) -> list[int | None]:
-    gone = {dim % x.dim() for dim in dims}
-    return [None if dim in gone else dim for dim in range(x.dim())]
+    """Every dimension stays where it is but these, which are dropped."""
+    dropped = {dim % x.dim() for dim in dims}
+    return [None if dim in dropped else dim for dim in range(x.dim())]
 
 
-def _choose(ctx: Context, tensors: Sequence[Any]) -> None:
+def _pin_choosing(ctx: Context, tensors: Sequence[Any]) -> None:
     for tensor in tensors:
         ctx.pin_fields(ctx.fields(tensor).values(), "indexed", CHOOSES)
 
 
 def lookup(rank: int, indices: Sequence[Any]) -> tuple[list[int | None], int]:
-    """Where the dimensions of ``x[indices]`` come from, as a mapping of those of ``x``, and the rank of the result.
+    """Find where the dimensions of ``x`` go in ``x[indices]``.
 
-    A mask of rank r spans r dimensions. The looked-up dimensions stay where they were if they are neighbours,
-    else they come first.
+    A mask of rank r spans r dimensions. The looked-up dimensions stay where they were if they are
+    neighbors, else they come first.
+
+    Args:
+        rank: the rank of ``x``.
+        indices: per dimension a tensor of numbers, a mask, or None.
+
+    Returns:
+        The target of each dimension of ``x`` (None: looked up), and the rank of the result.
+
     """
-    gone: list[int] = []
+    looked_up: list[int] = []
+    num_new = 0  # dimensions that the indices make
     dim = 0
-    for one in indices:
-        spans = (
-            one.dim() if isinstance(one, Tensor) and one.dtype in (torch.bool, torch.uint8) else 1
-        )
-        gone += range(dim, dim + spans) if isinstance(one, Tensor) else []
+    for one_index in indices:
+        if not isinstance(one_index, Tensor):
+            dim += 1
+            continue
+        # A mask looks up all the dimensions that it spans, numbers look up one.
+        is_mask = one_index.dtype in (torch.bool, torch.uint8)
+        spans = one_index.dim() if is_mask else 1
+        looked_up += range(dim, dim + spans)
+        num_new = max(num_new, 1 if one_index.dtype is torch.bool else one_index.dim())
         dim += spans
-    new = max(
-        (1 if one.dtype is torch.bool else one.dim() for one in indices if isinstance(one, Tensor)),
-        default=0,
-    )
-    front = gone[0] if gone and gone[-1] - gone[0] == len(gone) - 1 else 0
-    left = [dim for dim in range(rank) if dim not in gone]
-    places = {dim: place if place < front else place + new for place, dim in enumerate(left)}
-    return [places.get(dim) for dim in range(rank)], len(left) + new
+    are_neighbors = bool(looked_up) and looked_up[-1] - looked_up[0] == len(looked_up) - 1
+    front = looked_up[0] if are_neighbors else 0
+    mapping: list[int | None] = []
+    num_left = 0
+    for dim in range(rank):
+        if dim in looked_up:
+            mapping.append(None)
+            continue
+        mapping.append(num_left if num_left < front else num_left + num_new)
+        num_left += 1
+    return mapping, num_left + num_new
 
 
 def index(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``index(x, [i, None, mask, ...])``: looked-up dimensions have a fixed size, the others are carried."""
+    """``index(x, [i, None, mask, ...])``: looked-up dimensions are fixed, the others carried."""
     x, indices = args[0], args[1]
-    _choose(ctx, indices)
-    _keep(ctx, x, lookup(x.dim(), indices)[0], out, "indexed", LOOKED_UP)
+    _pin_choosing(ctx, indices)
+    mapping, _ = lookup(x.dim(), indices)
+    _carry_rest(ctx, x, mapping, out, "indexed", LOOKED_UP)
 
 
 def index_select(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``index_select(x, dim, numbers)``."""
-    _choose(ctx, args[2:3])
-    _keep(ctx, args[0], _without(args[0], args[1]), out, "indexed", LOOKED_UP)
+    _pin_choosing(ctx, args[2:3])
+    _carry_rest(ctx, args[0], _without(args[0], args[1]), out, "indexed", LOOKED_UP)
 
 
 def gather(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``gather(x, dim, numbers)``: element by element beside the numbers, looked up along ``dim``."""
+    """``gather(x, dim, numbers)``: element by element beside the numbers, looked up along dim."""
     x, dim, numbers = args[0], args[1], args[2]
+    # First what is gathered, then its meeting with the numbers.
     carried = torch.empty(out.shape, device="meta")
-    _keep(ctx, x, _without(x, dim), carried, "indexed", LOOKED_UP)
+    _carry_rest(ctx, x, _without(x, dim), carried, "indexed", LOOKED_UP)
     combine(ctx, [carried, numbers], out)
 
 
 def index_put(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``x[indices] = values``: with one mask and one number element by element, else along the other dimensions."""
+    """``x[indices] = values``: along the dimensions that are not looked up.
+
+    With one mask of the size of ``x`` and one number it is element by element.
+    """
     x, indices, values = args[0], args[1], args[2]
-    if (
-        values.numel() == 1
-        and len(indices) == 1
-        and indices[0].dtype is torch.bool
-        and indices[0].shape == x.shape
-    ):
-        combine(ctx, [x, indices[0]], out)
-        return
-    _choose(ctx, indices)
+    if values.numel() == 1 and len(indices) == 1:
+        mask = indices[0]
+        if mask.dtype is torch.bool and mask.shape == x.shape:
+            combine(ctx, [x, mask], out)
+            return
+    _pin_choosing(ctx, indices)
     mapping, rank = lookup(x.dim(), indices)
+    # The values are broadcast to the shape of x[indices]; each dimension goes back where it was.
     back = {to: dim for dim, to in enumerate(mapping) if to is not None}
-    dims = [back.get(dim + rank - values.dim()) for dim in range(values.dim())]
+    offset = rank - values.dim()
+    dims = [back.get(dim + offset) for dim in range(values.dim())]
     _write(ctx, x, mapping, values, dims, out)
 
 
 def index_add(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``index_add(x, dim, numbers, source)`` and ``index_copy``."""
     x, dim, numbers, source = args[:4]
-    _choose(ctx, [numbers])
+    _pin_choosing(ctx, [numbers])
     mapping = _without(x, dim)
     _write(ctx, x, mapping, source, mapping, out)
 
 
 def scatter(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``scatter(x, dim, numbers, source or number)`` and its sums: element by element beside the numbers."""
+    """``scatter(x, dim, numbers, source or number)`` and sums: element by element, by numbers."""
     x, dim, numbers = args[:3]
     mapping = _without(x, dim)
+    # A number that is scattered goes where the index tensor says: that one has the shape.
     source = args[3] if len(args) > 3 and isinstance(args[3], Tensor) else numbers
     beside = torch.empty(source.shape, device="meta")
     combine(ctx, [source, numbers] if source.shape == numbers.shape else [source], beside)
@@ -121,87 +154,90 @@ def scatter(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 def _write(
     ctx: Context, x: Tensor, mapping: DimMap, source: Tensor, dims: DimMap, out: Tensor
 ) -> None:
-    """``source`` is written into ``x``, its dimension d at ``dims[d]``; what ``mapping`` sends nowhere is fixed."""
-    for key, field in ctx.fields(x).items():
-        if any(mapping[dim] is None for dim in key):
-            ctx.pin(field, "indexed", LOOKED_UP)
+    """``source`` is written into ``x``, its dimension d at ``dims[d]``.
+
+    Neurons of ``x`` along a dimension that ``mapping`` drops cannot grow.
+    """
+    _pin_dropped(ctx, x, mapping, "indexed", LOOKED_UP)
     shape = [1] * out.dim()
     for size, dim in zip(source.shape, dims, strict=True):
         if dim is not None and size > 1:
             shape[dim] = out.shape[dim]
-    seen = torch.empty(shape, device="meta")
-    _keep(ctx, source, dims, seen, "written", "written into a part of another tensor")
-    combine(ctx, [seen] if _blank(ctx, x) else [x, seen], out)
+    seen = torch.empty(shape, device="meta")  # the source, as it is broadcast over x
+    _carry_rest(ctx, source, dims, seen, "written", "written into a part of another tensor")
+    combine(ctx, [seen] if _is_uniform(ctx, x) else [x, seen], out)
 
 
-def _blank(ctx: Context, x: Tensor) -> bool:
-    """Whether a tensor without neurons has the same number everywhere, so that a longer one of its kind is its copy."""
+def _is_uniform(ctx: Context, x: Tensor) -> bool:
+    """Whether a tensor without neurons holds one number only, so that it can be made longer."""
     real = ctx.value(x).real
     return not ctx.fields(x) and real is not None and bool((real == real.reshape(-1)[:1]).all())
 
 
 def ordered(position: int) -> Callable[[Context, Sequence[Any], Any], None]:
-    """A rule for sorting and scanning along the dimension in this argument (default: the last one)."""
+    """Make a rule for sorting and scanning along a dimension.
+
+    Args:
+        position: the place of the dimension among the arguments (left out: the last one).
+
+    Returns:
+        The rule.
+
+    """
 
     def rule(ctx: Context, args: Sequence[Any], out: Any) -> None:
         x = args[0]
         if "stable" in ctx.operator:  # its dimension is a keyword, which rules do not see
-            ctx.pin_fields(
-                ctx.fields(x).values(), "reduced", "sorted, along a dimension that rules do not see"
-            )
+            reason = "sorted, along a dimension that rules do not see"
+            ctx.pin_fields(ctx.fields(x).values(), "reduced", reason)
             return
         mapping = _without(x, args[position] if len(args) > position else -1)
-        for key, field in ctx.fields(x).items():
-            if all(mapping[dim] is None for dim in key):
-                ctx.pin(
-                    field,
-                    "reduced",
-                    "sorted or accumulated over, so adding a neuron changes the result",
-                )
-        for result in out if isinstance(out, (tuple, list)) else [out]:
-            ctx.set_fields(
-                result, placed_fields(ctx.fields(x), mapping, result.shape), ctx.value(x).axes
-            )
+        for support, field in ctx.fields(x).items():
+            if all(mapping[dim] is None for dim in support):
+                reason = "sorted or accumulated over, so adding a neuron changes the result"
+                ctx.pin(field, "reduced", reason)
+        _carry(ctx, x, mapping, out)
 
     return rule
 
 
 def choosing(ctx: Context, args: Sequence[Any], _: Any) -> None:
-    """``nonzero``, ``masked_select``, ``nms`` ...: the values decide how many elements there are."""
-    _choose(ctx, [arg for arg in args if isinstance(arg, Tensor)])
+    """``nonzero``, ``masked_select``, ``nms`` ...: values decide how many elements there are."""
+    _pin_choosing(ctx, [arg for arg in args if isinstance(arg, Tensor)])
 
 
 def triangle(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``tril(x)`` and ``triu(x)`` clear elements by their place in the last two dimensions."""
-    _keep_places(ctx, args[0], out, "cut into a triangle by number")
-
-
-def _keep_places(ctx: Context, x: Tensor, out: Tensor, reason: str) -> None:
-    for key, field in ctx.fields(x).items():
-        if max(key) >= x.dim() - 2:
-            ctx.pin(field, "sliced", reason)
+    x = args[0]
+    for support, field in ctx.fields(x).items():
+        if max(support) >= x.dim() - 2:
+            ctx.pin(field, "sliced", "cut into a triangle by number")
     ctx.set_fields(out, ctx.fields(x).values(), ctx.value(x).axes)
 
 
 def diagonal(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``diagonal(x, offset, dim1, dim2)``: the two dimensions become one, the last."""
     x = args[0]
-    mapping = _without(x, *(args[2:4] if len(args) > 3 else (0, 1)))
-    left = [dim for dim in mapping if dim is not None]
-    moved = [None if dim is None else left.index(dim) for dim in mapping]
-    _keep(ctx, x, moved, out, "sliced", "a diagonal of it is taken by number")
+    dims = args[2:4] if len(args) > 3 else (0, 1)
+    mapping: list[int | None] = []
+    num_left = 0
+    for dim in _without(x, *dims):
+        mapping.append(None if dim is None else num_left)
+        num_left += dim is not None
+    _carry_rest(ctx, x, mapping, out, "sliced", "a diagonal of it is taken by number")
 
 
 def grid_sample(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``grid_sampler_2d(x, grid)``: channels are carried, the grid says where to read."""
-    _choose(ctx, args[1:2])
+    _pin_choosing(ctx, args[1:2])
     space(ctx, args, out)
 
 
 def roi_align(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """``torchvision::roi_align(x [N, C, H, W], boxes)``: one image of C channels per box."""
-    _choose(ctx, args[1:2])
-    _keep(ctx, args[0], [None, 1, None, None], out, "space", "cut into boxes as out of space")
+    _pin_choosing(ctx, args[1:2])
+    mapping = [None, 1, None, None]  # the images of the batch and their space become boxes
+    _carry_rest(ctx, args[0], mapping, out, "space", "cut into boxes as out of space")
 
 
 def embedding_bag(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
@@ -211,18 +247,13 @@ def embedding_bag(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> N
 
 def spectrum(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``_fft_r2c(x, dims, ...)`` and its relatives."""
-    _keep(
-        ctx,
-        args[0],
-        _without(args[0], *args[1]),
-        out,
-        "space",
-        "a Fourier transform runs over it as over time",
-    )
+    x, dims = args[0], args[1]
+    reason = "a Fourier transform runs over it as over time"
+    _carry_rest(ctx, x, _without(x, *dims), out, "space", reason)
 
 
 def complex_pairs(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``view_as_complex`` drops a last dimension of two, ``view_as_real`` adds it."""
     x = args[0]
     mapping: DimMap = range(x.dim()) if out.dim() > x.dim() else _without(x, -1)
-    _keep(ctx, x, mapping, out, "sliced", "its two parts make complex numbers")
+    _carry_rest(ctx, x, mapping, out, "sliced", "its two parts make complex numbers")

@@ -1,7 +1,8 @@
-"""The rules of coupling: one row per family of ATen operators, ``rule(context, args, out)``.
+"""The built-in rules of coupling: one row per family of operators, ``rule(context, args, out)``.
 
-Operators tagged ``torch.Tag.pointwise`` need no row. An operator that has neither a row nor that tag is refused by
-name as soon as a neuron reaches it. To add one: a row here and a test in ``tests/coupling/test_rules.py``.
+Operators tagged ``torch.Tag.pointwise`` need no row. An operator that has neither a row nor that
+tag is refused by name as soon as a neuron reaches it. To add one: a row here and a test in
+``tests/coupling/test_rules.py``. Users add rules for their own operators by ``register_rule``.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +20,11 @@ aten = torch.ops.aten
 
 
 def no_effect(ctx: Context, args: Sequence[Any], out: Any) -> None:
-    """The result depends on sizes only, not on what the neurons say."""
+    """The result depends on sizes only, and holds no neurons."""
 
 
 FAMILIES: tuple[tuple[Rule, str], ...] = (
+    # Products: the only readers and writers of neurons.
     (contraction.convolution, "convolution"),
     (contraction.deformable, "torchvision::deform_conv2d"),
     (contraction.mm, "mm"),
@@ -30,30 +32,36 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (contraction.bmm, "bmm"),
     (contraction.addmm, "addmm"),
     (contraction.baddbmm, "baddbmm"),
+    # Statistics and pooling.
     (normalization.batch_norm, "native_batch_norm"),
     (normalization.layer_norm, "native_layer_norm"),
     (normalization.group_norm, "native_group_norm"),
     (normalization.softmax, "_softmax _safe_softmax _log_softmax cumsum cumprod logcumsumexp"),
     (
         normalization.reduction,
-        "mean sum amax amin max min var var_mean argmax argmin all any prod logsumexp std std_mean median nansum",
+        "mean sum amax amin max min var var_mean argmax argmin all any prod logsumexp std std_mean"
+        " median nansum",
     ),
     (normalization.vector_norm, "linalg_vector_norm"),
     (
         normalization.space,
-        "max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d fractional_max_pool2d"
-        " fractional_max_pool3d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d"
-        " adaptive_max_pool3d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d"
-        " upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa"
-        " _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d reflection_pad1d"
-        " reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d",
+        "max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d"
+        " fractional_max_pool2d fractional_max_pool3d avg_pool2d avg_pool3d"
+        " _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d"
+        " upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d"
+        " upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d"
+        " _upsample_bilinear2d_aa _upsample_bicubic2d_aa"
+        " _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d"
+        " reflection_pad1d reflection_pad2d reflection_pad3d"
+        " replication_pad1d replication_pad2d replication_pad3d",
     ),
     (
         pointwise,  # torch does not tag these
-        "hardswish hardswish_ masked_fill masked_fill_ _prelu_kernel rsub floor_divide where rrelu_with_noise"
-        " log_sigmoid_forward",
+        "hardswish hardswish_ masked_fill masked_fill_ _prelu_kernel rsub floor_divide where"
+        " rrelu_with_noise log_sigmoid_forward",
     ),
     (normalization.weight_norm, "_weight_norm_interface"),
+    # Movement: the elements stay what they are.
     (movement.reshape, "view _unsafe_view _reshape_alias unsqueeze squeeze"),
     (movement.view(aten.permute.default), "permute"),
     (movement.view(aten.transpose.int), "transpose"),
@@ -61,8 +69,8 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (movement.same, "alias detach clone _to_copy lift_fresh"),
     (
         movement.same,
-        "native_dropout bernoulli_ empty_like zeros_like ones_like rand_like randn_like full_like fill_ zero_ normal_"
-        " uniform_ exponential_ bernoulli",
+        "native_dropout bernoulli_ empty_like zeros_like ones_like rand_like randn_like full_like"
+        " fill_ zero_ normal_ uniform_ exponential_ bernoulli",
     ),
     (movement.expand, "expand"),
     (movement.partial, "select slice"),
@@ -83,6 +91,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (patches.pixel_shuffle, "pixel_shuffle"),
     (patches.pixel_unshuffle, "pixel_unshuffle"),
     (patches.channel_shuffle, "channel_shuffle native_channel_shuffle"),
+    # Selection by number or order.
     (selection.index, "index"),
     (selection.index_select, "index_select"),
     (selection.gather, "gather"),
@@ -99,26 +108,29 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (selection.embedding_bag, "_embedding_bag _embedding_bag_forward_only"),
     (selection.spectrum, "_fft_r2c _fft_c2r _fft_c2c"),
     (selection.complex_pairs, "view_as_complex view_as_real"),
+    # What is made anew has no neurons, whatever it takes its type from.
     (no_effect, "new_zeros new_ones new_empty new_full"),
 )
-"""Rules and the names of their operators (all overloads); those of another library than ATen with its name."""
+"""Rules and the names of their operators (all overloads), those of ATen without its name."""
 
 
 def by_name(families: Sequence[tuple[Rule, str]]) -> dict[str, Rule]:
-    """The rule of every operator by qualified name, so that one that this torch does not have is no error."""
-    return {
-        name if "::" in name else f"aten::{name}": rule
-        for rule, names in families
-        for name in names.split()
-    }
+    """The rule of every operator by qualified name (``aten::mm``)."""
+    # By name and not by object, so that an operator that this torch does not have is no error.
+    rules = {}
+    for rule, names in families:
+        for name in names.split():
+            qualified = name if "::" in name else f"aten::{name}"
+            rules[qualified] = rule
+    return rules
 
 
 RULES = by_name(FAMILIES)
 
 
 def rule_for(operator: torch._ops.OpOverload) -> Rule | None:
-    """The row of an operator, or None if it must be refused."""
-    found = RULES.get(operator._schema.name)
-    if found is None and torch.Tag.pointwise in operator.tags:
+    """The built-in rule of an operator, or None if it has none."""
+    rule = RULES.get(operator._schema.name)
+    if rule is None and torch.Tag.pointwise in operator.tags:
         return pointwise
-    return found
+    return rule
