@@ -35,8 +35,8 @@ def grow(
     """Grow a model once; by default by Firefly descent and by 30 % of its neurons.
 
     The grown model computes what the over-grown graph computes with the unselected candidates off;
-    with every eps at 0 it equals the model before; and the loss on the growth batches does not rise.
-    If a check fails, an error is raised and the caller's model is as it was.
+    with every eps at 0 it equals the model before; and the loss on the growth batches does not
+    rise. If a check fails, an error is raised and the caller's model is as it was.
 
     Args:
         model: any PyTorch module that fxgrow can capture.
@@ -103,7 +103,8 @@ def save(growth_or_model: Growth | fx.GraphModule, directory: str | Path) -> Arc
     """Write a growth or a loaded model to a directory.
 
     Args:
-        growth_or_model: what ``fxgrow.grow`` gave (its module's weights as they are now), or a model
+        growth_or_model: what ``fxgrow.grow`` gave (its module's weights as they are now), or a
+        model
             that ``fxgrow.load`` gave.
         directory: gets ``config.json`` and ``model.safetensors``; an earlier model there is
             replaced, anything else is kept.

@@ -1,4 +1,4 @@
-"""Modes of a module that hold for a while: evaluation mode, and which parameters receive gradients."""
+"""Modes of a module that hold for a while: evaluation mode, frozen parameters."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -31,9 +31,11 @@ def frozen_parameters(model: nn.Module, *, except_for: Collection[str] = ()) -> 
     """Stop gradients for the parameters of a model; on exit each ``requires_grad`` is what it was.
 
     Args:
-        model: any module. The flag belongs to the parameter object, so a parameter that is resized in place inside
+        model: any module. The flag belongs to the parameter object, so a parameter that is resized
+        in place inside
             the context gets its flag back too.
-        except_for: names of parameters that do receive gradients inside, whether they did before or not.
+        except_for: names of parameters that do receive gradients inside, whether they did before or
+        not.
 
     Example:
         >>> with frozen_parameters(model, except_for=["head.weight"]):

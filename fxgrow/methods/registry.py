@@ -14,6 +14,7 @@ methods cannot be taken.
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -64,7 +65,7 @@ def available_methods() -> Mapping[str, str]:
     places = {
         name: f"{method.__module__}:{method.__qualname__}" for name, method in METHODS.items()
     }
-    for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP)):
+    for entry_point in sorted(_entry_points()):
         places.setdefault(entry_point.name, entry_point.value)
     return MappingProxyType(places)
 
@@ -102,9 +103,24 @@ def find_method(name: str) -> type[Any]:
     return method
 
 
+def _entry_points() -> list[EntryPoint]:
+    """The entry points of installed packages.
+
+    ``python -m`` looks for modules in the current directory first. What lies there may be
+    anybody's (a recipe names methods, and people share recipes), so it declares no method.
+    """
+    here = Path.cwd()
+    installed: list[EntryPoint] = []
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        distribution = entry_point.dist
+        if distribution is None or Path(str(distribution.locate_file(""))).resolve() != here:
+            installed.append(entry_point)
+    return installed
+
+
 def _entry_point(name: str) -> EntryPoint:
     """Return the entry point of that name, the only one."""
-    declared = entry_points(group=ENTRY_POINT_GROUP, name=name)
+    declared = [one for one in _entry_points() if one.name == name]
     by_value = {entry_point.value: entry_point for entry_point in declared}
     if not by_value:
         raise _unknown_method(name)

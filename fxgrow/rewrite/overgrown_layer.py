@@ -159,7 +159,8 @@ class OvergrownLayer(nn.Module):
         """
         outgoing = self.outgoing[number]
         factors = new_eps[self.column_index[number]] * self.unit_column
-        return outgoing * reshape_along(factors, 1, outgoing.dim())
+        scaled: Tensor = outgoing * reshape_along(factors, 1, outgoing.dim())
+        return scaled
 
     def forward(
         self,

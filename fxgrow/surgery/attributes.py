@@ -87,7 +87,9 @@ def sync_size_attributes(module: nn.Module) -> None:
             return
     if isinstance(module, NORM_TYPES):
         # Without affine weights the running mean tells the size; without either nothing does.
-        vector = module.weight if module.weight is not None else module.running_mean
+        vector: Any = module.weight
+        if vector is None:
+            vector = module.running_mean
         if vector is not None:
             module.num_features = vector.shape[0]
 

@@ -222,7 +222,7 @@ class _ConfiguredModule:
 def _update_attributes(current: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> None:
     """Change the attributes in which the models of the old and of the new config differ."""
     for key, value in new.items():
-        before = old.get(key)
+        before: Any = old.get(key)
         if is_config(value) and is_config(before):
             if value.to_dict() != before.to_dict():
                 current[key] = value

@@ -41,7 +41,7 @@ from fxgrow.training.recipe import (
     recipe_text,
 )
 from fxgrow.training.result import RunResult, StepResult, run_result
-from fxgrow.training.run import EVALUATION_BATCH, Run, train_and_grow
+from fxgrow.training.run import Run, train_and_grow
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import (
     WeightTraining,

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch._ops import OpOverload, OpOverloadPacket
-from torch.library import CustomOpDef
+from torch._library.custom_ops import CustomOpDef
 
 from fxgrow.coupling.rules import table
 from fxgrow.coupling.rules.table import Rule
