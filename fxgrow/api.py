@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from fxgrow import spec as specs
 from fxgrow.deprecation import renamed_arguments
-from fxgrow.growth import Batch, Budget, Growth, LossFunction, Method, Scope, grow_step
+from fxgrow.growth import Batch, Budget, Growth, LossFunction, Method, Scope, StepOptions, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
 
@@ -34,62 +34,48 @@ def grow(
 ) -> Growth:
     """Grow a model once; by default by Firefly descent and by 30 % of its neurons.
 
-    The grown model computes what the over-grown graph computes with the unselected candidates off;
-    with every eps at 0 it equals the model before; and the loss on the growth batches does not
-    rise. If a check fails, an error is raised and the caller's model is as it was.
+    Three checks hold on return: the grown model computes what the over-grown graph computes with
+    the unselected candidates off; with every eps at 0 it equals the model before; and the loss on
+    the growth batches does not rise. If one fails, the caller's model is as it was.
 
     Args:
         model: any PyTorch module that fxgrow can capture.
-        batches: a few (input, target) pairs. An input is a tensor, a tuple of arguments, or a dict
-            of keyword arguments of the model.
+        batches: a few (input, target) pairs; an input is a tensor, a tuple or dict of arguments.
         loss_fn: ``loss_fn(output, target)`` gives a scalar tensor.
         example_inputs: in one of the forms of an input; left out, those of the first batch.
         method: proposes and scores the candidates; ``Firefly()`` if None.
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
         optimizer: grows along, state included.
         seed: of the candidates' initial directions.
-        history: growth steps to put before this one in the specification. Those of a model that
-            was loaded by ``fxgrow.load`` are found by themselves.
+        history: earlier growth steps for the specification; a loaded model's are found.
         inplace: grow the model and the optimizer themselves; else copies.
-        memory_limit: bytes that a step over the candidates may keep. What does not fit together is
-            searched in turn.
-        tie: groups of names or patterns of widths that grow alike, neuron by neuron, as in
-            ``[["cell0.conv", "cell1.conv"], ["block*.hidden"]]``.
+        memory_limit: bytes that a search step may keep; more is searched in turn.
+        tie: groups of names or patterns of widths that grow alike, neuron by neuron.
         only: patterns of module paths; widths that no such module writes stay as they are.
         ignore: patterns of module paths; widths that touch such a module stay as they are.
 
     Returns:
-        The grown model of the caller's own class (``module``), its optimizer, graph, specification
-        and report. A model that gains layers becomes a graph module.
+        The grown model of the caller's class (a graph module if layers were added) and its report.
 
     Raises:
-        GrowthError: nothing can grow, or a check fails.
-        BudgetError: the budget buys nothing, or ``memory_limit`` holds no width.
-        ModelError: the model does not run on its example inputs.
-        DataError: there is no batch.
+        FxgrowError: nothing can grow, the budget buys nothing, a check fails, no batch.
 
     Example:
         >>> growth = fxgrow.grow(model, batches, nn.functional.cross_entropy, optimizer=optimizer)
         >>> model, optimizer = growth.module, growth.optimizer
-        >>> print(growth.report.loss_before, "->", growth.report.loss_after)
-
-    Source:
-        Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Algorithm 1.
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
+    known = history or _known_history(model)
+    options = StepOptions(optimizer, seed, known, inplace, memory_limit, scope)
+    method, budget = method or Firefly(), budget or Budget(neurons=0.3)
     return grow_step(
         model,
         batches,
         loss_fn,
+        method=method,
+        budget=budget,
         example_inputs=example_inputs,
-        method=method or Firefly(),
-        budget=budget or Budget(neurons=0.3),
-        optimizer=optimizer,
-        seed=seed,
-        history=history or _known_history(model),
-        inplace=inplace,
-        memory_limit=memory_limit,
-        scope=scope,
+        options=options,
     )
 
 

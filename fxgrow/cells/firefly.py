@@ -28,7 +28,7 @@ from fxgrow.cells.result import (
 from fxgrow.cells.space import SearchSpace
 from fxgrow.cells.template import GROWING, cell_ties, channels, layer_ties, template
 from fxgrow.data import DataSet, batches
-from fxgrow.growth import Budget, GrowthReport, Scope, grow_step
+from fxgrow.growth import Budget, GrowthReport, Scope, StepOptions, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import multiply_adds
 from fxgrow.training import WeightTraining, cross_entropy, seeded, set_rate, sgd_step, shuffled
@@ -176,10 +176,12 @@ class _SearchState:
             example_inputs=(self.train_set.images[:1],),
             method=settings.method,
             budget=Budget(neurons=settings.neurons, layers=settings.layers),
-            optimizer=self.optimizer,
-            seed=self.seed + epoch,
-            scope=self._scope(),
-            describe=False,  # a spec costs time and is not needed
+            options=StepOptions(
+                optimizer=self.optimizer,
+                seed=self.seed + epoch,
+                scope=self._scope(),
+                describe=False,  # a spec costs time and is not needed
+            ),
         )
         self.spent += _TRAINING_FACTOR * images_seen * growth.report.multiply_adds_overgrown
         # A growth step gives a new model, and an optimizer with the momentum of the old one.

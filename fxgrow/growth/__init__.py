@@ -17,7 +17,7 @@ from fxgrow.growth.scope import ALL_WIDTHS, Scope
 from fxgrow.growth.search import SearchResult, search
 from fxgrow.growth.select import Selection, select
 from fxgrow.growth.statistics import estimate_statistics
-from fxgrow.growth.step import grow_step
+from fxgrow.growth.step import StepOptions, grow_step
 from fxgrow.growth.verify import emit_and_verify
 from fxgrow.growth.widen import Widened, new_neuron_updates, widen
 
@@ -43,6 +43,7 @@ __all__ = [
     "SelectFunction",
     "Selection",
     "Spending",
+    "StepOptions",
     "Widened",
     "backtrack",
     "emit",

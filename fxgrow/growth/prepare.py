@@ -83,12 +83,16 @@ def remove_unused_layers(
 ) -> None:
     """Remove the candidate layers that got no neurons, and let the others learn.
 
+    Without candidate layers nothing happens.
+
     Args:
         prepared: the model with candidate layers; it is changed in place.
         used_widths: numbers of the widths that gained neurons.
         model_before: the model before growth, whose training mode the new modules take over.
         optimizer: gets the parameters of the new layers in its first group.
     """
+    if not prepared.layers:
+        return
     model = prepared.captured.graph_module
     used = set(used_widths) & prepared.layers.keys()
     unused = [layer for number, layer in prepared.layers.items() if number not in used]

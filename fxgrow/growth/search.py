@@ -64,7 +64,6 @@ def search(
     method: Method,
     objective: Objective,
     budget: ResolvedBudget,
-    *,
     seed: int,
     memory_limit: float | None = None,
     timer: Timer | None = None,

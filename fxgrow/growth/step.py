@@ -6,6 +6,7 @@ steps 2 and 3.
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -22,13 +23,37 @@ from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
 from fxgrow.growth.report import describe_if_possible, grown_spec, growth_report, growth_step
 from fxgrow.growth.result import Growth, graph_text
 from fxgrow.growth.scope import ALL_WIDTHS, Scope, resolve_ties
-from fxgrow.growth.search import search
+from fxgrow.growth.search import SearchResult, search
 from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap
 from fxgrow.growth.timer import Timer
-from fxgrow.growth.verify import emit_and_verify
+from fxgrow.growth.verify import Emission, emit_and_verify
 from fxgrow.modes import evaluation_mode, frozen_parameters
 from fxgrow.spec import GrowthStep
 from fxgrow.surgery import restore_on_failure
+
+
+@dataclass(frozen=True, eq=False)
+class StepOptions:
+    """How a growth step runs.
+
+    Args:
+        optimizer: grows along, state included.
+        seed: of the candidates' initial directions.
+        history: growth steps to put before this one in the specification.
+        inplace: grow the model and optimizer themselves, unless something fails; else copies.
+        memory_limit: bytes that a step over an over-grown graph may keep. Candidates that do not
+            fit together are searched in turn.
+        scope: which widths may grow, and which grow alike.
+        describe: off: without a specification, which spares a quarter of the time on large graphs.
+    """
+
+    optimizer: Optimizer | None = None
+    seed: int = 0
+    history: Sequence[GrowthStep] = ()
+    inplace: bool = False
+    memory_limit: float | None = None
+    scope: Scope = ALL_WIDTHS
+    describe: bool = True
 
 
 def grow_step(
@@ -36,103 +61,49 @@ def grow_step(
     batches: Iterable[Batch],
     loss_fn: LossFunction,
     *,
-    example_inputs: Any = None,
     method: Method,
     budget: Budget,
-    optimizer: Optimizer | None = None,
-    seed: int = 0,
-    history: Sequence[GrowthStep] = (),
-    inplace: bool = False,
-    memory_limit: float | None = None,
-    scope: Scope = ALL_WIDTHS,
-    describe: bool = True,
+    example_inputs: Any = None,
+    options: StepOptions = StepOptions(),
 ) -> Growth:
     """Grow a model once, in nine steps.
 
-    1. *Capture* the model as an fx graph.
-    2. *Couple*: find its widths.
-    3. *Prepare*: insert the residual layers that the method proposes, without neurons.
-    4. *Resolve* the budget to absolute limits for this model.
-    5. *Search*: over-grow, relax and score the candidates, and select the best.
-    6. *Refine* the selected candidates together, and halve eps until the loss does not rise.
-    7. *Emit* the selection on the model, and verify the three checks of ``growth.invariants``.
-    8. *Capture again*, and check that the model computes what its graph computes.
-    9. *Describe*: the specification and the report.
+    1. Capture: the model as an fx graph.
+    2. Couple: find its widths.
+    3. Prepare: insert the residual layers that the method proposes, without neurons.
+    4. Budget: resolve it to absolute limits for this model.
+    5. Search: over-grow, relax and score the candidates, select the best.
+    6. Refine: adapt them to each other, halve eps until the loss does not rise (in ``search``).
+    7. Emit: carry the selection out on the model, and verify the three checks.
+    8. Capture again: the model must compute what its graph computes.
+    9. Describe: the specification and the report.
 
-    Args:
-        model: any module that fxgrow can capture.
-        batches: (input, target) pairs, a few tens at most. An input is a tensor, a tuple of
-            arguments, or a dict of keyword arguments of the model.
-        loss_fn: ``loss_fn(output, target)`` gives a scalar tensor.
-        example_inputs: in one of the forms of an input; left out, those of the first batch.
-        method: proposes and scores the candidates.
-        budget: how much may be added.
-        optimizer: grows along, state included.
-        seed: of the candidates' initial directions.
-        history: growth steps to put before this one in the specification.
-        inplace: grow the model and optimizer themselves, unless something fails; else a copy.
-        memory_limit: bytes that a step over an over-grown graph may keep. Candidates that do not
-            fit together are searched in turn.
-        scope: which widths may grow, and which grow alike.
-        describe: off: without a specification, which spares a quarter of the time on large graphs.
-
-    Returns:
-        The grown model of the caller's own class. If the method proposes layers, which no forward
-        of the user's calls, it is a graph module of the model's modules and the new ones.
-
-    Raises:
-        GrowthError: nothing can grow, or a check fails (``broken-promise``).
-        BudgetError: the budget buys nothing, or ``memory_limit`` holds no width.
-        ModelError: the model does not run on its example inputs.
+    The arguments are those of ``fxgrow.grow``, and so is what is returned and raised.
     """
-    kept_batches = list(batches)
-    inputs = _example_inputs(model, example_inputs, kept_batches)
-    objective = Objective.of(kept_batches, loss_fn, model)
-    timer = Timer()
-    work, work_optimizer = (model, optimizer) if inplace else copy.deepcopy((model, optimizer))
-    with restore_on_failure(work, work_optimizer):
+    kept, scope, timer = list(batches), options.scope, Timer()
+    inputs = _example_inputs(model, example_inputs, kept)
+    objective = Objective.of(kept, loss_fn, model)
+    work, optimizer = _to_grow(model, options)
+    with restore_on_failure(work, optimizer):
         with frozen_parameters(work), evaluation_mode(work):
-            with timer.phase("capture"):
-                captured = capture(work, inputs)
-            with timer.phase("couple"):
-                coupling = couple(captured, only=scope.only, ignore=scope.ignore)
-            with timer.phase("describe"):
-                before = describe_if_possible(captured, coupling if describe else None)
-            with timer.phase("prepare"):
-                prepared = prepare(captured, coupling, method, scope)
-            with timer.phase("budget"):
-                resolved = _resolve(prepared, budget, scope)
-            result = search(
-                prepared,
-                method,
-                objective,
-                resolved,
-                seed=seed,
-                memory_limit=memory_limit,
-                timer=timer,
-            )
-            with timer.phase("emit"), full_precision():
-                grown = prepared.captured.model
-                gap_before = batch_statistics_gap(grown, objective, result.loss_before)
-                emission = emit_and_verify(prepared, result, objective, work_optimizer)
-                gap_after = batch_statistics_gap(grown, objective, emission.loss_after)
-        if prepared.layers:
-            remove_unused_layers(prepared, result.width_changes, work, work_optimizer)
-        # Captured outside of the frozen context: the specification records which parameters learn.
-        with timer.phase("describe"):
-            again = _capture_again(grown, inputs, objective)
-            after = describe_if_possible(again, couple(again) if describe else None)
+            captured = timer.run("capture", capture, work, inputs)
+            coupling = timer.run("couple", couple, captured, only=scope.only, ignore=scope.ignore)
+            described = coupling if options.describe else None
+            before = timer.run("describe", describe_if_possible, captured, described)
+            prepared = timer.run("prepare", prepare, captured, coupling, method, scope)
+            resolved = timer.run("budget", _resolve, prepared, budget, scope)
+            result = search(prepared, method, objective, resolved, options.seed, options.memory_limit, timer)
+            emission, gap = timer.run("emit", _emit, prepared, result, objective, optimizer)
+        remove_unused_layers(prepared, result.width_changes, work, optimizer)
+        # Outside of the frozen context: the specification records which parameters learn.
+        again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
+        described = couple(again) if options.describe else None
+        after = timer.run("describe", describe_if_possible, again, described)
     step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
-    spec = grown_spec(before, after, history, step)
-    gap = BatchNormGap.of(gap_before, gap_after)
-    report = growth_report(
-        resolved, prepared, result, emission, gap, before[0], after[0], timer.phases
-    )
-    graphs = {
-        "overgrown": graph_text(result.overgrown.graph_module),
-        "emitted": graph_text(again.graph_module),
-    }
-    return Growth(grown, again.graph_module, work_optimizer, spec, report, graphs)
+    spec = grown_spec(before, after, options.history, step)
+    report = growth_report(resolved, prepared, result, emission, gap, before[0], after[0], timer.phases)
+    graphs = {"overgrown": graph_text(result.overgrown.graph_module), "emitted": graph_text(again.graph_module)}
+    return Growth(again.model, again.graph_module, optimizer, spec, report, graphs)
 
 
 def _example_inputs(
@@ -142,6 +113,13 @@ def _example_inputs(
     if example_inputs is None and batches:
         example_inputs = batches[0][0]
     return positional_inputs(model, example_inputs)
+
+
+def _to_grow(model: nn.Module, options: StepOptions) -> tuple[nn.Module, Optimizer | None]:
+    """The model and optimizer that are changed: the caller's own, or copies of both together."""
+    if options.inplace:
+        return model, options.optimizer
+    return copy.deepcopy((model, options.optimizer))
 
 
 def _resolve(prepared: PreparedModel, budget: Budget, scope: Scope) -> ResolvedBudget:
@@ -158,7 +136,24 @@ def _resolve(prepared: PreparedModel, budget: Budget, scope: Scope) -> ResolvedB
     return resolve_budget(budget, prepared.captured, coupling, prepared.layers.keys(), ties)
 
 
-def _capture_again(model: nn.Module, inputs: tuple[Any, ...], objective: Objective) -> Captured:
+def _emit(
+    prepared: PreparedModel,
+    result: SearchResult,
+    objective: Objective,
+    optimizer: Optimizer | None,
+) -> tuple[Emission, BatchNormGap | None]:
+    """Emit and verify; also how far batch statistics move the loss, before and after."""
+    model = prepared.captured.model
+    with full_precision():
+        gap_before = batch_statistics_gap(model, objective, result.loss_before)
+        emission = emit_and_verify(prepared, result, objective, optimizer)
+        gap_after = batch_statistics_gap(model, objective, emission.loss_after)
+    return emission, BatchNormGap.of(gap_before, gap_after)
+
+
+def _capture_again(
+    model: nn.Module, inputs: tuple[Any, ...], objective: Objective
+) -> Captured:
     """Capture the grown model, and check that it computes what its graph computes.
 
     Numbers that its code holds (of heads, say) are constants in the old graph, so that graph cannot
@@ -166,9 +161,6 @@ def _capture_again(model: nn.Module, inputs: tuple[Any, ...], objective: Objecti
     """
     captured = capture(model, inputs)
     with evaluation_mode(model), full_precision():
-        require_close(
-            "the same as its own graph",
-            objective.output(captured.graph_module),
-            objective.output(model),
-        )
+        from_graph = objective.output(captured.graph_module)
+        require_close("the same as its own graph", from_graph, objective.output(model))
     return captured

@@ -1,9 +1,13 @@
 """Wall seconds of the phases of a growth step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -22,3 +26,14 @@ class Timer:
         start = perf_counter()
         yield
         self.phases[name] = self.phases.get(name, 0.0) + perf_counter() - start
+
+    def run(
+        self,
+        name: str,
+        function: Callable[Parameters, Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result:
+        """Call a function as a phase of that name, and give what it gives."""
+        with self.phase(name):
+            return function(*args, **kwargs)

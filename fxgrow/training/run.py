@@ -20,7 +20,7 @@ from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.data import Batches, Splits, batches
 from fxgrow.errors import TrainingError
-from fxgrow.growth import ALL_WIDTHS, Budget, Growth, Method, Scope, grow_step
+from fxgrow.growth import ALL_WIDTHS, Budget, Growth, Method, Scope, StepOptions, grow_step
 from fxgrow.randomness import seeded
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
 from fxgrow.training.epoch import train_epoch
@@ -240,11 +240,13 @@ class RunState:
             example_inputs=example_inputs,
             method=method,
             budget=budget,
-            optimizer=self.optimizer,
-            seed=self.settings.seed + step,  # other candidates at every step
-            history=self.network.spec.history,
-            memory_limit=self.settings.memory_limit,
-            scope=scope,
+            options=StepOptions(
+                optimizer=self.optimizer,
+                seed=self.settings.seed + step,  # other candidates at every step
+                history=self.network.spec.history,
+                memory_limit=self.settings.memory_limit,
+                scope=scope,
+            ),
         )
         test_accuracy = evaluate(growth.module, self.test).accuracy
         self.callback(GrowthDone(step, epoch, growth.report, test_accuracy))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import fxgrow
 from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.errors import BudgetError, DataError, GrowthError, SpecError
-from fxgrow.growth import grow_step
+from fxgrow.growth import StepOptions, grow_step
 from fxgrow.growth.invariants import full_precision, require_close
 from tests.networks import NETWORKS, images, network
 
@@ -145,7 +145,7 @@ def test_without_a_description_the_growth_is_the_same() -> None:
         "example_inputs": (images(),),
     }
     plain, bare = (
-        grow_step(network("residual"), batches(), F.cross_entropy, describe=describe, **options)  # type: ignore[arg-type]
+        grow_step(network("residual"), batches(), F.cross_entropy, options=StepOptions(describe=describe), **options)  # type: ignore[arg-type]
         for describe in (True, False)
     )
     assert bare.report.widths == plain.report.widths

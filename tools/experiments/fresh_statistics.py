@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from fxgrow.coupling import couple
 from fxgrow.data import batches, load_data
-from fxgrow.growth import Budget, Growth, Objective, grow_step
+from fxgrow.growth import Budget, Growth, Objective, StepOptions, grow_step
 from fxgrow.growth.statistics import BatchNormState, batch_statistics_gap
 from fxgrow.methods import Firefly
 from fxgrow.methods.firefly.neighborhood import initialize
@@ -115,7 +115,7 @@ def one_seed(seed: int) -> dict[str, Any]:
     for method, names in ((AsInserted, ("never", "end")), (Firefly, ("start", "start and end"))):
         growth = grow_step(
             model, held, cross_entropy,
-            example_inputs=INPUTS, method=method(split=False), budget=Budget(neurons=0.05), seed=seed,
+            example_inputs=INPUTS, method=method(split=False), budget=Budget(neurons=0.05), options=StepOptions(seed=seed),
         )  # fmt: skip
         report, objective = growth.report, Objective.of(held, cross_entropy, growth.module)
         fresh = fresh_channels(growth)
