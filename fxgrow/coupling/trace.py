@@ -52,7 +52,7 @@ def observe(subjects: Sequence[Observed]) -> Context:
 
 def _run_until_all_met(ctx: Context, subjects: Sequence[Observed]) -> list[Exception]:
     """Run the subjects in both modes until every parameter was met; gives back what went wrong."""
-    failures = []
+    failures: list[Exception] = []
     for subject in subjects:
         for training in (False, True):
             if ctx.passes and not _unmet(ctx):

@@ -384,7 +384,8 @@ def _shareable(axes: Sequence[Axis]) -> bool:
 
     That is so if some of them scale it, and none of these enters in another way too.
     """
-    scaling, others = set(), set()
+    scaling: set[str] = set()
+    others: set[str] = set()
     for axis in axes:
         (scaling if axis.scales else others).add(axis.parameter)
     return not axes or (bool(scaling) and scaling.isdisjoint(others))
