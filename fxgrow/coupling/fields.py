@@ -28,7 +28,7 @@ def field_support(labels: Tensor) -> Support:
     return _nonzero(labels.stride())
 
 
-# A model has few kinds of fields and asks for their supports hundreds of thousands of times.
+# A model has few kinds of fields and asks for their supports very often.
 @lru_cache(maxsize=1 << 14)
 def _nonzero(strides: tuple[int, ...]) -> Support:
     return tuple(dim for dim, stride in enumerate(strides) if stride)

@@ -92,7 +92,9 @@ def grow_step(
             before = timer.run("describe", describe_if_possible, captured, described)
             prepared = timer.run("prepare", prepare, captured, coupling, method, scope)
             resolved = timer.run("budget", _resolve, prepared, budget, scope)
-            result = search(prepared, method, objective, resolved, options.seed, options.memory_limit, timer)
+            result = search(
+                prepared, method, objective, resolved, options.seed, options.memory_limit, timer
+            )
             emission, gap = timer.run("emit", _emit, prepared, result, objective, optimizer)
         remove_unused_layers(prepared, result.width_changes, work, optimizer)
         # Outside of the frozen context: the specification records which parameters learn.
@@ -101,8 +103,13 @@ def grow_step(
         after = timer.run("describe", describe_if_possible, again, described)
     step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
     spec = grown_spec(before, after, options.history, step)
-    report = growth_report(resolved, prepared, result, emission, gap, before[0], after[0], timer.phases)
-    graphs = {"overgrown": graph_text(result.overgrown.graph_module), "emitted": graph_text(again.graph_module)}
+    report = growth_report(
+        resolved, prepared, result, emission, gap, before[0], after[0], timer.phases
+    )
+    graphs = {
+        "overgrown": graph_text(result.overgrown.graph_module),
+        "emitted": graph_text(again.graph_module),
+    }
     return Growth(again.model, again.graph_module, optimizer, spec, report, graphs)
 
 
@@ -151,9 +158,7 @@ def _emit(
     return emission, BatchNormGap.of(gap_before, gap_after)
 
 
-def _capture_again(
-    model: nn.Module, inputs: tuple[Any, ...], objective: Objective
-) -> Captured:
+def _capture_again(model: nn.Module, inputs: tuple[Any, ...], objective: Objective) -> Captured:
     """Capture the grown model, and check that it computes what its graph computes.
 
     Numbers that its code holds (of heads, say) are constants in the old graph, so that graph cannot

@@ -145,7 +145,13 @@ def test_without_a_description_the_growth_is_the_same() -> None:
         "example_inputs": (images(),),
     }
     plain, bare = (
-        grow_step(network("residual"), batches(), F.cross_entropy, options=StepOptions(describe=describe), **options)  # type: ignore[arg-type]
+        grow_step(
+            network("residual"),
+            batches(),
+            F.cross_entropy,
+            options=StepOptions(describe=describe),
+            **options,
+        )  # type: ignore[arg-type]
         for describe in (True, False)
     )
     assert bare.report.widths == plain.report.widths

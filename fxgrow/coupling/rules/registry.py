@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch._ops import OpOverload, OpOverloadPacket
 from torch._library.custom_ops import CustomOpDef
+from torch._ops import OpOverload, OpOverloadPacket
 
 from fxgrow.coupling.rules import table
 from fxgrow.coupling.rules.table import Rule
@@ -142,7 +142,8 @@ def register_rule(op: Operator, rule: Rule, *, replace: bool = False) -> RuleHan
 
     Example:
         >>> import torch
-        >>> from fxgrow import couple, register_rule
+        >>> from torch import nn
+        >>> from fxgrow.coupling import couple, register_rule
         >>> from fxgrow.coupling.rules import pointwise
         >>> @torch.library.custom_op("docs::cube", mutates_args=())
         ... def cube(x: torch.Tensor) -> torch.Tensor:
@@ -150,7 +151,15 @@ def register_rule(op: Operator, rule: Rule, *, replace: bool = False) -> RuleHan
         >>> @cube.register_fake
         ... def _(x):
         ...     return torch.empty_like(x)
-        >>> handle = register_rule("docs::cube", pointwise)
+        >>> class Cube(nn.Module):
+        ...     def forward(self, x):
+        ...         return cube(x)
+        >>> model = nn.Sequential(nn.Linear(6, 4), Cube(), nn.Linear(4, 2))
+        >>> couple(model, torch.zeros(1, 6)).widths[0].refusal.code
+        'unknown-operator'
+        >>> with register_rule("docs::cube", pointwise):
+        ...     couple(model, torch.zeros(1, 6)).widths[0].growable
+        True
 
     """
     key, overloads = _overloads(op)

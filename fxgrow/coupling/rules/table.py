@@ -24,7 +24,7 @@ def no_effect(ctx: Context, args: Sequence[Any], out: Any) -> None:
 
 
 FAMILIES: tuple[tuple[Rule, str], ...] = (
-    # Products: the only readers and writers of neurons.
+    # Products: they read neurons along the summed axis and write new ones.
     (contraction.convolution, "convolution"),
     (contraction.deformable, "torchvision::deform_conv2d"),
     (contraction.mm, "mm"),
