@@ -31,16 +31,17 @@ chromium:  ## the browser for the tests of the HTML page (Debian, as root; else 
 	tools/install_chromium.sh
 
 test: $(STAMP) chromium  ## all tests (ARGS='-k digits' for some)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # What convolutions do depends on the processor; ONEDNN_MAX_CPU_ISA keeps a newer one to what the oldest runs.
 test-avx2: $(STAMP)  ## the tests that learn, with the kernels of processors without AVX-512
-	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests/cells tests/training tests/test_kernel_guard.py tests/export/test_python_source.py $(ARGS)
+	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests/cells tests/training tests/test_kernel_guard.py tests/export/test_python_source.py -n 2 --dist loadfile $(ARGS)
 
-check: $(STAMP)  ## lint, format and types, changing nothing
+check: $(STAMP)  ## lint, format, types and the figures of the house, changing nothing
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/python tools/style.py
 
 format: $(STAMP)  ## rewrite the sources in house style
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -283,7 +283,7 @@ def measure() -> dict[str, float]:
 
 def main() -> int:
     """Print the table; 1 if some figure is out of bounds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--list", action="store_true", help="name the offenders")
     arguments = parser.parse_args()
