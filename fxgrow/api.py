@@ -66,17 +66,9 @@ def grow(
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
     known = history or _known_history(model)
-    options = StepOptions(optimizer, seed, known, inplace, memory_limit, scope)
+    options = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     method, budget = method or Firefly(), budget or Budget(neurons=0.3)
-    return grow_step(
-        model,
-        batches,
-        loss_fn,
-        method=method,
-        budget=budget,
-        example_inputs=example_inputs,
-        options=options,
-    )
+    return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
 
 
 def _known_history(model: nn.Module) -> tuple[GrowthStep, ...]:

@@ -27,7 +27,6 @@ class FxgrowError(Exception):
         ... except fxgrow.FxgrowError as error:
         ...     print(type(error).__name__, error.code)
         BudgetError empty-budget
-
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -48,7 +47,6 @@ class ModelError(FxgrowError):
         ... except fxgrow.ModelError as error:
         ...     print(error.code)
         does-not-run
-
     """
 
 
@@ -63,7 +61,6 @@ class DataError(FxgrowError):
         ... except fxgrow.DataError as error:
         ...     print(error.code)
         unknown-data
-
     """
 
 
@@ -77,7 +74,6 @@ class BudgetError(FxgrowError):
         ... except fxgrow.BudgetError as error:
         ...     print(error.code)
         empty-budget
-
     """
 
 
@@ -93,7 +89,6 @@ class GrowthError(FxgrowError):
         ... except fxgrow.GrowthError as error:
         ...     print(error.code)
         unknown-width
-
     """
 
 
@@ -108,7 +103,6 @@ class TrainingError(FxgrowError):
         ... except TrainingError as error:
         ...     print(error.code)
         no-epochs
-
     """
 
 
@@ -127,7 +121,6 @@ class RunError(FxgrowError):
         ... except RunError as error:
         ...     print(error.code)
         unsafe-path
-
     """
 
 
@@ -141,7 +134,6 @@ class ExportError(FxgrowError):
         ... except fxgrow.ExportError as error:
         ...     print(error.code)
         unknown-format
-
     """
 
 
@@ -160,7 +152,6 @@ class SpecError(FxgrowError):
         ... except fxgrow.SpecError as error:
         ...     print(error.code, error.path)
         missing-file no/such/directory
-
     """
 
     def __init__(self, code: str, message: str, path: str = "") -> None:
@@ -178,7 +169,6 @@ class InternalError(Exception):
         >>> from fxgrow.errors import FxgrowError, InternalError
         >>> issubclass(InternalError, FxgrowError)
         False
-
     """
 
 
@@ -197,7 +187,6 @@ class Refusal:
         >>> (width,) = fxgrow.couple(captured).widths
         >>> width.refusal.code
         'output'
-
     """
 
     code: str

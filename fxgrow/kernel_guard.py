@@ -50,7 +50,6 @@ def has_unsafe_kernel() -> bool:
         >>> torch.backends.mkldnn.enabled = False
         >>> has_unsafe_kernel()
         False
-
     """
     if not (torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)):
         return False
@@ -90,7 +89,6 @@ def guard_unsafe_kernel(model: nn.Module) -> Iterator[None]:
         >>> with guard_unsafe_kernel(model):
         ...     loss = loss_fn(model(inputs), target)
         >>> loss.backward()
-
     """
     if not has_unsafe_kernel():
         yield
@@ -169,7 +167,6 @@ def is_unsafe_convolution(
     Returns:
         True if the arguments, those of ``aten.convolution``, are of the kind that the head of this
         module describes.
-
     """
     is_float32 = weight.dtype == images.dtype == torch.float32
     if not (weight.device.type == "cpu" and is_float32 and weight.requires_grad):
@@ -214,7 +211,6 @@ def is_channels_last(tensor: Tensor) -> bool:
 
     Returns:
         True if the strides are those of the channels-last layout.
-
     """
     batch, channel, row, column = range(4)
     minimum = 0

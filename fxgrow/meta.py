@@ -31,7 +31,6 @@ class ShapeCache:
         >>> x = torch.empty(2, 3, device="meta")
         >>> cache.run(torch.ops.aten.relu.default, (x,), {}).shape
         torch.Size([2, 3])
-
     """
 
     results: dict[Any, Any] = field(default_factory=dict)
@@ -52,7 +51,6 @@ class ShapeCache:
 
         Returns:
             What ``func(*args, **kwargs)`` gives.
-
         """
         kernel = kernel or func
         try:

@@ -25,7 +25,6 @@ def require(module: str, *, extra: str, error: type[FxgrowError]) -> ModuleType:
 
     Example:
         >>> models = require("torchvision.models", extra="vision", error=ModelError)
-
     """
     try:
         return import_module(module)

@@ -27,7 +27,6 @@ def seeded(seed: int) -> Iterator[None]:
         ...     second = torch.rand(3)
         >>> torch.equal(first, second)
         True
-
     """
     # ``torch.manual_seed`` would also queue a seed for GPUs that nobody has used yet, and nothing
     # could take that back: so CUDA is seeded only if it is in use.

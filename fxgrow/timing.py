@@ -17,7 +17,6 @@ class Stopwatch:
         >>> stopwatch = Stopwatch.start()
         >>> stopwatch.seconds >= 0 and stopwatch.cpu_seconds >= 0
         True
-
     """
 
     # readings in seconds, of clocks whose zero means nothing
@@ -30,7 +29,6 @@ class Stopwatch:
 
         Returns:
             A stopwatch at zero.
-
         """
         return Stopwatch()
 

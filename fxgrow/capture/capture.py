@@ -40,7 +40,6 @@ def capture(model: nn.Module, example_inputs: Any) -> Captured:
         >>> captured = capture(torchvision.models.resnet18(), torch.randn(1, 3, 64, 64))
         >>> captured.how, captured.traced_share
         (<How.TRACED: 'traced'>, 1.0)
-
     """
     inputs = positional_inputs(model, example_inputs)
     with preserve_state(model):

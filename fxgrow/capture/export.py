@@ -27,7 +27,6 @@ def export_graph(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> Tr
 
     Returns:
         The graph, or why there is none.
-
     """
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -58,7 +57,6 @@ def opaque_graph(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
 
     Returns:
         A graph module that holds the model as ``model``.
-
     """
     graph = fx.Graph()
     arguments = tuple(graph.placeholder(name) for name in argument_names(model, inputs))

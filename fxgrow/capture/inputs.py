@@ -27,7 +27,6 @@ def positional_inputs(model: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
     Raises:
         ModelError: ``bad-inputs`` for a name that ``forward`` does not take by position, and for a
             required argument that is not given.
-
     """
     if isinstance(example_inputs, Tensor):
         return (example_inputs,)
@@ -52,7 +51,6 @@ def move_to(values: Any, device: torch.device | str) -> Any:
 
     Returns:
         The values, nested alike.
-
     """
     return tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, values)
 
@@ -108,7 +106,6 @@ def argument_names(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[str, .
 
     Returns:
         The names of ``forward``'s own parameters, and ``argument_i`` for what ``*args`` takes.
-
     """
     names = list(_positional_parameters(model))
     # More arguments than parameters: the rest goes into *args.

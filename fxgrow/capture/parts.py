@@ -24,7 +24,6 @@ class PartReport:
         module: its path ("" is the root).
         how: how it was captured.
         why: why not better.
-
     """
 
     module: str
@@ -44,6 +43,9 @@ class Captured:
         example_inputs: the positional arguments that it was captured with.
         report: how each part was captured, the root first.
 
+    Example:
+        >>> captured = fxgrow.capture(model, (images,))
+        >>> print(captured.graph_module.graph)
     """
 
     model: nn.Module
@@ -74,7 +76,6 @@ def traced_share(model: nn.Module, opaque: Iterable[str]) -> float:
 
     Returns:
         A number between 0 and 1; 1 for a model without parameters.
-
     """
     total = sum(parameter.numel() for parameter in model.parameters())
     if not total:

@@ -19,7 +19,6 @@ class ModelState:
 
     Args:
         model: the model, whose state is remembered as it is now.
-
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -42,7 +41,6 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
 
     Args:
         model: the model.
-
     """
     state = ModelState(model)
     buffers = [(buffer, buffer.clone(), buffer._version) for buffer in model.buffers()]
@@ -104,7 +102,6 @@ def run_model(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
 
     Returns:
         Its output.
-
     """
     with torch.no_grad(), seeded(_SEED):
         return module(*clone_tensors(inputs))
@@ -131,7 +128,6 @@ def same_outputs(a: Any, b: Any) -> bool:
 
     Returns:
         True if all their leaves agree.
-
     """
     leaves, other_leaves = output_leaves(a), output_leaves(b)
     if len(leaves) != len(other_leaves):

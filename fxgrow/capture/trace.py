@@ -23,7 +23,6 @@ class TraceAttempt:
         graph_module: the graph; None if there is none.
         opaque: by path of each opaque part, why it is opaque.
         why: why there is no graph.
-
     """
 
     graph_module: fx.GraphModule | None
@@ -44,7 +43,6 @@ def trace_model(
 
     Returns:
         The graph, or why there is none.
-
     """
     opaque: dict[str, str] = {}
     while True:
@@ -71,7 +69,6 @@ def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
 
     Returns:
         The graph. Constants that tracing made belong to it, not to the model.
-
     """
     try:
         graph_module = fx.GraphModule(model, tracer.trace(model), type(model).__name__)
@@ -91,7 +88,6 @@ def disagreement(graph_module: nn.Module, inputs: tuple[Any, ...], expected: Any
 
     Returns:
         A sentence; None if the graph gives that output.
-
     """
     try:
         output = run_model(graph_module, inputs)

@@ -39,7 +39,6 @@ class Tracer(fx.Tracer):
         inputs: its positional arguments.
         opaque: the parts that are opaque from the start: by path, why.
         decide: answer what Python asks of symbolic values from the inputs.
-
     """
 
     proxy_buffer_attributes = True
@@ -150,7 +149,6 @@ class Tracer(fx.Tracer):
 
         Returns:
             What the function gives for the example inputs.
-
         """
         if self.values is None:
             raise TypeError("the value of a traced expression is asked for")
@@ -205,7 +203,6 @@ def rebuild_output(kind: str, attributes: dict[str, Any]) -> Any:
 
     Returns:
         The object.
-
     """
     module, _, name = kind.partition(":")
     rebuilt = object.__new__(operator.attrgetter(name)(sys.modules[module]))
@@ -277,7 +274,6 @@ class _Values:
     Args:
         inputs: the positional arguments of the model.
         mode: makes fake tensors; None runs everything for real.
-
     """
 
     def __init__(self, inputs: tuple[Any, ...], mode: FakeTensorMode | None) -> None:

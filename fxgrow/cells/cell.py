@@ -37,7 +37,6 @@ def dag(cell: Cell) -> "nx.MultiDiGraph[int]":
     Example:
         >>> dag(GENOTYPES["DARTS_V2"].normal).nodes[2]
         {'kind': 'node'}
-
     """
     # A multigraph, as two operations may lead from one state to another.
     graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
@@ -85,7 +84,6 @@ class CellModule(nn.Module):
         >>> module = CellModule(GENOTYPES["DARTS_V2"].normal, position)
         >>> module(torch.randn(2, 12, 8, 8), torch.randn(2, 12, 8, 8)).shape
         torch.Size([2, 16, 8, 8])
-
     """
 
     def __init__(
@@ -167,7 +165,6 @@ def drop_path(images: Tensor, probability: float) -> Tensor:
     Example:
         >>> drop_path(torch.ones(4, 1, 1, 1), 0.5).flatten()
         tensor([2., 0., 0., 2.])
-
     """
     keep = 1 - probability
     # One draw per image: [batch, 1, 1, 1] is broadcast over channels and pixels.

@@ -42,7 +42,6 @@ class Derivation(StrictModel):
 
     Example:
         >>> Derivation(identity_threshold=0.5).derive(channels(network, space), initial=2)
-
     """
 
     identity_threshold: float = Field(default=0.25, ge=0)

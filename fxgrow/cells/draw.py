@@ -68,7 +68,6 @@ def draw(
 
     Example:
         >>> draw(GENOTYPES["DARTS_V2"], Path("cells.svg"))
-
     """
     with atomic_path(path, FILE_OUTPUT, _FOREIGN_TO_PICTURE, force=force, parents=False) as staging:
         # Drawn before it is written: failures of Graphviz are no failures of writing.

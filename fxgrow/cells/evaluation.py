@@ -32,7 +32,6 @@ class AuxiliaryScores(NamedTuple):
         >>> network = evaluation_network(GENOTYPES["DARTS_V2"], 4, 3, auxiliary=True).train()
         >>> network(torch.randn(2, 3, 32, 32)).auxiliary.shape
         torch.Size([2, 10])
-
     """
 
     logits: Tensor
@@ -57,7 +56,6 @@ class EvaluationNetwork(nn.Module):
 
     Example:
         >>> EvaluationNetwork(GENOTYPES["DARTS_V2"], channels=4, layers=3, num_classes=10)
-
     """
 
     def __init__(
@@ -152,7 +150,6 @@ def evaluation_network(
         >>> network = evaluation_network(GENOTYPES["DARTS_V2"], channels=4, layers=3)
         >>> network(torch.randn(2, 3, 32, 32)).shape
         torch.Size([2, 10])
-
     """
     if num_classes < 1:
         raise ModelError(
@@ -189,7 +186,6 @@ def named_network(
 
     Example:
         >>> named_network("DARTS_V2", channels=4, layers=3)
-
     """
     return evaluation_network(
         find_genotype(genotype), channels, layers, num_classes, auxiliary, drop_path

@@ -66,7 +66,6 @@ class FireflySearch(WeightTraining):
     Example:
         >>> search = FireflySearch(epochs=6, grow_every=2, batch_size=16)
         >>> search.search(SearchSpace(channels=4), train, valid, seed=0).genotype
-
     """
 
     epochs: int = Field(default=100, ge=1)
@@ -173,13 +172,13 @@ class _SearchState:
             self.network,
             list(self.growth_batches),
             loss,
-            example_inputs=(self.train_set.images[:1],),
             method=settings.method,
             budget=Budget(neurons=settings.neurons, layers=settings.layers),
             options=StepOptions(
                 optimizer=self.optimizer,
                 seed=self.seed + epoch,
                 scope=self._scope(),
+                example_inputs=(self.train_set.images[:1],),
                 describe=False,  # a spec costs time and is not needed
             ),
         )

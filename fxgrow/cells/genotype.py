@@ -38,7 +38,6 @@ class Edge(StrictModel):
     Example:
         >>> Edge(operation="sep_conv_3x3", source=0)
         Edge(operation='sep_conv_3x3', source=0)
-
     """
 
     operation: Operation
@@ -63,7 +62,6 @@ class Cell(StrictModel):
         >>> edge = Edge(operation="skip_connect", source=0)
         >>> Cell(nodes=((edge,),), concat=(2,)).states
         3
-
     """
 
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=STATES - INPUT_STATES)]
@@ -103,7 +101,6 @@ class Genotype(StrictModel):
     Example:
         >>> GENOTYPES["DARTS_V2"].normal.concat
         (2, 3, 4, 5)
-
     """
 
     schema_version: Literal[1]
@@ -137,7 +134,6 @@ def read_genotype(path: Path) -> Genotype:
     Example:
         >>> read_genotype(Path("specs/architectures/genotypes/NASNet.json")) == GENOTYPES["NASNet"]
         True
-
     """
     return GENOTYPE_DOCUMENT.read(read_text(path, MAX_GENOTYPE_BYTES), str(path))
 
@@ -153,6 +149,5 @@ def genotype_text(genotype: Genotype) -> str:
 
     Example:
         >>> Path("cells.json").write_text(genotype_text(GENOTYPES["DARTS_V2"]))
-
     """
     return canonical_json(genotype.model_dump(mode="json")).decode()

@@ -36,7 +36,6 @@ def read_search(path: Path) -> SearchResult:
     Example:
         >>> read_search(Path("runs/cells/search.json")).method
         'FireflySearch'
-
     """
     return SEARCH_DOCUMENT.read(read_text(path, _MAX_FILE_BYTES), str(path))
 
@@ -56,7 +55,6 @@ def derive_again(result: SearchResult, derivation: Derivation) -> Genotype:
 
     Example:
         >>> derive_again(read_search(path), Derivation(keep_all=True))
-
     """
     if not result.grown:
         raise SpecError(

@@ -54,7 +54,6 @@ class SearchEpoch(StrictModel):
         >>> result = SEARCHES["firefly"].search(space, train, valid)
         >>> result.epochs[-1].train_loss
         1.7
-
     """
 
     epoch: int
@@ -114,7 +113,6 @@ class SearchResult(StrictModel):
         >>> result = SEARCHES["random"].search(space, train, valid, seed=3)
         >>> result.genotype in space
         True
-
     """
 
     schema_version: Literal[2] = SEARCH_VERSION
@@ -158,7 +156,6 @@ class SearchMethod(Protocol):
     Example:
         >>> def compare(methods: Iterable[SearchMethod]) -> list[Genotype]:
         ...     return [method.search(space, train, valid).genotype for method in methods]
-
     """
 
     def search(
@@ -181,7 +178,6 @@ class SearchMethod(Protocol):
 
         Returns:
             The cells, and what they cost.
-
         """
         ...
 

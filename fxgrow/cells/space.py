@@ -46,7 +46,6 @@ class SearchSpace(StrictModel):
         5
         >>> GENOTYPES["DARTS_V2"] in space
         False
-
     """
 
     operations: Annotated[tuple[Choosable, ...], Field(min_length=1)] = FIREFLY_OPERATIONS

@@ -28,7 +28,6 @@ class CellKind(StrEnum):
     Example:
         >>> CellKind("reduce")
         <CellKind.REDUCE: 'reduce'>
-
     """
 
     NORMAL = "normal"
@@ -50,7 +49,6 @@ class CellPosition:
     Example:
         >>> cell_positions(layers=3, channels=4, normal_states=4, reduce_states=4)[1].channels
         8
-
     """
 
     kind: CellKind
@@ -85,7 +83,6 @@ def layout(layers: int) -> tuple[CellKind, ...]:
     Example:
         >>> [kind.value for kind in layout(3)]
         ['normal', 'reduce', 'reduce']
-
     """
     if layers < 1:
         raise ModelError("model-options", f"{layers} cells make no network; ask for 1 or more")
@@ -125,7 +122,6 @@ def cell_positions(
     Example:
         >>> [position.newer for position in cell_positions(3, 4, 4, 4)]
         [12, 16, 32]
-
     """
     if channels < 1:
         raise ModelError(

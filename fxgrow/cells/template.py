@@ -119,7 +119,6 @@ def template(space: SearchSpace, hidden: int, num_classes: int) -> EvaluationNet
 
     Raises:
         GrowthError: no operation of the space has channels inside (``nothing-growable``).
-
     """
     if not set(space.real) & GROWABLE.keys():
         raise GrowthError(
@@ -190,7 +189,6 @@ def channels(network: nn.Module, space: SearchSpace) -> dict[OperationSite, int]
 
     Raises:
         GrowthError: cells of one kind differ (``unequal-tie``).
-
     """
     counts = {}
     for site, paths in operation_sites(space):

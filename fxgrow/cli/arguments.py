@@ -109,7 +109,6 @@ def build_settings(kind: Callable[..., _Settings], **values: Any) -> _Settings:
 
     Raises:
         TrainingError: ``bad-setting``, about the first value that is out of range.
-
     """
     given = without_none(values)
     try:
@@ -140,7 +139,6 @@ def find_method(name: str, methods: Mapping[str, _Entry]) -> _Entry:
 
     Raises:
         TrainingError: ``bad-setting`` if there is none.
-
     """
     if name not in methods:
         raise TrainingError(
@@ -170,7 +168,6 @@ def build_method(
     Raises:
         TrainingError: ``bad-setting`` if an option that was given is no setting of this method, or
             is out of range.
-
     """
     given = without_none(values)
     settings = inspect.signature(kind).parameters
@@ -187,7 +184,6 @@ def resolve_device(name: str) -> torch.device:
 
     Raises:
         TrainingError: ``no-device`` if it does not.
-
     """
     try:
         torch.empty(1, device=name).item()
@@ -218,7 +214,6 @@ def build_budget(round_to: int, layers: int, **words: str | None) -> Budget:
 
     Raises:
         BudgetError: ``bad-budget`` for text that is no number, and what ``Budget`` raises.
-
     """
     amounts: dict[str, Any] = {}
     for name, word in words.items():
@@ -242,7 +237,6 @@ def parse_amount(name: str, word: str) -> int | float:
 
     Raises:
         BudgetError: ``bad-budget`` if the text is no number.
-
     """
     for number_type in (int, float):
         try:

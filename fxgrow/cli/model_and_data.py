@@ -45,7 +45,6 @@ class ModelAndData:
         example_inputs: arguments of one call; of batch size 1 if they come from data.
         label: a reference that names the same model again.
         history: the growth steps that a loaded model has behind it.
-
     """
 
     model: nn.Module
@@ -71,7 +70,6 @@ def load_model(reference: str, *, seed: int = 0) -> ModelAndData:
 
     Raises:
         ModelError: if it cannot be built.
-
     """
     with seeded(seed):
         resolved = resolve(reference)
@@ -99,7 +97,6 @@ def load_model_and_data(
     Raises:
         ModelError: if the model cannot be built or does not fit the data.
         DataError: if the data cannot be loaded.
-
     """
     # A wrong reference is reported before any data is loaded.
     read_reference(reference, trust)

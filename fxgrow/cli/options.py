@@ -32,7 +32,6 @@ class OptionKind:
     Args:
         words: the range in a sentence, for messages.
         fits: whether one value is in it.
-
     """
 
     words: str
@@ -198,7 +197,6 @@ def wrong_value(table: Mapping[str, OptionKind], option: str, value: Any) -> str
 
     Returns:
         The reason in words; empty if the option fits.
-
     """
     if option not in table:
         return f"it has no option {option!r} that a reference may set"
@@ -247,7 +245,6 @@ def bounded_options(label: str) -> Iterator[None]:
 
     Raises:
         ModelError: ``too-large`` from inside the constructor, when a limit is passed.
-
     """
     counter = _SizeCounter(label)
     # Torch calls these hooks for every module of the process until they are removed.

@@ -56,7 +56,6 @@ class ProgressDisplay:
 
     Args:
         progress: a display that is running.
-
     """
 
     def __init__(self, progress: Progress) -> None:

@@ -32,7 +32,6 @@ class Reference:
         options: of its constructor, typed.
         width: the factor to scale all widths by; None: as the constructor makes them.
         inputs: shapes of the example inputs without the batch axis; none if not stated.
-
     """
 
     scheme: str
@@ -61,7 +60,6 @@ def parse_reference(scheme: str, rest: str) -> Reference:
 
     Raises:
         ModelError: ``bad-reference`` if it is malformed or too long.
-
     """
     if len(rest) > limits.REFERENCE:
         raise ModelError(

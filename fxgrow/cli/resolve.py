@@ -64,7 +64,6 @@ def resolve(
     Raises:
         ModelError: unknown name or option, missing package, malformed reference, or a factory that
             is not trusted.
-
     """
     parsed = read_reference(reference, trust)
     if input_shape is not None and not parsed.inputs:
@@ -85,7 +84,6 @@ def read_reference(reference: str, trust: Trust) -> Reference:
     Raises:
         ModelError: ``bad-reference`` or ``unknown-scheme`` if it is malformed,
             ``untrusted-factory`` if it names a factory that is not trusted.
-
     """
     if len(reference) > limits.REFERENCE:
         raise ModelError(
@@ -132,7 +130,6 @@ def split_reference(reference: str) -> tuple[str, str]:
 
     Raises:
         ModelError: ``bad-reference`` if it is neither a directory nor has a colon.
-
     """
     if _holds_config(reference):
         return DIRECTORY, reference

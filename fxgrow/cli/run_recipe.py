@@ -67,7 +67,6 @@ class OutputOptions:
         force: whether an earlier run, or an earlier dump of graphs, may be replaced.
         graphs: a directory for the fx graphs of every growth step; None: they are not written.
         as_json: print the result as JSON instead of tables.
-
     """
 
     directory: Path
@@ -128,7 +127,6 @@ def run_recipe(
 
     Raises:
         FxgrowError: of the class that fits; neither the run directory nor the graphs are written.
-
     """
     # Both checks come first, before anything is loaded or written.
     read_reference(recipe.model, trust)

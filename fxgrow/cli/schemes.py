@@ -121,7 +121,6 @@ class ResolvedModel:
         stated: whether the shapes of the example inputs are stated by the reference, the factory or
             the directory; else they are a guess.
         history: the growth steps that a loaded model has behind it.
-
     """
 
     model: nn.Module
@@ -145,7 +144,6 @@ def torchvision_model(reference: Reference, classes: int | None, trust: Trust) -
 
     Raises:
         ModelError: if there is no such model or it cannot be built with these options.
-
     """
     del trust
     models = require("torchvision.models", extra="vision", error=ModelError)
@@ -220,7 +218,6 @@ def timm_model(reference: Reference, classes: int | None, trust: Trust) -> Resol
 
     Raises:
         ModelError: if there is no such model or it cannot be built with these options.
-
     """
     del trust
     _check_values(reference, tables.TIMM_OPTIONS)
@@ -252,7 +249,6 @@ def hugging_face_model(reference: Reference, classes: int | None, trust: Trust) 
 
     Raises:
         ModelError: if there is no such model or it cannot be built with these options.
-
     """
     del trust
     _check_values(reference, tables.HUGGING_FACE_OPTIONS)
@@ -337,7 +333,6 @@ def python_factory(reference: Reference, classes: int | None, trust: Trust) -> R
     Raises:
         ModelError: ``untrusted-factory`` before anything is imported; else if there is no such
             factory, it does not take these options, or it returns no module.
-
     """
     if reference.name in OWN_FACTORIES:
         return _own_factory(reference, classes)
@@ -386,7 +381,6 @@ def check_factory(reference: Reference, trust: Trust) -> tuple[str, str]:
 
     Raises:
         ModelError: ``bad-reference`` or ``untrusted-factory``.
-
     """
     module_name, _, name = reference.name.partition(":")
     if not is_module_name(module_name) or not is_ascii_identifier(name):
@@ -421,7 +415,6 @@ def spec_directory(reference: Reference, classes: int | None, trust: Trust) -> R
     Raises:
         ModelError: if the reference has options.
         SpecError: if the directory does not hold a valid model.
-
     """
     del classes, trust
     _check_options(reference, frozenset())

@@ -15,7 +15,6 @@ class Trust:
     Args:
         modules: these may be imported if a file names them: exactly these, not modules inside them.
         typed: the user typed the reference, it does not come from a file; so any module may be.
-
     """
 
     modules: frozenset[str] = frozenset()
@@ -30,7 +29,6 @@ class Trust:
 
         Raises:
             ModelError: ``untrusted-factory`` if it may not be.
-
         """
         if self.typed or module in self.modules:
             return
@@ -51,7 +49,6 @@ class Trust:
 
         Raises:
             ModelError: ``untrusted-factory`` if the module imported it from an untrusted one.
-
         """
         # Otherwise a reference could call whatever the module happens to import, os.system say.
         home = getattr(factory, "__module__", None)
@@ -73,7 +70,6 @@ def trust_modules(modules: Iterable[str]) -> Trust:
 
     Raises:
         ModelError: ``bad-trust`` if one of them is no dotted name of a module.
-
     """
     trusted = frozenset(modules)
     # Sorted, so that the error is about the same one every time.

@@ -37,7 +37,6 @@ def train_task(
     Raises:
         TrainingError: ``nan-loss``, before a loss that is no finite number can reach the weights.
         DataError: ``no-batches``.
-
     """
     learning: dict[str, nn.Parameter] = {}
     for name, parameter in network.named_parameters():
@@ -72,7 +71,6 @@ def train_epochs(
     Raises:
         TrainingError: ``nan-loss``, before a loss that is no finite number can reach the weights.
         DataError: ``no-batches``.
-
     """
     total_steps = settings.epochs * len(batches)
     steps_done = 0

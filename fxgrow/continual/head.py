@@ -23,7 +23,6 @@ def find_head(captured: Captured, head: str | None = None) -> str:
 
     Raises:
         GrowthError: ``no-head`` if that is no layer whose rows are the classes.
-
     """
     modules = dict(captured.model.named_modules())
     last = [head] if head else _last_modules(captured.graph_module)
@@ -72,7 +71,6 @@ def new_head(model: nn.Module, head: str, classes: int, generator: torch.Generat
         head: the path of its head.
         classes: how many rows the head gets.
         generator: draws the weights.
-
     """
     layer = model.get_submodule(head)
     for parameter in layer.parameters(recurse=False):

@@ -61,7 +61,6 @@ class Master:
         ...     master.learn(task.name, batches(task.train, 32), batches(task.valid, 256),
         ...                  classes=task.classes)
         >>> scores = master.network("1")(images)
-
     """
 
     def __init__(
@@ -94,7 +93,6 @@ class Master:
 
         Returns:
             The master itself if it is there already, else a copy.
-
         """
         # An empty tensor tells which device a name stands for: "cuda" is "cuda:0".
         if torch.empty(0, device=device).device == self.device:
@@ -136,7 +134,6 @@ class Master:
 
         Raises:
             DataError: ``unknown-task``.
-
         """
         state = self.tasks[require_learned(self.tasks, task)]
         return self.union.network(state.masks, state.own)
@@ -146,7 +143,6 @@ class Master:
 
         Raises:
             InternalError: if a task was forgotten.
-
         """
         for name, state in self.tasks.items():
             network = self.network(name)
@@ -193,7 +189,6 @@ class Master:
             TrainingError: ``nan-loss``.
             BudgetError: if the budget pays for no neuron.
             GrowthError: ``no-candidates``, ``nan-loss``.
-
         """
         # Refused before any work is spent.
         require_new(self.tasks, task)

@@ -26,7 +26,6 @@ class MasterStrategy:
         expansion: how neurons are chosen.
         budget: what every task may unlock and add.
         target: an accuracy on the validation images with which a task is done.
-
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class MasterStrategy:
             DataError: ``known-task``, ``no-batches``.
             TrainingError: ``nan-loss``.
             BudgetError: if the budget pays for no neuron.
-
         """
         batch_size = self.master.settings.train.batch_size
         # The same seed orders the images and draws everything else.
@@ -94,6 +92,5 @@ class MasterStrategy:
 
         Raises:
             DataError: ``unknown-task``.
-
         """
         return self.master.network(task)

@@ -30,7 +30,6 @@ def vgg(
 
     Returns:
         The network, with torch's own initial weights.
-
     """
     layers: list[nn.Module] = []
     channels = in_channels

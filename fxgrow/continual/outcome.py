@@ -19,7 +19,6 @@ class WidthUse(StrictModel):
     Example:
         >>> WidthUse(locked=6, unlocked=1, new=2, master=12).used
         9
-
     """
 
     locked: int
@@ -56,7 +55,6 @@ class TaskOutcome(StrictModel):
     Example:
         >>> outcome = master.learn("cats and dogs", train, valid, classes=2)
         >>> outcome.accuracy, outcome.widths["conv1"].new
-
     """
 
     task: str
@@ -95,7 +93,6 @@ def task_outcome(
 
     Returns:
         The outcome, with all seconds 0.
-
     """
     draft, expanded = trained.draft, trained.expanded
     return TaskOutcome(

@@ -35,7 +35,6 @@ def task_owned_tensors(model: nn.Module, head: str) -> frozenset[str]:
 
     Returns:
         The names of all buffers, and of the parameters of its head and of normalizations.
-
     """
     owner_paths = {head}
     for path, module in model.named_modules():
@@ -57,7 +56,6 @@ def all_entries(tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[s
 
     Returns:
         By name a mask in the tensor's shape, true everywhere.
-
     """
     masks: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -77,7 +75,6 @@ def new_entry_masks(model: nn.Module, coupling: Coupling, new: Masks) -> dict[st
     Returns:
         By name of a parameter or buffer a mask in its shape; those without a new entry are left
         out.
-
     """
     masks: dict[str, Tensor] = {}
     tensors = named_tensors(model)
@@ -127,7 +124,6 @@ def merge_entries(
 
     Raises:
         InternalError: if any other entry differs between the two.
-
     """
     master_tensors = named_tensors(large)
     for name, tensor in named_tensors(small).items():

@@ -39,7 +39,6 @@ class StrategySetup:
         >>> setup = StrategySetup(vgg(8, 2), vgg(32, 2), images, MasterSettings(),
         ...                       Budget(neurons=16))
         >>> strategy = STRATEGIES["firefly"](setup)
-
     """
 
     thin: nn.Module
@@ -57,7 +56,6 @@ class StrategySetup:
 
         Returns:
             The strategy.
-
         """
         return MasterStrategy(
             self.thin,

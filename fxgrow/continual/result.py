@@ -49,7 +49,6 @@ class StreamPlan(StrictModel):
     Example:
         >>> plan = StreamPlan(data=DataChoice(name="digits"), tasks=5)
         >>> result = run_stream(plan.deal(), plan, Path("runs/digits"))
-
     """
 
     data: DataChoice = DataChoice()
@@ -73,7 +72,6 @@ class StreamPlan(StrictModel):
 
         Raises:
             DataError: if the data set cannot be loaded or dealt out.
-
         """
         data = self.data.load(None, self.data.size, self.seed).to(device)
         return split_classes(data, self.tasks, seed=self.seed)
@@ -86,7 +84,6 @@ class StreamPlan(StrictModel):
 
         Returns:
             The network. Torch's own random numbers are left as they were.
-
         """
         in_channels = task.train.images.shape[1]
         with seeded(self.seed):
@@ -119,7 +116,6 @@ class ContinualResult(StrictModel):
     Example:
         >>> result = read_continual(Path("runs/digits"))
         >>> result.average, result.forgetting
-
     """
 
     schema_version: Literal[1]
@@ -171,6 +167,5 @@ def read_continual(directory: Path) -> ContinualResult:
 
     Example:
         >>> read_continual(Path("runs/digits")).average
-
     """
     return CONTINUAL_DOCUMENT.read(read_text(directory / RESULT, _MAX_FILE_BYTES), RESULT)

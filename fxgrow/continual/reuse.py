@@ -36,7 +36,6 @@ def maskable_widths(coupling: Coupling) -> list[int]:
 
     Returns:
         The numbers of the growable widths whose order no replay decides.
-
     """
     replayed = coupling.replay.singly if coupling.replay else frozenset()
     numbers: list[int] = []
@@ -56,7 +55,6 @@ def submodel(model: nn.Module, coupling: Coupling, masks: Masks) -> nn.Module:
 
     Returns:
         A compact module of the same class.
-
     """
     changes: dict[int, Change] = {}
     for number, width in enumerate(coupling.widths):
@@ -77,7 +75,6 @@ def full_masks(coupling: Coupling) -> dict[str, Tensor]:
 
     Returns:
         A mask for every width of which a task may use a part, by name.
-
     """
     masks: dict[str, Tensor] = {}
     for number in maskable_widths(coupling):
@@ -100,7 +97,6 @@ def select_reused(
 
     Returns:
         By name of a width one boolean per neuron, true for those that are used.
-
     """
     importance = taylor_importance(model, coupling, objective)
     with evaluation_mode(model):
@@ -128,7 +124,6 @@ def taylor_importance(
 
     Returns:
         By name of a width one number per neuron, not negative.
-
     """
     parameters = dict(model.named_parameters())
     numbers = maskable_widths(coupling)

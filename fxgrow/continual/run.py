@@ -92,7 +92,6 @@ def run_stream(
         >>> result = run_stream(plan.deal(), plan, Path("runs/digits"))
         >>> result.forgetting
         0.0
-
     """
     out = check_out(out, force=force)
     result = None if force else _earlier_result(plan, _labels(tasks), out)
@@ -124,7 +123,6 @@ def check_out(out: Path, *, force: bool = False) -> Path:
 
     Example:
         >>> check_out(Path("runs/digits"))
-
     """
     target = resolve_target(out, RUN_OUTPUT)
     recover_directory(target)

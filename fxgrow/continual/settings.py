@@ -21,7 +21,6 @@ class Loader(Protocol):
 
     Example:
         >>> loader: Loader = [(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))]
-
     """
 
     def __iter__(self) -> Iterator[Batch]: ...
@@ -43,7 +42,6 @@ class TrainSettings(StrictModel):
     Example:
         >>> TrainSettings(epochs=3, lr=0.1).learning_rate(0.5)
         0.05
-
     """
 
     epochs: int = Field(default=15, ge=1, le=limits.EPOCHS)
@@ -60,7 +58,6 @@ class TrainSettings(StrictModel):
 
         Returns:
             The learning rate of the next step.
-
         """
         return self.lr * (1 + math.cos(math.pi * progress)) / 2
 
@@ -74,6 +71,5 @@ class TrainSettings(StrictModel):
         Args:
             optimizer: the optimizer.
             progress: the share of the training that is done, from 0 to 1.
-
         """
         set_rate(optimizer, self.learning_rate(progress))

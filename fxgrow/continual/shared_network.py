@@ -36,7 +36,6 @@ class TaskNetwork:
             ``NEW_NEURON``.
         unlocked: by name of a width, which of the others are copies that were trained on, so that
             they get a place of their own.
-
     """
 
     network: nn.Module
@@ -64,7 +63,6 @@ class SharedNetwork:
         coupling: its coupling.
         head: the path of its head.
         inputs: its example inputs.
-
     """
 
     module: nn.Module
@@ -86,7 +84,6 @@ class SharedNetwork:
 
         Raises:
             GrowthError: ``no-head``.
-
         """
         module = copy.deepcopy(model)
         # A model that is called with keywords is called by position from here on.
@@ -118,7 +115,6 @@ class SharedNetwork:
 
         Returns:
             A compact copy, in evaluation mode.
-
         """
         compact = submodel(self.module, self.coupling, masks)
         tensors = named_tensors(compact)
@@ -139,7 +135,6 @@ class SharedNetwork:
 
         Raises:
             InternalError: if the draft differs from the union where it may not.
-
         """
         coupling = couple(draft.network, self.inputs)
         new = draft.new
@@ -190,7 +185,6 @@ def pad_masks(masks: Masks, union: SharedNetwork) -> dict[str, Tensor]:
 
     Returns:
         Masks as long as the union's widths.
-
     """
     full = union.full_masks
     padded: dict[str, Tensor] = {}

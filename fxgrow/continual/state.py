@@ -27,7 +27,6 @@ class TaskState:
         fingerprint: of its network, as ``tensor_fingerprint`` gives it.
         reference_inputs: some of its inputs.
         reference_outputs: what its network gave for them when it was learned.
-
     """
 
     name: str
@@ -51,7 +50,6 @@ class TaskState:
 
         Returns:
             The same task, with the outputs that its network gives there.
-
         """
         # Outputs are computed anew: another device rounds differently.
         own, reference_inputs = move_to((dict(self.own), self.reference_inputs), device)
@@ -84,7 +82,6 @@ def eval_outputs(network: nn.Module, reference_inputs: tuple[Tensor, ...]) -> tu
 
     Returns:
         All tensors of the output, in order.
-
     """
     with evaluation_mode(network):
         output: Any = network(*reference_inputs)

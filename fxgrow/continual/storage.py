@@ -57,7 +57,6 @@ class TaskRecord(StrictModel):
         fingerprint: of its network.
         reference_inputs: how many tensors its reference inputs are.
         reference_outputs: how many tensors its reference outputs are.
-
     """
 
     name: _Name
@@ -77,7 +76,6 @@ class MasterRecord(StrictModel):
         union: the architecture of the union network.
         tasks: the tasks in the order in which they were learned.
         tensors: SHA-256 of the file of tensors.
-
     """
 
     schema_version: Literal[1] = MASTER_VERSION
@@ -108,7 +106,6 @@ def save_master(master: Master, directory: str | Path) -> None:
     Example:
         >>> save_master(master, "masters/digits")
         >>> master = load_master("masters/digits")
-
     """
     master = master.to("cpu")
     union = master.union
@@ -201,7 +198,6 @@ def load_master(directory: str | Path, *, expansion: Expansion | None = None) ->
     Example:
         >>> master = load_master("masters/digits")
         >>> scores = master.network("1")(images)
-
     """
     record = MASTER_DOCUMENT.read(read_text(Path(directory) / RECORD), RECORD)
     check_spec(record.union, frozenset())

@@ -23,7 +23,6 @@ class TaskStats:
     Example:
         >>> stats = strategy.learn(task)
         >>> print(stats.task, stats.seconds)
-
     """
 
     task: str
@@ -43,7 +42,6 @@ class Strategy(Protocol):
         >>> for task in tasks:
         ...     strategy.learn(task)
         >>> strategy.network(tasks[0].name)(images)
-
     """
 
     @property
@@ -60,7 +58,6 @@ class Strategy(Protocol):
 
         Returns:
             What learning took.
-
         """
         ...
 
@@ -72,6 +69,5 @@ class Strategy(Protocol):
 
         Returns:
             The network, whose output has one column per class of the task.
-
         """
         ...

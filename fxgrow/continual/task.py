@@ -29,7 +29,6 @@ class Task:
 
     Example:
         >>> task = Task("cats and dogs", train, valid, test, classes=2)
-
     """
 
     name: str
@@ -62,7 +61,6 @@ def split_classes(
         >>> tasks = split_classes(load_data("digits"), 5)
         >>> [task.name for task in tasks]
         ['1', '2', '3', '4', '5']
-
     """
     classes_per_task, rest = divmod(data.classes, max(tasks, 1))
     if tasks < 1 or rest or classes_per_task < 2:
@@ -119,7 +117,6 @@ def require_learned(tasks: Mapping[str, Any], name: str) -> str:
 
     Raises:
         DataError: ``unknown-task`` if it was not.
-
     """
     if name not in tasks:
         known = ", ".join(tasks) or "none yet"
@@ -139,7 +136,6 @@ def require_new(tasks: Mapping[str, Any], name: str) -> None:
 
     Raises:
         DataError: ``known-task`` if it was.
-
     """
     if name in tasks:
         raise DataError(

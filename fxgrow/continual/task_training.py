@@ -40,7 +40,6 @@ class MasterSettings(StrictModel):
     Example:
         >>> settings = MasterSettings(train=TrainSettings(epochs=5), leave_out=0.1)
         >>> master = Master(model, images, settings=settings)
-
     """
 
     train: TrainSettings = TrainSettings()
@@ -64,7 +63,6 @@ class TaskRequest:
         seed: decides everything that is drawn at random.
         expansion: how neurons are chosen.
         settings: how the master network learns its tasks.
-
     """
 
     train: Loader
@@ -91,7 +89,6 @@ class TrainedTask:
         tried: the accuracy of the first try; None: the first task, which has none.
         expanded: the outcome of the expansion; None: there was none.
         growing_epochs: passes over the training images before the training.
-
     """
 
     draft: TaskNetwork
@@ -109,7 +106,6 @@ def train_first_task(union: SharedNetwork, request: TaskRequest) -> TrainedTask:
 
     Returns:
         The trained network.
-
     """
     network = _with_new_head(union, request)
     _train(network, request, _all_parameters(network))
@@ -133,7 +129,6 @@ def train_next_task(union: SharedNetwork, request: TaskRequest) -> TrainedTask:
 
     Returns:
         The trained network.
-
     """
     settings = request.settings
     network = _with_new_head(union, request)

@@ -26,7 +26,6 @@ def change_maps(coupling: Coupling, changes: Mapping[int, Change]) -> dict[AnyAx
     Raises:
         GrowthError: ``order``, if the order of a width is found by a run (``coupling.replay``) and
             the copies of its neurons can't be put into an order that keeps the function.
-
     """
     maps = _standard_maps(coupling, changes)
     replay = coupling.replay
@@ -79,7 +78,6 @@ def set_attributes(module: nn.Module, coupling: Coupling, changes: Mapping[int, 
         module: the model, or a copy of it; its attributes are set in place.
         coupling: the neurons of the model.
         changes: the change of each width that changes, by the number of the width.
-
     """
     modules = dict(module.named_modules())
     for attribute in coupling.attributes:

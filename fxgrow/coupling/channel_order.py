@@ -37,7 +37,6 @@ class ChannelOrder:
         classes: the classes of their neurons.
         arrived: for each label the writer's label that met it in the old model (-1: none).
         directions: for each grid of their neurons the direction in which it grows.
-
     """
 
     ctx: Context
@@ -62,7 +61,6 @@ class ChannelOrder:
         Raises:
             GrowthError: ``order``, if copies of different neurons meet, so that no order keeps the
                 function.
-
         """
         places = {}
         for key, (width, neuron) in owners.items():
@@ -208,7 +206,6 @@ def channel_order(
 
     Returns:
         What finds their order, change by change.
-
     """
     is_writer = np.zeros(ctx.labels.count, bool)
     for axis in ctx.axes:
@@ -228,7 +225,6 @@ def arrivals(ctx: Context, known: Bools) -> Ints:
     Returns:
         For each label the first known one that it was united with: itself if it is known, -1 if
         there is none.
-
     """
     met: Ints = np.where(known, np.arange(ctx.labels.count), -1)
     met[FIXED] = -1

@@ -55,7 +55,6 @@ def couple(
         ...     print(width.name, width.size, width.growable)
         0 4 True
         2 2 False
-
     """
     subjects = _subjects(model_or_captured, example_inputs)
     patterns = Patterns.of(subjects[-1].model, ignore, only)

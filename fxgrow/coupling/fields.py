@@ -53,7 +53,6 @@ def spread_field(core: Tensor, dims: Sequence[int], shape: Sequence[int]) -> Ten
 
     Returns:
         The field, of shape ``shape`` and stride 0 along all other dimensions.
-
     """
     core = core.contiguous()
     strides = [0] * len(shape)
@@ -98,7 +97,6 @@ def place_field(labels: Tensor, dims: Sequence[int | None], shape: Sequence[int]
     Returns:
         The field of the value; None when a dimension of the support is dropped, since then the
         field does not determine what an element of the value belongs to.
-
     """
     targets = []
     for dim in field_support(labels):
@@ -121,7 +119,6 @@ def squash(labels: Tensor, keep: Sequence[int] = ()) -> Tensor:
 
     Returns:
         The same labels as a field.
-
     """
     varying = []
     for dim in range(labels.dim()):

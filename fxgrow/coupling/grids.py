@@ -47,7 +47,6 @@ class Decision:
         pairs: the unions of classes that this adds.
         fixed: (number of a grid, classes that it fixes).
         chosen: the direction of each grid that has one.
-
     """
 
     pairs: list[tuple[Ints, Ints]] = field(default_factory=list)
@@ -66,7 +65,6 @@ def decide(grids: Sequence[Grid], classes: Ints, pinned: Bools, banned: Set[Dire
 
     Returns:
         The directions, and what they unite and fix.
-
     """
     lines = []
     for grid in grids:

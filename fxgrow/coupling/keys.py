@@ -20,7 +20,6 @@ class AxisKey(NamedTuple):
         >>> from fxgrow.coupling import AxisKey
         >>> AxisKey("conv.weight", 0) == ("conv.weight", 0)
         True
-
     """
 
     parameter: str

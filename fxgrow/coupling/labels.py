@@ -66,7 +66,6 @@ def components(count: int, pairs: Sequence[tuple[Ints, Ints]]) -> Ints:
 
     Returns:
         The class number of each label.
-
     """
     if not pairs:
         return np.arange(count)

@@ -16,7 +16,6 @@ class Patterns:
     Args:
         ignore: modules whose parameters keep their shapes.
         only: modules whose neurons may grow (empty: all).
-
     """
 
     ignore: tuple[str, ...] = ()
@@ -36,7 +35,6 @@ class Patterns:
 
         Raises:
             ModelError: ``unknown-module``, if a pattern fits no module: it is probably misspelled.
-
         """
         paths = [path for path, _ in model.named_modules() if path]
         for pattern in (*ignore, *only):
@@ -58,7 +56,6 @@ class Patterns:
 
         Returns:
             Why it is not wanted, or None if it is.
-
         """
         for parameter in parameters:
             if matches(parameter, self.ignore):

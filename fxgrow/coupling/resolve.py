@@ -73,7 +73,6 @@ def resolve_coupling(ctx: Context, subject: Observed, patterns: Patterns) -> Cou
 
     Raises:
         InternalError: if every trial of a bounded number of them fails.
-
     """
     attempt = _attempt(ctx, subject, patterns, _Assumptions())
     # Every failed trial gives up a direction of a grid or a reshape, so these trials suffice.

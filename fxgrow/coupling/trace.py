@@ -35,7 +35,6 @@ def observe(subjects: Sequence[Observed]) -> Context:
 
     Raises:
         ModelError: ``does-not-run``, if no subject runs in any mode.
-
     """
     failures: list[Exception] = []
     for numbers in (False, True):
@@ -72,7 +71,6 @@ def label_parameters(ctx: Context, bare: nn.Module) -> None:
     Args:
         ctx: the context of the run.
         bare: the bare copy of a model.
-
     """
     known: dict[str, list[Axis]] = defaultdict(list)
     for axis in ctx.axes:
@@ -102,7 +100,6 @@ def attach_values(ctx: Context, bare: nn.Module, numbers: Mapping[str, Tensor]) 
         ctx: the context of the run.
         bare: the bare copy of a model.
         numbers: the model's parameters and buffers by name.
-
     """
     if not ctx.numbers:
         return
@@ -133,7 +130,6 @@ def run_once(
 
     Returns:
         The error of the model's own code, if it fails.
-
     """
     modules = list(bare.named_modules())
     for _, module in modules:

@@ -50,7 +50,6 @@ class TrialFailure:
         banned: directions of grids to give up.
         pins: labels to give up.
         mixed: the labels of neurons whose copies arrived elsewhere than in the standard order.
-
     """
 
     banned: frozenset[Direction] = frozenset()
@@ -71,7 +70,6 @@ def trial_growth(
 
     Returns:
         What to give up, or None if the model runs and its copies arrive where they should.
-
     """
     bare = meta_copy(subject.model)
     changes = _trial_changes(coupling)
@@ -252,7 +250,6 @@ def attribute_failure(
 
     Returns:
         The directions of grids to give up, or else the labels.
-
     """
     kinds = {name: type(module) for name, module in model.named_modules()}
     path = place

@@ -54,7 +54,6 @@ class Axis:
         scales: whether halving the parameter halves the value that is made of it (not so for a
             mask or a nonlinear function).
         constant: whether it is a buffer, which is not learned.
-
     """
 
     parameter: str
@@ -77,7 +76,6 @@ class Value:
         fields: its label fields.
         axes: the axes of the parameters that it is made of, while it is made of nothing else.
         real: its numbers, where they are known.
-
     """
 
     fields: Fields = field(default_factory=dict)
@@ -97,7 +95,6 @@ class Grid:
         factors: for each dimension the labels of the lines along it.
         node: the operator that made it, as in ``Pin``.
         module: path of the module in which that happened.
-
     """
 
     joint: Ints
@@ -151,7 +148,6 @@ class Context:
         steady: whether no operator so far moved neurons among each other, so that copies cannot
             have been mixed.
         passes: the shapes of the outputs, per subject and mode in which it ran (True: training).
-
     """
 
     labels: Labels = field(default_factory=Labels)
@@ -215,7 +211,6 @@ class Context:
             tensor: the result.
             fields: its label fields; of several with one support the first counts.
             axes: the axes of the parameters that it is made of, if it is made of nothing else.
-
         """
         self.set_value(tensor, Value(by_support(fields), axes, self.value(tensor).real))
 
@@ -235,7 +230,6 @@ class Context:
             labels: a field or an array of labels.
             code: the code of the refusal, as in ``docs/refusals.md``.
             reason: the end of a sentence that begins with the width.
-
         """
         array = labels if isinstance(labels, np.ndarray) else flat_labels(labels)
         # Where the frame of the user's line is looked for costs time: not for nobody's labels.
@@ -252,7 +246,6 @@ class Context:
             labels: the field of the neurons.
             code: the code of the refusal.
             reason: its reason, as for ``pin``.
-
         """
         pin = Pin(flat_labels(labels), code, reason, self.node())
         for result in results:
@@ -278,7 +271,6 @@ class Context:
             tensor: the value.
             role: its role.
             dim: the dimension along which it plays the role (None: all of them).
-
         """
         value = self.value(tensor)
         seen = []
@@ -324,7 +316,6 @@ class Context:
         Args:
             uses: ``reads`` or ``writes`` of this context.
             labels: the fields.
-
         """
         if self.graph_node:
             arrays = uses.setdefault(self.graph_node, [])
@@ -361,7 +352,6 @@ def placed_fields(fields: Fields, dims: Sequence[int | None], shape: Sequence[in
 
     Returns:
         The fields of the other value.
-
     """
     placed = []
     for labels in fields.values():
@@ -402,7 +392,6 @@ def joint_axes(ctx: Context, operands: Sequence[Tensor], role: Role) -> tuple[Ax
     Returns:
         The axes of all operands if all are made of parameters only; else none, and the operands
         that are play ``role``.
-
     """
     axes_of_operands = [ctx.value(operand).axes for operand in operands]
     if all(axes_of_operands):

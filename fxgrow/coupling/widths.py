@@ -37,7 +37,6 @@ class Site:
         parameter: name of the parameter or buffer in the user's own module.
         axis: the dimension.
         role: what it does.
-
     """
 
     parameter: str
@@ -61,6 +60,9 @@ class Width:
         sites: all axes that have its neurons.
         refusal: why it cannot grow; None if it can.
 
+    Example:
+        >>> for width in fxgrow.couple(model, (images,)).widths:
+        ...     print(width.name, width.size, width.refusal)
     """
 
     name: str
@@ -82,7 +84,6 @@ class Owners:
     Args:
         width: for each index the number of the width (-1: none).
         neuron: for each index the neuron's place in that width.
-
     """
 
     width: Ints
@@ -121,6 +122,10 @@ class Coupling:
         replay: how the order of shuffled widths is found, if there are some.
         shapes: of an fx graph, the shapes of the nodes that give one tensor.
 
+    Example:
+        >>> coupling = fxgrow.couple(model, (images,))
+        >>> coupling.by_name["layer1.0.conv1"].size
+        64
     """
 
     widths: tuple[Width, ...]
@@ -142,7 +147,6 @@ class Coupling:
 
         Returns:
             A graph in which every edge is a site, with attributes ``axis`` and ``role``.
-
         """
         graph: nx.MultiGraph[str] = nx.MultiGraph()
         for width in self.widths:
@@ -169,7 +173,6 @@ class Workarounds:
     Args:
         attributes: attributes of modules that follow their neurons.
         mixed: labels of neurons whose order is found by a run of the grown model.
-
     """
 
     attributes: tuple[SizeAttributeGuess, ...] = ()
@@ -185,7 +188,6 @@ class NeuronClasses:
         blame: for each class which of ``refusals`` it has (-1: none).
         refusals: the refusals of all pins.
         decision: how grids grow.
-
     """
 
     of: Ints
@@ -208,7 +210,6 @@ def classify(ctx: Context, banned: Set[Direction], extra: Sequence[Pin]) -> Neur
 
     Returns:
         The neurons, each with the first refusal that it has.
-
     """
     touching = touching_fixed(ctx.labels.pairs)
     reason = "combined with a value whose size there is fixed"
@@ -281,7 +282,6 @@ def build_widths(
 
     Returns:
         The widths, and what follows from them.
-
     """
     axes = [axis for axis in ctx.axes if axis.key in ctx.roles]
     drafts = _drafts(ctx, axes, classes, _same_sites(axes, classes))
@@ -398,7 +398,6 @@ class WidthDraft:
         sites: its sites.
         granule: how many rows of its writer one neuron owns.
         first: when its first writer runs, and its first row there.
-
     """
 
     stem: str

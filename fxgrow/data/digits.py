@@ -27,7 +27,6 @@ def digits(request: Request) -> RawSplits:
 
     Raises:
         DataError: ``missing-extra`` if scikit-learn is not installed.
-
     """
     datasets = require("sklearn.datasets", extra="data", error=DataError)
     selection = require("sklearn.model_selection", extra="data", error=DataError)

@@ -51,7 +51,6 @@ def root_directory(path: Path, fix: str) -> Path:
 
     Raises:
         DataError: ``missing-directory``.
-
     """
     try:
         is_directory = path.is_dir()
@@ -71,7 +70,6 @@ def data_directory(path: Path, fix: str) -> Path:
 
     Raises:
         DataError: ``missing-directory``, ``symlink`` or ``unreadable``.
-
     """
     try:
         check_kind(path, directory=True)
@@ -89,7 +87,6 @@ def directory_entries(path: Path) -> list[os.DirEntry[str]]:
 
     Raises:
         DataError: ``symlink`` or ``unreadable``.
-
     """
     try:
         with os.scandir(path) as listing:
@@ -112,7 +109,6 @@ def files_below(path: Path, suffixes: frozenset[str]) -> Iterator[Path]:
     Raises:
         DataError: ``not-a-file`` for a pipe, socket or device of such a name, ``symlink`` for any
             link, ``unreadable``.
-
     """
     # A stack and not recursion: folders may be nested deeper than Python's stack.
     stack = [path]
@@ -139,7 +135,6 @@ def read_content(path: Path, limit: int, fix: str) -> bytes:
 
     Raises:
         DataError: ``missing-file``, ``symlink``, ``not-a-file``, ``too-large`` or ``unreadable``.
-
     """
     try:
         return read_bytes(path, limit)

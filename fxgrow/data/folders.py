@@ -62,7 +62,6 @@ class Cifar:
         labels: the key of the labels in each file.
         classes: number of classes.
         address: where the archive can be downloaded.
-
     """
 
     folder: str
@@ -102,7 +101,6 @@ def cifar10(request: Request) -> RawSplits:
     Raises:
         DataError: ``no-root``, ``missing-directory``, ``missing-file``, ``wrong-format``,
             ``too-large``, ``symlink``, ``not-a-file`` or ``unreadable``.
-
     """
     return _cifar(CIFAR10, request)
 
@@ -198,7 +196,6 @@ def image_folder(request: Request) -> RawSplits:
         DataError: ``no-root``, ``missing-directory``, ``classes`` if train and test do not have
             the same classes, ``no-images``, ``option`` without a size, ``too-large``,
             ``wrong-format``, ``symlink``, ``not-a-file`` or ``unreadable``.
-
     """
     root = _root(request)
     train_root = data_directory(root / "train", ONE_FOLDER)

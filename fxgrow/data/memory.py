@@ -24,7 +24,6 @@ def check_memory(what: str, count: int, channels: int, size: int) -> None:
 
     Raises:
         DataError: ``too-large`` if they do not fit.
-
     """
     needed = count * channels * size * size * _VALUE_BYTES * _COPIES
     available = available_memory()

@@ -66,7 +66,6 @@ def unpickle_data(data: bytes) -> Any:
 
     Raises:
         NotDataError: with the reason.
-
     """
     interpreter = _Interpreter()
     try:

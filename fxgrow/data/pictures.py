@@ -66,7 +66,6 @@ def read_picture(path: Path, size: int) -> Tensor:
     Raises:
         DataError: ``wrong-format`` if it is damaged or no picture, ``too-large``,
             ``missing-extra`` without Pillow, and the errors of ``read_content``.
-
     """
     data = read_content(path, PICTURE_BYTES, FIX)
     with _decoding_errors(path):

@@ -15,7 +15,6 @@ class Request:
 
     Raises:
         DataError: ``option`` if a count (channels, size, classes, images) is below 1.
-
     """
 
     root: Path | None = None

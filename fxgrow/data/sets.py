@@ -25,7 +25,6 @@ class DataSet:
 
     Raises:
         DataError: ``unequal-lengths`` if there are more of one than of the other.
-
     """
 
     images: Tensor
@@ -69,7 +68,6 @@ class Splits:
         classes: number of classes.
         mean: per channel, of the training images before normalization (pixels from 0 to 1).
         std: per channel, likewise.
-
     """
 
     name: str
@@ -112,7 +110,6 @@ class Batches:
 
     Raises:
         DataError: ``batch-size`` if ``size`` is below 1.
-
     """
 
     dataset: DataSet
@@ -179,7 +176,6 @@ def batches(
         >>> splits = load_data("shapes", train_size=100, test_size=10)
         >>> [len(labels) for _, labels in batches(splits.train, 40)]
         [40, 40, 20]
-
     """
     source = (generator or torch.default_generator) if shuffle else None
     return Batches(dataset, size, source, limit, drop_last)
@@ -196,7 +192,6 @@ def make_splits(name: str, raw: RawSplits, *, channels: int | None, size: int | 
 
     Raises:
         DataError: ``channels`` if the images cannot get that many, ``too-large``.
-
     """
     source_channels, source_size = raw.train.images.shape[1:3]
     largest_channels = max(source_channels, channels or 0)
@@ -236,7 +231,6 @@ def fit_images(images: Tensor, channels: int | None, size: int | None) -> Tensor
 
     Raises:
         DataError: ``channels`` for any other pair of channel counts.
-
     """
     if size is not None and images.shape[2:] != (size, size):
         images = F.interpolate(

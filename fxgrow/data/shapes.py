@@ -116,7 +116,6 @@ def shapes(request: Request) -> RawSplits:
 
     Raises:
         DataError: ``classes`` for other numbers of classes, ``too-large``.
-
     """
     classes = DEFAULT_CLASSES if request.classes is None else request.classes
     if classes not in LAYOUTS:

@@ -69,7 +69,6 @@ def load_data(
         >>> splits = load_data("shapes", train_size=100, test_size=10)
         >>> splits.train.images.shape
         torch.Size([100, 3, 32, 32])
-
     """
     source = _source(name)
     request = Request(

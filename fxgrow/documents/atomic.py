@@ -39,7 +39,6 @@ class OutputKind:
         unsafe: the path may never be a target.
         unwritable: the operating system refused.
         other: what a path is that cannot be replaced; follows "PATH is" in the message.
-
     """
 
     exists: ErrorFactory
@@ -91,7 +90,6 @@ def os_errors_as(path: Path, kind: OutputKind) -> Iterator[None]:
     Args:
         path: what is being written; named in the message.
         kind: decides the error.
-
     """
     try:
         yield
@@ -112,7 +110,6 @@ def resolve_target(target: str | Path, kind: OutputKind) -> Path:
         FxgrowError: ``kind.unsafe`` for the current directory (and the empty path), the home
             directory, whatever contains one of them, a mount point such as the root, and a ``~``
             that no shell has expanded; ``kind.unwritable`` for what is no path.
-
     """
     path = Path(target)
     try:
@@ -160,7 +157,6 @@ def check_target(
 
     Raises:
         FxgrowError: ``kind.exists`` or ``kind.foreign``.
-
     """
     if not os.path.lexists(target):
         return
@@ -204,7 +200,6 @@ def atomic_path(
     Example:
         >>> with atomic_path("page.html", PAGE_OUTPUT, foreign_check, force=True) as staging:
         ...     staging.write_text(page)
-
     """
     with _staged(target, kind, foreign_check, force=force, parents=parents) as staging:
         path = staging.path / staging.target.name
@@ -232,7 +227,6 @@ def atomic_directory(
 
     Raises:
         FxgrowError: the errors of ``kind``, before anything is written.
-
     """
     with _staged(target, kind, foreign_check, force=force) as staging:
         yield staging.path
@@ -322,7 +316,6 @@ def recover_directory(target: Path) -> bool:
 
     Returns:
         Whether it was missing and is back.
-
     """
     target = target.absolute()
     if os.path.lexists(target):

@@ -32,7 +32,6 @@ def canonical_json(value: Any) -> bytes:
     Example:
         >>> print(canonical_json({"b": [1, 2.0], "a": None}).decode(), end="")
         {"a": null, "b": [1, 2.0]}
-
     """
     text = _layout(value, indent="") + "\n"
     return text.encode()
@@ -49,7 +48,6 @@ def digest(value: Any) -> str:
 
     Raises:
         SpecError: ``not-finite`` for NaN and infinities.
-
     """
     return hashlib.sha256(_one_line(value).encode()).hexdigest()
 

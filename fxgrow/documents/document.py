@@ -45,7 +45,6 @@ class Document(Generic[DocumentModel]):
         migrations: for every older version n, a function from the JSON data of version n to that
             of n + 1. It returns new data, and leaves the version number alone.
         parse: from text to JSON data.
-
     """
 
     name: str
@@ -65,7 +64,6 @@ class Document(Generic[DocumentModel]):
             SpecError: with code and JSON path: ``schema-version``, ``missing-key``,
                 ``unknown-key``, ``bad-value``, ``not-finite``, ``too-large``, or what ``parse``
                 raises.
-
         """
         data = self._parse(text, file)
         try:
@@ -125,7 +123,6 @@ def as_spec_error(error: ValidationError, name: str, file: str = "") -> SpecErro
         error: what pydantic raised.
         name: what messages call the document.
         file: the place of an error that concerns the whole document.
-
     """
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = ".".join(map(str, first["loc"]))

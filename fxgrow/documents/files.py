@@ -29,7 +29,6 @@ def reading_errors(path: Path) -> Iterator[None]:
 
     Raises:
         SpecError: ``missing-file`` or ``unreadable``.
-
     """
     try:
         yield
@@ -51,7 +50,6 @@ def writing_errors(path: Path) -> Iterator[None]:
 
     Raises:
         SpecError: ``unwritable``.
-
     """
     try:
         yield
@@ -76,7 +74,6 @@ def check_kind(path: Path, directory: bool) -> os.stat_result:
 
     Raises:
         SpecError: ``missing-file``, ``unreadable``, ``symlink`` or ``not-a-file``.
-
     """
     with reading_errors(path):
         try:
@@ -116,7 +113,6 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
     Raises:
         SpecError: ``too-large``, or the errors of ``check_kind``.
-
     """
     size = check_kind(path, directory=False).st_size
     pieces: list[bytes] = []
@@ -143,7 +139,6 @@ def read_text(path: Path, limit: int = limits.CONFIG_BYTES) -> str:
 
     Raises:
         SpecError: ``bad-json`` if it is not UTF-8, or the errors of ``read_bytes``.
-
     """
     data = read_bytes(path, limit)
     try:
@@ -181,7 +176,6 @@ def check_replaceable(target: Path) -> None:
 
     Raises:
         SpecError: ``unsafe-path``, ``symlink``, ``not-a-file`` or ``foreign-directory``.
-
     """
     recover_directory(atomic.resolve_target(target, atomic.SPEC_OUTPUT))
     if not os.path.lexists(target):
@@ -215,7 +209,6 @@ def staged_directory(target: Path) -> Iterator[Path]:
 
     Raises:
         SpecError: ``unwritable``.
-
     """
     staging = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
     with writing_errors(target):

@@ -27,7 +27,6 @@ def parse_json(text: str) -> Any:
     Raises:
         SpecError: ``bad-json`` (repeated keys and NaN too), ``too-large``, or the errors of
             ``check_values``.
-
     """
     # Every value but the first follows a comma or an opening bracket, so this needs no parsing.
     if text.count(",") + text.count("[") + text.count("{") > limits.VALUES:
@@ -47,7 +46,6 @@ def check_values(data: Any) -> None:
 
     Raises:
         SpecError: ``too-deep``, ``bad-text`` or ``not-finite``, with the path of the value.
-
     """
     level = [data]
     for _ in range(limits.DEPTH):
@@ -160,7 +158,6 @@ def parse_yaml(text: str) -> Any:
     Raises:
         SpecError: ``bad-yaml`` (anchors, aliases, tags and repeated keys too), ``too-large``, or
             the errors of ``check_values``.
-
     """
     if len(text) > limits.YAML_CHARACTERS:
         raise SpecError(

@@ -116,7 +116,6 @@ class DirectoryFormat:
     Args:
         entries: regular expression of a name -> what an entry of that name has to be.
         markers: names of entries; a directory without any of them is not of this kind.
-
     """
 
     entries: Mapping[str, "Recognizer | DirectoryFormat"]
@@ -203,7 +202,6 @@ def foreign_in_directory(
     Args:
         directory_format: the kind of directory that would replace it.
         keep_foreign: ignore entries of other names, for they will be kept.
-
     """
 
     def foreign_check(path: Path) -> str | None:
@@ -262,7 +260,6 @@ def is_recognized(path: Path, recognizer: Recognizer) -> bool:
     Args:
         path: any existing path.
         recognizer: looks at the content.
-
     """
     return path.is_file() and not path.is_symlink() and recognizer(path)
 

@@ -21,7 +21,6 @@ def rename_key(data: JsonData, old: str, new: str) -> JsonData:
     Example:
         >>> rename_key({"seed": 0, "memory": 8e9}, "memory", "memory_limit")
         {'seed': 0, 'memory_limit': 8000000000.0}
-
     """
     if new in data:
         raise ValueError(f"unknown key {new}")

@@ -22,7 +22,6 @@ def aligned_copy(file: Any) -> dict[str, Tensor]:
 
     Returns:
         Name -> tensor.
-
     """
     # ruff would iterate over the file itself, which a safetensors file does not support.
     return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

@@ -35,7 +35,6 @@ def card(spec: ArchitectureSpec, license_name: str) -> str:
 
     Returns:
         The text of ``README.md``, in ASCII.
-
     """
     tags = ["fxgrow", "pytorch"]
     if spec.history:

@@ -23,7 +23,6 @@ def max_difference(expected: Iterable[Tensor], actual: Iterable[Tensor]) -> floa
     Example:
         >>> max_difference([torch.tensor([2.0, 4.0])], [torch.tensor([2.0, 3.0])])
         0.25
-
     """
     expected, actual = list(expected), list(actual)
     if len(expected) != len(actual):
@@ -74,7 +73,6 @@ def check_outputs(error: float, bound: float, what: str) -> float:
 
     Raises:
         ExportError: ``export-differs``.
-
     """
     # Not `error > bound`: a comparison with NaN is false, and NaN must be refused.
     if not error <= bound:

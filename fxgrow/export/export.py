@@ -52,7 +52,6 @@ class Exported:
         format: the key of ``FORMATS``.
         size: bytes of the file, or of all files of the directory.
         check: how the export was compared with the model.
-
     """
 
     path: Path
@@ -93,7 +92,6 @@ def export(
     Example:
         >>> done = fxgrow.export(growth, "onnx", "net.onnx")
         >>> print(done.size, done.check.words)
-
     """
     if to not in FORMATS:
         closest = ", ".join(get_close_matches(to, FORMATS, n=3, cutoff=0.0))

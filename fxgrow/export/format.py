@@ -16,7 +16,6 @@ class Options:
         dynamic_batch: True demands a batch axis of any size, False keeps the one of the example
             inputs, None takes any size if the graph allows it (the check says which).
         license: for the model card, as the hubs abbreviate it.
-
     """
 
     dynamic_batch: bool | None = None
@@ -30,7 +29,6 @@ class Check:
     Args:
         words: the check in words.
         error: the largest relative difference of its output; None for a picture.
-
     """
 
     words: str
@@ -49,7 +47,6 @@ class Format:
         write: makes the file or directory, loads it back and compares it with the model.
         foreign: why an existing path is not an earlier export of this format and must be kept;
             None if it may be replaced.
-
     """
 
     write: Write

@@ -40,7 +40,6 @@ def write_hub(source: ExportSource, path: Path, options: Options) -> Check:
 
     Raises:
         ExportError: ``bad-license``, ``no-source``, ``export-differs``.
-
     """
     if not _LICENSE.fullmatch(options.license):
         raise ExportError(

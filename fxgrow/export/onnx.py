@@ -41,7 +41,6 @@ def write_onnx(source: ExportSource, path: Path, options: Options) -> Check:
 
     Raises:
         ExportError: ``missing-extra``, ``file-limit``, ``not-exportable``, ``export-differs``.
-
     """
     onnx = require("onnx", extra="export", error=ExportError)
     runtime = require("onnxruntime", extra="export", error=ExportError)

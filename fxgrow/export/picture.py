@@ -51,7 +51,6 @@ def picture_writer(
 
     Returns:
         A ``Write`` function, as ``FORMATS`` holds them.
-
     """
 
     def write(source: ExportSource, path: Path, options: Options) -> Check:

@@ -27,7 +27,6 @@ def write_pt2(source: ExportSource, path: Path, options: Options) -> Check:
 
     Raises:
         ExportError: ``not-exportable``, ``export-differs``.
-
     """
     exported = exported_model(source, options.dynamic_batch)
     # Through open files: torch expects paths to end in .pt2, and this one may have any name.

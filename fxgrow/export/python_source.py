@@ -37,7 +37,6 @@ def write_python(source: ExportSource, path: Path, options: Options) -> Check:
 
     Raises:
         ExportError: ``no-source``, ``export-differs``.
-
     """
     del options
     text = python_source(source.spec, heading(source.spec))

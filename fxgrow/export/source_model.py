@@ -104,7 +104,6 @@ def export_source(model: ExportableModel, trust: frozenset[str] = frozenset()) -
         SpecError: a bad directory, a module without a spec (``no-spec``) or changed since it was
             described (``stale-spec``).
         ExportError: ``does-not-run``.
-
     """
     if isinstance(model, str | Path):
         loaded = load(model, trust=trust)

@@ -52,7 +52,6 @@ def step_text(number: int, step: GrowthStep) -> str:
 
     Returns:
         The method, how many neurons and layers it added, and the parameters before and after.
-
     """
     neurons = sum(change.split + change.new for change in step.widths)
     layers = f", {len(step.layers)} layers" if step.layers else ""

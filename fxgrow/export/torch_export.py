@@ -47,7 +47,6 @@ def exported_model(source: ExportSource, dynamic: bool | None) -> ExportedModel:
 
     Raises:
         ExportError: ``not-exportable``.
-
     """
     if dynamic is not False:
         try:
@@ -101,7 +100,6 @@ def largest_error(
 
     Returns:
         The largest relative difference over all trials.
-
     """
     errors = []
     for inputs in trials:

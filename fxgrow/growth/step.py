@@ -44,6 +44,7 @@ class StepOptions:
         memory_limit: bytes that a step over an over-grown graph may keep. Candidates that do not
             fit together are searched in turn.
         scope: which widths may grow, and which grow alike.
+        example_inputs: in one of the forms of an input; None: those of the first batch.
         describe: off: without a specification, which spares a quarter of the time on large graphs.
     """
 
@@ -53,6 +54,7 @@ class StepOptions:
     inplace: bool = False
     memory_limit: float | None = None
     scope: Scope = ALL_WIDTHS
+    example_inputs: Any = None
     describe: bool = True
 
 
@@ -63,7 +65,6 @@ def grow_step(
     *,
     method: Method,
     budget: Budget,
-    example_inputs: Any = None,
     options: StepOptions = StepOptions(),
 ) -> Growth:
     """Grow a model once, in nine steps.
@@ -81,7 +82,7 @@ def grow_step(
     The arguments are those of ``fxgrow.grow``, and so is what is returned and raised.
     """
     kept, scope, timer = list(batches), options.scope, Timer()
-    inputs = _example_inputs(model, example_inputs, kept)
+    inputs = _example_inputs(model, options.example_inputs, kept)
     objective = Objective.of(kept, loss_fn, model)
     work, optimizer = _to_grow(model, options)
     with restore_on_failure(work, optimizer):

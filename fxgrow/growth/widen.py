@@ -63,8 +63,7 @@ def widen(
 ) -> Widened:
     """Add neurons to some widths; the function stays the same to rounding.
 
-    A Hugging Face model's ``config`` follows if it can (``Widened.config``), so that
-    ``save_pretrained`` and ``from_pretrained`` keep the wider model.
+    A Hugging Face model's ``config`` follows if it can, so that ``save_pretrained`` keeps it.
 
     Args:
         model_or_captured: the model, or what ``fxgrow.capture`` gave for it.
@@ -96,12 +95,7 @@ def widen(
     if how not in WIDENING_RULES:
         known = ", ".join(map(repr, WIDENING_RULES))
         raise GrowthError("unknown-plan", f"how={how!r} is no way to widen; say one of {known}")
-    model: nn.Module
-    if isinstance(model_or_captured, Captured):
-        model = model_or_captured.model
-    else:
-        model = model_or_captured
-    inputs = _inputs(model_or_captured, model, example_inputs)
+    model, inputs = _model_and_inputs(model_or_captured, example_inputs)
     coupling = couple(model_or_captured, inputs)
     counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
     if not any(counts.values()):
@@ -119,12 +113,19 @@ def widen(
         return Widened(module, maps, update_config(module, shapes_before, sizes, inputs))
 
 
-def _inputs(
-    model_or_captured: nn.Module | Captured, model: nn.Module, example_inputs: Any
-) -> tuple[Any, ...]:
+def _model_and_inputs(
+    model_or_captured: nn.Module | Captured, example_inputs: Any
+) -> tuple[nn.Module, tuple[Any, ...]]:
+    """The model itself, and the example inputs as positional arguments."""
+    model: nn.Module
+    inputs: tuple[Any, ...] = ()
+    if isinstance(model_or_captured, Captured):
+        model, inputs = model_or_captured.model, model_or_captured.example_inputs
+    else:
+        model = model_or_captured
     if example_inputs is not None:
-        return positional_inputs(model, example_inputs)
-    return model_or_captured.example_inputs if isinstance(model_or_captured, Captured) else ()
+        inputs = positional_inputs(model, example_inputs)
+    return model, inputs
 
 
 def requested_amounts(coupling: Coupling, amounts: Mapping[str, int]) -> dict[str, int]:

@@ -21,7 +21,6 @@ def split_heads(x: Tensor, head_dim: int) -> Tensor:
 
     Returns:
         A view.
-
     """
     # -1 and not a number of heads: the graph is good for a model with more of them.
     heads: Tensor = x.unflatten(-1, (-1, head_dim)).transpose(-3, -2)
@@ -42,7 +41,6 @@ def thirds(fused: Tensor | None, pieces: Pieces) -> tuple[Any, ...]:
 
     Returns:
         Three parameters; three times None for None.
-
     """
     if fused is None:
         return (None, None, None)
@@ -64,7 +62,6 @@ def linear(weight: Any, bias: Any) -> nn.Linear:
 
     Returns:
         The layer.
-
     """
     with torch.device("meta"):  # nothing is allocated or drawn
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
@@ -82,7 +79,6 @@ def projections(fused: nn.Linear, pieces: Pieces) -> list[nn.Linear]:
 
     Returns:
         Three layers.
-
     """
     weights = thirds(fused.weight, pieces)
     biases = thirds(fused.bias, pieces)

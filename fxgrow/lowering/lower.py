@@ -68,7 +68,6 @@ def lower(model: nn.Module) -> nn.Module:
         >>> encoder = nn.TransformerEncoderLayer(64, nhead=4)
         >>> lower(encoder).self_attn.q
         Linear(in_features=64, out_features=64, bias=True)
-
     """
     copied = copy.deepcopy(model)
     fused = _modules_to_lower(copied)

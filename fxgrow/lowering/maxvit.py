@@ -25,7 +25,6 @@ class RelativeAttention(nn.Module):
 
     Shapes:
         ``[..., tokens, channels]`` to the same shape.
-
     """
 
     def __init__(
@@ -56,7 +55,6 @@ def lower_relative(fused: Any, pieces: Pieces) -> RelativeAttention:
 
     Returns:
         Its lowered form.
-
     """
     # The index is flat: one entry per pair of positions in a square window.
     index = fused.relative_position_index

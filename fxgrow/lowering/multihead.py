@@ -26,7 +26,6 @@ class Attention(nn.Module):
         v: the projection that writes values.
         out: the projection that reads the attended values of all heads.
         head_dim: channels of a head.
-
     """
 
     # torch's own transformer layers look here whether they may run fused kernels.
@@ -77,7 +76,6 @@ class Attention(nn.Module):
 
         Raises:
             ModelError: ``no-mask`` for ``is_causal`` without the mask that it speaks of.
-
         """
         if is_causal and attn_mask is None:
             raise ModelError(
@@ -146,7 +144,6 @@ def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
     Returns:
         ``-inf`` where not to attend; None for None.
-
     """
     if mask is None or mask.dtype != torch.bool:
         return mask
@@ -185,7 +182,6 @@ def lower_multihead(fused: nn.MultiheadAttention, pieces: Pieces) -> Attention:
 
     Returns:
         Its lowered form.
-
     """
     # With sizes of their own, keys and values have weights of their own from the start.
     if fused._qkv_same_embed_dim:

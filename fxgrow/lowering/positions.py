@@ -9,7 +9,6 @@ class Table(nn.Module):
     Args:
         table: ``[positions, heads]``.
         index: ``[tokens, tokens]``, which position two tokens have to each other.
-
     """
 
     index: Tensor
@@ -33,7 +32,6 @@ class Continuous(nn.Module):
         mlp: from two coordinates to heads.
         coordinates: ``[1, height, width, 2]``, of all relative positions.
         index: ``[tokens, tokens]``, which position two tokens have to each other.
-
     """
 
     index: Tensor

@@ -24,7 +24,6 @@ class SelfAttention(nn.Module):
 
     Shapes:
         ``[batch, tokens, channels]`` to the same shape.
-
     """
 
     def __init__(self, layers: Sequence[nn.Linear], head_dim: int) -> None:
@@ -72,7 +71,6 @@ def lower_timm(fused: Any, pieces: Pieces) -> SelfAttention:
 
     Returns:
         Its lowered form.
-
     """
     layers = [*projections(fused.qkv, pieces), fused.proj]
     lowered = SelfAttention(layers, fused.head_dim)

@@ -38,7 +38,6 @@ class WindowAttention(nn.Module):
 
     Shapes:
         ``[batch, *space, channels]`` to the same shape.
-
     """
 
     def __init__(self, layers: Sequence[nn.Linear], position: nn.Module, head_dim: int) -> None:
@@ -130,7 +129,6 @@ def partition(x: Tensor, window: Sequence[int]) -> Tensor:
 
     Returns:
         The windows.
-
     """
     n = len(window)
     for i, w in enumerate(window):
@@ -151,7 +149,6 @@ def departition(x: Tensor, sizes: Sequence[int], window: Sequence[int]) -> Tenso
 
     Returns:
         The image.
-
     """
     n = len(window)
     counts = [size // w for size, w in zip(sizes, window, strict=True)]
@@ -182,7 +179,6 @@ def shift_mask(
 
     Returns:
         ``[windows, tokens, tokens]``.
-
     """
     n = len(sizes)
     regions = x.new_zeros((1,) * n, dtype=torch.long)
@@ -208,7 +204,6 @@ def lower_windows(fused: Any, pieces: Pieces) -> WindowAttention:
 
     Returns:
         Its lowered form.
-
     """
     layers = [*projections(fused.qkv, pieces), fused.proj]
     head_dim = layers[0].out_features // fused.num_heads

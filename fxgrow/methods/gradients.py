@@ -21,7 +21,6 @@ def mean_gradients(
 
     Returns:
         One gradient per parameter, of its shape; zero where the loss does not depend on it.
-
     """
     sizes = [len(target) for _, target in objective.batches]
     total_size = sum(sizes)

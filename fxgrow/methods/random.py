@@ -41,7 +41,6 @@ class RandomGrowth(BaseModel):
     Example:
         >>> method = RandomGrowth(draws=1)
         >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=method)
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

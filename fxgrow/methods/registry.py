@@ -60,7 +60,6 @@ def available_methods() -> Mapping[str, str]:
     Example:
         >>> list(available_methods())
         ['Firefly', 'RandomGrowth', 'Splitting']
-
     """
     places = {
         name: f"{method.__module__}:{method.__qualname__}" for name, method in METHODS.items()
@@ -87,7 +86,6 @@ def find_method(name: str) -> type[Any]:
     Example:
         >>> find_method("RandomGrowth")(draws=1)
         RandomGrowth(split=True, new=8, eps=0.1, draws=1)
-
     """
     if name in METHODS:
         return METHODS[name]

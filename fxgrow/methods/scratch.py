@@ -28,7 +28,6 @@ def from_scratch(model: nn.Module, seed: int = 0) -> nn.Module:
     Example:
         >>> growth = fxgrow.grow(model, batches, loss_fn, example_inputs=inputs)
         >>> baseline = from_scratch(growth.module, seed=1)
-
     """
     trained = _parameters_without_reset(model)
     if trained:

@@ -44,7 +44,6 @@ class Splitting(BaseModel):
 
     Example:
         >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=Splitting())
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,7 +91,6 @@ class NeuronEntries:
         coordinate: coordinate of each entry in the u of its neuron.
         count: number of neurons.
         size: the largest number of coordinates of a neuron.
-
     """
 
     parts: Sequence[Tensor]
@@ -135,7 +133,6 @@ class NeuronEntries:
 
         Returns:
             [count, size]; zero where a neuron has no such coordinate.
-
         """
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         is_candidate = self.neuron >= 0
@@ -160,7 +157,6 @@ def splitting_matrices(
 
     Raises:
         GrowthError: ``too-large`` if the matrices would not fit into memory.
-
     """
     if entries.count * entries.size**2 > _MAX_ENTRIES:
         raise GrowthError(

@@ -17,7 +17,6 @@ def capture_table(parts: Iterable[PartReport], share: float | None = None) -> Ta
 
     Returns:
         A table for rich.
-
     """
     title = "Capture"
     if share is not None:

@@ -13,7 +13,6 @@ def network_lines(parameters: int, helper_parameters: int, multiply_adds: int) -
 
     Returns:
         A line for the parameters and one for the multiply-adds.
-
     """
     helper = ""
     if helper_parameters:

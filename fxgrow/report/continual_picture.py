@@ -46,7 +46,6 @@ def draw_continual(result: ContinualResult, path: Path, *, force: bool = False) 
     Raises:
         RunError: another ending (``picture-format``), no matplotlib (``missing-extra``),
             ``path-exists``, ``foreign-path``, ``unsafe-path``, ``unwritable-run``.
-
     """
     if path.suffix.lower() != ".png":
         raise RunError(

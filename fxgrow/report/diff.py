@@ -25,7 +25,6 @@ def diff_tables(diff: SpecDiff) -> tuple[RenderableType, ...]:
     Returns:
         Growth steps, widths, layers, what else changed, what follows from it, and the cost; a line
         if nothing differs.
-
     """
     if diff.empty:
         return (Text("The two architectures are the same."),)

@@ -27,7 +27,6 @@ def growth_table(report: GrowthReport, step: int) -> Table:
 
     Returns:
         Sizes, how many neurons were split or are new, and the best score.
-
     """
     numbers = ("before", "after", "split", "new", "best score")
     table = make_table(f"Growth step {step}", "width", *numbers, right=numbers)
@@ -53,7 +52,6 @@ def plan_table(plan: Plan) -> Table:
     Returns:
         Per width its neurons and their score, and per unit of the budget the cost and the score
         that a unit bought.
-
     """
     units = tuple(plan.spending)
     columns = ["split", "new", "score"]

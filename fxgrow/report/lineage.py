@@ -18,7 +18,6 @@ def lineage_table(spec: ArchitectureSpec) -> Table:
 
     Returns:
         A row each: the first digits of its fingerprint, the growth step that made it, its cost.
-
     """
     numbers = ("split", "new", "layers", "parameters", "multiply-adds", "loss before", "after")
     table = make_table("Lineage", "fingerprint", "grown by", "budget", *numbers, right=numbers)

@@ -17,7 +17,6 @@ def make_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
 
     Returns:
         The table, to which rows are added.
-
     """
     table = Table(
         title=Text(title),

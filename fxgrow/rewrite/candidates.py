@@ -20,7 +20,6 @@ class Slots:
         width: the number of the width.
         candidate: ``candidate[i]`` is the index in ``new_eps`` of the neuron that index i
             belongs to. A neuron that takes several indices (a flattened map) is repeated.
-
     """
 
     width: int
@@ -37,7 +36,6 @@ class Entry:
         slots: the indices of new neurons; None for a perturbation of what is there.
         values: ``values(split_eps, new_eps)`` is a tensor of the parameter's old shape for a
             perturbation, else it has one entry along ``axis`` per index in ``slots``.
-
     """
 
     parameter: str
@@ -59,7 +57,6 @@ class Candidates(nn.Module):
         halves: a split candidate stands for two neurons, theta + eps delta and theta - eps delta.
             Without halves it stands for the first alone, which takes the place of the old one (an
             *unlocked* neuron, Wu et al. 2020, section 2.4).
-
     """
 
     def __init__(
@@ -87,7 +84,6 @@ class Candidates(nn.Module):
 
         Returns:
             Integers, one per index of the axis.
-
         """
         width = torch.from_numpy(owners.width)
         neuron = torch.from_numpy(owners.neuron)

@@ -39,7 +39,6 @@ class RewriteContext:
         entries: what emission adds to which parameter, so far.
         eps_nodes: the nodes of ``split_eps`` and ``new_eps`` in the new graph.
         targets: where in the new root things have been inserted, by a key of their kind.
-
     """
 
     model: nn.Module
@@ -120,7 +119,6 @@ class RewriteContext:
 
         Returns:
             The slots, as many as the axis gains.
-
         """
         owners = self.coupling.owners[name, axis]
         starts = run_starts(owners.width, owners.neuron)
@@ -178,7 +176,6 @@ class RewriteContext:
 
         Returns:
             The target in the new root.
-
         """
         key = (name, axis, width)
         if key not in self.targets:
@@ -205,7 +202,6 @@ class RewriteContext:
 
         Returns:
             Its target in the new root.
-
         """
         name = stem.replace(".", "_")
         while hasattr(self.holder, name):

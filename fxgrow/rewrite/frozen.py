@@ -18,7 +18,6 @@ class FrozenNorm(nn.Module):
 
     Shapes:
         ``[batch, channels, ...]`` to the same shape.
-
     """
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
@@ -48,7 +47,6 @@ def freeze_norms(graph: fx.Graph, root: nn.Module, holder: str) -> None:
         root: the module that the graph's targets are in.
         holder: the path in ``root`` of the module that takes the ``FrozenNorm``s. Batch norms
             inside it belong to candidates, which are trained, and are left alone.
-
     """
     inserted = root.get_submodule(holder)
     for node in graph.find_nodes(op="call_module"):

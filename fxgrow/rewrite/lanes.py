@@ -25,7 +25,6 @@ class Lanes:
         plus: the old neurons, or the first half of those that are split.
         minus: the second half; None if it is the same as the first.
         new: ``new[width]`` carries the new neurons of a width, by its number.
-
     """
 
     plus: fx.Node
@@ -53,6 +52,5 @@ def pick_lane(env: Environment, choose: Callable[[Lanes], fx.Node]) -> Callable[
 
     Returns:
         A function from a node of the old graph to a node of the new one.
-
     """
     return lambda node: choose(env[node])

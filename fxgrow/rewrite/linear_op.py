@@ -17,7 +17,6 @@ class LinearForm:
         settings: its other arguments (stride, padding, ...).
         groups: the groups of a grouped convolution.
         last: the rows come out along the last dimension, not along dimension 1.
-
     """
 
     function: Callable[..., Tensor]
@@ -38,7 +37,6 @@ class LinearOp:
         bias: the name of the bias, if there is one.
         form: how they are applied.
         swapped: the parameter is ``[in, out, ...]``, so its rows lie along axis 1.
-
     """
 
     weight: str
@@ -88,7 +86,6 @@ def blockwise_apply(
 
     Returns:
         The product with ``frozen`` and with each block.
-
     """
     weights = [frozen[0].detach()]
     biases = []

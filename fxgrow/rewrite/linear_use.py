@@ -19,7 +19,6 @@ class LinearUse:
         product: the weight and how it is applied.
         input: the node that it is applied to.
         sources: the nodes that lead from the parameters to the product.
-
     """
 
     product: LinearOp
@@ -37,7 +36,6 @@ def match_linear(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> Li
 
     Returns:
         The product, or None if the node is none of a known kind.
-
     """
     if node.op == "call_module":
         return _match_module(root, node, names)
@@ -166,7 +164,6 @@ def attribute_at(root: nn.Module, path: str) -> Any:
 
     Returns:
         A module, parameter, buffer or any other attribute.
-
     """
     value: Any = root
     for name in path.split("."):

@@ -31,7 +31,6 @@ class OverGrown:
         refusals: by number of the width, why it has no candidates. The refusal ``no-lane`` is of
             new neurons alone: its split candidates take part.
         edits: how many nodes each rewrite rule inserted.
-
     """
 
     graph_module: fx.GraphModule
@@ -76,7 +75,6 @@ def overgrow(
     Example:
         >>> generator = torch.Generator().manual_seed(0)
         >>> grown = overgrow(captured, couple(captured), [0, 1], {1: 8}, generator)
-
     """
     tensorless = _tensorless_nodes(captured.graph_module, captured.example_inputs)
     refusals = _refusals(captured, coupling, tensorless)

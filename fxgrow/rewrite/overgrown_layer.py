@@ -62,7 +62,6 @@ class OvergrownLayer(nn.Module):
         rows: the new neurons that the layer writes, one entry per width.
         columns: the new neurons that it reads, one entry per width.
         halves: a split candidate stands for two neurons, else for the first alone.
-
     """
 
     weight: Tensor
@@ -123,7 +122,6 @@ class OvergrownLayer(nn.Module):
 
         Returns:
             One row per row of the layer; None if none of them is a candidate.
-
         """
         if self.delta is None:
             return None
@@ -155,7 +153,6 @@ class OvergrownLayer(nn.Module):
 
         Returns:
             ``[out, new neurons, ...]`` in the units of the weight.
-
         """
         outgoing = self.outgoing[number]
         factors = new_eps[self.column_index[number]] * self.unit_column
@@ -182,7 +179,6 @@ class OvergrownLayer(nn.Module):
         Returns:
             ``[z]``, ``[z + dz, z - dz]`` or, without halves, ``[z + dz]``; then the new neurons of
             each of ``rows``.
-
         """
         x = plus if minus is None else (plus + minus) / 2
         form = self.product.form

@@ -59,7 +59,6 @@ class DepthProposal:
             every residual sum.
         form: how the neurons compute; None chooses as the model itself does.
         norm: put a batch norm inside h.
-
     """
 
     neurons: int
@@ -77,7 +76,6 @@ class InsertionPoint:
         form: the form of the layer.
         channels: how many neurons the node's value has.
         rank: the number of dimensions of that value, ``[batch, ...]``.
-
     """
 
     node: str
@@ -96,7 +94,6 @@ class IdentityLayer:
         sum: the node that is x + h(x).
         form: how its neurons compute.
         norm: whether there is a batch norm inside.
-
     """
 
     path: str
@@ -158,7 +155,6 @@ class FormRow:
             Their weights are set to zero afterwards.
         channels_last: the layer reads neurons along the last dimension, of a value
             ``[batch, ..., channels]``, else along dimension 1, of ``[batch, channels, ...]``.
-
     """
 
     build: Callable[[InsertionPoint], LayerParts]
@@ -233,7 +229,6 @@ def insertion_points(
 
     Raises:
         GrowthError: ``no-edges`` if there is none (or none that ``depth.at`` names).
-
     """
     graph_module = captured.graph_module
     points = []
@@ -338,7 +333,6 @@ def insert_layers(
 
     Returns:
         The same model, as a graph module of the same modules, and the layers in it.
-
     """
     old = captured.graph_module
     module = fx.GraphModule(old, copy.deepcopy(old.graph), type(old).__name__)
@@ -407,7 +401,6 @@ def remove_layers(module: fx.GraphModule, layers: Iterable[IdentityLayer]) -> No
     Args:
         module: what ``insert_layers`` returned; it is changed in place.
         layers: the layers to remove.
-
     """
     nodes = {node.name: node for node in module.graph.nodes}
     for layer in layers:

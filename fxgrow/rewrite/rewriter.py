@@ -16,7 +16,6 @@ class Provenance:
         rule: the rule that inserted it.
         width: the name of the width that it was inserted for ("" for none).
         lane: the lane that it is in ("" for none).
-
     """
 
     rule: str
@@ -34,7 +33,6 @@ class Rewriter:
         edits: how many nodes each rule inserted.
         effects: copies of nodes whose value nobody uses, so that they are there for what they do
             (in place).
-
     """
 
     root: nn.Module
@@ -58,7 +56,6 @@ class Rewriter:
 
         Returns:
             The copy.
-
         """
         new = self.graph.node_copy(node, mapping)
         if not node.users:

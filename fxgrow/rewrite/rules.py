@@ -302,7 +302,6 @@ def rule_for(context: RewriteContext, node: fx.Node) -> RewriteRule:
 
     Returns:
         Its rule; the last one matches every node.
-
     """
     for rule in REWRITE_RULES:
         if rule.match(context, node):

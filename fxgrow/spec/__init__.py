@@ -164,12 +164,7 @@ __all__ = [
 __getattr__ = renamed_attributes(
     __name__,
     {
-        "Document": "fxgrow.documents:Document",
         "Frozen": "StrictModel",
-        "as_spec_error": "fxgrow.documents:as_spec_error",
-        "parse_yaml": "fxgrow.documents:parse_yaml",
-        "read_text": "fxgrow.documents:read_text",
-        "yaml_text": "fxgrow.documents:yaml_text",
         "write": "write_spec",
     },
 )

@@ -89,7 +89,6 @@ def function_named(name: str, trust: Trust) -> Callable[..., Any]:
     Raises:
         SpecError: ``unknown-target`` if the name is not allowed, ``untrusted`` if it is trusted but
             cannot be imported, ``missing-package`` if its package is not installed.
-
     """
     if name in trust:
         trusted = _import(name)
@@ -119,7 +118,6 @@ def name_of_function(function: object, trust: Trust) -> str:
 
     Raises:
         SpecError: ``unknown-target`` if the function has no allowed name.
-
     """
     if isinstance(function, torch._ops.OpOverload):
         function_named(f"torch.ops.{function}", trust)
@@ -146,7 +144,6 @@ def class_named(name: str, trust: Trust) -> type[nn.Module]:
 
     Raises:
         SpecError: ``unknown-class`` if the name is not allowed or names no module class.
-
     """
     cls = _import(name) if name in trust else _from_table(name, CLASSES)
     if isinstance(cls, type) and issubclass(cls, nn.Module):
@@ -170,7 +167,6 @@ def name_of_class(cls: type[nn.Module], trust: Trust) -> str:
 
     Raises:
         SpecError: ``unknown-class`` if the class has no allowed name.
-
     """
     name = _name_in_table(cls, CLASSES) or _trusted_name(cls, trust)
     if name is None:

@@ -42,7 +42,6 @@ class NodeArg(StrictModel):
 
     Args:
         node: The node's name.
-
     """
 
     node: str
@@ -53,7 +52,6 @@ class NumberArg(StrictModel):
 
     Args:
         number: Which of the three.
-
     """
 
     number: Literal["nan", "inf", "-inf"]
@@ -64,7 +62,6 @@ class TupleArg(StrictModel):
 
     Args:
         tuple: Its items.
-
     """
 
     tuple: "tuple[Argument, ...]"
@@ -75,7 +72,6 @@ class ListArg(StrictModel):
 
     Args:
         list: Its items.
-
     """
 
     list: "tuple[Argument, ...]"
@@ -86,7 +82,6 @@ class MappingArg(StrictModel):
 
     Args:
         mapping: Its items.
-
     """
 
     mapping: "dict[str, Argument]"
@@ -97,7 +92,6 @@ class SliceArg(StrictModel):
 
     Args:
         slice: Start, stop and step.
-
     """
 
     slice: "tuple[Argument, Argument, Argument]"
@@ -108,7 +102,6 @@ class DTypeArg(StrictModel):
 
     Args:
         dtype: Its name in ``torch``.
-
     """
 
     dtype: DType
@@ -119,7 +112,6 @@ class DeviceArg(StrictModel):
 
     Args:
         device: Its type, with an index if it has one: ``cuda:0``.
-
     """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda|meta|mps|xpu)(:(0|[1-9][0-9]?))?$")]
@@ -130,7 +122,6 @@ class MemoryFormatArg(StrictModel):
 
     Args:
         memory_format: Its name in ``torch``.
-
     """
 
     memory_format: MemoryFormat
@@ -141,7 +132,6 @@ class LayoutArg(StrictModel):
 
     Args:
         layout: Always ``strided``.
-
     """
 
     layout: Literal["strided"]
@@ -152,7 +142,6 @@ class EllipsisArg(StrictModel):
 
     Args:
         ellipsis: Always true.
-
     """
 
     ellipsis: Literal[True]
@@ -213,7 +202,6 @@ def encode(value: object) -> Argument:
     Example:
         >>> encode((1, float("inf")))
         TupleArg(tuple=(1, NumberArg(number='inf')))
-
     """
     raise SpecError(
         "bad-argument",
@@ -371,7 +359,6 @@ def decode(argument: Argument, lookup: Lookup) -> Any:
 
     Returns:
         The value, with what ``lookup`` gave in place of nodes.
-
     """
     if type(argument) in _COMPOUNDS:
         return _COMPOUNDS[type(argument)](argument, lookup)

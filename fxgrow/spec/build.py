@@ -74,7 +74,6 @@ def describe(
         >>> spec = describe(fx.symbolic_trace(nn.Linear(2, 3)), (torch.ones(1, 2),))
         >>> [node.name for node in spec.nodes]
         ['input_1', 'weight', 'bias', 'linear', 'output']
-
     """
     spec = _architecture(graph_module, example_inputs, trust)
     # None of these is part of the fingerprint.
@@ -102,7 +101,6 @@ def fingerprint_of(
 
     Raises:
         SpecError: If the graph cannot be described.
-
     """
     return _architecture(graph_module, inputs_on_meta(inputs), trust).fingerprint
 
@@ -120,7 +118,6 @@ def check_faithful(graph_module: fx.GraphModule, spec: ArchitectureSpec, trust: 
 
     Raises:
         SpecError: ``not-canonical``, with the path of the first entry that differs.
-
     """
     again = _architecture(graph_module, inputs_on_meta(spec.inputs), trust)
     if again.fingerprint != spec.fingerprint:
@@ -160,7 +157,6 @@ def width_spec(width: Any) -> WidthSpec:
 
     Returns:
         The record; a ``WidthSpec`` is returned as it is.
-
     """
     if isinstance(width, WidthSpec):
         return width

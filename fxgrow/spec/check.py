@@ -36,7 +36,6 @@ def check_spec(spec: ArchitectureSpec, trust: Trust) -> None:
 
     Raises:
         SpecError: With the code and the path of the first rule that is broken.
-
     """
     check_names(spec)
     check_modules(spec, trust)

@@ -87,7 +87,6 @@ def describe_module(name: str, module: nn.Module, trust: Trust) -> ModuleSpec:
     Raises:
         SpecError: ``unknown-class``, ``bad-config``, ``bad-argument`` or ``patched-module``, with
             the module's name as path.
-
     """
     with error_location(f"modules[{name}]"):
         type_name = name_of_class(type(module), trust)
@@ -112,7 +111,6 @@ def build_module(spec: ModuleSpec, trust: Trust, max_tensors: int = _MAX_TENSORS
 
     Raises:
         SpecError: ``unknown-class`` or ``bad-config``.
-
     """
     cls = class_named(spec.type, trust)
     for argument in spec.config.values():

@@ -49,7 +49,6 @@ class Term:
     Args:
         formula: Computes the summand from sizes of tensors.
         sizes: The sizes in the model as it is.
-
     """
 
     formula: Callable[[Sequence[int]], int]
@@ -75,7 +74,6 @@ def multiply_adds(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> 
 
     Raises:
         SpecError: ``not-runnable`` if the graph does not run on tensors without values.
-
     """
     with torch.no_grad(), _Counting() as counting:
         _run(graph_module, example_inputs)
@@ -94,7 +92,6 @@ def cost(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> Cost:
 
     Raises:
         SpecError: ``not-runnable`` if the graph does not run on tensors without values.
-
     """
     parameters = sum(parameter.numel() for parameter in graph_module.parameters())
     return Cost(parameters=parameters, multiply_adds=multiply_adds(graph_module, example_inputs))
@@ -117,7 +114,6 @@ def multiply_add_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> t
 
     Raises:
         SpecError: ``not-runnable`` if the graph does not run on tensors without values.
-
     """
     with torch.no_grad(), _Counting(_multiply_add_term) as counting:
         _run(module, example_inputs)
@@ -143,7 +139,6 @@ def activation_terms(
 
     Raises:
         SpecError: ``not-runnable`` if the graph does not run on tensors without values.
-
     """
     state_storages: set[int] = set()
     # storage address -> (storage, its bytes). Holding the storage keeps its address from being
@@ -182,7 +177,6 @@ class _Counting(TorchDispatchMode):
     Args:
         make_term: Called as ``make_term(formula, args, kwargs)`` with shapes in place of tensors,
             and gives what is added to ``counts``; without it, the number of operations is added.
-
     """
 
     supports_higher_order_operators = True
@@ -267,7 +261,6 @@ def _run(
         example_inputs: The arguments of its forward pass.
         requires_grad: Whether parameters require gradients; None: each as in the model.
         state_storages: A set that gets the storages of the parameters and buffers.
-
     """
     state: dict[str, Tensor] = {}
     for named_tensors in (module.named_parameters, module.named_buffers):

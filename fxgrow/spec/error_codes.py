@@ -95,7 +95,6 @@ def error_location(path: str) -> Iterator[None]:
 
     Args:
         path: The part of the document that is being read or written, such as ``nodes[3]``.
-
     """
     try:
         yield

@@ -43,7 +43,6 @@ def fingerprint(spec: ArchitectureSpec) -> str:
 
     Raises:
         SpecError: ``too-large`` if values are read and overwritten too often.
-
     """
     inputs = [[list(item.shape), item.dtype] for item in spec.inputs]
     modules = sorted(map(to_json, spec.modules), key=lambda module: str(module["name"]))
@@ -80,7 +79,6 @@ def node_hashes(nodes: Iterable[NodeSpec], modules: Iterable[ModuleSpec]) -> dic
     Raises:
         SpecError: ``too-large`` if values are read and overwritten more often than the limit: each
             overwrite sorts all earlier readers, which is quadratic in a hostile file.
-
     """
     in_place_modules = {item.name for item in modules if item.config.get("inplace") is True}
     hashes: dict[str, str] = {}

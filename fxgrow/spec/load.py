@@ -44,7 +44,6 @@ def read_spec(directory: str | Path, *, trust: Trust = _NO_TRUST) -> Architectur
 
     Raises:
         SpecError: If anything is wrong with it, with code and path.
-
     """
     check_kind(Path(directory), directory=True)
     spec = parse_spec(read_text(Path(directory) / CONFIG))
@@ -69,7 +68,6 @@ def load(directory: str | Path, *, trust: Trust = _NO_TRUST) -> fx.GraphModule:
     Example:
         >>> model = load("grown")  # doctest: +SKIP
         >>> spec_of(model).cost.parameters  # doctest: +SKIP
-
     """
     spec = read_spec(directory, trust=trust)
     weights = _WeightsFile(Path(directory) / WEIGHTS, spec)

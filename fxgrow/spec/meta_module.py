@@ -29,7 +29,6 @@ def meta_module(spec: ArchitectureSpec, *, trust: Trust = _NO_TRUST) -> fx.Graph
 
     Raises:
         SpecError: If it cannot be built, or differs from the spec.
-
     """
     tensors: dict[str, torch.Tensor] = {}
     for item in spec.tensors:
@@ -54,7 +53,6 @@ def check_for_architecture(directory: str | Path) -> None:
 
     Raises:
         SpecError: ``foreign-directory`` if it holds weights, and what ``write_spec`` raises.
-
     """
     target = Path(directory)
     check_replaceable(target)
@@ -79,7 +77,6 @@ def write_architecture(directory: str | Path, spec: ArchitectureSpec) -> Archite
 
     Raises:
         SpecError: As ``write_spec`` does.
-
     """
     check_for_architecture(directory)
     target = Path(directory)

@@ -49,7 +49,6 @@ class InputSpec(StrictModel):
         name: The placeholder that it feeds.
         shape: Its shape.
         dtype: Its dtype.
-
     """
 
     name: Name
@@ -64,7 +63,6 @@ class ProvenanceSpec(StrictModel):
         rule: The rewrite rule that inserted it.
         width: The width that it was inserted for.
         candidate: The candidate that it was inserted for.
-
     """
 
     rule: Note
@@ -82,7 +80,6 @@ class NodeSpec(StrictModel):
         args: Its positional arguments.
         kwargs: Its keyword arguments.
         provenance: Which rule inserted it; None: it is part of the original model.
-
     """
 
     name: Name
@@ -100,7 +97,6 @@ class ModuleSpec(StrictModel):
         name: Its path in the model.
         type: The public name of its class; ``torch.nn.Module`` for one that only holds others.
         config: The arguments of its constructor.
-
     """
 
     name: Name
@@ -117,7 +113,6 @@ class ParameterSpec(StrictModel):
         dtype: Its dtype.
         requires_grad: Whether it receives gradients.
         tied_to: The earlier parameter that is the same object.
-
     """
 
     name: Name
@@ -137,7 +132,6 @@ class BufferSpec(StrictModel):
         persistent: Whether a state dict holds it. The values of the others are saved as well,
             because no constructor recomputes them.
         tied_to: The earlier buffer that is the same object.
-
     """
 
     name: Name
@@ -154,7 +148,6 @@ class SiteSpec(StrictModel):
         parameter: The parameter or buffer.
         axis: The axis.
         role: Whether the width's neurons are written, carried along or read there.
-
     """
 
     parameter: str
@@ -169,7 +162,6 @@ class RefusalSpec(StrictModel):
         code: The code of the refusal.
         reason: A sentence.
         nodes: The nodes that are to blame.
-
     """
 
     code: str
@@ -187,7 +179,6 @@ class WidthSpec(StrictModel):
         sites: The axes that it reaches.
         growable: Whether it can grow.
         refusal: Why not, if it cannot.
-
     """
 
     name: str
@@ -204,7 +195,6 @@ class Cost(StrictModel):
     Args:
         parameters: Elements of its parameters, tied ones once.
         multiply_adds: Multiply-adds of one forward pass over the example inputs.
-
     """
 
     parameters: Count
@@ -217,7 +207,6 @@ class MethodRecord(StrictModel):
     Args:
         name: The method's name.
         settings: Its settings, as JSON.
-
     """
 
     name: str
@@ -236,7 +225,6 @@ class WidthChange(StrictModel):
         neurons: Which neurons were split, by their number before the step, once per copy. Empty in
             specs of schema version 1, which did not record it.
         scores: The scores of the neurons that were chosen.
-
     """
 
     width: str
@@ -258,7 +246,6 @@ class LayerInsertion(StrictModel):
         neurons: Its hidden neurons.
         form: What kind of layer it is. None: a spec of schema version 1, which did not record it.
         norm: Whether it contains a batch norm. None: as for ``form``.
-
     """
 
     name: str
@@ -288,7 +275,6 @@ class GrowthStep(StrictModel):
         loss_before: Loss on the growth batches before the step.
         loss_after: Loss on the growth batches after the step.
         backtracks: How often the step size was halved.
-
     """
 
     parent: Digest
@@ -311,7 +297,6 @@ class WeightsSpec(StrictModel):
 
     Args:
         sha256: The SHA-256 of the file.
-
     """
 
     sha256: Digest
@@ -334,6 +319,10 @@ class ArchitectureSpec(StrictModel):
         weights: The weights file; None: the architecture was written without weights.
         versions: Versions of the packages that wrote the spec.
 
+    Example:
+        >>> spec = fxgrow.save(growth, "runs/grown")
+        >>> spec.fingerprint == read_spec(Path("runs/grown")).fingerprint
+        True
     """
 
     schema_version: Literal[2]

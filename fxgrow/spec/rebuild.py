@@ -46,7 +46,6 @@ def rebuild_module(
     Raises:
         SpecError: ``bad-config``, ``missing-tensor``, ``tensor-mismatch``, ``unknown-target``,
             ``bad-name`` or ``bad-graph``.
-
     """
     graph_module = fx.GraphModule(nn.Module(), fx.Graph())
     _add_modules(graph_module, spec, trust)

@@ -60,7 +60,6 @@ def save(
     Example:
         >>> spec = describe(graph_module, example_inputs)  # doctest: +SKIP
         >>> save(graph_module, "grown", spec)  # doctest: +SKIP
-
     """
     spec = spec_of(graph_module) if spec is None else spec
     # A spec that no longer fits would be refused only when it is loaded.
@@ -83,7 +82,6 @@ def state_tensors(graph_module: fx.GraphModule, spec: ArchitectureSpec) -> dict[
 
     Raises:
         SpecError: ``missing-tensor`` if the module lacks one.
-
     """
     tensors = {
         **dict(graph_module.named_parameters(remove_duplicate=False)),
@@ -119,7 +117,6 @@ def write_spec(
     Raises:
         SpecError: ``missing-tensor``, ``tensor-mismatch``, ``foreign-directory``, ``unsafe-path``,
             ``symlink``, ``not-a-file``, ``not-finite`` or ``unwritable``.
-
     """
     _check_state(spec, state)
     target = Path(directory)
@@ -163,7 +160,6 @@ def save_tensors(
         tensors: Contiguous tensors on the CPU that share no memory.
         path: The file.
         metadata: Texts for the file's header.
-
     """
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)

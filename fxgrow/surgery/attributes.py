@@ -109,7 +109,6 @@ def new_entry_value(module: nn.Module, name: str, tensor: Tensor) -> float:
 
     Returns:
         The value of the identity for a normalization, else the mean of the old entries.
-
     """
     if isinstance(module, NORM_TYPES):
         return NEW_ENTRY_IN_NORM.get(name, 0.0)

@@ -42,7 +42,6 @@ class ConfigUpdate:
     Args:
         fields: its new values (``"config.intermediate_size": 32``).
         note: why the config was left as it was, although parameters have grown ("" if it was not).
-
     """
 
     fields: Mapping[str, int | float] = field(default_factory=dict)
@@ -69,7 +68,6 @@ def update_config(
     Returns:
         What became of the configs; None if there is none, or if nothing of what one describes has
         changed.
-
     """
     size_changes = frozenset(sizes)
     updates = []
@@ -239,7 +237,6 @@ def model_outputs(module: nn.Module, example_inputs: tuple[Any, ...]) -> list[Te
 
     Returns:
         The tensors, in the order of the output.
-
     """
     with evaluation_mode(module), torch.no_grad(), seeded(0):
         output = module(*example_inputs)

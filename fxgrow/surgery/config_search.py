@@ -51,7 +51,6 @@ def config_leaves(node: Any, path: FieldPath = ()) -> Iterator[tuple[FieldPath, 
 
     Returns:
         (Path, value) of each leaf.
-
     """
     # Exactly these types: True and False are numbers, too, but no sizes.
     if node is None or type(node) in (int, float):
@@ -81,7 +80,6 @@ def with_changes(config: Any, changes: ConfigChanges) -> Any:
 
     Returns:
         The copy.
-
     """
     changed = copy.deepcopy(config)
     for path, value in changes.items():
@@ -116,7 +114,6 @@ def build_from_config(
 
     Returns:
         The model; None if there is no such model.
-
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device), warnings.catch_warnings():
@@ -136,7 +133,6 @@ def plausible_values(old: Any, sizes: SizeChanges, known: frozenset[int]) -> lis
 
     Returns:
         The values, ascending, without the old one.
-
     """
     if old is None:
         return sorted({new for _, new in sizes})
@@ -172,7 +168,6 @@ class ConfigSearch:
         kind: the class of the model.
         config: its config before growth.
         wanted: the shapes after growth.
-
     """
 
     def __init__(self, kind: type[nn.Module], config: Any, wanted: ParameterShapes) -> None:
@@ -213,7 +208,6 @@ class ConfigSearch:
 
         Returns:
             One after the other, the new value at each path.
-
         """
         start = self.wrong_shapes({})
         if start is None:

@@ -26,7 +26,6 @@ class IndexMap:
         scale: ``scale[new]`` is its factor.
         copy: ``copy[new]`` is 0 for the original, 1, 2, ... for its copies; for new entries it is
             the number of the new neuron.
-
     """
 
     source: Tensor
@@ -48,7 +47,6 @@ class IndexMap:
 
         Returns:
             The mapped tensor. Gradients go through to ``tensor``.
-
         """
         if tensor.is_meta:
             shape = list(tensor.shape)
@@ -72,7 +70,6 @@ class IndexMap:
 
         Returns:
             A tensor that has as many entries along ``axis`` as the map.
-
         """
         shape = list(values.shape)
         shape[axis] = len(self.source)
@@ -95,7 +92,6 @@ class IndexMap:
 
         Returns:
             One map with ``then(later).apply(x) == later.apply(apply(x))``.
-
         """
         index = later.source.clamp(min=0)
         is_new = later.source == NEW_INDEX
@@ -115,7 +111,6 @@ def reshape_along(vector: Tensor, axis: int, rank: int) -> Tensor:
 
     Returns:
         A view, ``[1, ..., n, ..., 1]``.
-
     """
     shape = [1] * rank
     shape[axis] = -1
@@ -129,7 +124,6 @@ class Change:
     Args:
         times: ``times[i]`` is how often neuron i occurs afterwards (0 removed, 1 kept, 2 split).
         new: the number of new neurons, which follow the last one.
-
     """
 
     times: Sequence[int]
@@ -151,7 +145,6 @@ class Placement:
         block: ``block[new]`` is 0 for the original, 1, 2, ... for copies; ``times[new]``,
             ``times[new] + 1``, ... for new entries.
         times: how often the old index occurs.
-
     """
 
     element: IntArray
@@ -164,7 +157,6 @@ class Placement:
         Args:
             reads: the axis reads neurons; the outgoing weight is shared among copies, so that the
                 function is kept.
-
         """
         is_copy = self.block < self.times
         source = np.where(is_copy, self.element, NEW_INDEX)
@@ -192,7 +184,6 @@ def placement(
 
     Returns:
         The placement.
-
     """
     starts = run_starts(width, neuron, singly)
     lengths = np.diff(starts, append=len(width))
@@ -225,7 +216,6 @@ def axis_map(
 
     Returns:
         The map.
-
     """
     return placement(width, neuron, changes).index_map(reads)
 
@@ -242,7 +232,6 @@ def run_starts(
 
     Returns:
         The first index of each run, ascending.
-
     """
     # No width is -2, so index 0 always starts a run.
     is_start = (np.diff(width, prepend=-2) != 0) | (np.diff(neuron, prepend=-2) != 0)

@@ -18,7 +18,6 @@ def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Gener
 
     Returns:
         A tensor with ``count`` entries along ``axis``, else of the parameter's shape.
-
     """
     shape = list(tensor.shape)
     shape[axis] = count
@@ -43,7 +42,6 @@ def carrier_entries(
 
     Returns:
         A tensor with ``count`` entries along ``axis``, else of the carrier's shape.
-
     """
     # The kernels of a depthwise convolution carry neurons, but equal ones would stay equal.
     if isinstance(owner, _ConvNd) and tensor.dim() > 1:

@@ -32,7 +32,6 @@ def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) ->
         module: the module to change.
         maps: the map of each axis that changes.
         optimizer: the optimizer of the module, if it is being trained.
-
     """
     maps_by_name: dict[str, dict[int, IndexMap]] = defaultdict(dict)
     for (name, axis), index_map in maps.items():
@@ -75,7 +74,6 @@ def apply_maps(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool = True
 
     Returns:
         The mapped tensor, contiguous.
-
     """
     for axis, index_map in sorted(axes.items()):
         tensor = index_map.apply(tensor, axis, scaled)

@@ -25,7 +25,6 @@ def restore_on_failure(module: nn.Module, optimizer: Optimizer | None = None) ->
         >>> with restore_on_failure(model, optimizer):
         ...     resize(model, maps, optimizer)
         ...     check(model)
-
     """
     tensors = []
     for tensor in named_tensors(module).values():

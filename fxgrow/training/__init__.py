@@ -106,7 +106,7 @@ __getattr__ = renamed_attributes(
     {
         "Result": "RunResult",
         "Written": "WrittenSpecs",
-        "ignore": "no_callback",
+        "ignore": "fxgrow.training.events:no_callback",
         "result_of": "run_result",
     },
 )

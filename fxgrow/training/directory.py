@@ -39,7 +39,6 @@ def foreign_to_run(path: Path) -> str | None:
     Example:
         >>> FOREIGN_TO_RUN(Path("thesis"))
         "it holds 'thesis.txt', which fxgrow did not write"
-
     """
     # A directory of any command will do: a run may take the place of a search or of a master.
     return _foreign_to_any_command(path)
@@ -60,7 +59,6 @@ class WrittenSpecs:
     Example:
         >>> written = write_run(directory, run, result)
         >>> fxgrow.diff(written.initial, written.final)
-
     """
 
     initial: ArchitectureSpec
@@ -94,7 +92,6 @@ def run_directory(
     Example:
         >>> with run_directory(Path("runs/first")) as staging:
         ...     write_run(staging, run, result)
-
     """
     # ``target`` is replaced by renames at the end: nobody finds it half written.
     with atomic_directory(
@@ -124,7 +121,6 @@ def write_run(
     Example:
         >>> with run_directory(Path("runs/first")) as staging:
         ...     write_run(staging, run, run_result(run, settings, model="net", data="digits"))
-
     """
     # A spec is never saved to a directory with foreign files in it, and the log is one: hence a
     # directory of its own, whose files are moved up afterwards.
@@ -156,7 +152,6 @@ def read_result(directory: Path) -> RunResult:
     Example:
         >>> read_result(Path("runs/first")).test_accuracy_after
         0.92
-
     """
     return RUN_RESULT_DOCUMENT.read(read_text(directory / RESULT), RESULT)
 
@@ -181,7 +176,6 @@ def run_writing_errors(path: Path) -> Iterator[None]:
     Example:
         >>> with run_writing_errors(directory):
         ...     (directory / "notes.txt").write_text(text)
-
     """
     with atomic.os_errors_as(path, RUN_OUTPUT):
         yield

@@ -47,7 +47,6 @@ def train_epoch(
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> train_epoch(model, batches(data.train, 32), cross_entropy, optimizer)
         2.31
-
     """
     model.train()
     losses: list[float] = []

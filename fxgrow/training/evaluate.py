@@ -30,7 +30,6 @@ class Evaluation:
     Example:
         >>> Evaluation(loss=0.31, accuracy=0.92).accuracy
         0.92
-
     """
 
     loss: float
@@ -55,7 +54,6 @@ def logits(output: Any) -> Tensor:
     Example:
         >>> logits({"logits": torch.zeros(2, 10)}).shape
         torch.Size([2, 10])
-
     """
     # Hugging Face models return a mapping, cells a named tuple, most other models a tensor.
     scores = output["logits"] if isinstance(output, Mapping) and "logits" in output else output
@@ -97,7 +95,6 @@ def cross_entropy(output: Any, target: Tensor) -> Tensor:
     Example:
         >>> cross_entropy(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
         tensor(0.6931)
-
     """
     loss = F.cross_entropy(logits(output), target)
     auxiliary = getattr(output, "auxiliary", None)
@@ -123,7 +120,6 @@ def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     Example:
         >>> accuracy(model, fxgrow.data.batches(data.test, EVALUATION_BATCH))
         0.92
-
     """
     return evaluate(model, batches).accuracy
 
@@ -149,7 +145,6 @@ def evaluate(
     Example:
         >>> evaluate(model, fxgrow.data.batches(data.test, EVALUATION_BATCH))
         Evaluation(loss=0.31, accuracy=0.92)
-
     """
     total_loss, correct, images = 0.0, 0, 0
     # Dropout and batch norm would make the result depend on chance and on the other images.

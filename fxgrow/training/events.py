@@ -20,7 +20,6 @@ class RunStarted:
         >>> def callback(event):
         ...     if isinstance(event, RunStarted):
         ...         print(event.settings.epochs, "epochs")
-
     """
 
     settings: RunSettings
@@ -41,7 +40,6 @@ class BatchDone:
         >>> def callback(event):
         ...     if isinstance(event, BatchDone):
         ...         print(event.loss)
-
     """
 
     epoch: int
@@ -65,7 +63,6 @@ class EpochDone:
         >>> def callback(event):
         ...     if isinstance(event, EpochDone):
         ...         print(event.epoch, event.test_accuracy)
-
     """
 
     epoch: int
@@ -88,7 +85,6 @@ class GrowthStarted:
         >>> def callback(event):
         ...     if isinstance(event, GrowthStarted):
         ...         print("growth step", event.step)
-
     """
 
     step: int
@@ -109,7 +105,6 @@ class GrowthDone:
         >>> def callback(event):
         ...     if isinstance(event, GrowthDone):
         ...         print(event.report)
-
     """
 
     step: int

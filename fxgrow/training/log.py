@@ -60,7 +60,6 @@ class Log:
 
     Example:
         >>> train_and_grow(model, data, settings, callback=Log(Path("log.jsonl")), **growth)
-
     """
 
     def __init__(self, path: Path) -> None:

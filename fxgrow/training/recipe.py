@@ -43,7 +43,6 @@ class DataChoice(_ClosedModel):
     Example:
         >>> DataChoice(name="digits", limit=97).load(channels=1, size=8, seed=0).shape
         (1, 8, 8)
-
     """
 
     name: str = "digits"
@@ -124,7 +123,6 @@ class Recipe(_ClosedModel):
         >>> recipe = Recipe(schema_version=RECIPE_VERSION, model="timm:resnet10t",
         ...                 budget=fxgrow.Budget(neurons=0.3))
         >>> Path("recipe.yaml").write_text(recipe_text(recipe))
-
     """
 
     schema_version: Literal[2]
@@ -160,7 +158,6 @@ def read_recipe(path: Path) -> Recipe:
     Example:
         >>> read_recipe(Path("specs/recipes/demo.yaml")).data.name
         'digits'
-
     """
     return RECIPE_DOCUMENT.read(read_text(path, _MAX_FILE_BYTES), str(path))
 
@@ -182,6 +179,5 @@ def recipe_text(recipe: Recipe) -> str:
         schema_version: 2
         model: timm:resnet10t
         ...
-
     """
     return yaml_text(recipe.model_dump(mode="json", exclude_none=True))

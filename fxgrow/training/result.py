@@ -30,7 +30,6 @@ class StepResult(StrictModel):
         >>> step = read_result(Path("runs/first")).steps[0]
         >>> step.loss_before - step.loss_after
         0.13
-
     """
 
     loss_before: float
@@ -70,7 +69,6 @@ class RunResult(StrictModel):
         >>> result = run_result(run, settings, model="net", data="digits")
         >>> result.test_accuracy_after
         0.92
-
     """
 
     schema_version: Literal[2]
@@ -110,7 +108,6 @@ def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> Run
     Example:
         >>> run_result(run, settings, model="net", data="digits").params_after
         385
-
     """
     reports = [growth.report for growth in run.growths]
     return RunResult(

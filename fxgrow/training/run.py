@@ -72,7 +72,6 @@ class Run:
         >>> run = train_and_grow(model, data, settings, **growth)
         >>> run.after.test.accuracy - run.before.test.accuracy
         0.07
-
     """
 
     initial: Network
@@ -127,7 +126,6 @@ def train_and_grow(
         ... )
         >>> run.final.module[1].out_features
         8
-
     """
     initial = capture_network(model, example_inputs, history)
     # One copy of module and graph together, so that they go on sharing their parameters.
@@ -237,7 +235,6 @@ class RunState:
             self.network.module,
             self._growth_batches(),
             cross_entropy,
-            example_inputs=example_inputs,
             method=method,
             budget=budget,
             options=StepOptions(
@@ -246,6 +243,7 @@ class RunState:
                 history=self.network.spec.history,
                 memory_limit=self.settings.memory_limit,
                 scope=scope,
+                example_inputs=example_inputs,
             ),
         )
         test_accuracy = evaluate(growth.module, self.test).accuracy

@@ -39,7 +39,6 @@ class RunSettings(BaseModel):
         (2, 2, 2)
         >>> settings.learning_rate(progress=0.5)
         0.05
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -40,7 +40,6 @@ def cosine_rate(initial: float, final: float, progress: float, total: float = 1.
         0.25
         >>> cosine_rate(0.5, 0.0, 50, total=50)
         0.0
-
     """
     # Multiplied before it is divided, because results are compared to the bit: pi * (epoch / total)
     # would round differently. With a total of 1 the division is exact.
@@ -69,7 +68,6 @@ class WeightTraining(StrictModel):
         >>> settings = WeightTraining(epochs=10, lr=0.1, final_lr=0.0)
         >>> settings.learning_rate(epoch=5)
         0.05
-
     """
 
     epochs: int = Field(default=50, ge=1, le=limits.EPOCHS)
@@ -112,7 +110,6 @@ def training_batches(data: DataSet, size: int, generator: torch.Generator) -> Ba
         >>> data = DataSet(torch.zeros(5, 3, 8, 8), torch.zeros(5, dtype=torch.long))
         >>> len(training_batches(data, 2, torch.Generator().manual_seed(0)))
         2
-
     """
     leaves_one_over = size > 0 and len(data) % size == 1
     drop_last = leaves_one_over and len(data) > 1
@@ -139,7 +136,6 @@ def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
         >>> shuffled(data, 2, torch.Generator().manual_seed(0))
         Traceback (most recent call last):
         fxgrow.errors.DataError: 1 images make no batch to search on; give at least two
-
     """
     result = training_batches(data, size, generator)
     # Two images are enough: they make one batch, or two of one image each if that is asked for.
@@ -163,7 +159,6 @@ def endless(data: Batches) -> Iterator[Batch]:
     Example:
         >>> validation = endless(shuffled(data, 64, generator))
         >>> images, labels = next(validation)
-
     """
     while True:
         yield from data
@@ -178,7 +173,6 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
     Example:
         >>> set_rate(optimizer, settings.learning_rate(epoch))
-
     """
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -201,7 +195,6 @@ def sgd_step(optimizer: Optimizer, loss: Tensor, clip: float) -> float:
     Example:
         >>> loss = cross_entropy(model(images), labels)
         >>> value = sgd_step(optimizer, loss, clip=5.0)
-
     """
     value = float(loss.detach())
     if not math.isfinite(value):

@@ -142,7 +142,6 @@ def test_without_a_description_the_growth_is_the_same() -> None:
     options = {
         "method": Firefly(new=2, steps=4),
         "budget": Budget(neurons=3),
-        "example_inputs": (images(),),
     }
     plain, bare = (
         grow_step(

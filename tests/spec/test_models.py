@@ -41,7 +41,7 @@ def test_the_json_schema_can_be_made() -> None:
 
 def codes_raised(path: Path) -> set[str]:
     """Every string literal that stands first in a call of SpecError or of a helper that makes one."""
-    makers = ("SpecError", "self._error", "self.error", "held.error")
+    makers = ("SpecError", "self._error", "self.error", "file.error")
     calls = (
         node
         for node in ast.walk(ast.parse(path.read_text()))

@@ -115,7 +115,7 @@ def one_seed(seed: int) -> dict[str, Any]:
     for method, names in ((AsInserted, ("never", "end")), (Firefly, ("start", "start and end"))):
         growth = grow_step(
             model, held, cross_entropy,
-            example_inputs=INPUTS, method=method(split=False), budget=Budget(neurons=0.05), options=StepOptions(seed=seed),
+            method=method(split=False), budget=Budget(neurons=0.05), options=StepOptions(seed=seed, example_inputs=INPUTS),
         )  # fmt: skip
         report, objective = growth.report, Objective.of(held, cross_entropy, growth.module)
         fresh = fresh_channels(growth)

@@ -10,7 +10,12 @@ from tools.fuzzing.mutations import Mutant
 from tools.fuzzing.verdicts import LOADED, OTHER, Verdict, said
 
 # Which function of a load raised: the innermost stage last.
-STAGES = {"check_faithful": "description", "rebuild": "build", "read": "weights", "check": "check"}
+STAGES = {
+    "check_faithful": "description",
+    "rebuild_module": "build",
+    "read": "weights",
+    "check_spec": "check",
+}
 
 
 def stage_of(error: BaseException) -> str:

@@ -36,7 +36,6 @@ class VirtualStep:
         weight_decay: L2 penalty.
         momentum: for every weight, the momentum coefficient times its momentum buffer.
         reach: norm of the difference between the weights and each of the two points of Eq. 8.
-
     """
 
     rate: float
@@ -65,7 +64,6 @@ def first_order(
 
     Returns:
         The loss, and the gradient for each tensor of ``architecture``.
-
     """
     loss = valid([weight.detach() for weight in weights], architecture)
     return loss.detach(), list(grad(loss, architecture))
@@ -89,7 +87,6 @@ def second_order(
 
     Returns:
         The loss, and the gradient for each tensor of ``architecture``.
-
     """
     # Weights as leaves of their own, so that no gradient reaches the parameters themselves.
     current = [weight.detach().requires_grad_() for weight in weights]
@@ -125,7 +122,6 @@ def mixed_product(
 
     Returns:
         The product, for each tensor of ``architecture``.
-
     """
     # The two points are a fixed distance apart, however long the direction is.
     norm = float(torch.cat([part.flatten() for part in direction]).norm())

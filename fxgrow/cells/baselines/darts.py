@@ -75,7 +75,6 @@ class Darts(WeightTraining):
         architecture_lr: learning rate of Adam.
         architecture_betas: decay rates of Adam's two means.
         architecture_weight_decay: L2 penalty of Adam.
-
     """
 
     order: Literal[1, 2] = 2
@@ -267,7 +266,6 @@ def derive(space: SearchSpace, weights: Mapping[CellKind, Tensor]) -> Genotype:
 
     Returns:
         The two strongest edges of every node, each with its strongest operation but ``none``.
-
     """
     normal = _cell(space, weights[CellKind.NORMAL])
     reduction = _cell(space, weights[CellKind.REDUCE])

@@ -42,7 +42,6 @@ def random_genotype(space: SearchSpace, generator: torch.Generator) -> Genotype:
 
     Returns:
         A genotype of the space.
-
     """
     normal = _cell(space, generator)
     reduction = _cell(space, generator)

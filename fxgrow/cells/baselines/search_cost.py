@@ -69,7 +69,6 @@ def search_cost(space: SearchSpace, supernet: Supernet, image: Sequence[int]) ->
 
     Returns:
         The fixed cost and that of every operation.
-
     """
     counts = _count_modules(space, supernet, image)
     edges: dict[CellKind, list[dict[Operation, int]]] = {}

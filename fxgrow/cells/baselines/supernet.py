@@ -131,7 +131,6 @@ def single_path(space: SearchSpace, genotype: Genotype) -> Mapping[CellKind, Sin
 
     Raises:
         SpecError: the genotype is not of this space (``bad-value``).
-
     """
     return {kind: SinglePath.of(space, cell_of(genotype, kind)) for kind in CellKind}
 
@@ -189,7 +188,6 @@ class Supernet(nn.Module):
     Shapes:
         images: [batch, image_channels, height, width]
         output: [batch, classes]
-
     """
 
     def __init__(self, space: SearchSpace, classes: int, image_channels: int) -> None:

@@ -50,7 +50,6 @@ class WeightSharing(WeightTraining):
     Args:
         candidates: number of random cells that are compared.
         valid_batches: validation batches that they are compared on; None: all.
-
     """
 
     candidates: int = Field(default=100, ge=1)

@@ -27,7 +27,6 @@ def find_genotype(words: str) -> Genotype:
     Example:
         >>> find_genotype("DARTS_V2") == GENOTYPES["DARTS_V2"]
         True
-
     """
     # A name counts before a file that is called the same.
     if words in GENOTYPES:

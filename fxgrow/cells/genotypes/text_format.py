@@ -34,7 +34,6 @@ class GenotypeTuples(NamedTuple):
     Example:
         >>> to_tuples(GENOTYPES["DARTS_V2"]).normal[0]
         ('sep_conv_3x3', 0)
-
     """
 
     normal: Sequence[tuple[str, int]]
@@ -58,7 +57,6 @@ def to_tuples(genotype: Genotype) -> GenotypeTuples:
     Example:
         >>> from_tuples(to_tuples(genotype)) == genotype
         True
-
     """
     return GenotypeTuples(
         normal=_pairs("normal", genotype.normal),
@@ -96,7 +94,6 @@ def from_tuples(tuples: Any) -> Genotype:
 
     Example:
         >>> from_tuples(GenotypeTuples(pairs, [2, 3, 4, 5], pairs, [2, 3, 4, 5]))
-
     """
     try:
         # All four are read before one is looked at, as a field may be missing.
@@ -139,7 +136,6 @@ def to_text(genotype: Genotype) -> str:
     Example:
         >>> from_text(to_text(genotype)) == genotype
         True
-
     """
     fields = []
     for name, value in to_tuples(genotype)._asdict().items():
@@ -163,7 +159,6 @@ def from_text(text: str) -> Genotype:
 
     Example:
         >>> from_text("Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...], ...)")
-
     """
     if len(text) > TEXT_LIMIT:
         raise SpecError(

@@ -36,7 +36,6 @@ class BaselineStrategy(ABC, Generic[TaskMemory]):
 
     Raises:
         GrowthError: ``no-head`` if there is no single last layer that gives class scores.
-
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class BaselineStrategy(ABC, Generic[TaskMemory]):
         Raises:
             DataError: ``known-task``, ``no-batches``.
             TrainingError: ``nan-loss``.
-
         """
         stopwatch = Stopwatch.start()
         # Refused before any work is spent.
@@ -91,7 +89,6 @@ class BaselineStrategy(ABC, Generic[TaskMemory]):
 
         Raises:
             DataError: ``unknown-task``.
-
         """
         return self._task_network(require_learned(self._tasks, task))
 
@@ -118,7 +115,6 @@ class TrunkStrategy(BaselineStrategy[dict[str, nn.Module]]):
         example_inputs: inputs of the model, as ``fxgrow.capture`` takes them.
         head: path of the layer that gives the class scores; None: the last layer.
         train: how the weights are trained on every task.
-
     """
 
     own_norms = False

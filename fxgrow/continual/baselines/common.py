@@ -48,7 +48,6 @@ def train_network(
     Raises:
         TrainingError: ``nan-loss`` if the loss is no finite number.
         DataError: ``no-batches`` if there are fewer than two images.
-
     """
     if len(data) < 2:
         # Batch norm cannot train on a batch of one, so it would be left out.
@@ -73,7 +72,6 @@ def accuracy_on(network: nn.Module, data: DataSet) -> float:
 
     Returns:
         A number from 0 to 1.
-
     """
     return accuracy(network, batches(data, EVALUATION_BATCH))
 
@@ -101,7 +99,6 @@ class SharedTrunk:
         model: the network; in it are the modules of the task that was mounted last.
         paths: where the modules lie that each task has to itself, the head first.
         own: for every task those modules, by path.
-
     """
 
     model: nn.Module
@@ -119,7 +116,6 @@ class SharedTrunk:
 
         Returns:
             A trunk that no task uses yet.
-
         """
         norms = norm_paths(model) if own_norms else ()
         return SharedTrunk(model, (head, *norms))
@@ -136,7 +132,6 @@ class SharedTrunk:
 
         Raises:
             DataError: ``known-task``.
-
         """
         require_new(self.own, task.name)
         modules: dict[str, nn.Module] = {}
@@ -165,7 +160,6 @@ class SharedTrunk:
 
         Raises:
             DataError: ``unknown-task``.
-
         """
         # Only one task is in the network at a time: what was there comes back afterwards.
         mounted = {path: self.model.get_submodule(path) for path in self.paths}

@@ -54,7 +54,6 @@ class CpgSettings(StrictModel):
         sparsities: the shares of a task's own weights to prune, one after the other.
         prune_epochs: the epochs of training after each pruning.
         prune_rate: their learning rate, as a multiple of that of the task.
-
     """
 
     target: float = Field(default=0.9, ge=0, le=1)
@@ -76,7 +75,6 @@ class CpgTask:
     Args:
         own: its network, in which the shared weights are empty.
         uses: by name of a shared weight, which entries of it the task uses.
-
     """
 
     own: nn.Module
@@ -91,7 +89,6 @@ class PrunedNetwork:
         network: with as few own weights as hold the accuracy.
         sparsity: the share of the own weights that was pruned.
         tried: how many sparsities were tried, each with retraining.
-
     """
 
     network: ComposedNetwork
@@ -108,7 +105,6 @@ class CompactPickGrow(BaselineStrategy[CpgTask]):
         head: path of the layer that gives the class scores; None: the last layer.
         train: how the weights are trained on every task.
         settings: when to grow and how to prune.
-
     """
 
     def __init__(

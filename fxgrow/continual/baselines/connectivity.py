@@ -30,7 +30,6 @@ class Connections:
 
     Shapes:
         present: [written, read]; into: [written]; out_of: [read].
-
     """
 
     present: Tensor
@@ -51,7 +50,6 @@ def connected_neurons(
 
     Returns:
         By name of the width one boolean per neuron.
-
     """
     starts = [0, *accumulate(width.size for width in coupling.widths)]
     nobody = starts[-1]
@@ -144,7 +142,6 @@ def incoming_change(coupling: Coupling, tensors: Mapping[str, Tensor]) -> dict[s
 
     Returns:
         By name of the width one norm per neuron, over the parameters that ``tensors`` has.
-
     """
     norms: dict[str, Tensor] = {}
     for number, width in enumerate(coupling.widths):

@@ -23,7 +23,6 @@ class Controller(nn.Module):
         options: how many neurons a width may gain.
         hidden: the size of the LSTM's state.
         layers: how many layers the LSTM has.
-
     """
 
     def __init__(self, options: Sequence[int], hidden: int, layers: int) -> None:
@@ -41,7 +40,6 @@ class Controller(nn.Module):
 
         Returns:
             The choices, and the logarithm of their probability (differentiable).
-
         """
         # The LSTM's input is the last choice as a one-hot row, at first all zeros: none.
         last, state = torch.zeros(1, len(self.options)), None

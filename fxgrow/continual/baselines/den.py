@@ -66,7 +66,6 @@ class Den(StrictModel):
         new: how many neurons are tried in every width.
         group: the strength of the norm on the weights into each new neuron.
         sigma: a neuron is unlocked if its incoming weights moved further than this.
-
     """
 
     brief: ShortTraining = ShortTraining(steps=40)
@@ -104,7 +103,6 @@ class Den(StrictModel):
         Raises:
             BudgetError: if the budget pays for no neuron.
             GrowthError: ``no-head``, ``nan-loss``.
-
         """
         captured = capture(network, inputs)
         coupling = couple(captured)
@@ -136,7 +134,6 @@ class DenExpansion:
         objective: the loss and the growth batches.
         head: the path of the head.
         generator: draws the weights of new neurons.
-
     """
 
     settings: Den
@@ -154,7 +151,6 @@ class DenExpansion:
 
         Returns:
             By name of the width, how far the weights into each neuron moved; 0 up to ``sigma``.
-
         """
         settings, parameters = self.settings, dict(network.named_parameters())
         head_weight = parameters[f"{self.head}.weight"]
@@ -188,7 +184,6 @@ class DenExpansion:
 
         Returns:
             By name of the width the norm of the weights into each new neuron; 0 if it vanished.
-
         """
         count = self.settings.new
         changes: dict[int, Change] = {}
@@ -234,7 +229,6 @@ class DenExpansion:
 
         Returns:
             The network; what is unlocked, new, or the task's own is as in ``trained``.
-
         """
         if new:
             trained = self._without_dropped(trained, coupling, new)
@@ -291,7 +285,6 @@ def affordable_neurons(
     Returns:
         Which old neurons to unlock (for all widths), and which new ones to keep (for those of
         ``norms``), by name of the width.
-
     """
     unlocked: dict[str, Tensor] = {}
     for width in coupling.widths:

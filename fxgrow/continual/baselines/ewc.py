@@ -45,7 +45,6 @@ class EwcSettings(StrictModel):
     Args:
         strength: lambda, by default that of the authors' Atari games.
         images: how many images F is estimated on.
-
     """
 
     strength: float = Field(default=400.0, ge=0)
@@ -62,7 +61,6 @@ class EwcPenalty:
     Args:
         stiffness: sum_k F_k, by name of the parameter.
         pull: sum_k F_k theta*_k, by name of the parameter.
-
     """
 
     stiffness: NamedTensorMap = field(default_factory=dict)
@@ -77,7 +75,6 @@ class EwcPenalty:
 
         Returns:
             The penalty of all tasks including this one.
-
         """
         stiffness: NamedTensorMap = {}
         pull: NamedTensorMap = {}
@@ -93,7 +90,6 @@ class EwcPenalty:
         Args:
             parameters: the parameters by name.
             rate: the step size times lambda.
-
         """
         # Setting the gradient at the new point to zero gives
         # theta_new = (theta + rate * sum F theta*) / (1 + rate * sum F).
@@ -110,7 +106,6 @@ class Ewc(TrunkStrategy):
         head: path of the layer that gives the class scores; None: the last layer.
         train: how the weights are trained on every task.
         settings: how strongly weights are held.
-
     """
 
     own_norms = True
@@ -162,7 +157,6 @@ def fisher_information(
 
     Returns:
         Per name the mean over the images of the squared gradient of log p(y | x).
-
     """
     trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     weights = list(trained.values())

@@ -19,7 +19,6 @@ class FineTuning(TrunkStrategy):
         example_inputs: inputs of the model, as ``fxgrow.capture`` takes them.
         head: path of the layer that gives the class scores; None: the last layer.
         train: how the weights are trained on every task.
-
     """
 
     def _learn(self, task: Task, seed: int) -> TaskStats:

@@ -23,7 +23,6 @@ class Individual(BaselineStrategy[nn.Module]):
         example_inputs: inputs of the model, as ``fxgrow.capture`` takes them.
         head: path of the layer that gives the class scores; None: the last layer.
         train: how the weights are trained on every task.
-
     """
 
     @property

@@ -32,7 +32,6 @@ class Joint(BaselineStrategy[Task]):
         example_inputs: inputs of the model, as ``fxgrow.capture`` takes them.
         head: path of the layer that gives the class scores; None: the last layer.
         train: how the weights are trained.
-
     """
 
     keeps_images = True
@@ -87,7 +86,6 @@ def own_task_loss(class_tasks: Tensor) -> LossFunction:
 
     Returns:
         The loss; its targets number the classes of all tasks.
-
     """
 
     def loss(output: Any, target: Tensor) -> Tensor:

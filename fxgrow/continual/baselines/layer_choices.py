@@ -23,7 +23,6 @@ class ReusedVersion(LayerChoice):
 
     Args:
         version: the weight that some earlier task ended with.
-
     """
 
     kind = "reused"
@@ -50,7 +49,6 @@ class AdaptedVersion(LayerChoice):
 
     Shapes:
         version: [outputs, inputs, *kernel]; out: [outputs, rank]; down: [rank, inputs].
-
     """
 
     kind = "adapted"
@@ -84,7 +82,6 @@ class NewVersion(LayerChoice):
 
     Args:
         version: what it starts as.
-
     """
 
     kind = "new"
@@ -109,7 +106,6 @@ def layer_options(
 
     Returns:
         Reuse each version, adapt each version, or a new one, which starts as the last version.
-
     """
     reused = [ReusedVersion(version) for version in versions]
     adapted = [AdaptedVersion(version, rank, generator) for version in versions]
@@ -123,7 +119,6 @@ class LayerMixture(nn.Module):
 
     Args:
         options: the choices.
-
     """
 
     def __init__(self, options: Sequence[nn.Module]) -> None:

@@ -56,7 +56,6 @@ class LtgSettings(StrictModel):
         lr: the learning rate of the preferences (Adam, as in DARTS).
         price: what it costs, in units of the loss, to add as many weights as the layers have.
         rank: the rank of low-rank adapters.
-
     """
 
     epochs: int = Field(default=5, ge=1)
@@ -75,7 +74,6 @@ class LtgTask:
     Args:
         own: its network, in which the layers' weights are empty.
         versions: by name of a layer's weight, the number of the version that the task uses.
-
     """
 
     own: nn.Module
@@ -91,7 +89,6 @@ class LearnToGrow(BaselineStrategy[LtgTask]):
         head: path of the layer that gives the class scores; None: the last layer.
         train: how the weights are trained on every task.
         settings: how long and at what price to search.
-
     """
 
     def __init__(
@@ -211,7 +208,6 @@ def search_layers(
     Raises:
         DataError: ``no-batches`` if there are fewer than two images to train or to validate on.
         TrainingError: ``nan-loss``.
-
     """
     preferences = [mixture.preference for mixture in mixtures]
     generator = torch.Generator().manual_seed(seed + 1)

@@ -34,7 +34,6 @@ class MaskedWeight(nn.Module):
 
     Shapes:
         All tensors have the shape of ``weight``.
-
     """
 
     own_mask: Tensor
@@ -63,7 +62,6 @@ class MaskedWeight(nn.Module):
 
         Args:
             sparsity: that share, from 0 to 1; what was given up before counts.
-
         """
         # Flat indices of all entries that are not owned by earlier tasks.
         positions = (~self.owned).flatten().nonzero()[:, 0]
@@ -88,7 +86,6 @@ class WeightUse:
     Args:
         mask: the entries that it uses, in the size that the weight had when the task was learned.
         places: for every axis the indices of the shared weight that make up that size.
-
     """
 
     mask: Tensor
@@ -113,7 +110,6 @@ class WeightUse:
 
         Returns:
             The use of the same entries in the larger weight.
-
         """
         places: list[Tensor] = []
         for axis, old_places in enumerate(self.places):
@@ -137,7 +133,6 @@ def widen_all(model: nn.Module, example_inputs: Any, factor: float, seed: int) -
 
     Returns:
         The copy with a record of where each entry came from; None if no width can grow.
-
     """
     amounts: dict[str, int] = {}
     for width in couple(model, example_inputs).widths:

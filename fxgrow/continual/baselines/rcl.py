@@ -64,7 +64,6 @@ class Rcl(StrictModel):
         layers: the layers of the controller.
         controller_rate: the learning rate of the controller (Adam).
         memory: the share of the running mean of rewards that each trial keeps.
-
     """
 
     brief: ShortTraining = ShortTraining()
@@ -104,7 +103,6 @@ class Rcl(StrictModel):
             BudgetError: if the budget pays for no neuron.
             DataError: ``no-batches`` if there is no growth batch to hold back.
             GrowthError: ``no-head``, ``nan-loss``.
-
         """
         # Judging on batches that train would reward whatever overfits them best.
         train, judges = split_batches(objective)
@@ -132,7 +130,6 @@ class Rcl(StrictModel):
 
         Returns:
             The reward of every trial, in order.
-
         """
         controller = Controller(self.options, self.hidden, self.layers)
         optimizer = Adam(controller.parameters(), lr=self.controller_rate)
@@ -161,7 +158,6 @@ class Trial:
         network: the child.
         counts: by number of a width, how many new neurons it has.
         reward: its accuracy on the judging batches, less the price of its new neurons.
-
     """
 
     network: nn.Module
@@ -185,7 +181,6 @@ class Trials:
         seed: decides the weights of new neurons, the same for all children.
         rewards: of all choices that were tried.
         kept: the best child so far, or none.
-
     """
 
     settings: Rcl
@@ -213,7 +208,6 @@ class Trials:
 
         Returns:
             One boolean per option; gaining nothing is always allowed.
-
         """
         number = self.widths[len(choices)]
         step_sizes = self.resolved.step_sizes((number,), max(self.settings.options))
@@ -239,7 +233,6 @@ class Trials:
 
         Returns:
             Its reward.
-
         """
         if choices not in self.rewards:
             child = self.child(self.counts(choices))
@@ -258,7 +251,6 @@ class Trials:
 
         Returns:
             The child.
-
         """
         # Some costs (latency) are known only once they are measured.
         if counts and not self._really_allows(counts):
@@ -296,7 +288,6 @@ def split_batches(objective: Objective) -> tuple[Objective, Objective]:
 
     Raises:
         DataError: ``no-batches`` if there are fewer than two.
-
     """
     # Refused before anything is captured or trained.
     if len(objective.batches) < 2:
@@ -319,7 +310,6 @@ def accuracy_on_batches(network: nn.Module, judges: Objective) -> float:
 
     Returns:
         The share of images that are classified correctly.
-
     """
     correct: list[Tensor] = []
 

@@ -37,7 +37,6 @@ class ShortTraining(StrictModel):
         rate: the learning rate.
         momentum: the momentum.
         decay: the weight decay, of the entries that learn.
-
     """
 
     steps: int = Field(default=16, ge=1)
@@ -63,7 +62,6 @@ class ShortTraining(StrictModel):
 
         Raises:
             GrowthError: ``nan-loss`` if the loss is no finite number.
-
         """
         learning: dict[str, nn.Parameter] = {}
         for name, parameter in network.named_parameters():
@@ -118,7 +116,6 @@ def own_entry_masks(
     Returns:
         By name of a parameter or buffer a mask in its shape: all of a tensor that every task has
         for itself, and of others every entry that lies on a new neuron.
-
     """
     owned = all_entries(named_tensors(network), task_owned_tensors(network, head))
     return new_entry_masks(network, coupling, new) | owned

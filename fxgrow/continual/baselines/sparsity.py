@@ -36,7 +36,6 @@ def shrink_groups(
         parameters: its parameters by name.
         new: by name of a width, which of its neurons are new; the others keep their weights.
         by: the length of the step.
-
     """
     factors: dict[str, Tensor] = {}
     for name, norms in incoming_change(coupling, parameters).items():
@@ -61,7 +60,6 @@ def writer_weights(
 
     Returns:
         By name of a parameter a mask in its shape; parameters that write no neuron are left out.
-
     """
     masks: dict[str, Tensor] = {}
     for name, axis, chosen in _values_along_axes(coupling, leading, Role.WRITES, parameters, 0):

@@ -23,7 +23,6 @@ def layer_weights(model: nn.Module, head: str) -> tuple[str, ...]:
 
     Returns:
         The names of the weights; one that two layers share occurs once.
-
     """
     weight_names: set[str] = set()
     for path, module in model.named_modules():
@@ -42,7 +41,6 @@ def without_weights(network: nn.Module, names: tuple[str, ...]) -> nn.Module:
 
     Returns:
         The copy.
-
     """
     emptied = copy.deepcopy(network)
     parameters = dict(emptied.named_parameters())
@@ -62,7 +60,6 @@ def with_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module
 
     Returns:
         The copy, in evaluation mode.
-
     """
     filled = copy.deepcopy(network)
     parameters = dict(filled.named_parameters())
@@ -80,7 +77,6 @@ class ComposedNetwork(nn.Module):
     Args:
         network: the network; it is copied.
         parts: by name of a weight a module that gives this weight when it is called.
-
     """
 
     def __init__(self, network: nn.Module, parts: Mapping[str, nn.Module]) -> None:

@@ -39,7 +39,6 @@ def product(
         maps: where the dimensions of each side go in ``out`` (None for the contracted one).
             Dimensions that both sides send to one place are batch dimensions.
         out: the result.
-
     """
     contracted = _contracted(ctx, sides, along, maps, out)
     is_weight = _are_weights(ctx, sides)

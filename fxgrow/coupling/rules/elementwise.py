@@ -18,7 +18,6 @@ def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
         ctx: the context of the run.
         args: the positional arguments, the operands among them.
         out: the result; of several the first has the elements.
-
     """
     result = results_of(out)[0]
     operands = [arg for arg in args if isinstance(arg, Tensor)]
@@ -71,7 +70,6 @@ def combine(
         operands: what is combined.
         out: the result.
         role: what parameters do that meet an activation here.
-
     """
     broadcasts = [broadcast(ctx, operand, out) for operand in operands]
     united: Fields = {}
@@ -95,7 +93,6 @@ def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
 
     Returns:
         The fields in the shape of the result, by their support there.
-
     """
     offset = out.dim() - operand.dim()
     result: Fields = {}
@@ -130,7 +127,6 @@ def pin_against(ctx: Context, united: Fields, fields: Fields, fixed: Set[int]) -
         united: the fields of all operands.
         fields: those of the one operand.
         fixed: the dimensions along which it has a size.
-
     """
     # The keys of fields are supports: dimensions that have neurons.
     without_neurons = set(fixed).difference(*fields)
@@ -149,7 +145,6 @@ def along_channels(ctx: Context, vector: Tensor, image: Tensor) -> Tensor:
 
     Returns:
         A meta tensor ``[channels, 1, ...]`` with the vector's fields.
-
     """
     view = torch.empty((vector.shape[0], *[1] * (image.dim() - 2)), device="meta")
     value = ctx.value(vector)

@@ -39,7 +39,6 @@ def view(operator: Callable[..., Any]) -> Callable[[Context, Sequence[Any], Any]
 
     Returns:
         The rule.
-
     """
 
     def rule(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -330,7 +329,6 @@ def reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[ReshapeGroup]
 
     Returns:
         The smallest groups of old and new dimensions with equal numbers of elements, in order.
-
     """
     groups: list[ReshapeGroup] = []
     i = j = 0

@@ -84,7 +84,6 @@ class RuleHandle:
         >>> from fxgrow.coupling.rules import pointwise, register_rule
         >>> with register_rule(torch.ops.aten._cdist_forward, pointwise):
         ...     pass  # couple and grow a model here
-
     """
 
     key: str
@@ -160,7 +159,6 @@ def register_rule(op: Operator, rule: Rule, *, replace: bool = False) -> RuleHan
         >>> with register_rule("docs::cube", pointwise):
         ...     couple(model, torch.zeros(1, 6)).widths[0].growable
         True
-
     """
     key, overloads = _overloads(op)
     for overload in _visible(op, overloads):

@@ -61,7 +61,6 @@ def lookup(rank: int, indices: Sequence[Any]) -> tuple[list[int | None], int]:
 
     Returns:
         The target of each dimension of ``x`` (None: looked up), and the rank of the result.
-
     """
     looked_up: list[int] = []
     num_new = 0  # dimensions that the indices make
@@ -182,7 +181,6 @@ def ordered(position: int) -> Callable[[Context, Sequence[Any], Any], None]:
 
     Returns:
         The rule.
-
     """
 
     def rule(ctx: Context, args: Sequence[Any], out: Any) -> None:

@@ -45,7 +45,6 @@ class SourceBlock:
         takes: nodes before it whose values it uses, and tensors from outside of the container.
         gives: its nodes whose values are used after it.
         inner: the blocks within it, in order.
-
     """
 
     path: str
@@ -71,7 +70,6 @@ class SourceProgram:
         index: node -> its place among ``nodes``.
         last_use: node -> the place of the last node that uses it.
         containers: paths of the modules that only hold others.
-
     """
 
     def __init__(self, spec: ArchitectureSpec) -> None:
@@ -114,7 +112,6 @@ class SourceProgram:
 
         Returns:
             Names of nodes, in order of their first use.
-
         """
         names: dict[str, None] = {}
         for node in self.nodes[start:stop]:

@@ -28,7 +28,6 @@ class Forward:
         structure: the modules of the source.
         names: the names that it may use.
         block: the block.
-
     """
 
     def __init__(self, structure: Structure, names: Names, block: SourceBlock) -> None:

@@ -20,7 +20,6 @@ class Bracket:
         tail: closes them, with what follows.
         packed: the items may share one indented line, as the arguments of a call do; those of a
             list never do.
-
     """
 
     head: str
@@ -78,7 +77,6 @@ def code_lines(code: Code, indent: int, prefix: str = "", suffix: str = "") -> l
     Example:
         >>> code_lines(call_code("f", ["a", "b"]), 4, "x = ")
         ['    x = f(a, b)']
-
     """
     margin = " " * indent
     line = f"{margin}{prefix}{single_line(code)}{suffix}"

@@ -31,7 +31,6 @@ def constructor_code(module: ModuleSpec, names: Names) -> Code:
 
     Returns:
         The call, without arguments that equal the defaults of the class.
-
     """
     written = names.public(module.type)
     cls = class_named(module.type, frozenset())

@@ -34,7 +34,6 @@ class Names:
 
     Args:
         spec: the architecture. The names that it calls are taken, and no class or input gets them.
-
     """
 
     def __init__(self, spec: ArchitectureSpec) -> None:
@@ -56,7 +55,6 @@ class Names:
         Example:
             >>> Names(spec).public("torch.nn.functional.relu")
             'F.relu'
-
         """
         for prefix, written in _PREFIXES:
             if name.startswith(prefix):

@@ -43,7 +43,6 @@ def operator_code(node: NodeSpec, names: Names, look_up: ValueLookup) -> Code:
 
     Returns:
         The expression. Operands are names and numbers, so no brackets are needed for precedence.
-
     """
     if node.op == "call_method":
         owner, *rest = node.args

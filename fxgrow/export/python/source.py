@@ -65,7 +65,6 @@ def python_source(spec: ArchitectureSpec, heading: Sequence[str] = ()) -> str:
 
     Raises:
         ExportError: ``no-source``, for what is no part of torch or torchvision.
-
     """
     return _Source(spec).text(heading)
 

@@ -61,7 +61,6 @@ class Structure:
         blocks: container path -> its block, for containers that have one.
         inside: container path -> what lies directly in it; "" is the model itself.
         kinds: container path -> what it is written as.
-
     """
 
     def __init__(self, spec: ArchitectureSpec) -> None:
@@ -97,7 +96,6 @@ class Structure:
 
         Returns:
             ``self.layers[0].weight``, say.
-
         """
         owner, written = scope, "self"
         relative = target.removeprefix(f"{scope}.") if scope else target

@@ -84,7 +84,6 @@ def value_code(argument: Argument, look_up: ValueLookup) -> Code:
 
     Returns:
         The expression; None, truth values and numbers as Python prints them.
-
     """
     writer = _WRITERS.get(type(argument))
     return repr(argument) if writer is None else writer(argument, look_up)
@@ -102,7 +101,6 @@ def arguments_code(
 
     Returns:
         One expression per argument, in order.
-
     """
     written = list(_items(args, look_up))
     for key, item in kwargs.items():

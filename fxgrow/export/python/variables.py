@@ -38,7 +38,6 @@ class Variables:
     Args:
         held: node -> variable, to begin with.
         last_use: node -> the step at which its value is used last.
-
     """
 
     def __init__(self, held: Mapping[str, str], last_use: Mapping[str, float]) -> None:
@@ -62,7 +61,6 @@ class Variables:
 
         Returns:
             The variables, in the order of ``nodes``.
-
         """
         first_operand = self._first_held(operands)
         alive = {}

@@ -32,7 +32,6 @@ def joint_scores(grown: OverGrown, objective: Objective, points: int) -> tuple[T
 
     Returns:
         s of the split candidates and s of the new neurons.
-
     """
     eps = _get_eps(grown)
     total = torch.zeros_like(eps)

@@ -50,7 +50,6 @@ class Firefly(BaseModel):
     Example:
         >>> method = Firefly(new=4, steps=10)
         >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=method)
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,7 +101,6 @@ class Firefly(BaseModel):
             grown: the over-grown graph, changed in place.
             objective: its batches give the statistics.
             generator: draws the directions.
-
         """
         initialize(grown, self.eps, generator)
         estimate_statistics(grown, objective)

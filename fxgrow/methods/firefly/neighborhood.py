@@ -49,7 +49,6 @@ def initialize(grown: OverGrown, eps: float, generator: torch.Generator) -> None
         grown: the over-grown graph, changed in place.
         eps: radius of the box.
         generator: draws the directions.
-
     """
     grown.candidates.split_eps.fill_(eps)
     grown.candidates.new_eps.fill_(eps)
@@ -78,7 +77,6 @@ def constraint_violation(grown: OverGrown, eps: float) -> Tensor:
 
     Returns:
         A scalar that can be differentiated.
-
     """
     candidates = grown.candidates
     squared = [(candidates.split_eps / eps).square(), (candidates.new_eps / eps).square()]
@@ -95,7 +93,6 @@ def project_candidates(grown: OverGrown, eps: float) -> None:
     Args:
         grown: the over-grown graph, changed in place.
         eps: radius of the box.
-
     """
     grown.candidates.split_eps.clamp_(-eps, eps)
     grown.candidates.new_eps.clamp_(-eps, eps)

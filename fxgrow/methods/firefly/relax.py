@@ -34,7 +34,6 @@ class OptimizerRule(NamedTuple):
     Args:
         make: from parameter groups to the optimizer.
         power: of e in the learning rate for eps.
-
     """
 
     make: Callable[[list[dict[str, Any]]], Optimizer]
@@ -47,7 +46,6 @@ class ConstraintRule(NamedTuple):
     Args:
         added: a term that is added to the loss.
         after: what is done after every step.
-
     """
 
     added: Callable[[OverGrown, float], Tensor | float]
@@ -99,7 +97,6 @@ def relax(
         lr: learning rate of the directions at the start.
         optimizer_rule: the optimizer, a value of ``OPTIMIZERS``.
         constraint: a value of ``CONSTRAINTS``.
-
     """
     eps_parameters = []
     masks = []  # 1 where the candidate is on

@@ -34,7 +34,6 @@ def diff_page(a: ArchitectureSpec, b: ArchitectureSpec, names: tuple[str, str] =
 
     Returns:
         The text of the HTML file.
-
     """
     libraries = []
     for name in LIBRARIES:
@@ -78,7 +77,6 @@ def page_data(a: ArchitectureSpec, b: ArchitectureSpec, names: tuple[str, str]) 
 
     Returns:
         JSON values: the merged graph, the widths by name, and the diff.
-
     """
     difference = diff(a, b)
     merged = merge_graphs(a, b, align(a, b), difference)

@@ -44,7 +44,6 @@ class NodeSide:
         label: a short name.
         size: kind and size of the module that it calls, if it calls one.
         text: the whole call as text.
-
     """
 
     name: str
@@ -64,7 +63,6 @@ class MergedNode:
         kind: a key of ``CHANGE_KINDS``.
         before: as the first specification has it, if it does.
         after: as the second one has it, if it does.
-
     """
 
     id: str
@@ -82,7 +80,6 @@ class MergedGraph:
         vertices: the nodes in the order of execution.
         edges: (source, target, whether it was there before, whether it is there after).
         old_groups: the names that groups had before, for those that are called otherwise now.
-
     """
 
     vertices: tuple[MergedNode, ...]
@@ -118,7 +115,6 @@ def merge_graphs(
 
     Returns:
         The merged graph. A pair has the id of its name in ``b``.
-
     """
     ids = {node.name: f"a:{node.name}" for node in a.nodes}
     for old, new in alignment.nodes.items():
@@ -174,7 +170,6 @@ class _Sides:
     Args:
         spec: the specification.
         layers: the layers that growth put into it; each stands with the node that it follows.
-
     """
 
     def __init__(self, spec: ArchitectureSpec, layers: Iterable[LayerDiff]) -> None:

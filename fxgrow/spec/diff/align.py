@@ -23,7 +23,6 @@ class Alignment:
         nodes: The nodes that both have.
         modules: The modules that both have.
         tensors: The parameters and buffers that both have.
-
     """
 
     nodes: Mapping[str, str]
@@ -48,7 +47,6 @@ def align(a: ArchitectureSpec, b: ArchitectureSpec) -> Alignment:
 
     Returns:
         The alignment; ``align(b, a)`` is its inverse.
-
     """
     # The stages do not treat both sides alike, so one order is chosen for both directions.
     if order_key(a) > order_key(b):

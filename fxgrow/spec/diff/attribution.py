@@ -27,7 +27,6 @@ class Attribution:
         alignment: What they have in common.
         widths: The widths that changed, by name.
         layers: The layers that were inserted or removed.
-
     """
 
     def __init__(
@@ -140,7 +139,6 @@ class Attribution:
 
         Returns:
             Their names, or nothing if they do not explain every operand.
-
         """
         # A dict keeps the order in which causes are found, and each cause once.
         causes: dict[str, None] = {}

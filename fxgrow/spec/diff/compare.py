@@ -48,7 +48,6 @@ def diff(a: ArchitectureSpec, b: ArchitectureSpec) -> SpecDiff:
         >>> difference = diff(read_spec("small"), read_spec("grown"))  # doctest: +SKIP
         >>> [(width.name, width.before, width.after) for width in difference.widths]
         ... # doctest: +SKIP
-
     """
     alignment = align(a, b)
     steps, forward = steps_between(a, b)

@@ -19,7 +19,6 @@ class GraphView:
         inputs: Name of a placeholder -> its position among the placeholders.
         operands: Name of a node -> the nodes that it reads.
         users: Name of a node -> (node that reads it, position at which it does) for each use.
-
     """
 
     def __init__(self, spec: ArchitectureSpec) -> None:

@@ -29,7 +29,6 @@ def steps_between(a: ArchitectureSpec, b: ArchitectureSpec) -> tuple[StepRange, 
     Returns:
         The steps, none if neither descends from the other; and whether they lead from ``a`` to
         ``b`` and not back.
-
     """
     backward = _steps_from(b, a)
     return (backward, False) if backward else (_steps_from(a, b), True)
@@ -60,7 +59,6 @@ def layer_diffs(
 
     Returns:
         The layers with the nodes that they consist of.
-
     """
     grown = b if forward else a
     common_nodes = set(alignment.nodes.values() if forward else alignment.nodes)
@@ -142,7 +140,6 @@ def width_diffs(
 
     Returns:
         Name -> difference.
-
     """
     diffs: dict[str, WidthDiff] = {}
     for old, new in _paired_widths(a.widths, b.widths, alignment.tensors):

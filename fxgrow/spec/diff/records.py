@@ -22,7 +22,6 @@ class InputDiff(StrictModel):
         name: The input.
         before: Its dtype and shape in the first specification.
         after: Its dtype and shape in the second.
-
     """
 
     kind: Literal["input"] = "input"
@@ -49,7 +48,6 @@ class WidthDiff(StrictModel):
         score: The sum of the scores.
         parameters: How many parameters more it costs if nothing else changes. The sum over widths
             is less than the cost of all together where both ends of a layer grow.
-
     """
 
     kind: Literal["width"] = "width"
@@ -80,7 +78,6 @@ class LayerDiff(StrictModel):
         score: Its score.
         nodes: The nodes that it consists of.
         parameters: The elements of its parameters.
-
     """
 
     kind: Literal["layer"] = "layer"
@@ -104,7 +101,6 @@ class RenameDiff(StrictModel):
         what: Which of the two it is.
         before: Its name in the first specification.
         after: Its name in the second.
-
     """
 
     kind: Literal["renamed"] = "renamed"
@@ -122,7 +118,6 @@ class NodeDiff(StrictModel):
         before: The call in the first specification, as text.
         after: The call in the second.
         caused_by: What the change follows from.
-
     """
 
     kind: Literal["rewired", "arguments"]
@@ -142,7 +137,6 @@ class ModuleDiff(StrictModel):
         before: Its value in the first specification.
         after: Its value in the second.
         caused_by: What the change follows from.
-
     """
 
     kind: Literal["attribute"] = "attribute"
@@ -163,7 +157,6 @@ class TensorDiff(StrictModel):
         after: Its shape in the second.
         properties: What else differs (dtype, requires_grad and the like), as text.
         caused_by: What the change follows from.
-
     """
 
     kind: Literal["tensor"] = "tensor"
@@ -198,6 +191,9 @@ class SpecDiff(StrictModel):
         cost_before: The cost of the first.
         cost_after: The cost of the second.
 
+    Example:
+        >>> changes = fxgrow.diff(read_spec(Path("runs/a")), read_spec(Path("runs/b")))
+        >>> [(width.name, width.before, width.after) for width in changes.widths]
     """
 
     inputs: tuple[InputDiff, ...] = ()
