@@ -425,6 +425,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         {"a": FREE, "b": OUT},
     ),
     "rolled neurons": (lambda: linears(lambda h: h.roll(1, 1)), VECTOR, {"a": FREE, "b": OUT}),
+    "rolled over all axes as one": (
+        lambda: linears(lambda h: h.roll(1)),
+        VECTOR,
+        {"a": (4, 1, "rolled"), "b": OUT},
+    ),
     "rolled against itself": (
         lambda: linears(lambda h: h * h.roll(1, 1)),
         VECTOR,

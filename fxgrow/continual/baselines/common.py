@@ -1,7 +1,8 @@
 """What the baselines share: training on one task, a trunk with modules of each task's own."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -142,6 +143,35 @@ class SharedTrunk:
         network = self.mount(task.name)
         new_head(network, self.paths[0], task.classes, torch.Generator().manual_seed(seed))
         return network
+
+    @contextmanager
+    def learning(self, task: Task, seed: int) -> Iterator[nn.Module]:
+        """Add a task for the length of a ``with`` block, which trains it.
+
+        If the block fails, the trunk is as it was, so that the task can be learned again.
+
+        Args:
+            task: the task; its number of classes is that of the new head's rows.
+            seed: decides the weights of the new head.
+
+        Yields:
+            The trunk's network, with the modules of the task in it.
+
+        Raises:
+            DataError: ``known-task``.
+
+        """
+        require_new(self.own, task.name)
+        mounted = {path: self.model.get_submodule(path) for path in self.paths}
+        state = copy.deepcopy(self.model.state_dict())
+        try:
+            yield self.add(task, seed)
+        except BaseException:  # an interrupt, too
+            self.own.pop(task.name, None)
+            for path, module in mounted.items():
+                self.model.set_submodule(path, module)
+            self.model.load_state_dict(state)
+            raise
 
     def mount(self, task: str) -> nn.Module:
         """Put the modules of a task into the network; training then trains them for good."""

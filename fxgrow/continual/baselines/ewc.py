@@ -124,21 +124,24 @@ class Ewc(TrunkStrategy):
         self._penalty = EwcPenalty()
 
     def _learn(self, task: Task, seed: int) -> TaskStats:
-        network = self._trunk.add(task, seed)
+        with self._trunk.learning(task, seed) as network:
+            self._penalty = self._train_held(network, task, seed)
+        return TaskStats(task.name)
+
+    def _train_held(self, network: nn.Module, task: Task, seed: int) -> EwcPenalty:
+        """Train on a task under the penalty of the earlier ones, and add its own term."""
         shared = self._trunk.shared()
-        penalty = self._penalty
         # Momentum makes a constant gradient act 1 / (1 - momentum) times as far.
         factor = self._settings.strength / (1 - self._train.momentum)
 
         def hold(rate: float) -> None:
-            penalty.hold(shared, factor * rate)
+            self._penalty.hold(shared, factor * rate)
 
         train_network(network, task.train, self._train, seed=seed, after_step=hold)
         images = task.train.first(self._settings.images)
         generator = torch.Generator().manual_seed(seed)
         fisher = fisher_information(network, shared, images, generator)
-        self._penalty = penalty.with_task(fisher, shared)
-        return TaskStats(task.name)
+        return self._penalty.with_task(fisher, shared)
 
 
 def fisher_information(

@@ -22,7 +22,7 @@ class FineTuning(TrunkStrategy):
     """
 
     def _learn(self, task: Task, seed: int) -> TaskStats:
-        network = self._trunk.add(task, seed)
-        # All weights move, those that earlier tasks need included: that is the point.
-        train_network(network, task.train, self._train, seed=seed)
+        with self._trunk.learning(task, seed) as network:
+            # All weights move, those that earlier tasks need included: that is the point.
+            train_network(network, task.train, self._train, seed=seed)
         return TaskStats(task.name)

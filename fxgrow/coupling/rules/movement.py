@@ -239,9 +239,14 @@ def pad(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 
 
 def roll(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``roll(x, shifts, dims)``."""
+    """``roll(x, shifts, dims)``; without ``dims`` it rolls over all axes as over one."""
     x, shifts = args[0], args[1]
     dims = [dim % out.dim() for dim in args[2]] if len(args) > 2 else []
+    if not dims:
+        for field in ctx.fields(x).values():
+            ctx.pin(field, "rolled", "it is rolled as a part of one long axis")
+        ctx.set_fields(out, ctx.fields(x).values(), ctx.value(x).axes)
+        return
     fields = []
     for support, field in ctx.fields(x).items():
         core = field_core(field)

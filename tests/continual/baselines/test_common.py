@@ -1,15 +1,20 @@
 import copy
+import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
+from fxgrow.continual.baselines.base import TrunkStrategy
 from fxgrow.continual.baselines.common import SharedTrunk, num_parameters, train_network
+from fxgrow.continual.baselines.ewc import Ewc
+from fxgrow.continual.baselines.fine_tuning import FineTuning
 from fxgrow.continual.settings import TrainSettings
 from fxgrow.errors import DataError, TrainingError
 from fxgrow.training import endless, shuffled
-from tests.continual.tiny import TRAIN, model, tasks
+from tests.continual.tiny import INPUTS, TRAIN, model, outputs, tasks
 
 ONCE = TRAIN.model_copy(update={"epochs": 1})
 
@@ -98,3 +103,19 @@ def test_tasks_are_learnt_once_and_then_known() -> None:
 def test_parameters_that_are_held_twice_count_once() -> None:
     layer = nn.Linear(2, 3)
     assert num_parameters(layer, nn.Sequential(layer), copy.deepcopy(layer)) == 18
+
+
+@pytest.mark.parametrize("kind", [FineTuning, Ewc])
+def test_a_task_whose_training_failed_can_be_learned_again(kind: type[TrunkStrategy]) -> None:
+    """The weights of the earlier tasks are as they were, and so is what the retry gives."""
+    first, second = tasks()
+    strategy, never_failed = (kind(model(), INPUTS, train=TRAIN) for _ in range(2))
+    broken = replace(second, train=replace(second.train, images=second.train.images * math.nan))
+    for learner in (strategy, never_failed):
+        learner.learn(first)
+    with pytest.raises(TrainingError, match="nan"):
+        strategy.learn(broken)
+    assert torch.equal(outputs(strategy, first), outputs(never_failed, first))
+    strategy.learn(second)
+    never_failed.learn(second)
+    assert torch.equal(outputs(strategy, second), outputs(never_failed, second))
