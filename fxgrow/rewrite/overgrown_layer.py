@@ -14,7 +14,8 @@ with W, D and R in *one* product of concatenated weights. W is frozen: it gets n
 How we differ: candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its
 rows with their biases and ``unit_column`` that of its columns, so that ||delta|| <= 1 and
 |eps| <= eps mean the same in every layer. They are ``[out, in, ...]`` in whatever layout the
-parameter is.
+parameter is. At the blank neurons of a candidate layer, which emission drops, no candidate has
+entries: C_w has none in their rows, D and R none in their columns.
 """
 
 from collections.abc import Sequence
@@ -45,6 +46,20 @@ class WeightBlock(NamedTuple):
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
 
+class Kept(NamedTuple):
+    """Where candidates have entries in a weight: 1, and 0 at the blank neurons of candidate layers.
+
+    Blank neurons are dropped at emission, and entries at them would be lost without a trace.
+
+    Args:
+        rows: one number per row; None if no row belongs to a blank neuron.
+        columns: one number per column; None if no column does.
+    """
+
+    rows: Tensor | None = None
+    columns: Tensor | None = None
+
+
 def _block(tensors: Sequence[Tensor]) -> WeightBlock:
     """The inverse of ``WeightBlock.tensors``."""
     return WeightBlock(tensors[0], tensors[1] if len(tensors) > 1 else None)
@@ -62,10 +77,13 @@ class OvergrownLayer(nn.Module):
         rows: the new neurons that the layer writes, one entry per width.
         columns: the new neurons that it reads, one entry per width.
         halves: a split candidate stands for two neurons, else for the first alone.
+        kept: the rows and columns at which candidates have entries.
     """
 
     weight: Tensor
     bias: Tensor | None
+    kept_rows: Tensor | None
+    kept_columns: Tensor | None
 
     def __init__(
         self,
@@ -76,6 +94,7 @@ class OvergrownLayer(nn.Module):
         rows: Sequence[Slots],
         columns: Sequence[Slots],
         halves: bool = True,
+        kept: Kept = Kept(),
     ) -> None:
         super().__init__()
         self.halves = halves
@@ -87,9 +106,10 @@ class OvergrownLayer(nn.Module):
         self.weight = weight
         self.bias = bias
         self.unit_row, self.unit_column = _units(self.base())
-        if split is not None:
-            split = split.to(weight.device)
-        self.register_buffer("split", split, persistent=False)
+        buffers = {"split": split, "kept_rows": kept.rows, "kept_columns": kept.columns}
+        for name, buffer in buffers.items():
+            placed = None if buffer is None else buffer.to(weight.device)
+            self.register_buffer(name, placed, persistent=False)
         base = self.base().weight.detach()  # [out, in, ...]
         self.delta = self._zeros(len(base)) if split is not None else None
         new_rows = sum(self._row_counts())
@@ -128,13 +148,24 @@ class OvergrownLayer(nn.Module):
         index: Tensor = self.split  # type: ignore[assignment]
         # Index -1 (no candidate) reads some eps, which the mask then takes out.
         eps = torch.where(index >= 0, split_eps[index.clamp(min=0)], 0.0) * self.unit_row
-        return _block([tensor * reshape_along(eps, 0, tensor.dim()) for tensor in self.delta])
+        return self._scaled(self.delta, eps)
 
     def incoming(self) -> WeightBlock | None:
         """The rows of all new neurons, in the units of the weight."""
         if self.new is None:
             return None
-        return _block([tensor * self.unit_row for tensor in self.new])
+        return self._scaled(self.new, self.unit_row)
+
+    def _scaled(self, rows: nn.ParameterList, factors: Tensor | float) -> WeightBlock:
+        """Rows of candidates times their factors, without their entries at blank neurons."""
+        scaled = []
+        for tensor in rows:
+            if isinstance(factors, Tensor):
+                scaled.append(tensor * reshape_along(factors, 0, tensor.dim()))
+            else:
+                scaled.append(tensor * factors)
+        scaled[0] = _masked(scaled[0], self.kept_columns, 1)
+        return _block(scaled)
 
     def incoming_of(self, number: int) -> list[Tensor]:
         """The weight, and bias if there is one, of the new neurons of ``rows[number]``."""
@@ -156,8 +187,7 @@ class OvergrownLayer(nn.Module):
         """
         outgoing = self.outgoing[number]
         factors = new_eps[self.column_index[number]] * self.unit_column
-        scaled: Tensor = outgoing * reshape_along(factors, 1, outgoing.dim())
-        return scaled
+        return _masked(outgoing * reshape_along(factors, 1, outgoing.dim()), self.kept_rows, 0)
 
     def forward(
         self,
@@ -196,6 +226,14 @@ class OvergrownLayer(nn.Module):
             new_neurons = parts[0].split(self._row_counts(), dim=-1 if form.last else 1)
             out += [lane.clone() for lane in new_neurons]
         return out
+
+
+def _masked(weight: Tensor, kept: Tensor | None, axis: int) -> Tensor:
+    """A weight without its entries at the blank neurons along an axis."""
+    if kept is None:
+        return weight
+    masked: Tensor = weight * reshape_along(kept, axis, weight.dim()).to(weight)
+    return masked
 
 
 def _units(base: WeightBlock) -> tuple[float, float]:

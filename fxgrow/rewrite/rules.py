@@ -17,7 +17,7 @@ from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at
-from fxgrow.rewrite.overgrown_layer import OvergrownLayer
+from fxgrow.rewrite.overgrown_layer import Kept, OvergrownLayer
 from fxgrow.rewrite.rewriter import Provenance
 from fxgrow.surgery import sync_size_attributes
 
@@ -131,6 +131,16 @@ def _new_slots(context: RewriteContext, weight: str, axis: int) -> list[Slots]:
     return [context.slots(weight, axis, width) for width in sorted(widths)]
 
 
+def _kept(context: RewriteContext, product: LinearOp, axis: int) -> Tensor | None:
+    """Where candidates have entries along an axis of a weight (see ``Kept``); None: everywhere."""
+    blank = context.candidates.layers
+    if context.widths_of(product.weight, axis).isdisjoint(blank):
+        return None
+    owners = context.coupling.owners[product.weight, axis]
+    is_blank = torch.isin(torch.from_numpy(owners.width), torch.tensor(sorted(blank)))
+    return ~is_blank
+
+
 def _insert_layer(
     context: RewriteContext,
     product: LinearOp,
@@ -150,6 +160,7 @@ def _insert_layer(
             rows,
             columns,
             context.candidates.halves,
+            Kept(_kept(context, product, product.rows), _kept(context, product, product.columns)),
         )
         context.insert(key, product.weight.removesuffix(".weight"), layer)
         context.entries += layer_entries(layer)

@@ -49,6 +49,52 @@ def test_both_at_once() -> None:
     }
 
 
+STACKS = {
+    "linear": (lambda: nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)), (8, 5)),
+    "gelu": (
+        lambda: nn.Sequential(
+            nn.Linear(5, 3), nn.GELU(), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)
+        ),
+        (8, 5),
+    ),
+    "tokens": (
+        lambda: nn.Sequential(nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, 1), nn.Flatten()),
+        (8, 2, 5),
+    ),
+}
+
+
+@pytest.mark.parametrize("settings", [{}, {"norm": True}, {"split": True, "constraint": "penalty"}])
+@pytest.mark.parametrize("name", STACKS)
+def test_a_linear_stack_grows_deeper_and_wider_at_once(name: str, settings: dict[str, Any]) -> None:
+    """New neurons beside a candidate layer have no entries at its blank neurons, which are dropped."""
+    make, shape = STACKS[name]
+    torch.manual_seed(0)
+    inputs = torch.randn(shape, dtype=torch.float64)
+    method = Firefly(**({"split": False, "new": 2, "layers": 2, "steps": 3} | settings))
+    growth = fxgrow.grow(
+        make().double(),
+        [(inputs, LABELS)],
+        F.cross_entropy,
+        example_inputs=inputs,
+        method=method,
+        budget=Budget(neurons=8),
+    )
+    assert growth.report.layers and growth.report.widths
+    assert growth.report.faithful_error < 1e-12 and growth.report.preservation_error < 1e-12
+
+
+def test_a_grown_layer_grows_deeper_and_wider_again() -> None:
+    settings = {"split": True, "new": 2, "steps": 2, "refine_steps": 0, "layers": 2}
+    budget = Budget(neurons=0.5, layers=1)
+    first = deeper(network("chain"), settings=settings, budget=budget)
+    second = deeper(
+        first.module, settings=settings, budget=budget, seed=3, history=first.spec.history
+    )
+    assert second.report.layers and second.report.widths
+    assert second.report.faithful_error < 1e-12
+
+
 @pytest.mark.parametrize("most", [1, 2])
 def test_a_budget_of_layers(most: int) -> None:
     growth = deeper(

@@ -9,7 +9,7 @@ from torch import nn
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.linear_op import LinearOp, blockwise_apply
 from fxgrow.rewrite.operators import LINEAR_FORM, LINEAR_MODULES
-from fxgrow.rewrite.overgrown_layer import OvergrownLayer
+from fxgrow.rewrite.overgrown_layer import Kept, OvergrownLayer
 
 LAYERS = {
     "linear": (nn.Linear(4, 6), (3, 4)),
@@ -87,3 +87,33 @@ def test_frozen_block_gets_no_gradient() -> None:
     )
     (z.sum() + more.sum()).backward()
     assert base.weight.grad is None and base.bias.grad is None and rows.grad is not None
+
+
+def test_candidates_have_no_entries_at_blank_neurons() -> None:
+    """Whatever a method writes there: neither in the product, nor in what is emitted."""
+    torch.manual_seed(0)
+    base = nn.Linear(3, 2)
+    kept = Kept(torch.tensor([True, False]), torch.tensor([True, True, False]))
+    layer = OvergrownLayer(
+        LinearOp("weight", "bias", LINEAR_FORM),
+        base.weight,
+        base.bias,
+        torch.tensor([0, 1]),
+        [Slots(1, torch.tensor([0]))],
+        [Slots(0, torch.tensor([1]))],
+        kept=kept,
+    )
+    for parameter in (*layer.delta, *layer.new, *layer.outgoing):  # type: ignore[misc]
+        nn.init.ones_(parameter)
+    delta, incoming = layer.perturbation(torch.ones(2)), layer.incoming()
+    assert delta is not None and incoming is not None
+    for rows in (delta, incoming):
+        assert bool((rows.weight[:, :2] != 0).all()) and not rows.weight[:, 2].any()
+        assert rows.bias is not None and bool((rows.bias != 0).all())
+    columns = layer.columns_of(0, torch.ones(2))
+    assert columns[0].any() and not columns[1].any()
+    lane, x = torch.randn(4, 1), torch.randn(4, 3)
+    plus, _, new = layer(x, None, [lane], torch.zeros(2), torch.ones(2))
+    torch.testing.assert_close(plus[:, 1], base(x)[:, 1])
+    moved = x + torch.tensor([0.0, 0.0, 1.0])
+    torch.testing.assert_close(layer(moved, None, [lane], torch.zeros(2), torch.ones(2))[2], new)
