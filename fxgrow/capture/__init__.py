@@ -3,6 +3,7 @@
 from fxgrow.capture.capture import capture, verify_capture
 from fxgrow.capture.inputs import move_to, positional_inputs
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
+from fxgrow.capture.running import output_leaves, preserve_state
 from fxgrow.deprecation import renamed_attributes
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "capture",
     "first_line",
     "move_to",
+    "output_leaves",
     "positional_inputs",
+    "preserve_state",
     "verify_capture",
 ]
 

@@ -49,31 +49,42 @@ def relative_error(output: Any, expected: Any) -> float:
 
     Args:
         output: tensors in any containers.
-        expected: the same containers. Tensors that are empty or hold no floats do not count.
+        expected: the same containers. Tensors that are empty or hold no floats do not count, nor
+            do places where both hold the same infinity, or no number.
 
     Returns:
         The largest error of all tensors, 0 if none counts.
     """
     largest_error = 0.0
     for one, reference in zip(tree_leaves(output), tree_leaves(expected), strict=True):
-        if not isinstance(reference, Tensor) or not reference.is_floating_point():
+        if not is_inexact(reference) or not reference.numel():
             continue
-        if not reference.numel():
-            continue
-        smallest = torch.finfo(reference.dtype).tiny  # an output of zeros must not divide by 0
-        scale = reference.abs().max().clamp(min=smallest)
-        error = float((one - reference).abs().max() / scale)
+        error = _leaf_error(one, reference)
         if math.isnan(error):  # it would be lost in a maximum
             return error
         largest_error = max(largest_error, error)
     return largest_error
 
 
+def is_inexact(leaf: Any) -> bool:
+    """Whether a value is a tensor of real or complex floating-point numbers."""
+    return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
+
+
+def _leaf_error(output: Tensor, expected: Tensor) -> float:
+    # A masked score is minus infinity in both, whose difference would be no number.
+    same = output.eq(expected) | (output.isnan() & expected.isnan())
+    difference = (output - expected).abs().masked_fill(same, 0.0)
+    smallest = torch.finfo(expected.dtype).tiny  # an output of zeros must not divide by 0
+    scale = expected.abs().masked_fill(~expected.isfinite(), 0.0).max().clamp(min=smallest)
+    return float(difference.max() / scale)
+
+
 def rounding_tolerance(output: Any) -> float:
     """The relative error that counts as rounding for the coarsest dtype of an output."""
     epsilons = []
     for leaf in tree_leaves(output):
-        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+        if is_inexact(leaf):
             epsilons.append(torch.finfo(leaf.dtype).eps)
     return MAX_ROUNDINGS * max(epsilons, default=torch.finfo(torch.float32).eps)
 

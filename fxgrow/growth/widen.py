@@ -8,8 +8,8 @@ any structure.
 
 import copy
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,7 @@ from fxgrow.capture import Captured, positional_inputs
 from fxgrow.coupling import Coupling, Role, Site, Width, couple
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import ParameterUpdate, emit
+from fxgrow.growth.preservation import Preservation, culprits, excuse
 from fxgrow.growth.scope import matching_widths, require_growable
 from fxgrow.surgery import (
     Change,
@@ -41,6 +42,9 @@ class Widened:
         module: the model, of the same class.
         index_maps: the IndexMap of every axis (parameter name, axis) that changed.
         config: what became of a Hugging Face style config; None if the model has none.
+        preservation_error: the largest difference of its output on the example inputs from that of
+            the model before, relative to the largest output; None if it was not compared.
+        unchecked: why it was not compared, or what excuses a difference ("" if it was and is none).
 
     Example:
         >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16}, inputs)
@@ -50,6 +54,8 @@ class Widened:
     module: nn.Module
     index_maps: dict[tuple[str, int], IndexMap]
     config: ConfigUpdate | None = None
+    preservation_error: float | None = None
+    unchecked: str = ""
 
 
 def widen(
@@ -63,7 +69,9 @@ def widen(
 ) -> Widened:
     """Add neurons to some widths; the function stays the same to rounding.
 
-    A Hugging Face model's ``config`` follows if it can, so that ``save_pretrained`` keeps it.
+    Both models are run on the example inputs in evaluation mode and compared; if they differ,
+    nothing has changed. Without values to compare (meta device) ``Widened.unchecked`` says so. A
+    Hugging Face model's ``config`` follows if it can, so that ``save_pretrained`` keeps it.
 
     Args:
         model_or_captured: the model, or what ``fxgrow.capture`` gave for it.
@@ -85,16 +93,15 @@ def widen(
 
     Raises:
         GrowthError: ``unknown-width``, the refusal code of a width that cannot grow, or
-            ``unknown-plan`` for another ``how``.
+            ``unknown-plan`` for another ``how``; ``broken-promise`` if the wider model computes
+            something else.
         BudgetError: ``empty-budget`` if no neuron is asked for, ``bad-budget`` for ``round_to``.
         ModelError: the model does not run on its example inputs.
 
     Example:
         >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16, "*mlp*": 4}, inputs, round_to=8)
     """
-    if how not in WIDENING_RULES:
-        known = ", ".join(map(repr, WIDENING_RULES))
-        raise GrowthError("unknown-plan", f"how={how!r} is no way to widen; say one of {known}")
+    rule = _widening_rule(how)
     model, inputs = _model_and_inputs(model_or_captured, example_inputs)
     coupling = couple(model_or_captured, inputs)
     counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
@@ -102,15 +109,78 @@ def widen(
         raise BudgetError(
             "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
         )
-    changes = _changes(coupling, counts, WIDENING_RULES[how], random.Random(seed))
+    changes = _changes(coupling, counts, rule, random.Random(seed))
+    return _checked(_Widening(coupling, changes, inputs, seed), model, inplace)
+
+
+@dataclass(frozen=True)
+class _Widening:
+    """What is to be done to a model.
+
+    ``changes``: by the name of the width.
+    """
+
+    coupling: Coupling
+    changes: Mapping[str, Change]
+    inputs: tuple[Any, ...]
+    seed: int
+
+    def carry_out(self, module: nn.Module, names: Sequence[str]) -> dict[tuple[str, int], IndexMap]:
+        """Widen a module in place by some of the widths."""
+        numbers = {width.name: number for number, width in enumerate(self.coupling.widths)}
+        changes = {numbers[name]: self.changes[name] for name in names}
+        generator = torch.Generator().manual_seed(self.seed)
+        updates = new_neuron_updates(module, self.coupling, changes, generator)
+        return emit(module, self.coupling, changes, updates)
+
+    def applied(self, module: nn.Module, before: Preservation) -> Widened:
+        """Widen a module in place, or leave it as it was if it does not compute the same."""
+        shapes_before = parameter_shapes(module)
+        sizes = ((len(change.times), change.size) for change in self.changes.values())
+        with restore_on_failure(module):
+            maps = self.carry_out(module, tuple(self.changes))
+            config = update_config(module, shapes_before, sizes, self.inputs)
+            error = before.require(module)
+        return Widened(module, maps, config, error, before.skipped)
+
+
+def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
+    """Widen a model or a copy of it, and compare it with what it was."""
+    before = Preservation.of(model, widening.inputs)
     module = model if inplace else copy.deepcopy(model)
-    shapes_before = parameter_shapes(module)
-    generator = torch.Generator().manual_seed(seed)
-    updates = new_neuron_updates(module, coupling, changes, generator)
-    with restore_on_failure(module):
-        maps = emit(module, coupling, changes, updates)
-        sizes = ((len(change.times), change.size) for change in changes.values())
-        return Widened(module, maps, update_config(module, shapes_before, sizes, inputs))
+    try:
+        return widening.applied(module, before)
+    except GrowthError as error:
+        if error.code != "broken-promise":
+            raise
+        names = tuple(widening.changes)
+        reason = excuse(before, model, names, widening.carry_out)
+        if not reason:
+            broken_by = culprits(before, model, names, widening.carry_out)
+            raise _broken_promise(widening.coupling, model, broken_by, error) from error
+    return widening.applied(module, replace(before, skipped=reason))
+
+
+def _broken_promise(
+    coupling: Coupling, model: nn.Module, names: Sequence[str], error: GrowthError
+) -> GrowthError:
+    kept = [width.name for width in coupling.widths if width.growable and width.name not in names]
+    others = f"; leave them out and widen others ({_listed(kept)})" if kept else ""
+    return GrowthError(
+        "broken-promise",
+        f"{type(model).__name__} computes something else with more neurons in {_listed(names)}: "
+        f"{error}; its code probably computes with the size of that width, branches on it, or "
+        f"multiplies a weight with itself; nothing was changed{others}",
+    )
+
+
+_MAX_LISTED = 8
+
+
+def _listed(names: Sequence[str]) -> str:
+    listed = ", ".join(map(repr, names[:_MAX_LISTED]))
+    hidden = len(names) - _MAX_LISTED
+    return f"{listed} and {hidden} more" if hidden > 0 else listed
 
 
 def _model_and_inputs(
@@ -193,12 +263,11 @@ WideningRule = Callable[[Width, int, random.Random], Change]
 
 def _changes(
     coupling: Coupling, amounts: Mapping[str, int], rule: WideningRule, rng: random.Random
-) -> dict[int, Change]:
-    numbers = {width.name: number for number, width in enumerate(coupling.widths)}
-    changes: dict[int, Change] = {}
+) -> dict[str, Change]:
+    changes: dict[str, Change] = {}
     for name, count in amounts.items():
         if count:
-            changes[numbers[name]] = rule(coupling.by_name[name], count, rng)
+            changes[name] = rule(coupling.by_name[name], count, rng)
     return changes
 
 
@@ -215,6 +284,13 @@ def _new(width: Width, count: int, _: random.Random) -> Change:
 
 
 WIDENING_RULES: dict[str, WideningRule] = {"split": _split, "new": _new}
+
+
+def _widening_rule(how: str) -> WideningRule:
+    if how not in WIDENING_RULES:
+        known = ", ".join(map(repr, WIDENING_RULES))
+        raise GrowthError("unknown-plan", f"how={how!r} is no way to widen; say one of {known}")
+    return WIDENING_RULES[how]
 
 
 def new_neuron_updates(

@@ -77,7 +77,7 @@ class OvergrownLayer(nn.Module):
         rows: the new neurons that the layer writes, one entry per width.
         columns: the new neurons that it reads, one entry per width.
         halves: a split candidate stands for two neurons, else for the first alone.
-        kept: the rows and columns at which candidates have entries.
+        kept: the rows and columns at which candidates have entries; None: everywhere.
     """
 
     weight: Tensor
@@ -94,7 +94,7 @@ class OvergrownLayer(nn.Module):
         rows: Sequence[Slots],
         columns: Sequence[Slots],
         halves: bool = True,
-        kept: Kept = Kept(),
+        kept: Kept | None = None,
     ) -> None:
         super().__init__()
         self.halves = halves
@@ -106,6 +106,7 @@ class OvergrownLayer(nn.Module):
         self.weight = weight
         self.bias = bias
         self.unit_row, self.unit_column = _units(self.base())
+        kept = kept or Kept()
         buffers = {"split": split, "kept_rows": kept.rows, "kept_columns": kept.columns}
         for name, buffer in buffers.items():
             placed = None if buffer is None else buffer.to(weight.device)

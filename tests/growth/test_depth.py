@@ -1,6 +1,7 @@
 """Depth and width in one step, as a user asks for them."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def test_both_at_once() -> None:
     }
 
 
-STACKS = {
+STACKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "linear": (lambda: nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)), (8, 5)),
     "gelu": (
         lambda: nn.Sequential(

@@ -1,0 +1,195 @@
+"""Whether a widened model still computes on its example inputs what it computed before.
+
+Coupling reasons about neurons; this check runs the two models. It finds what no rule sees: a number
+in Python that depends on a size (``h / h.shape[1] ** 0.5``), a branch on it, code of C.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from fxgrow.capture import first_line, output_leaves, preserve_state
+from fxgrow.errors import GrowthError
+from fxgrow.growth.invariants import (
+    full_precision,
+    is_inexact,
+    relative_error,
+    require_close,
+    rounding_tolerance,
+)
+from fxgrow.randomness import seeded
+
+Grow = Callable[[nn.Module, Sequence[str]], object]
+"""Widens a model in place by the widths of these names, as they were asked for."""
+
+_NO_VALUES = "the model or its example inputs have shapes but no values"
+_NO_FLOATS = "its output holds no floating-point numbers"
+_RANDOM = "its output is random in evaluation mode, too"
+_ROUNDING = "rounding changes its choices; in float64 the outputs agree"
+
+_MAX_NOISE_RATIO = 4.0
+"""How much farther than two runs of a random model apart a grown one may be."""
+
+
+@dataclass(frozen=True)
+class Preservation:
+    """The outputs of a model before it grew.
+
+    Args:
+        inputs: its positional arguments.
+        expected: the tensors of its output, in evaluation mode.
+        skipped: why nothing can be compared ("" if it can).
+    """
+
+    inputs: tuple[Any, ...]
+    expected: tuple[Tensor, ...] = ()
+    skipped: str = ""
+
+    @staticmethod
+    def of(model: nn.Module, inputs: tuple[Any, ...]) -> "Preservation":
+        """Run a model that is still as it was.
+
+        Args:
+            model: is left in its mode and state.
+            inputs: its positional arguments, which it cannot change.
+        """
+        tensors = (*model.parameters(), *model.buffers(), *tree_leaves(inputs))
+        if any(_has_no_values(tensor) for tensor in tensors):
+            return Preservation(inputs, skipped=_NO_VALUES)
+        try:
+            expected = _outputs(model, inputs)
+        # Coupling needs shapes only, so what runs there need not run here (another device, say).
+        except Exception as error:  # noqa: BLE001 - whatever the model's own code raises
+            return Preservation(inputs, skipped=f"the model does not run: {first_line(error)}")
+        if not any(map(is_inexact, expected)):
+            return Preservation(inputs, skipped=_NO_FLOATS)
+        return Preservation(inputs, expected)
+
+    def require(self, module: nn.Module) -> float | None:
+        """Compare a grown model.
+
+        Args:
+            module: the grown model; it is left in its mode and state.
+
+        Returns:
+            The relative error; None if there is nothing to compare.
+
+        Raises:
+            GrowthError: ``broken-promise`` if the error is more than rounding, or it does not run.
+        """
+        if self.skipped:
+            return None
+        try:
+            outputs = _outputs(module, self.inputs)
+        except Exception as error:  # the model's own code may raise anything
+            message = f"the grown model does not run: {first_line(error)}"
+            raise GrowthError("broken-promise", message) from error
+        if _shapes(outputs) != _shapes(self.expected):
+            message = f"the grown model's output has the shapes {_shapes(outputs)}"
+            raise GrowthError("broken-promise", message)
+        return require_close("what it was before", outputs, self.expected)
+
+
+def excuse(before: Preservation, model: nn.Module, names: Sequence[str], grow: Grow) -> str:
+    """Why a difference may have arisen although the growth was right.
+
+    Args:
+        before: the comparison that failed.
+        model: the model as it was.
+        names: the widths that grew.
+        grow: widens a copy of it.
+
+    Returns:
+        The reason; "" if there is none, so that the growth was wrong.
+    """
+    wider = copy.deepcopy(model)
+    grow(wider, names)
+    tolerance = rounding_tolerance(before.expected)
+    noise = _error(_outputs(model, before.inputs, seed=1), before.expected)
+    if noise > tolerance:
+        error = _error(_outputs(wider, before.inputs), before.expected)
+        return _RANDOM if error <= _MAX_NOISE_RATIO * noise else ""
+    return _ROUNDING if _float64_error(before.inputs, model, names, grow) <= tolerance else ""
+
+
+def _error(outputs: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
+    """The relative error; infinite if the shapes differ."""
+    if _shapes(outputs) != _shapes(expected):
+        return float("inf")
+    return relative_error(outputs, expected)
+
+
+def _shapes(tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
+    return [tuple(tensor.shape) for tensor in tensors]
+
+
+def culprits(
+    before: Preservation, model: nn.Module, names: Sequence[str], grow: Grow
+) -> tuple[str, ...]:
+    """The widths that change the function when they grow alone, found by halving.
+
+    Args:
+        before: the comparison that failed.
+        model: the model as it was.
+        names: the widths that grew together.
+        grow: widens a copy of it.
+
+    Returns:
+        Their names; all of ``names`` if only together they do.
+    """
+    if len(names) == 1:
+        return tuple(names)
+    middle = len(names) // 2
+    found: list[str] = []
+    for half in (names[:middle], names[middle:]):
+        wider = copy.deepcopy(model)
+        grow(wider, half)
+        try:
+            before.require(wider)
+        except GrowthError:
+            found += culprits(before, model, half, grow)
+    return tuple(found or names)
+
+
+def _float64_error(
+    inputs: tuple[Any, ...], model: nn.Module, names: Sequence[str], grow: Grow
+) -> float:
+    """The relative error of the same growth without rounding; infinite if that cannot be run."""
+    finer = copy.deepcopy(model).double()
+    wider = copy.deepcopy(finer)
+    grow(wider, names)
+    finer_inputs = tree_map(_to_float64, inputs)
+    try:
+        expected, outputs = _outputs(finer, finer_inputs), _outputs(wider, finer_inputs)
+        return _error(outputs, expected)
+    except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
+        return float("inf")
+
+
+def _to_float64(leaf: Any) -> Any:
+    is_floating = isinstance(leaf, Tensor) and leaf.is_floating_point()
+    return leaf.double() if is_floating else leaf
+
+
+def _outputs(model: nn.Module, inputs: tuple[Any, ...], seed: int = 0) -> tuple[Tensor, ...]:
+    """The tensors of a model's output in evaluation mode; the model is left as it was."""
+    with preserve_state(model), full_precision(), torch.no_grad(), seeded(seed):
+        output = model(*tree_map(_copy, inputs))
+        leaves = output_leaves(output)
+        # What the model keeps and gives out may be put back on leaving.
+        return tuple(leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def _copy(leaf: Any) -> Any:
+    """What a run may write into: a tensor, or a cache."""
+    return leaf.detach().clone() if isinstance(leaf, Tensor) else copy.deepcopy(leaf)
+
+
+def _has_no_values(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and (leaf.is_meta or isinstance(leaf, FakeTensor))

@@ -1,0 +1,153 @@
+"""Widen compares what it gives with what it got, and takes a difference back."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fxgrow.errors import GrowthError
+from fxgrow.growth.invariants import relative_error, require_close
+from fxgrow.growth.widen import widen
+
+X = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+INFINITY = float("inf")
+
+
+class Net(nn.Module):
+    """Three layers; the second hidden one is read as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(6, 4), nn.Linear(4, 3)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.between(torch.tanh(self.a(x)))).tanh())
+
+    def between(self, h: Tensor) -> Tensor:
+        return h
+
+
+class ScaledByAttribute(Net):
+    """No shape is read: coupling cannot know."""
+
+    def between(self, h: Tensor) -> Tensor:
+        return h / self.a.out_features**0.5
+
+
+class BreaksWhenWide(Net):
+    def between(self, h: Tensor) -> Tensor:
+        if self.a.out_features > 6 and not h.is_meta:
+            raise ValueError("too wide")
+        return h
+
+
+class NoiseOnTheWidth(Net):
+    def between(self, h: Tensor) -> Tensor:
+        return h + 0.1 * torch.randn_like(h)
+
+
+class NoiseAndScale(Net):
+    def between(self, h: Tensor) -> Tensor:
+        return (h + 1e-4 * torch.randn_like(h)) / self.a.out_features**2
+
+
+class NoiseBehind(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y + 0.1 * torch.randn_like(y)
+
+
+class Chooses(Net):
+    """Its output hangs on the last digits of a float."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.remainder(super().forward(x) * 1e7, 1.0)
+
+
+class Counts(Net):
+    """Computes something else at every call, from a buffer that it writes into."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1, dtype=torch.double))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        return super().forward(x) * self.calls
+
+
+@pytest.mark.parametrize("how", ["split", "new"])
+@pytest.mark.parametrize("inplace", [True, False])
+@pytest.mark.parametrize("kind", [ScaledByAttribute, BreaksWhenWide, NoiseAndScale])
+def test_a_broken_promise_is_taken_back(kind: type[Net], inplace: bool, how: Any) -> None:
+    model = kind()
+    before, objects = copy.deepcopy(model.state_dict()), [id(p) for p in model.parameters()]
+    with pytest.raises(GrowthError, match=f"{kind.__name__} .* more neurons in 'a': ") as caught:
+        widen(model, {"a": 3, "b": 2}, X, how=how, inplace=inplace)
+    assert caught.value.code == "broken-promise"
+    assert "leave them out and widen others ('b')" in str(caught.value)
+    assert (model.a.out_features, model.b.out_features, model.training) == (6, 4, True)
+    assert [id(p) for p in model.parameters()] == objects
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_other_width_of_such_a_model_grows() -> None:
+    wider = widen(ScaledByAttribute(), {"b": 2}, X)
+    assert wider.module.get_parameter("c.weight").shape == (3, 6)
+    assert wider.preservation_error is not None and wider.preservation_error < 1e-14
+
+
+UNCHECKED: list[tuple[nn.Module, Tensor, str]] = [
+    (NoiseOnTheWidth(), X, "its output is random"),
+    (Chooses().float(), X.float(), "rounding changes its choices"),
+    (Net().to("meta"), X, "shapes but no values"),
+    (Net(), X.to("meta"), "shapes but no values"),
+]
+
+
+@pytest.mark.parametrize(("model", "x", "reason"), UNCHECKED)
+def test_what_cannot_be_compared_is_widened_and_says_so(
+    model: nn.Module, x: Tensor, reason: str
+) -> None:
+    wider = widen(model, {"a": 3}, x)
+    assert wider.module.get_parameter("a.weight").shape == (9, 5)
+    assert wider.preservation_error is None
+    assert reason in wider.unchecked
+
+
+@pytest.mark.parametrize("kind", [NoiseBehind, Counts])
+def test_random_numbers_and_state_are_the_same_in_both_runs(kind: type[Net]) -> None:
+    model = kind()
+    wider = widen(model, {"a": 3}, X)
+    assert wider.preservation_error is not None and wider.preservation_error < 1e-14
+    assert not wider.unchecked
+    assert all(buffer.eq(0).all() for buffer in (*model.buffers(), *wider.module.buffers()))
+
+
+def test_the_model_cannot_write_into_the_example_inputs() -> None:
+    class WritesInput(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(2))
+
+    x = X.clone()
+    widen(WritesInput(), {"a": 1}, x)
+    assert torch.equal(x, X)
+
+
+def test_equal_infinities_are_no_difference() -> None:
+    masked = torch.tensor([1.0, -INFINITY, float("nan")])
+    assert require_close("equal", masked, masked.clone()) == 0
+    assert relative_error(torch.tensor([1.1, -INFINITY]), masked[:2]) == pytest.approx(0.1)
+    with pytest.raises(GrowthError, match="off by nan"):
+        require_close("equal", torch.tensor([1.0, INFINITY, 0.0]), masked)
+
+
+def test_complex_outputs_count() -> None:
+    expected = torch.tensor([3 + 4j])
+    assert relative_error(torch.tensor([3 + 3j]), expected) == pytest.approx(0.2)
