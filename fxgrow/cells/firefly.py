@@ -21,7 +21,6 @@ from fxgrow.cells.result import (
     SearchEpoch,
     SearchListener,
     SearchResult,
-    Stopwatch,
     no_callback,
     search_result,
 )
@@ -31,6 +30,7 @@ from fxgrow.data import DataSet, batches
 from fxgrow.growth import Budget, GrowthReport, Scope, StepOptions, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import multiply_adds
+from fxgrow.timing import Stopwatch
 from fxgrow.training import WeightTraining, cross_entropy, seeded, set_rate, sgd_step, shuffled
 
 _TRAINING_FACTOR = 3

@@ -1,8 +1,6 @@
 """The result of a cell search, the same for every method, and what a method is."""
 
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
@@ -12,31 +10,9 @@ from fxgrow.cells.migrations import rename_derivation
 from fxgrow.cells.space import SearchSpace
 from fxgrow.data import DataSet
 from fxgrow.spec import Document, StrictModel
+from fxgrow.timing import Stopwatch
 
 SEARCH_VERSION: Literal[2] = 2
-
-
-@dataclass(frozen=True)
-class Stopwatch:
-    """The time since a search began."""
-
-    wall: float
-    cpu: float
-
-    @staticmethod
-    def start() -> "Stopwatch":
-        """Start now."""
-        return Stopwatch(time.perf_counter(), time.process_time())
-
-    @property
-    def seconds(self) -> float:
-        """Wall time."""
-        return time.perf_counter() - self.wall
-
-    @property
-    def cpu_seconds(self) -> float:
-        """CPU time of all threads of this process."""
-        return time.process_time() - self.cpu
 
 
 class SearchEpoch(StrictModel):

@@ -138,6 +138,11 @@ class Coupling:
     shapes: Mapping[str, NodeShape] = field(default_factory=dict)
 
     @cached_property
+    def number_of(self) -> dict[str, int]:
+        """The number of each width, by its name."""
+        return {width.name: number for number, width in enumerate(self.widths)}
+
+    @cached_property
     def by_name(self) -> dict[str, Width]:
         """The widths by name."""
         return {width.name: width for width in self.widths}

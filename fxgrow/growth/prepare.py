@@ -61,7 +61,7 @@ def prepare(
     only = [*scope.only, f"{LAYER_NAMESPACE}.*.incoming"] if scope.only else []
     deeper_coupling = couple(deeper, only=only, ignore=scope.ignore)
     # Widths are numbered anew, so everything proposed by number is translated by name.
-    numbers = {width.name: number for number, width in enumerate(deeper_coupling.widths)}
+    numbers = deeper_coupling.number_of
     layers = {numbers[layer.width]: layer for layer in inserted}
     split = set()
     for number in proposal.split:

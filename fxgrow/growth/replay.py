@@ -124,7 +124,7 @@ def _insertion_point(
 def _changes(
     coupling: Coupling, widths: Sequence[WidthChange], layers: Mapping[str, LayerInsertion]
 ) -> dict[int, Change]:
-    numbers = {width.name: number for number, width in enumerate(coupling.widths)}
+    numbers = coupling.number_of
     changes: dict[int, Change] = {}
     for change in widths:
         if change.width not in numbers:

@@ -94,7 +94,7 @@ def resolve_ties(coupling: Coupling, groups: Sequence[Sequence[str]]) -> tuple[T
         GrowthError: ``unknown-width`` for a name that matches nothing, ``unequal-tie`` for widths
             of different sizes or a width in two ties.
     """
-    numbers = {width.name: number for number, width in enumerate(coupling.widths)}
+    numbers = coupling.number_of
     ties: list[Tie] = []
     for names in groups:
         members: set[int] = set()

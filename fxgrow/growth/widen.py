@@ -127,7 +127,7 @@ class _Widening:
 
     def carry_out(self, module: nn.Module, names: Sequence[str]) -> dict[tuple[str, int], IndexMap]:
         """Widen a module in place by some of the widths."""
-        numbers = {width.name: number for number, width in enumerate(self.coupling.widths)}
+        numbers = self.coupling.number_of
         changes = {numbers[name]: self.changes[name] for name in names}
         generator = torch.Generator().manual_seed(self.seed)
         updates = new_neuron_updates(module, self.coupling, changes, generator)

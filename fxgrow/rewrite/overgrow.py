@@ -111,7 +111,7 @@ def _first_float_parameter(module: nn.Module) -> nn.Parameter:
 
 def _new_widths_at(node: fx.Node, coupling: Coupling) -> set[int]:
     """The widths whose new neurons a node carries; if there are none, those that it reads."""
-    numbers = {width.name: number for number, width in enumerate(coupling.widths)}
+    numbers = coupling.number_of
     for nodes in ([node], node.all_input_nodes):
         widths = set()
         for marked in nodes:

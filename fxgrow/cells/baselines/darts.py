@@ -42,7 +42,6 @@ from fxgrow.cells.result import (
     SearchEpoch,
     SearchListener,
     SearchResult,
-    Stopwatch,
     no_callback,
     search_result,
 )
@@ -50,6 +49,7 @@ from fxgrow.cells.space import EDGES_PER_NODE, SearchSpace
 from fxgrow.cells.stack import CellKind
 from fxgrow.data import DataSet
 from fxgrow.growth import Batch
+from fxgrow.timing import Stopwatch
 from fxgrow.training import (
     WeightTraining,
     cross_entropy,

@@ -9,10 +9,11 @@ comparison can do by drawing with 24 seeds.
 import torch
 
 from fxgrow.cells.genotype import GENOTYPE_VERSION, Cell, Edge, Genotype
-from fxgrow.cells.result import SearchListener, SearchResult, Stopwatch, no_callback, search_result
+from fxgrow.cells.result import SearchListener, SearchResult, no_callback, search_result
 from fxgrow.cells.space import EDGES_PER_NODE, SearchSpace
 from fxgrow.data import DataSet
 from fxgrow.spec import StrictModel
+from fxgrow.timing import Stopwatch
 
 
 class RandomCells(StrictModel):

@@ -23,13 +23,13 @@ from fxgrow.cells.result import (
     SearchEpoch,
     SearchListener,
     SearchResult,
-    Stopwatch,
     no_callback,
     search_result,
 )
 from fxgrow.cells.space import SearchSpace
 from fxgrow.data import Batches, DataSet
 from fxgrow.growth import Batch
+from fxgrow.timing import Stopwatch
 from fxgrow.training import (
     WeightTraining,
     cross_entropy,

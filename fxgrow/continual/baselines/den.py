@@ -311,7 +311,7 @@ def affordable_neurons(
 
 def _nonzero_places(coupling: Coupling, values: Mapping[str, Tensor]) -> dict[int, Tensor]:
     """By number of the width, the neurons whose value is not zero."""
-    numbers = {width.name: number for number, width in enumerate(coupling.widths)}
+    numbers = coupling.number_of
     places: dict[int, Tensor] = {}
     for name, of_width in values.items():
         places[numbers[name]] = of_width.nonzero().reshape(-1)
