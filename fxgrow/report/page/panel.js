@@ -58,8 +58,8 @@ class Panel {
   list() {
     const { diff } = this;
     const node = (side, kind) => (name) => this.row(kind, name, "", () => this.choose(this.byName.get(`${side}:${name}`).id));
-    const standing = (items) => items.filter((item) => !item.because.length);
-    const because = [diff.changed, diff.modules, diff.tensors].flat().filter((item) => item.because.length).length;
+    const standing = (items) => items.filter((item) => !item.caused_by.length);
+    const because = [diff.changed, diff.modules, diff.tensors].flat().filter((item) => item.caused_by.length).length;
     const still = Object.keys(this.data.widths).filter((name) => !this.changed.has(name));
     this.show(
       this.section("Growth steps", diff.steps.map((step, index) => this.step(step, index))),
@@ -212,12 +212,12 @@ class Panel {
     const tensors = this.diff.tensors.filter((item) => inside(item.name));
     const wired = this.diff.changed.filter((item) => after && item.name === after.name);
     const widths = Object.entries(this.data.widths).filter(([, width]) => width.sites.some((site) => inside(site.parameter)));
-    const reason = (item) => item.because.join(", ");
+    const reason = (item) => item.caused_by.join(", ");
     this.onFocus([vertex.id]);
     this.show(
       this.head(vertex.kind, this.data.kinds[vertex.kind], own.name),
       this.facts([["before", before?.text ?? null], ["after", after && after.text !== before?.text ? after.text : null]]),
-      ...wired.map((item) => make("p", { class: "note" }, item.because.length ? `${item.kind}, because of ${reason(item)}` : item.kind)),
+      ...wired.map((item) => make("p", { class: "note" }, item.caused_by.length ? `${item.kind}, because of ${reason(item)}` : item.kind)),
       attributes.length ? make("section", {}, make("h3", {}, "Attributes"), this.table(
         ["attribute", "before", "after", "because of"],
         attributes.map((item) => [item.attribute, size(item.before), size(item.after), reason(item)]),

@@ -18,6 +18,15 @@ Open = Callable[..., Any]
 Specs = tuple[ArchitectureSpec, ArchitectureSpec]
 
 
+def _wait_until_drawn(page: Any) -> None:
+    """Ask again and again: ``wait_for_function`` polls by ``eval``, which the page's policy refuses."""
+    for _ in range(200):
+        if page.evaluate("Boolean(window.fxgrow)"):
+            return
+        page.wait_for_timeout(50)
+    raise TimeoutError("the page was not drawn within ten seconds")
+
+
 @pytest.fixture(scope="session")
 def grown() -> Specs:
     """A residual network before and after a growth step with one inserted layer."""
@@ -77,7 +86,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
         page.on("dialog", dismiss)
         page.on("request", lambda request: messages.extend({request.url} - {file.as_uri()}))
         page.goto(file.as_uri())
-        page.wait_for_function("window.fxgrow")
+        _wait_until_drawn(page)
         return page
 
     yield opened
