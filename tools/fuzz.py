@@ -162,7 +162,7 @@ def _collect(tally: Tally, process: Any, results: Connection, end: int) -> bool:
 
 def _say(tally: Tally) -> None:
     done = tally.counts["loaded"] + tally.counts["refused"]
-    print(f"{done} judged; failures: {tally.failures}", file=sys.stderr)
+    print(f"{done} judged, {len(tally.failures)} failures", file=sys.stderr)
 
 
 def report(

@@ -1,6 +1,10 @@
 """The second way, torch.export, and the last: one call of the model."""
 
+import io
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -29,8 +33,7 @@ def export_graph(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> Tr
         The graph, or why there is none.
     """
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _quiet(), torch.no_grad():
             # Not strict: Python itself runs the forward, which takes more models than TorchDynamo.
             exported = torch.export.export(model, inputs, strict=False).module()
     except Exception as error:  # noqa: BLE001 - the user's forward may raise anything
@@ -40,6 +43,23 @@ def export_graph(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> Tr
         return TraceAttempt(None, {}, "torch.export gave copies of the parameters")
     wrong = disagreement(graph_module, inputs, expected)
     return TraceAttempt(None if wrong else graph_module, {}, wrong or "")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings, and no dump of the graph so far where an operator depends on values.
+
+    A model that cannot be exported is no fault of the user's: it is run as it is.
+    """
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _shares_parameters(model: nn.Module, graph_module: fx.GraphModule) -> bool:

@@ -24,6 +24,7 @@ from fxgrow.cli.arguments import (
     build_settings,
 )
 from fxgrow.cli.run_recipe import OutputOptions, run_recipe
+from fxgrow.cli.trust import TRUST_TYPED
 from fxgrow.growth import Scope
 from fxgrow.methods import MethodConfig, find_method
 from fxgrow.training import RECIPE_VERSION, DataChoice, Recipe, RunSettings
@@ -88,7 +89,8 @@ def grow_model(
         scope=_scope(only, ignore, tie),
         lower=lower,
     )
-    run_recipe(recipe, OutputOptions(out, force, dump_graphs, as_json), device=device)
+    output = OutputOptions(out, force, dump_graphs, as_json)
+    run_recipe(recipe, output, device=device, trust=TRUST_TYPED)
 
 
 def _depth_settings(layers: int, at: Sequence[str] | None) -> dict[str, Any]:

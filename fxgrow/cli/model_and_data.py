@@ -10,7 +10,7 @@ from fxgrow.capture import move_to
 from fxgrow.cli.reference_grammar import InputShape
 from fxgrow.cli.resolve import read_reference, resolve
 from fxgrow.cli.schemes import ResolvedModel
-from fxgrow.cli.trust import TRUST_TYPED, Trust
+from fxgrow.cli.trust import Trust
 from fxgrow.data import Splits
 from fxgrow.documents import limits
 from fxgrow.errors import ModelError
@@ -77,7 +77,7 @@ def load_model(reference: str, *, seed: int = 0) -> ModelAndData:
 
 
 def load_model_and_data(
-    reference: str, data: DataChoice, *, seed: int = 0, trust: Trust = TRUST_TYPED
+    reference: str, data: DataChoice, *, seed: int = 0, trust: Trust
 ) -> tuple[ModelAndData, Splits]:
     """Build a model with as many classes as the data, and load the data in the shape it takes.
 
@@ -89,7 +89,8 @@ def load_model_and_data(
         reference: names the model.
         data: which images.
         seed: of the initial weights, and of data that is generated.
-        trust: which modules may be imported for a factory.
+        trust: which modules may be imported for a factory. There is no default: the caller knows
+            whether the user typed the reference or a file holds it.
 
     Returns:
         The model, with one training image as its example input, and the data.

@@ -28,7 +28,7 @@ from fxgrow.cli.console import console, print_parts, print_text
 from fxgrow.cli.model_and_data import ModelAndData, load_model_and_data, lower_model
 from fxgrow.cli.progress import progress_display
 from fxgrow.cli.resolve import read_reference
-from fxgrow.cli.trust import TRUST_TYPED, Trust, trust_modules
+from fxgrow.cli.trust import Trust, trust_modules
 from fxgrow.documents import (
     GRAPH_DUMP_DIRECTORY,
     RUN_OUTPUT,
@@ -113,7 +113,8 @@ def run_recipe(
     output: OutputOptions,
     announce: ModelListener = _announce_nothing,
     device: str = "cpu",
-    trust: Trust = TRUST_TYPED,
+    *,
+    trust: Trust,
 ) -> None:
     """Carry out a recipe: train, grow, write the run directory and print the result.
 
@@ -122,8 +123,8 @@ def run_recipe(
         output: where the results go.
         announce: called with the model before it is trained.
         device: the name of the device to compute on.
-        trust: which modules the model may come from. By default any, for recipes that were made
-            from options that the user typed.
+        trust: which modules the model may come from: any (``TRUST_TYPED``) for recipes that were
+            made from options that the user typed, those of ``--trust`` for recipes from files.
 
     Raises:
         FxgrowError: of the class that fits; neither the run directory nor the graphs are written.

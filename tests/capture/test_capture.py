@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fxgrow.capture import How, capture, verify_capture
 from fxgrow.coupling import couple
 from fxgrow.errors import ModelError
+from tests import construct_networks
 
 X = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
 
@@ -242,3 +243,10 @@ def test_unused_nodes_are_dropped_and_writes_are_kept() -> None:
         "output",
     ]
     assert captured.how is How.TRACED
+
+
+def test_a_model_that_cannot_be_exported_is_captured_without_a_word(capfd: Any) -> None:
+    """torch.export dumps the graph so far, where an operator depends on values."""
+    model = construct_networks.network(["experts"], 1)
+    capture(model, (construct_networks.sequences(3),))
+    assert capfd.readouterr() == ("", "")

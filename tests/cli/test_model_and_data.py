@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fxgrow.cli.model_and_data import load_model, load_model_and_data
+from fxgrow.cli.trust import TRUST_TYPED
 from fxgrow.errors import ModelError
 from fxgrow.training import DataChoice
 
@@ -30,7 +31,7 @@ RESNET = "torchvision:resnet18"
 def test_the_data_fits_the_model(words: str, data: DataChoice, shape: tuple[int, ...]) -> None:
     if words.startswith("torchvision"):
         pytest.importorskip("torchvision")
-    found, splits = load_model_and_data(words, data)
+    found, splits = load_model_and_data(words, data, trust=TRUST_TYPED)
     assert splits.shape == shape
     assert [tuple(each.shape) for each in found.example_inputs] == [(1, *shape)]
     assert found.model.eval()(splits.train.images[:2]).shape == (2, splits.classes)
@@ -48,10 +49,10 @@ def test_weights_follow_the_seed_and_not_the_global_generator() -> None:
 
 
 def test_a_saved_model_brings_its_weights_its_shape_and_its_history(grown: Path) -> None:
-    found, splits = load_model_and_data(str(grown), DIGITS)
+    found, splits = load_model_and_data(str(grown), DIGITS, trust=TRUST_TYPED)
     assert splits.shape == (1, 8, 8)
     assert len(found.history) == 1
-    scaled, _ = load_model_and_data(f"directory:{grown}?width=0.5", DIGITS)
+    scaled, _ = load_model_and_data(f"directory:{grown}?width=0.5", DIGITS, trust=TRUST_TYPED)
     assert scaled.history == ()
 
 
@@ -62,4 +63,6 @@ def test_a_saved_model_takes_no_options(grown: Path) -> None:
 
 def test_classes_that_do_not_match(grown: Path) -> None:
     with pytest.raises(ModelError, match="tells 10 classes apart, but shapes has 20"):
-        load_model_and_data(str(grown), DataChoice(name="shapes", classes=20, limit=20))
+        load_model_and_data(
+            str(grown), DataChoice(name="shapes", classes=20, limit=20), trust=TRUST_TYPED
+        )

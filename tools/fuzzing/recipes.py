@@ -10,6 +10,7 @@ from torch import fx
 
 from fxgrow.cli.model_and_data import load_model_and_data, lower_model
 from fxgrow.cli.resolve import resolve
+from fxgrow.cli.trust import trust_modules
 from fxgrow.data import load_data
 from fxgrow.spec import describe, save
 from fxgrow.training import read_recipe
@@ -20,6 +21,8 @@ from tools.fuzzing.verdicts import Verdict, verdict_of
 RECIPE = "recipe.yaml"
 CANARY = "CANARY"
 MODEL = "model"
+NO_TRUST = trust_modules(())
+"""What ``fxgrow run`` trusts without ``--trust``."""
 _REST = "method:\n  name: Firefly\n  settings:\n    new: 2\nbudget:\n  neurons: 0.3\nnotes:\n  data: small\n"
 _SETTINGS = "settings:\n  epochs: 3\n  grow_steps: 2\n  lr: 0.1\n  batch_size: 4\n  seed: 0\n"
 _HEAD = "schema_version: 2\nmodel: {model}\ndata:\n  name: {data}\n  limit: 20\n{more}"
@@ -189,7 +192,8 @@ def judge(made: Damaged, directory: Path) -> Verdict:
 
     def attempt() -> bool:
         recipe = read_recipe(path)
-        found, _ = load_model_and_data(recipe.model, recipe.data, seed=recipe.settings.seed)
+        seed = recipe.settings.seed
+        found, _ = load_model_and_data(recipe.model, recipe.data, seed=seed, trust=NO_TRUST)
         if recipe.lower:
             lower_model(found)
         return True

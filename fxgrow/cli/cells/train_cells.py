@@ -27,6 +27,7 @@ from fxgrow.cli.console import console
 from fxgrow.cli.model_and_data import ModelAndData
 from fxgrow.cli.reference_grammar import Reference, parse_reference
 from fxgrow.cli.run_recipe import OutputOptions, run_recipe
+from fxgrow.cli.trust import TRUST_TYPED
 from fxgrow.errors import ModelError
 from fxgrow.report import network_lines
 from fxgrow.spec import multiply_adds
@@ -78,7 +79,7 @@ def train_cells(
         notes={"budget": "unused, there is no growth step"},
     )
     output = OutputOptions(out, force, None, as_json)
-    run_recipe(recipe, output, announce=_print_size, device=device)
+    run_recipe(recipe, output, announce=_print_size, device=device, trust=TRUST_TYPED)
 
 
 def _network_reference(options: Mapping[str, Any]) -> str:
