@@ -7,6 +7,7 @@ a real one and is therefore tried only where shapes alone fail. Numbers share th
 model's own tensors do, so that writing into a view is seen in its base.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -92,6 +93,18 @@ def _shape_kernels() -> dict[Any, Callable[..., Any]]:
 _SHAPE_KERNELS = _shape_kernels()
 
 
+_UNIFORM_FACTORIES = {aten.zeros.default, aten.ones.default, aten.full.default}
+"""Operators that make a tensor of one number, from its size and perhaps the number."""
+
+_FACTORIES_OF_A_TYPE = {
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+    aten.new_empty.default,
+}
+"""Operators that take only the type of a tensor, before the size of their result."""
+
+
 def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
     """The tensors among the arguments of an operator, those in lists included."""
     for argument in arguments:
@@ -139,6 +152,8 @@ class Observer(TorchDispatchMode):
         out = self._result(func, args, kwargs, numbers)
         if numbers is not None:
             self._attach_numbers(out, numbers)
+        elif func._schema.is_mutable:
+            self._note_overwritten(func, args)
         if any(self.ctx.fields(tensor) for tensor in tensors):
             self._apply_rule(func, args, tensors, out)
         return out
@@ -172,17 +187,27 @@ class Observer(TorchDispatchMode):
         """The operator's result in numbers; None if they are not known or too many."""
         if not tensors:
             return self._constant_numbers(func, args, kwargs)
+        if func in _FACTORIES_OF_A_TYPE:  # the numbers of their tensor do not matter
+            example = torch.empty(0, dtype=tensors[0].dtype, device="cpu")
+            on_cpu = {**kwargs, "device": "cpu"}
+            return None if self._too_many(args[1]) else func(example, *args[1:], **on_cpu)
         for tensor in tensors:
             real = self._real(tensor)
-            if real is None or self._too_many(real):
+            if real is None or self._too_many(real.shape):
                 return None
         real_args, real_kwargs = tree_map(self._real_or_same, (args, kwargs))
         if "device" in real_kwargs:
             real_kwargs["device"] = "cpu"
         return func(*real_args, **real_kwargs)
 
-    def _too_many(self, tensor: Tensor) -> bool:
-        return tensor.numel() > _MAX_VALUES and not self.ctx.numbers
+    def _note_overwritten(self, func: Any, args: Any) -> None:
+        """Numbers that are not known were written: what was known of the memory is out of date."""
+        for argument, schema in zip(args, func._schema.arguments, strict=False):
+            if schema.is_write and isinstance(argument, Tensor):
+                self.ctx.note_overwritten(argument)
+
+    def _too_many(self, shape: Sequence[int]) -> bool:
+        return math.prod(shape) > _MAX_VALUES and not self.ctx.numbers
 
     def _real(self, tensor: Tensor) -> Tensor | None:
         """The numbers of a tensor, if they are known (of an empty one they are)."""
@@ -199,8 +224,10 @@ class Observer(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags or kwargs.get("device") not in _META:
             return None
         bare = func(*args, **kwargs)
-        if not isinstance(bare, Tensor) or self._too_many(bare):
+        if not isinstance(bare, Tensor):
             return None
+        if self._too_many(bare.shape):
+            return _expanded_numbers(func, args, kwargs)
         return func(*args, **{**kwargs, "device": "cpu"})
 
     def _result(self, func: Any, args: Any, kwargs: Any, numbers: Any) -> Any:
@@ -214,6 +241,15 @@ class Observer(TorchDispatchMode):
             if isinstance(bare, Tensor) and isinstance(real, Tensor):
                 known = self.ctx.value(bare)
                 self.ctx.set_value(bare, Value(known.fields, known.axes, real))
+
+
+def _expanded_numbers(func: Any, args: Any, kwargs: Any) -> Tensor | None:
+    """The numbers of a large tensor that holds one number only, in the memory of that number."""
+    if func not in _UNIFORM_FACTORIES:
+        return None
+    size = args[0]
+    one: Tensor = func([1] * len(size), *args[1:], **{**kwargs, "device": "cpu"})
+    return one.expand(size)
 
 
 class WriteWatch(TorchFunctionMode):

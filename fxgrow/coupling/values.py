@@ -141,6 +141,7 @@ class Context:
         carried: of an fx graph, all labels in each node's value.
         shapes: of an fx graph, each node's shape and labeled dimensions.
         modules: paths of the modules that are running, the innermost last.
+        overwritten: numbers that are out of date, by the address of their memory.
         unread: pins that count once a result is read, by the ``id`` of the result.
         graph_node: the fx node that is running.
         operator: the operator that is running.
@@ -162,6 +163,7 @@ class Context:
     carried: dict[str, Ints] = field(default_factory=dict)
     shapes: dict[str, tuple[tuple[int, ...], frozenset[int]]] = field(default_factory=dict)
     modules: list[str] = field(default_factory=lambda: [""])
+    overwritten: dict[int, Tensor] = field(default_factory=dict)
     unread: dict[int, tuple[Tensor, list[Pin]]] = field(default_factory=dict)
     graph_node: str = ""
     operator: str = ""
@@ -190,6 +192,36 @@ class Context:
     def fields(self, tensor: Any) -> Fields:
         """The label fields of a tensor."""
         return self.value(tensor).fields
+
+    def note_overwritten(self, tensor: Tensor) -> None:
+        """Note that numbers that are not known are written into a tensor's memory."""
+        real = self.value(tensor).real
+        if real is not None:
+            # It is held as well, so that its address is not given to another tensor.
+            self.overwritten[real.untyped_storage().data_ptr()] = real
+
+    def is_uniform(self, tensor: Tensor, dims: Iterable[int]) -> bool:
+        """Whether a tensor without neurons repeats one number along dimensions.
+
+        It could be made longer there (``torch.zeros(n, h.shape[1])``): a trial growth shows whether
+        it is.
+
+        Args:
+            tensor: a tensor in the run.
+            dims: the dimensions.
+
+        Returns:
+            False also where its numbers are not known.
+        """
+        value = self.value(tensor)
+        if value.fields or value.real is None or not value.real.numel():
+            return False
+        if value.real.untyped_storage().data_ptr() in self.overwritten:
+            return False
+        first = value.real
+        for dim in dims:
+            first = first.narrow(dim, 0, 1)
+        return bool((value.real == first).all())
 
     def set_value(self, tensor: Tensor, value: Value) -> None:
         """Write down what is known of a tensor."""

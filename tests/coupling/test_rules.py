@@ -278,9 +278,14 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         {"a": (1, 1, "broadcast"), "b": OUT},
     ),
     "fixed partner": (
-        lambda: linears(lambda h: h + torch.ones(4)),
+        lambda: linears(lambda h: h + torch.arange(4.0)),
         VECTOR,
         {"a": (4, 1, "fixed-size"), "b": OUT},
+    ),
+    "equal partner of a fixed size": (
+        lambda: linears(lambda h: h + torch.ones(4)),
+        VECTOR,
+        {"a": (4, 1, "fixed-code"), "b": OUT},
     ),
     "cat": (
         lambda: Net(

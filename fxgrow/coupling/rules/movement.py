@@ -181,8 +181,9 @@ def _united(
             fields.append(spread_field(field_core(field), to, out.shape))
     for field in fields[1:]:
         ctx.unite(fields[0], field)
-    if len(fields) < len(parts):
-        ctx.pin(fields[0], "fixed-size", "concatenated with a value whose size there is fixed")
+    for part in parts:
+        if support not in ctx.fields(part) and not ctx.is_uniform(part, support):
+            ctx.pin(fields[0], "fixed-size", "concatenated with a value whose size there is fixed")
     return fields[0]
 
 
