@@ -117,11 +117,13 @@ def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
 class ShapeReads(TorchDispatchMode):
     """Runs operators on the meta device, without rules."""
 
-    def __init__(self) -> None:
+    def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.ctx = ctx
         self.cache = ShapeCache()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.ctx.steps += 1
         return self.cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
 
 
@@ -146,6 +148,15 @@ class Observer(TorchDispatchMode):
             kwargs = {**kwargs, "device": torch.device("meta")}
         for tensor in tensors:
             self.ctx.mark_read(tensor)
+        self.ctx.steps += 1
+        try:
+            return self._observed(func, args, kwargs, tensors)
+        except Exception as error:
+            self.ctx.note_failure(error, tensors)
+            raise
+
+    def _observed(self, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
+        """The result of an operator, with what is known of it."""
         numbers = self._numbers(func, args, kwargs, tensors)
         if func is aten._local_scalar_dense.default:  # ``.item()``
             return _require_known(numbers)
@@ -268,13 +279,24 @@ _MAKE_CONSTANTS = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
 class Constants(TorchFunctionMode):
-    """Makes tensors of Python numbers on the CPU, whatever device is asked for, to know them."""
+    """Makes tensors of Python numbers on the CPU, whatever device is asked for, to know them.
+
+    Of a function that fails before it comes to an operator the tensors are noted.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        super().__init__()
+        self.ctx = ctx
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in _MAKE_CONSTANTS and args and not isinstance(args[0], Tensor):
             kwargs.pop("device", None)
-        return func(*args, **kwargs)
+        try:
+            return func(*args, **kwargs)
+        except Exception as error:
+            self.ctx.note_failure(error, tensors_in((*args, *kwargs.values())))
+            raise
 
 
 def _is_steady(func: Any) -> bool:
