@@ -53,10 +53,23 @@ def view(operator: Callable[..., Any]) -> Callable[[Context, Sequence[Any], Any]
 def same(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """The result has the elements of the first argument where they were.
 
-    So do clones, dropout, and random noise in the shape of a value.
+    So do clones, dropout, and random noise that is written into a value.
     """
     x = args[0]
     ctx.set_fields(results_of(out)[0], ctx.fields(x).values(), ctx.value(x).axes)
+
+
+def like(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``empty_like(x)`` and its relatives: noise or a constant in the shape of a value.
+
+    Along a dimension of one element they are broadcast like any number: that is no neuron.
+    """
+    x = args[0]
+    fields = []
+    for support, field in ctx.fields(x).items():
+        if all(x.shape[dim] > 1 for dim in support):
+            fields.append(field)
+    ctx.set_fields(out, fields, ctx.value(x).axes)
 
 
 def expand(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -109,7 +122,7 @@ def _first_index(args: Sequence[Any], size: int) -> int:
 def _unite_aligned(ctx: Context, field: Tensor, dim: int, start: int, size: int) -> None:
     """A slice that is one of several equal parts of an axis (a half): these must stay equal."""
     # In a trial growth sizes may be equal by chance.
-    if not ctx.is_trial and size and start % size == 0 and field.shape[dim] % size == 0:
+    if not ctx.is_trial and size > 1 and start % size == 0 and field.shape[dim] % size == 0:
         _unite_equal(ctx, field, dim, size)
 
 
