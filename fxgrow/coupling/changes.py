@@ -1,12 +1,13 @@
 """What changed widths mean for a model: an IndexMap per axis, and new values of size attributes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
 from fxgrow.coupling.values import Role
-from fxgrow.coupling.widths import Coupling
+from fxgrow.coupling.widths import Coupling, SizeAttribute
 from fxgrow.surgery import Change, IndexMap, axis_map
 
 OwnersKey = tuple[bytes, bytes, bool]
@@ -81,6 +82,33 @@ def set_attributes(module: nn.Module, coupling: Coupling, changes: Mapping[int, 
     """
     modules = dict(module.named_modules())
     for attribute in coupling.attributes:
-        if attribute.width in changes and attribute.module in modules:
-            value = attribute.each * changes[attribute.width].size
-            setattr(modules[attribute.module], attribute.name, value)
+        added = 0
+        for number, each in attribute.each.items():
+            if number in changes:
+                added += each * (changes[number].size - len(changes[number].times))
+        if added and attribute.module in modules:
+            set_integer(modules[attribute.module], attribute, attribute.value + added)
+
+
+def set_integer(module: nn.Module, attribute: SizeAttribute, value: int) -> None:
+    """Set an integer that a module holds in an attribute, or in a container in an attribute.
+
+    Args:
+        module: the module.
+        attribute: which integer.
+        value: its new value.
+    """
+    current = getattr(module, attribute.name)
+    setattr(module, attribute.name, _with_value(current, attribute.keys, value))
+
+
+def _with_value(container: Any, keys: tuple[int | str, ...], value: int) -> Any:
+    """A copy of a container with one number changed: other models may hold the container too."""
+    if not keys:
+        return value
+    first, rest = keys[0], keys[1:]
+    if isinstance(container, dict):
+        return {**container, first: _with_value(container[first], rest, value)}
+    items = list(container)
+    items[int(first)] = _with_value(items[int(first)], rest, value)
+    return type(container)(items)

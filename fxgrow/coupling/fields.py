@@ -144,6 +144,22 @@ def by_support(fields: Iterable[Tensor]) -> Fields:
     return result
 
 
+def lines_speak_for(fields: Fields, support: Support) -> bool:
+    """Whether a field is that of a grid whose lines have fields of their own along each dimension.
+
+    What happens along one dimension is then said by the lines along it: a grid of channels and
+    positions in space can grow in channels although its positions are fixed.
+
+    Args:
+        fields: all fields of a value.
+        support: that of the field in question.
+
+    Returns:
+        False for the field of a single dimension.
+    """
+    return len(support) > 1 and all((dim,) in fields for dim in support)
+
+
 def flat_labels(labels: Tensor) -> Ints:
     """The labels of a field as a flat array, constant dimensions left out."""
     array: Ints = np.asarray(field_core(labels).reshape(-1).numpy())

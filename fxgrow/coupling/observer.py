@@ -7,6 +7,7 @@ a real one and is therefore tried only where shapes alone fail. Numbers share th
 model's own tensors do, so that writing into a view is seen in its base.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -92,6 +93,18 @@ def _shape_kernels() -> dict[Any, Callable[..., Any]]:
 _SHAPE_KERNELS = _shape_kernels()
 
 
+_UNIFORM_FACTORIES = {aten.zeros.default, aten.ones.default, aten.full.default}
+"""Operators that make a tensor of one number, from its size and perhaps the number."""
+
+_FACTORIES_OF_A_TYPE = {
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+    aten.new_empty.default,
+}
+"""Operators that take only the type of a tensor, before the size of their result."""
+
+
 def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
     """The tensors among the arguments of an operator, those in lists included."""
     for argument in arguments:
@@ -104,11 +117,13 @@ def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
 class ShapeReads(TorchDispatchMode):
     """Runs operators on the meta device, without rules."""
 
-    def __init__(self) -> None:
+    def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.ctx = ctx
         self.cache = ShapeCache()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.ctx.steps += 1
         return self.cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
 
 
@@ -133,12 +148,23 @@ class Observer(TorchDispatchMode):
             kwargs = {**kwargs, "device": torch.device("meta")}
         for tensor in tensors:
             self.ctx.mark_read(tensor)
+        self.ctx.steps += 1
+        try:
+            return self._observed(func, args, kwargs, tensors)
+        except Exception as error:
+            self.ctx.note_failure(error, tensors)
+            raise
+
+    def _observed(self, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
+        """The result of an operator, with what is known of it."""
         numbers = self._numbers(func, args, kwargs, tensors)
         if func is aten._local_scalar_dense.default:  # ``.item()``
             return _require_known(numbers)
         out = self._result(func, args, kwargs, numbers)
         if numbers is not None:
             self._attach_numbers(out, numbers)
+        elif func._schema.is_mutable:
+            self._note_overwritten(func, args)
         if any(self.ctx.fields(tensor) for tensor in tensors):
             self._apply_rule(func, args, tensors, out)
         return out
@@ -172,17 +198,27 @@ class Observer(TorchDispatchMode):
         """The operator's result in numbers; None if they are not known or too many."""
         if not tensors:
             return self._constant_numbers(func, args, kwargs)
+        if func in _FACTORIES_OF_A_TYPE:  # the numbers of their tensor do not matter
+            example = torch.empty(0, dtype=tensors[0].dtype, device="cpu")
+            on_cpu = {**kwargs, "device": "cpu"}
+            return None if self._too_many(args[1]) else func(example, *args[1:], **on_cpu)
         for tensor in tensors:
             real = self._real(tensor)
-            if real is None or self._too_many(real):
+            if real is None or self._too_many(real.shape):
                 return None
         real_args, real_kwargs = tree_map(self._real_or_same, (args, kwargs))
         if "device" in real_kwargs:
             real_kwargs["device"] = "cpu"
         return func(*real_args, **real_kwargs)
 
-    def _too_many(self, tensor: Tensor) -> bool:
-        return tensor.numel() > _MAX_VALUES and not self.ctx.numbers
+    def _note_overwritten(self, func: Any, args: Any) -> None:
+        """Numbers that are not known were written: what was known of the memory is out of date."""
+        for argument, schema in zip(args, func._schema.arguments, strict=False):
+            if schema.is_write and isinstance(argument, Tensor):
+                self.ctx.note_overwritten(argument)
+
+    def _too_many(self, shape: Sequence[int]) -> bool:
+        return math.prod(shape) > _MAX_VALUES and not self.ctx.numbers
 
     def _real(self, tensor: Tensor) -> Tensor | None:
         """The numbers of a tensor, if they are known (of an empty one they are)."""
@@ -199,8 +235,10 @@ class Observer(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags or kwargs.get("device") not in _META:
             return None
         bare = func(*args, **kwargs)
-        if not isinstance(bare, Tensor) or self._too_many(bare):
+        if not isinstance(bare, Tensor):
             return None
+        if self._too_many(bare.shape):
+            return _expanded_numbers(func, args, kwargs)
         return func(*args, **{**kwargs, "device": "cpu"})
 
     def _result(self, func: Any, args: Any, kwargs: Any, numbers: Any) -> Any:
@@ -214,6 +252,15 @@ class Observer(TorchDispatchMode):
             if isinstance(bare, Tensor) and isinstance(real, Tensor):
                 known = self.ctx.value(bare)
                 self.ctx.set_value(bare, Value(known.fields, known.axes, real))
+
+
+def _expanded_numbers(func: Any, args: Any, kwargs: Any) -> Tensor | None:
+    """The numbers of a large tensor that holds one number only, in the memory of that number."""
+    if func not in _UNIFORM_FACTORIES:
+        return None
+    size = args[0]
+    one: Tensor = func([1] * len(size), *args[1:], **{**kwargs, "device": "cpu"})
+    return one.expand(size)
 
 
 class WriteWatch(TorchFunctionMode):
@@ -232,13 +279,24 @@ _MAKE_CONSTANTS = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
 class Constants(TorchFunctionMode):
-    """Makes tensors of Python numbers on the CPU, whatever device is asked for, to know them."""
+    """Makes tensors of Python numbers on the CPU, whatever device is asked for, to know them.
+
+    Of a function that fails before it comes to an operator the tensors are noted.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        super().__init__()
+        self.ctx = ctx
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in _MAKE_CONSTANTS and args and not isinstance(args[0], Tensor):
             kwargs.pop("device", None)
-        return func(*args, **kwargs)
+        try:
+            return func(*args, **kwargs)
+        except Exception as error:
+            self.ctx.note_failure(error, tensors_in((*args, *kwargs.values())))
+            raise
 
 
 def _is_steady(func: Any) -> bool:

@@ -6,26 +6,29 @@ follow the neurons, and neurons whose copies arrive elsewhere get their order fr
 grown model. A workaround is kept if the next trial no longer fails because of the same neurons.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 
 import numpy as np
-from torch import nn
 
+from fxgrow.coupling.attribute_guesses import Keys, attribute_guesses, failed_classes
+from fxgrow.coupling.blame import WidthLabels
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
-from fxgrow.coupling.trial import TrialFailure, trial_growth
-from fxgrow.coupling.values import Context, Grid, Observed
-from fxgrow.coupling.widths import Coupling, SizeAttributeGuess, Workarounds, build_widths, classify
+from fxgrow.coupling.trial import Trial, TrialFailure
+from fxgrow.coupling.values import Context, Observed
+from fxgrow.coupling.widths import (
+    Coupling,
+    NeuronClasses,
+    SizeAttributeGuess,
+    Workarounds,
+    build_widths,
+    classify,
+    size_attributes,
+)
 from fxgrow.errors import InternalError
-
-_MAX_ATTRIBUTES = 2
-"""How many attributes of one kind of module may follow together (heads, and heads x head size)."""
-
-GridDirection = tuple[Grid, int]
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,10 @@ class _Assumptions:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One trial: what it assumed, the coupling that follows from it, and how the trial failed."""
+    """One trial: what it assumed, what follows from that, and how the trial failed."""
 
     assumptions: _Assumptions
+    classes: NeuronClasses
     coupling: Coupling
     failure: TrialFailure | None
 
@@ -75,11 +79,11 @@ def resolve_coupling(ctx: Context, subject: Observed, patterns: Patterns) -> Cou
         InternalError: if every trial of a bounded number of them fails.
     """
     attempt = _attempt(ctx, subject, patterns, _Assumptions())
-    # Every failed trial gives up a direction of a grid or a reshape, so these trials suffice.
-    for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
+    # Every failed trial gives up a direction of a grid or a width, so these trials suffice.
+    for _ in range(len(ctx.grids) * 3 + len(ctx.axes) + 2):
         if attempt.failure is None:
             return attempt.coupling
-        attempt = _next_attempt(ctx, subject, patterns, attempt.assumptions, attempt.failure)
+        attempt = _next_attempt(ctx, subject, patterns, attempt, attempt.failure)
     raise InternalError(f"the trial growth of {type(subject.model).__name__} never succeeds")
 
 
@@ -88,138 +92,69 @@ def _attempt(
 ) -> _Attempt:
     classes = classify(ctx, assumptions.banned, assumptions.pins)
     coupling = build_widths(ctx, classes, patterns, subject, assumptions.workarounds)
-    return _Attempt(assumptions, coupling, trial_growth(subject, ctx, classes, coupling))
+    failure = Trial(subject, ctx, classes, coupling)()
+    return _Attempt(assumptions, classes, coupling, failure)
 
 
 def _next_attempt(
     ctx: Context,
     subject: Observed,
     patterns: Patterns,
-    assumptions: _Assumptions,
+    attempt: _Attempt,
     failure: TrialFailure,
 ) -> _Attempt:
     """The first workaround that helps; if none does, give up what the trial failed with."""
-    for candidate in _workarounds(ctx, subject.model, assumptions, failure):
-        attempt = _attempt(ctx, subject, patterns, candidate)
-        if not _same_failure(ctx, failure, attempt.failure):
-            return attempt
-    return _attempt(ctx, subject, patterns, assumptions.giving_up(failure))
+    assumptions = attempt.assumptions
+    mixed, known = failure.mixed, assumptions.workarounds.mixed
+    if len(mixed) and not ctx.numbers and not np.isin(mixed, known).all():
+        after = _attempt(ctx, subject, patterns, assumptions.with_mixed(np.union1d(known, mixed)))
+        if not _same_failure(ctx, failure, after.failure):
+            return after
+    guesses = _helpful_guesses(ctx, subject, attempt, failure)
+    if guesses:
+        return _attempt(ctx, subject, patterns, assumptions.with_attributes(guesses))
+    # Only what is given up for good is worth the runs that find out what is to blame by itself.
+    narrowed = Trial(subject, ctx, attempt.classes, attempt.coupling).narrowed(failure)
+    return _attempt(ctx, subject, patterns, assumptions.giving_up(narrowed))
 
 
-def _workarounds(
-    ctx: Context, model: nn.Module, assumptions: _Assumptions, failure: TrialFailure
-) -> Iterator[_Assumptions]:
-    """What else could be assumed, the likeliest first."""
-    known = assumptions.workarounds
-    mixed = failure.mixed
-    if len(mixed) and not ctx.numbers and not np.isin(mixed, known.mixed).all():
-        yield assumptions.with_mixed(np.union1d(known.mixed, mixed))
-    # An attribute that follows one width already cannot follow another.
-    in_use = _attribute_names(known.attributes)
-    for guesses in _grid_size_guesses(ctx, model, failure):
-        if in_use.isdisjoint(_attribute_names(guesses)):
-            yield assumptions.with_attributes(guesses)
-    for guesses in _parameter_size_guesses(ctx, model, failure):
-        if in_use.isdisjoint(_attribute_names(guesses)):
-            yield assumptions.with_attributes(guesses)
-
-
-def _attribute_names(guesses: Sequence[SizeAttributeGuess]) -> set[tuple[str, str]]:
-    return {(guess.module, guess.name) for guess in guesses}
-
-
-def _grid_size_guesses(
-    ctx: Context, model: nn.Module, failure: TrialFailure
-) -> Iterator[list[SizeAttributeGuess]]:
-    """The attributes that hold a banned grid's size along its direction, or that of the whole grid.
-
-    They are those of the modules that reshape it, alone and in pairs, the same ones in all modules
-    of a kind.
-    """
-    modules = dict(model.named_modules())
-    banned = _banned_in_user_code(ctx, modules, failure)
-    if not banned:
-        return
-    kind = type(modules[banned[0][0].module])
-    of_kind = [(grid, d) for grid, d in banned if type(modules[grid.module]) is kind]
-    names = sorted(_common_size_attributes(modules, of_kind))  # the same order in every run
-    for count in range(1, _MAX_ATTRIBUTES + 1):
-        for combination in combinations(names, count):
-            guesses = []
-            for grid, direction in of_kind:
-                labels = grid.factors[direction]
-                for name in combination:
-                    guesses.append(SizeAttributeGuess(grid.module, name, labels))
-            yield guesses
-
-
-def _banned_in_user_code(
-    ctx: Context, modules: dict[str, nn.Module], failure: TrialFailure
-) -> list[GridDirection]:
-    """The banned directions of grids that modules of the user's own make."""
-    banned = []
-    for number, direction in sorted(failure.banned):
-        module = modules.get(ctx.grids[number].module)
-        if module is not None and not _is_torch_module(module):
-            banned.append((ctx.grids[number], direction))
-    return banned
-
-
-def _common_size_attributes(
-    modules: dict[str, nn.Module], grids: Sequence[GridDirection]
-) -> set[str]:
-    """Names of the attributes that hold a size of its grid in every one of the modules."""
-    names_of_each = []
-    for grid, direction in grids:
-        sizes = len(grid.factors[direction]), grid.joint.size
-        attributes = _integers(modules[grid.module])
-        names_of_each.append({name for name, value in attributes if value in sizes})
-    return set.intersection(*names_of_each)
-
-
-def _parameter_size_guesses(
-    ctx: Context, model: nn.Module, failure: TrialFailure
-) -> Iterator[list[SizeAttributeGuess]]:
-    """The attributes that repeat a size of their own module's parameter (``nf`` of ``Conv1D``).
-
-    They are those of the module that failed, the same one for the same axis in all modules of its
-    kind.
-    """
-    modules = dict(model.named_modules())
-    of_kind = _kind_of_failed_modules(modules, failure)
-    # Guesses by (name of the attribute, name of the parameter in its module, axis).
-    guesses: dict[tuple[str, str, int], list[SizeAttributeGuess]] = defaultdict(list)
-    for axis in ctx.axes:
-        path, _, leaf = axis.parameter.rpartition(".")
-        if path not in of_kind:
+def _helpful_guesses(
+    ctx: Context, subject: Observed, attempt: _Attempt, failure: TrialFailure
+) -> Sequence[SizeAttributeGuess]:
+    """The first attributes with which the widths that failed run farther, grown by themselves."""
+    trial = Trial(subject, ctx, attempt.classes, attempt.coupling)
+    in_use = _targets(attempt.assumptions.workarounds.attributes)
+    steps: dict[frozenset[int], float] = {}
+    width_labels = WidthLabels(ctx, attempt.classes, attempt.coupling)
+    failed = failed_classes(ctx, attempt.classes, failure)
+    for guesses in attribute_guesses(ctx, subject.model, attempt.classes, failure):
+        # An attribute that follows one width already cannot follow another.
+        if not in_use.isdisjoint(_targets(guesses)):
             continue
-        for name, value in _integers(modules[path]):
-            if value == len(axis.labels):
-                guess = SizeAttributeGuess(path, name, axis.labels)
-                guesses[name, leaf, axis.axis].append(guess)
-    for _, same_axis in sorted(guesses.items()):
-        # A coincidence in one module would not hold in all of its kind.
-        if len(same_axis) == len(of_kind):
-            yield same_axis
+        counted = np.concatenate([guess.labels for guess in guesses])
+        is_failed = np.isin(attempt.classes.of[counted], failed)
+        meant = frozenset(width_labels.widths(counted[is_failed]))
+        if meant not in steps:
+            steps[meant] = _steps(trial, meant)
+        known = attempt.assumptions.workarounds.attributes
+        attributes = size_attributes(
+            width_labels.of_class, attempt.coupling.widths, (*known, *guesses), attempt.classes
+        )
+        guessed = replace(trial, coupling=replace(attempt.coupling, attributes=attributes))
+        if _steps(guessed, meant) > steps[meant]:
+            return guesses
+    return ()
 
 
-def _kind_of_failed_modules(modules: dict[str, nn.Module], failure: TrialFailure) -> set[str]:
-    """Paths of the modules of the kind that failed, if it is the user's own."""
-    kinds = set()
-    for pin in failure.pins:
-        if pin.node in modules and not _is_torch_module(modules[pin.node]):
-            kinds.add(type(modules[pin.node]))
-    return {path for path, module in modules.items() if type(module) in kinds}
+def _steps(trial: Trial, widths: Collection[int]) -> float:
+    """How many operators run when only these widths grow; infinite if the model runs."""
+    growable = [number for number in widths if trial.coupling.widths[number].growable]
+    failure = trial.run(growable)
+    return math.inf if failure is None else failure.steps
 
 
-def _integers(module: nn.Module) -> list[tuple[str, int]]:
-    """The attributes that hold an integer; a bool is none."""
-    return [(name, value) for name, value in vars(module).items() if type(value) is int]
-
-
-def _is_torch_module(module: nn.Module) -> bool:
-    """Whether it is one of torch's own: their sizes are in the table of ``surgery.attributes``."""
-    return type(module).__module__.startswith("torch.")
+def _targets(guesses: Sequence[SizeAttributeGuess]) -> set[tuple[str, str, Keys]]:
+    return {(guess.module, guess.name, guess.keys) for guess in guesses}
 
 
 def _same_failure(ctx: Context, before: TrialFailure, after: TrialFailure | None) -> bool:

@@ -14,6 +14,7 @@ from fxgrow.capture import first_line
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.observer import Constants, Observer, ShapeReads, WriteWatch
+from fxgrow.coupling.user_lines import packages_of
 from fxgrow.coupling.values import Axis, Context, Observed, Value
 from fxgrow.errors import ModelError
 from fxgrow.randomness import seeded
@@ -38,7 +39,7 @@ def observe(subjects: Sequence[Observed]) -> Context:
     """
     failures: list[Exception] = []
     for numbers in (False, True):
-        ctx = Context(numbers=numbers)
+        ctx = Context(numbers=numbers, packages=packages_of(subjects[-1].model))
         failures = _run_until_all_met(ctx, subjects)
         if ctx.passes:
             ctx.resolve_roles()
@@ -171,10 +172,10 @@ def _observation(
         stack.enter_context(seeded(0))
         stack.enter_context(_plain_attention())
         stack.enter_context(_module_paths(ctx, modules))
-        stack.enter_context(Constants())
+        stack.enter_context(Constants(ctx))
         if ctx.numbers:
             stack.enter_context(WriteWatch())
-        stack.enter_context(Observer(ctx) if watch else ShapeReads())
+        stack.enter_context(Observer(ctx) if watch else ShapeReads(ctx))
         yield
 
 

@@ -7,23 +7,23 @@ must grow in another direction. Or the copies do not arrive where IndexMaps expe
 shuffle of indistinguishable neurons): then somewhere two different copies are united.
 """
 
-import traceback
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.capture import first_line
+from fxgrow.coupling.blame import Blame, RunFailure, WidthLabels
 from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.keys import AnyAxisKey
 from fxgrow.coupling.labels import FIXED, Ints, Pin, concatenated
 from fxgrow.coupling.meta_copy import meta_copy
 from fxgrow.coupling.trace import attach_values, run_once
+from fxgrow.coupling.user_lines import frames_of, user_line
 from fxgrow.coupling.values import Axis, Context, Observed
 from fxgrow.coupling.widths import Coupling, NeuronClasses
 from fxgrow.errors import GrowthError
@@ -31,15 +31,17 @@ from fxgrow.surgery import (
     Change,
     IndexMap,
     apply_maps,
-    has_size_attributes,
     named_tensors,
     resize,
 )
 
 MIXED_ORDER = "the model mixes copies of its neurons, so there is no order in which to insert them"
 
-_COPIES = 4
-"""In a trial, copy number c of class n has label ``4 (n + 1) + c``: no neuron has more copies."""
+_MAX_EXTRA = 4
+"""In how many different numbers of copies the last neurons of widths come in a trial."""
+
+_COPIES = 8
+"""In a trial, copy number c of class n has label ``8 (n + 1) + c``: no neuron has more copies."""
 
 
 @dataclass(frozen=True)
@@ -57,43 +59,109 @@ class TrialFailure:
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-def trial_growth(
-    subject: Observed, ctx: Context, classes: NeuronClasses, coupling: Coupling
-) -> TrialFailure | None:
-    """Split every growable neuron on the meta device, and run the model.
+@dataclass(frozen=True)
+class Trial:
+    """A coupling to be tried.
 
     Args:
         subject: the model.
         ctx: what was observed of it.
         classes: its neurons.
         coupling: its widths.
-
-    Returns:
-        What to give up, or None if the model runs and its copies arrive where they should.
     """
-    bare = meta_copy(subject.model)
-    changes = _trial_changes(coupling)
-    try:
-        maps = _maps_of(bare, coupling, changes)
-    except GrowthError as error:
-        labels = np.flatnonzero(np.isin(classes.of, _replayed_classes(coupling)))
-        return TrialFailure(pins=(Pin(labels, "order", str(error), ""),))
-    resize(bare, maps)
-    set_attributes(bare, coupling, changes)
-    trial = Context(numbers=ctx.numbers)
-    # What the run labels anew (lines of grids) must not look like a copy.
-    trial.labels.count = _first_unused(classes)
-    _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(coupling))
-    failure = _run_modes(trial, bare, subject, ctx, classes, maps)
-    return failure or _torn(trial, ctx, classes) or _misplaced(trial, classes)
+
+    subject: Observed
+    ctx: Context
+    classes: NeuronClasses
+    coupling: Coupling
+
+    def run(self, widths: Collection[int]) -> RunFailure | None:
+        """Split every neuron of some widths on the meta device, and run the model.
+
+        Args:
+            widths: the numbers of the widths that grow.
+
+        Returns:
+            How the model failed to run, or to give outputs of the same shapes; None if it did not.
+        """
+        _, failure = self._watched(widths)
+        return failure
+
+    def _watched(self, widths: Collection[int]) -> tuple[Context, RunFailure | None]:
+        bare = meta_copy(self.subject.model)
+        changes = _trial_changes(self.coupling, widths)
+        maps = _maps_of(bare, self.coupling, changes)
+        resize(bare, maps)
+        set_attributes(bare, self.coupling, changes)
+        ctx, classes = self.ctx, self.classes
+        trial = Context(numbers=ctx.numbers, packages=ctx.packages, is_trial=True)
+        # What the run labels anew (lines of grids) must not look like a copy.
+        trial.labels.count = _first_unused(classes)
+        _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(self.coupling))
+        return trial, _run_modes(
+            trial, bare, self.subject, ctx, maps, _first_unused(classes)
+        )
+
+    def __call__(self) -> TrialFailure | None:
+        """Grow every width that can grow.
+
+        Returns:
+            What to give up, or None if the model runs and its copies arrive where they should.
+        """
+        grown = [n for n, width in enumerate(self.coupling.widths) if width.growable]
+        try:
+            trial, failure = self._watched(grown)
+        except GrowthError as error:
+            labels = np.flatnonzero(np.isin(self.classes.of, _replayed_classes(self.coupling)))
+            return TrialFailure(pins=(Pin(labels, "order", str(error), ""),))
+        if failure is not None:
+            return self._given_up(failure, grown)
+        return _torn(trial, self.ctx, self.classes) or _misplaced(trial, self.classes)
+
+    def narrowed(self, failure: TrialFailure) -> TrialFailure:
+        """What to give up of neurons whose order is mixed: those that are so by themselves.
+
+        Args:
+            failure: how this trial failed.
+
+        Returns:
+            The failure with fewer labels, or as it was.
+        """
+        if not len(failure.mixed) or failure.banned:
+            return failure
+        widths = WidthLabels(self.ctx, self.classes, self.coupling)
+        mixed = set()
+        for number in sorted(widths.widths(failure.mixed)):
+            if self.coupling.widths[number].growable:
+                trial, run_failure = self._watched([number])
+                if run_failure is not None or _misplaced(trial, self.classes) is not None:
+                    mixed.add(number)
+        if not mixed:
+            return failure
+        pins = [replace(pin, labels=widths.labels(mixed)) for pin in failure.pins]
+        return replace(failure, pins=tuple(pins))
+
+    def _given_up(self, failure: RunFailure, grown: Sequence[int]) -> TrialFailure:
+        """What to give up after the growth of all widths failed."""
+        widths = WidthLabels(self.ctx, self.classes, self.coupling)
+        blamed = Blame(self.subject.model, widths, grown, self.run).attribute(failure)
+        banned = widths.grids(blamed)
+        if banned:
+            return TrialFailure(banned)
+        reason = f"the model's own code cannot run with another size: {failure.message}"
+        pin = Pin(widths.labels(blamed.widths), "fixed-code", reason, failure.place or "model")
+        return TrialFailure(pins=(pin,))
 
 
-def _trial_changes(coupling: Coupling) -> dict[int, Change]:
-    """Every neuron in two; the last one of each width in three, since new neurons go there."""
+def _trial_changes(coupling: Coupling, widths: Collection[int]) -> dict[int, Change]:
+    """Every neuron in two; the last one of each width in more, since new neurons go there.
+
+    In how many differs between widths: two that must stay equal are otherwise not noticed.
+    """
     changes = {}
-    for number, width in enumerate(coupling.widths):
-        if width.growable:
-            changes[number] = Change((2,) * (width.size - 1) + (3,))
+    for number in widths:
+        last = 3 + number % _MAX_EXTRA
+        changes[number] = Change((2,) * (coupling.widths[number].size - 1) + (last,))
     return changes
 
 
@@ -111,24 +179,35 @@ def _run_modes(
     bare: nn.Module,
     subject: Observed,
     ctx: Context,
-    classes: NeuronClasses,
     maps: Mapping[AnyAxisKey, IndexMap],
-) -> TrialFailure | None:
+    first_unused: int,
+) -> RunFailure | None:
     """Run the grown model in the modes that were observed; its outputs must keep their shapes."""
     # What never moves cannot be misplaced: then the shapes suffice.
     watch = not (ctx.steady and _runs_on_meta(bare, subject))
     for training, before in ctx.modes(subject).items():
         attach_values(trial, bare, _resized_numbers(ctx, subject.model, maps))
         error = run_once(trial, bare, subject, training, watch)
+        if error is not None and not watch:  # once more, to see which neurons it failed with
+            error = run_once(trial, bare, subject, training) or error
         if error is not None:
-            return attribute_failure(
-                ctx, subject.model, classes, trial.modules[-1], _message_and_line(error)
-            )
+            return _run_failure(trial, error, first_unused)
         after = trial.passes[subject][training]
         if before != after:
             message = f"the output's shape changes from {before} to {after}"
-            return attribute_failure(ctx, subject.model, classes, "", message)
+            return RunFailure("", "", message, steps=trial.steps)
     return None
+
+
+def _run_failure(trial: Context, error: Exception, first_unused: int) -> RunFailure:
+    line = user_line(frames_of(error), trial.packages)
+    message = f"{first_line(error)} ({line})" if line else first_line(error)
+    noted, labels = trial.failure or (None, np.empty(0, np.int64))
+    if noted is not error:
+        labels = np.empty(0, np.int64)
+    is_copy = (labels >= _COPIES) & (labels < first_unused)
+    failed = np.unique(labels[is_copy] // _COPIES - 1)
+    return RunFailure(trial.modules[-1], line, message, failed, trial.steps)
 
 
 def _runs_on_meta(bare: nn.Module, subject: Observed) -> bool:
@@ -226,76 +305,3 @@ def _misplaced(trial: Context, classes: NeuronClasses) -> TrialFailure | None:
     wrong_classes = np.concatenate([left[wrong], right[wrong]]) // _COPIES - 1
     labels = np.flatnonzero(np.isin(classes.of, wrong_classes))
     return TrialFailure(pins=(Pin(labels, "order", MIXED_ORDER, ""),), mixed=labels)
-
-
-def _message_and_line(error: Exception) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{first_line(error)} ({Path(last.filename).name}:{last.lineno})"
-
-
-def attribute_failure(
-    ctx: Context, model: nn.Module, classes: NeuronClasses, place: str, message: str
-) -> TrialFailure:
-    """Find what to give up after a run that failed.
-
-    It is what modules of the kind that failed reshape. If they reshape nothing that grows, their
-    surroundings are blamed, one level after the other.
-
-    Args:
-        ctx: what was observed of the model.
-        model: the model.
-        classes: its neurons.
-        place: path of the module in which the run failed.
-        message: how it failed.
-
-    Returns:
-        The directions of grids to give up, or else the labels.
-    """
-    kinds = {name: type(module) for name, module in model.named_modules()}
-    path = place
-    # The sizes of torch's own layers are their parameters' own: the module around is to blame.
-    while path and has_size_attributes(kinds[path]):
-        path = _parent(path)
-    while True:
-        blamed = _same_kind(kinds, path)
-        banned = _growing_grids(ctx, classes, blamed)
-        if banned:
-            return TrialFailure(banned)
-        labels = _reshaped_labels(ctx, classes, blamed)
-        if not labels and not path:
-            labels = [axis.labels for axis in ctx.axes]
-        if labels:
-            reason = f"the model's own code cannot run with another size: {message}"
-            pin = Pin(np.concatenate(labels), "fixed-code", reason, place or "model")
-            return TrialFailure(pins=(pin,))
-        path = _parent(path)
-
-
-def _parent(path: str) -> str:
-    return path.rpartition(".")[0]
-
-
-def _same_kind(kinds: Mapping[str, type[nn.Module]], path: str) -> set[str]:
-    """The modules of the kind of the one at ``path``; all of them if that is the model itself."""
-    if not path:
-        return set(kinds)
-    return {name for name, kind in kinds.items() if kind is kinds[path]}
-
-
-def _growing_grids(ctx: Context, classes: NeuronClasses, modules: set[str]) -> frozenset[Direction]:
-    """The directions of grids that grow and were made in these modules."""
-    growing = set()
-    for number, direction in classes.decision.chosen.items():
-        grid = ctx.grids[number]
-        if grid.module in modules and classes.free(grid.joint):
-            growing.add((number, direction))
-    return frozenset(growing)
-
-
-def _reshaped_labels(ctx: Context, classes: NeuronClasses, modules: set[str]) -> list[Ints]:
-    """The labels that grow and were reshaped in these modules."""
-    labels = []
-    for event in ctx.shape_events:
-        if event.module in modules and classes.free(event.labels):
-            labels.append(event.labels)
-    return labels

@@ -1,16 +1,11 @@
 """What coupling knows about a tensor while the model runs, and the context that rules write to."""
 
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from fxgrow.coupling.fields import (
@@ -24,15 +19,11 @@ from fxgrow.coupling.fields import (
     select_dims,
 )
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
-from fxgrow.coupling.labels import FIXED, Ints, Labels, Pin, components
+from fxgrow.coupling.labels import FIXED, Ints, Labels, Pin, components, concatenated
+from fxgrow.coupling.user_lines import running_frames, user_line
 
 _VALUE = "_fxgrow_value"
 """The attribute of a tensor that holds its ``Value``."""
-
-_TORCH_FOLDER = f"{Path(torch.__file__).parent}{os.sep}"
-_FXGROW_FOLDER = f"{Path(sys.modules['fxgrow'].__file__ or '').parent}{os.sep}"
-_NOT_USER_CODE = (_TORCH_FOLDER, _FXGROW_FOLDER, "<")
-"""How the file names of torch, of fxgrow and of generated code begin."""
 
 
 class Role(StrEnum):
@@ -95,20 +86,26 @@ class Grid:
         factors: for each dimension the labels of the lines along it.
         node: the operator that made it, as in ``Pin``.
         module: path of the module in which that happened.
+        line: the user's line in which it happened.
     """
 
     joint: Ints
     factors: tuple[Ints, ...]
     node: str
     module: str
+    line: str = ""
 
 
 @dataclass(frozen=True)
 class ShapeEvent:
-    """A reshape or split of labeled dimensions inside ``module``: a wrong size is blamed on it."""
+    """A reshape or split of labeled dimensions inside ``module``: a wrong size is blamed on it.
+
+    ``line`` is the user's line, as in ``Pin``.
+    """
 
     module: str
     labels: Ints
+    line: str
 
 
 OutputShapes = tuple[tuple[int, ...], ...]
@@ -141,6 +138,7 @@ class Context:
         carried: of an fx graph, all labels in each node's value.
         shapes: of an fx graph, each node's shape and labeled dimensions.
         modules: paths of the modules that are running, the innermost last.
+        overwritten: numbers that are out of date, by the address of their memory.
         unread: pins that count once a result is read, by the ``id`` of the result.
         graph_node: the fx node that is running.
         operator: the operator that is running.
@@ -148,6 +146,10 @@ class Context:
         steady: whether no operator so far moved neurons among each other, so that copies cannot
             have been mixed.
         passes: the shapes of the outputs, per subject and mode in which it ran (True: training).
+        packages: the packages that the model is written in.
+        is_trial: whether this is a run of a grown model, in which labels are known.
+        steps: how many operators have run.
+        failure: what the last operator that failed raised, and the labels of its tensors.
     """
 
     labels: Labels = field(default_factory=Labels)
@@ -162,12 +164,17 @@ class Context:
     carried: dict[str, Ints] = field(default_factory=dict)
     shapes: dict[str, tuple[tuple[int, ...], frozenset[int]]] = field(default_factory=dict)
     modules: list[str] = field(default_factory=lambda: [""])
+    overwritten: dict[int, Tensor] = field(default_factory=dict)
     unread: dict[int, tuple[Tensor, list[Pin]]] = field(default_factory=dict)
     graph_node: str = ""
     operator: str = ""
     numbers: bool = False
     steady: bool = True
     passes: dict[Observed, dict[bool, OutputShapes]] = field(default_factory=dict)
+    packages: frozenset[str] = frozenset()
+    is_trial: bool = False
+    steps: int = 0
+    failure: tuple[Exception, Ints] | None = None
 
     def modes(self, subject: Observed) -> Mapping[bool, OutputShapes]:
         """The modes in which to run a subject again, and the output shapes that it should have.
@@ -190,6 +197,36 @@ class Context:
     def fields(self, tensor: Any) -> Fields:
         """The label fields of a tensor."""
         return self.value(tensor).fields
+
+    def note_overwritten(self, tensor: Tensor) -> None:
+        """Note that numbers that are not known are written into a tensor's memory."""
+        real = self.value(tensor).real
+        if real is not None:
+            # It is held as well, so that its address is not given to another tensor.
+            self.overwritten[real.untyped_storage().data_ptr()] = real
+
+    def is_uniform(self, tensor: Tensor, dims: Iterable[int]) -> bool:
+        """Whether a tensor without neurons repeats one number along dimensions.
+
+        It could be made longer there (``torch.zeros(n, h.shape[1])``): a trial growth shows whether
+        it is.
+
+        Args:
+            tensor: a tensor in the run.
+            dims: the dimensions.
+
+        Returns:
+            False also where its numbers are not known.
+        """
+        value = self.value(tensor)
+        if value.fields or value.real is None or not value.real.numel():
+            return False
+        if value.real.untyped_storage().data_ptr() in self.overwritten:
+            return False
+        first = value.real
+        for dim in dims:
+            first = first.narrow(dim, 0, 1)
+        return bool((value.real == first).all())
 
     def set_value(self, tensor: Tensor, value: Value) -> None:
         """Write down what is known of a tensor."""
@@ -324,22 +361,35 @@ class Context:
 
     def record_reshape(self, labels: Iterable[Tensor]) -> None:
         """Record that the current module reshapes or splits these labels."""
+        line = user_line(running_frames(), self.packages)
         for labels_of_field in labels:
-            self.shape_events.append(ShapeEvent(self.modules[-1], flat_labels(labels_of_field)))
+            event = ShapeEvent(self.modules[-1], flat_labels(labels_of_field), line)
+            self.shape_events.append(event)
 
     def node(self) -> str:
         """``module.path: operator (file:line)`` of the running operator.
 
         The line is the innermost one of the user's own code; it is left out if there is none.
         """
-        # From here outwards, over frames of torch, fxgrow and generated code.
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith(_NOT_USER_CODE):
-            frame = frame.f_back
-        where = ""
-        if frame is not None:
-            where = f" ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
+        line = user_line(running_frames(), self.packages)
+        where = f" ({line})" if line else ""
         return f"{self.modules[-1] or 'model'}: {self.operator}{where}"
+
+    def note_failure(self, error: Exception, tensors: Iterable[Tensor]) -> None:
+        """Note the labels of the tensors that an operator could not work with.
+
+        Args:
+            error: what the operator raised; the function around it, which it comes through next,
+                knows no better which tensors those are.
+            tensors: the arguments of the operator.
+        """
+        if self.failure is not None and self.failure[0] is error:
+            return
+        labels = []
+        for tensor in tensors:
+            for labels_of_field in self.fields(tensor).values():
+                labels.append(flat_labels(labels_of_field))
+        self.failure = error, np.unique(concatenated(labels))
 
 
 def placed_fields(fields: Fields, dims: Sequence[int | None], shape: Sequence[int]) -> list[Tensor]:

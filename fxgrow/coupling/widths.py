@@ -100,12 +100,21 @@ class NodeShape:
 
 @dataclass(frozen=True)
 class SizeAttribute:
-    """An integer in a module of the user's own: ``each`` times the neurons of ``width``."""
+    """An integer in a module that counts neurons.
+
+    Args:
+        module: path of the module.
+        name: the attribute.
+        keys: where the integer is inside the attribute, if that is a tuple, list or dict.
+        value: what it was when the model was coupled.
+        each: by how much it grows with every neuron of a width.
+    """
 
     module: str
     name: str
-    width: WidthId
-    each: int
+    keys: tuple[int | str, ...]
+    value: int
+    each: Mapping[WidthId, int]
 
 
 @dataclass(frozen=True)
@@ -164,10 +173,14 @@ class Coupling:
 
 @dataclass(frozen=True)
 class SizeAttributeGuess:
-    """An attribute of a module that may hold the number of the neurons ``labels`` or a multiple."""
+    """An integer in a module that may be the number of the labels ``labels``.
+
+    ``module``, ``name``, ``keys``: as in ``SizeAttribute``.
+    """
 
     module: str
     name: str
+    keys: tuple[int | str, ...]
     labels: Ints
 
 
@@ -304,7 +317,7 @@ def build_widths(
         reads=_widths_by_node(numbering, _joined(ctx.reads)),
         writes=_widths_by_node(numbering, _joined(ctx.writes)),
         carries=_widths_by_node(numbering, ctx.carried),
-        attributes=_attributes(subject.model, numbering, widths, workarounds.attributes),
+        attributes=size_attributes(numbering.width, widths, workarounds.attributes, classes),
         replay=_replay(ctx, numbering, subject, workarounds.mixed),
         shapes=shapes,
     )
@@ -358,21 +371,35 @@ def _replay(
     return channel_order(ctx, subject, shuffled, neurons, directions)
 
 
-def _attributes(
-    model: nn.Module,
-    numbering: _Numbering,
+def size_attributes(
+    width_of: Ints,
     widths: Sequence[Width],
     guesses: Sequence[SizeAttributeGuess],
+    classes: NeuronClasses,
 ) -> tuple[SizeAttribute, ...]:
-    """The attributes that follow a width, as far as its neurons divide their value."""
+    """The attributes that follow widths.
+
+    Args:
+        width_of: the number of the width of each class (-1: none).
+        widths: the widths.
+        guesses: which attributes count which labels.
+        classes: the neurons.
+
+    Returns:
+        The attributes that count every neuron of a width equally often.
+    """
     attributes = []
     for guess in guesses:
-        number = int(numbering.width[numbering.classes.of[guess.labels[0]]])
-        value = getattr(model.get_submodule(guess.module), guess.name)
-        # A number of heads is a multiple of 1, a hidden size of the size of a head.
-        if number >= 0 and value % widths[number].size == 0:
-            each = value // widths[number].size
-            attributes.append(SizeAttribute(guess.module, guess.name, WidthId(number), each))
+        numbers = width_of[classes.of[guess.labels]]
+        found, counts = np.unique(numbers[numbers >= 0], return_counts=True)
+        each = {}
+        for number, count in zip(found.tolist(), counts.tolist(), strict=True):
+            each[WidthId(number)], rest = divmod(count, widths[number].size)
+            if rest:
+                break
+        else:
+            value = len(guess.labels)
+            attributes.append(SizeAttribute(guess.module, guess.name, guess.keys, value, each))
     return tuple(attributes)
 
 

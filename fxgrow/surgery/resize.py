@@ -15,6 +15,10 @@ Maps = Mapping[tuple[str, int], IndexMap]
 """The map of each (parameter or buffer, axis)."""
 
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""The memory format with the channels last, by the number of dimensions."""
+
+
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name; a tied one under its first name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -73,11 +77,34 @@ def apply_maps(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool = True
         scaled: see ``IndexMap.apply``.
 
     Returns:
-        The mapped tensor, contiguous.
+        The mapped tensor, contiguous in the memory format of the given one.
     """
+    memory_format = memory_format_of(tensor)
     for axis, index_map in sorted(axes.items()):
         tensor = index_map.apply(tensor, axis, scaled)
-    return tensor.contiguous()
+    return tensor.contiguous(memory_format=memory_format)
+
+
+def memory_format_of(tensor: Tensor) -> torch.memory_format:
+    """Whether a tensor lies in memory with its channels last.
+
+    Args:
+        tensor: ``[batch, channels, ...]``.
+
+    Returns:
+        ``torch.channels_last`` or ``torch.channels_last_3d`` if its strides are exactly those of
+        this format, else ``torch.contiguous_format``.
+    """
+    channels_last = CHANNELS_LAST.get(tensor.dim())
+    if channels_last is None:
+        return torch.contiguous_format
+    # With one channel, or no space, a tensor is contiguous in both formats: only strides differ.
+    strides = []
+    for candidate in (torch.contiguous_format, channels_last):
+        example = torch.empty(tensor.shape, device="meta", memory_format=candidate)
+        strides.append(example.stride())
+    plain, last = strides
+    return channels_last if plain != tensor.stride() == last else torch.contiguous_format
 
 
 def _map_state(state: dict[str, Any], parameter: Tensor, axes: Mapping[int, IndexMap]) -> None:

@@ -247,7 +247,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "stochastic depth": (
         lambda: convolutions(lambda h: h * torch.empty_like(h[:, :1]).bernoulli_(1.0).detach()),
         IMAGE,
-        {"a": (4, 1, "sliced"), "b": OUT},
+        {"a": FREE, "b": OUT},
     ),
     "residual": (
         lambda: Net(
@@ -278,9 +278,14 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         {"a": (1, 1, "broadcast"), "b": OUT},
     ),
     "fixed partner": (
-        lambda: linears(lambda h: h + torch.ones(4)),
+        lambda: linears(lambda h: h + torch.arange(4.0)),
         VECTOR,
         {"a": (4, 1, "fixed-size"), "b": OUT},
+    ),
+    "equal partner of a fixed size": (
+        lambda: linears(lambda h: h + torch.ones(4)),
+        VECTOR,
+        {"a": (4, 1, "fixed-code"), "b": OUT},
     ),
     "cat": (
         lambda: Net(
@@ -310,7 +315,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "unequal split": (
         lambda: linears(lambda h: h.split([1, 3], 1)[1], read=3),
         VECTOR,
-        {"a": (1, 1, "sliced"), "a#2": (3, 1, "sliced"), "b": OUT},
+        {"a": (1, 1, "unread"), "a#2": (3, 1, "fixed-code"), "b": OUT},
     ),
     "glu": (lambda: linears(F.glu, 8, 4), VECTOR, {"a": (4, 2, ""), "b": OUT}),
     "unbind": (
@@ -322,7 +327,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "slice": (
         lambda: linears(lambda h: h[:, :3], read=3),
         VECTOR,
-        {"a": (3, 1, "sliced"), "a#2": (1, 1, "sliced"), "b": OUT},
+        {"a": (3, 1, "fixed-code"), "a#2": (1, 1, "unread"), "b": OUT},
+    ),
+    "every second": (
+        lambda: linears(lambda h: h[:, ::2], read=2),
+        VECTOR,
+        {"a": (2, 1, "sliced"), "a#2": (2, 1, "sliced"), "b": OUT},
     ),
     "slice of time": (
         lambda: linears(lambda h: h[:, 1:3].select(1, 0)),
@@ -455,12 +465,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     ),
     "mixed axis": (
         lambda: Net(
-            lambda n, x: n.b(n.a(x).view(2, 2, 2)).flatten(1),
-            a=nn.Linear(6, 4),
-            b=nn.Conv1d(2, 2, 1, groups=2),
+            lambda n, x: n.b(n.a(x).view(2, 6, 2)).flatten(1),
+            a=nn.Conv1d(6, 4, 1),
+            b=nn.Conv1d(6, 6, 1, groups=6),
         ),
-        VECTOR,
-        {"a": (4, 1, "mixed-axis"), "b": OUT},
+        torch.zeros(2, 6, 3),
+        {"a": (4, 1, "mixed-axis"), "b": (6, 1, "fixed-size")},
     ),
     "embedding": (
         lambda: nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 2)),

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxgrow.coupling.fields import Fields, field_support, place_field, spread_field
+from fxgrow.coupling.fields import (
+    Fields,
+    field_support,
+    lines_speak_for,
+    place_field,
+    spread_field,
+)
 from fxgrow.coupling.rules.elementwise import along_channels, combine
 from fxgrow.coupling.values import Context, Role, line
 
@@ -225,8 +231,9 @@ def _maps(x: Tensor, free: int) -> tuple[DimMapping, DimMapping]:
 
 
 def _pin_space(ctx: Context, x: Tensor) -> None:
-    for support, field in ctx.fields(x).items():
-        if max(support) > 1:
+    fields = ctx.fields(x)
+    for support, field in fields.items():
+        if max(support) > 1 and not lines_speak_for(fields, support):
             ctx.pin(field, "space", "a convolution runs over it as over space")
 
 
@@ -289,8 +296,9 @@ def _grouped(
 def _channels(ctx: Context, x: Tensor) -> list[Tensor]:
     """The channel field of an image as a vector; those that mix it with other dims are pinned."""
     channels = []
-    for support, field in ctx.fields(x).items():
-        if 1 in support and len(support) > 1:
+    fields = ctx.fields(x)
+    for support, field in fields.items():
+        if 1 in support and len(support) > 1 and not lines_speak_for(fields, support):
             reason = "a convolution reads it together with a dimension that is not channels"
             ctx.pin(field, "mixed-axis", reason)
         if support == (1,):

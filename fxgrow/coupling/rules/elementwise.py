@@ -79,7 +79,7 @@ def combine(
                 ctx.unite(united[support], labels)
             united.setdefault(support, labels)
     for operand, fields in zip(operands, broadcasts, strict=True):
-        pin_against(ctx, united, fields, fixed_dims(operand, out))
+        pin_against(ctx, united, operand, fields, fixed_dims(operand, out))
     ctx.set_fields(out, united.values(), joint_axes(ctx, operands, role))
 
 
@@ -119,19 +119,26 @@ def fixed_dims(operand: Tensor, out: Tensor) -> set[int]:
     return dims
 
 
-def pin_against(ctx: Context, united: Fields, fields: Fields, fixed: Set[int]) -> None:
+def pin_against(
+    ctx: Context, united: Fields, operand: Tensor, fields: Fields, fixed: Set[int]
+) -> None:
     """Refuse neurons along a dimension in which an operand has a size but no neurons.
 
     Args:
         ctx: the context of the run.
         united: the fields of all operands.
-        fields: those of the one operand.
-        fixed: the dimensions along which it has a size.
+        operand: the one operand.
+        fields: its fields in the shape of the result.
+        fixed: the dimensions of the result along which it has a size.
     """
     # The keys of fields are supports: dimensions that have neurons.
     without_neurons = set(fixed).difference(*fields)
     for support, labels in united.items():
-        if len(support) == 1 and support[0] in without_neurons:
+        if len(support) != 1 or support[0] not in without_neurons:
+            continue
+        # Counted from the last dimension, as dimensions are when operands are broadcast.
+        dim = support[0] - labels.dim()
+        if not ctx.is_uniform(operand, [dim]):
             ctx.pin(labels, "fixed-size", "combined with a value whose size there is fixed")
 
 

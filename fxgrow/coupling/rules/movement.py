@@ -23,6 +23,7 @@ from fxgrow.coupling.fields import (
 )
 from fxgrow.coupling.labels import FIXED, Ints
 from fxgrow.coupling.rules.elementwise import combine, results_of
+from fxgrow.coupling.user_lines import running_frames, user_line
 from fxgrow.coupling.values import Context, Grid, Role, joint_axes, placed_fields
 
 aten = torch.ops.aten
@@ -52,10 +53,23 @@ def view(operator: Callable[..., Any]) -> Callable[[Context, Sequence[Any], Any]
 def same(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """The result has the elements of the first argument where they were.
 
-    So do clones, dropout, and random noise in the shape of a value.
+    So do clones, dropout, and random noise that is written into a value.
     """
     x = args[0]
     ctx.set_fields(results_of(out)[0], ctx.fields(x).values(), ctx.value(x).axes)
+
+
+def like(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``empty_like(x)`` and its relatives: noise or a constant in the shape of a value.
+
+    Along a dimension of one element they are broadcast like any number: that is no neuron.
+    """
+    x = args[0]
+    fields = []
+    for support, field in ctx.fields(x).items():
+        if all(x.shape[dim] > 1 for dim in support):
+            fields.append(field)
+    ctx.set_fields(out, fields, ctx.value(x).axes)
 
 
 def expand(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -77,23 +91,53 @@ def _dim_argument(args: Sequence[Any], position: int, rank: int, default: int = 
 
 
 def partial(ctx: Context, args: Sequence[Any], out: Any) -> None:
-    """``select`` and ``slice``: taking a part of the neurons by number fixes them.
+    """``select`` and ``slice``: a part of the neurons that is taken by number.
 
-    Taking all of them is a view.
+    A slice makes widths of their own of what it takes and leaves (``x[:, :self.c]``): a trial growth
+    shows whether its numbers follow. One neuron, or every second one, cannot grow. Taking all of
+    them is a view.
     """
     x = args[0]
     dim = _dim_argument(args, 1, x.dim())
-    if out.shape != x.shape:
-        for support, field in ctx.fields(x).items():
-            if support == (dim,):
-                ctx.pin(field, "sliced", "a part of it is taken by number")
+    is_slice = out.dim() == x.dim() and (len(args) < 5 or args[4] == 1)
     # Run the operator itself on the fields: their strides say what is left of the support.
     operator = aten.select.int if out.dim() < x.dim() else aten.slice.Tensor
+    if out.shape != x.shape:
+        for support, field in ctx.fields(x).items():
+            if support == (dim,) and is_slice:
+                start = _first_index(args, x.shape[dim])
+                _unite_aligned(ctx, field, dim, start, out.shape[dim])
+                ctx.record_reshape([field, operator(field, *args[1:])])
+            elif support == (dim,):
+                ctx.pin(field, "sliced", "a part of it is taken by number")
     view(operator)(ctx, args, out)
 
 
+def _first_index(args: Sequence[Any], size: int) -> int:
+    """The first index that ``slice(x, dim, start, ...)`` takes."""
+    start: int = (args[2] if len(args) > 2 else None) or 0
+    return max(start + size, 0) if start < 0 else start
+
+
+def _unite_aligned(ctx: Context, field: Tensor, dim: int, start: int, size: int) -> None:
+    """A slice that is one of several equal parts of an axis (a half): these must stay equal."""
+    # In a trial growth sizes may be equal by chance.
+    if not ctx.is_trial and size > 1 and start % size == 0 and field.shape[dim] % size == 0:
+        _unite_equal(ctx, field, dim, size)
+
+
+def _unite_equal(ctx: Context, field: Tensor, dim: int, size: int) -> None:
+    """Neuron i of one part of this size is neuron i of all others."""
+    first = field.narrow(dim, 0, size)
+    for start in range(size, field.shape[dim], size):
+        ctx.unite(first, field.narrow(dim, start, size))
+
+
 def split(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """``split`` and ``chunk`` into equal parts: they must stay equal, so they are united."""
+    """``split`` and ``chunk``: parts of one size must stay equal, so they are united.
+
+    Parts of other sizes (``split(x, [a.in_channels, b.in_channels])``) are widths of their own.
+    """
     x = args[0]
     dim = _dim_argument(args, 2, x.dim())
     for field in ctx.fields(x).values():
@@ -107,18 +151,24 @@ def split(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
 
 
 def _unite_parts(ctx: Context, field: Tensor, dim: int, parts: Sequence[Tensor]) -> None:
-    """Neuron i of one part is neuron i of the others; unequal parts fix their neurons."""
+    """Neuron i of one part is neuron i of the others of its size."""
     if dim not in field_support(field) or len(parts) == 1:
         return
-    size = parts[0].shape[dim]
-    if any(part.shape[dim] != size for part in parts):
-        ctx.pin(field, "sliced", "split into unequal parts by number")
-        return
-    # Each part is united with the first one, element by element.
-    first = field.narrow(dim, 0, size)
-    for i in range(1, len(parts)):
-        ctx.unite(first, field.narrow(dim, i * size, size))
     ctx.record_reshape([field])
+    are_equal = len({part.shape[dim] for part in parts}) == 1
+    first_of_size: dict[int, Tensor] = {}
+    start = 0
+    for part in parts:
+        size = part.shape[dim]
+        labels = field.narrow(dim, start, size)
+        start += size
+        if ctx.is_trial and not are_equal:  # sizes may be equal by chance
+            continue
+        if size in first_of_size:
+            ctx.unite(first_of_size[size], labels)
+        else:
+            first_of_size[size] = labels
+            ctx.record_reshape([labels])
 
 
 def unbind(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
@@ -181,8 +231,9 @@ def _united(
             fields.append(spread_field(field_core(field), to, out.shape))
     for field in fields[1:]:
         ctx.unite(fields[0], field)
-    if len(fields) < len(parts):
-        ctx.pin(fields[0], "fixed-size", "concatenated with a value whose size there is fixed")
+    for part in parts:
+        if support not in ctx.fields(part) and not ctx.is_uniform(part, support):
+            ctx.pin(fields[0], "fixed-size", "concatenated with a value whose size there is fixed")
     return fields[0]
 
 
@@ -444,5 +495,6 @@ def _grid(ctx: Context, field: Tensor, out: Tensor) -> list[Tensor]:
         factors.append(labels)
         line_fields.append(spread_field(torch.from_numpy(labels), (dim,), out.shape))
     joint = field_core(field).contiguous().numpy()  # the label of each cell
-    ctx.grids.append(Grid(joint, tuple(factors), ctx.node(), ctx.modules[-1]))
+    line = user_line(running_frames(), ctx.packages)
+    ctx.grids.append(Grid(joint, tuple(factors), ctx.node(), ctx.modules[-1], line))
     return line_fields

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fxgrow.coupling.fields import place_field
+from fxgrow.coupling.fields import lines_speak_for, place_field
 from fxgrow.coupling.rules.elementwise import along_channels, combine, results_of
 from fxgrow.coupling.values import Context, placed_fields
 
@@ -133,8 +133,10 @@ def space(ctx: Context, args: Sequence[Any], out: Any) -> None:
         fields = placed_fields(ctx.fields(x), mapping, result.shape)
         ctx.set_fields(result, fields, ctx.value(x).axes)
     pooled_shape = (*x.shape[:lead], *[1] * (x.dim() - lead))
-    for field in ctx.fields(x).values():
-        if place_field(field, mapping, pooled_shape) is None:
+    known = ctx.fields(x)
+    for support, field in known.items():
+        is_dropped = place_field(field, mapping, pooled_shape) is None
+        if is_dropped and not lines_speak_for(known, support):
             ctx.pin(field, "space", "pooled or resampled over as over space")
 
 

@@ -164,13 +164,7 @@ def _write(
             shape[dim] = out.shape[dim]
     seen = torch.empty(shape, device="meta")  # the source, as it is broadcast over x
     _carry_rest(ctx, source, dims, seen, "written", "written into a part of another tensor")
-    combine(ctx, [seen] if _is_uniform(ctx, x) else [x, seen], out)
-
-
-def _is_uniform(ctx: Context, x: Tensor) -> bool:
-    """Whether a tensor without neurons holds one number only, so that it can be made longer."""
-    real = ctx.value(x).real
-    return not ctx.fields(x) and real is not None and bool((real == real.reshape(-1)[:1]).all())
+    combine(ctx, [x, seen], out)
 
 
 def ordered(position: int) -> Callable[[Context, Sequence[Any], Any], None]:

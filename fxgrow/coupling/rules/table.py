@@ -66,12 +66,12 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (movement.view(aten.permute.default), "permute"),
     (movement.view(aten.transpose.int), "transpose"),
     (movement.view(aten.t.default), "t"),
-    (movement.same, "alias detach clone _to_copy lift_fresh"),
     (
         movement.same,
-        "native_dropout bernoulli_ empty_like zeros_like ones_like rand_like randn_like full_like"
-        " fill_ zero_ normal_ uniform_ exponential_ bernoulli",
+        "alias detach clone _to_copy lift_fresh"
+        " native_dropout bernoulli_ fill_ zero_ normal_ uniform_ exponential_ bernoulli",
     ),
+    (movement.like, "empty_like zeros_like ones_like rand_like randn_like full_like"),
     (movement.expand, "expand"),
     (movement.partial, "select slice"),
     (movement.split, "split split_with_sizes unsafe_split unsafe_split_with_sizes"),
