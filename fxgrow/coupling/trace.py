@@ -14,6 +14,7 @@ from fxgrow.capture import first_line
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.observer import Constants, Observer, ShapeReads, WriteWatch
+from fxgrow.coupling.rules.einsum import WholeEinsum
 from fxgrow.coupling.values import Axis, Context, Observed, Value
 from fxgrow.errors import ModelError
 from fxgrow.modes import plain_attention
@@ -173,6 +174,7 @@ def _observation(
         stack.enter_context(plain_attention())
         stack.enter_context(_module_paths(ctx, modules))
         stack.enter_context(Constants())
+        stack.enter_context(WholeEinsum())
         if ctx.numbers:
             stack.enter_context(WriteWatch())
         stack.enter_context(Observer(ctx) if watch else ShapeReads())

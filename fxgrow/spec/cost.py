@@ -23,6 +23,7 @@ from fxgrow.spec.bare_run import count_bare, run_bare
 from fxgrow.spec.mixed_devices import MetaMeeting
 from fxgrow.spec.models import Cost
 
+
 @dataclass(frozen=True)
 class Term:
     """One summand of a cost: ``formula(sizes)``.
@@ -258,4 +259,3 @@ def _multiply_add_term(formula: Callable[..., int], args: Any, kwargs: dict[str,
         return formula(*args, **kwargs) // 2
 
     return Term(evaluate, tuple(leaves[position] for position in positions))
-

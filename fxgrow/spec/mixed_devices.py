@@ -48,7 +48,7 @@ class MetaMeeting:
         """
         lacks_values = has_values = False
         for tensor in _tensors((*args, *kwargs.values())):
-            lacking = tensor.is_meta or bool(self.hollow) and self._is_hollow(tensor)
+            lacking = tensor.is_meta or (bool(self.hollow) and self._is_hollow(tensor))
             lacks_values |= lacking
             has_values |= not tensor.is_meta
         if not lacks_values:
