@@ -1,8 +1,9 @@
-"""Modes of a module that hold for a while: evaluation mode, frozen parameters."""
+"""Modes of a module that hold for a while: evaluation mode, frozen parameters; and plain attention."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -49,3 +50,19 @@ def frozen_parameters(model: nn.Module, *, except_for: Collection[str] = ()) -> 
     finally:
         for parameter, requires_grad in flags.items():
             parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Run attention layers operator by operator; fused, they hide their projections and masks.
+
+    Example:
+        >>> with plain_attention():
+        ...     output = encoder(inputs)
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from fxgrow.capture.einsums import split_einsums
 from fxgrow.capture.inputs import argument_names
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.trace import TraceAttempt, disagreement
@@ -41,6 +42,7 @@ def export_graph(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> Tr
     graph_module = fx.GraphModule(exported, exported.graph, type(model).__name__)
     if not _shares_parameters(model, graph_module):
         return TraceAttempt(None, {}, "torch.export gave copies of the parameters")
+    split_einsums(graph_module)
     wrong = disagreement(graph_module, inputs, expected)
     return TraceAttempt(None if wrong else graph_module, {}, wrong or "")
 

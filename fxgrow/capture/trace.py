@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_map
 
+from fxgrow.capture.einsums import split_einsums
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.running import clone_tensors, run_model, same_outputs
 from fxgrow.capture.tracer import Tracer, drop_unused
@@ -75,6 +76,7 @@ def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
     finally:
         tracer.state.restore(model)
     drop_unused(graph_module)
+    split_einsums(graph_module)
     return graph_module
 
 

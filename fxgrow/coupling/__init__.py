@@ -2,6 +2,7 @@
 
 from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.couple import couple
+from fxgrow.coupling.fixed_axes import FixedAxis
 from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.rules import register_rule
 from fxgrow.coupling.values import Role
@@ -10,6 +11,7 @@ from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Width
 __all__ = [
     "AxisKey",
     "Coupling",
+    "FixedAxis",
     "NodeShape",
     "Owners",
     "Role",

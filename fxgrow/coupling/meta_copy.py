@@ -23,7 +23,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
     """
     memo: Memo = {}
     for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point():
+        if holds_reals(tensor):
             memo[id(tensor)] = _bare_tensor(tensor)
     for derived in _derived_tensors(model):
         memo[id(derived)] = torch.empty_like(derived, device="meta")
@@ -117,5 +117,9 @@ def meta_inputs(example_inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _to_meta(x: Any) -> Any:
-    is_floating = isinstance(x, Tensor) and x.is_floating_point()
-    return x.to("meta") if is_floating else x
+    return x.to("meta") if isinstance(x, Tensor) and holds_reals(x) else x
+
+
+def holds_reals(tensor: Tensor) -> bool:
+    """Whether a tensor holds real or complex numbers, which are observed without their values."""
+    return tensor.is_floating_point() or tensor.is_complex()

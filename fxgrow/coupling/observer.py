@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.coupling.rules import rule_for
 from fxgrow.coupling.rules.registry import REGISTRY
+from fxgrow.coupling.rules.unknown import refuse_unknown
 from fxgrow.coupling.values import Context, Value
 from fxgrow.errors import ModelError
 from fxgrow.meta import ShapeCache
@@ -176,12 +177,7 @@ class Observer(TorchDispatchMode):
         if rule is not None:
             rule(self.ctx, args, out)
             return
-        for tensor in tensors:
-            self.ctx.pin_fields(
-                self.ctx.fields(tensor).values(),
-                "unknown-operator",
-                f"fxgrow has no rule for the operator {func}; register_rule adds one",
-            )
+        refuse_unknown(self.ctx, func, tensors, out)
 
     def _to_meta(self, x: Any) -> Any:
         """A tensor that lives elsewhere enters the run: its shape, and its numbers."""

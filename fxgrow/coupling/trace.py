@@ -14,9 +14,11 @@ from fxgrow.capture import first_line
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.observer import Constants, Observer, ShapeReads, WriteWatch
+from fxgrow.coupling.rules.einsum import WholeEinsum
 from fxgrow.coupling.user_lines import packages_of
 from fxgrow.coupling.values import Axis, Context, Observed, Value
 from fxgrow.errors import ModelError
+from fxgrow.modes import plain_attention
 from fxgrow.randomness import seeded
 from fxgrow.surgery import named_tensors
 
@@ -170,9 +172,10 @@ def _observation(
         stack.enter_context(torch.no_grad())
         # A layer that is dropped at random must be so in every run.
         stack.enter_context(seeded(0))
-        stack.enter_context(_plain_attention())
+        stack.enter_context(plain_attention())
         stack.enter_context(_module_paths(ctx, modules))
         stack.enter_context(Constants(ctx))
+        stack.enter_context(WholeEinsum())
         if ctx.numbers:
             stack.enter_context(WriteWatch())
         stack.enter_context(Observer(ctx) if watch else ShapeReads(ctx))
@@ -185,17 +188,6 @@ def _attach_input_values(
     for bare, real in zip(tree_leaves(inputs), tree_leaves(example_inputs), strict=True):
         if isinstance(bare, Tensor) and bare.is_meta and not real.is_meta:
             ctx.set_value(bare, Value(real=real.detach().clone()))
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Fused attention hides its projections; run the plain one, whose operators have rules."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.keys import AnyAxisKey
 from fxgrow.coupling.labels import FIXED, Ints, Pin, concatenated
-from fxgrow.coupling.meta_copy import meta_copy
+from fxgrow.coupling.meta_copy import holds_reals, meta_copy
 from fxgrow.coupling.trace import attach_values, run_once
 from fxgrow.coupling.user_lines import frames_of, user_line
 from fxgrow.coupling.values import Axis, Context, Observed
@@ -213,7 +213,7 @@ def _run_failure(trial: Context, error: Exception, first_unused: int) -> RunFail
 def _runs_on_meta(bare: nn.Module, subject: Observed) -> bool:
     """Whether no number is involved, so that the model runs without an observer to compute it."""
     for leaf in tree_leaves(subject.example_inputs):
-        if isinstance(leaf, Tensor) and not leaf.is_floating_point():
+        if isinstance(leaf, Tensor) and not holds_reals(leaf):
             return False
     return all(tensor.is_meta for tensor in named_tensors(bare).values())
 

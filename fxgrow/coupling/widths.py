@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from fxgrow.coupling.channel_order import ChannelOrder, channel_order
+from fxgrow.coupling.fixed_axes import FixedAxis, fixed_axes
 from fxgrow.coupling.grids import Decision, Direction, decide
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey, WidthId
 from fxgrow.coupling.labels import (
@@ -22,6 +23,7 @@ from fxgrow.coupling.labels import (
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.values import Axis, Context, Observed, Role
 from fxgrow.errors import Refusal
+from fxgrow.surgery import named_tensors
 
 REFUSAL_PRECEDENCE = (Role.READS, Role.WRITES, Role.CARRIES)
 """An axis that reads neurons somewhere is a reader: splitting must halve it."""
@@ -130,6 +132,8 @@ class Coupling:
         attributes: integers in the user's modules that follow a width.
         replay: how the order of shuffled widths is found, if there are some.
         shapes: of an fx graph, the shapes of the nodes that give one tensor.
+        fixed_axes: the axes of parameters and buffers that are in no width, each with the reason.
+            With the sites of the widths these are all axes there are.
 
     Example:
         >>> coupling = fxgrow.couple(model, (images,))
@@ -145,6 +149,7 @@ class Coupling:
     attributes: tuple[SizeAttribute, ...] = ()
     replay: ChannelOrder | None = None
     shapes: Mapping[str, NodeShape] = field(default_factory=dict)
+    fixed_axes: tuple[FixedAxis, ...] = ()
 
     @cached_property
     def number_of(self) -> dict[str, int]:
@@ -155,6 +160,12 @@ class Coupling:
     def by_name(self) -> dict[str, Width]:
         """The widths by name."""
         return {width.name: width for width in self.widths}
+
+    def widths_along(self, parameter: str, axis: int) -> frozenset[WidthId]:
+        """The numbers of the widths that own indices of one axis of a parameter."""
+        owners = self.owners.get((parameter, axis))
+        numbers = frozenset() if owners is None else frozenset(owners.width.tolist()) - {-1}
+        return frozenset(WidthId(number) for number in numbers)
 
     def to_networkx(self) -> "nx.MultiGraph[str]":
         """A bipartite graph of widths and parameters.
@@ -212,6 +223,12 @@ class NeuronClasses:
     blame: Ints
     refusals: tuple[Refusal, ...]
     decision: Decision
+
+    def refusal(self, labels: Ints) -> Refusal | None:
+        """The refusal of the first of these labels that has one."""
+        blamed = self.blame[self.of[labels]]
+        blamed = blamed[blamed >= 0]
+        return self.refusals[int(blamed[0])] if len(blamed) else None
 
     def free(self, labels: Ints) -> bool:
         """Whether some neuron among these labels is not refused."""
@@ -311,6 +328,7 @@ def build_widths(
         if (axis_owners.width >= 0).any():
             owners[axis.key] = axis_owners
     shapes = {node: NodeShape(*shape) for node, shape in ctx.shapes.items()}
+    owned: dict[AnyAxisKey, Bools] = {key: own.width >= 0 for key, own in owners.items()}
     return Coupling(
         widths,
         owners,
@@ -320,6 +338,7 @@ def build_widths(
         attributes=size_attributes(numbering.width, widths, workarounds.attributes, classes),
         replay=_replay(ctx, numbering, subject, workarounds.mixed),
         shapes=shapes,
+        fixed_axes=fixed_axes(ctx.axes, owned, classes.refusal, named_tensors(subject.model)),
     )
 
 

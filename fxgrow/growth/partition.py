@@ -6,11 +6,13 @@ beside each other, and in every group those of the others are off. Both change s
 while the scores themselves are of first order.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
-from fxgrow.errors import BudgetError
+from fxgrow.errors import BudgetError, SpecError
 from fxgrow.growth.objective import Objective
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.rewrite import Candidates, OverGrown, overgrow
@@ -68,22 +70,27 @@ def step_memory(overgrown: OverGrown, objective: Objective) -> int:
 
     Returns:
         Bytes.
+
+    Raises:
+        SpecError: ``not-runnable``, if the graph does not run on shapes alone.
     """
-    largest: Sequence[torch.Tensor] = ()
-    most_numbers = -1
-    for inputs, _ in objective.batches:
-        numbers = 0
-        for tensor in inputs:
-            numbers += tensor.numel()
-        if numbers > most_numbers:
-            largest, most_numbers = inputs, numbers
     total = 0
+    largest = max((inputs for inputs, _ in objective.batches), key=_count_numbers)
     for term in activation_terms(overgrown.graph_module, largest, as_they_are=True):
         total += term.value
     for parameter in overgrown.graph_module.parameters():
         if parameter.requires_grad:
             total += ADAM_COPIES * parameter.numel() * parameter.element_size()
     return total
+
+
+def _count_numbers(inputs: Any) -> int:
+    """The elements of all tensors, however they are nested."""
+    numbers = 0
+    for leaf in tree_leaves(inputs):
+        if isinstance(leaf, torch.Tensor):
+            numbers += leaf.numel()
+    return numbers
 
 
 def partition_widths(
@@ -104,10 +111,21 @@ def partition_widths(
         The groups, in the order of the widths.
 
     Raises:
-        BudgetError: ``memory-bound``, if the candidates of one width alone do not fit.
+        BudgetError: ``memory-bound``, if the candidates of one width alone do not fit;
+            ``not-countable``, if nobody can tell what fits.
     """
     remaining = widths_with_candidates(overgrown.candidates)
-    if memory_limit is None or step_memory(overgrown, objective) <= memory_limit:
+    if memory_limit is None:
+        return (remaining,)
+    try:
+        needed_at_once = step_memory(overgrown, objective)
+    except SpecError as error:
+        raise BudgetError(
+            "not-countable",
+            f"memory_limit={memory_limit:g} cannot be kept, since what a step needs cannot be "
+            f"counted ({error}); leave it out",
+        ) from error
+    if needed_at_once <= memory_limit:
         return (remaining,)
 
     def needed(widths: SearchGroup) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from fxgrow.coupling import Coupling
 from fxgrow.rewrite.candidates import Candidates, Entry, Slots
+from fxgrow.rewrite.equation_use import match_equation
 from fxgrow.rewrite.lanes import Environment
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at, match_linear
@@ -66,7 +67,11 @@ class RewriteContext:
         """Every node that reads or writes neurons and is a product with a weight."""
         uses = {}
         for node in self.old.graph.nodes:
-            use = match_linear(self.old, node, self.names) if self.is_linear(node) else None
+            if not self.is_linear(node):
+                continue
+            use = match_linear(self.old, node, self.names) or match_equation(
+                self.old, node, self.names, self.coupling
+            )
             if use is not None:
                 uses[node] = use
         return uses
@@ -99,12 +104,9 @@ class RewriteContext:
         """The module that holds everything inserted."""
         return self.rewriter.root.get_submodule(INSERTED)
 
-    def widths_of(self, name: str, axis: int) -> frozenset[int]:
-        """Numbers of the widths that own indices of one axis of a parameter."""
-        owners = self.coupling.owners.get((name, axis))
-        if owners is None:
-            return frozenset()
-        return frozenset(owners.width.tolist()) - {-1}
+    def widths_of(self, name: str, axis: int | None) -> frozenset[int]:
+        """Numbers of the widths that own indices of one axis of a parameter (None: no axis)."""
+        return frozenset() if axis is None else self.coupling.widths_along(name, axis)
 
     def slots(self, name: str, axis: int, width: int) -> Slots:
         """The indices that the new neurons of a width take, if an axis consisted of them alone.

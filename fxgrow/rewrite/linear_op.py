@@ -16,13 +16,14 @@ class LinearForm:
         function: a linear function or a convolution.
         settings: its other arguments (stride, padding, ...).
         groups: the groups of a grouped convolution.
-        last: the rows come out along the last dimension, not along dimension 1.
+        row_dim: the dimension of the output along which the rows come out; None if the weight has
+            no rows.
     """
 
     function: Callable[..., Tensor]
     settings: tuple[Any, ...] = ()
     groups: int = 1
-    last: bool = False
+    row_dim: int | None = 1
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self.function(x, weight, bias, *self.settings)
@@ -36,23 +37,15 @@ class LinearOp:
         weight: the name of the weight.
         bias: the name of the bias, if there is one.
         form: how they are applied.
-        swapped: the parameter is ``[in, out, ...]``, so its rows lie along axis 1.
+        rows: the axis of the parameter that writes; None if it has none (a vector that reads).
+        columns: the axis of the parameter that reads; None if it has none.
     """
 
     weight: str
     bias: str | None
     form: LinearForm
-    swapped: bool = False
-
-    @property
-    def rows(self) -> int:
-        """The axis of the parameter that writes."""
-        return int(self.swapped)
-
-    @property
-    def columns(self) -> int:
-        """The axis of the parameter that reads."""
-        return 1 - self.rows
+    rows: int | None = 0
+    columns: int | None = 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,8 +53,24 @@ class LinearOp:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
     def oriented(self, weight: Tensor) -> Tensor:
-        """From the parameter's layout to ``[out, in, ...]``, and back."""
-        return weight.transpose(0, 1) if self.swapped else weight
+        """From the parameter's layout to ``[out, in, ...]``; an axis that it lacks has size 1."""
+        oriented = weight.permute(self._order(weight.dim()))
+        if self.rows is None:
+            oriented = oriented.unsqueeze(0)
+        return oriented.unsqueeze(1) if self.columns is None else oriented
+
+    def restored(self, oriented: Tensor) -> Tensor:
+        """Back from ``[out, in, ...]`` to the parameter's layout."""
+        weight = oriented.squeeze(1) if self.columns is None else oriented
+        if self.rows is None:
+            weight = weight.squeeze(0)
+        order = self._order(weight.dim())
+        return weight.permute([order.index(axis) for axis in range(weight.dim())])
+
+    def _order(self, rank: int) -> list[int]:
+        """The axes of the parameter in the order in which they come out."""
+        first = [axis for axis in (self.rows, self.columns) if axis is not None]
+        return first + [axis for axis in range(rank) if axis not in first]
 
 
 WeightAndBias = tuple[Tensor, Tensor | None]
@@ -111,8 +120,10 @@ def _stack(rows: Sequence[Tensor], groups: int) -> Tensor:
 
 def _unstack(out: Tensor, sizes: Sequence[int], form: LinearForm) -> list[Tensor]:
     """Split an output into the outputs of the blocks, which have ``sizes`` rows."""
+    if form.row_dim is None:
+        return [out]
     if form.groups == 1:
-        return list(out.split(list(sizes), dim=-1 if form.last else 1))
+        return list(out.split(list(sizes), dim=form.row_dim))
     # [batch, out, ...] -> [batch, groups, out / groups, ...]
     by_group = out.unflatten(1, (form.groups, -1))
     group_sizes = [size // form.groups for size in sizes]

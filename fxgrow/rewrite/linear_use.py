@@ -74,7 +74,8 @@ def _match_call(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> Lin
     for source in (weight_path[-1], *bias_path):
         tensors.append(attribute_at(root, str(source.target)))
     weight, *biases = tensors
-    if weight.dim() < 2 or (biases and biases[0].dim() != 1):
+    reads_matrix = call.form.row_dim == -1
+    if weight.dim() < 2 or (reads_matrix and weight.dim() > 2) or (biases and biases[0].dim() != 1):
         return None
     transpositions = len(weight_path) - 1
     swapped = call.swapped ^ (transpositions % 2 == 1)
@@ -96,7 +97,7 @@ def _linear_op(names: Sequence[str | None], form: LinearForm, swapped: bool) -> 
         return None
     if swapped and form.groups > 1:
         return None
-    return LinearOp(weight, bias, form, swapped)
+    return LinearOp(weight, bias, form, rows=int(swapped), columns=1 - swapped)
 
 
 def _linear_call(node: fx.Node) -> LinearCall | None:

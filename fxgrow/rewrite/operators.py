@@ -41,8 +41,8 @@ def _embed(x: Tensor, weight: Tensor, _: Tensor | None) -> Tensor:
     return F.embedding(x, weight.t())
 
 
-LINEAR_FORM = LinearForm(F.linear, last=True)
-EMBEDDING_FORM = LinearForm(_embed, last=True)
+LINEAR_FORM = LinearForm(F.linear, row_dim=-1)
+EMBEDDING_FORM = LinearForm(_embed, row_dim=-1)
 
 
 # The signatures below are torch's own: arguments are bound to them by position and by name. A call

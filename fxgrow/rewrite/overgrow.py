@@ -17,7 +17,7 @@ from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
-from fxgrow.rewrite.rules import EPS, rule_for
+from fxgrow.rewrite.rules import EPS, refusals_of_other_axes, rule_for
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,8 @@ def _refusals(
         if refusal is not None:
             for width in touched:
                 refusals.setdefault(width, refusal)
+        for width, refusal in refusals_of_other_axes(context, node).items():
+            refusals.setdefault(width, refusal)
     hidden = Refusal("no-rewrite", "no node of the graph reads or writes it")
     for width in range(len(coupling.widths)):
         if width not in touched_at_all:

@@ -224,7 +224,7 @@ class OvergrownLayer(nn.Module):
             dz = parts.pop(0)
             out = [z + dz, z - dz] if self.halves else [z + dz]
         if self.rows:
-            new_neurons = parts[0].split(self._row_counts(), dim=-1 if form.last else 1)
+            new_neurons = parts[0].split(self._row_counts(), dim=form.row_dim or 0)
             out += [lane.clone() for lane in new_neurons]
         return out
 

@@ -106,6 +106,34 @@ class LinearRule:
         return _unpack(context, call, rows, has_halves)
 
 
+def refusals_of_other_axes(context: RewriteContext, node: fx.Node) -> dict[int, Refusal]:
+    """The widths along axes of a weight that its product neither reads nor writes candidates of.
+
+    Such an axis says which of several matrices is applied (experts, frequencies), or writes or
+    reads a second width beside the one that takes part.
+
+    Args:
+        context: the graph to be rewritten.
+        node: a node of it.
+
+    Returns:
+        A refusal for each of them.
+    """
+    use = context.linear_uses.get(node)
+    if use is None:
+        return {}
+    product = use.product
+    refusals: dict[int, Refusal] = {}
+    taking_part = {product.rows, product.columns}
+    for axis in range(attribute_at(context.old, product.weight).dim()):
+        if axis in taking_part:
+            continue
+        reason = f"{product.weight} has neurons along axis {axis} beside those that take part"
+        for width in context.widths_of(product.weight, axis):
+            refusals[width] = _no_rewrite(node, reason)
+    return refusals
+
+
 def _other_users(context: RewriteContext, use: LinearUse) -> list[fx.Node]:
     """The nodes other than products that use the parameters of a product. Sizes may be read."""
     users: set[fx.Node] = set()
@@ -125,13 +153,13 @@ def _split_index(context: RewriteContext, product: LinearOp) -> Tensor | None:
     return context.candidates.split_index(owners)
 
 
-def _new_slots(context: RewriteContext, weight: str, axis: int) -> list[Slots]:
+def _new_slots(context: RewriteContext, weight: str, axis: int | None) -> list[Slots]:
     """The new neurons along an axis of a weight, one entry per width."""
     widths = context.widths_of(weight, axis) & context.candidates.new.keys()
     return [context.slots(weight, axis, width) for width in sorted(widths)]
 
 
-def _kept(context: RewriteContext, product: LinearOp, axis: int) -> Tensor | None:
+def _kept(context: RewriteContext, product: LinearOp, axis: int | None) -> Tensor | None:
     """Where candidates have entries along an axis of a weight (see ``Kept``); None: everywhere."""
     blank = context.candidates.layers
     if context.widths_of(product.weight, axis).isdisjoint(blank):
@@ -347,13 +375,13 @@ def _delta_values(layer: OvergrownLayer, part: int, split_eps: Tensor, _: Tensor
     delta = None if block is None else block[part]
     if delta is None:
         raise InternalError("a layer without split candidates was asked for their directions")
-    return delta if part else layer.product.oriented(delta)
+    return delta if part else layer.product.restored(delta)
 
 
 def _row_values(layer: OvergrownLayer, number: int, part: int, _: Tensor, __: Tensor) -> Tensor:
     rows = layer.incoming_of(number)[part]
-    return rows if part else layer.product.oriented(rows)
+    return rows if part else layer.product.restored(rows)
 
 
 def _column_values(layer: OvergrownLayer, number: int, _: Tensor, new_eps: Tensor) -> Tensor:
-    return layer.product.oriented(layer.columns_of(number, new_eps))
+    return layer.product.restored(layer.columns_of(number, new_eps))

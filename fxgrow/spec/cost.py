@@ -12,34 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.flop_counter import flop_registry
 
-from fxgrow.errors import SpecError
 from fxgrow.meta import ShapeCache
-from fxgrow.modes import evaluation_mode
+from fxgrow.spec.bare_run import count_bare, run_bare
+from fxgrow.spec.mixed_devices import MetaMeeting
 from fxgrow.spec.models import Cost
-
-KEEP_INPUT, KEEP_RESULT = True, False
-"""Which tensor an operator keeps for the backward pass."""
-
-# What a model may raise when it does not fit its input; an internal error of torch is a
-# RuntimeError.
-_RUN_ERRORS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-)
 
 
 @dataclass(frozen=True)
@@ -60,68 +42,77 @@ class Term:
         return self.formula(self.sizes)
 
 
-def multiply_adds(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> int:
+def multiply_adds(graph_module: nn.Module, example_inputs: Sequence[Any]) -> int:
     """Count the multiply-adds of convolutions, matrix products and attention in one forward pass.
 
-    Nothing is allocated. The pass runs in evaluation mode; the module is unchanged afterwards.
+    Little is allocated, unless sizes follow from the model's numbers: then the pass runs with
+    them. It runs in evaluation mode; the module is unchanged afterwards.
 
     Args:
         graph_module: The model.
-        example_inputs: The arguments of its forward pass; only shape and dtype matter.
+        example_inputs: The arguments of its forward pass; of floats, only shape and dtype matter.
 
     Returns:
         The number of multiply-adds: half the floating-point operations that torch counts.
 
     Raises:
-        SpecError: ``not-runnable`` if the graph does not run on tensors without values.
+        SpecError: ``not-runnable`` if the graph does not run on its example inputs.
     """
-    with torch.no_grad(), _Counting() as counting:
-        _run(graph_module, example_inputs)
-    return int(sum(counting.counts)) // 2
+
+    def count(values: bool) -> int:
+        with torch.no_grad(), _Counting() as counting:
+            run_bare(graph_module, example_inputs, values=values)
+        return int(sum(counting.counts)) // 2
+
+    return count_bare(graph_module, count)
 
 
-def cost(graph_module: nn.Module, example_inputs: Sequence[Tensor]) -> Cost:
+def cost(graph_module: nn.Module, example_inputs: Sequence[Any]) -> Cost:
     """Count parameters (tied ones once) and multiply-adds.
 
     Args:
         graph_module: The model.
-        example_inputs: The arguments of its forward pass; only shape and dtype matter.
+        example_inputs: The arguments of its forward pass; of floats, only shape and dtype matter.
 
     Returns:
         Both numbers.
 
     Raises:
-        SpecError: ``not-runnable`` if the graph does not run on tensors without values.
+        SpecError: ``not-runnable`` if the graph does not run on its example inputs.
     """
     parameters = sum(parameter.numel() for parameter in graph_module.parameters())
     return Cost(parameters=parameters, multiply_adds=multiply_adds(graph_module, example_inputs))
 
 
-def parameter_terms(module: nn.Module, _: Sequence[Tensor]) -> tuple[Term, ...]:
+def parameter_terms(module: nn.Module, _: Sequence[Any]) -> tuple[Term, ...]:
     """The numbers of elements of all parameters (tied ones once), one term for each."""
     return tuple(Term(math.prod, tuple(parameter.shape)) for parameter in module.parameters())
 
 
-def multiply_add_terms(module: nn.Module, example_inputs: Sequence[Tensor]) -> tuple[Term, ...]:
+def multiply_add_terms(module: nn.Module, example_inputs: Sequence[Any]) -> tuple[Term, ...]:
     """The multiply-adds of every operator that ``multiply_adds`` counts, by torch's own formulas.
 
     Args:
         module: The model.
-        example_inputs: The arguments of its forward pass; only shape and dtype matter.
+        example_inputs: The arguments of its forward pass; of floats, only shape and dtype matter.
 
     Returns:
         One term per operator call.
 
     Raises:
-        SpecError: ``not-runnable`` if the graph does not run on tensors without values.
+        SpecError: ``not-runnable`` if the graph does not run on its example inputs.
     """
-    with torch.no_grad(), _Counting(_multiply_add_term) as counting:
-        _run(module, example_inputs)
-    return tuple(counting.counts)
+
+    def count(values: bool) -> tuple[Term, ...]:
+        with torch.no_grad(), _Counting(_multiply_add_term) as counting:
+            run_bare(module, example_inputs, values=values)
+        return tuple(counting.counts)
+
+    return count_bare(module, count)
 
 
 def activation_terms(
-    module: nn.Module, example_inputs: Sequence[Tensor], *, as_they_are: bool = False
+    module: nn.Module, example_inputs: Sequence[Any], *, as_they_are: bool = False
 ) -> tuple[Term, ...]:
     """The bytes of every storage that one forward pass keeps for the backward pass.
 
@@ -130,7 +121,7 @@ def activation_terms(
 
     Args:
         module: The model.
-        example_inputs: The arguments of its forward pass; only shape and dtype matter.
+        example_inputs: The arguments of its forward pass; of floats, only shape and dtype matter.
         as_they_are: Count what the parameters need that require gradients now; otherwise, as if
             every parameter required gradients.
 
@@ -138,8 +129,20 @@ def activation_terms(
         One term per storage.
 
     Raises:
-        SpecError: ``not-runnable`` if the graph does not run on tensors without values.
+        SpecError: ``not-runnable`` if the graph does not run on its example inputs.
     """
+
+    def count(values: bool) -> tuple[Term, ...]:
+        return _kept_storages(module, example_inputs, values, as_they_are)
+
+    # Numbers would take the memory that is to be foretold.
+    return count(False) if as_they_are else count_bare(module, count)
+
+
+def _kept_storages(
+    module: nn.Module, example_inputs: Sequence[Any], values: bool, as_they_are: bool
+) -> tuple[Term, ...]:
+    """The bytes of every storage that is kept for the backward pass."""
     state_storages: set[int] = set()
     # storage address -> (storage, its bytes). Holding the storage keeps its address from being
     # given to another one while the pass runs.
@@ -153,7 +156,13 @@ def activation_terms(
 
     requires_grad = None if as_they_are else True
     with torch.enable_grad(), saved_tensors_hooks(record, lambda tensor: tensor), _Counting():
-        _run(module, example_inputs, requires_grad=requires_grad, state_storages=state_storages)
+        run_bare(
+            module,
+            example_inputs,
+            values=values,
+            requires_grad=requires_grad,
+            state_storages=state_storages,
+        )
     return tuple(term for _, term in saved.values())
 
 
@@ -186,18 +195,23 @@ class _Counting(TorchDispatchMode):
         self.make_term = make_term
         self.counts: list[Any] = []
         self.shape_cache = ShapeCache()
+        self.meeting = MetaMeeting()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.higher_order.cond:
             return self._costlier_branch(*args[1:])
+        # Formulas see the arguments as they were: some read values (where sequences end).
+        met_args, met_kwargs = self.meeting.arguments(func, args, kwargs)
         formula = flop_registry.get(func.overloadpacket)
         if formula is None:
             # Operators that are made of others, which the branches of torch.cond do not split.
             with self:
                 out = func.decompose(*args, **kwargs)
-            return self.shape_cache.run(func, args, kwargs) if out is NotImplemented else out
-        out = self.shape_cache.run(func, args, kwargs)
+            if out is NotImplemented:
+                return self.shape_cache.run(func, met_args, met_kwargs)
+            return out
+        out = self.shape_cache.run(func, met_args, met_kwargs)
         if self.make_term is None:
             self.counts.append(formula(*args, **kwargs, out_val=out))
         # Torch wraps the formulas that read nothing but shapes; only those can be made terms.
@@ -245,74 +259,3 @@ def _multiply_add_term(formula: Callable[..., int], args: Any, kwargs: dict[str,
         return formula(*args, **kwargs) // 2
 
     return Term(evaluate, tuple(leaves[position] for position in positions))
-
-
-def _run(
-    module: nn.Module,
-    example_inputs: Sequence[Tensor],
-    *,
-    requires_grad: bool | None = False,
-    state_storages: set[int] | None = None,
-) -> None:
-    """Run one pass in evaluation mode with parameters, buffers and inputs on the meta device.
-
-    Args:
-        module: The model.
-        example_inputs: The arguments of its forward pass.
-        requires_grad: Whether parameters require gradients; None: each as in the model.
-        state_storages: A set that gets the storages of the parameters and buffers.
-    """
-    state: dict[str, Tensor] = {}
-    for named_tensors in (module.named_parameters, module.named_buffers):
-        for name, tensor in named_tensors(remove_duplicate=False):
-            state[name] = torch.empty_like(tensor, device="meta")
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        flag = parameter.requires_grad if requires_grad is None else requires_grad
-        state[name].requires_grad_(flag)
-    if state_storages is not None:
-        state_storages.update(tensor.untyped_storage()._cdata for tensor in state.values())
-    inputs = tuple(torch.empty_like(tensor, device="meta") for tensor in example_inputs)
-    try:
-        with evaluation_mode(module), _FastMetaKernels():
-            functional_call(module, state, inputs, tie_weights=False)
-    except _RUN_ERRORS as error:
-        raise SpecError(
-            "not-runnable",
-            f"the graph does not run on its example inputs ({error}); give inputs that it accepts",
-        ) from error
-
-
-class _SavedForBackward(torch.autograd.Function):
-    """A tensor like the input; either the input or the result is kept for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, keep_input: bool) -> Tensor:
-        result = torch.empty_like(x)
-        ctx.save_for_backward(x if keep_input else result)
-        return result
-
-
-class _FastMetaKernels(TorchFunctionMode):
-    """Replaces batch norms in evaluation mode and ReLUs by their shapes and what they keep.
-
-    torch computes both in Python on the meta device, which takes milliseconds for each call.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if _is_evaluated_batch_norm(func, args, kwargs):
-            return _SavedForBackward.apply(args[0], KEEP_INPUT)
-        if _is_out_of_place_relu(func, args, kwargs):
-            return _SavedForBackward.apply(args[0], KEEP_RESULT)
-        return func(*args, **kwargs)
-
-
-def _is_evaluated_batch_norm(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether a call is a batch norm that uses running statistics, as ``nn.BatchNorm`` calls it."""
-    return func is F.batch_norm and not kwargs.get("training", True) and bool(args[0].is_meta)
-
-
-def _is_out_of_place_relu(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether a call is a ReLU that does not work in place."""
-    is_relu = func in (F.relu, torch.relu)
-    return is_relu and not kwargs.get("inplace") and len(args) == 1 and bool(args[0].is_meta)

@@ -22,9 +22,11 @@ def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Gener
     shape = list(tensor.shape)
     shape[axis] = count
     fan_in = max(1, tensor[0].numel())
-    spread = float(tensor.detach().double().std(correction=0)) or fan_in**-0.5
-    # Drawn in float64 on the CPU, so that a seed gives the same numbers for every dtype and device.
-    return torch.randn(shape, generator=generator, dtype=torch.float64).mul(spread).to(tensor)
+    # Drawn in double precision on the CPU, so that a seed gives the same numbers for every dtype
+    # and device.
+    dtype = torch.complex128 if tensor.is_complex() else torch.float64
+    spread = float(tensor.detach().to(dtype).std(correction=0)) or fan_in**-0.5
+    return torch.randn(shape, generator=generator, dtype=dtype).mul(spread).to(tensor)
 
 
 def carrier_entries(

@@ -26,23 +26,24 @@ FIXED_INPUT = (
 MIXED_SUM = "summed together with a dimension that is not part of the neuron"
 
 OperandSides = tuple[Tensor, Tensor]
+ContractedDims = tuple[Sequence[int], Sequence[int]]
 DimMapping = Sequence[int | None]
 
 
 def product(
     ctx: Context,
     sides: OperandSides,
-    along: tuple[int, int],
+    along: ContractedDims,
     maps: Sequence[DimMapping],
     out: Tensor,
 ) -> None:
-    """Apply the rule of a product: ``out`` sums ``sides[0] * sides[1]`` over one dimension.
+    """Apply the rule of a product: ``out`` sums ``sides[0] * sides[1]`` over some dimensions.
 
     Args:
         ctx: the context of the run.
         sides: the two factors.
-        along: the dimension of each side that is summed over.
-        maps: where the dimensions of each side go in ``out`` (None for the contracted one).
+        along: the dimensions of each side that are summed over, in the same order.
+        maps: where the dimensions of each side go in ``out`` (None for contracted ones).
             Dimensions that both sides send to one place are batch dimensions.
         out: the result.
     """
@@ -52,7 +53,12 @@ def product(
         if is_weight[i] and not is_weight[1 - i]:
             _record_weight(ctx, side, along[i], maps[i], maps[1 - i])
             ctx.record_use(ctx.reads, contracted)
-            made = [field for support, field in ctx.fields(side).items() if along[i] not in support]
+            # What lies along batch dimensions is carried, not made.
+            made = []
+            for support, field in ctx.fields(side).items():
+                targets = {maps[i][dim] for dim in support}
+                if targets.isdisjoint({None, *maps[1 - i]}):
+                    made.append(field)
             ctx.record_use(ctx.writes, made)
     if not any(is_weight):
         ctx.pin_fields(
@@ -76,10 +82,11 @@ def _are_weights(ctx: Context, sides: OperandSides) -> list[bool]:
 
 
 def _record_weight(
-    ctx: Context, weight: Tensor, along: int, mapping: DimMapping, other: DimMapping
+    ctx: Context, weight: Tensor, along: Sequence[int], mapping: DimMapping, other: DimMapping
 ) -> None:
-    """A weight reads along the contracted axis, writes along free and carries along batch axes."""
-    ctx.record_role(weight, Role.READS, along)
+    """A weight reads along contracted axes, writes along free and carries along batch axes."""
+    for dim in along:
+        ctx.record_role(weight, Role.READS, dim)
     for dim, to in enumerate(mapping):
         if to is not None:
             ctx.record_role(weight, Role.CARRIES if to in other else Role.WRITES, dim)
@@ -88,38 +95,45 @@ def _record_weight(
 def _contracted(
     ctx: Context,
     sides: OperandSides,
-    along: tuple[int, int],
+    along: ContractedDims,
     maps: Sequence[DimMapping],
     out: Tensor,
 ) -> list[Tensor]:
-    """Unite the fields along the contracted dimension; gives back those that vary along it only."""
-    # Both sides are seen in the shape [dimensions of out, contracted dimension].
-    last = out.dim()
-    shape = (*out.shape, sides[0].shape[along[0]])
+    """Unite the fields along contracted dimensions; gives back those that vary along one only."""
+    # Both sides are seen in the shape [dimensions of out, contracted dimensions].
+    shape = (*out.shape, *[sides[0].shape[dim] for dim in along[0]])
+    summed = range(out.dim(), len(shape))
     left = _with_contracted(ctx, sides[0], along[0], maps[0], shape)
     right = _with_contracted(ctx, sides[1], along[1], maps[1], shape)
     for support in left.keys() & right.keys():
         ctx.unite(left[support], right[support])
     for fields, other in ((left, right), (right, left)):
         # The other side has a size along it but no neurons.
-        if (last,) in fields and (last,) not in other:
-            ctx.pin(fields[last,], "fixed-size", FIXED_INPUT)
+        for dim in summed:
+            if (dim,) in fields and (dim,) not in other:
+                ctx.pin(fields[dim,], "fixed-size", FIXED_INPUT)
         for support, field in fields.items():
-            if (last,) not in fields and support not in other:
+            is_line = all((dim,) in fields for dim in summed if dim in support)
+            if not is_line and support not in other:
                 ctx.pin(field, "mixed-axis", MIXED_SUM)
-    return [fields[last,] for fields in (left, right) if (last,) in fields]
+    contracted = []
+    for fields in (left, right):
+        contracted += [fields[dim,] for dim in summed if (dim,) in fields]
+    return contracted
 
 
 def _with_contracted(
-    ctx: Context, side: Tensor, along: int, mapping: DimMapping, shape: Sequence[int]
+    ctx: Context, side: Tensor, along: Sequence[int], mapping: DimMapping, shape: Sequence[int]
 ) -> Fields:
-    """The fields of a side that vary along the contracted dimension, which comes last here."""
-    last = len(shape) - 1
-    to = [last if dim == along else target for dim, target in enumerate(mapping)]
+    """The fields of a side that vary along contracted dimensions, which come last here."""
+    rank = len(shape) - len(along)
+    to = list(mapping)
+    for number, dim in enumerate(along):
+        to[dim] = rank + number
     fields: Fields = {}
     for field in ctx.fields(side).values():
         moved = place_field(field, to, shape)
-        if moved is not None and last in field_support(moved):
+        if moved is not None and max(field_support(moved), default=-1) >= rank:
             fields[field_support(moved)] = moved
     return fields
 
@@ -162,17 +176,17 @@ def _add_free(
 
 def mm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``[m, k] @ [k, n]``."""
-    product(ctx, (args[0], args[1]), (1, 0), ((0, None), (None, 1)), out)
+    product(ctx, (args[0], args[1]), ((1,), (0,)), ((0, None), (None, 1)), out)
 
 
 def mv(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``[m, k] @ [k]``."""
-    product(ctx, (args[0], args[1]), (1, 0), ((0, None), (None,)), out)
+    product(ctx, (args[0], args[1]), ((1,), (0,)), ((0, None), (None,)), out)
 
 
 def bmm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``[b, m, k] @ [b, k, n]``."""
-    product(ctx, (args[0], args[1]), (2, 1), ((0, 1, None), (0, None, 2)), out)
+    product(ctx, (args[0], args[1]), ((2,), (1,)), ((0, 1, None), (0, None, 2)), out)
 
 
 def addmm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -205,8 +219,11 @@ def convolution(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     else:
         # A kernel is [out, in, ...], that of a transposed convolution [in, out, ...].
         contracted, free = (0, 1) if transposed else (1, 0)
-        product(ctx, (x, weight), (1, contracted), _maps(x, free), out)
+        product(ctx, (x, weight), ((1,), (contracted,)), _maps(x, free), out)
     _pin_space(ctx, x)
+    for support, field in ctx.fields(weight).items():
+        if min(support) > 1:
+            ctx.pin(field, "space", "it is the size of a kernel")
     if isinstance(bias, Tensor):
         combine(ctx, [out, along_channels(ctx, bias, out)], out, Role.WRITES)
 

@@ -42,7 +42,7 @@ def results_of(out: Any) -> Sequence[Tensor]:
 
 
 LINEAR_IN_FIRST = {"neg", "mul", "div"}
-LINEAR_IN_BOTH = {"add", "sub"}
+LINEAR_IN_BOTH = {"add", "sub", "complex"}
 """Operators of ATen that are linear in these operands (a number that is added spoils it)."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fxgrow.coupling.rules import contraction, movement, normalization, patches, selection
+from fxgrow.coupling.rules.einsum import einsum
 from fxgrow.coupling.rules.elementwise import pointwise
 from fxgrow.coupling.values import Context
 
@@ -32,6 +33,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (contraction.bmm, "bmm"),
     (contraction.addmm, "addmm"),
     (contraction.baddbmm, "baddbmm"),
+    (einsum, "fxgrow::einsum"),
     # Statistics and pooling.
     (normalization.batch_norm, "native_batch_norm"),
     (normalization.layer_norm, "native_layer_norm"),
