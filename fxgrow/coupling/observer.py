@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.coupling.rules import rule_for
+from fxgrow.coupling.rules.recurrent import COMPOSITES
 from fxgrow.coupling.rules.registry import REGISTRY
 from fxgrow.coupling.values import Context, Value
 from fxgrow.errors import ModelError
@@ -214,6 +215,24 @@ class Observer(TorchDispatchMode):
             if isinstance(bare, Tensor) and isinstance(real, Tensor):
                 known = self.ctx.value(bare)
                 self.ctx.set_value(bare, Value(known.fields, known.axes, real))
+
+
+class Composites(TorchFunctionMode):
+    """Runs functions of torch that are observed as a whole, before torch takes them apart.
+
+    Args:
+        ctx: the context of the run; None if only its shapes are of interest.
+    """
+
+    def __init__(self, ctx: Context | None) -> None:
+        super().__init__()
+        self.ctx = ctx
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        composite = COMPOSITES.get(func)
+        if composite is None or kwargs:
+            return func(*args, **(kwargs or {}))
+        return composite(func, self.ctx, args)
 
 
 class WriteWatch(TorchFunctionMode):

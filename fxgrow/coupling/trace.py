@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import first_line
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
-from fxgrow.coupling.observer import Constants, Observer, ShapeReads, WriteWatch
+from fxgrow.coupling.observer import Composites, Constants, Observer, ShapeReads, WriteWatch
 from fxgrow.coupling.values import Axis, Context, Observed, Value
 from fxgrow.errors import ModelError
 from fxgrow.randomness import seeded
@@ -174,6 +174,7 @@ def _observation(
         stack.enter_context(Constants())
         if ctx.numbers:
             stack.enter_context(WriteWatch())
+        stack.enter_context(Composites(ctx if watch else None))
         stack.enter_context(Observer(ctx) if watch else ShapeReads())
         yield
 
