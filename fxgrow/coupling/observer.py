@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.coupling.rules import rule_for
+from fxgrow.coupling.rules.recurrent import COMPOSITES
 from fxgrow.coupling.rules.registry import REGISTRY
 from fxgrow.coupling.rules.unknown import refuse_unknown
 from fxgrow.coupling.values import Context, Value
@@ -257,6 +258,24 @@ def _expanded_numbers(func: Any, args: Any, kwargs: Any) -> Tensor | None:
     size = args[0]
     one: Tensor = func([1] * len(size), *args[1:], **{**kwargs, "device": "cpu"})
     return one.expand(size)
+
+
+class Composites(TorchFunctionMode):
+    """Runs functions of torch that are observed as a whole, before torch takes them apart.
+
+    Args:
+        ctx: the context of the run; None if only its shapes are of interest.
+    """
+
+    def __init__(self, ctx: Context | None) -> None:
+        super().__init__()
+        self.ctx = ctx
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        composite = COMPOSITES.get(func)
+        if composite is None or kwargs:
+            return func(*args, **(kwargs or {}))
+        return composite(func, self.ctx, args)
 
 
 class WriteWatch(TorchFunctionMode):

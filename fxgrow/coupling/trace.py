@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import first_line
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
-from fxgrow.coupling.observer import Constants, Observer, ShapeReads, WriteWatch
+from fxgrow.coupling.observer import Composites, Constants, Observer, ShapeReads, WriteWatch
 from fxgrow.coupling.rules.einsum import WholeEinsum
 from fxgrow.coupling.user_lines import packages_of
 from fxgrow.coupling.values import Axis, Context, Observed, Value
@@ -178,6 +178,7 @@ def _observation(
         stack.enter_context(WholeEinsum())
         if ctx.numbers:
             stack.enter_context(WriteWatch())
+        stack.enter_context(Composites(ctx if watch else None))
         stack.enter_context(Observer(ctx) if watch else ShapeReads(ctx))
         yield
 

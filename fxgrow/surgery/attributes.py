@@ -50,11 +50,26 @@ def _embedding(module: nn.Embedding) -> dict[str, int]:
     return {"num_embeddings": module.weight.shape[0], "embedding_dim": module.weight.shape[1]}
 
 
-def _recurrent(module: Any) -> dict[str, int]:
-    # Weights are [gates * hidden, hidden] and [gates * hidden, input].
+_GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
+"""How many rows of a recurrent layer's weights one neuron owns, by the layer's mode."""
+
+
+def _recurrent(module: nn.RNNBase) -> dict[str, int]:
+    # Weights are [gates * hidden, input], [gates * hidden, hidden or projection] and, of a
+    # projection, [projection, hidden].
+    rows, read = module.weight_hh_l0.shape
     return {
-        "hidden_size": module.weight_hh_l0.shape[1],
+        "hidden_size": rows // _GATES[module.mode],
         "input_size": module.weight_ih_l0.shape[1],
+        "proj_size": read if module.proj_size else 0,
+    }
+
+
+def _recurrent_cell(module: nn.RNNCellBase) -> dict[str, int]:
+    # Weights are [gates * hidden, input] and [gates * hidden, hidden].
+    return {
+        "hidden_size": module.weight_hh.shape[1],
+        "input_size": module.weight_ih.shape[1],
     }
 
 
@@ -70,6 +85,7 @@ SIZE_ATTRIBUTES: dict[type[nn.Module], SizeAttributes] = {
     nn.Bilinear: _bilinear,
     nn.Embedding: _embedding,
     nn.RNNBase: _recurrent,
+    nn.RNNCellBase: _recurrent_cell,
     nn.PReLU: _prelu,
 }
 
@@ -84,6 +100,8 @@ def sync_size_attributes(module: nn.Module) -> None:
         if isinstance(module, kind):
             for name, value in attributes(module).items():
                 setattr(module, name, value)
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()  # cuDNN wants all weights in one piece of memory
             return
     if isinstance(module, NORM_TYPES):
         # Without affine weights the running mean tells the size; without either nothing does.

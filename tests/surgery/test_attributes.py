@@ -76,6 +76,13 @@ def test_recurrent_sizes_follow() -> None:
     assert (module.input_size, module.hidden_size) == (6, 5)
 
 
+def test_sizes_of_a_recurrent_layer_with_a_projection_follow() -> None:
+    module = nn.LSTM(3, 4, proj_size=2)
+    module.weight_ih_l0.data, module.weight_hh_l0.data = torch.zeros(20, 6), torch.zeros(20, 3)
+    sync_size_attributes(module)
+    assert (module.input_size, module.hidden_size, module.proj_size) == (6, 5, 3)
+
+
 def test_unknown_modules_are_left_alone() -> None:
     module: Any = nn.Sequential()
     sync_size_attributes(module)
