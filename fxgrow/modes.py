@@ -1,4 +1,4 @@
-"""Modes of a module that hold for a while: evaluation mode, frozen parameters; and plain attention."""
+"""Modes that hold for a while: evaluation mode, frozen parameters, attention without fusion."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager

@@ -180,13 +180,16 @@ class _SearchState:
                 scope=self._scope(),
                 example_inputs=(self.train_set.images[:1],),
                 describe=False,  # a spec costs time and is not needed
+                costs=True,
             ),
         )
-        self.spent += _TRAINING_FACTOR * images_seen * growth.report.multiply_adds_overgrown
+        report = growth.report
+        # Cells hold known operations only, so that their costs are always known.
+        self.spent += _TRAINING_FACTOR * images_seen * (report.multiply_adds_overgrown or 0)
         # A growth step gives a new model, and an optimizer with the momentum of the old one.
         self.network, self.optimizer = growth.module, growth.optimizer or self.optimizer
-        self.cost = growth.report.multiply_adds_after
-        self.grown.append(self._growth_record(epoch, growth.report))
+        self.cost = report.multiply_adds_after or 0
+        self.grown.append(self._growth_record(epoch, report))
 
     def _scope(self) -> Scope:
         ties = cell_ties(self.space)

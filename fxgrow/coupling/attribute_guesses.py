@@ -6,7 +6,7 @@ its children (``self.conv.in_channels``) and in the modules around it. Which one
 with the right one the grown model runs farther.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -97,9 +97,7 @@ def _targets(guesses: Guesses) -> set[tuple[str, str, Keys]]:
     return {(guess.module, guess.name, guess.keys) for guess in guesses}
 
 
-def _places(
-    ctx: Context, modules: Mapping[str, nn.Module], failure: TrialFailure
-) -> Iterator[str]:
+def _places(ctx: Context, modules: Mapping[str, nn.Module], failure: TrialFailure) -> Iterator[str]:
     """Paths of the modules that failed and of those around them, the innermost first."""
     places = [pin.node for pin in failure.pins]
     places += [ctx.grids[number].module for number, _ in sorted(failure.banned)]

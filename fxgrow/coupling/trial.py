@@ -98,9 +98,7 @@ class Trial:
         # What the run labels anew (lines of grids) must not look like a copy.
         trial.labels.count = _first_unused(classes)
         _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(self.coupling))
-        return trial, _run_modes(
-            trial, bare, self.subject, ctx, maps, _first_unused(classes)
-        )
+        return trial, _run_modes(trial, bare, self.subject, ctx, maps, _first_unused(classes))
 
     def __call__(self) -> TrialFailure | None:
         """Grow every width that can grow.

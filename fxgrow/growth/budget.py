@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.documents import limits
-from fxgrow.errors import BudgetError
+from fxgrow.errors import BudgetError, SpecError
 from fxgrow.growth.cost_models import BUDGET_UNITS, UNITS, CostModel, Counts
 
 Amount = int | float
@@ -209,11 +209,12 @@ def resolve_budget(
         The limits in absolute numbers, and how far each width may grow.
 
     Raises:
-        BudgetError: ``empty-budget``, if no growable width can take its smallest step.
+        BudgetError: ``empty-budget``, if no growable width can take its smallest step;
+            ``not-countable``, if what neurons cost in a unit of the budget can't be counted.
     """
     resolved_limits = []
     for unit, amount in budget.amounts.items():
-        cost_model = BUDGET_UNITS[unit].factory(captured, coupling)
+        cost_model = _cost_model(unit, captured, coupling)
         resolved_limits.append(Limit(unit, _limit(unit, amount, cost_model.current), cost_model))
     blank = frozenset(layers)
     max_new: dict[int, int] = {}
@@ -229,6 +230,18 @@ def resolve_budget(
     )
     _require_one_step(budget, resolved, coupling)
     return resolved
+
+
+def _cost_model(unit: str, captured: Captured, coupling: Coupling) -> CostModel:
+    """What neurons cost in a unit; refused if that can't be counted for this model."""
+    try:
+        return BUDGET_UNITS[unit].factory(captured, coupling)
+    except SpecError as error:
+        raise BudgetError(
+            "not-countable",
+            f"a budget of {UNITS[unit]} cannot be kept for this model, since what it costs cannot "
+            f"be counted ({error}); give the budget in another unit",
+        ) from error
 
 
 def _limit(unit: str, amount: Amount, current: float) -> float:

@@ -23,6 +23,7 @@ from torch import Tensor, fx, nn
 
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling, change_maps
+from fxgrow.errors import SpecError
 from fxgrow.growth.latency import measure_latency
 from fxgrow.spec import Term, activation_terms, multiply_add_terms, parameter_terms
 from fxgrow.surgery import Change, Maps, named_tensors, resize, sync_size_attributes
@@ -117,22 +118,40 @@ def shape_cost(count_terms: TermCounter) -> "CostModelFactory":
         count_terms: gives the formulas of a graph module on its example inputs.
 
     Returns:
-        A factory that runs the graph on the meta device once, and once for each growable width.
+        A factory that runs the graph on the meta device once, and once for each growable width;
+        with its numbers, if the graph needs them.
     """
 
     def factory(captured: Captured, coupling: Coupling) -> CostModel:
-        on_meta = _on_meta(captured.graph_module)
-        terms = count_terms(on_meta, captured.example_inputs)
+        inputs = captured.example_inputs
+        copied: fx.GraphModule = _on_meta(captured.graph_module)
+        try:
+            terms = count_terms(copied, inputs)
+        except SpecError:  # shapes follow from numbers, so they are needed
+            copied = copy.deepcopy(captured.graph_module)
+            terms = count_terms(copied, inputs)
         slopes = {}
         for number, width in enumerate(coupling.widths):
             if width.growable:
                 one_more = {number: Change((1,) * width.size, new=1)}
-                with _resized(on_meta, change_maps(coupling, one_more)):
-                    larger = count_terms(on_meta, captured.example_inputs)
-                slopes[number] = _sizes(larger) - _sizes(terms)
+                with _resized(copied, change_maps(coupling, one_more)):
+                    larger = count_terms(copied, inputs)
+                slopes[number] = _slope(terms, larger)
         return _without_constant_terms(terms, slopes)
 
     return factory
+
+
+def _slope(terms: Sequence[Term], larger: Sequence[Term]) -> SizeArray:
+    """What one more neuron adds to each size."""
+    before, after = _sizes(terms), _sizes(larger)
+    if len(before) != len(after):  # the model ran another way
+        raise SpecError(
+            "not-runnable",
+            "the graph runs other operators when it grows, so its cost is no formula of its sizes; "
+            "give the budget in another unit",
+        )
+    return after - before
 
 
 def _without_constant_terms(terms: Sequence[Term], slopes: Mapping[int, SizeArray]) -> ShapeCost:

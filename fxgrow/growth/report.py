@@ -1,10 +1,12 @@
 """What a growth step did, as data: for the caller, and for the history in the specification."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import Refusal, SpecError
+from fxgrow.growth.affordable_costs import countable_multiply_adds
 from fxgrow.growth.budget import Budget, ResolvedBudget
 from fxgrow.growth.method import Method
 from fxgrow.growth.plan import budget_plan
@@ -15,38 +17,60 @@ from fxgrow.growth.statistics import BatchNormGap
 from fxgrow.growth.verify import Emission
 from fxgrow.spec import (
     ArchitectureSpec,
-    Cost,
     GrowthStep,
     LayerInsertion,
     MethodRecord,
     WidthChange,
-    cost,
     describe,
 )
 
-Description = tuple[Cost, ArchitectureSpec | SpecError]
-"""What a model costs, and its specification or the reason why it has none."""
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a model before or after a growth.
+
+    Args:
+        parameters: the number of elements of its parameters.
+        multiply_adds: of one pass of the example inputs; None if they are not known.
+        spec: its specification, or why it has none.
+        unknown: why the multiply-adds are not known; "" if they are.
+    """
+
+    parameters: int
+    multiply_adds: int | None
+    spec: ArchitectureSpec | SpecError
+    unknown: str = ""
 
 
-def describe_if_possible(captured: Captured, coupling: Coupling | None) -> Description:
-    """Describe a captured model, if it can have a specification.
+def describe_if_possible(
+    captured: Captured, coupling: Coupling | None, costs: bool = True
+) -> Description:
+    """Describe a captured model, if it can have a specification, and count what it costs.
 
     Args:
         captured: the model.
         coupling: its widths; None if the caller wants no specification.
+        costs: whether to count without a specification.
 
     Returns:
         The cost, and the specification or a ``SpecError`` (its graph calls what none may call).
     """
-    inputs = captured.example_inputs
-    if coupling is None:
-        reason = "the growth step was asked for no specification; leave out describe=False"
-        return cost(captured.graph_module, inputs), SpecError("not-described", reason)
-    try:
-        spec = describe(captured.graph_module, inputs, widths=coupling.widths)
-    except SpecError as error:
-        return cost(captured.graph_module, inputs), error
-    return spec.cost, spec
+    if coupling is not None:
+        try:
+            inputs = captured.example_inputs
+            spec = describe(captured.graph_module, inputs, widths=coupling.widths)
+        except SpecError as error:
+            return _only_costs(captured, error, costs)
+        return Description(spec.cost.parameters, spec.cost.multiply_adds, spec)
+    reason = "the growth step was asked for no specification; leave out describe=False"
+    return _only_costs(captured, SpecError("not-described", reason), costs)
+
+
+def _only_costs(captured: Captured, why: SpecError, costs: bool) -> Description:
+    """A description without a specification, and without costs where they are not to be had."""
+    counted, unknown = countable_multiply_adds(captured, costs)
+    parameters = sum(parameter.numel() for parameter in captured.graph_module.parameters())
+    return Description(parameters, counted, why, unknown)
 
 
 def grown_spec(
@@ -56,11 +80,11 @@ def grown_spec(
     step: GrowthStep | None,
 ) -> ArchitectureSpec | SpecError:
     """The specification of the grown model, with this step at the end of its history."""
-    if isinstance(before[1], SpecError):
-        return before[1]
-    if isinstance(after[1], SpecError) or step is None:
-        return after[1]
-    return after[1].model_copy(update={"history": (*history, step)})
+    if isinstance(before.spec, SpecError):
+        return before.spec
+    if isinstance(after.spec, SpecError) or step is None:
+        return after.spec
+    return after.spec.model_copy(update={"history": (*history, step)})
 
 
 def growth_step(
@@ -75,10 +99,10 @@ def growth_step(
 ) -> GrowthStep | None:
     """The step as the specification's history records it.
 
-    None if the parent has no specification.
+    None if one of both has no specification.
     """
-    parent = before[1]
-    if isinstance(parent, SpecError):
+    parent, child = before.spec, after.spec
+    if isinstance(parent, SpecError) or isinstance(child, SpecError):
         return None
     widths = prepared.coupling.widths
     ties = []
@@ -92,8 +116,8 @@ def growth_step(
         widths=_grown_widths(prepared, result),
         layers=_inserted_layers(prepared, result),
         ties=tuple(ties),
-        cost_before=before[0],
-        cost_after=after[0],
+        cost_before=parent.cost,
+        cost_after=child.cost,
         faithful_error=emission.faithful_error,
         preservation_error=emission.preservation_error,
         loss_before=result.loss_before,
@@ -108,8 +132,8 @@ def growth_report(
     result: SearchResult,
     emission: Emission,
     gap: BatchNormGap | None,
-    before: Cost,
-    after: Cost,
+    before: Description,
+    after: Description,
     timings: dict[str, float],
 ) -> GrowthReport:
     """The step as the caller sees it."""
@@ -138,6 +162,7 @@ def growth_report(
         chunks=tuple(groups),
         peak_memory=result.peak_memory,
         multiply_adds_overgrown=result.multiply_adds,
+        costs_unknown=before.unknown or after.unknown or result.unknown,
         refined=result.refined,
     )
 

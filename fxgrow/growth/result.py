@@ -24,7 +24,7 @@ class GrowthReport:
         backtracks: how often eps was halved until the loss did not rise.
         params_before: parameters of the model before.
         params_after: parameters of the grown model.
-        multiply_adds_before: of one pass of the example inputs, before.
+        multiply_adds_before: of one pass of the example inputs, before; None if it is not known.
         multiply_adds_after: the same afterwards.
         widths: the widths that grew.
         layers: the layers that were inserted.
@@ -39,6 +39,7 @@ class GrowthReport:
         multiply_adds_overgrown: of one pass through the graph with all candidates.
         refined: False if the selected candidates did not fit into the memory limit together, so
             that they were not adapted to each other.
+        costs_unknown: why multiply-adds are not known, in a sentence; "" if they are.
 
     Example:
         >>> growth = fxgrow.grow(model, batches, loss_fn)
@@ -52,8 +53,8 @@ class GrowthReport:
     backtracks: int
     params_before: int
     params_after: int
-    multiply_adds_before: int
-    multiply_adds_after: int
+    multiply_adds_before: int | None
+    multiply_adds_after: int | None
     widths: tuple[WidthChange, ...]
     layers: tuple[LayerInsertion, ...]
     plan: Plan
@@ -63,9 +64,10 @@ class GrowthReport:
     config: ConfigUpdate | None = None
     jump: BatchNormGap | None = None
     chunks: tuple[tuple[str, ...], ...] = ()
-    peak_memory: int = 0
-    multiply_adds_overgrown: int = 0
+    peak_memory: int | None = 0
+    multiply_adds_overgrown: int | None = 0
     refined: bool = True
+    costs_unknown: str = ""
 
     @property
     def seconds(self) -> float:

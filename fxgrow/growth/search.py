@@ -15,7 +15,8 @@ from functools import partial
 
 import torch
 
-from fxgrow.errors import GrowthError, InternalError
+from fxgrow.errors import GrowthError, InternalError, SpecError
+from fxgrow.growth.affordable_costs import countable_multiply_adds
 from fxgrow.growth.budget import ResolvedBudget
 from fxgrow.growth.candidate_transfer import copy_candidates
 from fxgrow.growth.invariants import backtrack, full_precision
@@ -28,7 +29,6 @@ from fxgrow.growth.scope import require_equal_candidates
 from fxgrow.growth.select import Selection, select
 from fxgrow.growth.timer import Timer
 from fxgrow.rewrite import Candidates, OverGrown, overgrow
-from fxgrow.spec import multiply_adds
 from fxgrow.surgery import Change
 
 
@@ -43,9 +43,12 @@ class SearchResult:
         loss_before: mean loss of the model on the growth batches before it grows.
         backtracks: how often eps was halved.
         groups: the widths whose candidates were searched in one graph.
-        peak_memory: predicted bytes of one step over the largest graph that was searched.
-        multiply_adds: of one pass of the example inputs through the graph with all candidates.
+        peak_memory: predicted bytes of one step over the largest graph that was searched; None if
+            they are not known.
+        multiply_adds: of one pass of the example inputs through the graph with all candidates; None
+            if they are not known.
         refined: whether the selected candidates were adapted to each other.
+        unknown: why the multiply-adds are not known.
     """
 
     overgrown: OverGrown
@@ -54,9 +57,26 @@ class SearchResult:
     loss_before: float
     backtracks: int
     groups: tuple[SearchGroup, ...]
-    peak_memory: int
-    multiply_adds: int
+    peak_memory: int | None
+    multiply_adds: int | None
     refined: bool
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """What a search may keep, and whether it counts what it costs.
+
+    Args:
+        memory: bytes that one step may keep; None: any number.
+        costs: count multiply-adds and predict memory for the report.
+    """
+
+    memory: float | None = None
+    costs: bool = True
+
+
+NO_LIMITS = SearchLimits()
 
 
 def search(
@@ -65,7 +85,7 @@ def search(
     objective: Objective,
     budget: ResolvedBudget,
     seed: int,
-    memory_limit: float | None = None,
+    limits: SearchLimits = NO_LIMITS,
     timer: Timer | None = None,
 ) -> SearchResult:
     """Over-grow the model, relax and score the candidates, select, refine, and backtrack.
@@ -76,7 +96,7 @@ def search(
         objective: the loss on the growth batches.
         budget: what may be added.
         seed: of the initial directions.
-        memory_limit: bytes that one step may keep; what does not fit is searched group by group.
+        limits: how much memory a step may keep; what does not fit is searched group by group.
         timer: takes the time of each phase.
 
     Returns:
@@ -93,8 +113,9 @@ def search(
         overgrown = _overgrow_all(prepared, generator)
         _require_candidates(prepared, overgrown)
         require_equal_candidates(prepared.coupling, budget.ties, overgrown.candidates)
-        groups = partition_widths(prepared, overgrown, objective, memory_limit)
-        cost = multiply_adds(overgrown.graph_module, prepared.captured.example_inputs)
+        groups = partition_widths(prepared, overgrown, objective, limits.memory)
+        whole = replace(prepared.captured, graph_module=overgrown.graph_module)
+        cost, unknown = countable_multiply_adds(whole, limits.costs)
     with timer.phase("search"):
         with full_precision():
             loss_before = objective.mean(prepared.captured.graph_module)
@@ -102,19 +123,46 @@ def search(
             prepared, overgrown, groups, method, objective, budget, generator
         )
         chosen, selection = select_candidates(prepared, overgrown, parts, scores, budget)
-        peak_memory = max(step_memory(part, objective) for part in parts)
-        needed = peak_memory if chosen is overgrown else step_memory(chosen, objective)
-    refined = memory_limit is None or needed <= memory_limit
+        memory = _StepMemory(objective, limits)
+        peak_memory = memory.largest(parts)
+        needed = peak_memory if chosen is overgrown else memory.largest([chosen])
+    refined = limits.memory is None or needed is None or needed <= limits.memory
     if refined:
         with timer.phase("refine"):
             method.refine(chosen, objective)
-        peak_memory = max(peak_memory, needed)
+        peak_memory = None if peak_memory is None else max(peak_memory, needed or 0)
     with timer.phase("backtrack"), full_precision():
         backtracks = backtrack(chosen, objective, loss_before)
     changes = width_changes(prepared.coupling, chosen, selection)
     return SearchResult(
-        chosen, selection, changes, loss_before, backtracks, groups, peak_memory, cost, refined
+        chosen,
+        selection,
+        changes,
+        loss_before,
+        backtracks,
+        groups,
+        peak_memory,
+        cost,
+        refined,
+        unknown,
     )
+
+
+@dataclass(frozen=True)
+class _StepMemory:
+    """Predicts what a step keeps, where that is wanted and can be told."""
+
+    objective: Objective
+    limits: SearchLimits
+
+    def largest(self, graphs: Sequence[OverGrown]) -> int | None:
+        """The bytes of the largest of some over-grown graphs; None if nobody can tell."""
+        if not self.limits.costs and self.limits.memory is None:
+            return None
+        try:
+            return max(step_memory(graph, self.objective) for graph in graphs)
+        except SpecError:
+            return None
 
 
 def _overgrow_all(prepared: PreparedModel, generator: torch.Generator) -> OverGrown:

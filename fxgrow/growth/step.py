@@ -23,7 +23,7 @@ from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
 from fxgrow.growth.report import describe_if_possible, grown_spec, growth_report, growth_step
 from fxgrow.growth.result import Growth, graph_text
 from fxgrow.growth.scope import ALL_WIDTHS, Scope, resolve_ties
-from fxgrow.growth.search import SearchResult, search
+from fxgrow.growth.search import SearchLimits, SearchResult, search
 from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap
 from fxgrow.growth.timer import Timer
 from fxgrow.growth.verify import Emission, emit_and_verify
@@ -46,6 +46,7 @@ class StepOptions:
         scope: which widths may grow, and which grow alike.
         example_inputs: in one of the forms of an input; None: those of the first batch.
         describe: off: without a specification, which spares a quarter of the time on large graphs.
+        costs: whether the report tells multiply-adds and memory; None: as ``describe``.
     """
 
     optimizer: Optimizer | None = None
@@ -56,6 +57,12 @@ class StepOptions:
     scope: Scope = ALL_WIDTHS
     example_inputs: Any = None
     describe: bool = True
+    costs: bool | None = None
+
+    @property
+    def counts_costs(self) -> bool:
+        """Whether multiply-adds and memory are counted for the report."""
+        return self.describe if self.costs is None else self.costs
 
 
 def grow_step(
@@ -89,24 +96,21 @@ def grow_step(
         with frozen_parameters(work), evaluation_mode(work):
             captured = timer.run("capture", capture, work, inputs)
             coupling = timer.run("couple", couple, captured, only=scope.only, ignore=scope.ignore)
-            described = coupling if options.describe else None
-            before = timer.run("describe", describe_if_possible, captured, described)
+            described, counts = coupling if options.describe else None, options.counts_costs
+            before = timer.run("describe", describe_if_possible, captured, described, counts)
             prepared = timer.run("prepare", prepare, captured, coupling, method, scope)
             resolved = timer.run("budget", _resolve, prepared, budget, scope)
-            result = search(
-                prepared, method, objective, resolved, options.seed, options.memory_limit, timer
-            )
+            limits = SearchLimits(options.memory_limit, counts)
+            result = search(prepared, method, objective, resolved, options.seed, limits, timer)
             emission, gap = timer.run("emit", _emit, prepared, result, objective, optimizer)
         remove_unused_layers(prepared, result.width_changes, work, optimizer)
         # Outside of the frozen context: the specification records which parameters learn.
         again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
         described = couple(again) if options.describe else None
-        after = timer.run("describe", describe_if_possible, again, described)
+        after = timer.run("describe", describe_if_possible, again, described, counts)
     step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
     spec = grown_spec(before, after, options.history, step)
-    report = growth_report(
-        resolved, prepared, result, emission, gap, before[0], after[0], timer.phases
-    )
+    report = growth_report(resolved, prepared, result, emission, gap, before, after, timer.phases)
     graphs = {
         "overgrown": graph_text(result.overgrown.graph_module),
         "emitted": graph_text(again.graph_module),

@@ -82,7 +82,8 @@ class RandomGrowth(BaseModel):
                 for outgoing in layer.outgoing:  # [out, new, ...]
                     # A column has that many entries, so its expected norm becomes 1.
                     column_size = outgoing[:, 0].numel()
-                    noise = torch.randn(outgoing.shape, generator=generator)
+                    dtype = torch.complex64 if outgoing.is_complex() else torch.float32
+                    noise = torch.randn(outgoing.shape, generator=generator, dtype=dtype)
                     outgoing.copy_(noise / column_size**0.5)
         split_scores = _random_scores(grown.candidates.split_eps, generator)
         new_scores = _random_scores(grown.candidates.new_eps, generator)

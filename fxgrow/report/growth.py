@@ -89,7 +89,7 @@ def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
     return (
         _loss(report),
         Text(_cost("parameters", report.params_before, report.params_after)),
-        Text(_cost("multiply-adds", report.multiply_adds_before, report.multiply_adds_after)),
+        Text(_multiply_adds(report)),
         Text(
             f"off by {report.faithful_error:.1e} from the over-grown graph, "
             f"by {report.preservation_error:.1e} from the old model at eps = 0; "
@@ -116,9 +116,19 @@ def _groups(report: GrowthReport) -> tuple[Text, ...]:
     if len(report.chunks) < 2:
         return ()
     refined = "" if report.refined else ", the selected ones not refined"
-    peak = count_text(round(report.peak_memory))
-    words = f"searched in {len(report.chunks)} groups of widths, {peak} bytes at the peak{refined}"
+    peak = ""
+    if report.peak_memory is not None:
+        peak = f", {count_text(round(report.peak_memory))} bytes at the peak"
+    words = f"searched in {len(report.chunks)} groups of widths{peak}{refined}"
     return (Text(words),)
+
+
+def _multiply_adds(report: GrowthReport) -> str:
+    """What one pass costs before and after, or why that is not known."""
+    before, after = report.multiply_adds_before, report.multiply_adds_after
+    if before is None or after is None:
+        return report.costs_unknown
+    return _cost("multiply-adds", before, after)
 
 
 def _cost(name: str, before: int, after: int) -> str:

@@ -83,7 +83,7 @@ def overgrow(
     split_counts = {width: coupling.widths[width].size for width in split if width in able}
     reordered = coupling.replay.singly if coupling.replay else frozenset()
     refusals |= dict.fromkeys(reordered & able, _REORDERED)
-    like = _first_float_parameter(captured.graph_module)
+    like = _first_real_parameter(captured.graph_module)
     while True:
         new_counts = {}
         for width, count in new.items():
@@ -105,8 +105,17 @@ def overgrow(
         refusals |= dict.fromkeys(at_fault, refusal)
 
 
-def _first_float_parameter(module: nn.Module) -> nn.Parameter:
-    return next(parameter for parameter in module.parameters() if parameter.is_floating_point())
+def _first_real_parameter(module: nn.Module) -> Tensor:
+    """A tensor with the dtype and device for eps: of a complex model, that of the real parts."""
+    complex_one: Tensor | None = None
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            return parameter
+        if complex_one is None and parameter.is_complex():
+            complex_one = parameter.detach().real
+    if complex_one is None:
+        raise InternalError("a model without learned numbers was asked for candidates")
+    return complex_one
 
 
 def _new_widths_at(node: fx.Node, coupling: Coupling) -> set[int]:

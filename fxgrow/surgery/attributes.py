@@ -117,7 +117,7 @@ def has_size_attributes(kind: type[nn.Module]) -> bool:
     return issubclass(kind, (*SIZE_ATTRIBUTES, NORM_TYPES))
 
 
-def new_entry_value(module: nn.Module, name: str, tensor: Tensor) -> float:
+def new_entry_value(module: nn.Module, name: str, tensor: Tensor) -> float | complex:
     """The value that a new entry of a carrying parameter or buffer starts from.
 
     Args:
@@ -130,4 +130,7 @@ def new_entry_value(module: nn.Module, name: str, tensor: Tensor) -> float:
     """
     if isinstance(module, NORM_TYPES):
         return NEW_ENTRY_IN_NORM.get(name, 0.0)
-    return 0.0 if tensor.is_meta else float(tensor.detach().mean())
+    if tensor.is_meta:
+        return 0.0
+    mean: float | complex = tensor.detach().mean().item()
+    return mean

@@ -247,5 +247,13 @@ def spectrum(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 def complex_pairs(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``view_as_complex`` drops a last dimension of two, ``view_as_real`` adds it."""
     x = args[0]
-    mapping: DimMap = range(x.dim()) if out.dim() > x.dim() else _without(x, -1)
-    _carry_rest(ctx, x, mapping, out, "sliced", "its two parts make complex numbers")
+    if out.dim() > x.dim():
+        _carry(ctx, x, range(x.dim()), out)
+        return
+    last = x.dim() - 1
+    for support, field in ctx.fields(x).items():
+        # In a grid of numbers and parts, the lines of the numbers may grow.
+        has_lines = all((dim,) in ctx.fields(x) for dim in support)
+        if last in support and (support == (last,) or not has_lines):
+            ctx.pin(field, "sliced", "its two parts make complex numbers")
+    _carry(ctx, x, _without(x, -1), out)

@@ -60,7 +60,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (
         pointwise,  # torch does not tag these
         "hardswish hardswish_ masked_fill masked_fill_ _prelu_kernel rsub floor_divide where"
-        " rrelu_with_noise log_sigmoid_forward",
+        " rrelu_with_noise log_sigmoid_forward complex polar",
     ),
     (normalization.weight_norm, "_weight_norm_interface"),
     # Movement: the elements stay what they are.
@@ -68,10 +68,10 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (movement.view(aten.permute.default), "permute"),
     (movement.view(aten.transpose.int), "transpose"),
     (movement.view(aten.t.default), "t"),
+    (movement.same, "alias detach clone _to_copy lift_fresh _conj _neg_view resolve_conj"),
     (
         movement.same,
-        "alias detach clone _to_copy lift_fresh"
-        " native_dropout bernoulli_ fill_ zero_ normal_ uniform_ exponential_ bernoulli",
+        "native_dropout bernoulli_ fill_ zero_ normal_ uniform_ exponential_ bernoulli",
     ),
     (movement.like, "empty_like zeros_like ones_like rand_like randn_like full_like"),
     (movement.expand, "expand"),
@@ -111,7 +111,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (selection.spectrum, "_fft_r2c _fft_c2r _fft_c2c"),
     (selection.complex_pairs, "view_as_complex view_as_real"),
     # What is made anew has no neurons, whatever it takes its type from.
-    (no_effect, "new_zeros new_ones new_empty new_full"),
+    (no_effect, "new_zeros new_ones new_empty new_full _assert_tensor_metadata _assert_async"),
 )
 """Rules and the names of their operators (all overloads), those of ATen without its name."""
 

@@ -54,8 +54,9 @@ def initialize(grown: OverGrown, eps: float, generator: torch.Generator) -> None
     grown.candidates.new_eps.fill_(eps)
     for layer in overgrown_layers(grown):
         for parameter in (*(layer.delta or []), *(layer.new or [])):
-            # In float64, so that the draw is the same whatever the model's dtype is.
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            # In double precision, so that the draw is the same whatever the model's dtype is.
+            dtype = torch.complex128 if parameter.is_complex() else torch.float64
+            noise = torch.randn(parameter.shape, generator=generator, dtype=dtype)
             parameter.copy_(noise)
         for outgoing in layer.outgoing:
             outgoing.zero_()
@@ -150,6 +151,14 @@ def _squared_norms(like: Tensor, parts: Sequence[SplitPart]) -> Tensor:
     for tensor, index, axis in parts:
         other_axes = [dim for dim in range(tensor.dim()) if dim != axis]
         # sum([]) would sum over everything, so a bias, which has no other axis, is left alone.
-        own = tensor.square().sum(other_axes) if other_axes else tensor.square()
+        square = _real_square(tensor).to(squares.dtype)
+        own = square.sum(other_axes) if other_axes else square
         squares = squares.index_add(0, index.clamp(min=0), torch.where(index >= 0, own, 0.0))
     return squares
+
+
+def _real_square(tensor: Tensor) -> Tensor:
+    """|x|^2 of every entry, with a gradient at 0 for complex numbers too."""
+    if tensor.is_complex():
+        return tensor.real.square() + tensor.imag.square()
+    return tensor.square()
