@@ -2,8 +2,8 @@
 
 ``h.view(n, self.c, ...)`` fails in a trial growth as long as ``self.c`` keeps its value. Every
 integer that equals a number of neurons there may be what is read, in the module that failed, in
-its children (``self.conv.in_channels``) and in the modules around it. Which one it is, a trial says:
-with the right one the grown model runs farther.
+its children (``self.conv.in_channels``) and in the modules around it. Which one it is, a trial
+says: with the right one the grown model runs farther.
 """
 
 from collections.abc import Iterator, Mapping
