@@ -27,7 +27,7 @@ from fxgrow.growth.search import SearchLimits, SearchResult, search
 from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap
 from fxgrow.growth.timer import Timer
 from fxgrow.growth.verify import Emission, emit_and_verify
-from fxgrow.modes import evaluation_mode, frozen_parameters
+from fxgrow.modes import evaluation_mode, frozen_parameters, plain_attention
 from fxgrow.spec import GrowthStep
 from fxgrow.surgery import restore_on_failure
 
@@ -92,7 +92,8 @@ def grow_step(
     inputs = _example_inputs(model, options.example_inputs, kept)
     objective = Objective.of(kept, loss_fn, model)
     work, optimizer = _to_grow(model, options)
-    with restore_on_failure(work, optimizer):
+    # Fused attention cuts padding out, so what it gives there is not what the graph gives.
+    with restore_on_failure(work, optimizer), plain_attention():
         with frozen_parameters(work), evaluation_mode(work):
             captured = timer.run("capture", capture, work, inputs)
             coupling = timer.run("couple", couple, captured, only=scope.only, ignore=scope.ignore)

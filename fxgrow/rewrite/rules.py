@@ -210,6 +210,14 @@ def _unpack(context: RewriteContext, call: fx.Node, rows: list[Slots], has_halve
     return Lanes(plus, minus, new)
 
 
+def _only_its_type(node: fx.Node) -> bool:
+    """Whether nothing but the dtype or device of a parameter is read."""
+    for user in node.users:
+        if user.target is not getattr or user.args[1] not in ("dtype", "device"):
+            return False
+    return bool(node.users)
+
+
 class ParameterRule:
     """A parameter used as a value (layer scale, position embedding).
 
@@ -217,7 +225,7 @@ class ParameterRule:
     """
 
     def match(self, context: RewriteContext, node: fx.Node) -> bool:
-        if node.op != "get_attr" or node in context.parameter_nodes:
+        if node.op != "get_attr" or node in context.parameter_nodes or _only_its_type(node):
             return False
         return bool(context.touched(node))
 
