@@ -24,6 +24,7 @@ from fxgrow.spec import (
     describe,
 )
 
+
 @dataclass(frozen=True)
 class Description:
     """What is known of a model before or after a growth.

@@ -65,6 +65,8 @@ class StepOptions:
         return self.describe if self.costs is None else self.costs
 
 
+# Fused attention cuts padding out, so what it gives there is not what the graph gives.
+@plain_attention()
 def grow_step(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -92,8 +94,7 @@ def grow_step(
     inputs = _example_inputs(model, options.example_inputs, kept)
     objective = Objective.of(kept, loss_fn, model)
     work, optimizer = _to_grow(model, options)
-    # Fused attention cuts padding out, so what it gives there is not what the graph gives.
-    with restore_on_failure(work, optimizer), plain_attention():
+    with restore_on_failure(work, optimizer):
         with frozen_parameters(work), evaluation_mode(work):
             captured = timer.run("capture", capture, work, inputs)
             coupling = timer.run("couple", couple, captured, only=scope.only, ignore=scope.ignore)
@@ -111,9 +112,7 @@ def grow_step(
         after = timer.run("describe", describe_if_possible, again, described, counts)
     step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
     spec = grown_spec(before, after, options.history, step)
-    report = growth_report(
-        resolved, prepared, result, emission, gap, before, after, timer.phases
-    )
+    report = growth_report(resolved, prepared, result, emission, gap, before, after, timer.phases)
     graphs = {
         "overgrown": graph_text(result.overgrown.graph_module),
         "emitted": graph_text(again.graph_module),
