@@ -35,7 +35,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves, tree_map
 
 import fxgrow
-from fxgrow.coupling import Coupling, Width
+from fxgrow.coupling import AxisKey, Coupling, Width
 from fxgrow.surgery import named_tensors
 from tools.zoo import Row
 
@@ -275,13 +275,13 @@ def describe(coupling: Coupling, result: Result) -> None:
 
 def silent_axes(model: nn.Module, coupling: Coupling) -> list[str]:
     """The axes some of whose indices are in no width and listed with no reason."""
-    listed = Counter({axis.key: axis.size for axis in coupling.fixed_axes})
+    listed = {axis.key: axis.size for axis in coupling.fixed_axes}
     silent = []
     for name, tensor in named_tensors(model).items():
         for axis, size in enumerate(tensor.shape):
             owners = coupling.owners.get((name, axis))
             owned = 0 if owners is None else int((owners.width >= 0).sum())
-            if owned + listed[name, axis] != size:
+            if owned + listed.get(AxisKey(name, axis), 0) != size:
                 silent.append(f"{name}[{axis}]")
     return silent
 

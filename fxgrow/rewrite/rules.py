@@ -146,6 +146,8 @@ def _other_users(context: RewriteContext, use: LinearUse) -> list[fx.Node]:
 
 def _split_index(context: RewriteContext, product: LinearOp) -> Tensor | None:
     """The split candidate of each row of a weight (see ``Candidates.split_index``); None: none."""
+    if product.rows is None:
+        return None
     widths = context.widths_of(product.weight, product.rows)
     if widths.isdisjoint(context.candidates.split):
         return None
@@ -155,6 +157,8 @@ def _split_index(context: RewriteContext, product: LinearOp) -> Tensor | None:
 
 def _new_slots(context: RewriteContext, weight: str, axis: int | None) -> list[Slots]:
     """The new neurons along an axis of a weight, one entry per width."""
+    if axis is None:
+        return []
     widths = context.widths_of(weight, axis) & context.candidates.new.keys()
     return [context.slots(weight, axis, width) for width in sorted(widths)]
 
@@ -162,6 +166,8 @@ def _new_slots(context: RewriteContext, weight: str, axis: int | None) -> list[S
 def _kept(context: RewriteContext, product: LinearOp, axis: int | None) -> Tensor | None:
     """Where candidates have entries along an axis of a weight (see ``Kept``); None: everywhere."""
     blank = context.candidates.layers
+    if axis is None:
+        return None
     if context.widths_of(product.weight, axis).isdisjoint(blank):
         return None
     owners = context.coupling.owners[product.weight, axis]
@@ -360,7 +366,9 @@ def layer_entries(layer: OvergrownLayer) -> list[Entry]:
     """Where the candidates of a layer go at emission: into its weight and bias, axis by axis."""
     product = layer.product
     # (index in a WeightBlock, parameter, axis of its rows); a bias has rows only.
-    written = [(0, product.weight, product.rows)]
+    written = []
+    if product.rows is not None:
+        written.append((0, product.weight, product.rows))
     if product.bias is not None:
         written.append((1, product.bias, 0))
     entries = []
@@ -369,9 +377,10 @@ def layer_entries(layer: OvergrownLayer) -> list[Entry]:
             entries.append(Entry(name, axis, None, partial(_delta_values, layer, part)))
         for number, slots in enumerate(layer.rows):
             entries.append(Entry(name, axis, slots, partial(_row_values, layer, number, part)))
-    for number, slots in enumerate(layer.columns):
-        values = partial(_column_values, layer, number)
-        entries.append(Entry(product.weight, product.columns, slots, values))
+    if product.columns is not None:
+        for number, slots in enumerate(layer.columns):
+            values = partial(_column_values, layer, number)
+            entries.append(Entry(product.weight, product.columns, slots, values))
     return entries
 
 

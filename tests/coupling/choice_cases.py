@@ -208,6 +208,6 @@ MORE: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, tuple[int, int,
     "as many complex numbers as there are": (
         lambda: linears(lambda h: torch.view_as_complex(h.unflatten(-1, (-1, 2))).abs(), read=2),
         VECTOR,
-        {"a": (2, 2, None), "b": (2, 1, "output")},
+        {"a": (2, 2, ""), "b": OUT},
     ),
 }
