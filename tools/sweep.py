@@ -7,7 +7,8 @@
 
 Every model is built in float64 with nothing constant left in it, coupled, and widened in every growable width at
 once, by split and by new neurons. ``ok``: the output is kept to 1e-9 relative and the sizes that modules keep agree
-with their parameters; ``differs``: it is not; ``fails``: an exception, or the time limit. Each model runs in a process
+with their parameters; ``differs``: it is not; ``silent``: it is, but
+some axis of a parameter is in no width and listed with no reason; ``fails``: an exception, or the time limit. Each model runs in a process
 of its own, on one thread; the random networks share one.
 """
 
@@ -34,7 +35,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves, tree_map
 
 import fxgrow
-from fxgrow.coupling import Coupling, Width
+from fxgrow.coupling import AxisKey, Coupling, Width
+from fxgrow.surgery import named_tensors
 from tools.zoo import Row
 
 BOUND = 1e-9
@@ -80,6 +82,7 @@ class Result:
     errors: dict[str, float] = field(default_factory=dict)
     signal: float = 0.0
     sizes_agree: bool = True
+    silent: list[str] = field(default_factory=list)
 
 
 def lowered_rows() -> tuple[Row, ...]:
@@ -209,6 +212,7 @@ def measure(row: Row, result: Result) -> None:
     coupling = fxgrow.couple(model, inputs)
     result.seconds_couple = round(time.perf_counter() - before, 2)
     describe(coupling, result)
+    result.silent = silent_axes(model, coupling)
     few = result.parameters > LARGE
     amounts = {
         w.name: min(w.size, 2) if few else max(1, w.size // 3)
@@ -229,7 +233,7 @@ def measure(row: Row, result: Result) -> None:
             result.sizes_agree &= sizes_agree(wider)
             del wider
     kept = max(result.errors.values(), default=0.0) < BOUND and result.sizes_agree
-    result.status = "ok" if kept else "differs"
+    result.status = ("silent" if result.silent else "ok") if kept else "differs"
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
@@ -267,6 +271,19 @@ def describe(coupling: Coupling, result: Result) -> None:
     result.unknown = sorted(
         {w.refusal.reason for w in widths if w.refusal and w.refusal.code == "unknown-operator"}
     )
+
+
+def silent_axes(model: nn.Module, coupling: Coupling) -> list[str]:
+    """The axes some of whose indices are in no width and listed with no reason."""
+    listed = {axis.key: axis.size for axis in coupling.fixed_axes}
+    silent = []
+    for name, tensor in named_tensors(model).items():
+        for axis, size in enumerate(tensor.shape):
+            owners = coupling.owners.get((name, axis))
+            owned = 0 if owners is None else int((owners.width >= 0).sum())
+            if owned + listed.get(AxisKey(name, axis), 0) != size:
+                silent.append(f"{name}[{axis}]")
+    return silent
 
 
 def _hidden(width: Width) -> bool:

@@ -14,6 +14,7 @@ from fxgrow.capture.parts import Captured, How, PartReport, first_line, traced_s
 from fxgrow.capture.running import preserve_state, run_model
 from fxgrow.capture.trace import TraceAttempt, disagreement, trace_model
 from fxgrow.errors import ModelError
+from fxgrow.modes import plain_attention
 
 _ENOUGH_TRACED = 0.5
 """A traced graph is taken if at least this share of the parameters is outside its opaque parts."""
@@ -42,14 +43,14 @@ def capture(model: nn.Module, example_inputs: Any) -> Captured:
         (<How.TRACED: 'traced'>, 1.0)
     """
     inputs = positional_inputs(model, example_inputs)
-    with preserve_state(model):
+    with preserve_state(model), plain_attention():
         expected = _expected_output(model, inputs)
         return _best_capture(model, inputs, expected)
 
 
 def verify_capture(captured: Captured) -> str | None:
     """Run the graph beside the model: None if both give the same output, else what is wrong."""
-    with preserve_state(captured.model):
+    with preserve_state(captured.model), plain_attention():
         expected = _expected_output(captured.model, captured.example_inputs)
         return disagreement(captured.graph_module, captured.example_inputs, expected)
 

@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from fxgrow.capture.einsums import split_einsums
+from fxgrow.capture.flat_output import rebuild_outputs, with_flat_output
 from fxgrow.capture.inputs import argument_names
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.trace import TraceAttempt, disagreement
@@ -33,13 +34,27 @@ def export_graph(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> Tr
     Returns:
         The graph, or why there is none.
     """
+    attempt = _export(model, inputs, expected, flat_output=False)
+    if attempt.graph_module is None:
+        # The output may hold objects that torch.export does not know (a cache).
+        second = _export(model, inputs, expected, flat_output=True)
+        return attempt if second.graph_module is None else second
+    return attempt
+
+
+def _export(
+    model: nn.Module, inputs: tuple[Any, ...], expected: Any, flat_output: bool
+) -> TraceAttempt:
+    exportable = with_flat_output(model) if flat_output else model
     try:
         with _quiet(), torch.no_grad():
             # Not strict: Python itself runs the forward, which takes more models than TorchDynamo.
-            exported = torch.export.export(model, inputs, strict=False).module()
+            exported = torch.export.export(exportable, inputs, strict=False).module()
+        graph_module = fx.GraphModule(exported, exported.graph, type(model).__name__)
+        if flat_output:
+            rebuild_outputs(graph_module, expected)
     except Exception as error:  # noqa: BLE001 - the user's forward may raise anything
         return TraceAttempt(None, {}, first_line(error))
-    graph_module = fx.GraphModule(exported, exported.graph, type(model).__name__)
     if not _shares_parameters(model, graph_module):
         return TraceAttempt(None, {}, "torch.export gave copies of the parameters")
     split_einsums(graph_module)

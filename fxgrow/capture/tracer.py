@@ -71,6 +71,8 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if module_qualified_name in self.opaque or _is_library_leaf(m):
             return True
+        if type(m) in _TAKEN_APART:
+            return False
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -348,6 +350,16 @@ class _Values:
 
     def call_method(self, root: nn.Module, target: str, args: Any, kwargs: Any) -> Any:
         return getattr(args[0], target)(*args[1:], **kwargs)
+
+
+_TAKEN_APART = (
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+    nn.Transformer,
+)
+"""Modules of torch's own that hold layers which can grow; only their attention stays a leaf."""
 
 
 def _is_library_leaf(m: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
@@ -11,8 +12,14 @@ from fxgrow.capture import How, PartReport, capture
 from fxgrow.cli.arguments import AsJsonOption, LowerOption, ModelReference
 from fxgrow.cli.console import print_parts, print_text
 from fxgrow.cli.model_and_data import ModelAndData, load_model, lower_model
-from fxgrow.coupling import couple
-from fxgrow.report import capture_table, count_text, widths_lines, widths_table
+from fxgrow.coupling import FixedAxis, couple
+from fxgrow.report import (
+    capture_table,
+    count_text,
+    fixed_axes_table,
+    widths_lines,
+    widths_table,
+)
 from fxgrow.spec import WidthSpec, width_spec
 
 
@@ -25,15 +32,19 @@ def inspect_model(
         loaded = lower_model(loaded)
     captured = capture(loaded.model, loaded.example_inputs)
     parts = captured.report
-    widths = [width_spec(width) for width in couple(captured).widths]
+    coupling = couple(captured)
+    widths = [width_spec(width) for width in coupling.widths]
     if as_json:
-        print_text(json.dumps(_to_record(loaded, parts, widths), indent=2))
+        record = _to_record(loaded, parts, widths, coupling.fixed_axes)
+        print_text(json.dumps(record, indent=2))
         return
     headline = f"{loaded.label}: {count_text(_count_parameters(loaded.model))} parameters"
     print_parts(Text(headline), widths_table(widths))
     # A table of the parts is of use only if some part was not traced.
     if not _all_traced(parts):
         print_parts(capture_table(parts, captured.traced_share))
+    if coupling.fixed_axes:
+        print_parts(fixed_axes_table(coupling.fixed_axes))
     print_parts(widths_lines(widths))
 
 
@@ -46,7 +57,10 @@ def _all_traced(parts: Sequence[PartReport]) -> bool:
 
 
 def _to_record(
-    loaded: ModelAndData, parts: Sequence[PartReport], widths: Sequence[WidthSpec]
+    loaded: ModelAndData,
+    parts: Sequence[PartReport],
+    widths: Sequence[WidthSpec],
+    fixed_axes: Sequence[FixedAxis],
 ) -> dict[str, Any]:
     """What ``--json`` prints."""
     captured_parts = []
@@ -57,4 +71,5 @@ def _to_record(
         "parameters": _count_parameters(loaded.model),
         "capture": captured_parts,
         "widths": [width.model_dump(mode="json") for width in widths],
+        "fixed_axes": [asdict(axis) for axis in fixed_axes],
     }

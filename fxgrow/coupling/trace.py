@@ -1,7 +1,7 @@
 """Run the bare copy of a model under the observer, and gather what the rules learn."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -55,12 +55,13 @@ def observe(subjects: Sequence[Observed]) -> Context:
 def _run_until_all_met(ctx: Context, subjects: Sequence[Observed]) -> list[Exception]:
     """Run the subjects in both modes until every parameter was met; gives back what went wrong."""
     failures: list[Exception] = []
+    owned = _names_of(subjects[-1].model)
     for subject in subjects:
         for training in (False, True):
             if ctx.passes and not _unmet(ctx):
                 return failures
             bare = meta_copy(subject.model)
-            label_parameters(ctx, bare)
+            label_parameters(ctx, bare, owned)
             attach_values(ctx, bare, named_tensors(subject.model))
             error = run_once(ctx, bare, subject, training)
             if error is not None:
@@ -68,18 +69,30 @@ def _run_until_all_met(ctx: Context, subjects: Sequence[Observed]) -> list[Excep
     return failures
 
 
-def label_parameters(ctx: Context, bare: nn.Module) -> None:
+def _names_of(model: nn.Module) -> frozenset[str]:
+    """The names of all parameters and buffers of a model, all those of tied ones included."""
+    names: set[str] = set()
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        names.add(name)
+    for name, _ in model.named_buffers(remove_duplicate=False):
+        names.add(name)
+    return frozenset(names)
+
+
+def label_parameters(ctx: Context, bare: nn.Module, owned: Set[str]) -> None:
     """Label every axis of every parameter and buffer; one whose name is known keeps its labels.
 
     Args:
         ctx: the context of the run.
         bare: the bare copy of a model.
+        owned: the names that the user's own model has. What a graph holds beside these are
+            constants, which do not grow.
     """
     known: dict[str, list[Axis]] = defaultdict(list)
     for axis in ctx.axes:
         known[axis.parameter].append(axis)
     for name, tensor in (*bare.named_parameters(), *bare.named_buffers()):
-        if not tensor.is_meta:
+        if not tensor.is_meta or name not in owned:
             continue
         axes = known.get(name)
         if axes is None:

@@ -134,18 +134,8 @@ def search(
     with timer.phase("backtrack"), full_precision():
         backtracks = backtrack(chosen, objective, loss_before)
     changes = width_changes(prepared.coupling, chosen, selection)
-    return SearchResult(
-        chosen,
-        selection,
-        changes,
-        loss_before,
-        backtracks,
-        groups,
-        peak_memory,
-        cost,
-        refined,
-        unknown,
-    )
+    told = (peak_memory, cost, refined, unknown)
+    return SearchResult(chosen, selection, changes, loss_before, backtracks, groups, *told)
 
 
 @dataclass(frozen=True)

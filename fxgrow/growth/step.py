@@ -27,7 +27,7 @@ from fxgrow.growth.search import SearchLimits, SearchResult, search
 from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap
 from fxgrow.growth.timer import Timer
 from fxgrow.growth.verify import Emission, emit_and_verify
-from fxgrow.modes import evaluation_mode, frozen_parameters
+from fxgrow.modes import evaluation_mode, frozen_parameters, plain_attention
 from fxgrow.spec import GrowthStep
 from fxgrow.surgery import restore_on_failure
 
@@ -65,6 +65,8 @@ class StepOptions:
         return self.describe if self.costs is None else self.costs
 
 
+# Fused attention cuts padding out, so what it gives there is not what the graph gives.
+@plain_attention()
 def grow_step(
     model: nn.Module,
     batches: Iterable[Batch],

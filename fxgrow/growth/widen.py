@@ -21,6 +21,7 @@ from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.preservation import Preservation, culprits, excuse
 from fxgrow.growth.scope import matching_widths, require_growable
+from fxgrow.modes import plain_attention
 from fxgrow.surgery import (
     Change,
     ConfigUpdate,
@@ -144,6 +145,8 @@ class _Widening:
         return Widened(module, maps, config, error, before.skipped)
 
 
+# Fused attention gives other numbers at padding as soon as gradients are asked for.
+@plain_attention()
 def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
     """Widen a model or a copy of it, and compare it with what it was."""
     before = Preservation.of(model, widening.inputs)

@@ -18,7 +18,7 @@ from fxgrow.report.numbers import (
 )
 from fxgrow.report.page import diff_page
 from fxgrow.report.run import run_lines
-from fxgrow.report.widths import widths_lines, widths_table
+from fxgrow.report.widths import fixed_axes_table, widths_lines, widths_table
 
 __all__ = [
     "capture_table",
@@ -28,6 +28,7 @@ __all__ = [
     "diff_page",
     "diff_tables",
     "draw_continual",
+    "fixed_axes_table",
     "growth_lines",
     "growth_table",
     "lineage_table",

@@ -7,12 +7,17 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
+from fxgrow.coupling import FixedAxis
 from fxgrow.report.numbers import quantity_text
 from fxgrow.report.style import BAD, GOOD, cell_texts, make_table
 from fxgrow.spec import WidthSpec
 
 # The order in which a neuron passes them.
 ROLES: tuple[Literal["writes", "carries", "reads"], ...] = ("writes", "carries", "reads")
+
+
+SHOWN_AXES = 3
+"""How many axes are shown for each reason; all of them are in the output as JSON."""
 
 
 def widths_table(widths: Sequence[WidthSpec]) -> Table:
@@ -50,3 +55,15 @@ def widths_lines(widths: Iterable[WidthSpec]) -> Text:
         f"{growable} of {quantity_text(total, 'width')} can grow, "
         f"{quantity_text(neurons, 'neuron')} in them"
     )
+
+
+def fixed_axes_table(fixed_axes: Sequence[FixedAxis]) -> Table:
+    """One row per reason why axes are in no width: how many they are, and the first of them."""
+    table = make_table("Axes in no width", "reason", "axes", "such as", right=("axes",))
+    by_reason: dict[str, list[str]] = {}
+    for axis in fixed_axes:
+        reason = f"{axis.refusal.code}: {axis.refusal.reason}"
+        by_reason.setdefault(reason, []).append(f"{axis.parameter}[{axis.axis}]")
+    for reason, names in by_reason.items():
+        table.add_row(*cell_texts(reason, str(len(names)), ", ".join(names[:SHOWN_AXES])))
+    return table

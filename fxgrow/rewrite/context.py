@@ -104,9 +104,9 @@ class RewriteContext:
         """The module that holds everything inserted."""
         return self.rewriter.root.get_submodule(INSERTED)
 
-    def widths_of(self, name: str, axis: int | None) -> frozenset[int]:
-        """Numbers of the widths that own indices of one axis of a parameter (None: no axis)."""
-        return frozenset() if axis is None else self.coupling.widths_along(name, axis)
+    def widths_of(self, name: str, axis: int) -> frozenset[int]:
+        """Numbers of the widths that own indices of one axis of a parameter."""
+        return self.coupling.widths_along(name, axis)
 
     def slots(self, name: str, axis: int, width: int) -> Slots:
         """The indices that the new neurons of a width take, if an axis consisted of them alone.

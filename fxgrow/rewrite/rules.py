@@ -146,6 +146,8 @@ def _other_users(context: RewriteContext, use: LinearUse) -> list[fx.Node]:
 
 def _split_index(context: RewriteContext, product: LinearOp) -> Tensor | None:
     """The split candidate of each row of a weight (see ``Candidates.split_index``); None: none."""
+    if product.rows is None:
+        return None
     widths = context.widths_of(product.weight, product.rows)
     if widths.isdisjoint(context.candidates.split):
         return None
@@ -155,6 +157,8 @@ def _split_index(context: RewriteContext, product: LinearOp) -> Tensor | None:
 
 def _new_slots(context: RewriteContext, weight: str, axis: int | None) -> list[Slots]:
     """The new neurons along an axis of a weight, one entry per width."""
+    if axis is None:
+        return []
     widths = context.widths_of(weight, axis) & context.candidates.new.keys()
     return [context.slots(weight, axis, width) for width in sorted(widths)]
 
@@ -162,6 +166,8 @@ def _new_slots(context: RewriteContext, weight: str, axis: int | None) -> list[S
 def _kept(context: RewriteContext, product: LinearOp, axis: int | None) -> Tensor | None:
     """Where candidates have entries along an axis of a weight (see ``Kept``); None: everywhere."""
     blank = context.candidates.layers
+    if axis is None:
+        return None
     if context.widths_of(product.weight, axis).isdisjoint(blank):
         return None
     owners = context.coupling.owners[product.weight, axis]
@@ -210,6 +216,14 @@ def _unpack(context: RewriteContext, call: fx.Node, rows: list[Slots], has_halve
     return Lanes(plus, minus, new)
 
 
+def _only_its_type(node: fx.Node) -> bool:
+    """Whether nothing but the dtype or device of a parameter is read."""
+    for user in node.users:
+        if user.target is not getattr or user.args[1] not in ("dtype", "device"):
+            return False
+    return bool(node.users)
+
+
 class ParameterRule:
     """A parameter used as a value (layer scale, position embedding).
 
@@ -217,7 +231,7 @@ class ParameterRule:
     """
 
     def match(self, context: RewriteContext, node: fx.Node) -> bool:
-        if node.op != "get_attr" or node in context.parameter_nodes:
+        if node.op != "get_attr" or node in context.parameter_nodes or _only_its_type(node):
             return False
         return bool(context.touched(node))
 
@@ -352,7 +366,9 @@ def layer_entries(layer: OvergrownLayer) -> list[Entry]:
     """Where the candidates of a layer go at emission: into its weight and bias, axis by axis."""
     product = layer.product
     # (index in a WeightBlock, parameter, axis of its rows); a bias has rows only.
-    written = [(0, product.weight, product.rows)]
+    written = []
+    if product.rows is not None:
+        written.append((0, product.weight, product.rows))
     if product.bias is not None:
         written.append((1, product.bias, 0))
     entries = []
@@ -361,9 +377,10 @@ def layer_entries(layer: OvergrownLayer) -> list[Entry]:
             entries.append(Entry(name, axis, None, partial(_delta_values, layer, part)))
         for number, slots in enumerate(layer.rows):
             entries.append(Entry(name, axis, slots, partial(_row_values, layer, number, part)))
-    for number, slots in enumerate(layer.columns):
-        values = partial(_column_values, layer, number)
-        entries.append(Entry(product.weight, product.columns, slots, values))
+    if product.columns is not None:
+        for number, slots in enumerate(layer.columns):
+            values = partial(_column_values, layer, number)
+            entries.append(Entry(product.weight, product.columns, slots, values))
     return entries
 
 

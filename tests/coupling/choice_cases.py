@@ -196,6 +196,18 @@ MORE: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, tuple[int, int,
     "neurons as complex numbers": (
         lambda: linears(lambda h: torch.view_as_complex(h.view(2, 2, 2)).abs(), read=2),
         VECTOR,
-        refused("sliced"),
+        refused("grid"),
+    ),
+    "complex numbers side by side": (
+        lambda: linears(
+            lambda h: torch.view_as_complex(h.view(2, 2, 2).mT.contiguous()).abs(), read=2
+        ),
+        VECTOR,
+        refused("grid"),
+    ),
+    "as many complex numbers as there are": (
+        lambda: linears(lambda h: torch.view_as_complex(h.unflatten(-1, (-1, 2))).abs(), read=2),
+        VECTOR,
+        {"a": (2, 2, ""), "b": OUT},
     ),
 }

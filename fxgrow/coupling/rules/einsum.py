@@ -41,9 +41,10 @@ class WholeEinsum(TorchFunctionMode):
             if found is not None:
                 return torch.ops.fxgrow.einsum(*found)
         if func in _TENSORDOTS and kwargs.pop("out", None) is None:
-            left, right, *dims = (*args, *kwargs.values())
-            equation = tensordot_equation(left.dim(), right.dim(), *_as_numbers(dims))
-            return torch.ops.fxgrow.einsum(equation.text(), [left, right])
+            given = [*args, *kwargs.values()]
+            ranks = [operand.dim() for operand in given[:2]]
+            equation = tensordot_equation(*ranks, *_as_numbers(given[2:]))
+            return torch.ops.fxgrow.einsum(equation.text(), given[:2])
         return func(*args, **kwargs)
 
 

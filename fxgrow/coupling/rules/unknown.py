@@ -23,7 +23,8 @@ def refuse_unknown(ctx: Context, operator: Any, operands: Sequence[Tensor], out:
         out: its result or results.
     """
     reason = f"fxgrow has no rule for the operator {operator}; register_rule adds one"
-    of_weights, of_activations = [], []
+    of_weights: list[dict[int, Tensor]] = []
+    of_activations: list[dict[int, Tensor]] = []
     for operand in operands:
         fields = ctx.fields(operand)
         ctx.pin_fields(fields.values(), "unknown-operator", reason)
