@@ -75,6 +75,10 @@ class SearchLimits:
     memory: float | None = None
     costs: bool = True
 
+    def allow(self, needed: int | None) -> bool:
+        """Whether a step may keep that many bytes; None: nobody can tell."""
+        return self.memory is None or needed is None or needed <= self.memory
+
 
 NO_LIMITS = SearchLimits()
 
@@ -103,16 +107,13 @@ def search(
         The selected candidates in one over-grown graph.
 
     Raises:
-        GrowthError: ``no-candidates`` if nothing can be inserted, ``unequal-tie`` if tied widths
-            have different candidates, ``nan-loss``.
+        GrowthError: ``no-candidates``, ``nan-loss``, or ``unequal-tie`` for unlike tied widths.
         BudgetError: ``empty-budget`` if the budget buys nothing, ``memory-bound``.
     """
     timer = timer or Timer()
     generator = torch.Generator().manual_seed(seed)
     with timer.phase("overgrow"):
-        overgrown = _overgrow_all(prepared, generator)
-        _require_candidates(prepared, overgrown)
-        require_equal_candidates(prepared.coupling, budget.ties, overgrown.candidates)
+        overgrown = _overgrow_all(prepared, budget, generator)
         groups = partition_widths(prepared, overgrown, objective, limits.memory)
         whole = replace(prepared.captured, graph_module=overgrown.graph_module)
         cost, unknown = countable_multiply_adds(whole, limits.costs)
@@ -126,7 +127,7 @@ def search(
         memory = _StepMemory(objective, limits)
         peak_memory = memory.largest(parts)
         needed = peak_memory if chosen is overgrown else memory.largest([chosen])
-    refined = limits.memory is None or needed is None or needed <= limits.memory
+    refined = limits.allow(needed)
     if refined:
         with timer.phase("refine"):
             method.refine(chosen, objective)
@@ -155,10 +156,12 @@ class _StepMemory:
             return None
 
 
-def _overgrow_all(prepared: PreparedModel, generator: torch.Generator) -> OverGrown:
-    """The graph with every proposed candidate in it."""
+def _overgrow_all(
+    prepared: PreparedModel, budget: ResolvedBudget, generator: torch.Generator
+) -> OverGrown:
+    """The graph with every proposed candidate in it; tied widths must have the same ones."""
     proposal = prepared.proposal
-    return overgrow(
+    overgrown = overgrow(
         prepared.captured,
         prepared.coupling,
         proposal.split,
@@ -167,6 +170,9 @@ def _overgrow_all(prepared: PreparedModel, generator: torch.Generator) -> OverGr
         prepared.layers.keys(),
         halves=prepared.halves,
     )
+    _require_candidates(prepared, overgrown)
+    require_equal_candidates(prepared.coupling, budget.ties, overgrown.candidates)
+    return overgrown
 
 
 def _require_candidates(prepared: PreparedModel, overgrown: OverGrown) -> None:
