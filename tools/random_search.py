@@ -192,7 +192,8 @@ def main() -> None:
         for verdict in pool.imap(_judge_quietly, numbers, chunksize=10):
             refusals.update(verdict["refusals"])
             if verdict["failures"]:
-                failed.append(verdict)
+                found = {key: verdict[key] for key in ("number", "plan", "seed")}
+                failed.append({**found, "failure": verdict["failures"][0]})
                 print(
                     verdict["number"],
                     verdict["plan"],
