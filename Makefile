@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test test-avx2 check format bench rbf fuzz sweep cells continual specs clean
+.PHONY: help venv demo chromium test test-avx2 check format bench rbf fuzz random sweep cells continual specs clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -54,8 +54,12 @@ bench: $(ZOO)  ## what growth and coupling cost (half an hour)
 
 fuzz: $(STAMP)  ## damage models, recipes, histories, masters, genotypes and pictures, and read them (an hour)
 	$(BIN)/python tools/fuzz.py --kind specs --count 100000 --seed 0 --out docs/results/fuzz.json
-	$(BIN)/python tools/fuzz.py --kind recipes --kind histories --kind masters --kind genotypes --kind pictures \
+	$(BIN)/python tools/fuzz.py --kind recipes --count 20000 --seed 0 --out docs/results/fuzz_recipes.json
+	$(BIN)/python tools/fuzz.py --kind histories --kind masters --kind genotypes --kind pictures \
 		--kind archives --count 5000 --seed 0 --out docs/results/fuzz_kinds.json
+
+random: $(STAMP)  ## widen and grow 5,000 random networks of constructs that are easily broken (about half an hour)
+	$(BIN)/python -W ignore -m tools.random_search --count 5000 --out docs/results/random.json
 
 rbf: $(STAMP)  ## the toy RBF experiment (20 ground truths, about ten minutes)
 	$(BIN)/python tools/experiments/rbf.py --seeds 20 --out docs/results/rbf

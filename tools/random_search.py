@@ -2,9 +2,10 @@
 
     python -m tools.random_search --count 5000 --out docs/results/random.json
 
-A network is judged ``refused`` if fxgrow refuses all it can grow, ``kept`` if every result is right,
-and it fails as ``wrong`` (another function, or one that breaks on other batches) or ``foreign`` (an
-exception that is not fxgrow's). Number i of a seed is always the same network.
+A network is ``kept`` if something was widened or grown and all that came of it is right, and
+``refused`` if nothing came of it. It fails as ``wrong`` (another function, or one that breaks on
+other batches) or ``foreign`` (an exception from fxgrow that is not fxgrow's). Network i is always
+the same.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
-from fxgrow.growth import Budget
+from fxgrow.growth import Budget, Growth
 from fxgrow.methods import Firefly
 from tests.construct_networks import CONSTRUCTS, OUT, TIME, network, sequences
 
@@ -43,6 +44,7 @@ def judge(number: int) -> dict[str, Any]:
     """Build a network, widen and grow it, and say what came of it."""
     names, seed = plan(number)
     verdict: dict[str, Any] = {"number": number, "plan": names, "seed": seed, "refusals": []}
+    verdict["results"] = 0
     started = time.process_time()
     try:
         failures = _failures(network(names, seed), verdict)
@@ -62,7 +64,6 @@ def _failures(model: nn.Module, verdict: dict[str, Any]) -> list[str]:
         verdict["refusals"].append(f"couple {error.code}")
         return failures
     amounts = {width.name: 1 for width in coupling.widths if width.growable}
-    verdict["growable"] = len(amounts)
     for how in ("split", "new"):
         for training in (False, True):
             if not amounts:
@@ -73,10 +74,15 @@ def _failures(model: nn.Module, verdict: dict[str, Any]) -> list[str]:
             except fxgrow.FxgrowError as error:
                 verdict["refusals"].append(f"widen {error.code}")
                 continue
+            verdict["results"] += 1
             failures += _differences(model, wider, f"widen {how}, train {training}")
     model.eval()
     try:
-        _grow(model, failures)
+        growth = fxgrow.grow(
+            model, _growth_batches()[:1], F.mse_loss, method=CHEAP, budget=Budget(neurons=0.3)
+        )
+        verdict["results"] += 1
+        failures += _faults_of(growth)
     except fxgrow.FxgrowError as error:
         verdict["refusals"].append(f"grow {error.code}")
     return failures
@@ -94,7 +100,10 @@ def _differences(model: nn.Module, wider: nn.Module, what: str) -> list[str]:
     found = []
     for batch in BATCHES:
         inputs = sequences(batch, seed=batch)
-        expected, output = _call(model, inputs), _call(wider, inputs)
+        expected, output = _call(model, inputs), _call_or_error(wider, inputs)
+        if isinstance(output, str):
+            found.append(f"wrong: {what}, batch {batch}: {output}")
+            continue
         if output.shape != expected.shape:
             found.append(f"wrong: {what}, batch {batch}: shape {tuple(output.shape)}")
             continue
@@ -114,22 +123,50 @@ def _call(model: nn.Module, inputs: Tensor) -> Tensor:
     return output
 
 
-def _grow(model: nn.Module, failures: list[str]) -> None:
-    """Grow cheaply; what comes back must have the loss that was reported, and work on any batch."""
+def _call_or_error(module: nn.Module, inputs: Tensor) -> Tensor | str:
+    """The output, or how a module that fxgrow gave back breaks."""
+    try:
+        return _call(module, inputs)
+    except Exception as error:  # noqa: BLE001 - a broken model may raise anything
+        return f"breaks: {type(error).__name__}: {error}"[:200]
+
+
+def _growth_batches() -> list[tuple[Tensor, Tensor]]:
     batches = []
     for batch in BATCHES:
         target = torch.ones(batch, TIME, OUT, dtype=torch.float64)
         batches.append((sequences(batch, seed=10 + batch), target))
-    growth = fxgrow.grow(model, batches[:1], F.mse_loss, method=CHEAP, budget=Budget(neurons=0.3))
+    return batches
+
+
+def _faults_of(growth: Growth) -> list[str]:
+    """Whether a grown model has the loss that was reported, and computes on any batch as its graph."""
+    faults = []
     grown = growth.module.eval()
-    loss = float(F.mse_loss(_call(grown, batches[0][0]), batches[0][1]))
-    if not abs(loss - growth.report.loss_after) <= 1e-9 * abs(loss):
-        failures.append(f"wrong: grow, loss {loss} is reported as {growth.report.loss_after}")
-    for inputs, _ in batches:
-        output, from_graph = _call(grown, inputs), _call(growth.graph_module, inputs)
+    for number, (inputs, target) in enumerate(_growth_batches()):
+        output = _call_or_error(grown, inputs)
+        if isinstance(output, str):
+            faults.append(f"wrong: grow, batch {len(inputs)}: {output}")
+            continue
+        from_graph = _call_or_error(growth.graph_module, inputs)
+        if isinstance(from_graph, str) and number > 0:
+            continue  # a graph may refuse inputs on which the model would branch otherwise
+        if isinstance(from_graph, str):
+            faults.append(f"wrong: grow, batch {len(inputs)}, graph: {from_graph}")
+            continue
         change = float((output - from_graph).abs().max())
         if not change < BOUND * float(output.abs().max()):
-            failures.append(f"wrong: grow, batch {len(inputs)}, module and graph: {change:.1e}")
+            faults.append(f"wrong: grow, batch {len(inputs)}, module and graph: {change:.1e}")
+        loss, reported = float(F.mse_loss(output, target)), growth.report.loss_after
+        if number == 0 and not abs(loss - reported) <= BOUND * abs(loss):
+            faults.append(f"wrong: grow, loss {loss} is reported as {reported}")
+    return faults
+
+
+def _outcome(verdict: dict[str, Any]) -> str:
+    if verdict["failures"]:
+        return min(failure.partition(":")[0] for failure in verdict["failures"])
+    return "kept" if verdict["results"] else "refused"
 
 
 def _judge_quietly(number: int) -> dict[str, Any]:
@@ -155,7 +192,8 @@ def main() -> None:
         for verdict in pool.imap(_judge_quietly, numbers, chunksize=10):
             refusals.update(verdict["refusals"])
             if verdict["failures"]:
-                failed.append(verdict)
+                found = {key: verdict[key] for key in ("number", "plan", "seed")}
+                failed.append({**found, "failure": verdict["failures"][0]})
                 print(
                     verdict["number"],
                     verdict["plan"],
@@ -163,10 +201,7 @@ def main() -> None:
                     *verdict["failures"][:3],
                     sep=" | ",
                 )
-            kinds = {failure.partition(":")[0] for failure in verdict["failures"]}
-            outcomes[
-                min(kinds) if kinds else "refused" if not verdict.get("growable") else "kept"
-            ] += 1
+            outcomes[_outcome(verdict)] += 1
     result = {
         "command": f"python -m tools.random_search --count {args.count} --first {args.first}",
         "networks": args.count,

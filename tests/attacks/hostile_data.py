@@ -1,7 +1,6 @@
 """A sound image folder to damage, and the proof that loading it gives one sentence, in no time."""
 
 import os
-import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import pytest
 
 from fxgrow.data import Splits, load_data
 from fxgrow.errors import DataError
-from tests.attacks.attacking import CANARY
+from tests.attacks.attacking import CANARY, within_a_second
 
 COLOURS = {"blue": (0, 0, 255), "red": (255, 0, 0)}
 SIZE = 8
@@ -33,19 +32,15 @@ def write_pictures(root: Path) -> Path:
 
 def loaded(root: Path, name: str = "imagefolder") -> Splits:
     """The data, in no time and without a warning."""
-    start = time.process_time()
-    with warnings.catch_warnings():
+    with within_a_second(), warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = load_data(name, root=root, size=SIZE)
-    assert time.process_time() - start < 1
-    return found
+        return load_data(name, root=root, size=SIZE)
 
 
 def assert_refused(root: Path, code: str, offender: str, name: str = "imagefolder") -> DataError:
     """Loading raises DataError with this code, naming the offender, within a second, and touches nothing."""
-    start = time.process_time()
-    caught = _refusal(root, name)
-    assert time.process_time() - start < 1
+    with within_a_second():
+        caught = _refusal(root, name)
     # Once more: counting memory takes longer than all else.
     tracemalloc.start()
     _refusal(root, name)

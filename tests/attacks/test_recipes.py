@@ -1,13 +1,12 @@
 """Recipes that are too much, too deep, ambiguous, that ask for objects, or for more than there is."""
 
-import time
 from pathlib import Path
 
 import pytest
 
 from fxgrow.errors import FxgrowError
 from fxgrow.training import read_recipe
-from tests.attacks.attacking import CANARY
+from tests.attacks.attacking import CANARY, within_a_second
 
 LEAST = "schema_version: 2\nmodel: a.b:c\nbudget: {neurons: 0.3}\n"
 LONG = "9" * 4000
@@ -66,11 +65,8 @@ def holding(part: str, field: str, value: str) -> str:
 def refusal(text: str) -> FxgrowError:
     """The error, in one line, within a second of processor time; nothing was run."""
     Path("recipe.yaml").write_text(text)
-    start = time.process_time()
-    with pytest.raises(FxgrowError) as caught:
+    with within_a_second(), pytest.raises(FxgrowError) as caught:
         read_recipe(Path("recipe.yaml"))
-    took = time.process_time() - start
-    assert took < 1
     assert len(str(caught.value)) < 1500
     assert not CANARY.exists()
     return caught.value

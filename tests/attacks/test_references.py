@@ -1,7 +1,6 @@
 """References to models in recipes: factories without trust, options that reach beyond numbers, models beyond memory."""
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from fxgrow.cli.main import app
 from fxgrow.cli.resolve import resolve
 from fxgrow.cli.trust import trust_modules
 from fxgrow.errors import FxgrowError, ModelError
-from tests.attacks.attacking import CANARY
+from tests.attacks.attacking import CANARY, within_a_second
 
 NOTHING = trust_modules(())
 HOSTILE = "from os import system\nfrom pathlib import Path\n\nPath('canary').touch()\n"
@@ -122,12 +121,9 @@ def _hostile_files() -> None:
 
 def assert_refused(reference: str, code: str) -> FxgrowError:
     """It raises an error of this code in one line, within a second of processor time, and runs nothing."""
-    start = time.process_time()
-    with pytest.raises(FxgrowError) as caught:
+    with within_a_second(), pytest.raises(FxgrowError) as caught:
         resolve(reference, trust=NOTHING)
-    took = time.process_time() - start
     assert caught.value.code == code, caught.value
-    assert took < 1
     assert len(str(caught.value)) < 1500
     assert "\n" not in str(caught.value)
     assert not CANARY.exists()
