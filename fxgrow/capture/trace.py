@@ -71,7 +71,11 @@ def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
         The graph. Constants that tracing made belong to it, not to the model.
     """
     try:
-        graph_module = fx.GraphModule(model, tracer.trace(model), type(model).__name__)
+        graph = tracer.trace(model)
+        for node in graph.nodes:
+            # Else torch.fx would look for this function in the code of every later graph.
+            node.meta.pop("is_wrapped", None)
+        graph_module = fx.GraphModule(model, graph, type(model).__name__)
     finally:
         tracer.state.restore(model)
     drop_unused(graph_module)

@@ -4,7 +4,9 @@
 """
 
 import copy
+import inspect
 import operator
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at
 from fxgrow.rewrite.overgrown_layer import Kept, OvergrownLayer
+from fxgrow.rewrite.recurrent import OvergrownRecurrent, recurrent_module
 from fxgrow.rewrite.rewriter import Provenance
 from fxgrow.surgery import sync_size_attributes
 
@@ -103,7 +106,7 @@ class LinearRule:
         args = (source.plus, source.minus, lanes_read, *context.eps_nodes)
         call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
         has_halves = split is not None and context.candidates.halves
-        return _unpack(context, call, rows, has_halves)
+        return _unpack(context, call, [slots.width for slots in rows], has_halves)
 
 
 def _other_users(context: RewriteContext, use: LinearUse) -> list[fx.Node]:
@@ -167,7 +170,9 @@ def _insert_layer(
     return context.targets[key]
 
 
-def _unpack(context: RewriteContext, call: fx.Node, rows: list[Slots], has_halves: bool) -> Lanes:
+def _unpack(
+    context: RewriteContext, call: fx.Node, widths: Sequence[int], has_halves: bool
+) -> Lanes:
     """The lanes that a layer opens: one node for each value of the list that it gives."""
 
     def item(index: int, width: str, lane: str) -> fx.Node:
@@ -177,9 +182,75 @@ def _unpack(context: RewriteContext, call: fx.Node, rows: list[Slots], has_halve
     plus = item(0, "", PLUS)
     minus = item(1, "", MINUS) if has_halves else None
     new = {}
-    for index, slots in enumerate(rows, start=2 if has_halves else 1):
-        new[slots.width] = item(index, context.coupling.widths[slots.width].name, NEW)
+    for index, width in enumerate(widths, start=2 if has_halves else 1):
+        new[width] = item(index, context.coupling.widths[width].name, NEW)
     return Lanes(plus, minus, new)
+
+
+class RecurrentRule:
+    """A recurrent layer or cell: it and its candidates become one wider layer."""
+
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        return bool(context.touched(node)) and recurrent_module(context.old, node) is not None
+
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        products = context.recurrent_products.get(node)
+        if products is None:
+            kind = _kind(context.old, node)
+            return _no_rewrite(node, f"a weight of this {kind} is computed from parameters")
+        for product in products:
+            for name in product.names:
+                if context.op_by_parameter[name] != product:
+                    return _no_rewrite(node, f"{name} is shared by layers that use it differently")
+        return None
+
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        products = context.recurrent_products.get(node)
+        widths = context.touched(node)
+        has_candidates = widths & {*context.candidates.split, *context.candidates.new}
+        source, state = _recurrent_arguments(node)
+        if products is None or not has_candidates:
+            return Lanes(_copy_plus(context, node))
+        target = _insert_recurrent(context, node, products)
+        layer = attribute_at(context.rewriter.root, target)
+        lanes = context.env[source]
+        states = []
+        for minus in (False, True):
+            half = pick_lane(context.env, partial(Lanes.half, minus=minus))
+            states.append(fx.node.map_arg(state, half))
+        for width in layer.new_widths:
+            states.append(fx.node.map_arg(state, partial(_new_lane, context, width)))
+        read = [lanes.new[width] for width in layer.input_widths]
+        args = (lanes.plus, lanes.minus, read, states, *context.eps_nodes)
+        call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
+        return _unpack(context, call, layer.new_widths, layer.has_halves)
+
+
+def _new_lane(context: RewriteContext, width: int, node: fx.Node) -> fx.Node | None:
+    """The new neurons of a width in a value; None if it has none of them."""
+    return context.env[node].new.get(width)
+
+
+def _recurrent_arguments(node: fx.Node) -> tuple[fx.Node, Any]:
+    """The input of a recurrent module, and the state that it starts from."""
+    arguments = inspect.signature(nn.GRU.forward).bind(None, *node.args, **node.kwargs).arguments
+    return arguments["input"], arguments.get("hx")
+
+
+def _insert_recurrent(context: RewriteContext, node: fx.Node, products: Sequence[LinearOp]) -> str:
+    """The target of a module's ``OvergrownRecurrent``, which all its calls share."""
+    key = ("recurrent", str(node.target))
+    if key not in context.targets:
+        layers = []
+        for product in products:
+            split = _split_index(context, product)
+            rows = _new_slots(context, product.weight, product.rows)
+            columns = _new_slots(context, product.weight, product.columns)
+            target = _insert_layer(context, product, split, rows, columns)
+            layers.append(attribute_at(context.rewriter.root, target))
+        module = context.old.get_submodule(str(node.target))
+        context.insert(key, str(node.target), OvergrownRecurrent(module, layers))
+    return context.targets[key]
 
 
 class ParameterRule:
@@ -301,7 +372,13 @@ class PathRule:
         return context.targets[key]
 
 
-REWRITE_RULES: tuple[RewriteRule, ...] = (LinearRule(), ParameterRule(), ConcatRule(), PathRule())
+REWRITE_RULES: tuple[RewriteRule, ...] = (
+    RecurrentRule(),
+    LinearRule(),
+    ParameterRule(),
+    ConcatRule(),
+    PathRule(),
+)
 
 
 def rule_for(context: RewriteContext, node: fx.Node) -> RewriteRule:

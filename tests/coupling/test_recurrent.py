@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import fxgrow
 from fxgrow.coupling import Role, couple
@@ -35,14 +35,27 @@ def _over_all(kind: type[nn.Module], read: int = 4, **settings: Any) -> Case:
     return lambda: (_net(forward, kind(5, 4, **settings), read), (sequences(),))
 
 
-def _packed(kind: type[nn.Module], **settings: Any) -> Case:
-    def forward(net: Any, x: Tensor, lengths: Tensor) -> Tensor:
-        packed = pack_padded_sequence(net.a(x), lengths, batch_first=True, enforce_sorted=False)
-        out, _ = pad_packed_sequence(net.rnn(packed)[0], batch_first=True, total_length=6)
-        return net.b(out)
+class Packed(nn.Module):
+    """Sequences of different lengths, packed."""
 
-    rnn = kind(5, 4, batch_first=True, bidirectional=True, **settings)
-    return lambda: (_net(forward, rnn, 8), (sequences(), torch.tensor([3, 5])))
+    def __init__(self, rnn: nn.Module) -> None:
+        super().__init__()
+        self.a, self.rnn, self.b = nn.Linear(3, 5), rnn, nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(self.a(x), lengths, batch_first=True, enforce_sorted=False)
+        out, _ = nn.utils.rnn.pad_packed_sequence(
+            self.rnn(packed)[0], batch_first=True, total_length=6
+        )
+        return self.b(out)
+
+
+def _packed(kind: type[nn.Module], **settings: Any) -> Case:
+    def make() -> tuple[nn.Module, tuple[Any, ...]]:
+        rnn = kind(5, 4, batch_first=True, bidirectional=True, **settings)
+        return Packed(rnn).double(), (sequences(), torch.tensor([3, 5]))
+
+    return make
 
 
 def _last_state() -> tuple[nn.Module, tuple[Any, ...]]:
@@ -60,7 +73,7 @@ def _steps(kind: type[nn.Module], steps: int = 4) -> Case:
         state = None
         for step in range(x.shape[1]):
             state = net.rnn(net.a(x[:, step]), state)
-        return net.b(state[0] if isinstance(state, tuple) else state)
+        return net.b(state[0] if kind is nn.LSTMCell else state)
 
     return lambda: (_net(forward, kind(5, 4), 4), (sequences(steps),))
 
@@ -196,3 +209,13 @@ def test_two_steps_of_a_long_sequence_are_observed() -> None:
     model, _ = CASES["gru"]()
     coupling = couple(model, (torch.zeros(5000, 1, 3, dtype=torch.float64),))
     assert coupling.by_name["rnn"].growable
+
+
+@pytest.mark.parametrize("amount", [1, 2])
+def test_a_projection_stays_smaller_than_the_hidden_size(amount: int) -> None:
+    model, inputs = CASES["projection"]()
+    before = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    with pytest.raises(fxgrow.FxgrowError, match="hidden size, too") as error:
+        fxgrow.widen(model, {"rnn#2": amount}, inputs, inplace=True)
+    assert error.value.code == "wide-projection"
+    assert {name: tensor.shape for name, tensor in model.state_dict().items()} == before
