@@ -51,9 +51,12 @@ class Tracer(fx.Tracer):
     def __init__(
         self, model: nn.Module, inputs: tuple[Any, ...], opaque: dict[str, str], decide: bool
     ) -> None:
-        wrapped = _PACKING if decide else (*_PACKING, *_timm_functions())
+        wrapped = (*_PACKING, *_torchvision_functions())
+        if not decide:
+            wrapped = (*wrapped, *_timm_functions())
         super().__init__(autowrap_functions=wrapped)
-        self._autowrap_search.append(rnn)  # ``nn.utils.rnn.pack_padded_sequence``, too
+        # These modules' own names for them, too: ``nn.utils.rnn.pack_padded_sequence``.
+        self._autowrap_search += [rnn, *filter(None, [sys.modules.get("torchvision.ops")])]
         self.inputs = inputs
         self.state = ModelState(model)  # a part may keep the symbolic values that it was fed
         self.opaque = dict(opaque)
@@ -364,6 +367,12 @@ def _is_library_leaf(m: nn.Module) -> bool:
     if m.__module__.endswith("feature_pyramid_network"):
         return False
     return not any(m.children())
+
+
+def _torchvision_functions() -> tuple[Any, ...]:
+    """The functions of torchvision that stand for one operator, if a model has imported them."""
+    deform_conv = sys.modules.get("torchvision.ops.deform_conv")
+    return (deform_conv.deform_conv2d,) if deform_conv is not None else ()
 
 
 def _timm_functions() -> tuple[Any, ...]:

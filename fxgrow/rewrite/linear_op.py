@@ -5,27 +5,62 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 
 @dataclass(frozen=True)
 class LinearForm:
-    """How a weight ``[out, in, ...]`` is applied: ``function(x, weight, bias, *settings)``.
+    """How a weight ``[out, in, ...]`` is applied: ``function(x, weight, bias, *settings, *more)``.
 
     Args:
         function: a linear function or a convolution.
         settings: its other arguments (stride, padding, ...).
         groups: the groups of a grouped convolution.
         last: the rows come out along the last dimension, not along dimension 1.
+        additive: the product with a sum of weights is the sum of the products.
     """
 
     function: Callable[..., Tensor]
     settings: tuple[Any, ...] = ()
     groups: int = 1
     last: bool = False
+    additive: bool = True
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return self.function(x, weight, bias, *self.settings)
+    def __call__(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, more: Sequence[Any] = ()
+    ) -> Tensor:
+        return self.function(x, weight, bias, *self.settings, *more)
+
+
+def swap_axes(weight: Tensor, groups: int) -> Tensor:
+    """From ``[groups * a, b, ...]`` to ``[groups * b, a, ...]``; it is its own inverse.
+
+    So a kernel ``[in, out / groups, ...]`` of a transposed convolution becomes one of a plain
+    convolution, ``[out, in / groups, ...]``.
+    """
+    by_group = weight.unflatten(0, (groups, -1))  # [groups, a, b, ...]
+    swapped: Tensor = by_group.transpose(1, 2).flatten(0, 1)
+    return swapped
+
+
+@dataclass(frozen=True)
+class Parametrization:
+    """How a weight or bias is computed, row by row, of parameters with one row per row of it.
+
+    Args:
+        module: computes it.
+        places: the name in the module of each parameter, and its place in ``LinearOp.names``.
+    """
+
+    module: nn.Module
+    places: tuple[tuple[str, int], ...]
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The weight or bias that these values of the parameters give."""
+        values = {name: tensors[place] for name, place in self.places}
+        computed: Tensor = functional_call(self.module, values, ())
+        return computed
 
 
 @dataclass(frozen=True)
@@ -33,16 +68,22 @@ class LinearOp:
     """A weight and the way it is applied; nodes with equal products share their candidates.
 
     Args:
-        weight: the name of the weight.
-        bias: the name of the bias, if there is one.
+        weight: the name of the weight; of a computed one that of the parameter of its shape.
+        bias: the name of the bias, if there is one and it is a parameter.
         form: how they are applied.
-        swapped: the parameter is ``[in, out, ...]``, so its rows lie along axis 1.
+        swapped: the parameter is ``[in, out / groups, ...]``, so its rows lie along axis 1.
+        others: the other parameters, one row per row of the weight, that these are computed of.
+        computed_weight: how the weight is computed, if it is no parameter itself.
+        computed_bias: the same of the bias.
     """
 
     weight: str
     bias: str | None
     form: LinearForm
     swapped: bool = False
+    others: tuple[str, ...] = ()
+    computed_weight: Parametrization | None = None
+    computed_bias: Parametrization | None = None
 
     @property
     def rows(self) -> int:
@@ -56,19 +97,74 @@ class LinearOp:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters: the weight, and the bias if there is one."""
-        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+        """The parameters: the weight, the others, and the bias if there is one."""
+        biases = () if self.bias is None else (self.bias,)
+        return (self.weight, *self.others, *biases)
 
-    def oriented(self, weight: Tensor) -> Tensor:
-        """From the parameter's layout to ``[out, in, ...]``, and back."""
-        return weight.transpose(0, 1) if self.swapped else weight
+    @property
+    def is_computed(self) -> bool:
+        """Whether the weight or the bias is no parameter itself."""
+        return self.computed_weight is not None or self.computed_bias is not None
+
+    def oriented(self, tensor: Tensor) -> Tensor:
+        """From the parameter's layout to ``[out, in / groups, ...]``, and back."""
+        is_swapped = self.swapped and tensor.dim() > 1
+        return swap_axes(tensor, self.form.groups) if is_swapped else tensor
+
+    def weight_and_bias(self, tensors: Sequence[Tensor]) -> "WeightAndBias":
+        """What is applied.
+
+        Args:
+            tensors: values of the parameters ``names``, oriented.
+
+        Returns:
+            The oriented weight, and the bias if there is one.
+        """
+        if not self.is_computed:
+            return tensors[0], tensors[-1] if self.bias is not None else None
+        own = [self.oriented(tensor) for tensor in tensors]
+        weight = own[0] if self.computed_weight is None else self.computed_weight(own)
+        bias = own[-1] if self.bias is not None else None
+        if self.computed_bias is not None:
+            bias = self.computed_bias(own)
+        return self.oriented(weight), bias
+
+    def spread(self, along_axis: Tensor, axis: int) -> Tensor:
+        """What belongs to each index of an axis of the parameter, along the oriented weight.
+
+        The groups of a swapped weight share its rows, and have columns of their own.
+
+        Args:
+            along_axis: one entry per index of the axis, or per new index.
+            axis: ``rows`` or ``columns``.
+
+        Returns:
+            One entry per row of the oriented weight, or per column.
+        """
+        if not self.swapped:
+            return along_axis
+        if axis == self.rows:
+            return along_axis.repeat(self.form.groups)
+        return along_axis[: len(along_axis) // self.form.groups]
+
+    def gathered(self, along_weight: Tensor, axis: int) -> Tensor:
+        """The inverse of ``spread``."""
+        if not self.swapped:
+            return along_weight
+        if axis == self.columns:
+            return along_weight.repeat(self.form.groups)
+        return along_weight[: len(along_weight) // self.form.groups]
 
 
 WeightAndBias = tuple[Tensor, Tensor | None]
 
 
 def blockwise_apply(
-    form: LinearForm, x: Tensor, frozen: WeightAndBias, blocks: Sequence[WeightAndBias]
+    form: LinearForm,
+    x: Tensor,
+    frozen: WeightAndBias,
+    blocks: Sequence[WeightAndBias],
+    more: Sequence[Any] = (),
 ) -> list[Tensor]:
     """The products of ``x`` with a frozen block and with each other block, computed as one.
 
@@ -80,6 +176,7 @@ def blockwise_apply(
         x: the input.
         frozen: a weight and bias that get no gradient.
         blocks: more of them, that do. Either all have a bias or none.
+        more: other arguments of the form.
 
     Shapes:
         Weights are ``[out, in, ...]``; only ``out`` differs between blocks.
@@ -95,13 +192,13 @@ def blockwise_apply(
             biases.append(bias)
     joined_bias = None
     if frozen[1] is not None:
-        joined_bias = _stack([frozen[1].detach(), *biases], form.groups)
-    out = form(x, _stack(weights, form.groups), joined_bias)
-    return _unstack(out, [len(weight) for weight in weights], form)
+        joined_bias = stack_rows([frozen[1].detach(), *biases], form.groups)
+    out = form(x, stack_rows(weights, form.groups), joined_bias, more)
+    return split_rows(out, [len(weight) for weight in weights], form)
 
 
-def _stack(rows: Sequence[Tensor], groups: int) -> Tensor:
-    """Concatenate blocks along ``out``, group by group."""
+def stack_rows(rows: Sequence[Tensor], groups: int) -> Tensor:
+    """Concatenate blocks of rows along ``out``, group by group."""
     if groups == 1:
         return torch.cat(list(rows))
     # [out, ...] -> [groups, out / groups, ...]; a group's rows of all blocks stand side by side.
@@ -109,7 +206,7 @@ def _stack(rows: Sequence[Tensor], groups: int) -> Tensor:
     return torch.cat(by_group, 1).flatten(0, 1)
 
 
-def _unstack(out: Tensor, sizes: Sequence[int], form: LinearForm) -> list[Tensor]:
+def split_rows(out: Tensor, sizes: Sequence[int], form: LinearForm) -> list[Tensor]:
     """Split an output into the outputs of the blocks, which have ``sizes`` rows."""
     if form.groups == 1:
         return list(out.split(list(sizes), dim=-1 if form.last else 1))
@@ -117,3 +214,12 @@ def _unstack(out: Tensor, sizes: Sequence[int], form: LinearForm) -> list[Tensor
     by_group = out.unflatten(1, (form.groups, -1))
     group_sizes = [size // form.groups for size in sizes]
     return [part.flatten(1, 2) for part in by_group.split(group_sizes, dim=2)]
+
+
+def join_channels(parts: Sequence[Tensor], form: LinearForm) -> Tensor:
+    """Inputs of one product beside each other, as its columns are: group by group."""
+    if form.last:
+        return torch.cat(list(parts), -1)
+    # [batch, in, ...] -> [batch, groups, in / groups, ...]
+    by_group = [part.unflatten(1, (form.groups, -1)) for part in parts]
+    return torch.cat(by_group, 2).flatten(1, 2)

@@ -144,7 +144,8 @@ class Layout:
             start, count = self._end_of_old + sum(before), self.new[width]
         by_copy = state.unflatten(-1, (copies, self.size))
         # A clone, not a view of all lanes: what follows may work in place.
-        return by_copy[..., start : start + count].flatten(-2).clone()
+        lane: Tensor = by_copy[..., start : start + count].flatten(-2).clone()
+        return lane
 
     def state(self, plus: Tensor, minus: Tensor | None, new: Mapping[int, Tensor]) -> Tensor:
         """The state whose lanes these are.
@@ -288,12 +289,15 @@ class OvergrownRecurrent(nn.Module):
         for weight, layer in zip(self.weights, self.layers, strict=True):
             reads = self.layouts[weight.reads]
             padding = self.layouts[HIDDEN].padding if weight.reads != HIDDEN else 0
-            rows, biases = _row_blocks(layer, split_eps)  # type: ignore[arg-type]
+            row_blocks = layer.row_blocks(split_eps)  # type: ignore[operator]
+            num_old = len(row_blocks) - len(layer.rows)  # type: ignore[arg-type]
+            biases = [block[1] for block in row_blocks if len(block) > 1]
             outgoing = [layer.columns_of(i, new_eps) for i in range(len(layer.columns))]  # type: ignore[operator,arg-type]
             blocks = []
-            for block, is_new in rows:
-                new = [column.new_zeros((len(block), column.shape[1])) for column in outgoing]
-                blocks.append(reads.columns(block, new if is_new else outgoing, weight.copies))
+            for number, (rows, *_) in enumerate(row_blocks):
+                is_old = number < num_old  # a new neuron reads no other one
+                none = [column.new_zeros((len(rows), column.shape[1])) for column in outgoing]
+                blocks.append(reads.columns(rows, outgoing if is_old else none, weight.copies))
             wider[f"weight_{weight.suffix}"] = _by_gate(blocks, weight.gates, padding)
             if biases:
                 wider[f"bias_{weight.suffix}"] = _by_gate(biases, weight.gates, padding)
@@ -316,6 +320,7 @@ class OvergrownRecurrent(nn.Module):
 
     def _lane(self, result: Any, width: int | None, minus: bool) -> Any:
         """One lane of all that the wider module gives."""
+        out: Any
         out, state = (None, result) if self.is_cell else result
         states = state if isinstance(state, tuple) else (state,)
         lanes = []
@@ -333,7 +338,7 @@ class OvergrownRecurrent(nn.Module):
 def _settings(module: Any) -> dict[str, Any]:
     """What a module is made with, but for its sizes and its dropout."""
     if isinstance(module, nn.RNNCellBase):
-        settings = {"bias": module.bias}
+        settings: dict[str, Any] = {"bias": module.bias}
     else:
         names = ("num_layers", "bias", "batch_first", "bidirectional")
         settings = {name: getattr(module, name) for name in names}
@@ -345,8 +350,8 @@ def _settings(module: Any) -> dict[str, Any]:
 def _joined(plus: Any, minus: Any, lanes: Sequence[Any]) -> Any:
     """The mean of both halves of an input, and beside it the new neurons of each width."""
     if isinstance(plus, PackedSequence):
-        rows = [None if half is None else half.data for half in (plus, minus)]
-        return plus._replace(data=_joined(*rows, [lane.data for lane in lanes]))
+        second = None if minus is None else minus.data
+        return plus._replace(data=_joined(plus.data, second, [lane.data for lane in lanes]))
     mean = plus if minus is None else (plus + minus) / 2
     return torch.cat([mean, *lanes], -1)
 
@@ -354,27 +359,6 @@ def _joined(plus: Any, minus: Any, lanes: Sequence[Any]) -> Any:
 def _part(state: Any, part: int) -> Any:
     """One of the tensors of a state, which may be one tensor, several or none."""
     return state[part] if isinstance(state, (list, tuple)) else state
-
-
-def _row_blocks(
-    layer: OvergrownLayer, split_eps: Tensor
-) -> tuple[list[tuple[Tensor, bool]], list[Tensor]]:
-    """The rows of a wider weight, and its biases: first halves, second halves, new neurons.
-
-    Rows come with whether they are of new neurons.
-    """
-    base = [tensor.detach() for tensor in layer.base().tensors()]
-    perturbation = layer.perturbation(split_eps)
-    if perturbation is None:
-        halves = [base]
-    else:
-        moved = perturbation.tensors()
-        halves = [[own + delta for own, delta in zip(base, moved, strict=True)]]
-        if layer.halves:
-            halves.append([own - delta for own, delta in zip(base, moved, strict=True)])
-    new = [layer.incoming_of(number) for number in range(len(layer.rows))]
-    rows = [(block[0], False) for block in halves] + [(block[0], True) for block in new]
-    return rows, [block[1] for block in (*halves, *new) if len(block) > 1]
 
 
 def _by_gate(blocks: Sequence[Tensor], gates: int, padding: int) -> Tensor:

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
+from fxgrow.coupling import Role
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Entry, Slots
 from fxgrow.rewrite.context import RewriteContext
@@ -84,6 +86,8 @@ class LinearRule:
                     node,
                     f"{product.weight} or its bias is shared by layers that use it differently",
                 )
+        if product.is_computed and not _rows_are_coupled(context, node, product):
+            return _no_rewrite(node, f"{product.weight} and the weight have not the same neurons")
         others = _other_users(context, use)
         if others:
             names = ", ".join(sorted(user.name for user in others))
@@ -95,18 +99,52 @@ class LinearRule:
         if use is None:
             return Lanes(_copy_plus(context, node))
         split = _split_index(context, use.product)
-        rows = _new_slots(context, use.product.weight, use.product.rows)
-        columns = _new_slots(context, use.product.weight, use.product.columns)
+        rows = _new_slots(context, use.product, use.product.rows)
+        columns = _new_slots(context, use.product, use.product.columns)
         source = context.env[use.input]
         has_candidates = split is not None or bool(rows) or bool(columns)
         if not has_candidates and source.minus is None:
             return Lanes(_copy_plus(context, node))
         target = _insert_layer(context, use.product, split, rows, columns)
         lanes_read = [source.new[slots.width] for slots in columns]
-        args = (source.plus, source.minus, lanes_read, *context.eps_nodes)
+        plus = pick_lane(context.env, lambda lanes: lanes.plus)
+        more = fx.node.map_arg(use.more, plus)
+        args = (source.plus, source.minus, lanes_read, *context.eps_nodes, *more)
         call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
         has_halves = split is not None and context.candidates.halves
         return _unpack(context, call, [slots.width for slots in rows], has_halves)
+
+
+def _rows_are_coupled(context: RewriteContext, node: fx.Node, product: LinearOp) -> bool:
+    """Whether all that a weight is computed of has its rows' neurons, and only it its columns'."""
+    coupled = set()
+    written = context.coupling.writes.get(node.name, frozenset())
+    for name in product.names:
+        dims = attribute_at(context.old, name).dim()
+        axis = product.rows if dims > 1 else 0
+        coupled.add(context.widths_of(name, axis) & written)
+        for other in range(dims):
+            is_column_of_weight = (name, other) == (product.weight, product.columns)
+            if other != axis and not is_column_of_weight and context.widths_of(name, other):
+                return False
+    if not _halved_at_emission(context, product):
+        return False
+    names = set(product.names)
+    for name, axis, _ in context.labeled_axes(node):
+        if name not in names and context.widths_of(name, axis) & context.touched(node):
+            return False
+    return len(coupled) == 1
+
+
+def _halved_at_emission(context: RewriteContext, product: LinearOp) -> bool:
+    """Whether the columns of a split neuron are shared by its halves, as those of a reader are."""
+    for number in context.widths_of(product.weight, product.columns):
+        width = context.coupling.widths[number]
+        for site in width.sites:
+            is_column = site.key == (product.weight, product.columns)
+            if is_column and width.growable and site.role is not Role.READS:
+                return False
+    return True
 
 
 def _other_users(context: RewriteContext, use: LinearUse) -> list[fx.Node]:
@@ -125,13 +163,17 @@ def _split_index(context: RewriteContext, product: LinearOp) -> Tensor | None:
     if widths.isdisjoint(context.candidates.split):
         return None
     owners = context.coupling.owners[product.weight, product.rows]
-    return context.candidates.split_index(owners)
+    return product.spread(context.candidates.split_index(owners), product.rows)
 
 
-def _new_slots(context: RewriteContext, weight: str, axis: int) -> list[Slots]:
-    """The new neurons along an axis of a weight, one entry per width."""
-    widths = context.widths_of(weight, axis) & context.candidates.new.keys()
-    return [context.slots(weight, axis, width) for width in sorted(widths)]
+def _new_slots(context: RewriteContext, product: LinearOp, axis: int) -> list[Slots]:
+    """The new neurons along an axis of an oriented weight, one entry per width."""
+    widths = context.widths_of(product.weight, axis) & context.candidates.new.keys()
+    found = []
+    for width in sorted(widths):
+        slots = context.slots(product.weight, axis, width)
+        found.append(Slots(width, product.spread(slots.candidate, axis)))
+    return found
 
 
 def _kept(context: RewriteContext, product: LinearOp, axis: int) -> Tensor | None:
@@ -141,7 +183,7 @@ def _kept(context: RewriteContext, product: LinearOp, axis: int) -> Tensor | Non
         return None
     owners = context.coupling.owners[product.weight, axis]
     is_blank = torch.isin(torch.from_numpy(owners.width), torch.tensor(sorted(blank)))
-    return ~is_blank
+    return product.spread(~is_blank, axis)
 
 
 def _insert_layer(
@@ -158,12 +200,13 @@ def _insert_layer(
         layer = OvergrownLayer(
             product,
             tensors[0],
-            tensors[1] if product.bias else None,
+            tensors[-1] if product.bias else None,
             split,
             rows,
             columns,
             context.candidates.halves,
             Kept(_kept(context, product, product.rows), _kept(context, product, product.columns)),
+            tensors[1 : 1 + len(product.others)],
         )
         context.insert(key, product.weight.removesuffix(".weight"), layer)
         context.entries += layer_entries(layer)
@@ -244,8 +287,8 @@ def _insert_recurrent(context: RewriteContext, node: fx.Node, products: Sequence
         layers = []
         for product in products:
             split = _split_index(context, product)
-            rows = _new_slots(context, product.weight, product.rows)
-            columns = _new_slots(context, product.weight, product.columns)
+            rows = _new_slots(context, product, product.rows)
+            columns = _new_slots(context, product, product.columns)
             target = _insert_layer(context, product, split, rows, columns)
             layers.append(attribute_at(context.rewriter.root, target))
         module = context.old.get_submodule(str(node.target))
@@ -299,6 +342,33 @@ class ConcatRule:
             parts: Any = new.args[0]
             new.args = ([part for part in parts if part in lanes_of_width], *new.args[1:])
         return lanes
+
+
+class DepthwiseRule:
+    """A depthwise convolution by function: a lane has as many groups as it has channels."""
+
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        is_plain = node.op == "call_function" and node.target in DEPTHWISE_FUNCTIONS
+        return is_plain and not context.is_linear(node)
+
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        return None
+
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        lanes = PathRule().rewrite(context, node)
+        for new in lanes.new.values():
+            with context.rewriter.graph.inserting_before(new):
+                channels = context.rewriter.graph.call_method("size", (new.args[0], 1))
+            if len(new.args) > _GROUPS:
+                new.update_arg(_GROUPS, channels)
+            else:
+                new.update_kwarg("groups", channels)
+        return lanes
+
+
+DEPTHWISE_FUNCTIONS = (F.conv1d, F.conv2d, F.conv3d)
+_GROUPS = 6
+"""The position of ``groups`` among the arguments of these."""
 
 
 class PathRule:
@@ -377,6 +447,7 @@ REWRITE_RULES: tuple[RewriteRule, ...] = (
     LinearRule(),
     ParameterRule(),
     ConcatRule(),
+    DepthwiseRule(),
     PathRule(),
 )
 
@@ -400,36 +471,39 @@ def rule_for(context: RewriteContext, node: fx.Node) -> RewriteRule:
 def layer_entries(layer: OvergrownLayer) -> list[Entry]:
     """Where the candidates of a layer go at emission: into its weight and bias, axis by axis."""
     product = layer.product
-    # (index in a WeightBlock, parameter, axis of its rows); a bias has rows only.
-    written = [(0, product.weight, product.rows)]
-    if product.bias is not None:
-        written.append((1, product.bias, 0))
     entries = []
-    for part, name, axis in written:
+    for part, (name, tensor) in enumerate(zip(product.names, layer.base().tensors(), strict=True)):
+        axis = product.rows if tensor.dim() > 1 else 0
         if layer.delta is not None:
             entries.append(Entry(name, axis, None, partial(_delta_values, layer, part)))
         for number, slots in enumerate(layer.rows):
-            entries.append(Entry(name, axis, slots, partial(_row_values, layer, number, part)))
+            # A bias has an entry for each row of the oriented weight.
+            of_part = _gathered(product, slots, axis) if tensor.dim() > 1 else slots
+            entries.append(Entry(name, axis, of_part, partial(_row_values, layer, number, part)))
     for number, slots in enumerate(layer.columns):
         values = partial(_column_values, layer, number)
-        entries.append(Entry(product.weight, product.columns, slots, values))
+        of_weight = _gathered(product, slots, product.columns)
+        entries.append(Entry(product.weight, product.columns, of_weight, values))
     return entries
 
 
-# The ``values`` of entries. ``part`` is 0 for the weight, 1 for the bias, which has one layout.
+def _gathered(product: LinearOp, slots: Slots, axis: int) -> Slots:
+    """The indices of new neurons along an axis of the parameter."""
+    return Slots(slots.width, product.gathered(slots.candidate, axis))
+
+
+# The ``values`` of entries; ``part`` is the place of a parameter in ``LinearOp.names``.
 
 
 def _delta_values(layer: OvergrownLayer, part: int, split_eps: Tensor, _: Tensor) -> Tensor:
     block = layer.perturbation(split_eps)
-    delta = None if block is None else block[part]
-    if delta is None:
+    if block is None:
         raise InternalError("a layer without split candidates was asked for their directions")
-    return delta if part else layer.product.oriented(delta)
+    return layer.product.oriented(block.tensors()[part])
 
 
 def _row_values(layer: OvergrownLayer, number: int, part: int, _: Tensor, __: Tensor) -> Tensor:
-    rows = layer.incoming_of(number)[part]
-    return rows if part else layer.product.oriented(rows)
+    return layer.product.oriented(layer.incoming_of(number)[part])
 
 
 def _column_values(layer: OvergrownLayer, number: int, _: Tensor, new_eps: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ _GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 """How many rows of a recurrent layer's weights one neuron owns, by the layer's mode."""
 
 
-def _recurrent(module: nn.RNNBase) -> dict[str, int]:
+def _recurrent(module: Any) -> dict[str, int]:
     # Weights are [gates * hidden, input], [gates * hidden, hidden or projection] and, of a
     # projection, [projection, hidden].
     rows, read = module.weight_hh_l0.shape
