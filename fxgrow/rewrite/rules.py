@@ -5,6 +5,7 @@
 
 import copy
 import inspect
+import math
 import operator
 from collections.abc import Sequence
 from functools import partial
@@ -371,6 +372,58 @@ _GROUPS = 6
 """The position of ``groups`` among the arguments of these."""
 
 
+class ReshapeRule:
+    """A reshape whose code holds the number of neurons: a lane has its own."""
+
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        return node.target in ("view", "reshape", torch.reshape) and not node.kwargs
+
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        return None
+
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        lanes = PathRule().rewrite(context, node)
+        for width, new in lanes.new.items():
+            dims = self._dims_of_neurons(context, node, width)
+            if len(dims) != 1:
+                continue  # nothing tells which number is that of the neurons
+            x, *sizes = new.args
+            shape = sizes if len(sizes) > 1 else sizes[0]
+            if not isinstance(shape, fx.Node) and isinstance(shape[dims[0]], fx.Node):
+                continue  # read off the lane itself
+            with context.rewriter.graph.inserting_before(new):
+                function = context.rewriter.graph.call_function
+                new.args = (x, function(lane_shape, (x, shape, dims[0])))
+        return lanes
+
+    def _dims_of_neurons(self, context: RewriteContext, node: fx.Node, width: int) -> list[int]:
+        """The dimensions of a value whose size is a multiple of the number of a width's neurons."""
+        shape = context.coupling.shapes.get(node.name)
+        if shape is None:
+            return []
+        count = context.coupling.widths[width].size
+        return [dim for dim in sorted(shape.dims) if shape.size[dim] % count == 0]
+
+
+def lane_shape(x: Tensor, shape: Any, dim: int) -> Any:
+    """The shape that a lane takes where the old neurons take ``shape``.
+
+    Args:
+        x: the lane.
+        shape: a shape in which other sizes than that of the neurons are right for the lane.
+        dim: the dimension of the neurons.
+
+    Returns:
+        ``shape`` if it holds as many elements as the lane; else it follows in ``dim``.
+    """
+    sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]
+    known = [size for size in sizes if size != -1]
+    if len(known) < len(sizes) or math.prod(sizes) == x.numel():
+        return sizes
+    sizes[dim] = -1
+    return sizes
+
+
 class PathRule:
     """Everything between writer and reader: copied for each lane.
 
@@ -448,6 +501,7 @@ REWRITE_RULES: tuple[RewriteRule, ...] = (
     ParameterRule(),
     ConcatRule(),
     DepthwiseRule(),
+    ReshapeRule(),
     PathRule(),
 )
 
