@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_map
 
+from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.running import clone_tensors, run_model, same_outputs
 from fxgrow.capture.tracer import Tracer, drop_unused
@@ -165,7 +166,7 @@ def _results_by_call(model: nn.Module, inputs: tuple[Any, ...]) -> dict[tuple[st
     return results
 
 
-class _Recorder(fx.Interpreter):
+class _Recorder(Interpreter):
     """Runs a graph, keeps the value of every node, and remembers which node ran last."""
 
     def __init__(self, module: fx.GraphModule) -> None:

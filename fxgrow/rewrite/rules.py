@@ -388,7 +388,7 @@ class ReshapeRule:
             if len(dims) != 1:
                 continue  # nothing tells which number is that of the neurons
             x, *sizes = new.args
-            shape = sizes if len(sizes) > 1 else sizes[0]
+            shape: Any = sizes if len(sizes) > 1 else sizes[0]
             if not isinstance(shape, fx.Node) and isinstance(shape[dims[0]], fx.Node):
                 continue  # read off the lane itself
             with context.rewriter.graph.inserting_before(new):

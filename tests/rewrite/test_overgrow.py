@@ -103,6 +103,25 @@ def test_reader_without_rule_is_refused() -> None:
     )
 
 
+@torch.fx.wrap
+def _clipped(sizes: list[int], largest: int) -> list[int]:
+    """Changes the list that it is given, as torchvision's window sizes are."""
+    sizes[0] = min(sizes[0], largest)
+    return sizes
+
+
+def test_functions_may_change_the_lists_that_they_are_given() -> None:
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(torch.relu(self.a(x))) * _clipped([7, 2], x.shape[0])[0]
+
+    assert not over_grown(Windows(), torch.randn(5, 3), new=1).refusals
+
+
 def test_new_neurons_that_cannot_pass_alone_are_refused() -> None:
     class Fixed(nn.Module):
         def __init__(self) -> None:
