@@ -3,6 +3,7 @@
     python -m tools.sweep --zoo torchvision --zoo timm          # one line of JSON per model into runs/sweep/
     python -m tools.sweep --zoo torchvision --only 'swin*' --resume
     python -m tools.sweep --zoo random --random 2000
+    python -m tools.sweep --zoo timm --rewrite                  # what widen grows and grow does not, and why
     python -m tools.coverage                                    # the table of all lines: specs/coverage.{json,md}
 
 Every model is built in float64 with nothing constant left in it, coupled, and widened in every growable width at
@@ -10,15 +11,19 @@ once, by split and by new neurons. ``ok``: the output is kept to 1e-9 relative a
 with their parameters; ``differs``: it is not; ``silent``: it is, but
 some axis of a parameter is in no width and listed with no reason; ``fails``: an exception, or the time limit. Each model runs in a process
 of its own, on one thread; the random networks share one.
+
+With ``--rewrite`` nothing is widened: every growable width is asked for candidates instead (in float32, into a log of
+its own), and what is refused is counted by code, operator and reason, for each model and for the whole zoo.
 """
 
 import argparse
 import json
 import multiprocessing
+import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
@@ -29,13 +34,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves, tree_map
 
 import fxgrow
 from fxgrow.coupling import AxisKey, Coupling, Width
+from fxgrow.errors import Refusal
+from fxgrow.rewrite import overgrow
 from fxgrow.surgery import named_tensors
 from tools.zoo import Row
 
@@ -83,6 +90,12 @@ class Result:
     signal: float = 0.0
     sizes_agree: bool = True
     silent: list[str] = field(default_factory=list)
+    captured: str = ""
+    rewrite_refusals: dict[str, int] = field(default_factory=dict)
+
+
+Check = Callable[[Row, Result], None]
+"""Fills in the result of a model."""
 
 
 def lowered_rows() -> tuple[Row, ...]:
@@ -236,6 +249,45 @@ def measure(row: Row, result: Result) -> None:
     result.status = ("silent" if result.silent else "ok") if kept else "differs"
 
 
+def measure_rewrite(row: Row, result: Result) -> None:
+    """Ask for candidates in every growable width, and count what is refused by code, operator and reason."""
+    torch.manual_seed(0)
+    model = randomise(row.factory().float()).eval().requires_grad_(requires_grad=False)
+    inputs = row.inputs(torch.float32)
+    result.parameters = sum(p.numel() for p in model.parameters())
+    captured = fxgrow.capture(model, inputs)
+    result.captured = captured.how.value
+    coupling = fxgrow.couple(captured)
+    describe(coupling, result)
+    growable = [number for number, width in enumerate(coupling.widths) if width.growable]
+    if growable:
+        new = dict.fromkeys(growable, 1)
+        grown = overgrow(captured, coupling, growable, new, torch.Generator())
+        graphs = (captured.graph_module, grown.graph_module)
+        kinds = Counter(refusal_kind(refusal, graphs) for refusal in grown.refusals.values())
+        result.rewrite_refusals = dict(sorted(kinds.items()))
+    result.status = "ok" if not result.rewrite_refusals else "refuses"
+
+
+def refusal_kind(refusal: Refusal, graphs: Sequence[fx.GraphModule]) -> str:
+    """Code, operator and reason of a refusal, without the names that only this model has."""
+    operators = [node_kind(graph, name) for name in refusal.nodes for graph in graphs]
+    operator = next(filter(None, operators), "")
+    reason = re.sub(r"\S+\.(weight|bias)\b", r"a \1", refusal.reason)
+    reason = re.sub(r"\b\d+\b", "n", reason.partition("used by")[0])
+    return f"{refusal.code} | {operator} | {reason[:80]}"
+
+
+def node_kind(graph: fx.GraphModule, name: str) -> str:
+    """What the node of this name calls."""
+    for node in graph.graph.nodes:
+        if node.name == name:
+            if node.op == "call_module":
+                return type(graph.get_submodule(str(node.target))).__name__
+            return str(getattr(node.target, "__name__", node.target))
+    return ""
+
+
 def call(model: nn.Module, inputs: Any) -> Any:
     """The model's output on a tuple of arguments or a dict of keyword arguments; some draw numbers, always the same."""
     torch.manual_seed(0)
@@ -290,23 +342,23 @@ def _hidden(width: Width) -> bool:
     return width.refusal is None or width.refusal.code not in NOT_HIDDEN
 
 
-def run_one(zoo: str, row: Row) -> Result:
+def run_one(zoo: str, row: Row, check: Check = measure) -> Result:
     """The result of one model, in this process."""
     result = Result(zoo, row.name, row.family, note=row.note)
     start = time.perf_counter()
     try:
-        measure(row, result)
+        check(row, result)
     except Exception as error:  # noqa: BLE001 - whatever a model or fxgrow raises is the row's result
         result.message = f"{type(error).__name__}: {error}"[:500]
     result.seconds = round(time.perf_counter() - start, 1)
     return result
 
 
-def run_apart(zoo: str, row: Row, limit: int) -> dict[str, Any]:
+def run_apart(zoo: str, row: Row, limit: int, check: Check = measure) -> dict[str, Any]:
     """The result of one model, in a process of its own that is ended after ``limit`` seconds."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "row.json")
-        process = FORK.Process(target=_child, args=(zoo, row, path))
+        process = FORK.Process(target=_child, args=(zoo, row, path, check))
         process.start()
         process.join(limit)
         late = process.is_alive()
@@ -321,9 +373,9 @@ def run_apart(zoo: str, row: Row, limit: int) -> dict[str, Any]:
     )
 
 
-def _child(zoo: str, row: Row, path: Path) -> None:
+def _child(zoo: str, row: Row, path: Path, check: Check) -> None:
     warnings.simplefilter("ignore")
-    path.write_text(json.dumps(asdict(run_one(zoo, row))))
+    path.write_text(json.dumps(asdict(run_one(zoo, row, check))))
 
 
 def logged(path: Path) -> dict[str, dict[str, Any]]:
@@ -334,7 +386,7 @@ def logged(path: Path) -> dict[str, dict[str, Any]]:
 
 def sweep(args: argparse.Namespace, zoo: str) -> None:
     """Run the rows of a zoo and append their results to its log."""
-    path = LOGS / f"{zoo}.jsonl"
+    path = LOGS / (f"{zoo}-rewrite.jsonl" if args.rewrite else f"{zoo}.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     if not args.resume and not args.only:
         path.unlink(missing_ok=True)
@@ -353,22 +405,40 @@ def sweep(args: argparse.Namespace, zoo: str) -> None:
             f" {line['message'][:150]}",
             flush=True,
         )
+        for kind, count in line["rewrite_refusals"].items():
+            print(f"         {count:4d}  {kind}", flush=True)
+    if args.rewrite:
+        print_rewrite_refusals(zoo, list(logged(path).values()))
+
+
+def print_rewrite_refusals(zoo: str, lines: Sequence[dict[str, Any]]) -> None:
+    """What is refused in a whole zoo: how many widths, in how many models, for what."""
+    widths: Counter[str] = Counter()
+    models: Counter[str] = Counter()
+    for line in lines:
+        widths.update(line["rewrite_refusals"])
+        models.update(line["rewrite_refusals"].keys())
+    growable = sum(line["growable"] for line in lines)
+    print(f"{zoo}: {widths.total()} of {growable} growable widths without all candidates")
+    for kind, count in widths.most_common():
+        print(f"{count:6d} widths  {models[kind]:4d} models  {kind}")
 
 
 def results(
     args: argparse.Namespace, zoo: str, done: set[str]
 ) -> Iterator[tuple[Row, dict[str, Any]]]:
     """The rows of a zoo that were asked for and are not done yet, one after the other with their results."""
+    check = measure_rewrite if args.rewrite else measure
     if zoo == "random":
         for row in random_rows(args.random):
-            yield row, asdict(run_one(zoo, row))
+            yield row, asdict(run_one(zoo, row, check))
         return
     import_module(LIBRARIES[zoo])
     for row in rows(zoo):
         if row.name not in done and (
             not args.only or any(fnmatch(row.name, one) for one in args.only)
         ):
-            yield row, run_apart(zoo, row, args.limit)
+            yield row, run_apart(zoo, row, args.limit, check)
 
 
 def main() -> None:
@@ -388,6 +458,9 @@ def main() -> None:
         "--random", type=int, default=2000, metavar="N", help="number of random networks"
     )
     parser.add_argument("--limit", type=int, default=300, help="seconds per model")
+    parser.add_argument(
+        "--rewrite", action="store_true", help="count what grow refuses of what widen grows"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     for zoo in args.zoo:

@@ -2,6 +2,7 @@
 
 from fxgrow.capture.capture import capture, verify_capture
 from fxgrow.capture.inputs import move_to, positional_inputs
+from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
 from fxgrow.capture.running import output_leaves, preserve_state
 from fxgrow.deprecation import renamed_attributes
@@ -9,6 +10,7 @@ from fxgrow.deprecation import renamed_attributes
 __all__ = [
     "Captured",
     "How",
+    "Interpreter",
     "PartReport",
     "capture",
     "first_line",

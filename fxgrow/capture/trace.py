@@ -9,6 +9,7 @@ from torch import fx, nn
 from torch.utils._pytree import tree_map
 
 from fxgrow.capture.einsums import split_einsums
+from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.running import clone_tensors, run_model, same_outputs
 from fxgrow.capture.tracer import Tracer, drop_unused
@@ -72,7 +73,11 @@ def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
         The graph. Constants that tracing made belong to it, not to the model.
     """
     try:
-        graph_module = fx.GraphModule(model, tracer.trace(model), type(model).__name__)
+        graph = tracer.trace(model)
+        for node in graph.nodes:
+            # Else torch.fx would look for this function in the code of every later graph.
+            node.meta.pop("is_wrapped", None)
+        graph_module = fx.GraphModule(model, graph, type(model).__name__)
     finally:
         tracer.state.restore(model)
     drop_unused(graph_module)
@@ -163,7 +168,7 @@ def _results_by_call(model: nn.Module, inputs: tuple[Any, ...]) -> dict[tuple[st
     return results
 
 
-class _Recorder(fx.Interpreter):
+class _Recorder(Interpreter):
     """Runs a graph, keeps the value of every node, and remembers which node ran last."""
 
     def __init__(self, module: fx.GraphModule) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import rnn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture.inputs import argument_names
@@ -27,6 +28,10 @@ _NOT_AS_CAPTURED = (
     "is not as in the inputs that the graph was captured for; capture again with such inputs. "
     "There it was"
 )
+
+
+_PACKING = (rnn.pack_padded_sequence, rnn.pad_packed_sequence)
+"""Functions that read lengths, which symbolic values have not; they become nodes."""
 
 
 class Tracer(fx.Tracer):
@@ -46,7 +51,12 @@ class Tracer(fx.Tracer):
     def __init__(
         self, model: nn.Module, inputs: tuple[Any, ...], opaque: dict[str, str], decide: bool
     ) -> None:
-        super().__init__(autowrap_functions=() if decide else _timm_functions())
+        wrapped = (*_PACKING, *_torchvision_functions())
+        if not decide:
+            wrapped = (*wrapped, *_timm_functions())
+        super().__init__(autowrap_functions=wrapped)
+        # These modules' own names for them, too: ``nn.utils.rnn.pack_padded_sequence``.
+        self._autowrap_search += [rnn, *filter(None, [sys.modules.get("torchvision.ops")])]
         self.inputs = inputs
         self.state = ModelState(model)  # a part may keep the symbolic values that it was fed
         self.opaque = dict(opaque)
@@ -369,6 +379,12 @@ def _is_library_leaf(m: nn.Module) -> bool:
     if m.__module__.endswith("feature_pyramid_network"):
         return False
     return not any(m.children())
+
+
+def _torchvision_functions() -> tuple[Any, ...]:
+    """The functions of torchvision that stand for one operator, if a model has imported them."""
+    deform_conv = sys.modules.get("torchvision.ops.deform_conv")
+    return (deform_conv.deform_conv2d,) if deform_conv is not None else ()
 
 
 def _timm_functions() -> tuple[Any, ...]:

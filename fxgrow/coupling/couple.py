@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import Captured, How, positional_inputs
+from fxgrow.capture import Captured, How, Interpreter, positional_inputs
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import resolve_coupling
@@ -103,7 +103,7 @@ def _observed(model: nn.Module, example_inputs: tuple[Any, ...]) -> Observed:
     return Observed(model, example_inputs, run)
 
 
-class _NodeByNode(fx.Interpreter):
+class _NodeByNode(Interpreter):
     """Runs an fx graph, and records per node what the rules learn of its value."""
 
     def __init__(self, module: nn.Module, graph: fx.Graph, ctx: Context) -> None:

@@ -219,6 +219,7 @@ def _module_paths(ctx: Context, modules: Sequence[tuple[str, nn.Module]]) -> Ite
         hooks.append(module.register_forward_hook(leave))
     # A run that failed leaves its stack; the entry "" of the model itself stays.
     del ctx.modules[1:]
+    ctx.graph_node = ""  # a graph that ran before leaves its last node
     try:
         yield
     finally:

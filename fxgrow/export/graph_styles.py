@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fxgrow.capture import Interpreter
 from fxgrow.export.source_model import ExportSource, cloned
 from fxgrow.export.summary import shape_text
 from fxgrow.spec import ArchitectureSpec, WidthChange, parent_of
@@ -70,7 +71,7 @@ def _growth_words(changes: list[WidthChange]) -> str:
     return f"{changes[0].before} -> {changes[-1].after} neurons ({', '.join(counts)})"
 
 
-class _ShapeRecorder(fx.Interpreter):
+class _ShapeRecorder(Interpreter):
     """Runs a graph and notes the shape of every value."""
 
     def __init__(self, graph_module: fx.GraphModule) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
+from fxgrow.capture import Interpreter
 from fxgrow.growth.objective import Batch, Objective
 from fxgrow.rewrite import NEW, OverGrown
 
@@ -141,7 +142,7 @@ def moments(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
     return mean, torch.stack(squares).sum(0) / (count - 1)
 
 
-class _Run(fx.Interpreter):
+class _Run(Interpreter):
     """One batch on its way through the graph, in evaluation mode and without gradients."""
 
     def __init__(self, module: fx.GraphModule, batch: Batch) -> None:

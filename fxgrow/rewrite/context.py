@@ -14,6 +14,7 @@ from fxgrow.rewrite.equation_use import match_equation
 from fxgrow.rewrite.lanes import Environment
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at, match_linear
+from fxgrow.rewrite.recurrent import recurrent_module, recurrent_weights
 from fxgrow.rewrite.rewriter import Rewriter
 from fxgrow.surgery import carrier_entries, run_starts
 
@@ -77,6 +78,20 @@ class RewriteContext:
         return uses
 
     @cached_property
+    def recurrent_products(self) -> dict[fx.Node, tuple[LinearOp, ...]]:
+        """The products that each recurrent module consists of, where all weights have names."""
+        products: dict[fx.Node, tuple[LinearOp, ...]] = {}
+        for node in self.old.graph.nodes:
+            module = recurrent_module(self.old, node)
+            if module is None:
+                continue
+            found = [weight.product(module, self.names) for weight in recurrent_weights(module)]
+            known = tuple(product for product in found if product is not None)
+            if len(known) == len(found):
+                products[node] = known
+        return products
+
+    @cached_property
     def parameter_nodes(self) -> frozenset[fx.Node]:
         """The nodes that lead from parameters to products: they have no lanes."""
         nodes: set[fx.Node] = set()
@@ -87,10 +102,13 @@ class RewriteContext:
     @cached_property
     def op_by_parameter(self) -> dict[str, LinearOp]:
         """The product that uses a parameter; the first one if several do."""
+        products = [use.product for use in self.linear_uses.values()]
+        for of_module in self.recurrent_products.values():
+            products += of_module
         ops: dict[str, LinearOp] = {}
-        for use in self.linear_uses.values():
-            for name in use.product.names:
-                ops.setdefault(name, use.product)
+        for product in products:
+            for name in product.names:
+                ops.setdefault(name, product)
         return ops
 
     def is_linear(self, node: fx.Node) -> bool:

@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
 
 from fxgrow.rewrite.linear_op import LinearForm, LinearOp
-from fxgrow.rewrite.operators import LINEAR_FUNCTIONS, LINEAR_MODULES, TRANSPOSES, LinearCall
+from fxgrow.rewrite.operators import (
+    LINEAR_FUNCTIONS,
+    LINEAR_MODULES,
+    MODULE_CALLS,
+    NAMED_FUNCTIONS,
+    TRANSPOSES,
+    LinearCall,
+)
+from fxgrow.rewrite.parametrized import TensorSource, computed_op, graph_source, module_sources
 
 
 @dataclass(frozen=True)
@@ -19,11 +28,13 @@ class LinearUse:
         product: the weight and how it is applied.
         input: the node that it is applied to.
         sources: the nodes that lead from the parameters to the product.
+        more: other values that the form takes, nodes among them, which carry no neurons.
     """
 
     product: LinearOp
     input: fx.Node
     sources: frozenset[fx.Node] = frozenset()
+    more: tuple[Any, ...] = ()
 
 
 def match_linear(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> LinearUse | None:
@@ -44,32 +55,49 @@ def match_linear(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> Li
 
 def _match_module(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> LinearUse | None:
     module = root.get_submodule(str(node.target))
-    if type(module) not in LINEAR_MODULES or len(node.args) != 1 or node.kwargs:
+    call = _module_call(module, node)
+    if call is None or not isinstance(call.input, fx.Node):
         return None
-    (argument,) = node.args
-    if not isinstance(argument, fx.Node):
-        return None
-    if getattr(module, "max_norm", None) is not None:  # it rewrites the table as it reads it
-        return None
-    make_form, swapped = LINEAR_MODULES[type(module)]
-    parameter_names = [names.get(id(module.weight))]
-    bias = getattr(module, "bias", None)
-    if bias is not None:
-        parameter_names.append(names.get(id(bias)))
-    product = _linear_op(parameter_names, make_form(module), swapped)
-    return None if product is None else LinearUse(product, argument)
+    if parametrize.is_parametrized(module):
+        product = computed_op(*module_sources(module), names, call.form, call.swapped)
+    else:
+        parameter_names = [names.get(id(module.weight))]
+        bias = getattr(module, "bias", None)
+        if bias is not None:
+            parameter_names.append(names.get(id(bias)))
+        product = _linear_op(parameter_names, call.form, call.swapped)
+    return None if product is None else LinearUse(product, call.input, more=call.more)
+
+
+def _module_call(module: nn.Module, node: fx.Node) -> LinearCall | None:
+    """The arguments of a module's call by their meaning; None if the module is of no known kind."""
+    kind = parametrize.type_before_parametrizations(module)
+    if kind in LINEAR_MODULES:
+        if len(node.args) != 1 or node.kwargs or getattr(module, "max_norm", None) is not None:
+            return None  # with a largest norm a table is rewritten as it is read
+        make_form, swapped = LINEAR_MODULES[kind]
+        return LinearCall(node.args[0], None, None, make_form(module), swapped)
+    make_call = MODULE_CALLS.get(f"{kind.__module__}.{kind.__qualname__}")
+    return None if make_call is None else make_call(module)(*node.args, **node.kwargs)
 
 
 def _match_call(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> LinearUse | None:
     call = _linear_call(node)
     if call is None or not isinstance(call.input, fx.Node):
         return None
+    if not {call.input, call.weight, call.bias, *call.more}.issuperset(node.all_input_nodes):
+        return None  # a setting (a stride, say) is computed in the graph
+    return _match_parameters(root, call, names) or _match_computed(root, call, names)
+
+
+def _match_parameters(
+    root: nn.Module, call: LinearCall, names: Mapping[int, str]
+) -> LinearUse | None:
+    """A call that applies parameters, transposed or not."""
     weight_path = _path_to_parameter(root, call.weight)
     bias_path = [] if call.bias is None else _path_to_parameter(root, call.bias)
     if weight_path is None or bias_path is None:
         return None
-    if not {call.input, call.weight, call.bias}.issuperset(node.all_input_nodes):
-        return None  # a setting (a stride, say) is computed in the graph
     tensors = []
     for source in (weight_path[-1], *bias_path):
         tensors.append(attribute_at(root, str(source.target)))
@@ -83,7 +111,34 @@ def _match_call(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> Lin
     product = _linear_op(parameter_names, call.form, swapped)
     if product is None:
         return None
-    return LinearUse(product, call.input, frozenset((*weight_path, *bias_path)))
+    return LinearUse(product, call.input, frozenset((*weight_path, *bias_path)), call.more)
+
+
+def _match_computed(
+    root: nn.Module, call: LinearCall, names: Mapping[int, str]
+) -> LinearUse | None:
+    """A call that applies what the graph computes of parameters."""
+    sources: list[TensorSource] = []
+    for argument in (call.weight, call.bias):
+        if argument is not None:
+            path = _path_to_parameter(root, argument)
+            if path is not None and len(path) == 1:
+                parameter = attribute_at(root, str(path[0].target))
+                source: TensorSource | None = TensorSource(parameter, nodes=(path[0],))
+            else:
+                source = graph_source(root, argument)
+            if source is None:
+                return None
+            sources.append(source)
+    weight, *biases = sources
+    if weight.tensor.dim() < 2 or (biases and biases[0].tensor.dim() != 1):
+        return None
+    bias = biases[0] if biases else None
+    product = computed_op(weight, bias, names, call.form, call.swapped)
+    if product is None:
+        return None
+    nodes = frozenset(node for source in sources for node in source.nodes)
+    return LinearUse(product, call.input, nodes, call.more)
 
 
 def _linear_op(names: Sequence[str | None], form: LinearForm, swapped: bool) -> LinearOp | None:
@@ -95,9 +150,7 @@ def _linear_op(names: Sequence[str | None], form: LinearForm, swapped: bool) -> 
     bias = rest[0] if rest else None
     if weight is None or (rest and bias is None):
         return None
-    if swapped and form.groups > 1:
-        return None
-    return LinearOp(weight, bias, form, rows=int(swapped), columns=1 - swapped)
+    return LinearOp(weight, bias, form, rows=int(swapped), columns=int(not swapped))
 
 
 def _linear_call(node: fx.Node) -> LinearCall | None:
@@ -107,7 +160,8 @@ def _linear_call(node: fx.Node) -> LinearCall | None:
     """
     if node.op not in ("call_function", "call_method"):
         return None
-    function = LINEAR_FUNCTIONS.get(node.target)
+    name = f"{getattr(node.target, '__module__', '')}.{getattr(node.target, '__name__', '')}"
+    function = LINEAR_FUNCTIONS.get(node.target) or NAMED_FUNCTIONS.get(name)
     if function is None:
         return None
     try:

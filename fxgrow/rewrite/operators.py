@@ -3,6 +3,7 @@
 To add one: a row in ``LINEAR_MODULES`` or ``LINEAR_FUNCTIONS``, and a test.
 """
 
+import importlib
 import operator
 from collections.abc import Callable
 from functools import partial
@@ -12,19 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fxgrow.rewrite.linear_op import LinearForm
+from fxgrow.rewrite.linear_op import LinearForm, swap_axes
 
 aten = torch.ops.aten
 
 
 class LinearCall(NamedTuple):
-    """The arguments of a call by their meaning; ``swapped``: its weight is ``[in, out, ...]``."""
+    """The arguments of a call by their meaning.
+
+    ``swapped``: its weight is ``[in, out, ...]``. ``more``: what ``form`` takes besides, values
+    without neurons, which say where to read or how much to count.
+    """
 
     input: Any
     weight: Any
     bias: Any
     form: LinearForm
     swapped: bool = False
+    more: tuple[Any, ...] = ()
 
 
 # A ``LinearForm`` always gets its weight as [out, in, ...]. These two put it back into the layout
@@ -32,13 +38,43 @@ class LinearCall(NamedTuple):
 
 
 def _transposed(
-    x: Tensor, weight: Tensor, bias: Tensor | None, function: Callable[..., Tensor], *rest: Any
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    function: Callable[..., Tensor],
+    groups: int,
+    *rest: Any,
 ) -> Tensor:
-    return function(x, weight.transpose(0, 1), bias, *rest)
+    return function(x, swap_axes(weight, groups), bias, *rest)
 
 
 def _embed(x: Tensor, weight: Tensor, _: Tensor | None) -> Tensor:
     return F.embedding(x, weight.t())
+
+
+def _embed_bags(
+    x: Tensor,
+    weight: Tensor,
+    _: Tensor | None,
+    settings: tuple[tuple[str, Any], ...],
+    offsets: Tensor | None,
+    sample_weights: Tensor | None,
+) -> Tensor:
+    table = weight.t()
+    return F.embedding_bag(x, table, offsets, per_sample_weights=sample_weights, **dict(settings))
+
+
+def _deform(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    settings: tuple[Any, ...],
+    offset: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    # Imported by the model's own code before, or there would be no such node.
+    ops = importlib.import_module("torchvision.ops")
+    return ops.deform_conv2d(x, offset, weight, bias, *settings, mask)  # type: ignore[no-any-return]
 
 
 LINEAR_FORM = LinearForm(F.linear, row_dim=-1)
@@ -104,7 +140,7 @@ def _convolve_transposed(
     groups: int = 1,
     dilation: Any = 1,
 ) -> LinearCall | None:
-    settings = (function, stride, padding, output_padding, groups, dilation)
+    settings = (function, groups, stride, padding, output_padding, groups, dilation)
     return LinearCall(input, weight, bias, LinearForm(_transposed, settings, groups), swapped=True)
 
 
@@ -121,7 +157,7 @@ def _aten_convolution(
 ) -> LinearCall | None:
     settings = (stride, padding, dilation, transposed, output_padding, groups)
     if transposed:
-        form = LinearForm(_transposed, (torch.convolution, *settings), groups)
+        form = LinearForm(_transposed, (torch.convolution, groups, *settings), groups)
     else:
         form = LinearForm(torch.convolution, settings, groups)
     return LinearCall(input, weight, bias, form, swapped=transposed)
@@ -134,6 +170,7 @@ def _transposed_form(module: Any) -> LinearForm:
     rank = module.weight.dim() - 2  # [in, out, *kernel]
     settings = (
         _TRANSPOSED_CONVOLUTIONS[rank - 1],
+        module.groups,
         module.stride,
         module.padding,
         module.output_padding,
@@ -148,6 +185,71 @@ def _convolution_form(module: Any) -> LinearForm:
     return LinearForm(module._conv_forward, groups=module.groups)
 
 
+def _embedding_bag(
+    input: Any,  # noqa: A002
+    weight: Any,
+    offsets: Any = None,
+    max_norm: Any = None,
+    norm_type: Any = 2.0,  # noqa: ARG001 - this and the next concern gradients only
+    scale_grad_by_freq: Any = False,  # noqa: ARG001
+    mode: str = "mean",
+    sparse: Any = False,  # noqa: ARG001
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: Any = None,
+) -> LinearCall | None:
+    if max_norm is not None:  # it rewrites the table as it reads it
+        return None
+    settings = (
+        ("mode", mode),
+        ("include_last_offset", include_last_offset),
+        ("padding_idx", padding_idx),
+    )
+    form = LinearForm(_embed_bags, (settings,), row_dim=-1, additive=mode != "max")
+    more = (offsets, per_sample_weights)
+    return LinearCall(input, weight, None, form, swapped=True, more=more)
+
+
+def _embedding_bag_module(module: Any) -> Callable[..., LinearCall | None]:
+    def call(
+        input: Any,  # noqa: A002
+        offsets: Any = None,
+        per_sample_weights: Any = None,
+    ) -> LinearCall | None:
+        settings = {name: getattr(module, name) for name in _BAG_SETTINGS}
+        return _embedding_bag(
+            input, None, offsets, per_sample_weights=per_sample_weights, **settings
+        )
+
+    return call
+
+
+_BAG_SETTINGS = ("max_norm", "mode", "include_last_offset", "padding_idx")
+
+
+def _deformable(
+    input: Any,  # noqa: A002
+    offset: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = (1, 1),
+    padding: Any = (0, 0),
+    dilation: Any = (1, 1),
+    mask: Any = None,
+) -> LinearCall | None:
+    form = LinearForm(_deform, ((stride, padding, dilation),))
+    return LinearCall(input, weight, bias, form, more=(offset, mask))
+
+
+def _deformable_module(module: Any) -> Callable[..., LinearCall | None]:
+    def call(input: Any, offset: Any, mask: Any = None) -> LinearCall | None:  # noqa: A002
+        settings = (module.stride, module.padding, module.dilation)
+        form = LinearForm(_deform, (settings,), module.groups)
+        return LinearCall(input, None, None, form, more=(offset, mask))
+
+    return call
+
+
 LINEAR_MODULES: dict[type[nn.Module], tuple[Callable[[Any], LinearForm], bool]] = {
     nn.Linear: (lambda _: LINEAR_FORM, False),
     nn.Conv1d: (_convolution_form, False),
@@ -159,6 +261,12 @@ LINEAR_MODULES: dict[type[nn.Module], tuple[Callable[[Any], LinearForm], bool]] 
     nn.Embedding: (lambda _: EMBEDDING_FORM, True),
 }
 """How modules apply their ``weight`` and ``bias``, and whether the weight is ``[in, out, ...]``."""
+
+MODULE_CALLS: dict[str, Callable[[Any], Callable[..., LinearCall | None]]] = {
+    "torch.nn.modules.sparse.EmbeddingBag": _embedding_bag_module,
+    "torchvision.ops.deform_conv.DeformConv2d": _deformable_module,
+}
+"""Modules that take more than one value, by class: from the module to what its arguments mean."""
 
 _conv1d = partial(_convolve, F.conv1d)
 _conv2d = partial(_convolve, F.conv2d)
@@ -173,6 +281,7 @@ LINEAR_FUNCTIONS: dict[Any, Callable[..., LinearCall | None]] = {
     **dict.fromkeys((aten.matmul.default, aten.mm.default), _matmul),
     **dict.fromkeys((torch.addmm, aten.addmm.default), _addmm),
     F.embedding: _embedding,
+    F.embedding_bag: _embedding_bag,
     aten.embedding.default: _aten_embedding,
     aten.convolution.default: _aten_convolution,
     # Padding as numbers, and as a word ("same").
@@ -184,6 +293,11 @@ LINEAR_FUNCTIONS: dict[Any, Callable[..., LinearCall | None]] = {
     **dict.fromkeys((F.conv_transpose3d, aten.conv_transpose3d.input), _conv_transpose3d),
 }
 """What the arguments of functions, methods and operators mean."""
+
+NAMED_FUNCTIONS: dict[str, Callable[..., LinearCall | None]] = {
+    "torchvision.ops.deform_conv.deform_conv2d": _deformable,
+}
+"""The same of functions of packages that need not be there, by their qualified name."""
 
 TRANSPOSES = (
     torch.t,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import Captured
+from fxgrow.capture import Captured, Interpreter
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Candidates, Entry
@@ -213,7 +213,7 @@ def _root(old: fx.GraphModule, candidates: Candidates) -> nn.Module:
     return root
 
 
-class _Recorder(fx.Interpreter):
+class _Recorder(Interpreter):
     """Runs a graph and remembers which nodes give no tensors, and which node ran last."""
 
     def __init__(self, module: fx.GraphModule) -> None:

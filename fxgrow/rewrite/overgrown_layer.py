@@ -19,13 +19,19 @@ entries: C_w has none in their rows, D and R none in their columns.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fxgrow.rewrite.candidates import Slots
-from fxgrow.rewrite.linear_op import LinearOp, blockwise_apply
+from fxgrow.rewrite.linear_op import (
+    LinearOp,
+    blockwise_apply,
+    join_channels,
+    split_rows,
+    stack_rows,
+)
 from fxgrow.surgery import reshape_along
 
 UNIT_SCALE = 3**-0.5
@@ -36,14 +42,22 @@ It is the unit of a layer whose weights are zero.
 
 
 class WeightBlock(NamedTuple):
-    """Weight and bias of some rows of a layer."""
+    """Some rows of a layer: those of its weight, its bias and the others that these are made of."""
 
     weight: Tensor
     bias: Tensor | None
+    others: tuple[Tensor, ...] = ()
 
     def tensors(self) -> list[Tensor]:
-        """The weight, and the bias if there is one."""
-        return [self.weight] if self.bias is None else [self.weight, self.bias]
+        """The weight, the others, and the bias if there is one."""
+        biases = [] if self.bias is None else [self.bias]
+        return [self.weight, *self.others, *biases]
+
+    def like(self, tensors: Sequence[Tensor]) -> "WeightBlock":
+        """The inverse of ``tensors``, of other rows of the same layer."""
+        if self.bias is None:
+            return WeightBlock(tensors[0], None, tuple(tensors[1:]))
+        return WeightBlock(tensors[0], tensors[-1], tuple(tensors[1:-1]))
 
 
 class Kept(NamedTuple):
@@ -60,11 +74,6 @@ class Kept(NamedTuple):
     columns: Tensor | None = None
 
 
-def _block(tensors: Sequence[Tensor]) -> WeightBlock:
-    """The inverse of ``WeightBlock.tensors``."""
-    return WeightBlock(tensors[0], tensors[1] if len(tensors) > 1 else None)
-
-
 class OvergrownLayer(nn.Module):
     """A product and its candidates.
 
@@ -74,10 +83,11 @@ class OvergrownLayer(nn.Module):
         bias: the model's own bias, if it has one.
         split: ``split[row]`` is the index in ``split_eps`` of the neuron that a row writes, -1 for
             none; None if no row is a split candidate.
-        rows: the new neurons that the layer writes, one entry per width.
-        columns: the new neurons that it reads, one entry per width.
+        rows: the new neurons that the layer writes, one entry per width, along the oriented weight.
+        columns: the new neurons that it reads, likewise.
         halves: a split candidate stands for two neurons, else for the first alone.
         kept: the rows and columns at which candidates have entries; None: everywhere.
+        others: the other parameters that the weight or the bias is computed of.
     """
 
     weight: Tensor
@@ -95,6 +105,7 @@ class OvergrownLayer(nn.Module):
         columns: Sequence[Slots],
         halves: bool = True,
         kept: Kept | None = None,
+        others: Sequence[Tensor] = (),
     ) -> None:
         super().__init__()
         self.halves = halves
@@ -105,6 +116,7 @@ class OvergrownLayer(nn.Module):
         self.column_index = [slots.candidate.to(weight.device) for slots in columns]
         self.weight = weight
         self.bias = bias
+        self.others = nn.ParameterList(others)
         self.unit_row, self.unit_column = _units(self.base())
         kept = kept or Kept()
         buffers = {"split": split, "kept_rows": kept.rows, "kept_columns": kept.columns}
@@ -121,15 +133,16 @@ class OvergrownLayer(nn.Module):
             self.outgoing.append(nn.Parameter(base.new_zeros(shape)))
 
     def base(self) -> WeightBlock:
-        """The weight, ``[out, in, ...]``, and bias of the layer without candidates."""
-        return WeightBlock(self.product.oriented(self.weight), self.bias)
+        """All rows of the layer without candidates; the weight is ``[out, in / groups, ...]``."""
+        others = tuple(self.product.oriented(tensor) for tensor in self.others)
+        return WeightBlock(self.product.oriented(self.weight), self.bias, others)
 
     def _row_counts(self) -> list[int]:
         """How many new rows the layer writes, for each entry of ``rows``."""
         return [len(slots.candidate) for slots in self.rows]
 
     def _zeros(self, count: int) -> nn.ParameterList:
-        """Zeros for ``count`` rows like those of the layer: a weight, and a bias if it has one."""
+        """Zeros for ``count`` rows like those of the layer."""
         zeros = nn.ParameterList()
         for tensor in self.base().tensors():
             zeros.append(nn.Parameter(tensor.new_zeros((count, *tensor.shape[1:]))))
@@ -166,10 +179,10 @@ class OvergrownLayer(nn.Module):
             else:
                 scaled.append(tensor * factors)
         scaled[0] = _masked(scaled[0], self.kept_columns, 1)
-        return _block(scaled)
+        return self.base().like(scaled)
 
     def incoming_of(self, number: int) -> list[Tensor]:
-        """The weight, and bias if there is one, of the new neurons of ``rows[number]``."""
+        """The rows of the new neurons of ``rows[number]``, of each of the layer's parameters."""
         incoming = self.incoming()
         if incoming is None:
             return []
@@ -197,6 +210,7 @@ class OvergrownLayer(nn.Module):
         lanes: Sequence[Tensor],
         split_eps: Tensor,
         new_eps: Tensor,
+        *more: Any,
     ) -> list[Tensor]:
         """The layer and its candidates.
 
@@ -206,18 +220,22 @@ class OvergrownLayer(nn.Module):
             lanes: the new neurons of each of ``columns``.
             split_eps: the eps of all split candidates.
             new_eps: the eps of all new neurons.
+            more: what the product's form takes besides.
 
         Returns:
             ``[z]``, ``[z + dz, z - dz]`` or, without halves, ``[z + dz]``; then the new neurons of
             each of ``rows``.
         """
         x = plus if minus is None else (plus + minus) / 2
+        if self.product.is_computed or not self.product.form.additive:
+            return self._row_by_row(x, lanes, split_eps, new_eps, more)
         form = self.product.form
         candidate_rows = (self.perturbation(split_eps), self.incoming())
-        blocks = [block for block in candidate_rows if block is not None]
-        z, *parts = blockwise_apply(form, x, self.base(), blocks)
+        blocks = [(block.weight, block.bias) for block in candidate_rows if block is not None]
+        base = self.base()
+        z, *parts = blockwise_apply(form, x, (base.weight, base.bias), blocks, more)
         for number, lane in enumerate(lanes):
-            z = z + form(lane, self.columns_of(number, new_eps), None)
+            z = z + form(lane, self.columns_of(number, new_eps), None, more)
         # Clones, not views of one product: what follows may work in place.
         out = [z.clone()]
         if self.delta is not None:
@@ -227,6 +245,58 @@ class OvergrownLayer(nn.Module):
             new_neurons = parts[0].split(self._row_counts(), dim=form.row_dim or 0)
             out += [lane.clone() for lane in new_neurons]
         return out
+
+    def _row_by_row(
+        self,
+        x: Tensor,
+        lanes: Sequence[Tensor],
+        split_eps: Tensor,
+        new_eps: Tensor,
+        more: Sequence[Any],
+    ) -> list[Tensor]:
+        """What ``forward`` gives, of a weight that is a nonlinear function of its parameters.
+
+        The rows [theta + eps delta, theta - eps delta, new neurons] of the parameters, beside which
+        lie the columns that read new neurons, make one larger weight. This costs a product with the
+        base layer more than where perturbations can be added to what it gives.
+        """
+        outgoing = [self.columns_of(number, new_eps) for number in range(len(self.columns))]
+        blocks = self.row_blocks(split_eps)
+        num_old = len(blocks) - len(self.rows)
+        for number, block in enumerate(blocks):
+            is_old = number < num_old  # a new neuron reads no other one
+            beside = [
+                columns if is_old else columns.new_zeros((len(block[0]), *columns.shape[1:]))
+                for columns in outgoing
+            ]
+            block[0] = torch.cat([block[0], *beside], 1)
+        form = self.product.form
+        tensors = [stack_rows(rows, form.groups) for rows in zip(*blocks, strict=True)]
+        weight, bias = self.product.weight_and_bias(tensors)
+        out = form(join_channels([x, *lanes], form) if lanes else x, weight, bias, more)
+        parts = split_rows(out, [len(block[0]) for block in blocks], form)
+        return [part.clone() for part in parts]
+
+    def row_blocks(self, split_eps: Tensor) -> list[list[Tensor]]:
+        """All rows of the layer's parameters with its candidates, in the order of its results.
+
+        Args:
+            split_eps: the eps of all split candidates.
+
+        Returns:
+            First halves, second halves if there are some, and the new neurons of each of ``rows``:
+            for each of these one tensor per parameter.
+        """
+        base = [tensor.detach() for tensor in self.base().tensors()]
+        perturbation = self.perturbation(split_eps)
+        if perturbation is None:
+            blocks = [base]
+        else:
+            moved = perturbation.tensors()
+            blocks = [[own + delta for own, delta in zip(base, moved, strict=True)]]
+            if self.halves:
+                blocks.append([own - delta for own, delta in zip(base, moved, strict=True)])
+        return blocks + [self.incoming_of(number) for number in range(len(self.rows))]
 
 
 def _masked(weight: Tensor, kept: Tensor | None, axis: int) -> Tensor:

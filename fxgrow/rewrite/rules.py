@@ -4,13 +4,18 @@
 """
 
 import copy
+import inspect
+import math
 import operator
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
+from fxgrow.coupling import Role
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Entry, Slots
 from fxgrow.rewrite.context import RewriteContext
@@ -18,6 +23,7 @@ from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at
 from fxgrow.rewrite.overgrown_layer import Kept, OvergrownLayer
+from fxgrow.rewrite.recurrent import OvergrownRecurrent, recurrent_module
 from fxgrow.rewrite.rewriter import Provenance
 from fxgrow.surgery import sync_size_attributes
 
@@ -81,6 +87,8 @@ class LinearRule:
                     node,
                     f"{product.weight} or its bias is shared by layers that use it differently",
                 )
+        if product.is_computed and not _rows_are_coupled(context, node, product):
+            return _no_rewrite(node, f"{product.weight} and the weight have not the same neurons")
         others = _other_users(context, use)
         if others:
             names = ", ".join(sorted(user.name for user in others))
@@ -92,18 +100,52 @@ class LinearRule:
         if use is None:
             return Lanes(_copy_plus(context, node))
         split = _split_index(context, use.product)
-        rows = _new_slots(context, use.product.weight, use.product.rows)
-        columns = _new_slots(context, use.product.weight, use.product.columns)
+        rows = _new_slots(context, use.product, use.product.rows)
+        columns = _new_slots(context, use.product, use.product.columns)
         source = context.env[use.input]
         has_candidates = split is not None or bool(rows) or bool(columns)
         if not has_candidates and source.minus is None:
             return Lanes(_copy_plus(context, node))
         target = _insert_layer(context, use.product, split, rows, columns)
         lanes_read = [source.new[slots.width] for slots in columns]
-        args = (source.plus, source.minus, lanes_read, *context.eps_nodes)
+        plus = pick_lane(context.env, lambda lanes: lanes.plus)
+        more = fx.node.map_arg(use.more, plus)
+        args = (source.plus, source.minus, lanes_read, *context.eps_nodes, *more)
         call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
         has_halves = split is not None and context.candidates.halves
-        return _unpack(context, call, rows, has_halves)
+        return _unpack(context, call, [slots.width for slots in rows], has_halves)
+
+
+def _rows_are_coupled(context: RewriteContext, node: fx.Node, product: LinearOp) -> bool:
+    """Whether all that a weight is computed of has its rows' neurons, and only it its columns'."""
+    coupled = set()
+    written = context.coupling.writes.get(node.name, frozenset())
+    for name in product.names:
+        dims = attribute_at(context.old, name).dim()
+        axis = product.rows if dims > 1 else 0
+        coupled.add(context.widths_of(name, axis) & written)
+        for other in range(dims):
+            is_column_of_weight = (name, other) == (product.weight, product.columns)
+            if other != axis and not is_column_of_weight and context.widths_of(name, other):
+                return False
+    if not _halved_at_emission(context, product):
+        return False
+    names = set(product.names)
+    for name, axis, _ in context.labeled_axes(node):
+        if name not in names and context.widths_of(name, axis) & context.touched(node):
+            return False
+    return len(coupled) == 1
+
+
+def _halved_at_emission(context: RewriteContext, product: LinearOp) -> bool:
+    """Whether the columns of a split neuron are shared by its halves, as those of a reader are."""
+    for number in context.widths_of(product.weight, product.columns):
+        width = context.coupling.widths[number]
+        for site in width.sites:
+            is_column = site.key == (product.weight, product.columns)
+            if is_column and width.growable and site.role is not Role.READS:
+                return False
+    return True
 
 
 def refusals_of_other_axes(context: RewriteContext, node: fx.Node) -> dict[int, Refusal]:
@@ -152,15 +194,19 @@ def _split_index(context: RewriteContext, product: LinearOp) -> Tensor | None:
     if widths.isdisjoint(context.candidates.split):
         return None
     owners = context.coupling.owners[product.weight, product.rows]
-    return context.candidates.split_index(owners)
+    return product.spread(context.candidates.split_index(owners), product.rows)
 
 
-def _new_slots(context: RewriteContext, weight: str, axis: int | None) -> list[Slots]:
-    """The new neurons along an axis of a weight, one entry per width."""
+def _new_slots(context: RewriteContext, product: LinearOp, axis: int | None) -> list[Slots]:
+    """The new neurons along an axis of an oriented weight, one entry per width."""
     if axis is None:
         return []
-    widths = context.widths_of(weight, axis) & context.candidates.new.keys()
-    return [context.slots(weight, axis, width) for width in sorted(widths)]
+    widths = context.widths_of(product.weight, axis) & context.candidates.new.keys()
+    found = []
+    for width in sorted(widths):
+        slots = context.slots(product.weight, axis, width)
+        found.append(Slots(width, product.spread(slots.candidate, axis)))
+    return found
 
 
 def _kept(context: RewriteContext, product: LinearOp, axis: int | None) -> Tensor | None:
@@ -172,7 +218,7 @@ def _kept(context: RewriteContext, product: LinearOp, axis: int | None) -> Tenso
         return None
     owners = context.coupling.owners[product.weight, axis]
     is_blank = torch.isin(torch.from_numpy(owners.width), torch.tensor(sorted(blank)))
-    return ~is_blank
+    return product.spread(~is_blank, axis)
 
 
 def _insert_layer(
@@ -189,19 +235,22 @@ def _insert_layer(
         layer = OvergrownLayer(
             product,
             tensors[0],
-            tensors[1] if product.bias else None,
+            tensors[-1] if product.bias else None,
             split,
             rows,
             columns,
             context.candidates.halves,
             Kept(_kept(context, product, product.rows), _kept(context, product, product.columns)),
+            tensors[1 : 1 + len(product.others)],
         )
         context.insert(key, product.weight.removesuffix(".weight"), layer)
         context.entries += layer_entries(layer)
     return context.targets[key]
 
 
-def _unpack(context: RewriteContext, call: fx.Node, rows: list[Slots], has_halves: bool) -> Lanes:
+def _unpack(
+    context: RewriteContext, call: fx.Node, widths: Sequence[int], has_halves: bool
+) -> Lanes:
     """The lanes that a layer opens: one node for each value of the list that it gives."""
 
     def item(index: int, width: str, lane: str) -> fx.Node:
@@ -211,8 +260,8 @@ def _unpack(context: RewriteContext, call: fx.Node, rows: list[Slots], has_halve
     plus = item(0, "", PLUS)
     minus = item(1, "", MINUS) if has_halves else None
     new = {}
-    for index, slots in enumerate(rows, start=2 if has_halves else 1):
-        new[slots.width] = item(index, context.coupling.widths[slots.width].name, NEW)
+    for index, width in enumerate(widths, start=2 if has_halves else 1):
+        new[width] = item(index, context.coupling.widths[width].name, NEW)
     return Lanes(plus, minus, new)
 
 
@@ -222,6 +271,72 @@ def _only_its_type(node: fx.Node) -> bool:
         if user.target is not getattr or user.args[1] not in ("dtype", "device"):
             return False
     return bool(node.users)
+
+
+class RecurrentRule:
+    """A recurrent layer or cell: it and its candidates become one wider layer."""
+
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        return bool(context.touched(node)) and recurrent_module(context.old, node) is not None
+
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        products = context.recurrent_products.get(node)
+        if products is None:
+            kind = _kind(context.old, node)
+            return _no_rewrite(node, f"a weight of this {kind} is computed from parameters")
+        for product in products:
+            for name in product.names:
+                if context.op_by_parameter[name] != product:
+                    return _no_rewrite(node, f"{name} is shared by layers that use it differently")
+        return None
+
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        products = context.recurrent_products.get(node)
+        widths = context.touched(node)
+        has_candidates = widths & {*context.candidates.split, *context.candidates.new}
+        source, state = _recurrent_arguments(node)
+        if products is None or not has_candidates:
+            return Lanes(_copy_plus(context, node))
+        target = _insert_recurrent(context, node, products)
+        layer = attribute_at(context.rewriter.root, target)
+        lanes = context.env[source]
+        states = []
+        for minus in (False, True):
+            half = pick_lane(context.env, partial(Lanes.half, minus=minus))
+            states.append(fx.node.map_arg(state, half))
+        for width in layer.new_widths:
+            states.append(fx.node.map_arg(state, partial(_new_lane, context, width)))
+        read = [lanes.new[width] for width in layer.input_widths]
+        args = (lanes.plus, lanes.minus, read, states, *context.eps_nodes)
+        call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
+        return _unpack(context, call, layer.new_widths, layer.has_halves)
+
+
+def _new_lane(context: RewriteContext, width: int, node: fx.Node) -> fx.Node | None:
+    """The new neurons of a width in a value; None if it has none of them."""
+    return context.env[node].new.get(width)
+
+
+def _recurrent_arguments(node: fx.Node) -> tuple[fx.Node, Any]:
+    """The input of a recurrent module, and the state that it starts from."""
+    arguments = inspect.signature(nn.GRU.forward).bind(None, *node.args, **node.kwargs).arguments
+    return arguments["input"], arguments.get("hx")
+
+
+def _insert_recurrent(context: RewriteContext, node: fx.Node, products: Sequence[LinearOp]) -> str:
+    """The target of a module's ``OvergrownRecurrent``, which all its calls share."""
+    key = ("recurrent", str(node.target))
+    if key not in context.targets:
+        layers = []
+        for product in products:
+            split = _split_index(context, product)
+            rows = _new_slots(context, product, product.rows)
+            columns = _new_slots(context, product, product.columns)
+            target = _insert_layer(context, product, split, rows, columns)
+            layers.append(attribute_at(context.rewriter.root, target))
+        module = context.old.get_submodule(str(node.target))
+        context.insert(key, str(node.target), OvergrownRecurrent(module, layers))
+    return context.targets[key]
 
 
 class ParameterRule:
@@ -270,6 +385,85 @@ class ConcatRule:
             parts: Any = new.args[0]
             new.args = ([part for part in parts if part in lanes_of_width], *new.args[1:])
         return lanes
+
+
+class DepthwiseRule:
+    """A depthwise convolution by function: a lane has as many groups as it has channels."""
+
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        is_plain = node.op == "call_function" and node.target in DEPTHWISE_FUNCTIONS
+        return is_plain and not context.is_linear(node)
+
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        return None
+
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        lanes = PathRule().rewrite(context, node)
+        for new in lanes.new.values():
+            with context.rewriter.graph.inserting_before(new):
+                channels = context.rewriter.graph.call_method("size", (new.args[0], 1))
+            if len(new.args) > _GROUPS:
+                new.update_arg(_GROUPS, channels)
+            else:
+                new.update_kwarg("groups", channels)
+        return lanes
+
+
+DEPTHWISE_FUNCTIONS = (F.conv1d, F.conv2d, F.conv3d)
+_GROUPS = 6
+"""The position of ``groups`` among the arguments of these."""
+
+
+class ReshapeRule:
+    """A reshape whose code holds the number of neurons: a lane has its own."""
+
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        return node.target in ("view", "reshape", torch.reshape) and not node.kwargs
+
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        return None
+
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        lanes = PathRule().rewrite(context, node)
+        for width, new in lanes.new.items():
+            dims = self._dims_of_neurons(context, node, width)
+            if len(dims) != 1:
+                continue  # nothing tells which number is that of the neurons
+            x, *sizes = new.args
+            shape: Any = sizes if len(sizes) > 1 else sizes[0]
+            if not isinstance(shape, fx.Node) and isinstance(shape[dims[0]], fx.Node):
+                continue  # read off the lane itself
+            with context.rewriter.graph.inserting_before(new):
+                function = context.rewriter.graph.call_function
+                new.args = (x, function(lane_shape, (x, shape, dims[0])))
+        return lanes
+
+    def _dims_of_neurons(self, context: RewriteContext, node: fx.Node, width: int) -> list[int]:
+        """The dimensions of a value whose size is a multiple of the number of a width's neurons."""
+        shape = context.coupling.shapes.get(node.name)
+        if shape is None:
+            return []
+        count = context.coupling.widths[width].size
+        return [dim for dim in sorted(shape.dims) if shape.size[dim] % count == 0]
+
+
+def lane_shape(x: Tensor, shape: Any, dim: int) -> Any:
+    """The shape that a lane takes where the old neurons take ``shape``.
+
+    Args:
+        x: the lane.
+        shape: a shape in which other sizes than that of the neurons are right for the lane.
+        dim: the dimension of the neurons.
+
+    Returns:
+        ``shape`` if it holds as many elements as the lane; else it follows in ``dim``.
+    """
+    sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]
+    known = [size for size in sizes if size != -1]
+    if len(known) < len(sizes) or math.prod(sizes) == x.numel():
+        return sizes
+    sizes[dim] = -1
+    return sizes
 
 
 class PathRule:
@@ -343,7 +537,15 @@ class PathRule:
         return context.targets[key]
 
 
-REWRITE_RULES: tuple[RewriteRule, ...] = (LinearRule(), ParameterRule(), ConcatRule(), PathRule())
+REWRITE_RULES: tuple[RewriteRule, ...] = (
+    RecurrentRule(),
+    LinearRule(),
+    ParameterRule(),
+    ConcatRule(),
+    DepthwiseRule(),
+    ReshapeRule(),
+    PathRule(),
+)
 
 
 def rule_for(context: RewriteContext, node: fx.Node) -> RewriteRule:
@@ -365,39 +567,42 @@ def rule_for(context: RewriteContext, node: fx.Node) -> RewriteRule:
 def layer_entries(layer: OvergrownLayer) -> list[Entry]:
     """Where the candidates of a layer go at emission: into its weight and bias, axis by axis."""
     product = layer.product
-    # (index in a WeightBlock, parameter, axis of its rows); a bias has rows only.
-    written = []
-    if product.rows is not None:
-        written.append((0, product.weight, product.rows))
-    if product.bias is not None:
-        written.append((1, product.bias, 0))
     entries = []
-    for part, name, axis in written:
+    for part, (name, tensor) in enumerate(zip(product.names, layer.base().tensors(), strict=True)):
+        axis = product.rows if tensor.dim() > 1 else 0
+        if axis is None:
+            continue
         if layer.delta is not None:
             entries.append(Entry(name, axis, None, partial(_delta_values, layer, part)))
         for number, slots in enumerate(layer.rows):
-            entries.append(Entry(name, axis, slots, partial(_row_values, layer, number, part)))
+            # A bias has an entry for each row of the oriented weight.
+            of_part = _gathered(product, slots, axis) if tensor.dim() > 1 else slots
+            entries.append(Entry(name, axis, of_part, partial(_row_values, layer, number, part)))
     if product.columns is not None:
         for number, slots in enumerate(layer.columns):
             values = partial(_column_values, layer, number)
-            entries.append(Entry(product.weight, product.columns, slots, values))
+            of_weight = _gathered(product, slots, product.columns)
+            entries.append(Entry(product.weight, product.columns, of_weight, values))
     return entries
 
 
-# The ``values`` of entries. ``part`` is 0 for the weight, 1 for the bias, which has one layout.
+def _gathered(product: LinearOp, slots: Slots, axis: int) -> Slots:
+    """The indices of new neurons along an axis of the parameter."""
+    return Slots(slots.width, product.gathered(slots.candidate, axis))
+
+
+# The ``values`` of entries; ``part`` is the place of a parameter in ``LinearOp.names``.
 
 
 def _delta_values(layer: OvergrownLayer, part: int, split_eps: Tensor, _: Tensor) -> Tensor:
     block = layer.perturbation(split_eps)
-    delta = None if block is None else block[part]
-    if delta is None:
+    if block is None:
         raise InternalError("a layer without split candidates was asked for their directions")
-    return delta if part else layer.product.restored(delta)
+    return layer.product.restored(block.tensors()[part])
 
 
 def _row_values(layer: OvergrownLayer, number: int, part: int, _: Tensor, __: Tensor) -> Tensor:
-    rows = layer.incoming_of(number)[part]
-    return rows if part else layer.product.restored(rows)
+    return layer.product.restored(layer.incoming_of(number)[part])
 
 
 def _column_values(layer: OvergrownLayer, number: int, _: Tensor, new_eps: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from fxgrow.errors import GrowthError
+
 SizeAttributes = Callable[[Any], dict[str, int]]
 
 
@@ -54,12 +56,19 @@ _GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 """How many rows of a recurrent layer's weights one neuron owns, by the layer's mode."""
 
 
-def _recurrent(module: nn.RNNBase) -> dict[str, int]:
+def _recurrent(module: Any) -> dict[str, int]:
     # Weights are [gates * hidden, input], [gates * hidden, hidden or projection] and, of a
     # projection, [projection, hidden].
     rows, read = module.weight_hh_l0.shape
+    hidden = rows // _GATES[module.mode]
+    if module.proj_size and read >= hidden:
+        raise GrowthError(
+            "wide-projection",
+            f"a projection of {read} neurons would not be smaller than the {hidden} neurons of its "
+            "recurrent layer, which torch does not allow; grow the layer's hidden size, too",
+        )
     return {
-        "hidden_size": rows // _GATES[module.mode],
+        "hidden_size": hidden,
         "input_size": module.weight_ih_l0.shape[1],
         "proj_size": read if module.proj_size else 0,
     }

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import fxgrow
 from fxgrow.coupling import Role, couple
@@ -26,23 +26,36 @@ def _net(forward: Callable[..., Any], rnn: nn.Module, read: int) -> Net:
     return Net(forward, a=nn.Linear(3, 5), rnn=rnn, b=nn.Linear(read, 2)).double()
 
 
-def _over_all(kind: type[nn.Module], read: int = 4, **settings: Any) -> Case:
+def _over_all(kind: type[nn.Module], read: int = 4, hidden: int = 4, **settings: Any) -> Case:
     """Linear, recurrent layer, linear, over padded sequences."""
 
     def forward(net: Any, x: Tensor) -> Tensor:
         return net.b(net.rnn(torch.relu(net.a(x)))[0])
 
-    return lambda: (_net(forward, kind(5, 4, **settings), read), (sequences(),))
+    return lambda: (_net(forward, kind(5, hidden, **settings), read), (sequences(),))
+
+
+class Packed(nn.Module):
+    """Sequences of different lengths, packed."""
+
+    def __init__(self, rnn: nn.Module) -> None:
+        super().__init__()
+        self.a, self.rnn, self.b = nn.Linear(3, 5), rnn, nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(self.a(x), lengths, batch_first=True, enforce_sorted=False)
+        out, _ = nn.utils.rnn.pad_packed_sequence(
+            self.rnn(packed)[0], batch_first=True, total_length=6
+        )
+        return self.b(out)
 
 
 def _packed(kind: type[nn.Module], **settings: Any) -> Case:
-    def forward(net: Any, x: Tensor, lengths: Tensor) -> Tensor:
-        packed = pack_padded_sequence(net.a(x), lengths, batch_first=True, enforce_sorted=False)
-        out, _ = pad_packed_sequence(net.rnn(packed)[0], batch_first=True, total_length=6)
-        return net.b(out)
+    def make() -> tuple[nn.Module, tuple[Any, ...]]:
+        rnn = kind(5, 4, batch_first=True, bidirectional=True, **settings)
+        return Packed(rnn).double(), (sequences(), torch.tensor([3, 5]))
 
-    rnn = kind(5, 4, batch_first=True, bidirectional=True, **settings)
-    return lambda: (_net(forward, rnn, 8), (sequences(), torch.tensor([3, 5])))
+    return make
 
 
 def _last_state() -> tuple[nn.Module, tuple[Any, ...]]:
@@ -60,7 +73,7 @@ def _steps(kind: type[nn.Module], steps: int = 4) -> Case:
         state = None
         for step in range(x.shape[1]):
             state = net.rnn(net.a(x[:, step]), state)
-        return net.b(state[0] if isinstance(state, tuple) else state)
+        return net.b(state[0] if kind is nn.LSTMCell else state)
 
     return lambda: (_net(forward, kind(5, 4), 4), (sequences(steps),))
 
@@ -103,9 +116,9 @@ CASES: dict[str, Case] = {
     "two layers, two directions, gru": _over_all(
         nn.GRU, 8, num_layers=2, bidirectional=True, batch_first=True
     ),
-    "projection": _over_all(nn.LSTM, 3, proj_size=3),
+    "projection": _over_all(nn.LSTM, 3, 9, proj_size=3),
     "projections": _over_all(
-        nn.LSTM, 6, num_layers=2, bidirectional=True, batch_first=True, proj_size=3
+        nn.LSTM, 6, 9, num_layers=2, bidirectional=True, batch_first=True, proj_size=3
     ),
     "packed": _packed(nn.LSTM),
     "packed gru": _packed(nn.GRU, num_layers=2),
@@ -130,8 +143,8 @@ def test_every_width_grows_and_the_function_stays(case: str, how: Any) -> None:
     assert grown == {"a", "rnn"} | projected
     wider = fxgrow.widen(model, dict.fromkeys(grown, 3), inputs, how=how)
     assert wider.unchecked == ""
-    rnn = wider.module.get_submodule("rnn")
-    assert (rnn.input_size, rnn.hidden_size) == (8, 7)
+    rnn, old = wider.module.get_submodule("rnn"), model.get_submodule("rnn")
+    assert (rnn.input_size, rnn.hidden_size) == (8, old.hidden_size + 3)
     assert getattr(rnn, "proj_size", 0) == (6 if projected else 0)
     torch.testing.assert_close(wider.module(*inputs), model(*inputs), rtol=0, atol=1e-12)
 
@@ -152,7 +165,7 @@ def test_a_neuron_has_a_row_per_gate_and_reads_itself() -> None:
 def test_a_wider_layer_can_be_built_anew() -> None:
     model, inputs = CASES["projections"]()
     wider = fxgrow.widen(model, {"rnn": 2, "rnn#2": 1}, inputs).module.get_submodule("rnn")
-    built = nn.LSTM(5, 6, 2, batch_first=True, bidirectional=True, proj_size=4).double()
+    built = nn.LSTM(5, 11, 2, batch_first=True, bidirectional=True, proj_size=4).double()
     built.load_state_dict(wider.state_dict())
     x = torch.randn(2, 3, 5, dtype=torch.float64)
     torch.testing.assert_close(built(x), wider(x), rtol=0, atol=1e-15)
@@ -196,3 +209,13 @@ def test_two_steps_of_a_long_sequence_are_observed() -> None:
     model, _ = CASES["gru"]()
     coupling = couple(model, (torch.zeros(5000, 1, 3, dtype=torch.float64),))
     assert coupling.by_name["rnn"].growable
+
+
+@pytest.mark.parametrize("amount", [6, 7])
+def test_a_projection_stays_smaller_than_the_hidden_size(amount: int) -> None:
+    model, inputs = CASES["projection"]()
+    before = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    with pytest.raises(fxgrow.FxgrowError, match="hidden size, too") as error:
+        fxgrow.widen(model, {"rnn#2": amount}, inputs, inplace=True)
+    assert error.value.code == "wide-projection"
+    assert {name: tensor.shape for name, tensor in model.state_dict().items()} == before

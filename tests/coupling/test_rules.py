@@ -518,7 +518,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
             lambda n, x: n.b(n.a(x)[0]), a=nn.GRU(6, 4, batch_first=True), b=nn.Linear(4, 2)
         ),
         SEQUENCE,
-        {"a": (4, 3, "fixed-size"), "b": OUT},
+        {"a": (4, 3, ""), "b": OUT},
     ),
     "unread": (
         lambda: Net(lambda n, x: n.a(x)[:0].sum() + n.b(x), a=nn.Linear(6, 4), b=nn.Linear(6, 2)),

@@ -83,24 +83,43 @@ return getitem_2
     )
 
 
-class Computed(nn.Module):
-    """Reads its neurons with a weight that is computed."""
+class Inner(nn.Module):
+    """Reads its neurons by a product that has no rule."""
 
     def __init__(self) -> None:
         super().__init__()
         self.write, self.read = nn.Linear(3, 4), nn.Parameter(torch.randn(2, 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(torch.relu(self.write(x)), 2 * self.read)
+        return torch.inner(torch.relu(self.write(x)), self.read)
 
 
 def test_reader_without_rule_is_refused() -> None:
-    grown = over_grown(Computed(), torch.randn(5, 3), new=1)
+    grown = over_grown(Inner(), torch.randn(5, 3), new=1)
     assert not grown.candidates.split and not grown.candidates.new
     (refusal,) = grown.refusals.values()
     assert (
-        refusal.code == "no-rewrite" and "linear" in refusal.reason and refusal.nodes == ("linear",)
+        refusal.code == "no-rewrite" and "inner" in refusal.reason and refusal.nodes == ("inner",)
     )
+
+
+@torch.fx.wrap
+def _clipped(sizes: list[int], largest: int) -> list[int]:
+    """Changes the list that it is given, as torchvision's window sizes are."""
+    sizes[0] = min(sizes[0], largest)
+    return sizes
+
+
+def test_functions_may_change_the_lists_that_they_are_given() -> None:
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(torch.relu(self.a(x))) * _clipped([7, 2], x.shape[0])[0]
+
+    assert not over_grown(Windows(), torch.randn(5, 3), new=1).refusals
 
 
 def test_new_neurons_that_cannot_pass_alone_are_refused() -> None:

@@ -229,13 +229,19 @@ def convolution(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 
 
 def deformable(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``torchvision::deform_conv2d(x, weight, offset, mask, bias, ..., groups, ...)``.
+    """``torchvision::deform_conv2d(x, weight, offset, mask, bias, ..., groups, offset groups)``.
 
-    Two strides, paddings and dilations come before ``groups``.
+    Two strides, paddings and dilations come before ``groups``. Equal runs of channels are read at
+    positions of their own, so a neuron has a channel in every one of these offset groups.
     """
     x, weight, offset, mask, bias, groups = args[0], args[1], args[2], args[3], args[4], args[11]
     for positions in (offset, mask):
         ctx.pin_fields(ctx.fields(positions).values(), "indexed", "its values say where to read")
+    if args[12] > 1:
+        for channels in _channels(ctx, x):
+            by_offset = channels.view(args[12], -1)
+            ctx.unite(by_offset, by_offset[:1].expand_as(by_offset).contiguous())
+        ctx.steady = False  # copies move apart, as in a grouped convolution
     convolution(ctx, (x, weight, bias, None, None, None, False, None, groups), out)
 
 
