@@ -33,6 +33,9 @@ _MAX_TOGETHER = 6
 _MAX_DEPTH = 3
 """How deep in tuples, lists and dicts an integer may be."""
 
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Layers that check their sizes against their parameters, or must not change them."""
+
 _CONTAINERS = (tuple, list, dict, torch.Size)
 _MAX_ITEMS = 64
 """How long a container may be whose integers are looked at."""
@@ -66,15 +69,33 @@ def attribute_guesses(
     modules = dict(model.named_modules())
     failed = failed_classes(ctx, classes, failure)
     singles: list[Guesses] = []
+    together: list[Guesses] = []
     for path in _places(ctx, modules, failure):
         of_place = list(_guesses_at(ctx, modules, classes, path, failed))
         # What fits in more modules of the kind is less likely a coincidence.
         singles += sorted(of_place, key=len, reverse=True)
+        # Sizes of parts and of their sum: ``split(x, (self.c, self.c - self.k, self.k))``.
+        joint = _compatible(of_place)
+        if len(of_place) > 2 and joint not in singles:
+            together.append(joint)
     singles = singles[:_MAX_SINGLE]
     yield from singles
-    for one, other in combinations(singles[:_MAX_TOGETHER], 2):
-        if _targets(one).isdisjoint(_targets(other)):
-            yield [*one, *other]
+    for pair in combinations(singles[:_MAX_TOGETHER], 2):
+        both = _compatible(pair)
+        if len(both) > max(map(len, pair)):
+            yield both
+    yield from together
+
+
+def _compatible(several: Sequence[Guesses]) -> Guesses:
+    """Guesses that can hold together: of those that set one integer, the first."""
+    targets: set[tuple[str, str, Keys]] = set()
+    joint: Guesses = []
+    for guesses in several:
+        if targets.isdisjoint(_targets(guesses)):
+            targets |= _targets(guesses)
+            joint += guesses
+    return joint
 
 
 def failed_classes(ctx: Context, classes: NeuronClasses, failure: TrialFailure) -> Ints:
@@ -178,7 +199,9 @@ def _integers(module: nn.Module) -> list[_Integer]:
     """The integers in a module and its children, but for those that torch's own layers keep."""
     found = []
     for child, holder in (("", module), *module.named_children()):
-        if has_size_attributes(type(holder)):
+        # Sizes of torch's layers must agree with their parameters, or describe space.
+        is_torch = type(holder).__module__.startswith("torch.")
+        if has_size_attributes(type(holder)) or isinstance(holder, _NORMS) or (child and is_torch):
             continue
         for name, value in vars(holder).items():
             if not name.startswith("_"):
