@@ -122,10 +122,10 @@ def _places(
     ctx: Context, modules: Mapping[str, nn.Module], failure: TrialFailure
 ) -> Iterator[str]:
     """Paths of the modules that failed and of those around them, the innermost first."""
-    places = [pin.node for pin in failure.pins]
-    places += [ctx.grids[number].module for number, _ in sorted(failure.banned)]
+    places = [] if failure.place is None else [failure.place]
+    places += [ctx.grids[number].module for number, _ in sorted(failure.banned)[:1]]
     seen: set[str] = set()
-    for place in places[:1]:
+    for place in places:
         path = place if place in modules else ""
         while path not in seen:
             seen.add(path)

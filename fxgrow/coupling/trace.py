@@ -18,7 +18,7 @@ from fxgrow.coupling.user_lines import packages_of
 from fxgrow.coupling.values import Axis, Context, Observed, Value
 from fxgrow.errors import ModelError
 from fxgrow.randomness import seeded
-from fxgrow.surgery import named_tensors
+from fxgrow.surgery import named_tensors, normalized_weights
 
 
 def observe(subjects: Sequence[Observed]) -> Context:
@@ -37,14 +37,19 @@ def observe(subjects: Sequence[Observed]) -> Context:
     Raises:
         ModelError: ``does-not-run``, if no subject runs in any mode.
     """
+    model = subjects[-1].model
     failures: list[Exception] = []
     for numbers in (False, True):
-        ctx = Context(numbers=numbers, packages=packages_of(subjects[-1].model))
+        ctx = Context(
+            numbers=numbers,
+            packages=packages_of(model),
+            normalized=frozenset(weight.direction for weight in normalized_weights(model)),
+        )
         failures = _run_until_all_met(ctx, subjects)
         if ctx.passes:
             ctx.resolve_roles()
             return ctx
-    name = type(subjects[0].model).__name__
+    name = type(model).__name__
     raise ModelError(
         "does-not-run", f"{name} does not run on its example inputs: {first_line(failures[0])}"
     ) from failures[0]

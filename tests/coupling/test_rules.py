@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from fxgrow.coupling import Coupling, couple
 from fxgrow.coupling.rules import table
@@ -212,12 +212,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "weight norm of the reader": (
         lambda: nn.Sequential(nn.Linear(6, 4), weight_norm(nn.Linear(4, 2))),
         VECTOR,
-        {"0": (4, 1, "normalised"), "1": OUT},
+        {"0": FREE, "1": OUT},
     ),
     "weight norm of the reader, for each of what it reads": (
         lambda: nn.Sequential(nn.Conv1d(5, 4, 1), weight_norm(nn.ConvTranspose1d(4, 2, 3))),
         SEQUENCE,
-        {"0": FREE, "1": (2, 1, "normalised")},
+        {"0": FREE, "1": OUT},
     ),
     "pooling": (
         lambda: convolutions(
@@ -369,7 +369,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         VECTOR,
         {"a": (1, 1, "squeezed"), "b": OUT},
     ),
-    "merged": (
+    "outer product": (
         lambda: Net(
             lambda n, x: n.c((n.a(x)[:, :, None] * n.b(x)[:, None, :]).flatten(1)),
             a=nn.Linear(6, 4),
@@ -377,7 +377,27 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
             c=nn.Linear(12, 2),
         ),
         VECTOR,
-        {"a": (4, 1, "merged"), "b": (3, 1, "merged"), "c": OUT},
+        {"a": FREE, "b": (3, 1, "grid"), "c": OUT},
+    ),
+    "merged": (
+        lambda: Net(
+            lambda n, x: n.c((n.a(x).view(2, 6, 2)[..., None] * n.b(x[:, 0])[:, None, None]).flatten(1)),
+            a=nn.Conv1d(6, 4, 1),
+            b=nn.Linear(3, 2),
+            c=nn.Linear(24, 2),
+        ),
+        torch.zeros(2, 6, 3),
+        {"a": (4, 1, "merged"), "b": (2, 1, "merged"), "c": OUT},
+    ),
+    "spectral norm": (
+        lambda: nn.Sequential(spectral_norm(nn.Linear(6, 4)), nn.ReLU(), nn.Linear(4, 2)),
+        VECTOR,
+        {"0": (4, 1, "reduced"), "2": OUT},
+    ),
+    "spectral norm of the reader": (
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), spectral_norm(nn.Linear(4, 2))),
+        VECTOR,
+        {"0": (4, 1, "reduced"), "2": (2, 1, "reduced")},
     ),
     "maxout": (
         lambda: linears(lambda h: h.view(2, -1, 3).amax(2), 12, 4),
