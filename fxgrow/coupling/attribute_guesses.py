@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from fxgrow.coupling.labels import Ints
+from fxgrow.coupling.size_records import SizeRecord
 from fxgrow.coupling.trial import TrialFailure
 from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import NeuronClasses, SizeAttributeGuess
@@ -85,6 +86,40 @@ def attribute_guesses(
         if len(both) > max(map(len, pair)):
             yield both
     yield from together
+
+
+def confirmed_records(
+    ctx: Context, records: Sequence[SizeRecord], classes: NeuronClasses
+) -> tuple[SizeAttributeGuess, ...]:
+    """The records that follow their neurons.
+
+    Args:
+        ctx: what was observed.
+        records: the integers that may be records.
+        classes: the neurons.
+
+    Returns:
+        Those that no code reads and of which runs show what they count.
+    """
+    confirmed = []
+    for record in records:
+        if (record.module, record.name) in ctx.read_records:
+            continue
+        labels = _counted(ctx, record, classes)
+        if labels is not None:
+            guess = SizeAttributeGuess(record.module, record.name, record.keys, labels)
+            confirmed.append(guess)
+    return tuple(confirmed)
+
+
+def _counted(ctx: Context, record: SizeRecord, classes: NeuronClasses) -> Ints | None:
+    """The labels that a record counts; None if there are none, or different ones."""
+    found: dict[bytes, Ints] = {}
+    for place in record.places:
+        for labels in ctx.passing.get(place, []):
+            if len(labels) == record.value:
+                found[np.sort(classes.of[labels]).tobytes()] = labels
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _compatible(several: Sequence[Guesses]) -> Guesses:

@@ -14,6 +14,7 @@ from fxgrow.capture import Captured, How, positional_inputs
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import resolve_coupling
+from fxgrow.coupling.size_records import size_records
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import Coupling
@@ -59,7 +60,9 @@ def couple(
     subjects = _subjects(model_or_captured, example_inputs)
     patterns = Patterns.of(subjects[-1].model, ignore, only)
     with _garbage_collection_off():
-        return resolve_coupling(observe(subjects), subjects[-1], patterns)
+        records = size_records(subjects[-1].model)
+        ctx = observe(subjects, records)
+        return resolve_coupling(ctx, subjects[-1], patterns, records)
 
 
 @contextmanager

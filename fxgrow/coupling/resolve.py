@@ -13,11 +13,17 @@ from functools import cached_property
 
 import numpy as np
 
-from fxgrow.coupling.attribute_guesses import Keys, attribute_guesses, failed_classes
+from fxgrow.coupling.attribute_guesses import (
+    Keys,
+    attribute_guesses,
+    confirmed_records,
+    failed_classes,
+)
 from fxgrow.coupling.blame import WidthLabels
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
+from fxgrow.coupling.size_records import SizeRecord
 from fxgrow.coupling.trial import Trial, TrialFailure
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import (
@@ -65,13 +71,19 @@ class _Attempt:
     failure: TrialFailure | None
 
 
-def resolve_coupling(ctx: Context, subject: Observed, patterns: Patterns) -> Coupling:
+def resolve_coupling(
+    ctx: Context,
+    subject: Observed,
+    patterns: Patterns,
+    records: Sequence[SizeRecord] = (),
+) -> Coupling:
     """Find a coupling that a trial growth confirms.
 
     Args:
         ctx: what was observed.
         subject: the model.
         patterns: what the user wants left alone.
+        records: sizes that the model writes down.
 
     Returns:
         The neurons of the model, refused where no trial growth succeeds.
@@ -83,9 +95,20 @@ def resolve_coupling(ctx: Context, subject: Observed, patterns: Patterns) -> Cou
     # Every failed trial gives up a direction of a grid or a width, so these trials suffice.
     for _ in range(len(ctx.grids) * 3 + len(ctx.axes) + 2):
         if attempt.failure is None:
-            return attempt.coupling
+            return _with_records(ctx, attempt, records)
         attempt = _next_attempt(ctx, subject, patterns, attempt, attempt.failure)
     raise InternalError(f"the trial growth of {type(subject.model).__name__} never succeeds")
+
+
+def _with_records(ctx: Context, attempt: _Attempt, records: Sequence[SizeRecord]) -> Coupling:
+    """A coupling that is confirmed, with the sizes that the model writes down."""
+    classes, coupling = attempt.classes, attempt.coupling
+    width_of = WidthLabels(ctx, classes, coupling).of_class
+    confirmed = confirmed_records(ctx, records, classes)
+    known = _targets(attempt.assumptions.workarounds.attributes)
+    new = [guess for guess in confirmed if (guess.module, guess.name, guess.keys) not in known]
+    written = size_attributes(width_of, coupling.widths, new, classes)
+    return replace(coupling, attributes=(*coupling.attributes, *written))
 
 
 def _attempt(

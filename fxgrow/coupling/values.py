@@ -34,6 +34,22 @@ class Role(StrEnum):
     READS = "reads"
 
 
+class Side(StrEnum):
+    """Where neurons pass a module."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    FEATURES = "features"  # what its method ``forward_features`` gives
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A place where neurons pass a module, the one at the path ``module``."""
+
+    module: str
+    side: Side
+
+
 @dataclass(frozen=True)
 class Axis:
     """One axis of one parameter or buffer.
@@ -150,6 +166,8 @@ class Context:
         packages: the packages that the model is written in.
         normalized: the directions of weights under weight normalization.
         is_trial: whether this is a run of a grown model, in which labels are known.
+        passing: the labels along single dimensions of what passed at watched places.
+        read_records: (path, name) of watched attributes that code has read.
         moving: in a trial, for each label whether it is a copy of a neuron that grows.
         steps: how many operators have run.
         failure: what the last operator that failed raised, and the labels of its tensors.
@@ -178,6 +196,8 @@ class Context:
     packages: frozenset[str] = frozenset()
     normalized: frozenset[str] = frozenset()
     is_trial: bool = False
+    passing: dict[Passage, list[Ints]] = field(default_factory=dict)
+    read_records: set[tuple[str, str]] = field(default_factory=set)
     moving: Bools = field(default_factory=lambda: np.zeros(0, bool))
     steps: int = 0
     failure: tuple[Exception, Ints] | None = None
