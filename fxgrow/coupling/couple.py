@@ -101,6 +101,7 @@ def _observed(model: nn.Module, example_inputs: tuple[Any, ...]) -> Observed:
     graph = model.graph if isinstance(model, fx.GraphModule) else None
 
     def run(bare: nn.Module, inputs: tuple[Any, ...], ctx: Context) -> Any:
+        ctx.graph_node = ""  # what a model does belongs to no node of its graph
         return _NodeByNode(bare, graph, ctx).run(*inputs) if graph else bare(*inputs)
 
     return Observed(model, example_inputs, run)
