@@ -2,8 +2,8 @@
 
 ``h.view(n, self.c, ...)`` fails in a trial growth as long as ``self.c`` keeps its value. Every
 integer that equals a number of neurons there may be what is read, in the module that failed, in
-its children (``self.conv.in_channels``) and in the modules around it. Which one it is, a trial says:
-with the right one the grown model runs farther.
+its children (``self.conv.in_channels``) and in the modules around it. Which one it is, a trial
+says: with the right one the grown model runs farther.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,9 +153,7 @@ def _targets(guesses: Guesses) -> set[tuple[str, str, Keys]]:
     return {(guess.module, guess.name, guess.keys) for guess in guesses}
 
 
-def _places(
-    ctx: Context, modules: Mapping[str, nn.Module], failure: TrialFailure
-) -> Iterator[str]:
+def _places(ctx: Context, modules: Mapping[str, nn.Module], failure: TrialFailure) -> Iterator[str]:
     """Paths of the modules that failed and of those around them, the innermost first."""
     places = [] if failure.place is None else [failure.place]
     places += [ctx.grids[number].module for number, _ in sorted(failure.banned)[:1]]

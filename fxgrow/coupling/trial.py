@@ -101,9 +101,7 @@ class Trial:
         trial.labels.count = _first_unused(classes)
         trial.moving = self._moving(widths)
         _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(self.coupling))
-        return trial, _run_modes(
-            trial, bare, self.subject, ctx, maps, _first_unused(classes)
-        )
+        return trial, _run_modes(trial, bare, self.subject, ctx, maps, _first_unused(classes))
 
     def _moving(self, widths: Collection[int]) -> Bools:
         """For each label of the trial whether its neuron grows."""

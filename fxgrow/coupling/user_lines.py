@@ -1,4 +1,4 @@
-"""The line of the user's model that is to blame: not one of torch, of fxgrow or of another library."""
+"""The line of the user's model that is to blame: not one of torch, fxgrow or another library."""
 
 import os
 import sys

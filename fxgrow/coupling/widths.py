@@ -6,7 +6,6 @@ from functools import cached_property
 
 import networkx as nx
 import numpy as np
-from torch import nn
 
 from fxgrow.coupling.channel_order import ChannelOrder, channel_order
 from fxgrow.coupling.grids import Decision, Direction, decide

@@ -1,4 +1,4 @@
-"""Copies of modules that hold tensors with a history of autograd, which ``copy.deepcopy`` refuses."""
+"""Copies of modules with tensors that have a history of autograd (``deepcopy`` refuses them)."""
 
 import copy
 from collections.abc import Iterator

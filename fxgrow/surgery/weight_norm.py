@@ -51,13 +51,18 @@ def normalized_weights(module: nn.Module) -> tuple[NormalizedWeight, ...]:
         prefix = f"{path}." if path else ""
         for hook in weight_norm_hooks(submodule):
             parts = (f"{prefix}{hook.name}_g", f"{prefix}{hook.name}_v")
-            found.append(NormalizedWeight(*parts, _WHOLE if hook.dim is None else hook.dim))
+            found.append(NormalizedWeight(*parts, _dim_of(hook)))
         if isinstance(submodule, nn.utils.parametrize.ParametrizationList) and len(submodule) == 1:
             only: Any = submodule[0]
             if type(only) is nn.utils.parametrizations._WeightNorm:
                 parts = (f"{prefix}original0", f"{prefix}original1")
                 found.append(NormalizedWeight(*parts, only.dim))
     return tuple(found)
+
+
+def _dim_of(hook: Any) -> int:
+    """The old form says None for one norm of the whole weight, although torch types it as int."""
+    return _WHOLE if hook.dim is None else int(hook.dim)
 
 
 @dataclass(frozen=True)
@@ -115,4 +120,5 @@ class KeptNorms:
 def _norms(direction: Tensor, dim: int) -> Tensor:
     """The norm of every slice along ``dim``, with as many dimensions as v."""
     summed = [axis for axis in range(direction.dim()) if axis != dim]
-    return torch.linalg.vector_norm(direction, dim=summed, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(direction, dim=summed, keepdim=True)
+    return norms

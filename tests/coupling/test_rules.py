@@ -287,6 +287,86 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         VECTOR,
         {"a": (4, 1, "fixed-code"), "b": OUT},
     ),
+    "constant of zeros": (
+        lambda: linears(lambda h: h + torch.zeros(h.shape[0], h.shape[1])),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of new_zeros": (
+        lambda: linears(lambda h: h + h.new_zeros(h.shape)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of ones": (
+        lambda: linears(lambda h: h * torch.ones(h.shape)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of full": (
+        lambda: linears(lambda h: torch.maximum(h, torch.full(h.shape, 0.1))),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of empty and fill_": (
+        lambda: linears(lambda h: h + torch.empty(h.shape).fill_(0.3)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of new_empty and zero_": (
+        lambda: linears(lambda h: h + h.new_empty(h.shape).zero_()),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of where": (
+        lambda: linears(lambda h: torch.where(h > 0, h, torch.zeros(h.shape))),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of rows": (
+        lambda: linears(lambda h: h * torch.arange(h.shape[0]).view(-1, 1).expand(h.shape)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of stack": (
+        lambda: linears(lambda h: torch.stack([h, torch.ones(h.shape)]).sum(0)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of cat": (
+        lambda: linears(lambda h: torch.cat([h[None], torch.zeros(1, *h.shape)]).sum(0)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of many": (
+        lambda: linears(lambda h: (h + torch.zeros(300_000, 1, h.shape[1]))[0]),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant that was written to": (
+        lambda: linears(lambda h: h + torch.zeros(h.shape).index_put_((torch.tensor(0),), h.sum())),
+        VECTOR,
+        {"a": (4, 1, "reduced"), "b": OUT},
+    ),
+    "image of a vector": (
+        lambda: Net(
+            lambda n, x: n.b(n.norm(F.interpolate(n.a(x).view(2, -1, 2, 2), scale_factor=2))),
+            a=nn.Linear(6, 16),
+            norm=nn.BatchNorm2d(4),
+            b=nn.ConvTranspose2d(4, 2, 3),
+        ),
+        VECTOR,
+        {"a": (4, 4, ""), "b": OUT},
+    ),
+    "image of a vector, channel by channel": (
+        lambda: Net(
+            lambda n, x: n.c(n.b(F.max_pool2d(n.a(x).view(2, -1, 2, 2), 2))),
+            a=nn.Linear(6, 16),
+            b=nn.Conv2d(4, 4, 1, groups=4),
+            c=nn.Conv2d(4, 2, 1),
+        ),
+        VECTOR,
+        {"a": (4, 4, ""), "c": OUT},
+    ),
     "cat": (
         lambda: Net(
             lambda n, x: n.c(torch.cat([n.a(x), n.b(x)], 1)),
@@ -381,7 +461,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     ),
     "merged": (
         lambda: Net(
-            lambda n, x: n.c((n.a(x).view(2, 6, 2)[..., None] * n.b(x[:, 0])[:, None, None]).flatten(1)),
+            lambda n, x: n.c(
+                (n.a(x).view(2, 6, 2)[..., None] * n.b(x[:, 0])[:, None, None]).flatten(1)
+            ),
             a=nn.Conv1d(6, 4, 1),
             b=nn.Linear(3, 2),
             c=nn.Linear(24, 2),

@@ -94,8 +94,8 @@ def _dim_argument(args: Sequence[Any], position: int, rank: int, default: int = 
 def partial(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """``select`` and ``slice``: a part of the neurons that is taken by number.
 
-    A slice makes widths of their own of what it takes and leaves (``x[:, :self.c]``): a trial growth
-    shows whether its numbers follow. One neuron, or every second one, cannot grow. Taking all of
+    A slice makes widths of their own of what it takes and leaves (``x[:, :self.c]``): a trial
+    growth shows whether its numbers follow. One neuron, or every second one, cannot grow. Taking all of
     them is a view.
     """
     x = args[0]
@@ -435,7 +435,7 @@ def _merged(ctx: Context, x: Tensor, old: Sequence[int]) -> list[Tensor]:
 
 
 def _cells_of_trial(ctx: Context, factors: Sequence[Ints]) -> Ints | None:
-    """The cells of a grid in a trial growth: those of a line are copies of the neuron that grows."""
+    """The cells of a grid in a trial: those of a line are copies of the neuron that grows."""
     for direction, factor in enumerate(factors):
         if ctx.grows(factor):
             shape = [1] * len(factors)
