@@ -95,8 +95,8 @@ def partial(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """``select`` and ``slice``: a part of the neurons that is taken by number.
 
     A slice makes widths of their own of what it takes and leaves (``x[:, :self.c]``): a trial
-    growth shows whether its numbers follow. One neuron, or every second one, cannot grow. Taking all of
-    them is a view.
+    growth shows whether its numbers follow. One neuron, or every second one, cannot grow. Taking
+    all of them is a view.
     """
     x = args[0]
     dim = _dim_argument(args, 1, x.dim())
