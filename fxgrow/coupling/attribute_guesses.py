@@ -6,7 +6,7 @@ its children (``self.conv.in_channels``) and in the modules around it. Which one
 says: with the right one the grown model runs farther.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from fxgrow.coupling.labels import Ints
+from fxgrow.coupling.size_records import SizeRecord
 from fxgrow.coupling.trial import TrialFailure
 from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import NeuronClasses, SizeAttributeGuess
@@ -32,6 +33,9 @@ _MAX_TOGETHER = 6
 
 _MAX_DEPTH = 3
 """How deep in tuples, lists and dicts an integer may be."""
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Layers that check their sizes against their parameters, or must not change them."""
 
 _CONTAINERS = (tuple, list, dict, torch.Size)
 _MAX_ITEMS = 64
@@ -66,15 +70,67 @@ def attribute_guesses(
     modules = dict(model.named_modules())
     failed = failed_classes(ctx, classes, failure)
     singles: list[Guesses] = []
+    together: list[Guesses] = []
     for path in _places(ctx, modules, failure):
         of_place = list(_guesses_at(ctx, modules, classes, path, failed))
         # What fits in more modules of the kind is less likely a coincidence.
         singles += sorted(of_place, key=len, reverse=True)
+        # Sizes of parts and of their sum: ``split(x, (self.c, self.c - self.k, self.k))``.
+        joint = _compatible(of_place)
+        if len(of_place) > 2 and joint not in singles:
+            together.append(joint)
     singles = singles[:_MAX_SINGLE]
     yield from singles
-    for one, other in combinations(singles[:_MAX_TOGETHER], 2):
-        if _targets(one).isdisjoint(_targets(other)):
-            yield [*one, *other]
+    for pair in combinations(singles[:_MAX_TOGETHER], 2):
+        both = _compatible(pair)
+        if len(both) > max(map(len, pair)):
+            yield both
+    yield from together
+
+
+def confirmed_records(
+    ctx: Context, records: Sequence[SizeRecord], classes: NeuronClasses
+) -> tuple[SizeAttributeGuess, ...]:
+    """The records that follow their neurons.
+
+    Args:
+        ctx: what was observed.
+        records: the integers that may be records.
+        classes: the neurons.
+
+    Returns:
+        Those that no code reads and of which runs show what they count.
+    """
+    confirmed = []
+    for record in records:
+        if (record.module, record.name) in ctx.read_records:
+            continue
+        labels = _counted(ctx, record, classes)
+        if labels is not None:
+            guess = SizeAttributeGuess(record.module, record.name, record.keys, labels)
+            confirmed.append(guess)
+    return tuple(confirmed)
+
+
+def _counted(ctx: Context, record: SizeRecord, classes: NeuronClasses) -> Ints | None:
+    """The labels that a record counts; None if there are none, or different ones."""
+    found: dict[bytes, Ints] = {}
+    for place in record.places:
+        for labels in ctx.passing.get(place, []):
+            if len(labels) == record.value:
+                found[np.sort(classes.of[labels]).tobytes()] = labels
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _compatible(several: Sequence[Guesses]) -> Guesses:
+    """Guesses that can hold together: of those that set one integer, the first."""
+    targets: set[tuple[str, str, Keys]] = set()
+    joint: Guesses = []
+    for guesses in several:
+        if targets.isdisjoint(_targets(guesses)):
+            targets |= _targets(guesses)
+            joint += guesses
+    return joint
 
 
 def failed_classes(ctx: Context, classes: NeuronClasses, failure: TrialFailure) -> Ints:
@@ -99,10 +155,10 @@ def _targets(guesses: Guesses) -> set[tuple[str, str, Keys]]:
 
 def _places(ctx: Context, modules: Mapping[str, nn.Module], failure: TrialFailure) -> Iterator[str]:
     """Paths of the modules that failed and of those around them, the innermost first."""
-    places = [pin.node for pin in failure.pins]
-    places += [ctx.grids[number].module for number, _ in sorted(failure.banned)]
+    places = [] if failure.place is None else [failure.place]
+    places += [ctx.grids[number].module for number, _ in sorted(failure.banned)[:1]]
     seen: set[str] = set()
-    for place in places[:1]:
+    for place in places:
         path = place if place in modules else ""
         while path not in seen:
             seen.add(path)
@@ -176,7 +232,9 @@ def _integers(module: nn.Module) -> list[_Integer]:
     """The integers in a module and its children, but for those that torch's own layers keep."""
     found = []
     for child, holder in (("", module), *module.named_children()):
-        if has_size_attributes(type(holder)):
+        # Sizes of torch's layers must agree with their parameters, or describe space.
+        is_torch = type(holder).__module__.startswith("torch.")
+        if has_size_attributes(type(holder)) or isinstance(holder, _NORMS) or (child and is_torch):
             continue
         for name, value in vars(holder).items():
             if not name.startswith("_"):

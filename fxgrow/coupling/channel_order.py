@@ -129,7 +129,7 @@ class _TrialRun:
 
     def __init__(self, ctx: Context, places: Mapping[AnyAxisKey, Placement]) -> None:
         self.old, self.places = ctx, places
-        self.ctx = Context(numbers=ctx.numbers, packages=ctx.packages, is_trial=True)
+        self.ctx = ctx.for_trial()
         self.axes: dict[AnyAxisKey, Axis] = {axis.key: axis for axis in ctx.axes}
         self.blocks = 1 + max(int(place.block.max(initial=0)) for place in places.values())
         # In how many copies each old label comes.

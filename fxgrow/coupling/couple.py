@@ -14,6 +14,7 @@ from fxgrow.capture import Captured, How, Interpreter, positional_inputs
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import resolve_coupling
+from fxgrow.coupling.size_records import size_records
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import Coupling
@@ -59,7 +60,9 @@ def couple(
     subjects = _subjects(model_or_captured, example_inputs)
     patterns = Patterns.of(subjects[-1].model, ignore, only)
     with _garbage_collection_off():
-        return resolve_coupling(observe(subjects), subjects[-1], patterns)
+        records = size_records(subjects[-1].model)
+        ctx = observe(subjects, records)
+        return resolve_coupling(ctx, subjects[-1], patterns, records)
 
 
 @contextmanager
@@ -87,18 +90,24 @@ def _subjects(model_or_captured: nn.Module | Captured, example_inputs: Any) -> t
     inputs = captured.example_inputs
     if example_inputs is not None:
         inputs = positional_inputs(captured.model, example_inputs)
-    model = _observed(captured.model, inputs)
+    model = _observed(captured.model, inputs, by_node=False)
     # An opaque model has no graph of its own to go through.
     if captured.how is How.OPAQUE:
         return (model,)
     return _observed(captured.graph_module, inputs), model
 
 
-def _observed(model: nn.Module, example_inputs: tuple[Any, ...]) -> Observed:
+def _observed(model: nn.Module, example_inputs: tuple[Any, ...], by_node: bool = True) -> Observed:
+    """What to observe; of a model beside its captured graph not ``by_node``: it has other nodes."""
     graph = model.graph if isinstance(model, fx.GraphModule) else None
 
     def run(bare: nn.Module, inputs: tuple[Any, ...], ctx: Context) -> Any:
-        return _NodeByNode(bare, graph, ctx).run(*inputs) if graph else bare(*inputs)
+        ctx.graph_node = ""
+        if graph is None:
+            return bare(*inputs)
+        if not by_node:
+            return fx.Interpreter(bare, graph=graph).run(*inputs)
+        return _NodeByNode(bare, graph, ctx).run(*inputs)
 
     return Observed(model, example_inputs, run)
 

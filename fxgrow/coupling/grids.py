@@ -54,13 +54,16 @@ class Decision:
     chosen: dict[int, int] = field(default_factory=dict)
 
 
-def decide(grids: Sequence[Grid], classes: Ints, pinned: Bools, banned: Set[Direction]) -> Decision:
+def decide(
+    grids: Sequence[Grid], classes: Ints, pinned: Bools, written: Bools, banned: Set[Direction]
+) -> Decision:
     """Choose a direction for every grid.
 
     Args:
         grids: the grids, in terms of labels.
         classes: the class of each label.
         pinned: for each class whether it cannot grow.
+        written: for each class whether some parameter writes it.
         banned: directions that failed in a trial.
 
     Returns:
@@ -73,7 +76,7 @@ def decide(grids: Sequence[Grid], classes: Ints, pinned: Bools, banned: Set[Dire
     total = Decision()
     for cluster in _clusters(lines, pinned):
         members = {number: lines[number] for number in cluster}
-        best = _best_assignment(members, pinned, banned)
+        best = _best_assignment(members, pinned, written, banned)
         total.pairs += best.pairs
         total.fixed += best.fixed
         total.chosen |= best.chosen
@@ -99,19 +102,24 @@ def _clusters(lines: Sequence[Lines], pinned: Bools) -> list[list[int]]:
 
 
 def _best_assignment(
-    members: Mapping[int, Lines], pinned: Bools, banned: Set[Direction]
+    members: Mapping[int, Lines], pinned: Bools, written: Bools, banned: Set[Direction]
 ) -> Decision:
     """The better of two greedy assignments; of equals the one that prefers late dimensions."""
-    late_quality, late = _assign(members, pinned, banned, prefer_late=True)
-    early_quality, early = _assign(members, pinned, banned, prefer_late=False)
+    late_quality, late = _assign(members, pinned, written, banned, prefer_late=True)
+    early_quality, early = _assign(members, pinned, written, banned, prefer_late=False)
     return early if early_quality > late_quality else late
 
 
 def _assign(
-    members: Mapping[int, Lines], pinned: Bools, banned: Set[Direction], prefer_late: bool
+    members: Mapping[int, Lines],
+    pinned: Bools,
+    written: Bools,
+    banned: Set[Direction],
+    *,
+    prefer_late: bool,
 ) -> tuple[Quality, Decision]:
     """One greedy assignment, and how good it is."""
-    cluster = _Cluster(list(members.values()), pinned)
+    cluster = _Cluster(list(members.values()), pinned, written)
     decision = Decision()
     for number, lines in members.items():
         direction = _first_legal(cluster, number, lines, banned, prefer_late)
@@ -141,13 +149,14 @@ def _first_legal(
 class _Cluster:
     """The classes that one cluster touches, numbered from 1, with its unions and pins so far."""
 
-    def __init__(self, members: Sequence[Lines], pinned: Bools) -> None:
+    def __init__(self, members: Sequence[Lines], pinned: Bools, written: Bools) -> None:
         self.classes = np.unique(np.concatenate([lines.flat for lines in members]))
         cells = np.unique(np.concatenate([lines.cells for lines in members]))
         self.cells = self._numbers(cells)
         self.pairs: list[tuple[Ints, Ints]] = []
         # Number 0 is FIXED to components, so it counts as fixed here too.
         self.fixed = np.concatenate([[True], pinned[self.classes]])
+        self.written = np.concatenate([[False], written[self.classes]])
         self._solve()
 
     def _numbers(self, classes: Ints) -> Ints:
@@ -182,6 +191,12 @@ class _Cluster:
         self._solve()
 
     def quality(self) -> Quality:
-        """How many cells can still grow, and how many neurons they make."""
-        free = self.cells[~self.in_fixed_group[self.cells]]
+        """How many cells can still grow, and how many neurons they make.
+
+        What no parameter writes is no neuron.
+        """
+        written_groups = np.zeros(self.groups.max() + 1, dtype=bool)
+        written_groups[self.groups[self.written]] = True
+        is_written = written_groups[self.groups[self.cells]]
+        free = self.cells[is_written & ~self.in_fixed_group[self.cells]]
         return len(free), len(np.unique(self.groups[free]))

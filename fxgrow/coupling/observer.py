@@ -67,6 +67,10 @@ def _grouped_mm_shape(a: Tensor, b: Tensor, *_: Any, **__: Any) -> Tensor:
     return a.new_empty((*a.shape[:-1], b.shape[-1]))
 
 
+def _weight_norm_shapes(v: Tensor, g: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(v), torch.empty_like(g)
+
+
 def _like_first(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return torch.empty_like(x)
 
@@ -84,6 +88,7 @@ def _shape_kernels() -> dict[Any, Callable[..., Any]]:
         aten.native_batch_norm.default: _batch_norm_shapes,
         aten.native_layer_norm.default: _layer_norm_shapes,
         aten._grouped_mm.default: _grouped_mm_shape,
+        aten._weight_norm_interface.default: _weight_norm_shapes,
     }
     for name in _ACTIVATIONS.split():
         kernels[getattr(aten, name).default] = _like_first
@@ -307,6 +312,9 @@ class Constants(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in _MAKE_CONSTANTS and args and not isinstance(args[0], Tensor):
             kwargs.pop("device", None)
+        if func is torch._weight_norm and not self.ctx.numbers:
+            # For some dimensions torch takes it apart, so that a rule would not see it.
+            return aten._weight_norm_interface(*args, **kwargs)[0]
         try:
             return func(*args, **kwargs)
         except Exception as error:

@@ -9,14 +9,21 @@ grown model. A workaround is kept if the next trial no longer fails because of t
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
-from fxgrow.coupling.attribute_guesses import Keys, attribute_guesses, failed_classes
+from fxgrow.coupling.attribute_guesses import (
+    Keys,
+    attribute_guesses,
+    confirmed_records,
+    failed_classes,
+)
 from fxgrow.coupling.blame import WidthLabels
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
+from fxgrow.coupling.size_records import SizeRecord
 from fxgrow.coupling.trial import Trial, TrialFailure
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import (
@@ -64,13 +71,19 @@ class _Attempt:
     failure: TrialFailure | None
 
 
-def resolve_coupling(ctx: Context, subject: Observed, patterns: Patterns) -> Coupling:
+def resolve_coupling(
+    ctx: Context,
+    subject: Observed,
+    patterns: Patterns,
+    records: Sequence[SizeRecord] = (),
+) -> Coupling:
     """Find a coupling that a trial growth confirms.
 
     Args:
         ctx: what was observed.
         subject: the model.
         patterns: what the user wants left alone.
+        records: sizes that the model writes down.
 
     Returns:
         The neurons of the model, refused where no trial growth succeeds.
@@ -82,9 +95,20 @@ def resolve_coupling(ctx: Context, subject: Observed, patterns: Patterns) -> Cou
     # Every failed trial gives up a direction of a grid or a width, so these trials suffice.
     for _ in range(len(ctx.grids) * 3 + len(ctx.axes) + 2):
         if attempt.failure is None:
-            return attempt.coupling
+            return _with_records(ctx, attempt, records)
         attempt = _next_attempt(ctx, subject, patterns, attempt, attempt.failure)
     raise InternalError(f"the trial growth of {type(subject.model).__name__} never succeeds")
+
+
+def _with_records(ctx: Context, attempt: _Attempt, records: Sequence[SizeRecord]) -> Coupling:
+    """A coupling that is confirmed, with the sizes that the model writes down."""
+    classes, coupling = attempt.classes, attempt.coupling
+    width_of = WidthLabels(ctx, classes, coupling).of_class
+    confirmed = confirmed_records(ctx, records, classes)
+    known = _targets(attempt.assumptions.workarounds.attributes)
+    new = [guess for guess in confirmed if (guess.module, guess.name, guess.keys) not in known]
+    written = size_attributes(width_of, coupling.widths, new, classes)
+    return replace(coupling, attributes=(*coupling.attributes, *written))
 
 
 def _attempt(
@@ -122,35 +146,75 @@ def _helpful_guesses(
     ctx: Context, subject: Observed, attempt: _Attempt, failure: TrialFailure
 ) -> Sequence[SizeAttributeGuess]:
     """The first attributes with which the widths that failed run farther, grown by themselves."""
-    trial = Trial(subject, ctx, attempt.classes, attempt.coupling)
+    experiment = _Experiment(
+        Trial(subject, ctx, attempt.classes, attempt.coupling),
+        attempt.assumptions.workarounds.attributes,
+        failed_classes(ctx, attempt.classes, failure),
+    )
     in_use = _targets(attempt.assumptions.workarounds.attributes)
-    steps: dict[frozenset[int], float] = {}
-    width_labels = WidthLabels(ctx, attempt.classes, attempt.coupling)
-    failed = failed_classes(ctx, attempt.classes, failure)
+    before: dict[frozenset[int], float] = {}
     for guesses in attribute_guesses(ctx, subject.model, attempt.classes, failure):
         # An attribute that follows one width already cannot follow another.
         if not in_use.isdisjoint(_targets(guesses)):
             continue
-        counted = np.concatenate([guess.labels for guess in guesses])
-        is_failed = np.isin(attempt.classes.of[counted], failed)
-        meant = frozenset(width_labels.widths(counted[is_failed]))
-        if meant not in steps:
-            steps[meant] = _steps(trial, meant)
-        known = attempt.assumptions.workarounds.attributes
-        attributes = size_attributes(
-            width_labels.of_class, attempt.coupling.widths, (*known, *guesses), attempt.classes
-        )
-        guessed = replace(trial, coupling=replace(attempt.coupling, attributes=attributes))
-        if _steps(guessed, meant) > steps[meant]:
-            return guesses
+        meant = experiment.meant(guesses)
+        if meant not in before:
+            before[meant] = experiment.steps(meant, ())
+        after = experiment.steps(meant, guesses)
+        if after > before[meant]:
+            return experiment.without_idle(meant, guesses, after)
     return ()
 
 
-def _steps(trial: Trial, widths: Collection[int]) -> float:
-    """How many operators run when only these widths grow; infinite if the model runs."""
-    growable = [number for number in widths if trial.coupling.widths[number].growable]
-    failure = trial.run(growable)
-    return math.inf if failure is None else failure.steps
+@dataclass(frozen=True)
+class _Experiment:
+    """Grows single widths under guesses.
+
+    Args:
+        trial: the trial that failed.
+        known: the attributes that follow in it.
+        failed: the neurons that it failed with.
+    """
+
+    trial: Trial
+    known: tuple[SizeAttributeGuess, ...]
+    failed: Ints
+
+    @cached_property
+    def width_labels(self) -> WidthLabels:
+        """The widths by label."""
+        return WidthLabels(self.trial.ctx, self.trial.classes, self.trial.coupling)
+
+    def meant(self, guesses: Sequence[SizeAttributeGuess]) -> frozenset[int]:
+        """The widths that failed and that some attributes would count."""
+        counted = np.concatenate([guess.labels for guess in guesses])
+        is_failed = np.isin(self.trial.classes.of[counted], self.failed)
+        return frozenset(self.width_labels.widths(counted[is_failed]))
+
+    def steps(self, widths: Collection[int], guesses: Sequence[SizeAttributeGuess]) -> float:
+        """How many operators run when only these widths grow; infinite if the model runs."""
+        coupling = self.trial.coupling
+        attributes = size_attributes(
+            self.width_labels.of_class,
+            coupling.widths,
+            (*self.known, *guesses),
+            self.trial.classes,
+        )
+        guessed = replace(self.trial, coupling=replace(coupling, attributes=attributes))
+        growable = [number for number in widths if coupling.widths[number].growable]
+        failure = guessed.run(growable)
+        return math.inf if failure is None else failure.steps
+
+    def without_idle(
+        self, meant: frozenset[int], guesses: Sequence[SizeAttributeGuess], steps: float
+    ) -> Sequence[SizeAttributeGuess]:
+        """The guesses without those that change nothing: equal to a size by chance, perhaps."""
+        names = sorted({(guess.name, guess.keys) for guess in guesses}, key=str)
+        for name in names:
+            fewer = [guess for guess in guesses if (guess.name, guess.keys) != name]
+            if fewer and self.steps(meant, fewer) >= steps:
+                guesses = fewer
+        return guesses
 
 
 def _targets(guesses: Sequence[SizeAttributeGuess]) -> set[tuple[str, str, Keys]]:

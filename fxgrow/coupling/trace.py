@@ -15,23 +15,25 @@ from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.observer import Composites, Constants, Observer, ShapeReads, WriteWatch
 from fxgrow.coupling.rules.einsum import WholeEinsum
+from fxgrow.coupling.size_records import SizeRecord, watch_sizes
 from fxgrow.coupling.user_lines import packages_of
 from fxgrow.coupling.values import Axis, Context, Observed, Value
 from fxgrow.errors import ModelError
 from fxgrow.modes import plain_attention
 from fxgrow.randomness import seeded
-from fxgrow.surgery import named_tensors
+from fxgrow.surgery import named_tensors, normalized_weights
 
 
-def observe(subjects: Sequence[Observed]) -> Context:
+def observe(subjects: Sequence[Observed], records: Sequence[SizeRecord] = ()) -> Context:
     """Run bare copies of one model's subjects and gather what the rules learn.
 
-    The first subject is run in eval mode. While some parameter was not met (an auxiliary head), it
-    is run in train mode too, and so are the other subjects, whose parameters have the same names.
+    Each is run in eval mode, the graph for what its nodes do, the model for what its modules do.
+    While some parameter was not met (an auxiliary head), it is run in train mode too.
     A model that cannot run on shapes alone is run with its numbers.
 
     Args:
         subjects: the graph of a model, if there is one, and the model.
+        records: sizes that the model writes down, to be watched.
 
     Returns:
         The context that the rules wrote to.
@@ -39,29 +41,37 @@ def observe(subjects: Sequence[Observed]) -> Context:
     Raises:
         ModelError: ``does-not-run``, if no subject runs in any mode.
     """
+    model = subjects[-1].model
     failures: list[Exception] = []
     for numbers in (False, True):
-        ctx = Context(numbers=numbers, packages=packages_of(subjects[-1].model))
-        failures = _run_until_all_met(ctx, subjects)
+        ctx = Context(
+            numbers=numbers,
+            packages=packages_of(model),
+            normalized=frozenset(weight.direction for weight in normalized_weights(model)),
+        )
+        failures = _run_until_all_met(ctx, subjects, records)
         if ctx.passes:
             ctx.resolve_roles()
             return ctx
-    name = type(subjects[0].model).__name__
+    name = type(model).__name__
     raise ModelError(
         "does-not-run", f"{name} does not run on its example inputs: {first_line(failures[0])}"
     ) from failures[0]
 
 
-def _run_until_all_met(ctx: Context, subjects: Sequence[Observed]) -> list[Exception]:
-    """Run the subjects in both modes until every parameter was met; gives back what went wrong."""
+def _run_until_all_met(
+    ctx: Context, subjects: Sequence[Observed], records: Sequence[SizeRecord]
+) -> list[Exception]:
+    """Run the subjects, in both modes until every parameter was met; gives back what went wrong."""
     failures: list[Exception] = []
     owned = _names_of(subjects[-1].model)
     for subject in subjects:
         for training in (False, True):
-            if ctx.passes and not _unmet(ctx):
-                return failures
+            if ctx.passes.get(subject) and not _unmet(ctx):
+                break
             bare = meta_copy(subject.model)
             label_parameters(ctx, bare, owned)
+            watch_sizes(ctx, bare, records)
             attach_values(ctx, bare, named_tensors(subject.model))
             error = run_once(ctx, bare, subject, training)
             if error is not None:

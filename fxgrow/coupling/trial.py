@@ -20,7 +20,7 @@ from fxgrow.coupling.blame import Blame, RunFailure, WidthLabels
 from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.keys import AnyAxisKey
-from fxgrow.coupling.labels import FIXED, Ints, Pin, concatenated
+from fxgrow.coupling.labels import FIXED, Bools, Ints, Pin, concatenated
 from fxgrow.coupling.meta_copy import holds_reals, meta_copy
 from fxgrow.coupling.trace import attach_values, run_once
 from fxgrow.coupling.user_lines import frames_of, user_line
@@ -52,11 +52,13 @@ class TrialFailure:
         banned: directions of grids to give up.
         pins: labels to give up.
         mixed: the labels of neurons whose copies arrived elsewhere than in the standard order.
+        place: path of the module in which the run failed.
     """
 
     banned: frozenset[Direction] = frozenset()
     pins: tuple[Pin, ...] = ()
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    place: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,19 @@ class Trial:
         resize(bare, maps)
         set_attributes(bare, self.coupling, changes)
         ctx, classes = self.ctx, self.classes
-        trial = Context(numbers=ctx.numbers, packages=ctx.packages, is_trial=True)
+        trial = ctx.for_trial()
         # What the run labels anew (lines of grids) must not look like a copy.
         trial.labels.count = _first_unused(classes)
+        trial.moving = self._moving(widths)
         _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(self.coupling))
         return trial, _run_modes(trial, bare, self.subject, ctx, maps, _first_unused(classes))
+
+    def _moving(self, widths: Collection[int]) -> Bools:
+        """For each label of the trial whether its neuron grows."""
+        of_class = WidthLabels(self.ctx, self.classes, self.coupling).of_class
+        is_grown = np.isin(of_class, list(widths))
+        # Labels below the first copy of class 0 are nobody's.
+        return np.concatenate([np.zeros(_COPIES, bool), np.repeat(is_grown, _COPIES)])
 
     def __call__(self) -> TrialFailure | None:
         """Grow every width that can grow.
@@ -145,10 +155,10 @@ class Trial:
         blamed = Blame(self.subject.model, widths, grown, self.run).attribute(failure)
         banned = widths.grids(blamed)
         if banned:
-            return TrialFailure(banned)
+            return TrialFailure(banned, place=failure.place)
         reason = f"the model's own code cannot run with another size: {failure.message}"
         pin = Pin(widths.labels(blamed.widths), "fixed-code", reason, failure.place or "model")
-        return TrialFailure(pins=(pin,))
+        return TrialFailure(pins=(pin,), place=failure.place)
 
 
 def _trial_changes(coupling: Coupling, widths: Collection[int]) -> dict[int, Change]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fxgrow.coupling.fields import (
     Fields,
@@ -19,7 +20,7 @@ from fxgrow.coupling.fields import (
     select_dims,
 )
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
-from fxgrow.coupling.labels import FIXED, Ints, Labels, Pin, components, concatenated
+from fxgrow.coupling.labels import FIXED, Bools, Ints, Labels, Pin, components, concatenated
 from fxgrow.coupling.user_lines import running_frames, user_line
 
 _VALUE = "_fxgrow_value"
@@ -32,6 +33,22 @@ class Role(StrEnum):
     WRITES = "writes"
     CARRIES = "carries"
     READS = "reads"
+
+
+class Side(StrEnum):
+    """Where neurons pass a module."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    FEATURES = "features"  # what its method ``forward_features`` gives
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A place where neurons pass a module, the one at the path ``module``."""
+
+    module: str
+    side: Side
 
 
 @dataclass(frozen=True)
@@ -132,6 +149,7 @@ class Context:
         writers: the axes that write neurons, numbered in the order in which they run.
         later: roles that depend on unions still to come: (axis, role, labels it was seen with).
         grids: labeled axes that were seen as grids.
+        merged: the numbers of those whose lines became one dimension.
         shape_events: reshapes and splits of labeled dimensions.
         reads: of an fx graph, the labels that each node contracts.
         writes: of an fx graph, the labels that each node makes.
@@ -147,7 +165,11 @@ class Context:
             have been mixed.
         passes: the shapes of the outputs, per subject and mode in which it ran (True: training).
         packages: the packages that the model is written in.
+        normalized: the directions of weights under weight normalization.
         is_trial: whether this is a run of a grown model, in which labels are known.
+        passing: the labels along single dimensions of what passed at watched places.
+        read_records: (path, name) of watched attributes that code has read.
+        moving: in a trial, for each label whether it is a copy of a neuron that grows.
         steps: how many operators have run.
         failure: what the last operator that failed raised, and the labels of its tensors.
     """
@@ -158,6 +180,7 @@ class Context:
     writers: dict[AnyAxisKey, int] = field(default_factory=dict)
     later: list[tuple[Axis, Role, list[Ints]]] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
+    merged: list[int] = field(default_factory=list)
     shape_events: list[ShapeEvent] = field(default_factory=list)
     reads: dict[str, list[Ints]] = field(default_factory=dict)
     writes: dict[str, list[Ints]] = field(default_factory=dict)
@@ -172,9 +195,27 @@ class Context:
     steady: bool = True
     passes: dict[Observed, dict[bool, OutputShapes]] = field(default_factory=dict)
     packages: frozenset[str] = frozenset()
+    normalized: frozenset[str] = frozenset()
     is_trial: bool = False
+    passing: dict[Passage, list[Ints]] = field(default_factory=dict)
+    read_records: set[tuple[str, str]] = field(default_factory=set)
+    moving: Bools = field(default_factory=lambda: np.zeros(0, bool))
     steps: int = 0
     failure: tuple[Exception, Ints] | None = None
+
+    def grows(self, labels: Ints) -> bool:
+        """Whether this is a trial, and neurons that grow in it are among these labels."""
+        known = labels[labels < len(self.moving)]
+        return bool(self.moving[known].any())
+
+    def for_trial(self) -> "Context":
+        """The context of a run of the grown model."""
+        return Context(
+            numbers=self.numbers,
+            packages=self.packages,
+            normalized=self.normalized,
+            is_trial=True,
+        )
 
     def modes(self, subject: Observed) -> Mapping[bool, OutputShapes]:
         """The modes in which to run a subject again, and the output shapes that it should have.
@@ -219,14 +260,17 @@ class Context:
             False also where its numbers are not known.
         """
         value = self.value(tensor)
-        if value.fields or value.real is None or not value.real.numel():
+        # What lives elsewhere than the run does is a constant.
+        real = value.real if tensor.is_meta else tensor
+        if value.fields or real is None or not real.numel():
             return False
-        if value.real.untyped_storage().data_ptr() in self.overwritten:
+        if real.untyped_storage().data_ptr() in self.overwritten:
             return False
-        first = value.real
-        for dim in dims:
-            first = first.narrow(dim, 0, 1)
-        return bool((value.real == first).all())
+        with _disable_current_modes():
+            first = real
+            for dim in dims:
+                first = first.narrow(dim, 0, 1)
+            return bool((real == first).all())
 
     def set_value(self, tensor: Tensor, value: Value) -> None:
         """Write down what is known of a tensor."""
@@ -320,8 +364,9 @@ class Context:
             axis_role = Role.CARRIES if role is Role.READS and not axis.scales else role
             if _holds_label_of(axis, seen):
                 self._add_role(axis, axis_role)
-            elif is_joint and axis.labels.size:
-                # A product or sum of parameters shows the labels of one of them only.
+            elif axis.labels.size and (is_joint or self.merged):
+                # A product or sum of parameters shows the labels of one of them only, axes that
+                # were merged those of the cells of their grid.
                 self.later.append((axis, axis_role, seen))
         if role is Role.READS and not _shareable(value.axes):
             for array in seen:
@@ -342,7 +387,11 @@ class Context:
             return
         # By now the labels that were seen are united with those of the axis, if they ever are.
         classes = components(self.labels.count, self.labels.pairs)
+        cells = {number: np.unique(classes[self.grids[number].joint]) for number in self.merged}
         for axis, role, seen in self.later:
+            for number, of_grid in cells.items():
+                if any(np.isin(classes[array], of_grid).any() for array in seen):
+                    seen = [*seen, *self.grids[number].factors]
             if any(np.isin(classes[array], classes[axis.labels]).any() for array in seen):
                 self._add_role(axis, role)
         self.later.clear()
@@ -424,10 +473,10 @@ def _shareable(axes: Sequence[Axis]) -> bool:
 
     That is so if some of them scale it, and none of these enters in another way too.
     """
-    scaling: set[str] = set()
-    others: set[str] = set()
+    scaling: set[AxisKey] = set()
+    others: set[AxisKey] = set()
     for axis in axes:
-        (scaling if axis.scales else others).add(axis.parameter)
+        (scaling if axis.scales else others).add(axis.key)
     return not axes or (bool(scaling) and scaling.isdisjoint(others))
 
 

@@ -250,7 +250,7 @@ def classify(ctx: Context, banned: Set[Direction], extra: Sequence[Pin]) -> Neur
     pins = [*ctx.labels.pins, *extra, Pin(touching, "fixed-size", reason, "")]
     # Before grids are decided, labels are united to base classes; a decision unites some of these.
     base = components(ctx.labels.count, ctx.labels.pairs)
-    decision = decide(ctx.grids, base, _pinned(base, pins), banned)
+    decision = decide(ctx.grids, base, _pinned(base, pins), _written(ctx, base), banned)
     # Class 0 is a class like any other, but 0 means FIXED to components: so count from 1 there.
     unions = [(left + 1, right + 1) for left, right in decision.pairs]
     final = components(len(base) + 1, unions)[1:]
@@ -270,6 +270,15 @@ def _pinned(base: Ints, pins: Sequence[Pin]) -> Bools:
     pinned = np.zeros(len(base), dtype=bool)
     pinned[base[np.concatenate([pin.labels for pin in pins])]] = True
     return pinned
+
+
+def _written(ctx: Context, base: Ints) -> Bools:
+    """For each base class whether some parameter writes it."""
+    written = np.zeros(len(base), dtype=bool)
+    for axis in ctx.axes:
+        if axis.key in ctx.writers:
+            written[base[axis.labels]] = True
+    return written
 
 
 def _refusal_of(pin: Pin) -> Refusal:

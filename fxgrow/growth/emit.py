@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fxgrow.coupling import Coupling, change_maps, set_attributes
-from fxgrow.surgery import Change, IndexMap, Maps, apply_maps, named_tensors, reshape_along, resize
+from fxgrow.surgery import (
+    Change,
+    IndexMap,
+    KeptNorms,
+    Maps,
+    apply_maps,
+    named_tensors,
+    reshape_along,
+    resize,
+)
 
 
 @dataclass(frozen=True)
@@ -65,10 +74,12 @@ def emit(
     for key, index_map in change_maps(coupling, changes).items():
         if key[0] in present:
             maps[key] = index_map
+    norms = KeptNorms.of(module, maps)
     resize(module, maps, optimizer)
     set_attributes(module, coupling, changes)
     known = {name: update for name, update in updates.items() if name in present}
     apply_updates(module, maps, known, unlocked=unlocked)
+    norms.restore(module)
     return maps
 
 

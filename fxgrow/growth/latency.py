@@ -1,6 +1,5 @@
 """What neurons cost in time, measured on the device where the model is."""
 
-import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from fxgrow.coupling import Coupling, Width, change_maps
-from fxgrow.surgery import Change, named_tensors, resize
+from fxgrow.surgery import Change, copy_model, named_tensors, resize
 
 MICROSECONDS = 1e6
 WARM_UP, FEWEST, MOST = 2, 7, 41
@@ -90,7 +89,7 @@ def _difference(
 
     Both run in turn, so that whatever else the machine does hits both; medians over the rounds.
     """
-    grown = copy.deepcopy(model)
+    grown = copy_model(model)
     changes: dict[int, Change] = {}
     for number, count in counts.items():
         if count:

@@ -29,7 +29,7 @@ from fxgrow.growth.timer import Timer
 from fxgrow.growth.verify import Emission, emit_and_verify
 from fxgrow.modes import evaluation_mode, frozen_parameters, plain_attention
 from fxgrow.spec import GrowthStep
-from fxgrow.surgery import restore_on_failure
+from fxgrow.surgery import detached, restore_on_failure
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ def _to_grow(model: nn.Module, options: StepOptions) -> tuple[nn.Module, Optimiz
     """The model and optimizer that are changed: the caller's own, or copies of both together."""
     if options.inplace:
         return model, options.optimizer
-    return copy.deepcopy((model, options.optimizer))
+    return copy.deepcopy((model, options.optimizer), detached(model))
 
 
 def _resolve(prepared: PreparedModel, budget: Budget, scope: Scope) -> ResolvedBudget:

@@ -1,6 +1,5 @@
 """Emit what the search chose, and check that the result is what it has to be."""
 
-import copy
 from dataclasses import dataclass
 
 from torch.optim import Optimizer
@@ -12,7 +11,7 @@ from fxgrow.growth.objective import Objective
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.search import SearchResult
 from fxgrow.growth.statistics import estimate_statistics
-from fxgrow.surgery import ConfigUpdate, parameter_shapes, update_config
+from fxgrow.surgery import ConfigUpdate, copy_model, parameter_shapes, update_config
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def emit_and_verify(
         expected = objective.output(overgrown.graph_module)
         output_before = objective.output(model)
         # The check at eps = 0 needs a model of its own: updates cannot be taken back to the bit.
-        unchanged = copy.deepcopy(model)
+        unchanged = copy_model(model)
         no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
         emit(unchanged, coupling, changes, no_updates, unlocked=unlocked)
         preservation_error = require_close(

@@ -6,7 +6,6 @@ Reference: Chen, Goodfellow, Shlens, "Net2Net", ICLR 2016, section 3.1 (wider), 
 any structure.
 """
 
-import copy
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from fxgrow.surgery import (
     ConfigUpdate,
     IndexMap,
     carrier_entries,
+    copy_model,
     named_tensors,
     parameter_shapes,
     random_entries,
@@ -150,7 +150,7 @@ class _Widening:
 def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
     """Widen a model or a copy of it, and compare it with what it was."""
     before = Preservation.of(model, widening.inputs)
-    module = model if inplace else copy.deepcopy(model)
+    module = model if inplace else copy_model(model)
     try:
         return widening.applied(module, before)
     except GrowthError as error:

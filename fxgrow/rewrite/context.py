@@ -122,8 +122,10 @@ class RewriteContext:
         """The module that holds everything inserted."""
         return self.rewriter.root.get_submodule(INSERTED)
 
-    def widths_of(self, name: str, axis: int) -> frozenset[int]:
-        """Numbers of the widths that own indices of one axis of a parameter."""
+    def widths_of(self, name: str, axis: int | None) -> frozenset[int]:
+        """Numbers of the widths that own indices of one axis of a parameter; none if it is None."""
+        if axis is None:
+            return frozenset()
         return self.coupling.widths_along(name, axis)
 
     def slots(self, name: str, axis: int, width: int) -> Slots:

@@ -105,7 +105,7 @@ class LinearOp:
         return self.form.groups > 1 and self.rows == 1
 
     def oriented(self, tensor: Tensor) -> Tensor:
-        """From the parameter's layout to ``[out, in / groups, ...]``; an axis that it lacks has size 1.
+        """From the parameter's layout to ``[out, in / groups, ...]``; missing axes have size 1.
 
         A bias, one entry per row, is as it was.
         """

@@ -10,6 +10,7 @@ entries start from ``random_entries`` or ``carrier_entries``. ``sync_size_attrib
 
 from fxgrow.surgery.attributes import NORM_TYPES, has_size_attributes, sync_size_attributes
 from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config
+from fxgrow.surgery.copying import copy_model, derived_tensors, detached
 from fxgrow.surgery.index_map import (
     NEW_INDEX,
     Change,
@@ -24,6 +25,7 @@ from fxgrow.surgery.index_map import (
 from fxgrow.surgery.new_entries import carrier_entries, random_entries
 from fxgrow.surgery.resize import Maps, apply_maps, named_tensors, resize
 from fxgrow.surgery.rollback import restore_on_failure
+from fxgrow.surgery.weight_norm import KeptNorms, normalized_weights
 
 __all__ = [
     "NEW_INDEX",
@@ -32,13 +34,18 @@ __all__ = [
     "ConfigUpdate",
     "IndexMap",
     "IntArray",
+    "KeptNorms",
     "Maps",
     "Placement",
     "apply_maps",
     "axis_map",
     "carrier_entries",
+    "copy_model",
+    "derived_tensors",
+    "detached",
     "has_size_attributes",
     "named_tensors",
+    "normalized_weights",
     "parameter_shapes",
     "placement",
     "random_entries",

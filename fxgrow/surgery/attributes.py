@@ -7,9 +7,11 @@ are now.
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.weight_norm import WeightNorm
 
 from fxgrow.errors import GrowthError
 
@@ -105,6 +107,7 @@ NEW_ENTRY_IN_NORM = {"weight": 1.0, "running_var": 1.0, "bias": 0.0, "running_me
 
 def sync_size_attributes(module: nn.Module) -> None:
     """Bring the sizes that a module keeps as attributes in line with its parameters."""
+    refresh_weights(module)
     for kind, attributes in SIZE_ATTRIBUTES.items():
         if isinstance(module, kind):
             for name, value in attributes(module).items():
@@ -119,6 +122,19 @@ def sync_size_attributes(module: nn.Module) -> None:
             vector = module.running_mean
         if vector is not None:
             module.num_features = vector.shape[0]
+
+
+@torch.no_grad()
+def refresh_weights(module: nn.Module) -> None:
+    """Compute anew the weights that the old ``weight_norm`` keeps beside their parts."""
+    for hook in weight_norm_hooks(module):
+        setattr(module, hook.name, hook.compute_weight(module))
+
+
+def weight_norm_hooks(module: nn.Module) -> list[WeightNorm]:
+    """The weight normalizations of the old form, which are hooks of a module."""
+    hooks = module._forward_pre_hooks.values()
+    return [hook for hook in hooks if isinstance(hook, WeightNorm)]
 
 
 def has_size_attributes(kind: type[nn.Module]) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from fxgrow.coupling import Coupling, couple
 from fxgrow.coupling.rules import table
@@ -212,12 +212,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "weight norm of the reader": (
         lambda: nn.Sequential(nn.Linear(6, 4), weight_norm(nn.Linear(4, 2))),
         VECTOR,
-        {"0": (4, 1, "normalised"), "1": OUT},
+        {"0": FREE, "1": OUT},
     ),
     "weight norm of the reader, for each of what it reads": (
         lambda: nn.Sequential(nn.Conv1d(5, 4, 1), weight_norm(nn.ConvTranspose1d(4, 2, 3))),
         SEQUENCE,
-        {"0": FREE, "1": (2, 1, "normalised")},
+        {"0": FREE, "1": OUT},
     ),
     "pooling": (
         lambda: convolutions(
@@ -286,6 +286,86 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         lambda: linears(lambda h: h + torch.ones(4)),
         VECTOR,
         {"a": (4, 1, "fixed-code"), "b": OUT},
+    ),
+    "constant of zeros": (
+        lambda: linears(lambda h: h + torch.zeros(h.shape[0], h.shape[1])),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of new_zeros": (
+        lambda: linears(lambda h: h + h.new_zeros(h.shape)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of ones": (
+        lambda: linears(lambda h: h * torch.ones(h.shape)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of full": (
+        lambda: linears(lambda h: torch.maximum(h, torch.full(h.shape, 0.1))),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of empty and fill_": (
+        lambda: linears(lambda h: h + torch.empty(h.shape).fill_(0.3)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of new_empty and zero_": (
+        lambda: linears(lambda h: h + h.new_empty(h.shape).zero_()),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of where": (
+        lambda: linears(lambda h: torch.where(h > 0, h, torch.zeros(h.shape))),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of rows": (
+        lambda: linears(lambda h: h * torch.arange(h.shape[0]).view(-1, 1).expand(h.shape)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of stack": (
+        lambda: linears(lambda h: torch.stack([h, torch.ones(h.shape)]).sum(0)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of cat": (
+        lambda: linears(lambda h: torch.cat([h[None], torch.zeros(1, *h.shape)]).sum(0)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant of many": (
+        lambda: linears(lambda h: (h + torch.zeros(300_000, 1, h.shape[1]))[0]),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
+    "constant that was written to": (
+        lambda: linears(lambda h: h + torch.zeros(h.shape).index_put_((torch.tensor(0),), h.sum())),
+        VECTOR,
+        {"a": (4, 1, "reduced"), "b": OUT},
+    ),
+    "image of a vector": (
+        lambda: Net(
+            lambda n, x: n.b(n.norm(F.interpolate(n.a(x).view(2, -1, 2, 2), scale_factor=2))),
+            a=nn.Linear(6, 16),
+            norm=nn.BatchNorm2d(4),
+            b=nn.ConvTranspose2d(4, 2, 3),
+        ),
+        VECTOR,
+        {"a": (4, 4, ""), "b": OUT},
+    ),
+    "image of a vector, channel by channel": (
+        lambda: Net(
+            lambda n, x: n.c(n.b(F.max_pool2d(n.a(x).view(2, -1, 2, 2), 2))),
+            a=nn.Linear(6, 16),
+            b=nn.Conv2d(4, 4, 1, groups=4),
+            c=nn.Conv2d(4, 2, 1),
+        ),
+        VECTOR,
+        {"a": (4, 4, ""), "c": OUT},
     ),
     "cat": (
         lambda: Net(
@@ -369,7 +449,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         VECTOR,
         {"a": (1, 1, "squeezed"), "b": OUT},
     ),
-    "merged": (
+    "outer product": (
         lambda: Net(
             lambda n, x: n.c((n.a(x)[:, :, None] * n.b(x)[:, None, :]).flatten(1)),
             a=nn.Linear(6, 4),
@@ -377,7 +457,29 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
             c=nn.Linear(12, 2),
         ),
         VECTOR,
-        {"a": (4, 1, "merged"), "b": (3, 1, "merged"), "c": OUT},
+        {"a": FREE, "b": (3, 1, "grid"), "c": OUT},
+    ),
+    "merged": (
+        lambda: Net(
+            lambda n, x: n.c(
+                (n.a(x).view(2, 6, 2)[..., None] * n.b(x[:, 0])[:, None, None]).flatten(1)
+            ),
+            a=nn.Conv1d(6, 4, 1),
+            b=nn.Linear(3, 2),
+            c=nn.Linear(24, 2),
+        ),
+        torch.zeros(2, 6, 3),
+        {"a": (4, 1, "merged"), "b": (2, 1, "merged"), "c": OUT},
+    ),
+    "spectral norm": (
+        lambda: nn.Sequential(spectral_norm(nn.Linear(6, 4)), nn.ReLU(), nn.Linear(4, 2)),
+        VECTOR,
+        {"0": (4, 1, "reduced"), "2": OUT},
+    ),
+    "spectral norm of the reader": (
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), spectral_norm(nn.Linear(4, 2))),
+        VECTOR,
+        {"0": (4, 1, "reduced"), "2": (2, 1, "reduced")},
     ),
     "maxout": (
         lambda: linears(lambda h: h.view(2, -1, 3).amax(2), 12, 4),

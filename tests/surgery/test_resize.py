@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 from fxgrow.surgery.index_map import NEW_INDEX, IndexMap
-from fxgrow.surgery.resize import apply_maps, named_tensors, resize
+from fxgrow.surgery.resize import apply_maps, memory_format_of, named_tensors, resize
 
 
 def split_first(size: int, scale: float = 1.0) -> IndexMap:
@@ -118,3 +118,38 @@ def test_axes_commute() -> None:
         both, apply_maps(apply_maps(tensor, {1: split_first(3, 0.5)}), {0: split_first(2)})
     )
     assert both.is_contiguous()
+
+
+FORMATS = {
+    torch.contiguous_format: (4, 3, 3, 3),
+    torch.channels_last: (4, 3, 3, 3),
+    torch.channels_last_3d: (4, 3, 3, 3, 3),
+}
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_memory_format_is_kept(memory_format: torch.memory_format, axis: int) -> None:
+    tensor = torch.randn(FORMATS[memory_format]).contiguous(memory_format=memory_format)
+    mapped = apply_maps(tensor, {axis: split_first(tensor.shape[axis])})
+    assert mapped.is_contiguous(memory_format=memory_format)
+    assert memory_format_of(mapped) is memory_format
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 3, 3), (4, 3, 1, 1)])
+def test_a_format_shows_where_a_size_is_one(shape: tuple[int, ...]) -> None:
+    plain = torch.randn(shape)
+    last = torch.empty(shape, memory_format=torch.channels_last).copy_(plain)
+    assert memory_format_of(plain) is torch.contiguous_format
+    assert memory_format_of(last) is torch.channels_last
+
+
+def test_gradients_and_momentum_keep_the_format() -> None:
+    conv = nn.Conv2d(3, 2, 3).to(memory_format=torch.channels_last)
+    optimizer = SGD(conv.parameters(), lr=0.1, momentum=0.9)
+    conv(torch.randn(1, 3, 4, 4).to(memory_format=torch.channels_last)).sum().backward()
+    optimizer.step()
+    resize(conv, {("weight", 0): split_first(2), ("bias", 0): split_first(2)}, optimizer)
+    momentum = optimizer.state[conv.weight]["momentum_buffer"]
+    for tensor in (conv.weight, momentum):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)

@@ -180,7 +180,12 @@ def mm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 
 
 def mv(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``[m, k] @ [k]``."""
+    """``[m, k] @ [k]``; where both are parameters (a spectral norm) it measures the matrix."""
+    if ctx.value(args[0]).axes and ctx.value(args[1]).axes:
+        for operand in args[:2]:
+            for field in ctx.fields(operand).values():
+                reason = "a vector of the model's own measures a weight along it"
+                ctx.pin_when_read([out], field, "reduced", reason)
     product(ctx, (args[0], args[1]), ((1,), (0,)), ((0, None), (None,)), out)
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from fxgrow.coupling.fields import (
 from fxgrow.coupling.labels import FIXED, Ints
 from fxgrow.coupling.rules.elementwise import combine, results_of
 from fxgrow.coupling.user_lines import running_frames, user_line
-from fxgrow.coupling.values import Context, Grid, Role, joint_axes, placed_fields
+from fxgrow.coupling.values import Context, Grid, Role, joint_axes, line, placed_fields
 
 aten = torch.ops.aten
 
@@ -352,10 +353,11 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     if not out.numel():
         return  # without elements there are no neurons
     groups = reshape_groups(x.shape, out.shape)
+    known = list(ctx.fields(x).values())
     for old, _ in groups:
-        _pin_merged(ctx, x, old)
+        known += _merged(ctx, x, old)
     # Where dimensions are merged, a grid's joint field tells more than its factors: it goes first.
-    known = sorted(ctx.fields(x).values(), key=lambda field: -len(field_support(field)))
+    known.sort(key=lambda field: -len(field_support(field)))
     fields = []
     for field in known:
         moved = _reshaped(field, groups, out.shape)
@@ -401,8 +403,13 @@ def reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[ReshapeGroup]
     return groups
 
 
-def _pin_merged(ctx: Context, x: Tensor, old: Sequence[int]) -> None:
-    """Refuse two independent sets of neurons that become one dimension: they share no neuron."""
+def _merged(ctx: Context, x: Tensor, old: Sequence[int]) -> list[Tensor]:
+    """Two independent sets of neurons that become one dimension are the lines of a grid there.
+
+    Returns:
+        The field of its cells, if that is not known yet. Where there is more to it than lines, the
+        neurons are refused.
+    """
     inside = []
     labeled: set[int] = set()
     for support, field in ctx.fields(x).items():
@@ -410,9 +417,32 @@ def _pin_merged(ctx: Context, x: Tensor, old: Sequence[int]) -> None:
             inside.append(field)
             labeled.update(set(support) & set(old))
     has_joint_field = any(labeled.issubset(field_support(field)) for field in inside)
-    if len(labeled) > 1 and not has_joint_field:
+    if len(labeled) < 2 or has_joint_field:
+        return []
+    if any(len(field_support(field)) > 1 for field in inside):
         reason = "two independent sets of neurons are merged into one dimension"
         ctx.pin_fields(inside, "merged", reason)
+        return []
+    dims = sorted(labeled)
+    factors = [line(ctx.fields(x)[dim,]) for dim in dims]
+    cells = _cells_of_trial(ctx, factors)
+    if cells is None:
+        sizes = [len(factor) for factor in factors]
+        cells = ctx.labels.new(math.prod(sizes)).reshape(sizes)
+        ctx.merged.append(len(ctx.grids))
+        _record_grid(ctx, cells, factors)
+    return [spread_field(torch.from_numpy(cells), dims, x.shape)]
+
+
+def _cells_of_trial(ctx: Context, factors: Sequence[Ints]) -> Ints | None:
+    """The cells of a grid in a trial: those of a line are copies of the neuron that grows."""
+    for direction, factor in enumerate(factors):
+        if ctx.grows(factor):
+            shape = [1] * len(factors)
+            shape[direction] = -1
+            sizes = [len(other) for other in factors]
+            return np.broadcast_to(factor.reshape(shape), sizes).copy()
+    return None
 
 
 def _reshaped(field: Tensor, groups: Sequence[ReshapeGroup], shape: Sequence[int]) -> Tensor:
@@ -495,6 +525,10 @@ def _grid(ctx: Context, field: Tensor, out: Tensor) -> list[Tensor]:
         factors.append(labels)
         line_fields.append(spread_field(torch.from_numpy(labels), (dim,), out.shape))
     joint = field_core(field).contiguous().numpy()  # the label of each cell
-    line = user_line(running_frames(), ctx.packages)
-    ctx.grids.append(Grid(joint, tuple(factors), ctx.node(), ctx.modules[-1], line))
+    _record_grid(ctx, joint, factors)
     return line_fields
+
+
+def _record_grid(ctx: Context, joint: Ints, factors: Sequence[Ints]) -> None:
+    where = user_line(running_frames(), ctx.packages)
+    ctx.grids.append(Grid(joint, tuple(factors), ctx.node(), ctx.modules[-1], where))

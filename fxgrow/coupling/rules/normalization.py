@@ -74,17 +74,30 @@ def softmax(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 def weight_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
     """``_weight_norm_interface(v, g, dim)``: ``g v / |v|``, the norm over all dims but ``dim``.
 
-    Only ``g`` scales the result: a reader's ``v`` must be copied, and never be zero.
+    Along ``dim`` only ``g`` scales the result: a reader's ``v`` must be copied there, and never be
+    zero. Along the others ``v`` does, as emission restores its norm by ``g``
+    (``surgery.weight_norm``), but only for the parameters of torch's own weight normalization.
     """
     v, g, dim = args[0], args[1], args[2] if len(args) > 2 else 0
-    combine(ctx, [v, g], out[0])
+    # One norm of the whole weight has one number as its gain.
+    combine(ctx, [v, g] if g.dim() else [v], out[0])
     value = ctx.value(out[0])
     num_axes_of_v = len(ctx.value(v).axes)  # they come first
+    is_restored = {axis.parameter for axis in ctx.value(v).axes} <= ctx.normalized
     axes = []
     for i, axis in enumerate(value.axes):
-        axes.append(replace(axis, scales=i >= num_axes_of_v))
+        scales = i >= num_axes_of_v or (is_restored and axis.axis != dim)
+        axes.append(replace(axis, scales=scales))
     value.axes = tuple(axes)
-    _pin_normalized(ctx, out[0], set(range(v.dim())) - {dim})
+    if not is_restored or not ctx.value(v).axes:
+        _pin_normalized(ctx, out[0], set(range(v.dim())) - {dim})
+
+
+def dot(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``dot(a, b)`` and ``vdot``: a sum over all neurons (so a spectral norm measures a weight)."""
+    for operand in args[:2]:
+        for field in ctx.fields(operand).values():
+            ctx.pin_when_read([out], field, "reduced", REDUCED_REASON)
 
 
 def reduction(ctx: Context, args: Sequence[Any], out: Any) -> None:

@@ -130,9 +130,11 @@ def _pin_dims(ctx: Context | None, x: Tensor, dims: Sequence[int], reason: str) 
 def _labeled_state(ctx: Context | None, state: Any) -> Any:
     """The state that a layer starts from, with new neurons where it is the same everywhere."""
     parts = list(state) if isinstance(state, (list, tuple)) else [state]
-    if ctx is None or not any(is_uniform(ctx, part) for part in parts):
+    if ctx is None or not any(ctx.is_uniform(part, range(part.dim())) for part in parts):
         return state
-    labeled = [_labeled(ctx, part) if is_uniform(ctx, part) else part for part in parts]
+    labeled = [
+        _labeled(ctx, part) if ctx.is_uniform(part, range(part.dim())) else part for part in parts
+    ]
     return labeled if isinstance(state, (list, tuple)) else labeled[0]
 
 
@@ -145,24 +147,6 @@ def _labeled(ctx: Context, state: Tensor) -> Tensor:
         labels = ctx.labels.new(state.shape[last])
         ctx.set_fields(labeled, [axis_field(labels, last, state.shape)])
     return labeled
-
-
-def is_uniform(ctx: Context, tensor: Tensor) -> bool:
-    """Whether a value without neurons is known to be one number everywhere, as zeros are.
-
-    Args:
-        ctx: the context of the run.
-        tensor: the value; one that lives elsewhere than the run does is a constant.
-
-    Returns:
-        True if it is. It then fits any number of neurons: that the model's own code asks for the
-        right size is what a trial growth shows.
-    """
-    real = ctx.value(tensor).real if tensor.is_meta else tensor
-    if real is None or ctx.fields(tensor) or not real.numel():
-        return False
-    with _disable_current_modes():
-        return bool((real == real.reshape(-1)[0]).all())
 
 
 def _like(

@@ -45,6 +45,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
         " median nansum",
     ),
     (normalization.vector_norm, "linalg_vector_norm"),
+    (normalization.dot, "dot vdot"),
     (
         normalization.space,
         "max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d"
