@@ -102,8 +102,7 @@ def _match_parameters(
     for source in (weight_path[-1], *bias_path):
         tensors.append(attribute_at(root, str(source.target)))
     weight, *biases = tensors
-    reads_matrix = call.form.row_dim == -1
-    if weight.dim() < 2 or (reads_matrix and weight.dim() > 2) or (biases and biases[0].dim() != 1):
+    if not _fits(call.form, weight, biases):
         return None
     transpositions = len(weight_path) - 1
     swapped = call.swapped ^ (transpositions % 2 == 1)
@@ -131,7 +130,7 @@ def _match_computed(
                 return None
             sources.append(source)
     weight, *biases = sources
-    if weight.tensor.dim() < 2 or (biases and biases[0].tensor.dim() != 1):
+    if not _fits(call.form, weight.tensor, [source.tensor for source in biases]):
         return None
     bias = biases[0] if biases else None
     product = computed_op(weight, bias, names, call.form, call.swapped)
@@ -139,6 +138,14 @@ def _match_computed(
         return None
     nodes = frozenset(node for source in sources for node in source.nodes)
     return LinearUse(product, call.input, nodes, call.more)
+
+
+def _fits(form: LinearForm, weight: Tensor, biases: Sequence[Tensor]) -> bool:
+    """Whether a weight and bias have the axes that a form knows. A batch of matrices is none."""
+    applies_matrix = form.row_dim == -1
+    if weight.dim() < 2 or (applies_matrix and weight.dim() > 2):
+        return False
+    return all(bias.dim() == 1 for bias in biases)
 
 
 def _linear_op(names: Sequence[str | None], form: LinearForm, swapped: bool) -> LinearOp | None:

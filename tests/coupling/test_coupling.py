@@ -135,6 +135,7 @@ def test_a_sum_that_nobody_reads_refuses_nothing() -> None:
 
 def test_tokens_find_their_experts() -> None:
     """The shapes depend on the data: every expert gets the tokens whose gate is largest for it."""
+    torch.manual_seed(0)  # with these numbers both get some
 
     def forward(net: Any, x: Tensor) -> Tensor:
         out = torch.zeros(len(x), 2)

@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "diagonal": (lambda s, h: einsum("bi,ii->bi", h, s.w) @ s.v, {"w": (6, 6), "v": (6, 3)}, "sliced"),
     "trace": (lambda s, h: (h * einsum("ii->", s.w)) @ s.v + h @ s.w @ s.v, {"w": (6, 6), "v": (6, 3)}, "sliced"),
     "sum of its own": (lambda s, h: einsum("bi,bj->bi", h, h) @ s.v, {"v": (6, 3)}, "reduced"),
-    "one for all": (lambda s, h: einsum("bi,ko->bo", h[:, :1], s.w), {"w": (1, 3)}, "sliced"),
+    "one for all": (lambda s, h: einsum("bi,ko->bo", h[:, :1], s.w), {"w": (1, 3)}, "reduced"),
     "two activations": (lambda s, h: einsum("bi,bi->b", h, h)[:, None] * s.v, {"v": (3,)}, "bilinear"),
 }  # fmt: skip
 
