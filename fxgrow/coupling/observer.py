@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.coupling.rules import rule_for
 from fxgrow.coupling.rules.registry import REGISTRY
+from fxgrow.coupling.size_reads import refuse_values
 from fxgrow.coupling.values import Context, Value
 from fxgrow.errors import ModelError
 from fxgrow.meta import ShapeCache
@@ -104,11 +105,13 @@ def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
 class ShapeReads(TorchDispatchMode):
     """Runs operators on the meta device, without rules."""
 
-    def __init__(self) -> None:
+    def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.ctx = ctx
         self.cache = ShapeCache()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.ctx.number_log.record(func, args, kwargs or {}, self.ctx)
         return self.cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
 
 
@@ -125,14 +128,16 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self.ctx.number_log.record(func, args, kwargs, self.ctx)
+        if self.ctx.size_arguments:
+            refuse_values(self.ctx, func, args, kwargs)
         tensors = list(tensors_in((*args, *kwargs.values())))
         if not all(tensor.is_meta for tensor in tensors):
             args, kwargs = tree_map(self._to_meta, (args, kwargs))
             tensors = list(tensors_in((*args, *kwargs.values())))
         if tensors and "device" in kwargs:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        for tensor in tensors:
-            self.ctx.mark_read(tensor)
+        self.ctx.mark_operands(tensors)
         numbers = self._numbers(func, args, kwargs, tensors)
         if func is aten._local_scalar_dense.default:  # ``.item()``
             return _require_known(numbers)
@@ -232,12 +237,21 @@ _MAKE_CONSTANTS = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
 class Constants(TorchFunctionMode):
-    """Makes tensors of Python numbers on the CPU, whatever device is asked for, to know them."""
+    """Makes tensors of Python numbers on the CPU, whatever device is asked for, to know them.
+
+    Args:
+        ctx: the context of the run, which is told the numbers.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        super().__init__()
+        self.ctx = ctx
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in _MAKE_CONSTANTS and args and not isinstance(args[0], Tensor):
             kwargs.pop("device", None)
+            self.ctx.number_log.record_constant(args[0], self.ctx)
         return func(*args, **kwargs)
 
 

@@ -7,7 +7,7 @@ grown model. A workaround is kept if the next trial no longer fails because of t
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -17,9 +17,18 @@ from torch import nn
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
+from fxgrow.coupling.size_checks import size_failure
 from fxgrow.coupling.trial import TrialFailure, trial_growth
+from fxgrow.coupling.unreached import check_unreached, follow_siblings
 from fxgrow.coupling.values import Context, Grid, Observed
-from fxgrow.coupling.widths import Coupling, SizeAttributeGuess, Workarounds, build_widths, classify
+from fxgrow.coupling.widths import (
+    Coupling,
+    NeuronClasses,
+    SizeAttributeGuess,
+    Workarounds,
+    build_widths,
+    classify,
+)
 from fxgrow.errors import InternalError
 
 _MAX_ATTRIBUTES = 2
@@ -60,12 +69,34 @@ class _Attempt:
     failure: TrialFailure | None
 
 
-def resolve_coupling(ctx: Context, subject: Observed, patterns: Patterns) -> Coupling:
+@dataclass(frozen=True)
+class _Setting:
+    """What every attempt starts from.
+
+    Args:
+        ctx: what was observed.
+        subjects: the model with each example.
+        patterns: what the user wants left alone.
+        followed: the modules that no example reaches, but that follow a sibling.
+    """
+
+    ctx: Context
+    subjects: Sequence[Observed]
+    patterns: Patterns
+    followed: Mapping[str, str]
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self.subjects[0].model
+
+
+def resolve_coupling(ctx: Context, subjects: Sequence[Observed], patterns: Patterns) -> Coupling:
     """Find a coupling that a trial growth confirms.
 
     Args:
         ctx: what was observed.
-        subject: the model.
+        subjects: the model with each example.
         patterns: what the user wants left alone.
 
     Returns:
@@ -74,36 +105,56 @@ def resolve_coupling(ctx: Context, subject: Observed, patterns: Patterns) -> Cou
     Raises:
         InternalError: if every trial of a bounded number of them fails.
     """
-    attempt = _attempt(ctx, subject, patterns, _Assumptions())
-    # Every failed trial gives up a direction of a grid or a reshape, so these trials suffice.
-    for _ in range(len(ctx.grids) * 3 + len(ctx.shape_events) + 2):
+    followed = follow_siblings(ctx, subjects[0].model)
+    setting = _Setting(ctx, subjects, patterns, followed)
+    attempt = _attempt(setting, _Assumptions())
+    # Every failed trial gives up a direction of a grid, a reshape, or some labels of a size.
+    bound = len(ctx.grids) * 3 + len(ctx.shape_events) + len(ctx.size_log.reads) + len(ctx.axes) + 3
+    for _ in range(bound):
         if attempt.failure is None:
             return attempt.coupling
-        attempt = _next_attempt(ctx, subject, patterns, attempt.assumptions, attempt.failure)
-    raise InternalError(f"the trial growth of {type(subject.model).__name__} never succeeds")
+        attempt = _next_attempt(setting, attempt.assumptions, attempt.failure)
+    raise InternalError(f"the trial growth of {type(setting.model).__name__} never succeeds")
 
 
-def _attempt(
-    ctx: Context, subject: Observed, patterns: Patterns, assumptions: _Assumptions
-) -> _Attempt:
+def _attempt(setting: _Setting, assumptions: _Assumptions) -> _Attempt:
+    ctx = setting.ctx
     classes = classify(ctx, assumptions.banned, assumptions.pins)
-    coupling = build_widths(ctx, classes, patterns, subject, assumptions.workarounds)
-    return _Attempt(assumptions, coupling, trial_growth(subject, ctx, classes, coupling))
+    coupling = build_widths(
+        ctx, classes, setting.patterns, setting.subjects[0], assumptions.workarounds
+    )
+    report = check_unreached(ctx, classes, coupling, setting.followed)
+    coupling = replace(coupling, unreached=report.unreached)
+    return _Attempt(assumptions, coupling, _failure(setting, classes, coupling, report.pins))
 
 
-def _next_attempt(
-    ctx: Context,
-    subject: Observed,
-    patterns: Patterns,
-    assumptions: _Assumptions,
-    failure: TrialFailure,
-) -> _Attempt:
+def _failure(
+    setting: _Setting, classes: NeuronClasses, coupling: Coupling, unreached: tuple[Pin, ...]
+) -> TrialFailure | None:
+    """What is impossible, the cheapest checks first."""
+    if unreached:
+        return TrialFailure(pins=unreached, is_final=True)
+    impossible = size_failure(setting.ctx, classes, coupling)
+    if impossible is not None:
+        return TrialFailure(impossible.banned, impossible.pins, is_final=True)
+    for subject in setting.subjects:
+        failure = trial_growth(subject, setting.ctx, classes, coupling)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _next_attempt(setting: _Setting, assumptions: _Assumptions, failure: TrialFailure) -> _Attempt:
     """The first workaround that helps; if none does, give up what the trial failed with."""
-    for candidate in _workarounds(ctx, subject.model, assumptions, failure):
-        attempt = _attempt(ctx, subject, patterns, candidate)
+    ctx = setting.ctx
+    candidates = () if failure.is_final else _workarounds(ctx, setting.model, assumptions, failure)
+    for candidate in candidates:
+        attempt = _attempt(setting, candidate)
+        if attempt.failure is not None and attempt.failure.is_final:
+            continue
         if not _same_failure(ctx, failure, attempt.failure):
             return attempt
-    return _attempt(ctx, subject, patterns, assumptions.giving_up(failure))
+    return _attempt(setting, assumptions.giving_up(failure))
 
 
 def _workarounds(

@@ -23,6 +23,8 @@ from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.keys import AnyAxisKey
 from fxgrow.coupling.labels import FIXED, Ints, Pin, concatenated
 from fxgrow.coupling.meta_copy import meta_copy
+from fxgrow.coupling.number_log import NumberLog, first_difference
+from fxgrow.coupling.size_checks import blamed_for_numbers, growing_directions
 from fxgrow.coupling.trace import attach_values, run_once
 from fxgrow.coupling.values import Axis, Context, Observed
 from fxgrow.coupling.widths import Coupling, NeuronClasses
@@ -50,11 +52,13 @@ class TrialFailure:
         banned: directions of grids to give up.
         pins: labels to give up.
         mixed: the labels of neurons whose copies arrived elsewhere than in the standard order.
+        is_final: the model computes something else, so that no workaround can help.
     """
 
     banned: frozenset[Direction] = frozenset()
     pins: tuple[Pin, ...] = ()
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    is_final: bool = False
 
 
 def trial_growth(
@@ -84,8 +88,23 @@ def trial_growth(
     # What the run labels anew (lines of grids) must not look like a copy.
     trial.labels.count = _first_unused(classes)
     _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(coupling))
-    failure = _run_modes(trial, bare, subject, ctx, classes, maps)
-    return failure or _torn(trial, ctx, classes) or _misplaced(trial, classes)
+    # What never moves cannot be misplaced: then the shapes suffice.
+    watch = not (ctx.steady and _runs_on_meta(bare, subject))
+    run = _TrialRun(trial, bare, subject, watch)
+    failure = _run_modes(run, ctx, classes, maps)
+    failure = failure or _torn(trial, ctx, classes) or _misplaced(trial, classes)
+    # Last, for a wrong assumption of the trial itself may change numbers too.
+    return failure or _other_numbers(run, ctx, classes)
+
+
+@dataclass(frozen=True)
+class _TrialRun:
+    """A grown model on the meta device and its context; ``watch``: whether labels are followed."""
+
+    trial: Context
+    bare: nn.Module
+    subject: Observed
+    watch: bool
 
 
 def _trial_changes(coupling: Coupling) -> dict[int, Change]:
@@ -107,19 +126,16 @@ def _maps_of(
 
 
 def _run_modes(
-    trial: Context,
-    bare: nn.Module,
-    subject: Observed,
+    run: _TrialRun,
     ctx: Context,
     classes: NeuronClasses,
     maps: Mapping[AnyAxisKey, IndexMap],
 ) -> TrialFailure | None:
     """Run the grown model in the modes that were observed; its outputs must keep their shapes."""
-    # What never moves cannot be misplaced: then the shapes suffice.
-    watch = not (ctx.steady and _runs_on_meta(bare, subject))
+    trial, subject = run.trial, run.subject
     for training, before in ctx.modes(subject).items():
-        attach_values(trial, bare, _resized_numbers(ctx, subject.model, maps))
-        error = run_once(trial, bare, subject, training, watch)
+        attach_values(trial, run.bare, _resized_numbers(ctx, subject.model, maps))
+        error = run_once(trial, run.bare, subject, training, run.watch)
         if error is not None:
             return attribute_failure(
                 ctx, subject.model, classes, trial.modules[-1], _message_and_line(error)
@@ -129,6 +145,45 @@ def _run_modes(
             message = f"the output's shape changes from {before} to {after}"
             return attribute_failure(ctx, subject.model, classes, "", message)
     return None
+
+
+def _other_numbers(run: _TrialRun, ctx: Context, classes: NeuronClasses) -> TrialFailure | None:
+    """What to give up if the grown model computes with other numbers than the model itself."""
+    trial, subject, watch = run.trial, run.subject, run.watch
+    if subject not in trial.number_logs:  # it ran in training only, where numbers may be random
+        return None
+    if subject not in ctx.number_logs:
+        log = _numbers_of(subject, ctx, watch)
+        if log is None:
+            return None
+        ctx.number_logs[subject] = log
+    before = ctx.number_logs[subject]
+    place = first_difference(before, trial.number_logs[subject])
+    if place is None:
+        return None
+    # Once more, for the line, and because a model may compute otherwise at every call.
+    again = _numbers_of(subject, ctx, watch, wanted=place)
+    if again is None or first_difference(before, again) is not None:
+        return None
+    entries = again.entries
+    if place >= len(entries):  # the grown model goes on: there is the line
+        trial.number_log = NumberLog(wanted=place)
+        run_once(trial, run.bare, subject, training=False, watch=watch)
+        entries = trial.number_log.entries
+    pin = blamed_for_numbers(ctx, subject.model, classes, entries[place])
+    banned = growing_directions(ctx, classes, pin.labels)
+    return TrialFailure(banned, () if banned else (pin,), is_final=True)
+
+
+def _numbers_of(
+    subject: Observed, ctx: Context, watch: bool, wanted: int | None = None
+) -> NumberLog | None:
+    """The numbers that a model computes with before it grows; None if it does not run."""
+    bare = meta_copy(subject.model)
+    plain = Context(numbers=ctx.numbers, number_log=NumberLog(wanted))
+    attach_values(plain, bare, named_tensors(subject.model))
+    error = run_once(plain, bare, subject, training=False, watch=watch)
+    return plain.number_log if error is None else None
 
 
 def _runs_on_meta(bare: nn.Module, subject: Observed) -> bool:

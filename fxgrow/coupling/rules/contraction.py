@@ -48,6 +48,8 @@ def product(
             ctx.record_use(ctx.reads, contracted)
             made = [field for support, field in ctx.fields(side).items() if along[i] not in support]
             ctx.record_use(ctx.writes, made)
+    if all(is_weight):
+        ctx.record_weight_product(sides, contracted)
     if not any(is_weight):
         ctx.pin_fields(
             contracted,
