@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
@@ -12,7 +13,7 @@ from fxgrow.cli.arguments import AsJsonOption, LowerOption, ModelReference
 from fxgrow.cli.console import print_parts, print_text
 from fxgrow.cli.model_and_data import ModelAndData, load_model, lower_model
 from fxgrow.coupling import couple
-from fxgrow.report import capture_table, count_text, widths_lines, widths_table
+from fxgrow.report import capture_table, count_text, unreached_lines, widths_lines, widths_table
 from fxgrow.spec import WidthSpec, width_spec
 
 
@@ -25,15 +26,20 @@ def inspect_model(
         loaded = lower_model(loaded)
     captured = capture(loaded.model, loaded.example_inputs)
     parts = captured.report
-    widths = [width_spec(width) for width in couple(captured).widths]
+    coupling = couple(captured)
+    widths = [width_spec(width) for width in coupling.widths]
     if as_json:
-        print_text(json.dumps(_to_record(loaded, parts, widths), indent=2))
+        record = _to_record(loaded, parts, widths)
+        record["unreached"] = [asdict(module) for module in coupling.unreached]
+        print_text(json.dumps(record, indent=2))
         return
     headline = f"{loaded.label}: {count_text(_count_parameters(loaded.model))} parameters"
     print_parts(Text(headline), widths_table(widths))
     # A table of the parts is of use only if some part was not traced.
     if not _all_traced(parts):
         print_parts(capture_table(parts, captured.traced_share))
+    if coupling.unreached:
+        print_parts(unreached_lines(coupling.unreached))
     print_parts(widths_lines(widths))
 
 

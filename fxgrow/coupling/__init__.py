@@ -5,7 +5,7 @@ from fxgrow.coupling.couple import couple
 from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.rules import register_rule
 from fxgrow.coupling.values import Role
-from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Width
+from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Unreached, Width
 
 __all__ = [
     "AxisKey",
@@ -14,6 +14,7 @@ __all__ = [
     "Owners",
     "Role",
     "Site",
+    "Unreached",
     "Width",
     "WidthId",
     "change_maps",

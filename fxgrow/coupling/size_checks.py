@@ -68,8 +68,9 @@ class _Sizes:
 
     def labels_of(self, number: int) -> Ints:
         """All labels of a width."""
-        labels: Ints = np.flatnonzero(self.width[self.classes] == number)
-        return labels[labels != FIXED]
+        labels = np.flatnonzero(self.width[self.classes] == number)
+        own: Ints = labels[labels != FIXED]
+        return own
 
 
 @dataclass(frozen=True)

@@ -225,14 +225,8 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "trunc": math.trunc,
 }
 _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
-_ROUNDING: set[Callable[..., Any]] = {
-    operator.floordiv,
-    operator.mod,
-    operator.rshift,
-    operator.and_,
-    round,
-}
-_ROUNDING |= {math.ceil, math.floor, math.trunc}
+_ROUNDING: set[Callable[..., Any]] = {operator.floordiv, operator.mod, operator.rshift}
+_ROUNDING |= {operator.and_, round, math.ceil, math.floor, math.trunc}
 
 
 def _define_operators() -> None:

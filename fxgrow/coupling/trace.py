@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.capture import first_line, output_leaves
@@ -258,8 +257,7 @@ def _module_paths(ctx: Context, modules: Sequence[tuple[str, nn.Module]]) -> Ite
     def note(values: Any) -> None:
         """What the innermost module handles; in a graph modules do not call each other."""
         if ctx.follows_sizes and not ctx.graph_node:
-            with _disable_current_modes():
-                ctx.record_visible(values)
+            ctx.record_visible(values)
 
     hooks = []
     for name, module in modules:

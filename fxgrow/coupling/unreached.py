@@ -274,10 +274,11 @@ class _Places:
             modules[number] = {site.parameter.rpartition(".")[0] for site in width.sites}
             sizes[number] = {axis_sizes[site.key] for site in width.sites}
         for visible in ctx.visible:
-            labels = flat_labels(visible.labels)
-            for number in np.unique(of[classes.of[labels[labels != FIXED]]]).tolist():
-                modules[number].add(visible.module)
-                sizes[number].update(visible.sizes)
+            for support, field in visible.fields.items():
+                labels = flat_labels(field)
+                for number in np.unique(of[classes.of[labels[labels != FIXED]]]).tolist():
+                    modules[number].add(visible.module)
+                    sizes[number].update(field.shape[dim] for dim in support)
         return _Places(modules, sizes, ctx.entered | {""})
 
     def meets(self, number: int, owner: str, sizes: set[int]) -> bool:

@@ -125,11 +125,10 @@ class WeightProduct:
 
 @dataclass(frozen=True, eq=False)
 class Visible:
-    """A value that ``module`` gets: the sizes of some dimensions, and their labels."""
+    """A value that ``module`` gets, by its fields, which have its shape."""
 
     module: str
-    sizes: tuple[int, ...]
-    labels: Tensor
+    fields: Fields
 
 
 OutputShapes = tuple[tuple[int, ...], ...]
@@ -351,10 +350,11 @@ class Context:
 
     def record_visible(self, values: Any) -> None:
         """Record what the innermost module gets, from its caller or from a part of it."""
-        for leaf in tree_leaves(values):
-            for support, labels in self.fields(leaf).items():
-                sizes = tuple(leaf.shape[dim] for dim in support)
-                self.visible.append(Visible(self.modules[-1], sizes, labels))
+        # Without any operator on them, which would be observed.
+        for leaf in [values] if isinstance(values, Tensor) else tree_leaves(values):
+            fields = self.fields(leaf)
+            if fields:
+                self.visible.append(Visible(self.modules[-1], fields))
 
     def record_weight_product(
         self, sides: tuple[Tensor, Tensor], contracted: Sequence[Tensor]

@@ -18,7 +18,7 @@ from fxgrow.report.numbers import (
 )
 from fxgrow.report.page import diff_page
 from fxgrow.report.run import run_lines
-from fxgrow.report.widths import widths_lines, widths_table
+from fxgrow.report.widths import unreached_lines, widths_lines, widths_table
 
 __all__ = [
     "capture_table",
@@ -41,6 +41,7 @@ __all__ = [
     "run_lines",
     "seconds_text",
     "task_line",
+    "unreached_lines",
     "widths_lines",
     "widths_table",
 ]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxgrow import capture, couple, widen
-from fxgrow.errors import ModelError
+from fxgrow import Budget, capture, couple, grow, widen
+from fxgrow.errors import GrowthError, ModelError
 from tests.coupling.models import Net
 
 X = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).double()
@@ -237,3 +237,20 @@ def test_what_train_mode_reaches_is_followed() -> None:
     coupling = couple(model, X)
     assert coupling.unreached == ()
     assert coupling.by_name["a"].growable
+
+
+def test_grow_takes_several_examples() -> None:
+    def forward(net: Net, x: Tensor) -> Tensor:
+        h = torch.tanh(net.a(x))
+        return net.b(h) if x.shape[0] < 10 else net.c(h)
+
+    torch.manual_seed(0)
+    layers = {"a": nn.Linear(5, 6), "b": nn.Linear(6, 3), "c": nn.Linear(6, 3)}
+    model = Net(forward, **layers).double()
+    batches, loss = [(X, torch.zeros(2, 3).double())], nn.functional.mse_loss
+    with pytest.raises(GrowthError) as caught:
+        grow(model, batches, loss, budget=Budget(neurons=2))
+    assert caught.value.code == "nothing-growable"
+    grown = grow(model, batches, loss, budget=Budget(neurons=2), examples=[MANY]).module
+    assert grown.get_submodule("c").weight.shape == (3, 8)
+    assert grown(MANY).shape == (200, 3)
