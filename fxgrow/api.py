@@ -21,6 +21,7 @@ def grow(
     loss_fn: LossFunction,
     *,
     example_inputs: Any = None,
+    examples: Sequence[Any] = (),
     method: Method | None = None,
     budget: Budget | None = None,
     optimizer: Optimizer | None = None,
@@ -43,6 +44,8 @@ def grow(
         batches: a few (input, target) pairs; an input is a tensor, a tuple or dict of arguments.
         loss_fn: ``loss_fn(output, target)`` gives a scalar tensor.
         example_inputs: in one of the forms of an input; left out, those of the first batch.
+        examples: more of them, to reach what one does not (experts, the heads of other tasks);
+            what can grow in all of them grows.
         method: proposes and scores the candidates; ``Firefly()`` if None.
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
         optimizer: grows along, state included.
@@ -66,7 +69,9 @@ def grow(
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
     known = history or _known_history(model)
-    options = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
+    options = StepOptions(
+        optimizer, seed, known, inplace, memory_limit, scope, example_inputs, examples=examples
+    )
     method, budget = method or Firefly(), budget or Budget(neurons=0.3)
     return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
 

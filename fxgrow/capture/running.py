@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -107,16 +108,58 @@ def run_model(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
         return module(*clone_tensors(inputs))
 
 
+_OWN_MEMORY = ("transformers.cache_utils",)
+"""Modules whose objects are a model's own memory for its next call, which it grows along with."""
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type, ModuleType, nn.Module)
+
+
 def output_leaves(output: Any) -> list[Any]:
-    """The leaves of an output's lists, dicts, dataclasses and registered containers."""
+    """The leaves of an output's lists, dicts, dataclasses, registered containers and objects.
+
+    Args:
+        output: what a model gave.
+
+    Returns:
+        The leaves in order; an object that holds tensors stands for the values of its attributes.
+    """
     leaves: list[Any] = []
+    _add_leaves(output, leaves, set())
+    return leaves
+
+
+def _add_leaves(output: Any, leaves: list[Any], seen: set[int]) -> None:
+    """Add the leaves of an output; ``seen``: the ids of objects met before, which may recur."""
     for leaf in tree_leaves(output):
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            values = [getattr(leaf, field.name) for field in dataclasses.fields(leaf)]
-            leaves += output_leaves(values)
-        else:
-            leaves.append(leaf)
-    return leaves
+            values = [getattr(leaf, field.name, None) for field in dataclasses.fields(leaf)]
+            _add_leaves(values, leaves, seen)
+            continue
+        inside: list[Any] = []
+        if id(leaf) not in seen and _is_carrier(leaf):
+            seen.add(id(leaf))
+            _add_leaves(_attribute_values(leaf), inside, seen)
+        # Of what else an object holds (a counter, a lock) nobody says that it is an output.
+        leaves += [value for value in inside if isinstance(value, Tensor)] or [leaf]
+
+
+def _is_carrier(leaf: Any) -> bool:
+    """Whether an object may carry outputs in its attributes."""
+    if isinstance(leaf, (Tensor, *_PLAIN)) or callable(leaf):
+        return False
+    return not any(base.__module__.startswith(_OWN_MEMORY) for base in type(leaf).__mro__)
+
+
+def _attribute_values(leaf: Any) -> list[Any]:
+    if isinstance(leaf, (set, frozenset)):
+        return list(leaf)
+    values = list(getattr(leaf, "__dict__", {}).values())
+    for base in type(leaf).__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(leaf, name):
+                values.append(getattr(leaf, name))
+    return values
 
 
 def same_outputs(a: Any, b: Any) -> bool:

@@ -17,6 +17,7 @@ from fxgrow.report import (
     capture_table,
     count_text,
     fixed_axes_table,
+    unreached_lines,
     widths_lines,
     widths_table,
 )
@@ -36,6 +37,7 @@ def inspect_model(
     widths = [width_spec(width) for width in coupling.widths]
     if as_json:
         record = _to_record(loaded, parts, widths, coupling.fixed_axes)
+        record["unreached"] = [asdict(module) for module in coupling.unreached]
         print_text(json.dumps(record, indent=2))
         return
     headline = f"{loaded.label}: {count_text(_count_parameters(loaded.model))} parameters"
@@ -45,6 +47,8 @@ def inspect_model(
         print_parts(capture_table(parts, captured.traced_share))
     if coupling.fixed_axes:
         print_parts(fixed_axes_table(coupling.fixed_axes))
+    if coupling.unreached:
+        print_parts(unreached_lines(coupling.unreached))
     print_parts(widths_lines(widths))
 
 

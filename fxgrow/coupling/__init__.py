@@ -6,7 +6,7 @@ from fxgrow.coupling.fixed_axes import FixedAxis
 from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.rules import register_rule
 from fxgrow.coupling.values import Role
-from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Width
+from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Unreached, Width
 
 __all__ = [
     "AxisKey",
@@ -16,6 +16,7 @@ __all__ = [
     "Owners",
     "Role",
     "Site",
+    "Unreached",
     "Width",
     "WidthId",
     "change_maps",

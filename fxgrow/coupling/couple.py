@@ -24,6 +24,7 @@ def couple(
     model_or_captured: nn.Module | Captured,
     example_inputs: Any = None,
     *,
+    examples: Sequence[Any] = (),
     ignore: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> Coupling:
@@ -36,6 +37,8 @@ def couple(
         model_or_captured: the model, or what ``fxgrow.capture`` made of it.
         example_inputs: a tuple of arguments, a tensor, or a dict of keyword arguments; left out,
             those of the captured model.
+        examples: more example inputs, each in one of these forms. A parameter that only one of
+            them reaches (an expert, the head of a task) is met; a width can grow if it can in all.
         ignore: patterns of paths of modules that keep their shapes (``"layer4.*"``).
         only: patterns of paths of the modules that alone may grow (empty: all).
 
@@ -57,12 +60,26 @@ def couple(
         0 4 True
         2 2 False
     """
-    subjects = _subjects(model_or_captured, example_inputs)
-    patterns = Patterns.of(subjects[-1].model, ignore, only)
+    subjects = _subjects(model_or_captured, example_inputs, examples)
+    models = [of_example[-1] for of_example in subjects]
+    patterns = Patterns.of(models[0].model, ignore, only)
     with _garbage_collection_off():
-        records = size_records(subjects[-1].model)
-        ctx = observe(subjects, records)
-        return resolve_coupling(ctx, subjects[-1], patterns, records)
+        records = size_records(models[0].model)
+        coupling = resolve_coupling(observe(subjects, records), models, patterns, records)
+        if len(subjects[0]) > 1 and _depends_on_sizes(coupling):
+            # A graph has no lines of the user's code: once more, with the model itself first.
+            lines_first = [(subjects[0][-1],), *subjects]
+            ctx = observe(lines_first, records)
+            coupling = resolve_coupling(ctx, models, patterns, records)
+        return coupling
+
+
+_CODES_WITH_LINES = {"size-branch", "size-value", "uneven"}
+
+
+def _depends_on_sizes(coupling: Coupling) -> bool:
+    refusals = [width.refusal for width in coupling.widths if width.refusal is not None]
+    return any(refusal.code in _CODES_WITH_LINES for refusal in refusals)
 
 
 @contextmanager
@@ -77,24 +94,31 @@ def _garbage_collection_off() -> Iterator[None]:
             gc.enable()
 
 
-def _subjects(model_or_captured: nn.Module | Captured, example_inputs: Any) -> tuple[Observed, ...]:
-    """What to observe; the last one is the model itself, which must still run when it has grown.
+def _subjects(
+    model_or_captured: nn.Module | Captured, example_inputs: Any, examples: Sequence[Any]
+) -> list[tuple[Observed, ...]]:
+    """What to observe of each example; last the model itself, which must run when it has grown.
 
     Of a captured model the graph is observed, node by node. It is not grown: after growth the
     model is captured again.
     """
-    if not isinstance(model_or_captured, Captured):
-        given = () if example_inputs is None else example_inputs
-        return (_observed(model_or_captured, positional_inputs(model_or_captured, given)),)
-    captured = model_or_captured
-    inputs = captured.example_inputs
+    captured = model_or_captured if isinstance(model_or_captured, Captured) else None
+    model: nn.Module = captured.model if captured else model_or_captured  # type: ignore[assignment]
+    given = [positional_inputs(model, example) for example in examples]
     if example_inputs is not None:
-        inputs = positional_inputs(captured.model, example_inputs)
-    model = _observed(captured.model, inputs, by_node=False)
+        given.insert(0, positional_inputs(model, example_inputs))
+    elif captured is not None:
+        given.insert(0, captured.example_inputs)
+    elif not given:
+        given.append(())
+    by_node = captured is None
+    subjects: list[tuple[Observed, ...]] = []
+    for inputs in given:
+        subjects.append((_observed(model, inputs, by_node),))
     # An opaque model has no graph of its own to go through.
-    if captured.how is How.OPAQUE:
-        return (model,)
-    return _observed(captured.graph_module, inputs), model
+    if captured is not None and captured.how is not How.OPAQUE:
+        subjects[0] = (_observed(captured.graph_module, given[0]), *subjects[0])
+    return subjects
 
 
 def _observed(model: nn.Module, example_inputs: tuple[Any, ...], by_node: bool = True) -> Observed:

@@ -21,6 +21,7 @@ from fxgrow.coupling.rules import rule_for
 from fxgrow.coupling.rules.recurrent import COMPOSITES
 from fxgrow.coupling.rules.registry import REGISTRY
 from fxgrow.coupling.rules.unknown import refuse_unknown
+from fxgrow.coupling.size_reads import refuse_values
 from fxgrow.coupling.values import Context, Value
 from fxgrow.errors import ModelError
 from fxgrow.meta import ShapeCache
@@ -131,6 +132,7 @@ class ShapeReads(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.ctx.steps += 1
+        self.ctx.number_log.record(func, args, kwargs or {}, self.ctx)
         return self.cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
 
 
@@ -147,14 +149,16 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self.ctx.number_log.record(func, args, kwargs, self.ctx)
+        if self.ctx.size_arguments:
+            refuse_values(self.ctx, func, args, kwargs)
         tensors = list(tensors_in((*args, *kwargs.values())))
         if not all(tensor.is_meta for tensor in tensors):
             args, kwargs = tree_map(self._to_meta, (args, kwargs))
             tensors = list(tensors_in((*args, *kwargs.values())))
         if tensors and "device" in kwargs:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        for tensor in tensors:
-            self.ctx.mark_read(tensor)
+        self.ctx.mark_operands(tensors)
         self.ctx.steps += 1
         try:
             return self._observed(func, args, kwargs, tensors)
@@ -302,6 +306,9 @@ class Constants(TorchFunctionMode):
     """Makes tensors of Python numbers on the CPU, whatever device is asked for, to know them.
 
     Of a function that fails before it comes to an operator the tensors are noted.
+
+    Args:
+        ctx: the context of the run, which is told the numbers.
     """
 
     def __init__(self, ctx: Context) -> None:
@@ -312,6 +319,7 @@ class Constants(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in _MAKE_CONSTANTS and args and not isinstance(args[0], Tensor):
             kwargs.pop("device", None)
+            self.ctx.number_log.record_constant(args[0], self.ctx)
         if func is torch._weight_norm and not self.ctx.numbers:
             # For some dimensions torch takes it apart, so that a rule would not see it.
             return aten._weight_norm_interface(*args, **kwargs)[0]

@@ -7,11 +7,12 @@ grown model. A workaround is kept if the next trial no longer fails because of t
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from torch import nn
 
 from fxgrow.coupling.attribute_guesses import (
     Keys,
@@ -23,8 +24,10 @@ from fxgrow.coupling.blame import WidthLabels
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
+from fxgrow.coupling.size_checks import size_failure
 from fxgrow.coupling.size_records import SizeRecord
 from fxgrow.coupling.trial import Trial, TrialFailure
+from fxgrow.coupling.unreached import check_unreached, follow_siblings
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import (
     Coupling,
@@ -63,17 +66,40 @@ class _Assumptions:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One trial: what it assumed, what follows from that, and how the trial failed."""
+    """One trial: what it assumed, what follows from that, and how it failed, on which example."""
 
     assumptions: _Assumptions
     classes: NeuronClasses
     coupling: Coupling
+    subject: Observed
     failure: TrialFailure | None
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What every attempt starts from.
+
+    Args:
+        ctx: what was observed.
+        subjects: the model with each example.
+        patterns: what the user wants left alone.
+        followed: the modules that no example reaches, but that follow a sibling.
+    """
+
+    ctx: Context
+    subjects: Sequence[Observed]
+    patterns: Patterns
+    followed: Mapping[str, str]
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self.subjects[0].model
 
 
 def resolve_coupling(
     ctx: Context,
-    subject: Observed,
+    subjects: Sequence[Observed],
     patterns: Patterns,
     records: Sequence[SizeRecord] = (),
 ) -> Coupling:
@@ -81,7 +107,7 @@ def resolve_coupling(
 
     Args:
         ctx: what was observed.
-        subject: the model.
+        subjects: the model with each example.
         patterns: what the user wants left alone.
         records: sizes that the model writes down.
 
@@ -91,13 +117,16 @@ def resolve_coupling(
     Raises:
         InternalError: if every trial of a bounded number of them fails.
     """
-    attempt = _attempt(ctx, subject, patterns, _Assumptions())
-    # Every failed trial gives up a direction of a grid or a width, so these trials suffice.
-    for _ in range(len(ctx.grids) * 3 + len(ctx.axes) + 2):
+    followed = follow_siblings(ctx, subjects[0].model)
+    setting = _Setting(ctx, subjects, patterns, followed)
+    attempt = _attempt(setting, _Assumptions())
+    # Every failed trial gives up a direction of a grid, a width, or some labels of a size.
+    bound = len(ctx.grids) * 3 + len(ctx.size_log.reads) + len(ctx.axes) + 3
+    for _ in range(bound):
         if attempt.failure is None:
             return _with_records(ctx, attempt, records)
-        attempt = _next_attempt(ctx, subject, patterns, attempt, attempt.failure)
-    raise InternalError(f"the trial growth of {type(subject.model).__name__} never succeeds")
+        attempt = _next_attempt(setting, attempt, attempt.failure)
+    raise InternalError(f"the trial growth of {type(setting.model).__name__} never succeeds")
 
 
 def _with_records(ctx: Context, attempt: _Attempt, records: Sequence[SizeRecord]) -> Coupling:
@@ -111,49 +140,59 @@ def _with_records(ctx: Context, attempt: _Attempt, records: Sequence[SizeRecord]
     return replace(coupling, attributes=(*coupling.attributes, *written))
 
 
-def _attempt(
-    ctx: Context, subject: Observed, patterns: Patterns, assumptions: _Assumptions
-) -> _Attempt:
+def _attempt(setting: _Setting, assumptions: _Assumptions) -> _Attempt:
+    ctx, subject = setting.ctx, setting.subjects[0]
     classes = classify(ctx, assumptions.banned, assumptions.pins)
-    coupling = build_widths(ctx, classes, patterns, subject, assumptions.workarounds)
-    failure = Trial(subject, ctx, classes, coupling)()
-    return _Attempt(assumptions, classes, coupling, failure)
+    coupling = build_widths(ctx, classes, setting.patterns, subject, assumptions.workarounds)
+    report = check_unreached(ctx, classes, coupling, setting.followed)
+    coupling = replace(coupling, unreached=report.unreached)
+    attempt = _Attempt(assumptions, classes, coupling, subject, None)
+    # The cheapest checks first.
+    if report.pins:
+        return replace(attempt, failure=TrialFailure(pins=report.pins, is_final=True))
+    impossible = size_failure(ctx, classes, coupling)
+    if impossible is not None:
+        failure = TrialFailure(impossible.banned, impossible.pins, is_final=True)
+        return replace(attempt, failure=failure)
+    for subject in setting.subjects:
+        failed = Trial(subject, ctx, classes, coupling)()
+        if failed is not None:
+            return replace(attempt, subject=subject, failure=failed)
+    return attempt
 
 
-def _next_attempt(
-    ctx: Context,
-    subject: Observed,
-    patterns: Patterns,
-    attempt: _Attempt,
-    failure: TrialFailure,
-) -> _Attempt:
+def _next_attempt(setting: _Setting, attempt: _Attempt, failure: TrialFailure) -> _Attempt:
     """The first workaround that helps; if none does, give up what the trial failed with."""
     assumptions = attempt.assumptions
+    if failure.is_final:
+        return _attempt(setting, assumptions.giving_up(failure))
+    ctx = setting.ctx
     mixed, known = failure.mixed, assumptions.workarounds.mixed
     if len(mixed) and not ctx.numbers and not np.isin(mixed, known).all():
-        after = _attempt(ctx, subject, patterns, assumptions.with_mixed(np.union1d(known, mixed)))
-        if not _same_failure(ctx, failure, after.failure):
+        after = _attempt(setting, assumptions.with_mixed(np.union1d(known, mixed)))
+        is_final = after.failure is not None and after.failure.is_final
+        if not is_final and not _same_failure(ctx, failure, after.failure):
             return after
-    guesses = _helpful_guesses(ctx, subject, attempt, failure)
+    guesses = _helpful_guesses(ctx, attempt, failure)
     if guesses:
-        return _attempt(ctx, subject, patterns, assumptions.with_attributes(guesses))
+        return _attempt(setting, assumptions.with_attributes(guesses))
     # Only what is given up for good is worth the runs that find out what is to blame by itself.
-    narrowed = Trial(subject, ctx, attempt.classes, attempt.coupling).narrowed(failure)
-    return _attempt(ctx, subject, patterns, assumptions.giving_up(narrowed))
+    narrowed = Trial(attempt.subject, ctx, attempt.classes, attempt.coupling).narrowed(failure)
+    return _attempt(setting, assumptions.giving_up(narrowed))
 
 
 def _helpful_guesses(
-    ctx: Context, subject: Observed, attempt: _Attempt, failure: TrialFailure
+    ctx: Context, attempt: _Attempt, failure: TrialFailure
 ) -> Sequence[SizeAttributeGuess]:
     """The first attributes with which the widths that failed run farther, grown by themselves."""
     experiment = _Experiment(
-        Trial(subject, ctx, attempt.classes, attempt.coupling),
+        Trial(attempt.subject, ctx, attempt.classes, attempt.coupling),
         attempt.assumptions.workarounds.attributes,
         failed_classes(ctx, attempt.classes, failure),
     )
     in_use = _targets(attempt.assumptions.workarounds.attributes)
     before: dict[frozenset[int], float] = {}
-    for guesses in attribute_guesses(ctx, subject.model, attempt.classes, failure):
+    for guesses in attribute_guesses(ctx, attempt.subject.model, attempt.classes, failure):
         # An attribute that follows one width already cannot follow another.
         if not in_use.isdisjoint(_targets(guesses)):
             continue

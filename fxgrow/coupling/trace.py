@@ -10,21 +10,28 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import first_line
+from fxgrow.capture import first_line, output_leaves
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
+from fxgrow.coupling.number_log import NumberLog
 from fxgrow.coupling.observer import Composites, Constants, Observer, ShapeReads, WriteWatch
 from fxgrow.coupling.rules.einsum import WholeEinsum
+from fxgrow.coupling.size_reads import SizeReads
 from fxgrow.coupling.size_records import SizeRecord, watch_sizes
 from fxgrow.coupling.user_lines import packages_of
 from fxgrow.coupling.values import Axis, Context, Observed, Value
 from fxgrow.errors import ModelError
 from fxgrow.modes import plain_attention
 from fxgrow.randomness import seeded
-from fxgrow.surgery import named_tensors, normalized_weights
+from fxgrow.surgery import (
+    has_size_attributes,
+    named_tensors,
+    normalized_weights,
+    sync_size_attributes,
+)
 
 
-def observe(subjects: Sequence[Observed], records: Sequence[SizeRecord] = ()) -> Context:
+def observe(examples: Sequence[Sequence[Observed]], records: Sequence[SizeRecord] = ()) -> Context:
     """Run bare copies of one model's subjects and gather what the rules learn.
 
     Each is run in eval mode, the graph for what its nodes do, the model for what its modules do.
@@ -32,31 +39,46 @@ def observe(subjects: Sequence[Observed], records: Sequence[SizeRecord] = ()) ->
     A model that cannot run on shapes alone is run with its numbers.
 
     Args:
-        subjects: the graph of a model, if there is one, and the model.
+        examples: for each example the graph of a model, if there is one, and the model.
         records: sizes that the model writes down, to be watched.
 
     Returns:
-        The context that the rules wrote to.
+        The context that the rules wrote to: what holds for all examples together.
 
     Raises:
-        ModelError: ``does-not-run``, if no subject runs in any mode.
+        ModelError: ``does-not-run``, if no subject of some example runs in any mode.
     """
-    model = subjects[-1].model
-    failures: list[Exception] = []
+    model = examples[0][-1].model
+    error = None
     for numbers in (False, True):
         ctx = Context(
             numbers=numbers,
+            follows_sizes=True,
             packages=packages_of(model),
             normalized=frozenset(weight.direction for weight in normalized_weights(model)),
         )
-        failures = _run_until_all_met(ctx, subjects, records)
-        if ctx.passes:
+        error = _run_examples(ctx, examples, records)
+        if error is None:
             ctx.resolve_roles()
+            ctx.resolve_weight_products()
             return ctx
-    name = type(model).__name__
-    raise ModelError(
-        "does-not-run", f"{name} does not run on its example inputs: {first_line(failures[0])}"
-    ) from failures[0]
+    raise error  # type: ignore[misc]
+
+
+def _run_examples(
+    ctx: Context, examples: Sequence[Sequence[Observed]], records: Sequence[SizeRecord]
+) -> ModelError | None:
+    """Run every example; gives back the error of the first one that does not run."""
+    for number, subjects in enumerate(examples):
+        failures = _run_until_all_met(ctx, subjects, records)
+        if ctx.passes.keys().isdisjoint(subjects):
+            name = type(subjects[-1].model).__name__
+            which = f" of example {number}" if len(examples) > 1 else ""
+            message = f"{name} does not run on its example inputs{which}: {first_line(failures[0])}"
+            error = ModelError("does-not-run", message)
+            error.__cause__ = failures[0]
+            return error
+    return None
 
 
 def _run_until_all_met(
@@ -67,7 +89,7 @@ def _run_until_all_met(
     owned = _names_of(subjects[-1].model)
     for subject in subjects:
         for training in (False, True):
-            if ctx.passes.get(subject) and not _unmet(ctx):
+            if ctx.passes.get(subject) and not _unmet(ctx, subjects[-1].model):
                 break
             bare = meta_copy(subject.model)
             label_parameters(ctx, bare, owned)
@@ -136,10 +158,15 @@ def attach_values(ctx: Context, bare: nn.Module, numbers: Mapping[str, Tensor]) 
             ctx.set_value(tensor, Value(value.fields, value.axes, real.detach().clone()))
 
 
-def _unmet(ctx: Context) -> bool:
-    """Whether some parameter has no role yet."""
+def _unmet(ctx: Context, model: nn.Module) -> bool:
+    """Whether some parameter has no role yet; a graph lacks those that it does not take."""
     met = {parameter for parameter, _ in ctx.roles}
-    return any(axis.parameter not in met and not axis.constant for axis in ctx.axes)
+    if any(axis.parameter not in met and not axis.constant for axis in ctx.axes):
+        return True
+    known = {axis.parameter for axis in ctx.axes}
+    return any(
+        parameter.dim() and name not in known for name, parameter in model.named_parameters()
+    )
 
 
 def run_once(
@@ -163,17 +190,39 @@ def run_once(
     inputs = meta_inputs(subject.example_inputs)
     if ctx.numbers:
         _attach_input_values(ctx, inputs, subject.example_inputs)
+    ctx.graph_node = ""
+    wanted = ctx.number_log.wanted
+    ctx.number_log = NumberLog(wanted)
+    ctx.names = {id(parameter): name for name, parameter in bare.named_parameters()}
     try:
         with _observation(ctx, modules, watch):
+            if ctx.follows_sizes:
+                _follow_size_attributes(modules)
             output = subject.run(bare, inputs, ctx)
     # Whatever the user's model raises: the caller reports it if no mode works.
     except Exception as error:  # noqa: BLE001
         return error
-    leaves = tree_leaves(output)
+    if not training:
+        ctx.number_logs[subject] = ctx.number_log
+    leaves = output_leaves(output)
     shapes = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
     ctx.passes.setdefault(subject, {})[training] = tuple(shapes)
     _pin_output(ctx, leaves)
     return None
+
+
+def _follow_size_attributes(modules: Sequence[tuple[str, nn.Module]]) -> None:
+    """Have the sizes that layers hold as attributes (``in_features``) followed as those of shapes.
+
+    The sizes of their parameters are asked for while somebody watches. Numbers of groups stay
+    plain: only the layers themselves read them, at every call.
+    """
+    for _, module in modules:
+        if has_size_attributes(type(module)):
+            groups = vars(module).get("groups")
+            sync_size_attributes(module)
+            if groups is not None:
+                module.groups = groups
 
 
 def _pin_output(ctx: Context, leaves: Sequence[Any]) -> None:
@@ -202,6 +251,8 @@ def _observation(
         if ctx.numbers:
             stack.enter_context(WriteWatch())
         stack.enter_context(Composites(ctx if watch else None))
+        if ctx.follows_sizes:
+            stack.enter_context(SizeReads(ctx))
         stack.enter_context(Observer(ctx) if watch else ShapeReads(ctx))
         yield
 
@@ -218,14 +269,25 @@ def _attach_input_values(
 def _module_paths(ctx: Context, modules: Sequence[tuple[str, nn.Module]]) -> Iterator[None]:
     """Keep ``ctx.modules`` the stack of the modules that are running."""
 
-    def leave(*_: Any) -> None:
+    def enter(name: str, args: Any, kwargs: Any) -> None:
+        ctx.modules.append(name)
+        note((args, kwargs))
+        ctx.entered.add(name)
+
+    def leave(_: nn.Module, __: Any, output: Any) -> None:
         ctx.modules.pop()
+        note(output)
+
+    def note(values: Any) -> None:
+        """What the innermost module handles; in a graph modules do not call each other."""
+        if ctx.follows_sizes and not ctx.graph_node:
+            ctx.record_visible(values)
 
     hooks = []
     for name, module in modules:
         # The name is bound as a default: a plain closure would see that of the last module.
-        enter = lambda *_, name=name: ctx.modules.append(name)  # noqa: E731
-        hooks.append(module.register_forward_pre_hook(enter))
+        on_enter = lambda _, args, kwargs, name=name: enter(name, args, kwargs)  # noqa: E731
+        hooks.append(module.register_forward_pre_hook(on_enter, with_kwargs=True))
         hooks.append(module.register_forward_hook(leave))
     # A run that failed leaves its stack; the entry "" of the model itself stays.
     del ctx.modules[1:]

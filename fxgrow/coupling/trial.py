@@ -22,6 +22,8 @@ from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.keys import AnyAxisKey
 from fxgrow.coupling.labels import FIXED, Bools, Ints, Pin, concatenated
 from fxgrow.coupling.meta_copy import holds_reals, meta_copy
+from fxgrow.coupling.number_log import NumberLog, first_difference
+from fxgrow.coupling.size_checks import blamed_for_numbers, growing_directions
 from fxgrow.coupling.trace import attach_values, run_once
 from fxgrow.coupling.user_lines import frames_of, user_line
 from fxgrow.coupling.values import Axis, Context, Observed
@@ -53,12 +55,14 @@ class TrialFailure:
         pins: labels to give up.
         mixed: the labels of neurons whose copies arrived elsewhere than in the standard order.
         place: path of the module in which the run failed.
+        is_final: the model computes something else, so that no workaround can help.
     """
 
     banned: frozenset[Direction] = frozenset()
     pins: tuple[Pin, ...] = ()
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     place: str | None = None
+    is_final: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Trial:
         _, failure = self._watched(widths)
         return failure
 
-    def _watched(self, widths: Collection[int]) -> tuple[Context, RunFailure | None]:
+    def _watched(self, widths: Collection[int]) -> tuple["_TrialRun", RunFailure | None]:
         bare = meta_copy(self.subject.model)
         changes = _trial_changes(self.coupling, widths)
         maps = _maps_of(bare, self.coupling, changes)
@@ -101,7 +105,10 @@ class Trial:
         trial.labels.count = _first_unused(classes)
         trial.moving = self._moving(widths)
         _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(self.coupling))
-        return trial, _run_modes(trial, bare, self.subject, ctx, maps, _first_unused(classes))
+        # What never moves cannot be misplaced: then the shapes suffice.
+        watch = not (ctx.steady and _runs_on_meta(bare, self.subject))
+        run = _TrialRun(trial, bare, self.subject, watch)
+        return run, _run_modes(run, ctx, maps, _first_unused(classes))
 
     def _moving(self, widths: Collection[int]) -> Bools:
         """For each label of the trial whether its neuron grows."""
@@ -118,13 +125,15 @@ class Trial:
         """
         grown = [n for n, width in enumerate(self.coupling.widths) if width.growable]
         try:
-            trial, failure = self._watched(grown)
+            run, failure = self._watched(grown)
         except GrowthError as error:
             labels = np.flatnonzero(np.isin(self.classes.of, _replayed_classes(self.coupling)))
             return TrialFailure(pins=(Pin(labels, "order", str(error), ""),))
         if failure is not None:
             return self._given_up(failure, grown)
-        return _torn(trial, self.ctx, self.classes) or _misplaced(trial, self.classes)
+        failed = _torn(run.trial, self.ctx, self.classes) or _misplaced(run.trial, self.classes)
+        # Last, for a wrong assumption of the trial itself may change numbers too.
+        return failed or _other_numbers(run, self.ctx, self.classes)
 
     def narrowed(self, failure: TrialFailure) -> TrialFailure:
         """What to give up of neurons whose order is mixed: those that are so by themselves.
@@ -141,8 +150,8 @@ class Trial:
         mixed = set()
         for number in sorted(widths.widths(failure.mixed)):
             if self.coupling.widths[number].growable:
-                trial, run_failure = self._watched([number])
-                if run_failure is not None or _misplaced(trial, self.classes) is not None:
+                run, run_failure = self._watched([number])
+                if run_failure is not None or _misplaced(run.trial, self.classes) is not None:
                     mixed.add(number)
         if not mixed:
             return failure
@@ -159,6 +168,16 @@ class Trial:
         reason = f"the model's own code cannot run with another size: {failure.message}"
         pin = Pin(widths.labels(blamed.widths), "fixed-code", reason, failure.place or "model")
         return TrialFailure(pins=(pin,), place=failure.place)
+
+
+@dataclass(frozen=True)
+class _TrialRun:
+    """A grown model on the meta device and its context; ``watch``: whether labels are followed."""
+
+    trial: Context
+    bare: nn.Module
+    subject: Observed
+    watch: bool
 
 
 def _trial_changes(coupling: Coupling, widths: Collection[int]) -> dict[int, Change]:
@@ -183,21 +202,18 @@ def _maps_of(
 
 
 def _run_modes(
-    trial: Context,
-    bare: nn.Module,
-    subject: Observed,
+    run: _TrialRun,
     ctx: Context,
     maps: Mapping[AnyAxisKey, IndexMap],
     first_unused: int,
 ) -> RunFailure | None:
     """Run the grown model in the modes that were observed; its outputs must keep their shapes."""
-    # What never moves cannot be misplaced: then the shapes suffice.
-    watch = not (ctx.steady and _runs_on_meta(bare, subject))
+    trial, subject = run.trial, run.subject
     for training, before in ctx.modes(subject).items():
-        attach_values(trial, bare, _resized_numbers(ctx, subject.model, maps))
-        error = run_once(trial, bare, subject, training, watch)
-        if error is not None and not watch:  # once more, to see which neurons it failed with
-            error = run_once(trial, bare, subject, training) or error
+        attach_values(trial, run.bare, _resized_numbers(ctx, subject.model, maps))
+        error = run_once(trial, run.bare, subject, training, run.watch)
+        if error is not None and not run.watch:  # once more, to see which neurons it failed with
+            error = run_once(trial, run.bare, subject, training) or error
         if error is not None:
             return _run_failure(trial, error, first_unused)
         after = trial.passes[subject][training]
@@ -216,6 +232,46 @@ def _run_failure(trial: Context, error: Exception, first_unused: int) -> RunFail
     is_copy = (labels >= _COPIES) & (labels < first_unused)
     failed = np.unique(labels[is_copy] // _COPIES - 1)
     return RunFailure(trial.modules[-1], line, message, failed, trial.steps)
+
+
+def _other_numbers(run: _TrialRun, ctx: Context, classes: NeuronClasses) -> TrialFailure | None:
+    """What to give up if the grown model computes with other numbers than the model itself."""
+    trial, subject, watch = run.trial, run.subject, run.watch
+    if subject not in trial.number_logs:  # it ran in training only, where numbers may be random
+        return None
+    if subject not in ctx.number_logs:
+        log = _numbers_of(subject, ctx, watch)
+        if log is None:
+            return None
+        ctx.number_logs[subject] = log
+    before = ctx.number_logs[subject]
+    place = first_difference(before, trial.number_logs[subject])
+    if place is None:
+        return None
+    # Once more, for the line, and because a model may compute otherwise at every call.
+    again = _numbers_of(subject, ctx, watch, wanted=place)
+    if again is None or first_difference(before, again) is not None:
+        return None
+    entries = again.entries
+    if place >= len(entries):  # the grown model goes on: there is the line
+        trial.number_log = NumberLog(wanted=place)
+        run_once(trial, run.bare, subject, training=False, watch=watch)
+        entries = trial.number_log.entries
+    pin = blamed_for_numbers(ctx, subject.model, classes, entries[place])
+    banned = growing_directions(ctx, classes, pin.labels)
+    return TrialFailure(banned, () if banned else (pin,), is_final=True)
+
+
+def _numbers_of(
+    subject: Observed, ctx: Context, watch: bool, wanted: int | None = None
+) -> NumberLog | None:
+    """The numbers that a model computes with before it grows; None if it does not run."""
+    bare = meta_copy(subject.model)
+    plain = ctx.for_trial()
+    plain.number_log = NumberLog(wanted)
+    attach_values(plain, bare, named_tensors(subject.model))
+    error = run_once(plain, bare, subject, training=False, watch=watch)
+    return plain.number_log if error is None else None
 
 
 def _runs_on_meta(bare: nn.Module, subject: Observed) -> bool:

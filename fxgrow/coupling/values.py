@@ -1,13 +1,14 @@
 """What coupling knows about a tensor while the model runs, and the context that rules write to."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 from fxgrow.coupling.fields import (
     Fields,
@@ -21,6 +22,8 @@ from fxgrow.coupling.fields import (
 )
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
 from fxgrow.coupling.labels import FIXED, Bools, Ints, Labels, Pin, components, concatenated
+from fxgrow.coupling.number_log import NumberLog
+from fxgrow.coupling.size_numbers import SizeLog, Tracked
 from fxgrow.coupling.user_lines import running_frames, user_line
 
 _VALUE = "_fxgrow_value"
@@ -125,6 +128,23 @@ class ShapeEvent:
     line: str
 
 
+@dataclass(frozen=True)
+class WeightProduct:
+    """A product of two weights that sums over ``labels``; ``left``, ``right``: axes of both."""
+
+    left: tuple[Axis, ...]
+    right: tuple[Axis, ...]
+    pin: Pin
+
+
+@dataclass(frozen=True, eq=False)
+class Visible:
+    """A value that ``module`` gets, by its fields, which have its shape."""
+
+    module: str
+    fields: Fields
+
+
 OutputShapes = tuple[tuple[int, ...], ...]
 RunFunction = Callable[[nn.Module, tuple[Any, ...], "Context"], Any]
 
@@ -172,6 +192,16 @@ class Context:
         moving: in a trial, for each label whether it is a copy of a neuron that grows.
         steps: how many operators have run.
         failure: what the last operator that failed raised, and the labels of its tensors.
+        follows_sizes: whether it is recorded what the model's code does with sizes.
+        size_log: what it does with them.
+        size_arguments: the numbers that come from sizes, of the function that is running.
+        number_log: the numbers that the operators of the current run compute with.
+        number_logs: those of every subject's run in eval mode.
+        weight_products: products that sum over an axis of two weights.
+        names: the names of the bare copy's parameters, by the ``id`` of the parameter.
+        reached: the names of the parameters that some operator took.
+        visible: what modules got, and what they gave to those that called them.
+        entered: the paths of the modules that ran.
     """
 
     labels: Labels = field(default_factory=Labels)
@@ -202,6 +232,16 @@ class Context:
     moving: Bools = field(default_factory=lambda: np.zeros(0, bool))
     steps: int = 0
     failure: tuple[Exception, Ints] | None = None
+    follows_sizes: bool = False
+    size_log: SizeLog = field(default_factory=SizeLog)
+    size_arguments: tuple[Tracked, ...] = ()
+    number_log: NumberLog = field(default_factory=NumberLog)
+    number_logs: dict[Observed, NumberLog] = field(default_factory=dict)
+    weight_products: list[WeightProduct] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
+    reached: set[str] = field(default_factory=set)
+    visible: list[Visible] = field(default_factory=list)
+    entered: set[str] = field(default_factory=set)
 
     def grows(self, labels: Ints) -> bool:
         """Whether this is a trial, and neurons that grow in it are among these labels."""
@@ -220,12 +260,13 @@ class Context:
     def modes(self, subject: Observed) -> Mapping[bool, OutputShapes]:
         """The modes in which to run a subject again, and the output shapes that it should have.
 
-        One that was not observed itself should give in eval mode what the others gave.
+        One that was not observed itself should give in eval mode what the others gave for the same
+        example.
         """
         if self.passes.get(subject):
             return self.passes[subject]
-        for shapes in self.passes.values():
-            if False in shapes:
+        for other, shapes in self.passes.items():
+            if False in shapes and other.example_inputs is subject.example_inputs:
                 return {False: shapes[False]}
         return {False: ()}  # nothing ran: no shape is known
 
@@ -340,6 +381,14 @@ class Context:
         for pin in pins:
             self.labels.pin(pin.labels, pin.code, pin.reason, pin.node)
 
+    def mark_operands(self, tensors: Iterable[Tensor]) -> None:
+        """Note what an operator takes: values that are read, and parameters that are reached."""
+        for tensor in tensors:
+            self.mark_read(tensor)
+            name = self.names.get(id(tensor))
+            if name is not None:
+                self.reached.add(name)
+
     def pin_fields(self, fields: Iterable[Tensor], code: str, reason: str) -> None:
         """Refuse the neurons of several fields, as ``pin`` does those of one."""
         for labels in fields:
@@ -380,6 +429,47 @@ class Context:
         self.roles.setdefault(axis.key, set()).add(role)
         if role is Role.WRITES:
             self.writers.setdefault(axis.key, len(self.writers))
+
+    def record_visible(self, values: Any) -> None:
+        """Record what the innermost module gets, from its caller or from a part of it."""
+        # Without any operator on them, which would be observed.
+        for leaf in [values] if isinstance(values, Tensor) else tree_leaves(values):
+            fields = self.fields(leaf)
+            if fields:
+                self.visible.append(Visible(self.modules[-1], fields))
+
+    def record_weight_product(
+        self, sides: tuple[Tensor, Tensor], contracted: Sequence[Tensor]
+    ) -> None:
+        """Record a product of two weights: right only if copies share the weight of one of them.
+
+        Args:
+            sides: the weights.
+            contracted: the fields that are summed over.
+        """
+        arrays = [flat_labels(labels) for labels in contracted]
+        if not arrays:
+            return
+        left, right = (
+            tuple(axis for axis in self.value(side).axes if _holds_label_of(axis, arrays))
+            for side in sides
+        )
+        labels = np.concatenate(arrays)
+        reason = "two weights are multiplied and summed over it, and copies share that of %s"
+        pin = Pin(labels[labels != FIXED], "weight-product", reason, self.node())
+        self.weight_products.append(WeightProduct(left, right, pin))
+
+    def resolve_weight_products(self) -> None:
+        """Refuse what a product of two weights sums over, unless one side alone reads it."""
+        for product in self.weight_products:
+            left, right = map(self._is_reader, (product.left, product.right))
+            if left == right:
+                reason = product.pin.reason % ("both" if left else "neither")
+                self.labels.pins.append(replace(product.pin, reason=reason))
+        self.weight_products.clear()
+
+    def _is_reader(self, axes: Sequence[Axis]) -> bool:
+        return any(Role.READS in self.roles.get(axis.key, ()) for axis in axes)
 
     def resolve_roles(self) -> None:
         """Find the roles of parameters whose labels were united with others before their use."""

@@ -119,6 +119,28 @@ class SizeAttribute:
 
 
 @dataclass(frozen=True)
+class Unreached:
+    """A module with parameters that no example reaches.
+
+    Args:
+        module: its path.
+        parameters: the names of these parameters.
+        widths: the names of the widths that one of them may read or write, judged by its size and
+            place; none of them can grow.
+        follows: the path of the module whose part in the widths it takes; "" if none is certain.
+
+    Example:
+        >>> for unreached in fxgrow.couple(model, (images,)).unreached:
+        ...     print(unreached.module, unreached.widths, unreached.follows)
+    """
+
+    module: str
+    parameters: tuple[str, ...]
+    widths: tuple[str, ...] = ()
+    follows: str = ""
+
+
+@dataclass(frozen=True)
 class Coupling:
     """The neurons of a model.
 
@@ -133,6 +155,7 @@ class Coupling:
         shapes: of an fx graph, the shapes of the nodes that give one tensor.
         fixed_axes: the axes of parameters and buffers that are in no width, each with the reason.
             With the sites of the widths these are all axes there are.
+        unreached: what no example reaches.
 
     Example:
         >>> coupling = fxgrow.couple(model, (images,))
@@ -149,6 +172,7 @@ class Coupling:
     replay: ChannelOrder | None = None
     shapes: Mapping[str, NodeShape] = field(default_factory=dict)
     fixed_axes: tuple[FixedAxis, ...] = ()
+    unreached: tuple[Unreached, ...] = ()
 
     @cached_property
     def number_of(self) -> dict[str, int]:
@@ -348,6 +372,28 @@ def build_widths(
         shapes=shapes,
         fixed_axes=fixed_axes(ctx.axes, owned, classes.refusal, named_tensors(subject.model)),
     )
+
+
+def width_of_class(
+    ctx: Context, classes: NeuronClasses, owners: Mapping[AnyAxisKey, Owners]
+) -> Ints:
+    """The number of the width of each class; -1: none.
+
+    Args:
+        ctx: what was observed.
+        classes: the neurons.
+        owners: who owns each index of each axis.
+
+    Returns:
+        The numbers, by class.
+    """
+    width: Ints = np.full(len(classes.blame), -1)
+    for axis in ctx.axes:
+        of_axis = owners.get(axis.key)
+        if of_axis is not None:
+            known = of_axis.width >= 0
+            width[classes.of[axis.labels[known]]] = of_axis.width[known]
+    return width
 
 
 def _widths(

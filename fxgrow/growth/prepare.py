@@ -1,7 +1,8 @@
 """Prepare a captured model for growth: ask for candidates, insert candidate layers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -40,7 +41,11 @@ class PreparedModel:
 
 
 def prepare(
-    captured: Captured, coupling: Coupling, method: Method, scope: Scope = ALL_WIDTHS
+    captured: Captured,
+    coupling: Coupling,
+    method: Method,
+    scope: Scope = ALL_WIDTHS,
+    examples: Sequence[Any] = (),
 ) -> PreparedModel:
     """Insert a zero-initialized residual layer at every edge that the method proposes.
 
@@ -49,6 +54,7 @@ def prepare(
         coupling: its widths, coupled within ``scope``.
         method: proposes the candidates.
         scope: which widths may grow. Hidden widths of candidate layers grow in any case.
+        examples: more example inputs, of which the coupling knows too.
 
     Returns:
         The model with its candidates, coupled again if layers were inserted.
@@ -59,7 +65,7 @@ def prepare(
     points = insertion_points(captured, coupling, proposal.layers)
     deeper, inserted = insert_layers(captured, points, proposal.layers.norm)
     only = [*scope.only, f"{LAYER_NAMESPACE}.*.incoming"] if scope.only else []
-    deeper_coupling = couple(deeper, only=only, ignore=scope.ignore)
+    deeper_coupling = couple(deeper, only=only, ignore=scope.ignore, examples=examples)
     # Widths are numbered anew, so everything proposed by number is translated by name.
     numbers = deeper_coupling.number_of
     layers = {numbers[layer.width]: layer for layer in inserted}

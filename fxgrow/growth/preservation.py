@@ -43,34 +43,34 @@ class Preservation:
     """The outputs of a model before it grew.
 
     Args:
-        inputs: its positional arguments.
+        examples: its positional arguments, of each example.
         expected: the tensors of its output, in evaluation mode.
         skipped: why nothing can be compared ("" if it can).
     """
 
-    inputs: tuple[Any, ...]
+    examples: tuple[tuple[Any, ...], ...]
     expected: tuple[Tensor, ...] = ()
     skipped: str = ""
 
     @staticmethod
-    def of(model: nn.Module, inputs: tuple[Any, ...]) -> "Preservation":
+    def of(model: nn.Module, *examples: tuple[Any, ...]) -> "Preservation":
         """Run a model that is still as it was.
 
         Args:
             model: is left in its mode and state.
-            inputs: its positional arguments, which it cannot change.
+            examples: its positional arguments, of each example; it cannot change them.
         """
-        tensors = (*model.parameters(), *model.buffers(), *tree_leaves(inputs))
+        tensors = (*model.parameters(), *model.buffers(), *tree_leaves(examples))
         if any(_has_no_values(tensor) for tensor in tensors):
-            return Preservation(inputs, skipped=_NO_VALUES)
+            return Preservation(examples, skipped=_NO_VALUES)
         try:
-            expected = _outputs(model, inputs)
+            expected = _outputs(model, examples)
         # Coupling needs shapes only, so what runs there need not run here (another device, say).
         except Exception as error:  # noqa: BLE001 - whatever the model's own code raises
-            return Preservation(inputs, skipped=f"the model does not run: {first_line(error)}")
+            return Preservation(examples, skipped=f"the model does not run: {first_line(error)}")
         if not any(map(is_inexact, expected)):
-            return Preservation(inputs, skipped=_NO_FLOATS)
-        return Preservation(inputs, expected)
+            return Preservation(examples, skipped=_NO_FLOATS)
+        return Preservation(examples, expected)
 
     def require(self, module: nn.Module) -> float | None:
         """Compare a grown model.
@@ -87,7 +87,7 @@ class Preservation:
         if self.skipped:
             return None
         try:
-            outputs = _outputs(module, self.inputs)
+            outputs = _outputs(module, self.examples)
         except Exception as error:  # the model's own code may raise anything
             message = f"the grown model does not run: {first_line(error)}"
             raise GrowthError("broken-promise", message) from error
@@ -112,11 +112,11 @@ def excuse(before: Preservation, model: nn.Module, names: Sequence[str], grow: G
     wider = copy_model(model)
     grow(wider, names)
     tolerance = rounding_tolerance(before.expected)
-    noise = _error(_outputs(model, before.inputs, seed=1), before.expected)
+    noise = _error(_outputs(model, before.examples, seed=1), before.expected)
     if noise > tolerance:
-        error = _error(_outputs(wider, before.inputs), before.expected)
+        error = _error(_outputs(wider, before.examples), before.expected)
         return _RANDOM if error <= _MAX_NOISE_RATIO * noise else ""
-    return _ROUNDING if _float64_error(before.inputs, model, names, grow) <= tolerance else ""
+    return _ROUNDING if _float64_error(before.examples, model, names, grow) <= tolerance else ""
 
 
 def _error(outputs: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
@@ -159,15 +159,15 @@ def culprits(
 
 
 def _float64_error(
-    inputs: tuple[Any, ...], model: nn.Module, names: Sequence[str], grow: Grow
+    examples: tuple[tuple[Any, ...], ...], model: nn.Module, names: Sequence[str], grow: Grow
 ) -> float:
     """The relative error of the same growth without rounding; infinite if that cannot be run."""
     finer = copy_model(model).double()
     wider = copy_model(finer)
     grow(wider, names)
-    finer_inputs = tree_map(_to_float64, inputs)
+    finer_examples = tree_map(_to_float64, examples)
     try:
-        expected, outputs = _outputs(finer, finer_inputs), _outputs(wider, finer_inputs)
+        expected, outputs = _outputs(finer, finer_examples), _outputs(wider, finer_examples)
         return _error(outputs, expected)
     except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
         return float("inf")
@@ -178,13 +178,22 @@ def _to_float64(leaf: Any) -> Any:
     return leaf.double() if is_floating else leaf
 
 
-def _outputs(model: nn.Module, inputs: tuple[Any, ...], seed: int = 0) -> tuple[Tensor, ...]:
-    """The tensors of a model's output in evaluation mode; the model is left as it was."""
+def _outputs(
+    model: nn.Module, examples: Sequence[tuple[Any, ...]], seed: int = 0
+) -> tuple[Tensor, ...]:
+    """The tensors of a model's outputs in evaluation mode; the model is left as it was."""
+    outputs: list[Tensor] = []
+    for inputs in examples:
+        outputs += _outputs_of_one(model, inputs, seed)
+    return tuple(outputs)
+
+
+def _outputs_of_one(model: nn.Module, inputs: tuple[Any, ...], seed: int) -> list[Tensor]:
     with preserve_state(model), full_precision(), torch.no_grad(), seeded(seed):
         output = model(*tree_map(_copy, inputs))
         leaves = output_leaves(output)
         # What the model keeps and gives out may be put back on leaving.
-        return tuple(leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor))
+        return [leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _copy(leaf: Any) -> Any:

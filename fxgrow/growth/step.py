@@ -47,6 +47,7 @@ class StepOptions:
         example_inputs: in one of the forms of an input; None: those of the first batch.
         describe: off: without a specification, which spares a quarter of the time on large graphs.
         costs: whether the report tells multiply-adds and memory; None: as ``describe``.
+        examples: more example inputs; only what can grow in all of them grows.
     """
 
     optimizer: Optimizer | None = None
@@ -58,6 +59,7 @@ class StepOptions:
     example_inputs: Any = None
     describe: bool = True
     costs: bool | None = None
+    examples: Sequence[Any] = ()
 
     @property
     def counts_costs(self) -> bool:
@@ -97,10 +99,13 @@ def grow_step(
     with restore_on_failure(work, optimizer):
         with frozen_parameters(work), evaluation_mode(work):
             captured = timer.run("capture", capture, work, inputs)
-            coupling = timer.run("couple", couple, captured, only=scope.only, ignore=scope.ignore)
+            within = {"only": scope.only, "ignore": scope.ignore, "examples": options.examples}
+            coupling = timer.run("couple", couple, captured, **within)
             described, counts = coupling if options.describe else None, options.counts_costs
             before = timer.run("describe", describe_if_possible, captured, described, counts)
-            prepared = timer.run("prepare", prepare, captured, coupling, method, scope)
+            prepared = timer.run(
+                "prepare", prepare, captured, coupling, method, scope, options.examples
+            )
             resolved = timer.run("budget", _resolve, prepared, budget, scope)
             limits = SearchLimits(options.memory_limit, counts)
             result = search(prepared, method, objective, resolved, options.seed, limits, timer)
@@ -108,7 +113,7 @@ def grow_step(
         remove_unused_layers(prepared, result.width_changes, work, optimizer)
         # Outside of the frozen context: the specification records which parameters learn.
         again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
-        described = couple(again) if options.describe else None
+        described = couple(again, examples=options.examples) if options.describe else None
         after = timer.run("describe", describe_if_possible, again, described, counts)
     step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
     spec = grown_spec(before, after, options.history, step)

@@ -67,6 +67,7 @@ def widen(
     seed: int = 0,
     inplace: bool = False,
     round_to: int | None = None,
+    examples: Sequence[Any] = (),
 ) -> Widened:
     """Add neurons to some widths; the function stays the same to rounding.
 
@@ -88,6 +89,8 @@ def widen(
             copy is changed.
         round_to: round the resulting size of each named width up to a multiple of it (then even 0
             more may be asked for).
+        examples: more example inputs, to reach what one does not (experts, the heads of other
+            tasks); what can grow in all of them grows, and the models are compared on all.
 
     Returns:
         The wider model.
@@ -103,15 +106,15 @@ def widen(
         >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16, "*mlp*": 4}, inputs, round_to=8)
     """
     rule = _widening_rule(how)
-    model, inputs = _model_and_inputs(model_or_captured, example_inputs)
-    coupling = couple(model_or_captured, inputs)
+    model, given = _model_and_examples(model_or_captured, example_inputs, examples)
+    coupling = couple(model_or_captured, given[0], examples=given[1:])
     counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
     if not any(counts.values()):
         raise BudgetError(
             "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
         )
     changes = _changes(coupling, counts, rule, random.Random(seed))
-    return _checked(_Widening(coupling, changes, inputs, seed), model, inplace)
+    return _checked(_Widening(coupling, changes, given, seed), model, inplace)
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class _Widening:
 
     coupling: Coupling
     changes: Mapping[str, Change]
-    inputs: tuple[Any, ...]
+    examples: tuple[tuple[Any, ...], ...]
     seed: int
 
     def carry_out(self, module: nn.Module, names: Sequence[str]) -> dict[tuple[str, int], IndexMap]:
@@ -140,7 +143,7 @@ class _Widening:
         sizes = ((len(change.times), change.size) for change in self.changes.values())
         with restore_on_failure(module):
             maps = self.carry_out(module, tuple(self.changes))
-            config = update_config(module, shapes_before, sizes, self.inputs)
+            config = update_config(module, shapes_before, sizes, self.examples[0])
             error = before.require(module)
         return Widened(module, maps, config, error, before.skipped)
 
@@ -149,7 +152,7 @@ class _Widening:
 @plain_attention()
 def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
     """Widen a model or a copy of it, and compare it with what it was."""
-    before = Preservation.of(model, widening.inputs)
+    before = Preservation.of(model, *widening.examples)
     module = model if inplace else copy_model(model)
     try:
         return widening.applied(module, before)
@@ -186,19 +189,22 @@ def _listed(names: Sequence[str]) -> str:
     return f"{listed} and {hidden} more" if hidden > 0 else listed
 
 
-def _model_and_inputs(
-    model_or_captured: nn.Module | Captured, example_inputs: Any
-) -> tuple[nn.Module, tuple[Any, ...]]:
-    """The model itself, and the example inputs as positional arguments."""
+def _model_and_examples(
+    model_or_captured: nn.Module | Captured, example_inputs: Any, examples: Sequence[Any]
+) -> tuple[nn.Module, tuple[tuple[Any, ...], ...]]:
+    """The model itself, and each example as positional arguments."""
     model: nn.Module
-    inputs: tuple[Any, ...] = ()
+    inputs: tuple[Any, ...] | None = None
     if isinstance(model_or_captured, Captured):
         model, inputs = model_or_captured.model, model_or_captured.example_inputs
     else:
         model = model_or_captured
     if example_inputs is not None:
         inputs = positional_inputs(model, example_inputs)
-    return model, inputs
+    given = [positional_inputs(model, example) for example in examples]
+    if inputs is not None or not given:
+        given.insert(0, inputs or ())
+    return model, tuple(given)
 
 
 def requested_amounts(coupling: Coupling, amounts: Mapping[str, int]) -> dict[str, int]:

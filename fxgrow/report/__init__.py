@@ -18,7 +18,7 @@ from fxgrow.report.numbers import (
 )
 from fxgrow.report.page import diff_page
 from fxgrow.report.run import run_lines
-from fxgrow.report.widths import fixed_axes_table, widths_lines, widths_table
+from fxgrow.report.widths import fixed_axes_table, unreached_lines, widths_lines, widths_table
 
 __all__ = [
     "capture_table",
@@ -42,6 +42,7 @@ __all__ = [
     "run_lines",
     "seconds_text",
     "task_line",
+    "unreached_lines",
     "widths_lines",
     "widths_table",
 ]

@@ -7,7 +7,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from fxgrow.coupling import FixedAxis
+from fxgrow.coupling import FixedAxis, Unreached
 from fxgrow.report.numbers import quantity_text
 from fxgrow.report.style import BAD, GOOD, cell_texts, make_table
 from fxgrow.spec import WidthSpec
@@ -41,6 +41,29 @@ def _verdict(width: WidthSpec) -> Text:
         return Text("yes", style=GOOD)
     nodes = f" [{', '.join(width.refusal.nodes)}]" if width.refusal.nodes else ""
     return Text(f"no, {width.refusal.code}: {width.refusal.reason}{nodes}", style=BAD)
+
+
+def unreached_lines(unreached: Sequence[Unreached]) -> Text:
+    """What no example reaches, a line for each module; empty if there is none.
+
+    Args:
+        unreached: what ``Coupling.unreached`` lists.
+
+    Returns:
+        The lines.
+    """
+    lines = []
+    for module in unreached:
+        lines.append(f"not reached: {module.module or 'model'} ({_consequence(module)})")
+    return Text("\n".join(lines))
+
+
+def _consequence(module: Unreached) -> str:
+    if module.follows:
+        return f"follows {module.follows}"
+    if module.widths:
+        return f"refuses {', '.join(module.widths)}"
+    return "has no size of a width that could come there"
 
 
 def widths_lines(widths: Iterable[WidthSpec]) -> Text:

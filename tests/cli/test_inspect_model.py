@@ -47,3 +47,8 @@ def test_a_corrupt_spec(fxgrow: Fxgrow, tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert done.stderr.startswith("fxgrow: config.json: it is not JSON")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_no_example_reaches_is_listed(fxgrow: Fxgrow) -> None:
+    record = json.loads(fxgrow("inspect", TINY, "--json").stdout)
+    assert record["unreached"] == []

@@ -61,6 +61,46 @@ def _with_table() -> nn.Module:
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     **MORE,
+    "size as a number": (
+        lambda: linears(lambda h: h / h.shape[1]),
+        VECTOR,
+        {"a": (4, 1, "size-value"), "b": OUT},
+    ),
+    "branch on a size": (
+        lambda: linears(lambda h: h * 2 if h.shape[1] > 5 else h),
+        VECTOR,
+        {"a": (4, 1, "size-branch"), "b": OUT},
+    ),
+    "rounded size": (
+        lambda: linears(lambda h: h.reshape(-1, h.shape[1] // 3, 4).flatten(1)),
+        VECTOR,
+        {"a": (4, 1, "uneven"), "b": OUT},
+    ),
+    "weight times itself": (
+        lambda: Net(
+            lambda net, x: net.b(x @ (net.a.weight.T @ net.a.weight)),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(6, 2),
+        ),
+        VECTOR,
+        {"a": (6, 1, "fixed-size"), "b": OUT},
+    ),
+    "weight times itself, written": (
+        lambda: Net(
+            lambda net, x: net.b(F.linear(x, net.a.weight @ net.a.weight.T @ net.a.weight)),
+            a=nn.Linear(6, 4),
+            b=nn.Linear(4, 2),
+        ),
+        VECTOR,
+        {"a": (4, 1, "weight-product"), "b": OUT},
+    ),
+    "a head that is not reached": (
+        lambda: Net(
+            lambda net, x: net.b(net.a(x)), a=nn.Linear(6, 4), b=nn.Linear(4, 2), c=nn.Linear(4, 2)
+        ),
+        VECTOR,
+        {"a": (4, 1, "unreached"), "b": OUT},
+    ),
     "convolution": (lambda: convolutions(F.relu), IMAGE, {"a": FREE, "b": OUT}),
     "1d": (
         lambda: nn.Sequential(nn.Conv1d(5, 4, 3), nn.Conv1d(4, 2, 1)),

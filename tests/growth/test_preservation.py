@@ -31,16 +31,16 @@ class Net(nn.Module):
         return h
 
 
-class ScaledByAttribute(Net):
-    """No shape is read: coupling cannot know."""
+class ScaledByLength(Net):
+    """The length of a vector without neurons is its sum: coupling cannot know."""
 
     def between(self, h: Tensor) -> Tensor:
-        return h / self.a.out_features**0.5
+        return h / torch.ones(self.a.out_features).sum() ** 0.5
 
 
 class BreaksWhenWide(Net):
     def between(self, h: Tensor) -> Tensor:
-        if self.a.out_features > 6 and not h.is_meta:
+        if not h.is_meta and torch.ones(self.a.out_features).sum() > 6:
             raise ValueError("too wide")
         return h
 
@@ -52,7 +52,7 @@ class NoiseOnTheWidth(Net):
 
 class NoiseAndScale(Net):
     def between(self, h: Tensor) -> Tensor:
-        return (h + 1e-4 * torch.randn_like(h)) / self.a.out_features**2
+        return (h + 1e-4 * torch.randn_like(h)) / torch.ones(self.a.out_features).sum() ** 2
 
 
 class NoiseBehind(Net):
@@ -84,7 +84,7 @@ class Counts(Net):
 
 @pytest.mark.parametrize("how", ["split", "new"])
 @pytest.mark.parametrize("inplace", [True, False])
-@pytest.mark.parametrize("kind", [ScaledByAttribute, BreaksWhenWide, NoiseAndScale])
+@pytest.mark.parametrize("kind", [ScaledByLength, BreaksWhenWide, NoiseAndScale])
 def test_a_broken_promise_is_taken_back(kind: type[Net], inplace: bool, how: Any) -> None:
     model = kind()
     before, objects = copy.deepcopy(model.state_dict()), [id(p) for p in model.parameters()]
@@ -98,7 +98,7 @@ def test_a_broken_promise_is_taken_back(kind: type[Net], inplace: bool, how: Any
 
 
 def test_the_other_width_of_such_a_model_grows() -> None:
-    wider = widen(ScaledByAttribute(), {"b": 2}, X)
+    wider = widen(ScaledByLength(), {"b": 2}, X)
     assert wider.module.get_parameter("c.weight").shape == (3, 6)
     assert wider.preservation_error is not None and wider.preservation_error < 1e-14
 

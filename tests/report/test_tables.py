@@ -4,6 +4,7 @@ from io import StringIO
 from rich.console import Console, RenderableType
 
 from fxgrow.capture import How, PartReport
+from fxgrow.coupling import Unreached
 from fxgrow.errors import Refusal
 from fxgrow.growth import GrowthReport, Plan, PlanRow, Spending
 from fxgrow.growth.statistics import BatchNormGap
@@ -14,6 +15,7 @@ from fxgrow.report import (
     growth_table,
     plan_lines,
     plan_table,
+    unreached_lines,
     widths_lines,
     widths_table,
 )
@@ -197,3 +199,18 @@ def test_capture() -> None:
         ["head", "opaque", "if", "[x]", ">", "0"],
     ]
     assert text(capture_table(parts, 0.25))[0][:2] == ["Capture:", "25%"]
+
+
+def test_what_no_example_reaches_says_what_follows_from_it() -> None:
+    lines = unreached_lines(
+        [
+            Unreached("experts.3", ("experts.3.weight",), (), "experts.0"),
+            Unreached("heads.1", ("heads.1.weight",), ("a", "b")),
+            Unreached("unused", ("unused.weight",)),
+        ]
+    )
+    assert str(lines).splitlines() == [
+        "not reached: experts.3 (follows experts.0)",
+        "not reached: heads.1 (refuses a, b)",
+        "not reached: unused (has no size of a width that could come there)",
+    ]

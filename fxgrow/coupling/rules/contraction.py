@@ -60,6 +60,8 @@ def product(
                 if targets.isdisjoint({None, *maps[1 - i]}):
                     made.append(field)
             ctx.record_use(ctx.writes, made)
+    if all(is_weight):
+        ctx.record_weight_product(sides, contracted)
     if not any(is_weight):
         ctx.pin_fields(
             contracted,
