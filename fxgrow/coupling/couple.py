@@ -10,13 +10,20 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import Captured, How, positional_inputs
+from fxgrow.capture import (
+    Captured,
+    How,
+    positional_inputs,
+    preserve_attributes,
+    require_growable_model,
+)
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import resolve_coupling
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import Coupling
+from fxgrow.modes import exclusive_autograd
 
 
 def couple(
@@ -25,6 +32,7 @@ def couple(
     *,
     ignore: Sequence[str] = (),
     only: Sequence[str] = (),
+    frozen: Sequence[str] = (),
 ) -> Coupling:
     """Find the neurons of a model by running its data movement once on the meta device.
 
@@ -37,13 +45,15 @@ def couple(
             those of the captured model.
         ignore: patterns of paths of modules that keep their shapes (``"layer4.*"``).
         only: patterns of paths of the modules that alone may grow (empty: all).
+        frozen: names of parameters that keep their shapes: what they write or read is refused.
 
     Returns:
         The widths of the model, with the reason of each that cannot grow.
 
     Raises:
         ModelError: ``does-not-run``, if the model does not run on its example inputs;
-            ``unknown-module``, if a pattern fits no module.
+            ``unknown-module``, if a pattern fits no module; ``wrapped-model``,
+            ``quantized-model`` or ``uninitialized`` as for ``capture``.
 
     Example:
         >>> import torch
@@ -57,8 +67,10 @@ def couple(
         2 2 False
     """
     subjects = _subjects(model_or_captured, example_inputs)
-    patterns = Patterns.of(subjects[-1].model, ignore, only)
-    with _garbage_collection_off():
+    patterns = Patterns.of(subjects[-1].model, ignore, only, frozen)
+    # Hooks that keep features may do so in the model itself.
+    keep_features = preserve_attributes(subjects[-1].model)
+    with exclusive_autograd(), _garbage_collection_off(), keep_features:
         return resolve_coupling(observe(subjects), subjects[-1], patterns)
 
 
@@ -81,6 +93,7 @@ def _subjects(model_or_captured: nn.Module | Captured, example_inputs: Any) -> t
     model is captured again.
     """
     if not isinstance(model_or_captured, Captured):
+        require_growable_model(model_or_captured)
         given = () if example_inputs is None else example_inputs
         return (_observed(model_or_captured, positional_inputs(model_or_captured, given)),)
     captured = model_or_captured

@@ -1,16 +1,14 @@
 """The bare form in which a model is observed: its modules and code, floats on the meta device."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-Memo = dict[int, Any]
-"""What stands for each object in the copy, by the object's ``id``, as for ``copy.deepcopy``."""
+from fxgrow.copying import Memo, derived_tensors, rebind_functions
 
 _ATOMS = {type(None), bool, int, float, str}
 
@@ -25,11 +23,12 @@ def meta_copy(model: nn.Module) -> nn.Module:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
             memo[id(tensor)] = _bare_tensor(tensor)
-    for derived in _derived_tensors(model):
+    for derived in derived_tensors(model):
         memo[id(derived)] = torch.empty_like(derived, device="meta")
     # The code of a graph module is not needed: its graph is interpreted.
     is_graph = isinstance(model, fx.GraphModule)
     copied = _bare_root(model, memo) if is_graph else _bare_copy(model, memo)
+    rebind_functions(copied, memo)
     for module in copied.modules():
         if isinstance(module, _NormBase):
             module.num_batches_tracked = None
@@ -41,20 +40,6 @@ def _bare_tensor(tensor: Tensor) -> Tensor:
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(bare, tensor.requires_grad)
     return bare
-
-
-def _derived_tensors(model: nn.Module) -> Iterator[Tensor]:
-    """Tensors in attributes that have a history of autograd, which can't be copied.
-
-    They are what a model remembers of its last run, and the weight of torch's old ``weight_norm``.
-    """
-    for module in model.modules():
-        for key, value in vars(module).items():
-            if key.startswith("_") or type(value) in _ATOMS:
-                continue
-            for leaf in tree_leaves(value):
-                if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
-                    yield leaf
 
 
 def _bare_root(graph_module: nn.Module, memo: Memo) -> nn.Module:
@@ -79,6 +64,7 @@ def _bare_copy(module: nn.Module, memo: Memo) -> nn.Module:
     memo[id(module)] = new
     for key, value in vars(module).items():
         vars(new)[key] = _bare_value(key, value, memo)
+    vars(new).pop("_compiled_call_impl", None)  # it would run the compiled original
     return new
 
 

@@ -1,6 +1,5 @@
 """What neurons cost in time, measured on the device where the model is."""
 
-import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrow.copying import copy_module
 from fxgrow.coupling import Coupling, Width, change_maps
 from fxgrow.surgery import Change, named_tensors, resize
 
@@ -90,7 +90,7 @@ def _difference(
 
     Both run in turn, so that whatever else the machine does hits both; medians over the rounds.
     """
-    grown = copy.deepcopy(model)
+    grown = copy_module(model)
     changes: dict[int, Change] = {}
     for number, count in counts.items():
         if count:

@@ -6,9 +6,11 @@ beside each other, and in every group those of the others are off. Both change s
 while the scores themselves are of first order.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from fxgrow.errors import BudgetError
 from fxgrow.growth.objective import Objective
@@ -69,14 +71,15 @@ def step_memory(overgrown: OverGrown, objective: Objective) -> int:
     Returns:
         Bytes.
     """
-    largest: Sequence[torch.Tensor] = ()
+    largest: tuple[Any, ...] = ()
     most_numbers = -1
-    for inputs, _ in objective.batches:
-        numbers = 0
-        for tensor in inputs:
-            numbers += tensor.numel()
-        if numbers > most_numbers:
-            largest, most_numbers = inputs, numbers
+    for batch in objective.batches:
+        for inputs in objective.inputs(batch):
+            numbers = 0
+            for leaf in tree_leaves(inputs):
+                numbers += leaf.numel() if isinstance(leaf, torch.Tensor) else 0
+            if numbers > most_numbers:
+                largest, most_numbers = inputs, numbers
     total = 0
     for term in activation_terms(overgrown.graph_module, largest, as_they_are=True):
         total += term.value

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture import first_line, output_leaves, preserve_state
+from fxgrow.copying import copy_module
 from fxgrow.errors import GrowthError
 from fxgrow.growth.invariants import (
     full_precision,
@@ -108,7 +109,7 @@ def excuse(before: Preservation, model: nn.Module, names: Sequence[str], grow: G
     Returns:
         The reason; "" if there is none, so that the growth was wrong.
     """
-    wider = copy.deepcopy(model)
+    wider = copy_module(model)
     grow(wider, names)
     tolerance = rounding_tolerance(before.expected)
     noise = _error(_outputs(model, before.inputs, seed=1), before.expected)
@@ -148,7 +149,7 @@ def culprits(
     middle = len(names) // 2
     found: list[str] = []
     for half in (names[:middle], names[middle:]):
-        wider = copy.deepcopy(model)
+        wider = copy_module(model)
         grow(wider, half)
         try:
             before.require(wider)
@@ -161,8 +162,8 @@ def _float64_error(
     inputs: tuple[Any, ...], model: nn.Module, names: Sequence[str], grow: Grow
 ) -> float:
     """The relative error of the same growth without rounding; infinite if that cannot be run."""
-    finer = copy.deepcopy(model).double()
-    wider = copy.deepcopy(finer)
+    finer = copy_module(model).double()
+    wider = copy_module(finer)
     grow(wider, names)
     finer_inputs = tree_map(_to_float64, inputs)
     try:

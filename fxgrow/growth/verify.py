@@ -1,10 +1,10 @@
 """Emit what the search chose, and check that the result is what it has to be."""
 
-import copy
 from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
+from fxgrow.copying import copy_module
 from fxgrow.growth.emit import emit
 from fxgrow.growth.invariants import full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates
@@ -60,7 +60,7 @@ def emit_and_verify(
         expected = objective.output(overgrown.graph_module)
         output_before = objective.output(model)
         # The check at eps = 0 needs a model of its own: updates cannot be taken back to the bit.
-        unchanged = copy.deepcopy(model)
+        unchanged = copy_module(model)
         no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
         emit(unchanged, coupling, changes, no_updates, unlocked=unlocked)
         preservation_error = require_close(

@@ -6,7 +6,6 @@ Reference: Chen, Goodfellow, Shlens, "Net2Net", ICLR 2016, section 3.1 (wider), 
 any structure.
 """
 
-import copy
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.capture import Captured, positional_inputs
+from fxgrow.copying import copy_module
 from fxgrow.coupling import Coupling, Role, Site, Width, couple
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.preservation import Preservation, culprits, excuse
 from fxgrow.growth.scope import matching_widths, require_growable
+from fxgrow.modes import exclusive_autograd
 from fxgrow.surgery import (
     Change,
     ConfigUpdate,
@@ -103,14 +104,16 @@ def widen(
     """
     rule = _widening_rule(how)
     model, inputs = _model_and_inputs(model_or_captured, example_inputs)
-    coupling = couple(model_or_captured, inputs)
-    counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
-    if not any(counts.values()):
-        raise BudgetError(
-            "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
-        )
-    changes = _changes(coupling, counts, rule, random.Random(seed))
-    return _checked(_Widening(coupling, changes, inputs, seed), model, inplace)
+    with exclusive_autograd():
+        coupling = couple(model_or_captured, inputs)
+        counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
+        if not any(counts.values()):
+            raise BudgetError(
+                "empty-budget",
+                f"{dict(amounts)} adds no neuron; ask for at least one in some width",
+            )
+        changes = _changes(coupling, counts, rule, random.Random(seed))
+        return _checked(_Widening(coupling, changes, inputs, seed), model, inplace)
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class _Widening:
 def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
     """Widen a model or a copy of it, and compare it with what it was."""
     before = Preservation.of(model, widening.inputs)
-    module = model if inplace else copy.deepcopy(model)
+    module = model if inplace else copy_module(model)
     try:
         return widening.applied(module, before)
     except GrowthError as error:

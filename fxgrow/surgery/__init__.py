@@ -3,7 +3,8 @@
 Public is what ``__all__`` lists. What happens to one axis is data: a ``Change`` of a width gives a
 ``Placement`` and that an ``IndexMap`` (``placement``, ``axis_map``, ``run_starts``,
 ``reshape_along``). ``resize`` carries maps out on parameters, buffers, gradients and an optimizer's
-state (``apply_maps`` on one tensor), ``restore_on_failure`` takes it back if anything fails. New
+state (``apply_maps`` on one tensor; ``require_carriable`` says beforehand whether the state can
+follow), ``restore_on_failure`` takes it back if anything fails. New
 entries start from ``random_entries`` or ``carrier_entries``. ``sync_size_attributes`` and
 ``update_config`` bring attributes and a Hugging Face style config in line with the new shapes.
 """
@@ -22,6 +23,7 @@ from fxgrow.surgery.index_map import (
     run_starts,
 )
 from fxgrow.surgery.new_entries import carrier_entries, random_entries
+from fxgrow.surgery.optimizer_state import require_carriable
 from fxgrow.surgery.resize import Maps, apply_maps, named_tensors, resize
 from fxgrow.surgery.rollback import restore_on_failure
 
@@ -42,6 +44,7 @@ __all__ = [
     "parameter_shapes",
     "placement",
     "random_entries",
+    "require_carriable",
     "reshape_along",
     "resize",
     "restore_on_failure",
