@@ -1,5 +1,6 @@
 """A copy of a model works on its own: its functions are its own, and what cannot be copied is left out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,8 +19,8 @@ class Wired(nn.Module):
         parts = [self.layer, self.other]
 
         def nested(x: Tensor) -> Tensor:
-            inner = lambda y: self.other(self.layer(y))  # noqa: E731
-            return inner(x)
+            inner: Callable[[Tensor], Any] = lambda y: self.other(self.layer(y))  # noqa: E731
+            return inner(x)  # type: ignore[no-any-return]
 
         functions: dict[str, Any] = {
             "closure": lambda x: self.other(self.layer(x)),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fxgrow.errors import ModelError
@@ -129,7 +129,7 @@ def require_growable_model(model: nn.Module, *, values: bool = False) -> None:
 
 
 def _require_growable_tensor(name: str, tensor: Tensor, values: bool) -> None:
-    if isinstance(tensor, UninitializedTensorMixin):
+    if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
         raise ModelError(
             "uninitialized",
             f"{name} has no shape yet; run the model once on its example inputs first",

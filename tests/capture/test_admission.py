@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
@@ -37,7 +38,11 @@ def scripted(module: nn.Module) -> Any:
         return torch.jit.script(module)
 
 
-class Replicating(nn.DataParallel):
+def compiled(module: nn.Module) -> Any:
+    return torch.compile(module, backend="eager")
+
+
+class Replicating(nn.DataParallel[nn.Module]):
     """What DataParallel is on a machine with GPUs."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -47,12 +52,12 @@ class Replicating(nn.DataParallel):
 
 REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "compiled": (
-        lambda: torch.compile(network(), backend="eager"),
+        lambda: compiled(network()),
         "wrapped-model",
         "._orig_mod",
     ),
     "compiled part": (
-        lambda: nn.Sequential(torch.compile(nn.Linear(5, 3), backend="eager")),
+        lambda: nn.Sequential(compiled(nn.Linear(5, 3))),
         "wrapped-model",
         "'0' is a OptimizedModule",
     ),
@@ -85,7 +90,7 @@ def test_refused_in_one_sentence(name: str, call: str) -> None:
 
 @pytest.fixture
 def one_process() -> Iterator[None]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         yield
     finally:

@@ -100,7 +100,13 @@ def test_second_derivatives_by_the_inputs(method: Any) -> None:
 def test_batches_count_by_their_examples() -> None:
     """By the target's; without one by the input's."""
     model = network()
-    for targets in ([Y, Y[:2]], [None, None], [{"y": Y}, {"y": Y[:2]}], [[{}] * 8, [{}] * 2]):
+    kinds: list[list[Any]] = [
+        [Y, Y[:2]],
+        [None, None],
+        [{"y": Y}, {"y": Y[:2]}],
+        [[{}] * 8, [{}] * 2],
+    ]
+    for targets in kinds:
         objective = Objective.of([(X, targets[0]), (X[:2], targets[1])], square, model)
         assert objective.sizes == [8, 2]
         expected = (8 * square(model(X), None) + 2 * square(model(X[:2]), None)) / 10
