@@ -64,3 +64,18 @@ def test_threads_that_grow_and_a_thread_that_trains() -> None:
     trainer.join()
     assert failures == []
     assert len(results) == 2 and results[0] == results[1]
+
+
+def test_a_second_thread_waits() -> None:
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def capture() -> None:
+        fxgrow.capture(network(), INPUTS)
+        done.set()
+
+    with exclusive_autograd():
+        thread = started(capture, failures)
+        assert not done.wait(0.3)
+    thread.join()
+    assert done.is_set() and failures == []
