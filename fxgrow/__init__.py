@@ -20,7 +20,7 @@ from fxgrow.errors import (
     TrainingError,
 )
 from fxgrow.export import export
-from fxgrow.growth import Budget, Growth, GrowthReport, Method, Scope, Widened, widen
+from fxgrow.growth import BatchLoss, Budget, Growth, GrowthReport, Method, Scope, Widened, widen
 from fxgrow.lowering import lower
 from fxgrow.methods import Firefly, RandomGrowth, Splitting
 from fxgrow.spec import ArchitectureSpec, SpecDiff, diff, load
@@ -28,6 +28,7 @@ from fxgrow.version import __version__
 
 __all__ = [
     "ArchitectureSpec",
+    "BatchLoss",
     "Budget",
     "BudgetError",
     "Captured",

@@ -1,6 +1,7 @@
 """Grow a model with the default method, and save what that gives."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch.optim import Optimizer
 
 from fxgrow import spec as specs
 from fxgrow.deprecation import renamed_arguments
-from fxgrow.growth import Batch, Budget, Growth, LossFunction, Method, Scope, StepOptions, grow_step
+from fxgrow.growth import Budget, Growth, LossFunction, Method, Scope, StepOptions, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
 
@@ -17,7 +18,7 @@ from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
 @renamed_arguments(loss="loss_fn", memory="memory_limit")
 def grow(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     loss_fn: LossFunction,
     *,
     example_inputs: Any = None,
@@ -32,6 +33,7 @@ def grow(
     tie: Sequence[Sequence[str]] = (),
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    grow_frozen: bool = False,
 ) -> Growth:
     """Grow a model once; by default by Firefly descent and by 30 % of its neurons.
 
@@ -41,14 +43,15 @@ def grow(
 
     Args:
         model: any PyTorch module that fxgrow can capture.
-        batches: a few (input, target) pairs; an input is a tensor, a tuple or dict of arguments.
-        loss_fn: ``loss_fn(output, target)`` gives a scalar tensor.
+        batches: a few (input, target) pairs, or whatever a ``BatchLoss`` takes; an input is a
+            tensor, a tuple or dict of arguments.
+        loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
         example_inputs: in one of the forms of an input; left out, those of the first batch.
         examples: more of them, to reach what one does not (experts, the heads of other tasks);
             what can grow in all of them grows.
         method: proposes and scores the candidates; ``Firefly()`` if None.
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
-        optimizer: grows along, state included.
+        optimizer: grows along, state included; it keeps parameters of other modules.
         seed: of the candidates' initial directions.
         history: earlier growth steps for the specification; a loaded model's are found.
         inplace: grow the model and the optimizer themselves; else copies.
@@ -56,6 +59,7 @@ def grow(
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
         only: patterns of module paths; widths that no such module writes stay as they are.
         ignore: patterns of module paths; widths that touch such a module stay as they are.
+        grow_frozen: grow widths that frozen parameters write or read, too.
 
     Returns:
         The grown model of the caller's class (a graph module if layers were added) and its report.
@@ -69,9 +73,10 @@ def grow(
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
     known = history or _known_history(model)
-    options = StepOptions(
+    step = StepOptions(
         optimizer, seed, known, inplace, memory_limit, scope, example_inputs, examples=examples
     )
+    options = replace(step, grow_frozen=grow_frozen)
     method, budget = method or Firefly(), budget or Budget(neurons=0.3)
     return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
 

@@ -1,10 +1,14 @@
-"""Modes that hold for a while: evaluation mode, frozen parameters, attention without fusion."""
+"""Modes that hold for a while: of a module, attention, autograd, the threads of a program."""
 
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Held while models are captured, coupled or grown: torch.fx patches torch for all threads."""
 
 
 @contextmanager
@@ -66,3 +70,18 @@ def plain_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def exclusive_autograd() -> Iterator[None]:
+    """Work on models as if no other thread did, with autograd at hand.
+
+    A second thread waits. Inside, gradients can be taken and tensors that are made are ordinary
+    ones, whether the caller is in ``torch.no_grad`` or ``torch.inference_mode`` or in neither.
+
+    Example:
+        >>> with torch.no_grad(), exclusive_autograd():
+        ...     gradients = torch.autograd.grad(loss(model(inputs)), weights)
+    """
+    with _ONE_AT_A_TIME, torch.inference_mode(mode=False), torch.enable_grad():
+        yield

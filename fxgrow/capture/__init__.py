@@ -1,23 +1,30 @@
 """Capture: from any nn.Module to a torch.fx graph of its own parameters, and a report of how."""
 
+from fxgrow.capture.admission import require_growable_model
 from fxgrow.capture.capture import capture, verify_capture
-from fxgrow.capture.inputs import move_to, positional_inputs
+from fxgrow.capture.hooks import HOOKS_LEFT_OUT, UNTRACED_HOOK
+from fxgrow.capture.inputs import bind_call, move_to, positional_inputs
 from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
-from fxgrow.capture.running import output_leaves, preserve_state
+from fxgrow.capture.running import output_leaves, preserve_attributes, preserve_state
 from fxgrow.deprecation import renamed_attributes
 
 __all__ = [
+    "HOOKS_LEFT_OUT",
+    "UNTRACED_HOOK",
     "Captured",
     "How",
     "Interpreter",
     "PartReport",
+    "bind_call",
     "capture",
     "first_line",
     "move_to",
     "output_leaves",
     "positional_inputs",
+    "preserve_attributes",
     "preserve_state",
+    "require_growable_model",
     "verify_capture",
 ]
 

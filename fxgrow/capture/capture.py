@@ -4,17 +4,20 @@ Which is best is decided by what can be grown in it; see
 ``docs/decisions/0007-three-ways-to-capture.md``.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import nn
 
+from fxgrow.capture.admission import require_growable_model
 from fxgrow.capture.export import export_graph, opaque_graph
+from fxgrow.capture.hooks import changing_hooks
 from fxgrow.capture.inputs import positional_inputs
 from fxgrow.capture.parts import Captured, How, PartReport, first_line, traced_share
 from fxgrow.capture.running import preserve_state, run_model
 from fxgrow.capture.trace import TraceAttempt, disagreement, trace_model
 from fxgrow.errors import ModelError
-from fxgrow.modes import plain_attention
+from fxgrow.modes import exclusive_autograd, plain_attention
 
 _ENOUGH_TRACED = 0.5
 """A traced graph is taken if at least this share of the parameters is outside its opaque parts."""
@@ -35,17 +38,20 @@ def capture(model: nn.Module, example_inputs: Any) -> Captured:
 
     Raises:
         ModelError: ``does-not-run`` if the model itself does not run on the inputs, ``bad-inputs``
-            if they are none.
+            if they are none; ``wrapped-model``, ``quantized-model`` or ``uninitialized`` for a
+            model that is not made of plain modules.
 
     Example:
         >>> captured = capture(torchvision.models.resnet18(), torch.randn(1, 3, 64, 64))
         >>> captured.how, captured.traced_share
         (<How.TRACED: 'traced'>, 1.0)
     """
+    require_growable_model(model)
     inputs = positional_inputs(model, example_inputs)
-    with preserve_state(model), plain_attention():
-        expected = _expected_output(model, inputs)
-        return _best_capture(model, inputs, expected)
+    with exclusive_autograd(), preserve_state(model), plain_attention():
+        with changing_hooks(model) as changing:
+            expected = _expected_output(model, inputs)
+        return _best_capture(model, inputs, expected, changing)
 
 
 def verify_capture(captured: Captured) -> str | None:
@@ -63,11 +69,14 @@ def _expected_output(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
         raise ModelError("does-not-run", message) from error
 
 
-def _best_capture(model: nn.Module, inputs: tuple[Any, ...], expected: Any) -> Captured:
-    trace = trace_model(model, inputs, expected, decide=False)
+def _best_capture(
+    model: nn.Module, inputs: tuple[Any, ...], expected: Any, changing: Collection[int]
+) -> Captured:
+    trace = trace_model(model, inputs, expected, decide=False, changing=changing)
     # Deciding what Python asks about shapes pins them, so it is done only if something is gained.
     if _share(model, trace) < 1:
-        trace = _better(model, trace, trace_model(model, inputs, expected, decide=True))
+        decided = trace_model(model, inputs, expected, decide=True, changing=changing)
+        trace = _better(model, trace, decided)
     if trace.graph_module is not None and _share(model, trace) >= _ENOUGH_TRACED:
         return _captured(model, inputs, trace, How.TRACED)
     # An exported graph holds bare operators, for which there are fewer rewrite rules.

@@ -97,6 +97,28 @@ def _argument(model: nn.Module, parameter: inspect.Parameter, given: Mapping[str
     )
 
 
+def bind_call(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """The arguments of a call as positional arguments of the model's ``forward``.
+
+    Args:
+        model: the model.
+        args: arguments by position.
+        kwargs: arguments by name.
+
+    Returns:
+        The arguments up to the last one that is given.
+
+    Raises:
+        ModelError: ``bad-inputs``, as for ``positional_inputs``.
+    """
+    if not kwargs:
+        return args
+    names = argument_names(model, args)
+    return _bind(model, {**dict(zip(names, args, strict=True)), **kwargs})
+
+
 def argument_names(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[str, ...]:
     """A name for each positional argument.
 

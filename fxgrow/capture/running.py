@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fxgrow.capture.hooks import HOOK_TABLES
+from fxgrow.copying import closure_values
 from fxgrow.randomness import seeded
 
 _SEED = 0
@@ -17,6 +19,8 @@ _SEED = 0
 
 class ModelState:
     """The attributes of a model's modules and the contents of their dicts, lists and sets.
+
+    Those that its hooks hold belong to it, too (the features of an extractor, say).
 
     Args:
         model: the model, whose state is remembered as it is now.
@@ -31,6 +35,16 @@ class ModelState:
             # A module that was put in meanwhile has nothing to go back to.
             if module in self.undo:
                 self.undo[module]()
+
+
+@contextmanager
+def preserve_attributes(model: nn.Module) -> Iterator[None]:
+    """On exit the attributes of a model, and the containers in them, are as they were."""
+    state = ModelState(model)
+    try:
+        yield
+    finally:
+        state.restore(model)
 
 
 @contextmanager
@@ -62,7 +76,7 @@ def _undo_attributes(module: nn.Module) -> Callable[[], None]:
     """A function that puts the attributes of a module back, and the contents of containers."""
     attributes = dict(module.__dict__)
     undo_contents = []
-    for value in attributes.values():
+    for value in (*attributes.values(), *_kept_by_hooks(attributes)):
         if isinstance(value, (dict, list, set)):
             undo_contents.append(_undo_contents(value))
 
@@ -73,6 +87,13 @@ def _undo_attributes(module: nn.Module) -> Callable[[], None]:
             undo()
 
     return restore
+
+
+def _kept_by_hooks(attributes: dict[str, Any]) -> Iterator[Any]:
+    """What the hooks of a module refer to, given its attributes."""
+    for table in HOOK_TABLES:
+        for hook in attributes.get(table, {}).values():
+            yield from closure_values(hook)
 
 
 def _undo_contents(container: Any) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """The first way: torch.fx, with parts made opaque until the graph computes what the model does."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import fx, nn
 from torch.utils._pytree import tree_map
 
 from fxgrow.capture.einsums import split_einsums
+from fxgrow.capture.hooks import HOOKS_LEFT_OUT, hook_numbers, hookless_twin, tolerant_hooks
 from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.running import clone_tensors, run_model, same_outputs
@@ -33,7 +35,11 @@ class TraceAttempt:
 
 
 def trace_model(
-    model: nn.Module, inputs: tuple[Any, ...], expected: Any, decide: bool
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    expected: Any,
+    decide: bool,
+    changing: Collection[int] = (),
 ) -> TraceAttempt:
     """Trace; where the graph disagrees with the model, make the part to blame opaque, trace again.
 
@@ -42,13 +48,14 @@ def trace_model(
         inputs: its positional arguments.
         expected: its output on them.
         decide: see ``Tracer``.
+        changing: the numbers of the hooks that change values.
 
     Returns:
         The graph, or why there is none.
     """
     opaque: dict[str, str] = {}
     while True:
-        tracer = Tracer(model, inputs, opaque, decide)
+        tracer = Tracer(model, inputs, opaque, decide, changing)
         try:
             graph_module = graph_of(model, tracer)
         except Exception as error:  # noqa: BLE001 - the user's forward meets proxies
@@ -73,16 +80,40 @@ def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
         The graph. Constants that tracing made belong to it, not to the model.
     """
     try:
-        graph = tracer.trace(model)
-        for node in graph.nodes:
-            # Else torch.fx would look for this function in the code of every later graph.
-            node.meta.pop("is_wrapped", None)
-        graph_module = fx.GraphModule(model, graph, type(model).__name__)
+        with tolerant_hooks(model, tracer.changing):
+            graph = tracer.trace(model)
     finally:
         tracer.state.restore(model)
+    for node in graph.nodes:
+        # Else torch.fx would look for this function in the code of every later graph.
+        node.meta.pop("is_wrapped", None)
+    graph_module = fx.GraphModule(model, graph, type(model).__name__)
+    _take_hooks_off(graph_module, model, tracer)
     drop_unused(graph_module)
     split_einsums(graph_module)
     return graph_module
+
+
+def _take_hooks_off(graph_module: fx.GraphModule, model: nn.Module, tracer: Tracer) -> None:
+    """Call the leaves whose hooks are in the graph without these hooks.
+
+    Hooks of parts that are no module of the graph are noted, unless they are in the graph.
+
+    Raises:
+        TypeError: another part of the graph calls the module that holds such a leaf.
+    """
+    for path, numbers in tracer.traced_hooks.items():
+        parent, _, name = path.rpartition(".")
+        holder = graph_module.get_submodule(parent)
+        if holder is model.get_submodule(parent):
+            raise TypeError(f"{parent} is called as a whole and for its part {name}")
+        holder.add_module(name, hookless_twin(model.get_submodule(path), numbers))
+    called = {str(node.target) for node in graph_module.graph.find_nodes(op="call_module")}
+    left_out = []
+    for path, module in model.named_modules():
+        if path not in called and hook_numbers(module) - tracer.changing:
+            left_out.append(path)
+    graph_module.meta[HOOKS_LEFT_OUT] = left_out
 
 
 def disagreement(graph_module: nn.Module, inputs: tuple[Any, ...], expected: Any) -> str | None:

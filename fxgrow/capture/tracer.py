@@ -10,8 +10,10 @@ is never decided: that part stays opaque.
 
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping, MappingView
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, MappingView
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import rnn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fxgrow.capture.hooks import UNTRACED_HOOK, has_hooks, hook_numbers, replaced_forward
 from fxgrow.capture.inputs import argument_names
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.running import ModelState
@@ -28,6 +31,9 @@ _NOT_AS_CAPTURED = (
     "is not as in the inputs that the graph was captured for; capture again with such inputs. "
     "There it was"
 )
+
+_module_call = nn.Module.__call__
+"""A call of a module with its hooks; while a model is traced, ``nn.Module`` has another one."""
 
 
 _PACKING = (rnn.pack_padded_sequence, rnn.pad_packed_sequence)
@@ -44,12 +50,18 @@ class Tracer(fx.Tracer):
         inputs: its positional arguments.
         opaque: the parts that are opaque from the start: by path, why.
         decide: answer what Python asks of symbolic values from the inputs.
+        changing: the numbers of the hooks that change values.
     """
 
     proxy_buffer_attributes = True
 
     def __init__(
-        self, model: nn.Module, inputs: tuple[Any, ...], opaque: dict[str, str], decide: bool
+        self,
+        model: nn.Module,
+        inputs: tuple[Any, ...],
+        opaque: dict[str, str],
+        decide: bool,
+        changing: Collection[int] = (),
     ) -> None:
         wrapped = (*_PACKING, *_torchvision_functions())
         if not decide:
@@ -67,6 +79,11 @@ class Tracer(fx.Tracer):
             self.values = _Values(inputs, FakeTensorMode(allow_non_fake_inputs=True))
         # While nodes are run for their values, modules are called and not traced.
         self.running = False
+        self.changing = frozenset(changing)
+        # By path, the hooks of a leaf that are in the graph.
+        self.traced_hooks: dict[str, set[int]] = {}
+        # torch.fx patches torch for all threads; those that are not tracing must notice nothing.
+        self.thread = threading.get_ident()
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
         """Arguments with tensors become placeholders; None and other plain values stay."""
@@ -76,7 +93,14 @@ class Tracer(fx.Tracer):
             proxy = self.create_proxy("placeholder", name, (), {})
             has_tensor = any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
             arguments.append(proxy if has_tensor else value)
-        return root_fn, arguments
+        if not has_hooks(self.root):
+            return root_fn, arguments
+
+        def with_hooks(root: nn.Module, *args: Any) -> Any:
+            with replaced_forward(root, partial(root_fn, root)):
+                return _module_call(root, *args)
+
+        return with_hooks, arguments
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if module_qualified_name in self.opaque or _is_library_leaf(m):
@@ -86,12 +110,12 @@ class Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.running:
+        if self.running or threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
         path = self.path_of_module(m)
         before = _Checkpoint(self)
         try:
-            result = super().call_module(m, forward, args, kwargs)
+            result = self._traced_call(m, path, forward, args, kwargs)
         except Exception as error:  # anything that the user's forward raises on symbolic values
             if self.is_leaf_module(m, path):
                 raise
@@ -102,6 +126,32 @@ class Tracer(fx.Tracer):
         if path not in self.opaque:
             nodes = tree_map(lambda x: x.node if isinstance(x, fx.Proxy) else x, result)
             self.calls.append((path, nodes))
+        return result
+
+    def _traced_call(
+        self, m: nn.Module, path: str, forward: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        """One call of a module. The hooks of a leaf are traced around a call of it without them.
+
+        A hook that changes values and cannot be traced stays on the leaf, whose node says so.
+        """
+        call = super().call_module
+        if path in self.opaque or not has_hooks(m) or not self.is_leaf_module(m, path):
+            return call(m, forward, args, kwargs)
+        changing = hook_numbers(m) & self.changing
+        before = _Checkpoint(self)
+        try:
+            with replaced_forward(m, lambda *a, **k: call(m, forward, a, k)):
+                result = forward(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the user's hook meets symbolic values
+            before.restore()
+            self.state.restore(m)
+            result = call(m, forward, args, kwargs)
+            if changing and isinstance(result, fx.Proxy):
+                result.node.meta[UNTRACED_HOOK] = first_line(error)
+            return result
+        if changing:
+            self.traced_hooks[path] = changing
         return result
 
     def create_arg(self, a: Any) -> Any:
@@ -121,7 +171,7 @@ class Tracer(fx.Tracer):
             return self.create_node("call_function", rebuild_output, arguments, {})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self.running:
+        if self.running or threading.get_ident() != self.thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 

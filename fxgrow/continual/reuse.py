@@ -154,7 +154,7 @@ def _gradient_products(
     weights: Mapping[str, nn.Parameter], model: nn.Module, objective: Objective
 ) -> dict[str, Tensor]:
     """dL/dW * W of every weight, for the mean loss over all growth batches."""
-    sizes = [len(target) for _, target in objective.batches]
+    sizes = objective.sizes
     with frozen_parameters(model, except_for=weights), evaluation_mode(model):
         total: Any = 0
         for batch, size in zip(objective.batches, sizes, strict=True):

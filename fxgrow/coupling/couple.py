@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import Captured, How, Interpreter, positional_inputs
+from fxgrow.capture import (
+    Captured,
+    How,
+    Interpreter,
+    positional_inputs,
+    preserve_attributes,
+    require_growable_model,
+)
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import resolve_coupling
@@ -18,6 +25,7 @@ from fxgrow.coupling.size_records import size_records
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import Coupling
+from fxgrow.modes import exclusive_autograd
 
 
 def couple(
@@ -27,6 +35,7 @@ def couple(
     examples: Sequence[Any] = (),
     ignore: Sequence[str] = (),
     only: Sequence[str] = (),
+    frozen: Sequence[str] = (),
 ) -> Coupling:
     """Find the neurons of a model by running its data movement once on the meta device.
 
@@ -41,13 +50,15 @@ def couple(
             them reaches (an expert, the head of a task) is met; a width can grow if it can in all.
         ignore: patterns of paths of modules that keep their shapes (``"layer4.*"``).
         only: patterns of paths of the modules that alone may grow (empty: all).
+        frozen: names of parameters that keep their shapes: what they write or read is refused.
 
     Returns:
         The widths of the model, with the reason of each that cannot grow.
 
     Raises:
         ModelError: ``does-not-run``, if the model does not run on its example inputs;
-            ``unknown-module``, if a pattern fits no module.
+            ``unknown-module``, if a pattern fits no module; ``wrapped-model``,
+            ``quantized-model`` or ``uninitialized`` as for ``capture``.
 
     Example:
         >>> import torch
@@ -62,8 +73,10 @@ def couple(
     """
     subjects = _subjects(model_or_captured, example_inputs, examples)
     models = [of_example[-1] for of_example in subjects]
-    patterns = Patterns.of(models[0].model, ignore, only)
-    with _garbage_collection_off():
+    patterns = Patterns.of(models[0].model, ignore, only, frozen)
+    # Hooks that keep features may do so in the model itself.
+    keep_features = preserve_attributes(models[0].model)
+    with exclusive_autograd(), _garbage_collection_off(), keep_features:
         records = size_records(models[0].model)
         coupling = resolve_coupling(observe(subjects, records), models, patterns, records)
         if len(subjects[0]) > 1 and _depends_on_sizes(coupling):
@@ -104,6 +117,8 @@ def _subjects(
     """
     captured = model_or_captured if isinstance(model_or_captured, Captured) else None
     model: nn.Module = captured.model if captured else model_or_captured  # type: ignore[assignment]
+    if captured is None:
+        require_growable_model(model)
     given = [positional_inputs(model, example) for example in examples]
     if example_inputs is not None:
         given.insert(0, positional_inputs(model, example_inputs))

@@ -8,10 +8,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_map
 
-from fxgrow.surgery import derived_tensors
-
-Memo = dict[int, Any]
-"""What stands for each object in the copy, by the object's ``id``, as for ``copy.deepcopy``."""
+from fxgrow.copying import Memo, derived_tensors, rebind_functions
 
 _ATOMS = {type(None), bool, int, float, str}
 
@@ -31,6 +28,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
     # The code of a graph module is not needed: its graph is interpreted.
     is_graph = isinstance(model, fx.GraphModule)
     copied = _bare_root(model, memo) if is_graph else _bare_copy(model, memo)
+    rebind_functions(copied, memo)
     for module in copied.modules():
         if isinstance(module, _NormBase):
             module.num_batches_tracked = None
@@ -66,6 +64,7 @@ def _bare_copy(module: nn.Module, memo: Memo) -> nn.Module:
     memo[id(module)] = new
     for key, value in vars(module).items():
         vars(new)[key] = _bare_value(key, value, memo)
+    vars(new).pop("_compiled_call_impl", None)  # it would run the compiled original
     return new
 
 

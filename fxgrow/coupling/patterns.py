@@ -16,19 +16,25 @@ class Patterns:
     Args:
         ignore: modules whose parameters keep their shapes.
         only: modules whose neurons may grow (empty: all).
+        frozen: names of parameters that keep their shapes, and let nothing write or read more
+            through them.
     """
 
     ignore: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    frozen: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(model: nn.Module, ignore: Sequence[str], only: Sequence[str]) -> "Patterns":
+    def of(
+        model: nn.Module, ignore: Sequence[str], only: Sequence[str], frozen: Sequence[str] = ()
+    ) -> "Patterns":
         """Patterns for a model.
 
         Args:
             model: the model, for the paths of its modules.
             ignore: patterns of modules to leave alone.
             only: patterns of modules that alone may grow.
+            frozen: names of parameters that keep their shapes.
 
         Returns:
             The patterns.
@@ -45,14 +51,17 @@ class Patterns:
                     f"the pattern {pattern!r} fits no module of {type(model).__name__}; "
                     f"its modules are {known}, ...",
                 )
-        return Patterns(tuple(ignore), tuple(only))
+        return Patterns(tuple(ignore), tuple(only), frozenset(frozen))
 
-    def refusal(self, parameters: Iterable[str], written: Iterable[str]) -> Refusal | None:
+    def refusal(
+        self, parameters: Iterable[str], written: Iterable[str], read: Iterable[str] = ()
+    ) -> Refusal | None:
         """Decide whether the user wants a width to grow.
 
         Args:
             parameters: the parameters of the width.
             written: those of them that write it.
+            read: those of them that read it.
 
         Returns:
             Why it is not wanted, or None if it is.
@@ -61,6 +70,14 @@ class Patterns:
             if matches(parameter, self.ignore):
                 return Refusal(
                     "ignored", "a module that it touches was to be ignored", (parameter,)
+                )
+        for parameters_of_role, verb in ((written, "writes"), (read, "reads")):
+            for parameter in sorted(self.frozen.intersection(parameters_of_role)):
+                return Refusal(
+                    "frozen",
+                    f"{parameter} {verb} it and is frozen, so what is new there could never learn; "
+                    "let it learn (requires_grad_()) or grow with grow_frozen=True",
+                    (parameter,),
                 )
         # Only what writes a width is asked for: a width belongs to the module that makes it.
         if not self.only:

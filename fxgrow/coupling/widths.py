@@ -583,11 +583,12 @@ def _names(stems: Sequence[str]) -> list[str]:
     return names
 
 
-def _touched(draft: WidthDraft) -> tuple[list[str], list[str]]:
-    """The parameters of a width, and those that write it."""
+def _touched(draft: WidthDraft) -> tuple[list[str], list[str], list[str]]:
+    """The parameters of a width, those that write it, and those that read it."""
     touched = [site.parameter for site in draft.sites]
     written = [site.parameter for site in draft.sites if site.role is Role.WRITES]
-    return touched, written
+    read = [site.parameter for site in draft.sites if site.role is Role.READS]
+    return touched, written, read
 
 
 def _refusal(ctx: Context, draft: WidthDraft, classes: NeuronClasses) -> Refusal | None:

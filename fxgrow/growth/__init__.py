@@ -1,6 +1,7 @@
 """The growth pipeline, ignorant of which method runs."""
 
 from fxgrow.deprecation import renamed_attributes
+from fxgrow.growth.batches import BatchLoss
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.emit import ParameterUpdate, emit
@@ -25,6 +26,7 @@ __all__ = [
     "ALL_WIDTHS",
     "UNITS",
     "Batch",
+    "BatchLoss",
     "Budget",
     "Growth",
     "GrowthReport",

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrow.copying import copy_module
 from fxgrow.coupling import Coupling, Width, change_maps
-from fxgrow.surgery import Change, copy_model, named_tensors, resize
+from fxgrow.surgery import Change, named_tensors, resize
 
 MICROSECONDS = 1e6
 WARM_UP, FEWEST, MOST = 2, 7, 41
@@ -89,7 +90,7 @@ def _difference(
 
     Both run in turn, so that whatever else the machine does hits both; medians over the rounds.
     """
-    grown = copy_model(model)
+    grown = copy_module(model)
     changes: dict[int, Change] = {}
     for number, count in counts.items():
         if count:

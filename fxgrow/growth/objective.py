@@ -1,7 +1,7 @@
 """The loss on the growth batches, in evaluation mode (running statistics, no dropout)."""
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,66 +9,140 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_structure, tree_unflatten
 
-from fxgrow.capture import positional_inputs
+from fxgrow.capture import positional_inputs, preserve_attributes
 from fxgrow.errors import DataError, GrowthError
+from fxgrow.growth.batches import (
+    BatchLoss,
+    CalledModel,
+    ModelCalls,
+    detached,
+    input_and_target,
+    num_examples,
+    outside_inference,
+    record_calls,
+)
 from fxgrow.kernel_guard import guard_unsafe_kernel
-from fxgrow.modes import evaluation_mode
+from fxgrow.modes import evaluation_mode, frozen_parameters
 
-Batch = tuple[Any, Tensor]
+Batch = tuple[Any, Any]
 """An input (a tensor, a tuple of arguments or a dict of keyword arguments) and its target."""
 
-LossFunction = Callable[[Any, Tensor], Tensor]
-"""``loss_fn(output, target)`` gives a scalar tensor."""
+LossFunction = Callable[[Any, Any], Tensor]
+"""``loss_fn(output, target)`` gives a tensor: the loss, or one per example, whose mean is taken."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The mean of ``loss_fn(output, target)``, each batch weighted by its number of targets.
+    """The mean of ``loss_fn(output, target)``, each batch weighted by its number of examples.
 
     Args:
-        batches: (input, target) pairs; the inputs are tuples of positional arguments.
-        loss_fn: gives a scalar tensor.
+        batches: (input, target) pairs; the inputs are tuples of positional arguments. With a
+            ``BatchLoss`` they are (``ModelCalls``, batch) pairs.
+        loss_fn: the loss.
         form: the structure of the model's own output. A graph gives the same tensors in plain
             containers; the loss sees them as the model would have given them.
+        autocast: the dtype that ``on`` computes in, where that is not the model's own.
     """
 
     batches: Sequence[Batch]
     loss_fn: LossFunction
     form: TreeSpec | None = None
+    autocast: torch.dtype | None = None
 
     @staticmethod
-    def of(batches: Iterable[Batch], loss_fn: LossFunction, model: nn.Module) -> "Objective":
+    def of(batches: Iterable[Any], loss_fn: LossFunction, model: nn.Module) -> "Objective":
         """Make the objective of a model.
 
         Args:
-            batches: each input is a tensor, a tuple of the model's arguments, or a mapping of its
-                keyword arguments.
-            loss_fn: gives a scalar tensor.
+            batches: (input, target) pairs, each input a tensor, a tuple of the model's arguments,
+                or a mapping of its keyword arguments; with a ``BatchLoss``, anything.
+            loss_fn: the loss.
             model: is run once on the first batch.
 
         Returns:
             The objective.
 
         Raises:
-            DataError: ``no-batches``.
+            DataError: ``no-batches``; ``bad-batch`` for a batch that is no such pair, a
+                ``BatchLoss`` that does not call the model, or calls with different numbers of
+                arguments.
             ModelError: ``unsafe-convolution``, see ``kernel_guard``.
         """
-        positional: list[Batch] = []
-        for inputs, target in batches:
-            positional.append((_arguments(model, inputs), target))
-        if not positional:
+        pairs: list[Batch] = []
+        with evaluation_mode(model), _evaluation(model):
+            for batch in batches:
+                whole = outside_inference(batch)
+                if isinstance(loss_fn, BatchLoss):
+                    pairs.append((record_calls(model, loss_fn, whole), whole))
+                else:
+                    inputs, target = input_and_target(whole)
+                    pairs.append((_arguments(model, inputs), target))
+            if not pairs:
+                raise DataError(
+                    "no-batches", "there are no growth batches; give at least one (input, target)"
+                )
+            objective = Objective(pairs, loss_fn)
+            objective._require_equal_calls()
+            with guard_unsafe_kernel(model):
+                output = model(*objective.first_inputs)
+        return Objective(pairs, loss_fn, tree_structure(output))
+
+    @property
+    def first_inputs(self) -> tuple[Any, ...]:
+        """The positional arguments of the model's first call."""
+        return self.inputs(self.batches[0])[0]
+
+    def inputs(self, batch: Batch) -> Sequence[tuple[Any, ...]]:
+        """The positional arguments of each call of the model that the loss of a batch needs."""
+        inputs = batch[0]
+        if isinstance(inputs, ModelCalls):
+            return inputs.arguments
+        return (inputs if isinstance(inputs, tuple) else (inputs,),)
+
+    def _require_equal_calls(self) -> None:
+        counts = set()
+        for batch in self.batches:
+            for arguments in self.inputs(batch):
+                counts.add(len(arguments))
+        if len(counts) > 1:
             raise DataError(
-                "no-batches", "there are no growth batches; give at least one (input, target)"
+                "bad-batch",
+                f"the model is called with {' and '.join(map(str, sorted(counts)))} arguments, but "
+                "its graph takes one number of them; give all arguments in every call",
             )
-        with evaluation_mode(model), torch.no_grad(), guard_unsafe_kernel(model):
-            form = tree_structure(model(*positional[0][0]))
-        return Objective(positional, loss_fn, form)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many examples each batch has: its weight."""
+        sizes = []
+        for inputs, target in self.batches:
+            content = None if isinstance(inputs, ModelCalls) else inputs
+            sizes.append(num_examples(target) or num_examples(content) or 1)
+        return sizes
 
     def on(self, module: nn.Module, batch: Batch) -> Tensor:
-        """The loss of one batch (differentiable)."""
+        """The loss of one batch (differentiable); the mean if the loss gives one per example.
+
+        Raises:
+            GrowthError: ``bad-loss``, if the loss is no tensor of real numbers.
+        """
         inputs, target = batch
-        with guard_unsafe_kernel(module) if torch.is_grad_enabled() else nullcontext():
-            return self.loss_fn(self._call(module, inputs), target)
+        device = self._device(batch) if self.autocast else ""
+        with (
+            guard_unsafe_kernel(module) if torch.is_grad_enabled() else nullcontext(),
+            torch.autocast(device, self.autocast) if self.autocast else nullcontext(),
+        ):
+            if isinstance(self.loss_fn, BatchLoss):
+                loss = self.loss_fn.fn(CalledModel(module, inputs.model, self._call), target)
+            else:
+                loss = self.loss_fn(self._call(module, inputs), target)
+        return _mean_loss(loss)
+
+    def _device(self, batch: Batch) -> str:
+        for leaf in tree_leaves((self.inputs(batch), batch[1])):
+            if isinstance(leaf, Tensor):
+                return leaf.device.type
+        return "cpu"
 
     def _call(self, module: nn.Module, inputs: Any) -> Any:
         output = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
@@ -76,7 +150,6 @@ class Objective:
             return output
         return tree_unflatten(tree_leaves(output), self.form)
 
-    @torch.no_grad()
     def mean(self, module: nn.Module) -> float:
         """The mean loss over all batches.
 
@@ -84,12 +157,11 @@ class Objective:
             GrowthError: ``nan-loss``, if it is not a finite number.
         """
         total: float = 0
-        count = 0
-        for batch in self.batches:
-            size = len(batch[1])
-            total += float(self.on(module, batch)) * size
-            count += size
-        mean = total / count
+        sizes = self.sizes
+        with _evaluation(module):
+            for batch, size in zip(self.batches, sizes, strict=True):
+                total += float(self.on(module, batch).detach()) * size
+        mean = total / sum(sizes)
         if not -float("inf") < mean < float("inf"):
             raise GrowthError(
                 "nan-loss",
@@ -98,11 +170,71 @@ class Objective:
             )
         return mean
 
-    @torch.no_grad()
     def output(self, module: nn.Module) -> Any:
-        """The output on the first batch."""
-        return self._call(module, self.batches[0][0])
+        """The output of the first call of the model."""
+        with _evaluation(module):
+            return detached(self._call(module, self.first_inputs))
+
+    def require_gradient(self, model: nn.Module) -> None:
+        """Check that the loss can be descended on.
+
+        Args:
+            model: is run on the first batch.
+
+        Raises:
+            GrowthError: ``no-gradient``, if no parameter of the model has a gradient.
+        """
+        with (
+            evaluation_mode(model),
+            frozen_parameters(model, except_for=_differentiable(model)),
+            preserve_attributes(model),
+            torch.enable_grad(),
+        ):
+            loss = self.on(model, self.batches[0])
+            learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            if learning and loss.requires_grad:
+                gradients = torch.autograd.grad(loss, learning, allow_unused=True)
+                if any(gradient is not None for gradient in gradients):
+                    return
+        raise GrowthError(
+            "no-gradient",
+            f"the loss has no gradient with respect to {type(model).__name__}, so no candidate can "
+            "be scored; give a differentiable loss (an accuracy, argmax or detach() is none)",
+        )
+
+
+@contextmanager
+def _evaluation(module: nn.Module) -> Iterator[None]:
+    """Evaluate a loss that may itself differentiate (by its inputs), and leave nothing behind.
+
+    No parameter asks for a gradient, so that a loss which does not differentiate keeps nothing.
+    """
+    with frozen_parameters(module), preserve_attributes(module), torch.enable_grad():
+        yield
+
+
+def _differentiable(model: nn.Module) -> list[str]:
+    names = []
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() or parameter.is_complex():
+            names.append(name)
+    return names
+
+
+def _mean_loss(loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor) or not loss.numel() or loss.is_complex():
+        kind = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
+        raise GrowthError(
+            "bad-loss",
+            f"the loss gives a {kind or type(loss).__name__}, which cannot be lowered; give a "
+            "tensor with one real number, or one per example",
+        )
+    if loss.dim() == 0:
+        return loss
+    return (loss if loss.is_floating_point() else loss.float()).mean()
 
 
 def _arguments(model: nn.Module, inputs: Any) -> tuple[Any, ...]:
+    if isinstance(inputs, Mapping):
+        return positional_inputs(model, inputs)
     return inputs if isinstance(inputs, tuple) else positional_inputs(model, inputs)

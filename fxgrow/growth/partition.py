@@ -75,7 +75,10 @@ def step_memory(overgrown: OverGrown, objective: Objective) -> int:
         SpecError: ``not-runnable``, if the graph does not run on shapes alone.
     """
     total = 0
-    largest = max((inputs for inputs, _ in objective.batches), key=_count_numbers)
+    calls: list[tuple[Any, ...]] = []
+    for batch in objective.batches:
+        calls += objective.inputs(batch)
+    largest = max(calls, key=_count_numbers)
     for term in activation_terms(overgrown.graph_module, largest, as_they_are=True):
         total += term.value
     for parameter in overgrown.graph_module.parameters():

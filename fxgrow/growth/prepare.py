@@ -7,8 +7,9 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.capture import Captured
+from fxgrow.capture import HOOKS_LEFT_OUT, Captured
 from fxgrow.coupling import Coupling, couple
+from fxgrow.errors import GrowthError
 from fxgrow.growth.method import Method, Proposal
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
 from fxgrow.rewrite import (
@@ -46,6 +47,7 @@ def prepare(
     method: Method,
     scope: Scope = ALL_WIDTHS,
     examples: Sequence[Any] = (),
+    frozen: Sequence[str] = (),
 ) -> PreparedModel:
     """Insert a zero-initialized residual layer at every edge that the method proposes.
 
@@ -55,17 +57,24 @@ def prepare(
         method: proposes the candidates.
         scope: which widths may grow. Hidden widths of candidate layers grow in any case.
         examples: more example inputs, of which the coupling knows too.
+        frozen: names of parameters whose widths stay as they are.
 
     Returns:
         The model with its candidates, coupled again if layers were inserted.
+
+    Raises:
+        GrowthError: ``hooked-module``, if a hook would be lost with the module that it is on.
     """
     proposal = method.propose(coupling)
     if proposal.layers is None:
         return PreparedModel(captured, coupling, proposal)
+    _require_no_hook_left_out(captured)
     points = insertion_points(captured, coupling, proposal.layers)
     deeper, inserted = insert_layers(captured, points, proposal.layers.norm)
     only = [*scope.only, f"{LAYER_NAMESPACE}.*.incoming"] if scope.only else []
-    deeper_coupling = couple(deeper, only=only, ignore=scope.ignore, examples=examples)
+    deeper_coupling = couple(
+        deeper, only=only, ignore=scope.ignore, examples=examples, frozen=frozen
+    )
     # Widths are numbered anew, so everything proposed by number is translated by name.
     numbers = deeper_coupling.number_of
     layers = {numbers[layer.width]: layer for layer in inserted}
@@ -79,6 +88,18 @@ def prepare(
         new[number] = proposal.layers.neurons
     translated = Proposal(frozenset(split), new, proposal.layers)
     return PreparedModel(deeper, deeper_coupling, translated, layers)
+
+
+def _require_no_hook_left_out(captured: Captured) -> None:
+    """A model with new layers is a graph, in which only the innermost modules are left."""
+    left_out = captured.graph_module.meta.get(HOOKS_LEFT_OUT)
+    if left_out:
+        name = repr(left_out[0]) if left_out[0] else "the model itself"
+        raise GrowthError(
+            "hooked-module",
+            f"{name} has a forward hook, which would be lost with its module in a model with new "
+            "layers; remove the hook and register it on the grown model, or propose no layers",
+        )
 
 
 def remove_unused_layers(

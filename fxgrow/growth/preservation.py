@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture import first_line, output_leaves, preserve_state
+from fxgrow.copying import copy_module
 from fxgrow.errors import GrowthError
 from fxgrow.growth.invariants import (
     full_precision,
@@ -24,7 +25,6 @@ from fxgrow.growth.invariants import (
     rounding_tolerance,
 )
 from fxgrow.randomness import seeded
-from fxgrow.surgery import copy_model
 
 Grow = Callable[[nn.Module, Sequence[str]], object]
 """Widens a model in place by the widths of these names, as they were asked for."""
@@ -109,7 +109,7 @@ def excuse(before: Preservation, model: nn.Module, names: Sequence[str], grow: G
     Returns:
         The reason; "" if there is none, so that the growth was wrong.
     """
-    wider = copy_model(model)
+    wider = copy_module(model)
     grow(wider, names)
     tolerance = rounding_tolerance(before.expected)
     noise = _error(_outputs(model, before.examples, seed=1), before.expected)
@@ -149,7 +149,7 @@ def culprits(
     middle = len(names) // 2
     found: list[str] = []
     for half in (names[:middle], names[middle:]):
-        wider = copy_model(model)
+        wider = copy_module(model)
         grow(wider, half)
         try:
             before.require(wider)
@@ -162,8 +162,8 @@ def _float64_error(
     examples: tuple[tuple[Any, ...], ...], model: nn.Module, names: Sequence[str], grow: Grow
 ) -> float:
     """The relative error of the same growth without rounding; infinite if that cannot be run."""
-    finer = copy_model(model).double()
-    wider = copy_model(finer)
+    finer = copy_module(model).double()
+    wider = copy_module(finer)
     grow(wider, names)
     finer_examples = tree_map(_to_float64, examples)
     try:

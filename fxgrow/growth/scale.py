@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from fxgrow.copying import copy_module
 from fxgrow.coupling import Width, change_maps, couple, set_attributes
 from fxgrow.errors import GrowthError
 from fxgrow.randomness import seeded
-from fxgrow.surgery import Change, copy_model, resize
+from fxgrow.surgery import Change, resize
 
 
 def scale_widths(
@@ -41,7 +42,7 @@ def scale_widths(
             "nothing-growable",
             f"no width of {type(model).__name__} can be scaled by {factor:g}; leave width= out",
         )
-    module = copy_model(model)
+    module = copy_module(model)
     resize(module, change_maps(coupling, changes))
     set_attributes(module, coupling, changes)
     reinitialize(module, seed)

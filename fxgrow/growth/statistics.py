@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from fxgrow.capture import Interpreter
-from fxgrow.growth.objective import Batch, Objective
+from fxgrow.growth.objective import Objective
 from fxgrow.rewrite import NEW, OverGrown
 
 _BATCH_NORM_FUNCTIONS: dict[Any, str] = {
@@ -99,7 +99,7 @@ def estimate_statistics(
     norms = new_channel_norms(overgrown)
     if not norms:
         return
-    runs = [_Run(overgrown.graph_module, batch) for batch in objective.batches]
+    runs = _runs(overgrown, objective)
     for node in overgrown.graph_module.graph.nodes:
         if node in norms:
             inputs = [run.env[node.all_input_nodes[0]] for run in runs]
@@ -113,6 +113,15 @@ def estimate_statistics(
         if node.op != "output":
             for run in runs:
                 run.advance(node)
+
+
+def _runs(overgrown: OverGrown, objective: Objective) -> list["_Run"]:
+    """One run per call of the model that the losses of all batches make."""
+    runs = []
+    for batch in objective.batches:
+        for inputs in objective.inputs(batch):
+            runs.append(_Run(overgrown.graph_module, inputs))
+    return runs
 
 
 def moments(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -145,9 +154,8 @@ def moments(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
 class _Run(Interpreter):
     """One batch on its way through the graph, in evaluation mode and without gradients."""
 
-    def __init__(self, module: fx.GraphModule, batch: Batch) -> None:
+    def __init__(self, module: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
         super().__init__(module)
-        inputs = batch[0] if isinstance(batch[0], tuple) else (batch[0],)
         self.args_iter = iter(self.graph.process_inputs(*inputs))
 
     @torch.no_grad()
@@ -231,7 +239,7 @@ def batch_statistics_gap(
         is_batch_norm = isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm)
         if is_batch_norm and module.track_running_stats:
             norms.append(module)  # type: ignore[arg-type]
-    if not norms or min(len(target) for _, target in objective.batches) < 2:
+    if not norms or min(objective.sizes) < 2:
         return None
     with _own_statistics(norms):
         return objective.mean(model) - running_loss

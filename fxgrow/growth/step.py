@@ -4,7 +4,6 @@ Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2
 steps 2 and 3.
 """
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,21 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.capture import Captured, capture, positional_inputs
+from fxgrow.capture import (
+    Captured,
+    capture,
+    positional_inputs,
+    preserve_attributes,
+    require_growable_model,
+)
+from fxgrow.copying import copy_with_optimizer
 from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError
+from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.invariants import full_precision, require_close
 from fxgrow.growth.method import Method
-from fxgrow.growth.objective import Batch, LossFunction, Objective
+from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
 from fxgrow.growth.report import describe_if_possible, grown_spec, growth_report, growth_step
 from fxgrow.growth.result import Growth, graph_text
@@ -27,9 +34,14 @@ from fxgrow.growth.search import SearchLimits, SearchResult, search
 from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap
 from fxgrow.growth.timer import Timer
 from fxgrow.growth.verify import Emission, emit_and_verify
-from fxgrow.modes import evaluation_mode, frozen_parameters, plain_attention
+from fxgrow.modes import (
+    evaluation_mode,
+    exclusive_autograd,
+    frozen_parameters,
+    plain_attention,
+)
 from fxgrow.spec import GrowthStep
-from fxgrow.surgery import detached, restore_on_failure
+from fxgrow.surgery import require_carriable, restore_on_failure
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +60,8 @@ class StepOptions:
         describe: off: without a specification, which spares a quarter of the time on large graphs.
         costs: whether the report tells multiply-adds and memory; None: as ``describe``.
         examples: more example inputs; only what can grow in all of them grows.
+        grow_frozen: widths that frozen parameters (``requires_grad`` off) write or read may grow,
+            too. What is new of such a parameter does not learn either.
     """
 
     optimizer: Optimizer | None = None
@@ -60,6 +74,7 @@ class StepOptions:
     describe: bool = True
     costs: bool | None = None
     examples: Sequence[Any] = ()
+    grow_frozen: bool = False
 
     @property
     def counts_costs(self) -> bool:
@@ -67,11 +82,9 @@ class StepOptions:
         return self.describe if self.costs is None else self.costs
 
 
-# Fused attention cuts padding out, so what it gives there is not what the graph gives.
-@plain_attention()
 def grow_step(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     loss_fn: LossFunction,
     *,
     method: Method,
@@ -92,29 +105,45 @@ def grow_step(
 
     The arguments are those of ``fxgrow.grow``, and so is what is returned and raised.
     """
-    kept, scope, timer = list(batches), options.scope, Timer()
-    inputs = _example_inputs(model, options.example_inputs, kept)
-    objective = Objective.of(kept, loss_fn, model)
-    work, optimizer = _to_grow(model, options)
-    with restore_on_failure(work, optimizer):
-        with frozen_parameters(work), evaluation_mode(work):
-            captured = timer.run("capture", capture, work, inputs)
-            within = {"only": scope.only, "ignore": scope.ignore, "examples": options.examples}
-            coupling = timer.run("couple", couple, captured, **within)
-            described, counts = coupling if options.describe else None, options.counts_costs
-            before = timer.run("describe", describe_if_possible, captured, described, counts)
-            prepared = timer.run(
-                "prepare", prepare, captured, coupling, method, scope, options.examples
-            )
-            resolved = timer.run("budget", _resolve, prepared, budget, scope)
-            limits = SearchLimits(options.memory_limit, counts)
+    kept = list(batches)
+    # Fused attention cuts padding out, so what it gives there is not what the graph gives.
+    with exclusive_autograd(), plain_attention():
+        work, optimizer = _to_grow(model, options)
+        with restore_on_failure(work, optimizer):
+            objective = Objective.of(kept, loss_fn, work)
+            objective.require_gradient(work)
+            return _grown(work, optimizer, objective, method, budget, options)
+
+
+def _grown(
+    work: nn.Module,
+    optimizer: Optimizer | None,
+    objective: Objective,
+    method: Method,
+    budget: Budget,
+    options: StepOptions,
+) -> Growth:
+    """Grow the model and the optimizer that are changed; the caller puts them back on failure."""
+    scope, timer, more = options.scope, Timer(), options.examples
+    inputs = _example_inputs(work, options.example_inputs, objective)
+    frozen = () if options.grow_frozen else _frozen_names(work)
+    with frozen_parameters(work), evaluation_mode(work):
+        captured = timer.run("capture", capture, work, inputs)
+        within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
+        coupling = timer.run("couple", couple, captured, examples=more, **within)
+        described, counts = coupling if options.describe else None, options.counts_costs
+        before = timer.run("describe", describe_if_possible, captured, described, counts)
+        prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
+        resolved = timer.run("budget", _resolve, prepared, budget, scope)
+        limits = SearchLimits(options.memory_limit, counts)
+        with preserve_attributes(work):  # hooks may keep what the search feeds to them
             result = search(prepared, method, objective, resolved, options.seed, limits, timer)
-            emission, gap = timer.run("emit", _emit, prepared, result, objective, optimizer)
-        remove_unused_layers(prepared, result.width_changes, work, optimizer)
-        # Outside of the frozen context: the specification records which parameters learn.
-        again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
-        described = couple(again, examples=options.examples) if options.describe else None
-        after = timer.run("describe", describe_if_possible, again, described, counts)
+        emission, gap = timer.run("emit", _emit, prepared, result, objective, optimizer)
+    remove_unused_layers(prepared, result.width_changes, work, optimizer)
+    # Outside of the frozen context: the specification records which parameters learn.
+    again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
+    described = couple(again, examples=more) if options.describe else None
+    after = timer.run("describe", describe_if_possible, again, described, counts)
     step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
     spec = grown_spec(before, after, options.history, step)
     report = growth_report(resolved, prepared, result, emission, gap, before, after, timer.phases)
@@ -125,20 +154,30 @@ def grow_step(
     return Growth(again.model, again.graph_module, optimizer, spec, report, graphs)
 
 
-def _example_inputs(
-    model: nn.Module, example_inputs: Any, batches: Sequence[Batch]
-) -> tuple[Any, ...]:
+def _frozen_names(model: nn.Module) -> tuple[str, ...]:
+    """The parameters that do not learn."""
+    frozen = []
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if not parameter.requires_grad:
+            frozen.append(name)
+    return tuple(frozen)
+
+
+def _example_inputs(model: nn.Module, example_inputs: Any, objective: Objective) -> tuple[Any, ...]:
     """The example inputs as positional arguments; those of the first batch if none are given."""
-    if example_inputs is None and batches:
-        example_inputs = batches[0][0]
-    return positional_inputs(model, example_inputs)
+    if example_inputs is None:
+        return objective.first_inputs
+    return positional_inputs(model, outside_inference(example_inputs))
 
 
 def _to_grow(model: nn.Module, options: StepOptions) -> tuple[nn.Module, Optimizer | None]:
     """The model and optimizer that are changed: the caller's own, or copies of both together."""
+    require_growable_model(model, values=True)
+    if options.optimizer is not None:
+        require_carriable(options.optimizer, model)
     if options.inplace:
         return model, options.optimizer
-    return copy.deepcopy((model, options.optimizer), detached(model))
+    return copy_with_optimizer(model, options.optimizer)
 
 
 def _resolve(prepared: PreparedModel, budget: Budget, scope: Scope) -> ResolvedBudget:

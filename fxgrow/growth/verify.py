@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
+from fxgrow.copying import copy_module
 from fxgrow.growth.emit import emit
 from fxgrow.growth.invariants import full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates
@@ -11,7 +12,7 @@ from fxgrow.growth.objective import Objective
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.search import SearchResult
 from fxgrow.growth.statistics import estimate_statistics
-from fxgrow.surgery import ConfigUpdate, copy_model, parameter_shapes, update_config
+from fxgrow.surgery import ConfigUpdate, parameter_shapes, update_config
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def emit_and_verify(
         expected = objective.output(overgrown.graph_module)
         output_before = objective.output(model)
         # The check at eps = 0 needs a model of its own: updates cannot be taken back to the bit.
-        unchanged = copy_model(model)
+        unchanged = copy_module(model)
         no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
         emit(unchanged, coupling, changes, no_updates, unlocked=unlocked)
         preservation_error = require_close(

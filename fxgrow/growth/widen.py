@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.capture import Captured, positional_inputs
+from fxgrow.copying import copy_module
 from fxgrow.coupling import Coupling, Role, Site, Width, couple
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.preservation import Preservation, culprits, excuse
 from fxgrow.growth.scope import matching_widths, require_growable
-from fxgrow.modes import plain_attention
+from fxgrow.modes import exclusive_autograd, plain_attention
 from fxgrow.surgery import (
     Change,
     ConfigUpdate,
     IndexMap,
     carrier_entries,
-    copy_model,
     named_tensors,
     parameter_shapes,
     random_entries,
@@ -107,14 +107,16 @@ def widen(
     """
     rule = _widening_rule(how)
     model, given = _model_and_examples(model_or_captured, example_inputs, examples)
-    coupling = couple(model_or_captured, given[0], examples=given[1:])
-    counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
-    if not any(counts.values()):
-        raise BudgetError(
-            "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
-        )
-    changes = _changes(coupling, counts, rule, random.Random(seed))
-    return _checked(_Widening(coupling, changes, given, seed), model, inplace)
+    with exclusive_autograd():
+        coupling = couple(model_or_captured, given[0], examples=given[1:])
+        counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
+        if not any(counts.values()):
+            raise BudgetError(
+                "empty-budget",
+                f"{dict(amounts)} adds no neuron; ask for at least one in some width",
+            )
+        changes = _changes(coupling, counts, rule, random.Random(seed))
+        return _checked(_Widening(coupling, changes, given, seed), model, inplace)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class _Widening:
 def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
     """Widen a model or a copy of it, and compare it with what it was."""
     before = Preservation.of(model, *widening.examples)
-    module = model if inplace else copy_model(model)
+    module = model if inplace else copy_module(model)
     try:
         return widening.applied(module, before)
     except GrowthError as error:

@@ -16,13 +16,13 @@ def mean_gradients(
 
     Args:
         grown: the over-grown graph.
-        objective: the loss and the growth batches; each batch counts by its number of targets.
+        objective: the loss and the growth batches; each batch counts by its number of examples.
         parameters: leaf tensors of the graph.
 
     Returns:
         One gradient per parameter, of its shape; zero where the loss does not depend on it.
     """
-    sizes = [len(target) for _, target in objective.batches]
+    sizes = objective.sizes
     total_size = sum(sizes)
     means = [torch.zeros_like(parameter) for parameter in parameters]
     for batch, size in zip(objective.batches, sizes, strict=True):

@@ -68,7 +68,9 @@ class Splitting(BaseModel):
         entries = NeuronEntries.of(grown)
         matrices = splitting_matrices(grown, objective, entries, self.step)
         # eigh sorts the eigenvalues, the lowest first; the eigenvectors are columns.
-        eigenvalues, eigenvectors = torch.linalg.eigh(matrices)
+        # There is no eigh in half precision.
+        exact = matrices if matrices.dtype == torch.float64 else matrices.float()
+        eigenvalues, eigenvectors = (result.to(matrices) for result in torch.linalg.eigh(exact))
         lowest = eigenvalues[:, 0]
         with torch.no_grad():
             entries.write(eigenvectors[:, :, 0])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import Captured, Interpreter
+from fxgrow.capture import UNTRACED_HOOK, Captured, Interpreter
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Candidates, Entry
@@ -150,7 +150,7 @@ def _refusals(
     for node in captured.graph_module.graph.nodes:
         touched = context.touched(node)
         touched_at_all |= touched
-        refusal = rule_for(context, node).check(context, node)
+        refusal = _hook_refusal(node) or rule_for(context, node).check(context, node)
         if refusal is not None:
             for width in touched:
                 refusals.setdefault(width, refusal)
@@ -163,6 +163,14 @@ def _refusals(
     return {
         width: refusal for width, refusal in refusals.items() if coupling.widths[width].growable
     }
+
+
+def _hook_refusal(node: fx.Node) -> Refusal | None:
+    why = node.meta.get(UNTRACED_HOOK)
+    if why is None:
+        return None
+    reason = f"a hook of {node.target} changes values and cannot be traced: {why}"
+    return Refusal("no-rewrite", reason, (node.name,))
 
 
 def _build(

@@ -3,14 +3,14 @@
 Public is what ``__all__`` lists. What happens to one axis is data: a ``Change`` of a width gives a
 ``Placement`` and that an ``IndexMap`` (``placement``, ``axis_map``, ``run_starts``,
 ``reshape_along``). ``resize`` carries maps out on parameters, buffers, gradients and an optimizer's
-state (``apply_maps`` on one tensor), ``restore_on_failure`` takes it back if anything fails. New
+state (``apply_maps`` on one tensor; ``require_carriable`` says beforehand whether the state can
+follow), ``restore_on_failure`` takes it back if anything fails. New
 entries start from ``random_entries`` or ``carrier_entries``. ``sync_size_attributes`` and
 ``update_config`` bring attributes and a Hugging Face style config in line with the new shapes.
 """
 
 from fxgrow.surgery.attributes import NORM_TYPES, has_size_attributes, sync_size_attributes
 from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config
-from fxgrow.surgery.copying import copy_model, derived_tensors, detached
 from fxgrow.surgery.index_map import (
     NEW_INDEX,
     Change,
@@ -23,6 +23,7 @@ from fxgrow.surgery.index_map import (
     run_starts,
 )
 from fxgrow.surgery.new_entries import carrier_entries, random_entries
+from fxgrow.surgery.optimizer_state import require_carriable
 from fxgrow.surgery.resize import Maps, apply_maps, named_tensors, resize
 from fxgrow.surgery.rollback import restore_on_failure
 from fxgrow.surgery.weight_norm import KeptNorms, normalized_weights
@@ -40,15 +41,13 @@ __all__ = [
     "apply_maps",
     "axis_map",
     "carrier_entries",
-    "copy_model",
-    "derived_tensors",
-    "detached",
     "has_size_attributes",
     "named_tensors",
     "normalized_weights",
     "parameter_shapes",
     "placement",
     "random_entries",
+    "require_carriable",
     "reshape_along",
     "resize",
     "restore_on_failure",

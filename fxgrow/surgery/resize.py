@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch.optim import Optimizer
 
 from fxgrow.surgery.attributes import sync_size_attributes
 from fxgrow.surgery.index_map import IndexMap
+from fxgrow.surgery.optimizer_state import map_state
 
 Maps = Mapping[tuple[str, int], IndexMap]
 """The map of each (parameter or buffer, axis)."""
@@ -29,8 +29,8 @@ def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) ->
     """Map axes in place; the parameter objects stay the same, new entries are zero.
 
     Gradients, and every tensor of the optimizer's state that has its parameter's shape, follow the
-    same maps, unscaled: they describe the neuron that was copied. Their new entries start at zero,
-    the initial state of torch's optimizers.
+    same maps, unscaled: they describe the neuron that was copied. Their new entries start as the
+    optimizer starts them: at zero, but for a few of torch's own (``optimizer_state``).
 
     Args:
         module: the module to change.
@@ -45,11 +45,8 @@ def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) ->
         tensor = tensors[name]
         gradient = None if tensor.grad is None else apply_maps(tensor.grad, axes, scaled=False)
         if optimizer is not None:
-            _map_state(optimizer.state.get(tensor, {}), tensor, axes)
-        # A gradient must have its tensor's shape at all times.
-        tensor.grad = None
-        tensor.data = apply_maps(tensor.data, axes)
-        tensor.grad = gradient
+            map_state(optimizer, tensor, axes)
+        replace_data(tensor, apply_maps(tensor.data, axes), gradient)
     resized_ids = {id(tensors[name]) for name in maps_by_name}
     owner_paths = {_owner(name) for name in maps_by_name}
     for path, owner in module.named_modules():
@@ -57,6 +54,26 @@ def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) ->
         held = (*owner.parameters(recurse=False), *owner.buffers(recurse=False))
         if path in owner_paths or not resized_ids.isdisjoint(map(id, held)):
             sync_size_attributes(owner)
+
+
+def replace_data(tensor: Tensor, data: Tensor, gradient: Tensor | None) -> None:
+    """Give a tensor other data, of any shape, and the gradient that belongs to it.
+
+    Autograd remembers the shape of a leaf for as long as some old result (the last loss, say) is
+    alive, and would reject the next gradient. It forgets it when the dtype changes.
+
+    Args:
+        tensor: a parameter or buffer, which stays the same object.
+        data: its new data.
+        gradient: its new gradient, None for none.
+    """
+    # A gradient must have its tensor's shape at all times.
+    tensor.grad = None
+    if tensor.shape != data.shape:
+        other = torch.float64 if data.dtype != torch.float64 else torch.float32
+        tensor.data = data.new_empty(0, dtype=other)
+    tensor.data = data
+    tensor.grad = gradient
 
 
 def _owner(name: str) -> str:
@@ -105,10 +122,3 @@ def memory_format_of(tensor: Tensor) -> torch.memory_format:
         strides.append(example.stride())
     plain, last = strides
     return channels_last if plain != tensor.stride() == last else torch.contiguous_format
-
-
-def _map_state(state: dict[str, Any], parameter: Tensor, axes: Mapping[int, IndexMap]) -> None:
-    """Map what an optimizer keeps per entry of a parameter (momentum, say)."""
-    for key, value in state.items():
-        if isinstance(value, Tensor) and value.shape == parameter.shape:
-            state[key] = apply_maps(value, axes, scaled=False)

@@ -1,13 +1,16 @@
 """All or nothing: a module that is changed in place is put back if anything fails."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fxgrow.surgery.resize import named_tensors
+from fxgrow.surgery.resize import named_tensors, replace_data
+
+Undo = Callable[[], None]
+"""Puts something back as it was when the function was made."""
 
 
 @contextmanager
@@ -18,48 +21,73 @@ def restore_on_failure(module: nn.Module, optimizer: Optimizer | None = None) ->
     until then.
 
     Args:
-        module: its tensors, gradients and attributes are put back.
-        optimizer: its state is put back, too.
+        module: its tensors, gradients, flags (``requires_grad``, ``training``), hooks and
+            attributes are put back.
+        optimizer: its state and its groups of parameters are put back, too.
 
     Example:
         >>> with restore_on_failure(model, optimizer):
         ...     resize(model, maps, optimizer)
         ...     check(model)
     """
-    tensors = []
-    for tensor in named_tensors(module).values():
-        tensors.append((tensor, tensor.data, tensor.grad))
-    attributes = [(vars(submodule), _copy_tables(submodule)) for submodule in module.modules()]
-    state = {}
+    undo = [_undo_tensor(tensor) for tensor in named_tensors(module).values()]
+    undo += [_undo_attributes(submodule) for submodule in module.modules()]
     if optimizer is not None:
-        for parameter, values in optimizer.state.items():
-            state[parameter] = dict(values)
+        undo.append(_undo_optimizer(optimizer))
     try:
         yield
     except BaseException:  # an interrupt too must not leave half a change behind
-        for tensor, data, gradient in tensors:
-            _put_back(tensor, data, gradient)
-        for parameter, values in state.items():
-            optimizer.state[parameter] = values  # type: ignore[union-attr]
-        for current, before in attributes:
-            current.clear()
-            current.update(before)
+        for put_back in undo:
+            put_back()
         raise
 
 
-def _copy_tables(module: nn.Module) -> dict[str, Any]:
-    """The attributes of a module.
+def _undo_tensor(tensor: Tensor) -> Undo:
+    data, gradient, requires_grad = tensor.data, tensor.grad, tensor.requires_grad
 
-    The tables of children, parameters and buffers are changed in place, so they are copied.
+    def put_back() -> None:
+        replace_data(tensor, data, gradient)
+        if tensor.is_leaf:
+            tensor.requires_grad_(requires_grad)
+
+    return put_back
+
+
+def _undo_attributes(module: nn.Module) -> Undo:
+    """Put back attributes, and what is in their tables (children, parameters, buffers, hooks).
+
+    The tables stay the same objects: a handle that removes a hook knows its table.
     """
-    attributes = {}
-    for name, value in vars(module).items():
-        attributes[name] = value.copy() if isinstance(value, dict) else value
-    return attributes
+    attributes = dict(vars(module))
+    tables = [(value, value.copy()) for value in attributes.values() if isinstance(value, dict)]
+
+    def put_back() -> None:
+        vars(module).clear()
+        vars(module).update(attributes)
+        for table, contents in tables:
+            _replace_contents(table, contents)
+
+    return put_back
 
 
-def _put_back(tensor: Tensor, data: Tensor, gradient: Tensor | None) -> None:
-    # A gradient must have its tensor's shape at all times.
-    tensor.grad = None
-    tensor.data = data
-    tensor.grad = gradient
+def _undo_optimizer(optimizer: Optimizer) -> Undo:
+    state = {parameter: dict(values) for parameter, values in optimizer.state.items()}
+    groups = []
+    for group in optimizer.param_groups:
+        groups.append((group, dict(group), list(group["params"])))
+
+    def put_back() -> None:
+        for parameter in [parameter for parameter in optimizer.state if parameter not in state]:
+            del optimizer.state[parameter]
+        for parameter, values in state.items():
+            _replace_contents(optimizer.state[parameter], values)
+        for group, options, parameters in groups:
+            _replace_contents(group, options)
+            group["params"][:] = parameters
+
+    return put_back
+
+
+def _replace_contents(table: dict[Any, Any], contents: Mapping[Any, Any]) -> None:
+    table.clear()
+    table.update(contents)

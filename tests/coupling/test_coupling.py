@@ -209,3 +209,26 @@ def test_a_branch_of_eval_mode_takes_part() -> None:
     )
     sites = {site.parameter for site in couple(model, (VECTOR,)).by_name["a"].sites}
     assert "scale.weight" in sites
+
+
+class DynamicConvolution(nn.Module):
+    """One kernel per example, by a grouped convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.h = nn.Conv2d(3, 4, 3), nn.Linear(5, 3)
+        self.kernels = nn.Linear(4, 5 * 4 * 9)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.a(x))
+        n, c, h, w = x.shape
+        kernels = self.kernels(x.mean((2, 3))).view(n * 5, c, 3, 3)
+        y = torch.conv2d(x.reshape(1, n * c, h, w), kernels, groups=n).view(n, 5, h - 2, w - 2)
+        result: torch.Tensor = self.h(y.mean((2, 3)))
+        return result
+
+
+def test_kernels_that_are_computed_refuse_what_they_touch() -> None:
+    widths = couple(DynamicConvolution(), torch.randn(4, 3, 8, 8)).by_name
+    assert widths["a"].refusal is not None and widths["kernels"].refusal is not None
+    assert not any(width.growable for width in widths.values())

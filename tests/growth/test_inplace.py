@@ -1,6 +1,8 @@
 """Growth of the caller's own model, all or nothing, and of models that can have no specification."""
 
 import copy
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +105,81 @@ def test_a_model_without_a_specification_grows() -> None:
     with pytest.raises(SpecError, match="squared") as caught:
         fxgrow.save(growth, "nowhere")
     assert caught.value.code == growth.described.code  # type: ignore[union-attr]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised in the middle of a growth."""
+
+
+def everything(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
+    """All that a growth may change, as text and copies."""
+    state: list[Any] = []
+    for name, submodule in module.named_modules():
+        numbers = {key: v for key, v in vars(submodule).items() if type(v) in (int, bool)}
+        hooks = len(submodule._forward_hooks) + len(submodule._forward_pre_hooks)
+        state.append((name, numbers, hooks, "forward" in vars(submodule)))
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        gradient = None if tensor.grad is None else tensor.grad.tolist()
+        state.append((name, id(tensor), tensor.tolist(), tensor.requires_grad, gradient))
+    for group in optimizer.param_groups:
+        state.append([id(parameter) for parameter in group["params"]])
+    for values in optimizer.state.values():
+        state.append({key: value.tolist() for key, value in values.items()})
+    return state
+
+
+def interrupted_at(count: int, run: Any) -> int:
+    """Raise at the given call of a function of fxgrow; gives back how many calls there were."""
+    calls = 0
+    package = str(Path(fxgrow.__file__).parent)
+
+    def trace(frame: Any, event: str, arg: Any) -> None:
+        nonlocal calls
+        if event == "call" and frame.f_code.co_filename.startswith(package):
+            calls += 1
+            if calls == count:
+                sys.settrace(None)
+                raise Interrupted
+
+    sys.settrace(trace)
+    try:
+        run()
+    finally:
+        sys.settrace(None)
+    return calls
+
+
+def test_an_interrupt_at_any_moment_leaves_the_old_model() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)).train()
+    module[1].eval()
+    inputs = torch.randn(8, 4)
+    optimizer = torch.optim.Adam(module.parameters())
+    F.cross_entropy(module(inputs), LABELS).backward()
+    optimizer.step()
+    method = Firefly(new=1, steps=1, refine_steps=0, points=1, layers=1)
+    before = everything(module, optimizer)
+
+    def grow(inplace: bool = True) -> None:
+        batches = [(inputs, LABELS)]
+        options: dict[str, Any] = {"method": method, "optimizer": optimizer, "inplace": inplace}
+        fxgrow.grow(module, batches, F.cross_entropy, **options)
+
+    total = interrupted_at(-1, lambda: grow(inplace=False))
+    # The last steps write the report; the other moments are a sample of all.
+    for count in [total // 5, total // 2, total - total // 5, total - 60, total - 20, total - 5]:
+        with pytest.raises(Interrupted):
+            interrupted_at(count, grow)
+        assert everything(module, optimizer) == before
+
+
+def test_a_result_that_is_still_alive_does_not_hinder_the_next_gradient() -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    inputs = torch.randn(8, 4)
+    calls: list[torch.Size] = []
+    module[0].weight.register_post_accumulate_grad_hook(lambda p: calls.append(p.shape))
+    loss = F.cross_entropy(module(inputs), LABELS)
+    loss.backward()
+    fxgrow.grow(module, [(inputs, LABELS)], F.cross_entropy, inplace=True, **SETTINGS)
+    F.cross_entropy(module(inputs), LABELS).backward()
+    assert calls == [torch.Size([3, 4]), module[0].weight.shape] and loss.grad_fn is not None

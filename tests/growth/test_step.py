@@ -198,3 +198,51 @@ def test_promises_are_checked_in_full_precision_and_the_switches_come_back() -> 
         assert [one.fp32_precision for one in switches] == ["ieee"] * 3
     assert [one.fp32_precision for one in switches] == before
     assert torch.backends.cudnn.allow_tf32, "the older switch can be read again"
+
+
+def frozen_backbone() -> Any:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU())
+    head = nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 3))
+    return nn.Sequential(backbone.requires_grad_(False), head)
+
+
+def test_widths_of_frozen_parameters_are_left_alone() -> None:
+    """Those that they write and those that they read; carriers of a width do not count."""
+    model = frozen_backbone()
+    data = [(torch.randn(8, 5), torch.randint(3, (8,)))]
+    budget = fxgrow.Budget(neurons=0.5)
+    growth = fxgrow.grow(model, data, F.cross_entropy, budget=budget)
+    assert {change.width for change in growth.report.widths} == {"1.0"}
+    refusals = growth.report.refusals
+    assert refusals["0.0"].code == refusals["0.2"].code == "frozen"
+    assert "grow_frozen=True" in refusals["0.0"].reason
+    for old, new in zip(model[0].parameters(), growth.module[0].parameters(), strict=True):
+        assert torch.equal(old, new) and not new.requires_grad
+
+
+def test_frozen_widths_grow_when_asked() -> None:
+    model = frozen_backbone()
+    data = [(torch.randn(8, 5), torch.randint(3, (8,)))]
+    growth = fxgrow.grow(model, data, F.cross_entropy, only=["0.*"], grow_frozen=True)
+    assert {change.width for change in growth.report.widths} <= {"0.0", "0.2"}
+    assert growth.report.widths and not growth.module[0][0].weight.requires_grad
+    assert fxgrow.widen(model, {"0.0": 1}, torch.randn(8, 5)).module[0][0].out_features == 7
+
+
+def test_a_model_that_is_frozen_as_a_whole_is_refused() -> None:
+    model = frozen_backbone().requires_grad_(False)
+    data = [(torch.randn(8, 5), torch.randint(3, (8,)))]
+    with pytest.raises(GrowthError, match="grow_frozen=True") as error:
+        fxgrow.grow(model, data, F.cross_entropy)
+    assert error.value.code == "nothing-growable"
+
+
+def test_a_new_layer_beside_frozen_parameters_learns() -> None:
+    model = frozen_backbone()
+    data = [(torch.randn(8, 5), torch.randint(3, (8,)))]
+    method = fxgrow.Firefly(new=0, split=False, layers=3, steps=2)
+    budget = fxgrow.Budget(neurons=3, layers=1)
+    growth = fxgrow.grow(model, data, F.cross_entropy, method=method, budget=budget)
+    new = dict(growth.module.named_parameters()).keys() - dict(model.named_parameters()).keys()
+    assert new and all(growth.module.get_parameter(name).requires_grad for name in new)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fxgrow.copying import copy_module
 from fxgrow.coupling import couple
 from fxgrow.growth.widen import widen
-from fxgrow.surgery import copy_model
 from fxgrow.surgery.weight_norm import normalized_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
@@ -105,7 +105,7 @@ def test_what_a_model_remembers_of_a_run_is_copied_without_its_history() -> None
 
     module = Keeps(5, 3).double()
     output = module(VECTOR)
-    copied = copy_model(module)
+    copied = copy_module(module)
     assert copied.last.grad_fn is None
     assert torch.equal(copied.last, output)
     assert module.last is output

@@ -23,6 +23,7 @@ FIXED_INPUT = (
     "reads a dimension that is not made of neurons"
     " (a model input, a constant, positions in space or time)"
 )
+COMPUTED_KERNEL = "a grouped convolution reads it with kernels that the model computes"
 MIXED_SUM = "summed together with a dimension that is not part of the neuron"
 
 OperandSides = tuple[Tensor, Tensor]
@@ -303,6 +304,11 @@ def _grouped(
     for support, field in ctx.fields(weight).items():
         if len(support) == 1:
             by_dim[support[0]] = torch.from_numpy(line(field))
+    if not {read, written} <= by_dim.keys():
+        # A kernel that was computed (one per sample, say) has neurons along other axes or none.
+        for operand in (x, weight):
+            ctx.pin_fields(ctx.fields(operand).values(), "mixed-axis", COMPUTED_KERNEL)
+        return
     inputs, outputs = by_dim[read], by_dim[written]
     channels = _channels(ctx, x)
     ctx.steady = False  # neuron j has channels in every group: copies move apart

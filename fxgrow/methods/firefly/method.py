@@ -4,6 +4,7 @@ Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2
 How we differ: see the package's docstring.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -133,5 +134,4 @@ class Firefly(BaseModel):
         relax(grown, objective, self.eps, steps, self.lr, optimizer_rule, constraint_rule)
 
     def _in_precision(self, objective: Objective) -> Objective:
-        objective_type = PRECISIONS[self.precision]
-        return objective_type(objective.batches, objective.loss_fn, objective.form)
+        return replace(objective, autocast=PRECISIONS[self.precision])

@@ -7,15 +7,14 @@ kept by projection or by a penalty; the pass may run in bfloat16.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
-from fxgrow.growth import Batch, Objective
+from fxgrow.growth import Objective
 from fxgrow.methods.firefly.neighborhood import (
     candidate_directions,
     constraint_violation,
@@ -52,15 +51,6 @@ class ConstraintRule(NamedTuple):
     after: Callable[[OverGrown, float], None]
 
 
-@dataclass(frozen=True)
-class Bf16(Objective):
-    """The objective with the forward pass under bfloat16 autocast."""
-
-    def on(self, module: nn.Module, batch: Batch) -> Tensor:
-        with torch.autocast(batch[1].device.type, torch.bfloat16):
-            return super().on(module, batch)
-
-
 OPTIMIZERS = {
     "adam": OptimizerRule(Adam, 1),
     # The settings of the authors' code.
@@ -71,7 +61,11 @@ CONSTRAINTS = {
     "projection": ConstraintRule(lambda *_: 0.0, project_candidates),
     "penalty": ConstraintRule(constraint_violation, lambda *_: None),
 }
-PRECISIONS: dict[str, type[Objective]] = {"fp32": Objective, "bf16": Bf16}
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
+"""What the passes compute in; None for the model's own dtype."""
+
+_ADAM_EPS = 1e-8
+"""What torch's optimizers add to a root before they divide by it."""
 
 
 def relax(
@@ -104,17 +98,24 @@ def relax(
         if len(parameter):
             eps_parameters.append(parameter)
             masks.append(parameter.detach() != 0)
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": candidate_directions(grown), "lr": lr},
         {"params": eps_parameters, "lr": lr * eps**optimizer_rule.power},
     ]
+    learning = [parameter for group in groups for parameter in group["params"]]
+    for group in groups:
+        # Adam and RMSprop divide by the root of a squared gradient, which float16 rounds to 0.
+        group["eps"] = max(_ADAM_EPS, torch.finfo(grown.candidates.new_eps.dtype).tiny)
     optimizer = optimizer_rule.make(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
     for step in range(steps):
         batch = objective.batches[step % len(objective.batches)]
         optimizer.zero_grad(set_to_none=True)
         loss = objective.on(grown.graph_module, batch) + constraint.added(grown, eps)
-        loss.backward()
+        # Not ``backward()``: it would leave gradients in the loss's own parameters and in inputs.
+        gradients = torch.autograd.grad(loss, learning, allow_unused=True)
+        for parameter, gradient in zip(learning, gradients, strict=True):
+            parameter.grad = gradient
         optimizer.step()
         schedule.step()
         with torch.no_grad():

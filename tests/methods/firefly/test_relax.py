@@ -175,7 +175,9 @@ def test_bf16_passes_are_close_but_not_the_same() -> None:
     grown = over_grown(module, images().float(), new=2)
     initialize(grown, 0.1, torch.Generator().manual_seed(0))
     batch = (images(8).float(), torch.tensor([0, 1] * 4))
-    full, low = (PRECISIONS[name]([batch], F.cross_entropy) for name in ("fp32", "bf16"))
+    full, low = (
+        Objective([batch], F.cross_entropy, autocast=PRECISIONS[name]) for name in ("fp32", "bf16")
+    )
     relax(grown, full, 0.1, 5, 0.03)
     expected, found = (torch.cat(joint_scores(grown, objective, 3)) for objective in (full, low))
     assert found.dtype == torch.float32 and not torch.equal(found, expected)

@@ -1,0 +1,175 @@
+"""Copies of models that work on their own.
+
+``copy.deepcopy`` stops at three things that models hold in practice. A function is shared, not
+copied, so that a hook which was made inside the model (``lambda *a: self.kept.append(a)``) goes on
+writing into the old one. A tensor that a module keeps of its last run has a history, and cannot be
+copied. And an optimizer's copy gets copies of *all* its parameters, those of other modules
+included, and forgets its own attributes.
+"""
+
+import copy
+from collections.abc import Iterator
+from types import CellType, FunctionType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
+
+Memo = dict[int, Any]
+"""What stands for each object in the copy, by the object's ``id``, as for ``copy.deepcopy``."""
+
+_ATOMS = {type(None), bool, int, float, str}
+
+
+def copy_module(model: nn.Module, memo: Memo | None = None) -> nn.Module:
+    """Copy a model so that the copy's hooks and functions work on the copy.
+
+    Args:
+        model: any module; it stays as it is.
+        memo: what stands for objects that are not to be copied; it is filled as by ``deepcopy``.
+
+    Returns:
+        The copy, of the same class.
+
+    Example:
+        >>> wider = copy_module(model)
+        >>> wider.load_state_dict(model.state_dict())
+    """
+    memo = {} if memo is None else memo
+    for tensor in derived_tensors(model):
+        memo[id(tensor)] = tensor.detach().clone()
+    copied = copy.deepcopy(model, memo)
+    rebind_functions(copied, memo)
+    return copied
+
+
+def copy_with_optimizer(
+    model: nn.Module, optimizer: Optimizer | None
+) -> tuple[nn.Module, Optimizer | None]:
+    """Copy a model and its optimizer together.
+
+    Args:
+        model: any module; it stays as it is.
+        optimizer: its optimizer, which stays as it is. The copy holds the copied parameters of the
+            model; parameters of other modules are theirs still, so that they go on learning.
+
+    Returns:
+        Both copies.
+    """
+    memo: Memo = {}
+    copied = copy_module(model, memo)
+    if optimizer is None:
+        return copied, None
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            memo.setdefault(id(parameter), parameter)
+    copied_optimizer = copy.deepcopy(optimizer, memo)
+    _copy_own_attributes(optimizer, copied_optimizer, memo)
+    return copied, copied_optimizer
+
+
+def _copy_own_attributes(optimizer: Optimizer, copied: Optimizer, memo: Memo) -> None:
+    """Copy what torch leaves out: attributes of a subclass, and hooks.
+
+    A method that was replaced on the optimizer (schedulers do so with ``step``) stays behind: it
+    steps the optimizer that it was made for.
+    """
+    for name, value in vars(optimizer).items():
+        if name.endswith("_hooks") and isinstance(value, dict):
+            vars(copied)[name] = value.copy()
+        elif name not in vars(copied) and not callable(value):
+            vars(copied)[name] = copy.deepcopy(value, memo)
+
+
+def derived_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Tensors in attributes that have a history of autograd, which can't be copied.
+
+    They are what a model remembers of its last run, and the weight of torch's old ``weight_norm``.
+    """
+    for module in model.modules():
+        for key, value in vars(module).items():
+            if key.startswith("_") or type(value) in _ATOMS:
+                continue
+            for leaf in tree_leaves(value):
+                if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
+                    yield leaf
+
+
+def rebind_functions(copied: nn.Module, memo: Memo) -> None:
+    """Let the functions that a copy holds (hooks, attributes) refer to it, not to the original.
+
+    Args:
+        copied: the copy, which still shares its functions with the original.
+        memo: what stands for each object of the original.
+    """
+    for module in copied.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, FunctionType):
+                vars(module)[name] = _rebound(value, memo)
+            elif name.endswith("_hooks") and isinstance(value, dict):
+                for key, hook in value.items():
+                    value[key] = _rebound(hook, memo)
+
+
+def closure_values(function: Any) -> tuple[Any, ...]:
+    """What the variables of a function refer to that it took from around it."""
+    values = []
+    for cell in getattr(function, "__closure__", None) or ():
+        if cell != CellType():  # an empty cell: a variable that is not assigned yet
+            values.append(cell.cell_contents)
+    return tuple(values)
+
+
+def _rebound(function: Any, memo: Memo) -> Any:
+    """The same function, with the copies of what it took from around it; itself if there are none.
+
+    Bound methods and partial functions are copied by ``deepcopy`` already.
+    """
+    if not isinstance(function, FunctionType):
+        return function
+    if id(function) in memo:
+        return memo[id(function)]
+    memo[id(function)] = function  # a function may refer to itself
+    old_cells, old_defaults = function.__closure__ or (), function.__defaults__ or ()
+    cells = tuple(_rebound_cell(cell, memo) for cell in old_cells)
+    defaults = tuple(_rebound_value(value, memo) for value in old_defaults)
+    pairs = (*zip(cells, old_cells, strict=True), *zip(defaults, old_defaults, strict=True))
+    if all(new is old for new, old in pairs):
+        return function
+    new = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        defaults or None,
+        cells or None,
+    )
+    new.__kwdefaults__ = function.__kwdefaults__
+    new.__qualname__ = function.__qualname__
+    vars(new).update(vars(function))
+    memo[id(function)] = new
+    return new
+
+
+def _rebound_cell(cell: CellType, memo: Memo) -> CellType:
+    if cell == CellType():
+        return cell
+    value = _rebound_value(cell.cell_contents, memo)
+    return cell if value is cell.cell_contents else CellType(value)
+
+
+def _rebound_value(value: Any, memo: Memo) -> Any:
+    """What stands in the copy for a value that a function took from around it.
+
+    A container that belongs to nobody (the features of all hooks, say) is shared, unless it holds
+    something of the model.
+    """
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, FunctionType):
+        return _rebound(value, memo)
+    if isinstance(value, (dict, list, tuple, set)):
+        entries = value.values() if isinstance(value, dict) else value
+        if any(isinstance(entry, (nn.Module, nn.Parameter)) for entry in entries):
+            return copy.deepcopy(value, memo)
+    return value

@@ -1,0 +1,114 @@
+"""What an optimizer keeps per parameter (momentum, say), when the parameter gets another shape.
+
+The rule is by shape: a tensor of the parameter's own shape follows its axes, a single number stays.
+Where that is not what an optimizer of torch means, the tables say so. Anything else cannot be
+carried and is refused before work is spent.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adafactor, Adagrad, Optimizer, Rprop
+from torch.utils._pytree import tree_leaves
+
+from fxgrow.errors import GrowthError
+from fxgrow.surgery.index_map import IndexMap
+
+_AVERAGED_AXES: dict[type[Optimizer], dict[str, int]] = {
+    # Second moments of matrices are kept as their means over the last axis and the one before.
+    Adafactor: {"row_var": -1, "col_var": -2},
+}
+"""Tensors of the parameter's shape but for one axis of size 1: by optimizer and key, that axis."""
+
+_INITIAL_OPTIONS: dict[type[Optimizer], dict[str, str]] = {
+    Rprop: {"step_size": "lr"},
+    Adagrad: {"sum": "initial_accumulator_value"},
+}
+"""Tensors that do not start at zero: by optimizer and key, the option that they start at."""
+
+
+def require_carriable(optimizer: Optimizer, model: nn.Module) -> None:
+    """Check that an optimizer can grow along with a model.
+
+    Args:
+        optimizer: may hold parameters of other modules, too.
+        model: the model that is to grow.
+
+    Raises:
+        GrowthError: ``foreign-optimizer`` if it holds no parameter of the model,
+            ``optimizer-state`` if it keeps something that cannot follow a parameter's shape.
+    """
+    kind = type(optimizer).__name__
+    own = {id(parameter): name for name, parameter in model.named_parameters()}
+    held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    if own and own.keys().isdisjoint(held):
+        raise GrowthError(
+            "foreign-optimizer",
+            f"the {kind} holds no parameter of {type(model).__name__}, so it would not train what "
+            "grows; give the optimizer of this very model, or none",
+        )
+    for parameter, state in optimizer.state.items():
+        if id(parameter) not in own:
+            continue
+        for key, value in state.items():
+            if not _is_carriable(type(optimizer), key, value, parameter):
+                raise GrowthError(
+                    "optimizer-state",
+                    f"the {kind} keeps {key!r} of {own[id(parameter)]!r}, which cannot follow a "
+                    "parameter that changes its shape; grow without the optimizer and make a new "
+                    "one for the grown model",
+                )
+
+
+def _is_carriable(kind: type[Optimizer], key: str, value: Any, parameter: Tensor) -> bool:
+    if not isinstance(value, Tensor):
+        return not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+    if value.numel() == 1 or value.shape == parameter.shape:
+        return True
+    return key in _AVERAGED_AXES.get(kind, {})
+
+
+@torch.no_grad()
+def map_state(optimizer: Optimizer, parameter: Tensor, axes: Mapping[int, IndexMap]) -> None:
+    """Let what an optimizer keeps of a parameter follow the parameter's axes, unscaled.
+
+    New entries start as the optimizer itself starts them.
+
+    Args:
+        optimizer: the optimizer; it may hold nothing of the parameter.
+        parameter: the parameter before it is resized.
+        axes: the map of each axis that changes.
+    """
+    kind = type(optimizer)
+    state = optimizer.state.get(parameter, {})
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            continue
+        averaged = _AVERAGED_AXES.get(kind, {}).get(key)
+        if averaged is not None:
+            dropped = averaged % parameter.dim()
+            kept_axes = {axis: axes[axis] for axis in axes if axis != dropped}
+            state[key] = _mapped(value, kept_axes, 0.0)
+        elif value.shape == parameter.shape and value.dim():
+            option = _INITIAL_OPTIONS.get(kind, {}).get(key)
+            initial = 0.0 if option is None else _option(optimizer, parameter, option)
+            state[key] = _mapped(value, axes, initial)
+
+
+def _mapped(value: Tensor, axes: Mapping[int, IndexMap], initial: float) -> Tensor:
+    """A tensor with several axes mapped; new entries are ``initial``."""
+    for axis, index_map in sorted(axes.items()):
+        value = index_map.apply(value, axis, scaled=False)
+        if initial and len(index_map.new):
+            value.index_fill_(axis, index_map.new.to(value.device), initial)
+    return value.contiguous()
+
+
+def _option(optimizer: Optimizer, parameter: Tensor, name: str) -> float:
+    """An option of the group that a parameter is in."""
+    for group in optimizer.param_groups:
+        if any(held is parameter for held in group["params"]):
+            return float(group[name])
+    return float(optimizer.defaults[name])

@@ -1,0 +1,161 @@
+"""Every optimizer of torch goes on after a growth, or is refused before work is spent."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxgrow
+from fxgrow import Firefly, GrowthError
+from fxgrow.copying import copy_with_optimizer
+
+INPUTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+QUICK = Firefly(new=2, steps=1, refine_steps=1)
+LATER = {"LBFGS", "SparseAdam", "Muon"}
+OPTIMIZERS = [
+    kind
+    for name, kind in vars(torch.optim).items()
+    if isinstance(kind, type) and name not in LATER | {"Optimizer"}
+]
+
+
+def network(outputs: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, outputs))
+
+
+def stepped(optimizer: Any, model: Callable[[Tensor], Tensor]) -> Any:
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(INPUTS), LABELS)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return optimizer
+
+
+def grown(model: nn.Module, optimizer: Any, **options: Any) -> Any:
+    batches = [(INPUTS, LABELS)]
+    return fxgrow.grow(
+        model, batches, F.cross_entropy, optimizer=optimizer, method=QUICK, **options
+    )
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_goes_on(kind: Any, inplace: bool) -> None:
+    model = network()
+    optimizer = stepped(kind(model.parameters(), lr=0.01), model)
+    growth = grown(model, optimizer, inplace=inplace)
+    before = [parameter.clone() for parameter in growth.module.parameters()]
+    stepped(growth.optimizer, growth.module)
+    after = list(growth.module.parameters())
+    assert any(not torch.equal(x, y) for x, y in zip(before, after, strict=True))
+    assert all(parameter.isfinite().all() for parameter in after)
+
+
+def test_adafactor_keeps_means_of_its_matrices() -> None:
+    model = network()
+    optimizer = stepped(torch.optim.Adafactor(model.parameters()), model)
+    before = dict(optimizer.state[model[0].weight])
+    fxgrow.widen(model, {"0": 1}, INPUTS)  # a copy; the optimizer is not touched
+    growth = grown(model, optimizer, inplace=True)
+    weight = growth.module[0].weight
+    state = optimizer.state[weight]
+    assert state["row_var"].shape == (len(weight), 1)
+    assert torch.equal(state["col_var"], before["col_var"])
+
+
+def test_new_entries_start_as_the_optimizer_starts_them() -> None:
+    model = network()
+    rprop = stepped(torch.optim.Rprop(model.parameters(), lr=0.3), model)
+    grown(model, rprop, inplace=True)
+    smallest = min(float(rprop.state[p]["step_size"].min()) for p in model.parameters())
+    assert smallest > 0.1
+
+
+def test_lbfgs_is_refused_once_it_has_a_history() -> None:
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    growth = grown(model, optimizer)
+    stepped(growth.optimizer, growth.module)
+    with pytest.raises(GrowthError, match="make a new one") as error:
+        grown(growth.module, growth.optimizer)
+    assert error.value.code == "optimizer-state"
+
+
+class Blocks(torch.optim.SGD):
+    """Keeps a matrix of its own shape per parameter."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["preconditioner"] = torch.eye(parameter.shape[0])
+        return super().step(closure)
+
+
+def test_state_of_an_unknown_shape_is_refused() -> None:
+    model = network()
+    optimizer = stepped(Blocks(model.parameters(), lr=0.1), model)
+    shapes = [parameter.shape for parameter in model.parameters()]
+    with pytest.raises(GrowthError, match=r"'preconditioner' of '0\.weight'") as error:
+        grown(model, optimizer, inplace=True)
+    assert error.value.code == "optimizer-state"
+    assert [parameter.shape for parameter in model.parameters()] == shapes
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_an_optimizer_of_another_model_is_refused(inplace: bool) -> None:
+    with pytest.raises(GrowthError, match="holds no parameter of Sequential") as error:
+        grown(network(), torch.optim.SGD(network().parameters(), lr=0.1), inplace=inplace)
+    assert error.value.code == "foreign-optimizer"
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_head_outside_of_the_model_goes_on_learning(inplace: bool) -> None:
+    model, head = network(4), nn.Linear(4, 3)
+    parameters = [*model.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=0.01)
+    stepped(optimizer, lambda x: head(model(x)))
+    moment = optimizer.state[head.weight]["exp_avg"].clone()
+    growth = fxgrow.grow(
+        model,
+        [(INPUTS, LABELS)],
+        lambda out, y: F.cross_entropy(head(out), y),
+        optimizer=optimizer,
+        method=QUICK,
+        inplace=inplace,
+    )
+    assert growth.optimizer is not None
+    assert torch.equal(growth.optimizer.state[head.weight]["exp_avg"], moment)
+    before = head.weight.clone()
+    stepped(growth.optimizer, lambda x: head(growth.module(x)))
+    assert not torch.equal(before, head.weight)
+
+
+class Counting(torch.optim.SGD):
+    """Has an attribute of its own, which torch leaves out of copies."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, lr=0.1)
+        self.steps = [0]
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps[0] += 1
+        return super().step(closure)
+
+
+def test_a_copy_keeps_attributes_and_hooks() -> None:
+    model = network()
+    optimizer = Counting(model.parameters())
+    seen: list[Any] = []
+    optimizer.register_step_post_hook(lambda which, *_: seen.append(which))
+    stepped(optimizer, model)
+    copied, copied_optimizer = copy_with_optimizer(model, optimizer)
+    stepped(copied_optimizer, copied)
+    assert optimizer.steps == [1] and copied_optimizer.steps == [2]  # type: ignore[union-attr]
+    assert seen[0] is optimizer and seen[-1] is copied_optimizer

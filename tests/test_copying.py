@@ -1,0 +1,70 @@
+"""A copy of a model works on its own: its functions are its own, and what cannot be copied is left out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fxgrow.copying import copy_module
+
+
+class Wired(nn.Module):
+    """Functions in attributes, in hooks and in lists refer to the module that holds them."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.layer, self.other = nn.Linear(3, 3), nn.Linear(3, 3)
+        parts = [self.layer, self.other]
+
+        def nested(x: Tensor) -> Tensor:
+            inner: Callable[[Tensor], Any] = lambda y: self.other(self.layer(y))  # noqa: E731
+            return inner(x)  # type: ignore[no-any-return]
+
+        functions: dict[str, Any] = {
+            "closure": lambda x: self.other(self.layer(x)),
+            "nested": nested,
+            "default": lambda x, me=self: me.other(me.layer(x)),
+            "container": lambda x: parts[1](parts[0](x)),
+            "method": self.both,
+        }
+        self.function = functions[kind]
+
+    def both(self, x: Tensor) -> Tensor:
+        return self.other(self.layer(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.function(x)
+        return result
+
+
+@pytest.mark.parametrize("kind", ["closure", "nested", "default", "container", "method"])
+def test_functions_work_on_the_copy(kind: str) -> None:
+    model, x = Wired(kind), torch.randn(2, 3)
+    expected = model(x)
+    copied: Any = copy_module(model)
+    with torch.no_grad():
+        model.layer.weight.zero_()
+    torch.testing.assert_close(copied(x), expected)
+    copied(x).sum().backward()
+    assert copied.layer.weight.grad is not None and model.layer.weight.grad is None
+
+
+def test_results_of_the_last_run_are_copied_without_their_history() -> None:
+    model: Any = nn.Linear(3, 3)
+    model.last = {"out": model(torch.randn(2, 3))}
+    copied: Any = copy_module(model)
+    assert torch.equal(copied.last["out"], model.last["out"])
+    assert copied.last["out"].grad_fn is None and model.last["out"].grad_fn is not None
+
+
+def test_a_function_without_the_model_in_it_is_shared() -> None:
+    seen: list[Tensor] = []
+    hook = lambda *args: seen.append(args[2])  # noqa: E731
+    model = nn.Linear(3, 3)
+    model.register_forward_hook(hook)
+    copied = copy_module(model)
+    assert list(copied._forward_hooks.values()) == [hook]
+    copied(torch.randn(2, 3))
+    assert len(seen) == 1
