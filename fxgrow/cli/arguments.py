@@ -1,13 +1,13 @@
 """Arguments and options that commands share, and how their text becomes settings."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fxgrow.data import SOURCES
 from fxgrow.errors import BudgetError, TrainingError
@@ -88,7 +88,7 @@ DumpGraphsOption = Annotated[
     ),
 ]
 
-_Settings = TypeVar("_Settings")
+_Settings = TypeVar("_Settings", bound=BaseModel)
 _Entry = TypeVar("_Entry")
 
 
@@ -97,7 +97,7 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def build_settings(kind: Callable[..., _Settings], **values: Any) -> _Settings:
+def build_settings(kind: type[_Settings], **values: Any) -> _Settings:
     """Build settings from the values of options.
 
     Args:
@@ -112,7 +112,7 @@ def build_settings(kind: Callable[..., _Settings], **values: Any) -> _Settings:
     """
     given = without_none(values)
     try:
-        return kind(**given)
+        return kind.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
@@ -150,7 +150,7 @@ def find_method(name: str, methods: Mapping[str, _Entry]) -> _Entry:
 
 def build_method(
     name: str,
-    kind: Callable[..., _Settings],
+    kind: type[_Settings],
     values: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None,
 ) -> _Settings:

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from pydantic import BaseModel, ConfigDict
-
 from fxgrow.coupling import Coupling, Width
+from fxgrow.documents import Settings
 from fxgrow.errors import GrowthError
 from fxgrow.growth.budget import Tie
 from fxgrow.rewrite import Candidates
 
 
-class Scope(BaseModel):
+class Scope(Settings):
     """Which widths may grow, by patterns as in ``fnmatch``.
 
     Args:
@@ -25,7 +24,6 @@ class Scope(BaseModel):
         >>> Scope(only=("layer1.*",), tie=(("layer1.0.conv1", "layer1.1.conv1"),))
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     tie: tuple[tuple[str, ...], ...] = ()

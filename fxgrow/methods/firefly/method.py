@@ -7,10 +7,10 @@ How we differ: see the package's docstring.
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fxgrow.coupling import Coupling
-from fxgrow.documents import limits
+from fxgrow.documents import Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.methods.firefly import importance
 from fxgrow.methods.firefly.neighborhood import initialize
@@ -21,7 +21,7 @@ from fxgrow.rewrite import DepthProposal, OverGrown
 PATHS = {"joint": importance.joint_scores, "single": importance.single_scores}
 
 
-class Firefly(BaseModel):
+class Firefly(Settings):
     """Firefly descent.
 
     Args:
@@ -52,7 +52,6 @@ class Firefly(BaseModel):
         >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=method)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     split: bool = True
     new: int = Field(default=8, ge=0, le=limits.CANDIDATES)
     layers: int = Field(default=0, ge=0, le=limits.CANDIDATES)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -241,5 +240,6 @@ def test_rounds_take_turns() -> None:
     [{"eps": 0}, {"new": -1}, {"path": "both"}, {"stepz": 3}, {"optimizer": "lion"}, {"rounds": 0}],
 )
 def test_settings_are_closed(settings: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(GrowthError) as caught:
         Firefly(**settings)
+    assert caught.value.code == "bad-setting"
