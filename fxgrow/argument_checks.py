@@ -1,142 +1,471 @@
-"""Checks of arguments by their types, before any work is spent.
+"""Checks of arguments against the annotations of a function, before any work is spent.
 
-Type checkers see most of these mistakes; notebooks do not run them.
+Type checkers see most wrong calls; notebooks do not run them. A public function says ``@checked``
+and its annotations are then also what a call is held to: types, what containers hold, and ranges
+(``Annotated[int, Within(1, 64)]``).
 """
 
+import functools
+import inspect
+import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable as AbstractCallable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar, Union
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from fxgrow.errors import FxgrowError, GrowthError, ModelError
+from fxgrow.errors import ArgumentError
 
 _SHOWN = 80
 """Characters of a wrong value that a message repeats."""
 _PLAIN_TYPES = (str, bool, int, float, bytes, type(None))
-SEEDS = range(2**63)
-"""What torch and Python both take as a seed."""
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Within:
+    """A range of numbers, both ends included; NaN is in none.
+
+    Args:
+        least: the smallest number that is allowed.
+        most: the largest one.
+
+    Example:
+        >>> def dropped(probability: Annotated[float, Within(0, 1)]) -> None: ...
+    """
+
+    least: float
+    most: float
+
+    @property
+    def words(self) -> str:
+        """The range as a message names it."""
+        return f"from {self.least} to {self.most}"
+
+    def holds(self, value: Any) -> bool:
+        """Whether a number is in the range."""
+        return bool(self.least <= value <= self.most)
+
+
+@dataclass(frozen=True)
+class Satisfies:
+    """A condition on a value that has the right type.
+
+    Args:
+        words: the condition, as it follows the type in a message ("with four axes").
+        holds: whether a value meets it.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _can_compute(device: Any) -> bool:
+    """Whether torch can make a tensor on a device and read it back."""
+    try:
+        torch.empty(1, device=device).item()
+    except (RuntimeError, AssertionError, ValueError):
+        # It is an AssertionError if torch was built without CUDA.
+        return False
+    return True
+
+
+def _are_images(value: Any) -> bool:
+    return bool(value.dim() == 4 and value.is_floating_point())
+
+
+Seed = Annotated[int, Within(0, 2**63 - 1)]
+"""What torch and Python both draw random numbers from."""
+Count = Annotated[int, Within(1, 2**53)]
+"""A number of things, at least one."""
+Amount = Annotated[int, Within(0, 2**53)]
+"""A number of things, or none."""
+Share = Annotated[float, Satisfies("above 0 and below 1", lambda value: 0 < value < 1)]
+"""A part of a whole, neither nothing nor all of it."""
+Probability = Annotated[float, Satisfies("from 0 to below 1", lambda value: 0 <= value < 1)]
+"""How often something is left out: never always."""
+Finite = Annotated[float, Satisfies("that is finite", math.isfinite)]
+"""A number that can be computed with."""
+Device = Annotated[torch.device | str, Satisfies("that torch can compute on here", _can_compute)]
+"""Where to compute."""
+Images = Annotated[Tensor, Satisfies("of floats [batch, channels, height, width]", _are_images)]
+"""A batch of images."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What does not fit its annotation.
+
+    Args:
+        name: the argument, or the place in it (``amounts['0']``).
+        value: what is there.
+        wanted: what has to be there.
+    """
+
+    name: str
+    value: Any
+    wanted: str
 
 
 def shown(value: Any) -> str:
     """A wrong value as a message repeats it: short, and without running its own code."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if not isinstance(value, _PLAIN_TYPES):
-        return f"a {type(value).__name__}"
+        return f"a value of type {type(value).__name__}"
     try:
         return repr(value)[:_SHOWN]
     except ValueError:  # Python refuses to write out integers of thousands of digits
         return "a number of very many digits"
 
 
-def is_whole(value: Any) -> bool:
-    """Whether a value is an integer; True and False are none here."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def require_type(
-    name: str,
-    value: Any,
-    kinds: type | tuple[type, ...],
-    fix: str,
-    error: type[FxgrowError] = GrowthError,
-) -> None:
-    """Check that an argument is of a type.
+def checked(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Hold the calls of a function to its annotations.
 
     Args:
-        name: of the argument.
-        value: what was given.
-        kinds: the types that it may have.
-        fix: what to give, for the message.
-        error: the class of the error.
+        function: its annotated parameters are checked; others, and what it returns, are not.
 
-    Raises:
-        FxgrowError: ``bad-argument``, as ``error``.
+    Returns:
+        The same function; a wrong call raises ``ArgumentError`` (``bad-argument``).
 
+    Example:
+        >>> @checked
+        ... def repeat(word: str, times: Count = 1) -> str:
+        ...     return word * times
+        >>> repeat("a", 0)
+        Traceback (most recent call last):
+        fxgrow.errors.ArgumentError: repeat() cannot use times=0; give a whole number from 1 to ...
     """
-    if not isinstance(value, kinds):
-        raise error("bad-argument", f"{name} is {shown(value)}, which cannot be used; give {fix}")
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        # Python's own error for a missing or unknown argument comes from the call below.
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            given = {}
+        _require_fit(function, given)
+        return function(*args, **kwargs)
+
+    return wrapper
 
 
-def require_model(model: Any, name: str = "model") -> None:
-    """Check that an argument is a module and not, say, its class.
+Class = TypeVar("Class", bound=type)
 
-    Raises:
-        ModelError: ``not-a-model``.
 
+def checked_class(cls: Class) -> Class:
+    """Hold the construction of a class to the annotations of its ``__init__`` (a dataclass's too).
+
+    Args:
+        cls: is changed in place.
+
+    Returns:
+        The class itself.
     """
-    if not isinstance(model, nn.Module):
-        raise ModelError(
-            "not-a-model", f"{name} is {shown(model)}, which has no layers; give a torch.nn.Module"
-        )
+    constructor = checked(cls.__init__)
+    constructor.__qualname__ = cls.__name__
+    cls.__init__ = constructor
+    return cls
 
 
-def require_flags(error: type[FxgrowError] = GrowthError, **flags: Any) -> None:
-    """Check that arguments are True or False: a word such as ``"no"`` would count as True.
-
-    Raises:
-        FxgrowError: ``bad-argument``, as ``error``.
-
-    """
-    for name, value in flags.items():
-        require_type(name, value, bool, "True or False", error)
-
-
-def require_seed(seed: Any) -> None:
-    """Check that random numbers can be drawn from a seed.
-
-    Raises:
-        GrowthError: ``bad-argument``.
-
-    """
-    if not is_whole(seed) or seed not in SEEDS:
-        raise GrowthError(
-            "bad-argument",
-            f"seed is {shown(seed)}, from which nothing can be drawn; give a whole number from 0 "
-            f"to {SEEDS[-1]}",
-        )
-
-
-def require_texts(name: str, value: Any, error: type[FxgrowError] = GrowthError) -> None:
-    """Check that an argument holds texts and is not one: its letters would count as patterns.
-
-    Raises:
-        FxgrowError: ``bad-argument``, as ``error``.
-
-    """
-    is_list = isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (str, bytes))
-    wrong = [value] if not is_list else [item for item in value if not isinstance(item, str)]
-    if wrong:
-        raise error(
-            "bad-argument",
-            f"{name} holds {shown(wrong[0])}, which is no list of texts; give a list such as "
-            "['layer1.*']",
-        )
-
-
-def require_path(name: str, value: Any, error: type[FxgrowError]) -> None:
-    """Check that an argument can name a file or directory.
-
-    Raises:
-        FxgrowError: ``bad-argument``, as ``error``.
-
-    """
-    require_type(name, value, (str, os.PathLike), "a path, as a text or pathlib.Path", error)
-    if "\0" in os.fspath(value):
-        raise error("bad-argument", f"{name} holds a zero character, which no path can; remove it")
-
-
-def require_amounts(amounts: Any, error: type[FxgrowError]) -> None:
-    """Check that an argument gives a whole number per name.
-
-    Raises:
-        FxgrowError: ``bad-budget``, as ``error``.
-
-    """
-    require_type("amounts", amounts, Mapping, "a dict such as {'layer1.conv1': 4}", error)
-    for name, count in amounts.items():
-        if not isinstance(name, str) or not is_whole(count):
-            raise error(
-                "bad-budget",
-                f"amounts holds {shown(name)}: {shown(count)}, which adds no countable neurons; "
-                "give names of widths and whole numbers",
+def _require_fit(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    hints = _argument_hints(function)
+    for name, value in given.items():
+        misfit = find_misfit(name, value, hints.get(name, Any))
+        if misfit is not None:
+            words = function.__qualname__.removesuffix(".__init__")
+            raise ArgumentError(
+                "bad-argument",
+                f"{words}() cannot use {misfit.name}={shown(misfit.value)}; give {misfit.wanted}",
             )
+
+
+@functools.cache
+def _argument_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of the parameters; that of the result may name what is never imported."""
+    annotations = dict(getattr(function, "__annotations__", {}))
+    annotations.pop("return", None)
+    holder = types.SimpleNamespace(__annotations__=annotations)
+    names = getattr(function, "__globals__", {})
+    return typing.get_type_hints(holder, globalns=names, include_extras=True)
+
+
+def find_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    """Find the first place where a value does not fit an annotation.
+
+    Args:
+        name: of the value, for the message.
+        value: what was given; iterators in it are not consumed.
+        hint: an annotation.
+
+    Returns:
+        The place, or None if all fits.
+    """
+    find = _FINDERS.get(typing.get_origin(hint) or hint, _plain_misfit)
+    return find(name, value, hint)
+
+
+def describe(hint: Any) -> str:
+    """An annotation in the words of a message."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        conditions = " ".join(rule.words for rule in arguments[1:] if hasattr(rule, "words"))
+        return f"{describe(arguments[0])} {conditions}".strip()
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(describe, arguments)))
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    kind = origin or hint
+    return _WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"
+
+
+# How each kind of annotation is checked.
+
+
+def _anything(_name: str, _value: Any, _hint: Any) -> Misfit | None:
+    return None
+
+
+def _plain_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    """A class, or a protocol, by its attributes: most of ours cannot be asked by ``isinstance``."""
+    kind = typing.get_origin(hint) or hint
+    if getattr(kind, "_is_protocol", False):
+        fits = not isinstance(value, type) and _offers(value, kind)
+    elif isinstance(kind, type):
+        fits = isinstance(value, kind)
+    else:  # a type variable, or another form that says nothing about values
+        fits = True
+    return None if fits else Misfit(name, value, describe(hint))
+
+
+def _offers(value: Any, protocol: type) -> bool:
+    """Whether a value has every member of a protocol, and its methods take the same arguments."""
+    for name, member in _members(protocol).items():
+        if not hasattr(value, name):
+            return False
+        is_method = inspect.isfunction(member) and not name.startswith("__")
+        if is_method and not _takes(getattr(value, name), _parameters_after_self(member)):
+            return False
+    return True
+
+
+_NOT_MEMBERS = {"__init__", "__subclasshook__"}
+
+
+@functools.cache
+def _members(protocol: type) -> dict[str, Any]:
+    """What a protocol prescribes: methods and properties."""
+    members: dict[str, Any] = {}
+    for kind in protocol.__mro__:
+        if not getattr(kind, "_is_protocol", False) or kind is Protocol:
+            continue
+        for name, member in vars(kind).items():
+            is_member = inspect.isfunction(member) or isinstance(member, property)
+            if is_member and name not in _NOT_MEMBERS:
+                members.setdefault(name, member)
+    return members
+
+
+def _parameters_after_self(method: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(method).parameters.values())[1:]
+
+
+def _takes(function: Any, parameters: Sequence[inspect.Parameter]) -> bool:
+    """Whether a function can be called with such arguments; it is not called."""
+    named = {item.name: None for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY}
+    by_place = [None] * (len(parameters) - len(named))
+    try:
+        inspect.signature(function).bind(*by_place, **named)
+    except (TypeError, ValueError):  # ValueError: written in C, so it is no method of a settings class
+        return False
+    return True
+
+
+def _none_misfit(name: str, value: Any, _hint: Any) -> Misfit | None:
+    return None if value is None else Misfit(name, value, "None")
+
+
+def _whole_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    # True and False are integers to Python; as a number of things they are a mistake.
+    fits = isinstance(value, Integral) and not isinstance(value, bool)
+    return None if fits else Misfit(name, value, describe(hint))
+
+
+def _real_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    fits = isinstance(value, Real) and not isinstance(value, bool)
+    return None if fits else Misfit(name, value, describe(hint))
+
+
+def _path_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    fits = isinstance(value, (str, os.PathLike)) and _is_path_text(os.fspath(value))
+    return None if fits else Misfit(name, value, describe(hint))
+
+
+def _is_path_text(text: Any) -> bool:
+    """Whether the operating system could look for it; "" would mean the current directory."""
+    if not isinstance(text, str) or not text or "\0" in text:
+        return False
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _union_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    members = typing.get_args(hint)
+    # A text where a path may be has to be one that can be looked for.
+    if Path in members and isinstance(value, str):
+        return _path_misfit(name, value, Path)
+    deepest = Misfit(name, value, describe(hint))
+    for member in members:
+        misfit = find_misfit(name, value, member)
+        if misfit is None:
+            return None
+        # Of a list with a wrong entry the entry is to blame, not the list.
+        if len(misfit.name) > len(deepest.name):
+            deepest = misfit
+    return deepest
+
+
+def _literal_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    # By type too, because True equals 1; and without ``in``, which a tensor's ``==`` would break.
+    for allowed in typing.get_args(hint):
+        if type(value) is type(allowed) and value == allowed:
+            return None
+    return Misfit(name, value, describe(hint))
+
+
+def _annotated_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    bare, *rules = typing.get_args(hint)
+    misfit = find_misfit(name, value, bare)
+    if misfit is not None:
+        is_whole_value = misfit.name == name
+        return Misfit(name, value, describe(hint)) if is_whole_value else misfit
+    for rule in rules:
+        if isinstance(rule, (Within, Satisfies)) and not rule.holds(value):
+            return Misfit(name, value, describe(hint))
+    return None
+
+
+def _callable_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    if not callable(value):
+        return Misfit(name, value, describe(hint))
+    arguments = typing.get_args(hint)
+    if not arguments or arguments[0] is Ellipsis:
+        return None
+    count = len(arguments[0])
+    # A module takes what its forward takes.
+    function = value.forward if isinstance(value, nn.Module) else value
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except ValueError:  # a function written in C, whose signature nobody knows
+        return None
+    except TypeError:
+        return Misfit(name, value, f"a function that takes {count} arguments")
+    return None
+
+
+def _mapping_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    kind = typing.get_origin(hint) or hint
+    if not isinstance(value, kind):
+        return Misfit(name, value, describe(hint))
+    key_hint, item_hint = typing.get_args(hint) or (Any, Any)
+    for key, item in value.items():
+        place = f"{name}[{shown(key)}]"
+        misfit = find_misfit(f"a key of {name}", key, key_hint)
+        misfit = misfit or find_misfit(place, item, item_hint)
+        if misfit is not None:
+            return misfit
+    return None
+
+
+def _items_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    """A sequence or set; a text is none, for its letters would count as entries."""
+    kind = typing.get_origin(hint) or hint
+    if not isinstance(value, kind) or isinstance(value, (str, bytes)):
+        return Misfit(name, value, describe(hint))
+    arguments = typing.get_args(hint)
+    item_hint = arguments[0] if arguments else Any
+    for place, item in enumerate(value):
+        misfit = find_misfit(f"{name}[{place}]", item, item_hint)
+        if misfit is not None:
+            return misfit
+    return None
+
+
+def _tuple_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    arguments = typing.get_args(hint)
+    if not arguments or arguments[-1] is Ellipsis:
+        return _items_misfit(name, value, hint)
+    if not isinstance(value, tuple) or len(value) != len(arguments):
+        return Misfit(name, value, f"a tuple of {len(arguments)}")
+    for place, (item, item_hint) in enumerate(zip(value, arguments, strict=True)):
+        misfit = find_misfit(f"{name}[{place}]", item, item_hint)
+        if misfit is not None:
+            return misfit
+    return None
+
+
+def _iterable_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
+    # Its entries are not looked at: a generator can be used only once.
+    is_text = isinstance(value, (str, bytes))
+    fits = not is_text and (hasattr(value, "__iter__") or hasattr(value, "__getitem__"))
+    return None if fits else Misfit(name, value, describe(hint))
+
+
+_FINDERS: Mapping[Any, Callable[[str, Any, Any], Misfit | None]] = {
+    Any: _anything,
+    object: _anything,
+    None: _none_misfit,
+    type(None): _none_misfit,
+    int: _whole_misfit,
+    float: _real_misfit,
+    Path: _path_misfit,
+    Union: _union_misfit,
+    types.UnionType: _union_misfit,
+    Literal: _literal_misfit,
+    Annotated: _annotated_misfit,
+    AbstractCallable: _callable_misfit,
+    dict: _mapping_misfit,
+    Mapping: _mapping_misfit,
+    list: _items_misfit,
+    set: _items_misfit,
+    frozenset: _items_misfit,
+    Set: _items_misfit,
+    Sequence: _items_misfit,
+    tuple: _tuple_misfit,
+    Iterable: _iterable_misfit,
+}
+
+_WORDS: Mapping[Any, str] = {
+    None: "None",
+    type(None): "None",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    Tensor: "a tensor",
+    torch.device: "a device",
+    str: "a text",
+    Path: "a path",
+    AbstractCallable: "a function",
+    dict: "a dict",
+    Mapping: "a dict",
+    list: "a list",
+    set: "a set",
+    frozenset: "a frozenset",
+    Set: "a set",
+    Sequence: "a list or tuple",
+    tuple: "a tuple",
+    Iterable: "a list or another iterable",
+}

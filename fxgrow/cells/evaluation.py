@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from fxgrow.argument_checks import checked
 from fxgrow.cells.cell import CellModule, OperationBuilder, known_operation
 from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.genotypes.lookup import find_genotype
@@ -58,6 +59,7 @@ class EvaluationNetwork(nn.Module):
         >>> EvaluationNetwork(GENOTYPES["DARTS_V2"], channels=4, layers=3, num_classes=10)
     """
 
+    @checked
     def __init__(
         self,
         genotype: Genotype,
@@ -117,6 +119,7 @@ def auxiliary_head(channels: int, num_classes: int) -> nn.Sequential:
     )
 
 
+@checked
 def evaluation_network(
     genotype: Genotype,
     channels: int = 36,
@@ -158,6 +161,7 @@ def evaluation_network(
     return EvaluationNetwork(genotype, channels, layers, num_classes, auxiliary, drop_path)
 
 
+@checked
 def named_network(
     genotype: str,
     channels: int = 36,

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fxgrow.argument_checks import checked
 from fxgrow.cells.derive import Derivation
 from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.result import (
@@ -61,7 +62,7 @@ class FireflySearch(WeightTraining):
             by the one that gave better cells (``docs/results``).
 
     Raises:
-        pydantic.ValidationError: a value is out of range.
+        ArgumentError: ``bad-setting``: a value is out of range.
 
     Example:
         >>> search = FireflySearch(epochs=6, grow_every=2, batch_size=16)
@@ -77,6 +78,7 @@ class FireflySearch(WeightTraining):
     method: Firefly = Firefly(new=2, steps=8, refine_steps=4)
     derivation: Derivation = Derivation(identity_threshold=0.3, normalize_by_operation=True)
 
+    @checked
     def search(
         self,
         space: SearchSpace,

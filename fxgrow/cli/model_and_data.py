@@ -16,6 +16,7 @@ from fxgrow.documents import limits
 from fxgrow.errors import ModelError
 from fxgrow.growth import scale_widths
 from fxgrow.lowering import lower
+from fxgrow.memory import require_memory
 from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import seeded
 from fxgrow.spec import GrowthStep
@@ -131,14 +132,14 @@ def _scale(resolved: ResolvedModel, example_inputs: tuple[Any, ...], seed: int) 
 
 def _check_scaled_size(model: nn.Module, factor: float, label: str) -> None:
     """Check the size before the scaled model is built."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    # A layer between two scaled widths grows with the square of the factor.
-    if parameters * max(1.0, factor) ** 2 > limits.PARAMETERS:
-        raise ModelError(
-            "too-large",
-            f"{label} with width={factor:g} may have more than {limits.PARAMETERS} parameters; "
-            "choose a smaller factor",
-        )
+    bytes_now = 0
+    for parameter in model.parameters():
+        bytes_now += parameter.numel() * parameter.element_size()
+    # A layer between two scaled widths grows with the square of the factor; the old model is there
+    # too, and each map from new to old neurons.
+    needed = bytes_now * (1 + max(1.0, factor) ** 2)
+    what = f"the parameters of {label} with width={factor:g}"
+    require_memory(round(needed), what, "choose a smaller factor", ModelError)
 
 
 def _candidate_shapes(

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxgrow.argument_checks import Count, Device, Seed, checked
 from fxgrow.capture import positional_inputs
 from fxgrow.continual.expansion import Expansion, ScoredExpansion
 from fxgrow.continual.outcome import TaskOutcome, task_outcome
@@ -63,6 +64,7 @@ class Master:
         >>> scores = master.network("1")(images)
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,
@@ -73,8 +75,8 @@ class Master:
         settings: MasterSettings | None = None,
     ) -> None:
         self.union = SharedNetwork.of(model, example_inputs, head)
-        self.expansion = expansion or ScoredExpansion()
-        self.settings = settings or MasterSettings()
+        self.expansion = ScoredExpansion() if expansion is None else expansion
+        self.settings = MasterSettings() if settings is None else settings
         self.tasks: dict[str, TaskState] = {}
 
     @property
@@ -82,7 +84,8 @@ class Master:
         """Where its parameters are."""
         return next(self.union.module.parameters()).device
 
-    def to(self, device: torch.device | str) -> "Master":
+    @checked
+    def to(self, device: Device) -> "Master":
         """Move to a device.
 
         Another device rounds differently, so there the reference outputs of every task are computed
@@ -123,6 +126,7 @@ class Master:
                     total += tensor.numel()
         return total
 
+    @checked
     def network(self, task: str) -> nn.Module:
         """Give the network of a task by itself, in evaluation mode.
 
@@ -156,17 +160,18 @@ class Master:
                     f"task {name} was forgotten: its network is not what it was when it was learnt"
                 )
 
+    @checked
     def learn(
         self,
         task: str,
         train: Loader,
         valid: Loader,
         *,
-        classes: int,
+        classes: Count,
         loss: LossFunction = cross_entropy,
         budget: Budget = DEFAULT_BUDGET,
         target: float | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> TaskOutcome:
         """Learn one more task; if anything fails, nothing changes.
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import nn
 from torch.optim import SGD, Optimizer
 
+from fxgrow.argument_checks import checked
 from fxgrow.documents import limits
 from fxgrow.growth import Batch
 from fxgrow.spec import StrictModel
@@ -50,6 +51,7 @@ class TrainSettings(StrictModel):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0, le=limits.RATE)
 
+    @checked
     def learning_rate(self, progress: float) -> float:
         """Compute the learning rate.
 
@@ -61,10 +63,12 @@ class TrainSettings(StrictModel):
         """
         return self.lr * (1 + math.cos(math.pi * progress)) / 2
 
+    @checked
     def optimizer(self, parameters: list[nn.Parameter]) -> SGD:
         """Make the optimizer of these parameters."""
         return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
+    @checked
     def set_rate(self, optimizer: Optimizer, progress: float) -> None:
         """Set the learning rate of all parameters.
 

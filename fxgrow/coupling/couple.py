@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from fxgrow.argument_checks import checked
 from fxgrow.capture import Captured, How, positional_inputs
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.patterns import Patterns
@@ -19,6 +20,7 @@ from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import Coupling
 
 
+@checked
 def couple(
     model_or_captured: nn.Module | Captured,
     example_inputs: Any = None,

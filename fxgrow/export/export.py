@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
+from fxgrow.argument_checks import checked
 from fxgrow.documents import (
     EXPORT_OUTPUT,
     HUB_DIRECTORY,
@@ -60,6 +62,7 @@ class Exported:
     check: Check
 
 
+@checked
 def export(
     model: ExportableModel,
     to: str,
@@ -68,16 +71,19 @@ def export(
     force: bool = False,
     options: Options | None = None,
     trust: frozenset[str] = frozenset(),
+    example_inputs: Any = None,
 ) -> Exported:
     """Write a model in another format, load it back and compare; all or nothing.
 
     Args:
-        model: a run or spec directory, the result of ``fxgrow.load``, or a ``Growth``.
+        model: a run or spec directory, the result of ``fxgrow.load``, ``fxgrow.grow`` or
+            ``fxgrow.widen``, or any other module.
         to: the format, a key of ``FORMATS``.
         path: the file or directory to write. It appears at the end, only if the check is passed.
         force: replace an earlier export of the same format; anything else is kept.
         options: choices that only some formats have; None takes the defaults.
         trust: prefixes of names outside torch that a directory's specification may call.
+        example_inputs: of a module that was neither grown, widened nor loaded by fxgrow.
 
     Returns:
         What was written, its size, and how it was checked.
@@ -101,7 +107,8 @@ def export(
         )
     target, chosen = Path(path), FORMATS[to]
     with atomic_path(target, EXPORT_OUTPUT, chosen.foreign, force=force) as staging:
-        check = chosen.write(export_source(model, trust), staging, options or Options())
+        source = export_source(model, trust, example_inputs)
+        check = chosen.write(source, staging, Options() if options is None else options)
     return Exported(target, to, _size(target), check)
 
 

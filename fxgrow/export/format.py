@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fxgrow.argument_checks import checked_class
 from fxgrow.documents import ForeignCheck
 from fxgrow.export.source_model import ExportSource
 
 
+@checked_class
 @dataclass(frozen=True)
 class Options:
     """What a caller may choose.

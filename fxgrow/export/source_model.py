@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.errors import ExportError, SpecError
+from fxgrow.growth import Widened, described_model
 from fxgrow.spec import (
     ArchitectureSpec,
     fingerprint_of,
@@ -46,7 +47,7 @@ class HasSpec(Protocol):
     def spec(self) -> ArchitectureSpec: ...
 
 
-ExportableModel = str | Path | fx.GraphModule | HasSpec
+ExportableModel = str | Path | nn.Module | Widened | HasSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +91,15 @@ def cloned(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(tensor.clone() for tensor in tensors)
 
 
-def export_source(model: ExportableModel, trust: frozenset[str] = frozenset()) -> ExportSource:
-    """What to export of a directory, a loaded graph module or a ``Growth``.
+def export_source(
+    model: ExportableModel, trust: frozenset[str] = frozenset(), example_inputs: Any = None
+) -> ExportSource:
+    """What to export of a directory, a module or a ``Growth``.
 
     Args:
         model: the model; weights are exported as they are now.
         trust: prefixes of names outside torch that its specification may call.
+        example_inputs: of a module that has no specification yet.
 
     Returns:
         The model on the CPU in evaluation mode, with its spec and inputs that it runs on.
@@ -108,10 +112,10 @@ def export_source(model: ExportableModel, trust: frozenset[str] = frozenset()) -
     if isinstance(model, str | Path):
         loaded = load(model, trust=trust)
         return _with_inputs(loaded, spec_of(loaded))
-    if isinstance(model, fx.GraphModule):
-        graph_module, spec = model, spec_of(model)
-    else:
-        graph_module, spec = model.graph_module, model.spec
+    described = model
+    if isinstance(model, (nn.Module, Widened)):
+        described = described_model(model, example_inputs)
+    graph_module, spec = described.graph_module, described.spec
     if fingerprint_of(graph_module, spec.inputs, trust) != spec.fingerprint:
         raise SpecError(
             "stale-spec", "the graph module is not what its spec says any more; describe it again"

@@ -3,6 +3,7 @@
 from fxgrow.deprecation import renamed_attributes
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.cost_models import UNITS
+from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates
@@ -26,6 +27,7 @@ __all__ = [
     "UNITS",
     "Batch",
     "Budget",
+    "DescribedModel",
     "Growth",
     "GrowthReport",
     "LossFunction",
@@ -46,6 +48,7 @@ __all__ = [
     "StepOptions",
     "Widened",
     "backtrack",
+    "described_model",
     "emit",
     "emit_and_verify",
     "estimate_statistics",

@@ -97,7 +97,7 @@ class Budget(Settings):
         return self
 
     @classmethod
-    def refusal(cls, sentence: str) -> BudgetError:
+    def _error(cls, sentence: str) -> BudgetError:
         """The error that a wrong value raises."""
         return BudgetError("bad-budget", sentence)
 

@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 
-from fxgrow.errors import GrowthError, InternalError
+from fxgrow.errors import BudgetError, GrowthError, InternalError
 from fxgrow.growth.budget import ResolvedBudget
 from fxgrow.growth.candidate_transfer import copy_candidates
 from fxgrow.growth.invariants import backtrack, full_precision
@@ -26,7 +26,9 @@ from fxgrow.growth.partition import SearchGroup, overgrow_group, partition_width
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.scope import require_equal_candidates
 from fxgrow.growth.select import Selection, select
+from fxgrow.growth.size_guard import candidate_bytes
 from fxgrow.growth.timer import Timer
+from fxgrow.memory import available_memory, device_of, require_memory
 from fxgrow.rewrite import Candidates, OverGrown, overgrow
 from fxgrow.spec import multiply_adds
 from fxgrow.surgery import Change
@@ -77,6 +79,7 @@ def search(
         budget: what may be added.
         seed: of the initial directions.
         memory_limit: bytes that one step may keep; what does not fit is searched group by group.
+            None: what there is.
         timer: takes the time of each phase.
 
     Returns:
@@ -88,6 +91,8 @@ def search(
         BudgetError: ``empty-budget`` if the budget buys nothing, ``memory-bound``.
     """
     timer = timer or Timer()
+    if memory_limit is None:
+        memory_limit = available_memory(device_of(prepared.captured.model))
     generator = torch.Generator().manual_seed(seed)
     with timer.phase("overgrow"):
         overgrown = _overgrow_all(prepared, generator)
@@ -104,7 +109,7 @@ def search(
         chosen, selection = select_candidates(prepared, overgrown, parts, scores, budget)
         peak_memory = max(step_memory(part, objective) for part in parts)
         needed = peak_memory if chosen is overgrown else step_memory(chosen, objective)
-    refined = memory_limit is None or needed <= memory_limit
+    refined = needed <= memory_limit
     if refined:
         with timer.phase("refine"):
             method.refine(chosen, objective)
@@ -120,6 +125,13 @@ def search(
 def _overgrow_all(prepared: PreparedModel, generator: torch.Generator) -> OverGrown:
     """The graph with every proposed candidate in it."""
     proposal = prepared.proposal
+    added = dict(proposal.new)
+    for width in proposal.split:
+        added[width] = added.get(width, 0) + prepared.coupling.widths[width].size
+    model = prepared.captured.model
+    needed = candidate_bytes(model, prepared.coupling, added)
+    what, advice = "the parameters of so many candidates", "ask for fewer new ones per width"
+    require_memory(needed, what, advice, BudgetError, device_of(model))
     return overgrow(
         prepared.captured,
         prepared.coupling,

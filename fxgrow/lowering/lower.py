@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from fxgrow.argument_checks import checked
 from fxgrow.lowering.heads import Pieces
 from fxgrow.lowering.maxvit import lower_relative
 from fxgrow.lowering.multihead import lower_multihead
@@ -47,6 +48,7 @@ _CALLED_TYPES = (nn.Sequential, nn.Identity, nn.Dropout, nn.LayerNorm, nn.RMSNor
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
+@checked
 def lower(model: nn.Module) -> nn.Module:
     """A copy of a model in which known attention has explicit projections.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from torch import nn
 from torch.optim import Optimizer
 
+from fxgrow.argument_checks import checked
 from fxgrow.errors import DataError, TrainingError
 from fxgrow.growth import Batch, LossFunction
 from fxgrow.kernel_guard import guard_unsafe_kernel
@@ -18,6 +19,7 @@ def _no_callback(batch: int, loss: float) -> None:
     """Do nothing after a step."""
 
 
+@checked
 def train_epoch(
     model: nn.Module,
     batches: Iterable[Batch],

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fxgrow.argument_checks import checked
 from fxgrow.errors import DataError, ModelError
 from fxgrow.growth import Batch, LossFunction
 from fxgrow.modes import evaluation_mode
@@ -71,6 +72,7 @@ def logits(output: Any) -> Tensor:
     )
 
 
+@checked
 def cross_entropy(output: Any, target: Tensor) -> Tensor:
     """Mean cross entropy of a model's output against class indices.
 
@@ -103,6 +105,7 @@ def cross_entropy(output: Any, target: Tensor) -> Tensor:
     return loss + AUXILIARY_WEIGHT * F.cross_entropy(auxiliary, target)
 
 
+@checked
 def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     """The share of images that a model classifies correctly in evaluation mode.
 
@@ -124,6 +127,7 @@ def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     return evaluate(model, batches).accuracy
 
 
+@checked
 @torch.no_grad()
 def evaluate(
     model: nn.Module, batches: Iterable[Batch], loss: LossFunction = cross_entropy

@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.optim import SGD, Optimizer
 
+from fxgrow.argument_checks import checked
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.data import Batches, Splits, batches
@@ -82,6 +83,7 @@ class Run:
     epoch_seconds: tuple[float, ...]
 
 
+@checked
 def train_and_grow(
     model: nn.Module,
     data: Splits,

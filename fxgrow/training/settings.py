@@ -1,9 +1,13 @@
 """The settings of a run, and what follows from them."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from types import MappingProxyType
+from typing import ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
 
+from fxgrow.argument_checks import checked
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
 from fxgrow.training.sgd import cosine_rate
@@ -42,6 +46,7 @@ class RunSettings(Settings):
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
+    old_names: ClassVar[Mapping[str, str]] = MappingProxyType({"memory": "memory_limit"})
 
     # Zero and negative numbers pass here, to get the error below instead of pydantic's.
     epochs: int = Field(default=6, ge=-limits.EPOCHS, le=limits.EPOCHS)
@@ -72,7 +77,7 @@ class RunSettings(Settings):
         return self
 
     @classmethod
-    def refusal(cls, sentence: str) -> TrainingError:
+    def _error(cls, sentence: str) -> TrainingError:
         """The error that a wrong value raises."""
         return TrainingError("bad-setting", sentence)
 
@@ -84,6 +89,7 @@ class RunSettings(Settings):
         ends = [round(self.epochs * phase / count) for phase in range(count + 1)]
         return tuple(end - start for start, end in pairwise(ends))
 
+    @checked
     def learning_rate(self, progress: float) -> float:
         """The learning rate when the share ``progress`` (0 to 1) of the run is done."""
         return cosine_rate(self.lr, self.final_lr, progress)

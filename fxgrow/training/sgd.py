@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Optimizer
 
+from fxgrow.argument_checks import checked
 from fxgrow.data import Batches, DataSet, batches
 from fxgrow.documents import limits
 from fxgrow.errors import DataError, TrainingError
@@ -20,6 +21,7 @@ from fxgrow.growth import Batch
 from fxgrow.spec import StrictModel
 
 
+@checked
 def cosine_rate(initial: float, final: float, progress: float, total: float = 1.0) -> float:
     """Learning rate along half a cosine: ``initial`` at the start, ``final`` at the end.
 
@@ -62,7 +64,7 @@ class WeightTraining(StrictModel):
         clip: gradients whose total norm is larger are scaled down to this norm.
 
     Raises:
-        pydantic.ValidationError: a value is out of range.
+        ArgumentError: ``bad-setting``: a value is out of range.
 
     Example:
         >>> settings = WeightTraining(epochs=10, lr=0.1, final_lr=0.0)
@@ -78,10 +80,12 @@ class WeightTraining(StrictModel):
     weight_decay: float = Field(default=3e-4, ge=0, le=limits.RATE)
     clip: float = Field(default=5.0, gt=0, le=limits.RATE)
 
+    @checked
     def learning_rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
         return cosine_rate(self.lr, self.final_lr, epoch, total=self.epochs)
 
+    @checked
     def optimizer(self, model: nn.Module) -> SGD:
         """SGD over all parameters of ``model`` with these settings."""
         return SGD(
@@ -89,6 +93,7 @@ class WeightTraining(StrictModel):
         )
 
 
+@checked
 def training_batches(data: DataSet, size: int, generator: torch.Generator) -> Batches:
     """Batches to train on: all images, in a new order every pass.
 
@@ -116,6 +121,7 @@ def training_batches(data: DataSet, size: int, generator: torch.Generator) -> Ba
     return batches(data, size, shuffle=True, generator=generator, drop_last=drop_last)
 
 
+@checked
 def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
     """``training_batches``, of data that make at least one batch which batch norm can take.
 
@@ -146,6 +152,7 @@ def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
     return result
 
 
+@checked
 def endless(data: Batches) -> Iterator[Batch]:
     """Repeat the batches pass after pass, without an end.
 
@@ -164,6 +171,7 @@ def endless(data: Batches) -> Iterator[Batch]:
         yield from data
 
 
+@checked
 def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the learning rate of all parameters.
 
@@ -178,6 +186,7 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+@checked
 def sgd_step(optimizer: Optimizer, loss: Tensor, clip: float) -> float:
     """Take one step down ``loss``. Weights that it does not depend on stay as they are.
 

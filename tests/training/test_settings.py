@@ -43,6 +43,6 @@ def test_runs_that_cannot_be_made(epochs: int, grow_steps: int, code: str) -> No
 
 @pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_learning_rate_is_a_positive_number(lr: float) -> None:
-    with pytest.raises(TrainingError, match="lr=.*correct it") as caught:
+    with pytest.raises(TrainingError, match=r"lr=.*correct it") as caught:
         RunSettings(lr=lr)
     assert caught.value.code == "bad-setting"
