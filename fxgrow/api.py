@@ -7,8 +7,8 @@ from typing import Any
 from torch import fx, nn
 from torch.optim import Optimizer
 
-from fxgrow.argument_checks import Seed, checked
 from fxgrow import spec as specs
+from fxgrow.argument_checks import AboveZero, Seed, checked
 from fxgrow.deprecation import renamed_arguments
 from fxgrow.growth import (
     Batch,
@@ -40,7 +40,7 @@ def grow(
     seed: Seed = 0,
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
-    memory_limit: float | None = None,
+    memory_limit: AboveZero | None = None,
     tie: Sequence[Sequence[str]] = (),
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),

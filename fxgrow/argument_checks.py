@@ -25,9 +25,11 @@ from fxgrow.errors import ArgumentError
 
 _SHOWN = 80
 """Characters of a wrong value that a message repeats."""
+_NAME = 512
+"""Characters of a name, as in ``documents.limits``."""
 _PLAIN_TYPES = (str, bool, int, float, bytes, type(None))
 
-Parameters = ParamSpec("Parameters")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -79,6 +81,18 @@ def _can_compute(device: Any) -> bool:
     return True
 
 
+def _is_name(value: Any) -> bool:
+    return 0 < len(value) <= _NAME and value.isprintable()
+
+
+def _has_parameters(value: Any) -> bool:
+    return any(True for _ in value.parameters())
+
+
+def _is_loss(value: Any) -> bool:
+    return bool(value.numel() == 1 and value.requires_grad and not value.is_meta)
+
+
 def _are_images(value: Any) -> bool:
     return bool(value.dim() == 4 and value.is_floating_point())
 
@@ -97,6 +111,20 @@ Finite = Annotated[float, Satisfies("that is finite", math.isfinite)]
 """A number that can be computed with."""
 Device = Annotated[torch.device | str, Satisfies("that torch can compute on here", _can_compute)]
 """Where to compute."""
+Positive = Annotated[float, Satisfies("above 0", lambda value: 0 < value < math.inf)]
+"""A finite number above zero."""
+AboveZero = Annotated[float, Satisfies("above 0", lambda value: value > 0)]
+"""A number above zero; infinity is one."""
+Fraction = Annotated[float, Within(0, 1)]
+"""A part of a whole, from nothing to all of it."""
+Name = Annotated[str, Satisfies(f"of 1 to {_NAME} characters", _is_name)]
+"""What something is called, in files too."""
+Trainable = Annotated[nn.Module, Satisfies("with parameters", _has_parameters)]
+"""What an optimizer can be made for."""
+Parameters = Annotated[list[nn.Parameter], Satisfies("that is not empty", bool)]
+"""Parameters of an optimizer."""
+ScalarLoss = Annotated[Tensor, Satisfies("of one value that has a gradient", _is_loss)]
+"""A loss to go down."""
 Images = Annotated[Tensor, Satisfies("of floats [batch, channels, height, width]", _are_images)]
 """A batch of images."""
 
@@ -128,7 +156,7 @@ def shown(value: Any) -> str:
         return "a number of very many digits"
 
 
-def checked(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Hold the calls of a function to its annotations.
 
     Args:
@@ -148,14 +176,18 @@ def checked(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        # Python's own error for a missing or unknown argument comes from the call below.
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            call = signature.bind(*args, **kwargs)
         except TypeError:
-            given = {}
-        _require_fit(function, given)
-        return function(*args, **kwargs)
+            # Python's own error for a missing or unknown argument.
+            return function(*args, **kwargs)
+        _require_fit(function, call.arguments)
+        for name, hint in _argument_hints(function).items():
+            # A text where a path is asked for becomes one.
+            if hint is Path and name in call.arguments:
+                call.arguments[name] = Path(call.arguments[name])
+        return function(*call.args, **call.kwargs)
 
     return wrapper
 
@@ -286,7 +318,7 @@ def _takes(function: Any, parameters: Sequence[inspect.Parameter]) -> bool:
     by_place = [None] * (len(parameters) - len(named))
     try:
         inspect.signature(function).bind(*by_place, **named)
-    except (TypeError, ValueError):  # ValueError: written in C, so it is no method of a settings class
+    except (TypeError, ValueError):  # ValueError: written in C, so it is no method of ours
         return False
     return True
 

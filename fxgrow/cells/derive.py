@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from fxgrow.argument_checks import checked
+from fxgrow.argument_checks import Count, checked
 from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUT_STATES, Cell, Edge, Genotype, Operation
 from fxgrow.cells.space import EDGES_PER_NODE
 from fxgrow.cells.stack import CellKind
@@ -55,7 +55,7 @@ class Derivation(StrictModel):
     normalize_by_operation: bool = False
 
     @checked
-    def derive(self, channels: ChannelCounts, initial: int) -> Genotype:
+    def derive(self, channels: ChannelCounts, initial: Count) -> Genotype:
         """The genotype of a template whose operations have ``channels`` channels now.
 
         Each operation began with ``initial`` channels.

@@ -16,7 +16,9 @@ from fxgrow.cells.cell import CellModule, OperationBuilder, known_operation
 from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.genotypes.lookup import find_genotype
 from fxgrow.cells.stack import _MEMORY_FORMAT, auxiliary_position, cell_of, cell_positions, stem
+from fxgrow.documents import limits
 from fxgrow.errors import ModelError
+from fxgrow.memory import bounded_model
 
 AUXILIARY_CHANNELS = (128, 768)
 """Channels of the two convolutions of an auxiliary classifier."""
@@ -60,6 +62,7 @@ class EvaluationNetwork(nn.Module):
     """
 
     @checked
+    @bounded_model("the network of cells", limits.ENTRIES)
     def __init__(
         self,
         genotype: Genotype,
@@ -71,6 +74,11 @@ class EvaluationNetwork(nn.Module):
         choose: OperationBuilder = known_operation,
     ) -> None:
         super().__init__()
+        if not 1 <= num_classes <= limits.OPTION_SIZE:
+            raise ModelError(
+                "model-options",
+                f"{num_classes} classes cannot be told apart; ask for 1 to {limits.OPTION_SIZE}",
+            )
         positions = cell_positions(
             layers, channels, len(genotype.normal.concat), len(genotype.reduce.concat)
         )
@@ -154,10 +162,6 @@ def evaluation_network(
         >>> network(torch.randn(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    if num_classes < 1:
-        raise ModelError(
-            "model-options", f"{num_classes} classes cannot be told apart; ask for 1 or more"
-        )
     return EvaluationNetwork(genotype, channels, layers, num_classes, auxiliary, drop_path)
 
 

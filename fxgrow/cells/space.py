@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fxgrow.argument_checks import checked
+from fxgrow.argument_checks import Within, checked
 from fxgrow.cells.genotype import INPUT_STATES, STATES, Cell, Edge, Genotype, Operation
 from fxgrow.documents import limits
 from fxgrow.spec import StrictModel
@@ -27,6 +27,10 @@ DARTS_OPERATIONS: tuple[Choosable, ...] = (
     "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5",
     "dil_conv_3x3", "dil_conv_5x5",
 )  # fmt: skip
+
+
+State = Annotated[int, Within(0, STATES)]
+"""A state of a cell."""
 
 
 class SearchSpace(StrictModel):
@@ -80,7 +84,7 @@ class SearchSpace(StrictModel):
         return sum(self.states)  # state s has s incoming edges
 
     @checked
-    def incoming(self, state: int) -> range:
+    def incoming(self, state: State) -> range:
         """The numbers of the edges into ``state``, that from state 0 first."""
         # Edges are numbered state by state, and each earlier state s has s of them.
         start = sum(range(INPUT_STATES, state))

@@ -11,11 +11,11 @@ from typing import Annotated
 import torch
 from torch import nn
 
-from fxgrow.argument_checks import Within, checked, checked_class
+from fxgrow.argument_checks import Within, checked, checked_class, shown
 from fxgrow.cells.genotype import INPUT_STATES, STATES, Cell, Genotype
 from fxgrow.cells.operations import FactorizedReduce, ReLUConvBN
 from fxgrow.documents import limits
-from fxgrow.errors import ModelError
+from fxgrow.errors import ArgumentError, ModelError
 
 STEM_FACTOR = 3
 """The output of the stem has so many times the channels of a cell's nodes."""
@@ -35,6 +35,11 @@ class CellKind(StrEnum):
 
     NORMAL = "normal"
     REDUCE = "reduce"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "CellKind":
+        known = " or ".join(repr(kind.value) for kind in cls)
+        raise ArgumentError("bad-argument", f"{shown(value)} is no kind of cell; say {known}")
 
 
 @checked_class
@@ -140,8 +145,7 @@ def cell_positions(
     if not 1 <= channels <= limits.OPTION_LENGTH:
         raise ModelError(
             "model-options",
-            f"cells of {channels} channels cannot be computed; ask for 1 to "
-            f"{limits.OPTION_LENGTH}",
+            f"cells of {channels} channels cannot be computed; ask for 1 to {limits.OPTION_LENGTH}",
         )
     positions = []
     older = newer = STEM_FACTOR * channels

@@ -14,11 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from fxgrow.cells import Cell, Genotype, read_genotype
 from fxgrow.cli.console import print_parts
-from fxgrow.cli.model_and_data import FORWARD_ERRORS
 from fxgrow.cli.schemes import example_inputs_of
 from fxgrow.documents import WEIGHTS
 from fxgrow.errors import SpecError
 from fxgrow.report import count_text, quantity_text
+from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec import ArchitectureSpec, load, meta_example_inputs, meta_module, read_spec
 from fxgrow.training import read_recipe
 
@@ -91,7 +91,7 @@ def _check_model(directory: Path) -> tuple[str, ...]:
 def _run_model(model: fx.GraphModule, inputs: tuple[Tensor, ...], path: str) -> Any:
     try:
         return model(*inputs)
-    except FORWARD_ERRORS as error:
+    except CALLED_CODE_ERRORS as error:
         reason = " ".join(str(error).split())
         raise SpecError(
             "not-runnable",

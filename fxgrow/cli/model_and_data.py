@@ -12,27 +12,16 @@ from fxgrow.cli.resolve import read_reference, resolve
 from fxgrow.cli.schemes import ResolvedModel
 from fxgrow.cli.trust import TRUST_TYPED, Trust
 from fxgrow.data import Splits
-from fxgrow.documents import limits
 from fxgrow.errors import ModelError
 from fxgrow.growth import scale_widths
 from fxgrow.lowering import lower
 from fxgrow.memory import require_memory
 from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import seeded
+from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec import GrowthStep
 from fxgrow.training import DataChoice, logits
 
-# What a model may raise when it does not fit its input; an internal error of torch is a
-# RuntimeError.
-FORWARD_ERRORS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-)
 # For models without any convolution.
 _COLOR_CHANNELS = 3
 
@@ -183,7 +172,7 @@ def _first_fitting_shape(resolved: ResolvedModel, candidates: tuple[InputShape, 
     for shape in candidates:
         try:
             _run_once(resolved.model, (torch.zeros(1, *shape),))
-        except FORWARD_ERRORS as error:
+        except CALLED_CODE_ERRORS as error:
             failures.append(" ".join(str(error).split()) or type(error).__name__)
         else:
             return shape

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from fxgrow.argument_checks import checked_class
+from fxgrow.argument_checks import Fraction, checked, checked_class
 from fxgrow.continual.baselines.compact_pick_grow import CompactPickGrow
 from fxgrow.continual.baselines.den import Den
 from fxgrow.continual.baselines.ewc import Ewc
@@ -48,7 +48,7 @@ class StrategySetup:
     example_inputs: Any
     master: MasterSettings
     budget: Budget
-    target: float | None = None
+    target: Fraction | None = None
 
     @checked
     def growing(self, expansion: Expansion) -> MasterStrategy:

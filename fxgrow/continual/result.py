@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import nn
 

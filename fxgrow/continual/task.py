@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxgrow.argument_checks import Seed, Share, checked, checked_class
+from fxgrow.argument_checks import Name, Seed, Share, checked, checked_class
 from fxgrow.data import DataSet, Splits
 from fxgrow.errors import DataError
 
@@ -33,7 +33,7 @@ class Task:
         >>> task = Task("cats and dogs", train, valid, test, classes=2)
     """
 
-    name: str
+    name: Name
     train: DataSet
     valid: DataSet
     test: DataSet

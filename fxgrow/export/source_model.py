@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from fxgrow.errors import ExportError, SpecError
 from fxgrow.growth import Widened, described_model
+from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec import (
     ArchitectureSpec,
     fingerprint_of,
@@ -18,18 +19,6 @@ from fxgrow.spec import (
     rebuild_module,
     spec_of,
     state_tensors,
-)
-
-# What a model may raise when it does not fit its input; an internal error of torch is a
-# RuntimeError.
-RUN_ERRORS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
 )
 
 # Integers are mostly indices: the largest range that the model takes tests most of it.
@@ -134,7 +123,7 @@ def _with_inputs(graph_module: fx.GraphModule, spec: ArchitectureSpec) -> Export
         source = ExportSource(graph_module, spec, inputs)
         try:
             source.run(inputs)
-        except RUN_ERRORS as error:
+        except CALLED_CODE_ERRORS as error:
             reasons.append(" ".join(str(error).split()))
         else:
             return source

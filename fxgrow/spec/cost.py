@@ -24,22 +24,11 @@ from torch.utils.flop_counter import flop_registry
 from fxgrow.errors import SpecError
 from fxgrow.meta import ShapeCache
 from fxgrow.modes import evaluation_mode
+from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec.models import Cost
 
 KEEP_INPUT, KEEP_RESULT = True, False
 """Which tensor an operator keeps for the backward pass."""
-
-# What a model may raise when it does not fit its input; an internal error of torch is a
-# RuntimeError.
-_RUN_ERRORS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-)
 
 
 @dataclass(frozen=True)
@@ -275,7 +264,7 @@ def _run(
     try:
         with evaluation_mode(module), _FastMetaKernels():
             functional_call(module, state, inputs, tie_weights=False)
-    except _RUN_ERRORS as error:
+    except CALLED_CODE_ERRORS as error:
         raise SpecError(
             "not-runnable",
             f"the graph does not run on its example inputs ({error}); give inputs that it accepts",

@@ -43,7 +43,8 @@ def foreign_to_run(path: Path) -> str | None:
         "it holds 'thesis.txt', which fxgrow did not write"
     """
     # A directory of any command will do: a run may take the place of a search or of a master.
-    return _foreign_to_any_command(path)
+    with run_writing_errors(path):
+        return _foreign_to_any_command(path)
 
 
 _foreign_to_any_command = recognition.foreign_in_directory(recognition.ANY_DIRECTORY)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
 
-from fxgrow.argument_checks import checked
+from fxgrow.argument_checks import Finite, checked
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
 from fxgrow.training.sgd import cosine_rate
@@ -90,6 +90,6 @@ class RunSettings(Settings):
         return tuple(end - start for start, end in pairwise(ends))
 
     @checked
-    def learning_rate(self, progress: float) -> float:
+    def learning_rate(self, progress: Finite) -> float:
         """The learning rate when the share ``progress`` (0 to 1) of the run is done."""
         return cosine_rate(self.lr, self.final_lr, progress)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Optimizer
 
-from fxgrow.argument_checks import checked
+from fxgrow.argument_checks import Finite, Positive, ScalarLoss, Trainable, checked
 from fxgrow.data import Batches, DataSet, batches
 from fxgrow.documents import limits
 from fxgrow.errors import DataError, TrainingError
@@ -22,7 +22,7 @@ from fxgrow.spec import StrictModel
 
 
 @checked
-def cosine_rate(initial: float, final: float, progress: float, total: float = 1.0) -> float:
+def cosine_rate(initial: Finite, final: Finite, progress: Finite, total: Positive = 1.0) -> float:
     """Learning rate along half a cosine: ``initial`` at the start, ``final`` at the end.
 
     rate = final + (initial - final) * (1 + cos(pi * progress / total)) / 2
@@ -81,12 +81,12 @@ class WeightTraining(StrictModel):
     clip: float = Field(default=5.0, gt=0, le=limits.RATE)
 
     @checked
-    def learning_rate(self, epoch: int) -> float:
+    def learning_rate(self, epoch: Finite) -> float:
         """The learning rate of an epoch, counted from 0."""
         return cosine_rate(self.lr, self.final_lr, epoch, total=self.epochs)
 
     @checked
-    def optimizer(self, model: nn.Module) -> SGD:
+    def optimizer(self, model: Trainable) -> SGD:
         """SGD over all parameters of ``model`` with these settings."""
         return SGD(
             model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
@@ -172,7 +172,7 @@ def endless(data: Batches) -> Iterator[Batch]:
 
 
 @checked
-def set_rate(optimizer: Optimizer, rate: float) -> None:
+def set_rate(optimizer: Optimizer, rate: Finite) -> None:
     """Set the learning rate of all parameters.
 
     Args:
@@ -187,7 +187,7 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 @checked
-def sgd_step(optimizer: Optimizer, loss: Tensor, clip: float) -> float:
+def sgd_step(optimizer: Optimizer, loss: ScalarLoss, clip: Positive) -> float:
     """Take one step down ``loss``. Weights that it does not depend on stay as they are.
 
     Args:
