@@ -10,7 +10,7 @@ used.
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,7 +26,7 @@ from fxgrow.cells.result import (
     search_result,
 )
 from fxgrow.cells.space import SearchSpace
-from fxgrow.cells.template import GROWING, cell_ties, channels, layer_ties, template
+from fxgrow.cells.template import GROWING, LAYER_PLACES, cell_ties, channels, layer_ties, template
 from fxgrow.data import DataSet, batches
 from fxgrow.growth import Budget, GrowthReport, Scope, StepOptions, grow_step
 from fxgrow.methods import Firefly
@@ -77,6 +77,20 @@ class FireflySearch(WeightTraining):
     growth_batches: int = Field(default=4, ge=1)
     method: Firefly = Firefly(new=2, steps=8, refine_steps=4)
     derivation: Derivation = Derivation(identity_threshold=0.3, normalize_by_operation=True)
+
+    @model_validator(mode="after")
+    def _layers_have_a_place(self) -> "FireflySearch":
+        if self.layers is not None and not self.method.layers:
+            raise ValueError(
+                "layers is how many layers may be inserted, and the method proposes none; give a "
+                "method with layers above 0 and at, or leave layers out"
+            )
+        if self.method.layers and not self.method.at:
+            raise ValueError(
+                "the method proposes layers everywhere, but in a search they can only lie behind "
+                f"operations; give the method at=({LAYER_PLACES!r},)"
+            )
+        return self
 
     @checked
     def search(

@@ -160,7 +160,9 @@ def cell_ties(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
     """The widths that grow alike: hidden neurons at the same site of all cells of one kind."""
     ties = []
     for _, paths in operation_sites(space):
-        ties.append(tuple(f"{path}.{INNER}" for path in paths))
+        # The only cell of its kind grows by itself.
+        if len(paths) > 1:
+            ties.append(tuple(f"{path}.{INNER}" for path in paths))
     return tuple(ties)
 
 
@@ -168,8 +170,13 @@ def layer_ties(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
     """The hidden widths of residual layers behind the same operation of all cells of one kind."""
     ties = []
     for _, paths in operation_sites(space):
-        ties.append(tuple(map(_layer_width, paths)))
+        if len(paths) > 1:
+            ties.append(tuple(map(_layer_width, paths)))
     return tuple(ties)
+
+
+LAYER_PLACES = "cells.*.nodes.*.*.norm"
+"""Behind these modules a search may insert layers: the last batch norms of the operations."""
 
 
 def _layer_width(path: str) -> str:

@@ -1,7 +1,7 @@
 """Arguments and options that commands share, and how their text becomes settings."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from fxgrow.data import SOURCES
-from fxgrow.errors import BudgetError, TrainingError
+from fxgrow.errors import ArgumentError, BudgetError, TrainingError
 from fxgrow.growth import Budget
 
 ModelReference = Annotated[
@@ -125,6 +125,29 @@ def build_settings(kind: type[_Settings], **values: Any) -> _Settings:
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     """Only the options that were given."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def require_used(
+    ctx: typer.Context, names: Sequence[str], is_used: bool, needed: str
+) -> None:
+    """Check that options are not given where nothing looks at them.
+
+    Args:
+        ctx: of the command; it knows which options were typed.
+        names: of the options, as parameters of the command.
+        is_used: whether they have an effect.
+        needed: what they need to have one.
+
+    Raises:
+        ArgumentError: ``unused-option``, about the first one that was typed.
+    """
+    for name in names:
+        source = ctx.get_parameter_source(name)
+        if not is_used and source is not None and source.name == "COMMANDLINE":
+            raise ArgumentError(
+                "unused-option",
+                f"{flag(name)} has no effect without {needed}; say that too, or leave it out",
+            )
 
 
 def find_method(name: str, methods: Mapping[str, _Entry]) -> _Entry:

@@ -14,7 +14,7 @@ from fxgrow.cli.trust import TRUST_TYPED, Trust
 from fxgrow.data import Splits
 from fxgrow.errors import ModelError
 from fxgrow.growth import scale_widths
-from fxgrow.lowering import lower
+from fxgrow.lowering import can_be_lowered, lower
 from fxgrow.memory import require_memory
 from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import seeded
@@ -104,7 +104,17 @@ def load_model_and_data(
 
 
 def lower_model(loaded: ModelAndData) -> ModelAndData:
-    """The same with its fused attention split into single layers, so that heads can grow."""
+    """The same with its fused attention split into single layers, so that heads can grow.
+
+    Raises:
+        ModelError: ``nothing-to-lower`` if there is none.
+    """
+    if not can_be_lowered(loaded.model):
+        raise ModelError(
+            "nothing-to-lower",
+            f"{loaded.label} has no fused attention that could be lowered, so that would change "
+            "nothing; leave --lower (lower: true in a recipe) out",
+        )
     return replace(loaded, model=lower(loaded.model))
 
 

@@ -1,7 +1,7 @@
 """One table of formats, and one function that writes any of them, all or nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -22,13 +22,14 @@ from fxgrow.export import hub, onnx, picture, pt2, python_source
 from fxgrow.export.format import Check, Format, Options
 from fxgrow.export.source_model import ExportableModel, export_source
 
+_BATCH, _LICENSE = frozenset({"dynamic_batch"}), frozenset({"license"})
 # The first bytes of a file tell what it is: a protocol buffer's first field, a zip archive, a
 # digraph, XML, the signature of PNG.
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "onnx": Format(onnx.write_onnx, foreign_file(begins_with(b"\x08"))),
-        "pt2": Format(pt2.write_pt2, foreign_file(begins_with(b"PK"))),
-        "hub": Format(hub.write_hub, foreign_in_directory(HUB_DIRECTORY)),
+        "onnx": Format(onnx.write_onnx, foreign_file(begins_with(b"\x08")), _BATCH),
+        "pt2": Format(pt2.write_pt2, foreign_file(begins_with(b"PK")), _BATCH),
+        "hub": Format(hub.write_hub, foreign_in_directory(HUB_DIRECTORY), _LICENSE),
         "python": Format(python_source.write_python, foreign_file(is_source)),
         "dot": Format(
             picture.picture_writer("dot", picture.is_dot),
@@ -90,7 +91,7 @@ def export(
 
     Raises:
         ExportError: ``unknown-format``, ``path-exists``, ``foreign-path``, ``unsafe-path``,
-            ``unwritable-export``, ``does-not-run``, ``export-differs``, ``missing-extra``, and
+            ``unused-option``, ``unwritable-export``, ``does-not-run``, ``export-differs``, ``missing-extra``, and
             what the format itself refuses (``not-exportable``, ``no-source``, ``bad-license``,
             ``file-limit``).
         SpecError: the model has no specification, or no longer fits it.
@@ -105,11 +106,26 @@ def export(
             "unknown-format",
             f"there is no format {to!r}; choose one of {closest or ', '.join(FORMATS)}",
         )
+    options = Options() if options is None else options
+    _require_used(to, options)
     target, chosen = Path(path), FORMATS[to]
     with atomic_path(target, EXPORT_OUTPUT, chosen.foreign, force=force) as staging:
         source = export_source(model, trust, example_inputs)
-        check = chosen.write(source, staging, Options() if options is None else options)
+        check = chosen.write(source, staging, options)
     return Exported(target, to, _size(target), check)
+
+
+def _require_used(to: str, options: Options) -> None:
+    """Check that no option is given that the format does not look at."""
+    for field in fields(options):
+        is_given = getattr(options, field.name) != field.default
+        if is_given and field.name not in FORMATS[to].options:
+            used_by = [name for name, row in FORMATS.items() if field.name in row.options]
+            raise ExportError(
+                "unused-option",
+                f"{field.name} means nothing to the format {to}, only to {' and '.join(used_by)}; "
+                "leave it out",
+            )
 
 
 def _size(path: Path) -> int:

@@ -49,7 +49,9 @@ class Format:
         write: makes the file or directory, loads it back and compares it with the model.
         foreign: why an existing path is not an earlier export of this format and must be kept;
             None if it may be replaced.
+        options: names of the ``Options`` that it looks at.
     """
 
     write: Write
     foreign: ForeignCheck
+    options: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from fxgrow.argument_checks import checked
-from fxgrow.data import Splits, load_data
+from fxgrow.data import Splits, load_data, require_root_is_read
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import DataError
 from fxgrow.growth import ALL_WIDTHS, Budget, Scope
@@ -51,6 +51,7 @@ class DataChoice(Settings):
     def _fits(self) -> "DataChoice":
         # Refused when the recipe is read, not only when the images are loaded.
         _check_pixels(self.name, self.limit, None, self.size)
+        require_root_is_read(self.name, self.root)
         return self
 
     @checked

@@ -7,7 +7,7 @@ How we differ: see the package's docstring.
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
@@ -67,6 +67,15 @@ class Firefly(Settings):
     constraint: Literal["projection", "penalty"] = "projection"
     precision: Literal["fp32", "bf16"] = "fp32"
     rounds: int = Field(default=1, ge=1, le=limits.STEPS)
+
+    @model_validator(mode="after")
+    def _layers_use_their_settings(self) -> "Firefly":
+        if not self.layers and (self.at or self.norm):
+            raise ValueError(
+                "at and norm are about layers to insert, and layers=0 inserts none; give layers, or "
+                "leave them out"
+            )
+        return self
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose that every growable neuron may split, and ``new`` neurons per growable width."""
