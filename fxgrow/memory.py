@@ -1,11 +1,12 @@
 """How much memory there is, and refusing what would not fit before any of it is taken."""
 
+import functools
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from torch.nn.modules import module as hooks
 from torch.nn.parameter import is_lazy
 
 from fxgrow.errors import FxgrowError, ModelError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """The file in which Linux keeps the memory limit of a container; ``max`` means no limit."""
@@ -163,6 +167,36 @@ def bounded_model(label: str, most_modules: int) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def counted_first(
+    label: str, most_modules: int
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Let a function that builds a model count it on the meta device first, without weights.
+
+    Args:
+        label: names the model in the message.
+        most_modules: how many modules it may have.
+
+    Returns:
+        A decorator; the function then raises ``ModelError`` (``too-large``) before it takes memory.
+    """
+
+    def decorate(build: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        @functools.wraps(build)
+        def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            # Initializers draw random numbers there too; the real weights must not depend on that.
+            with (
+                torch.random.fork_rng(devices=[]),
+                torch.device("meta"),
+                bounded_model(label, most_modules),
+            ):
+                build(*args, **kwargs)
+            return build(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
 
 
 def is_allocation_failure(error: BaseException) -> bool:

@@ -12,8 +12,8 @@ from fxgrow.errors import FxgrowError
 from tests.wrong_calls import (
     CALLED_BY_FXGROW,
     OF_THE_CALLER,
-    SAID_BY_GROWTH,
     ROWS,
+    SAID_BY_GROWTH,
     WRONG_VALUES,
     Right,
     public_callables,

@@ -18,7 +18,7 @@ from fxgrow.cells.genotypes.lookup import find_genotype
 from fxgrow.cells.stack import _MEMORY_FORMAT, auxiliary_position, cell_of, cell_positions, stem
 from fxgrow.documents import limits
 from fxgrow.errors import ModelError
-from fxgrow.memory import bounded_model
+from fxgrow.memory import bounded_model, counted_first
 
 AUXILIARY_CHANNELS = (128, 768)
 """Channels of the two convolutions of an auxiliary classifier."""
@@ -128,6 +128,7 @@ def auxiliary_head(channels: int, num_classes: int) -> nn.Sequential:
 
 
 @checked
+@counted_first("the network of cells", limits.ENTRIES)
 def evaluation_network(
     genotype: Genotype,
     channels: int = 36,

@@ -33,6 +33,7 @@ from fxgrow.methods import Firefly
 from fxgrow.spec import multiply_adds
 from fxgrow.timing import Stopwatch
 from fxgrow.training import WeightTraining, cross_entropy, seeded, set_rate, sgd_step, shuffled
+from fxgrow.training.step_memory import require_step_memory
 
 _TRAINING_FACTOR = 3
 """Cost of a forward and a backward pass, in forward passes."""
@@ -144,6 +145,7 @@ class _SearchState:
             limit=settings.growth_batches,
         )
         network = template(space, settings.hidden, int(train.labels.max()) + 1)
+        require_step_memory(network, train.images, settings.batch_size)
         self.network: nn.Module = network.to(train.images.device)
         self.optimizer: Optimizer = settings.optimizer(self.network)
         self.stopwatch = Stopwatch.start()

@@ -24,7 +24,9 @@ from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUT_STATES, Cell, Edge, Ge
 from fxgrow.cells.operations import DilatedConvolution, SeparableConvolution
 from fxgrow.cells.space import SearchSpace
 from fxgrow.cells.stack import CellKind, CellPosition, layout
+from fxgrow.documents import limits
 from fxgrow.errors import GrowthError, SpecError
+from fxgrow.memory import counted_first
 
 INNER = "inner"
 """The convolution inside an operation whose rows are its hidden neurons."""
@@ -106,6 +108,7 @@ def complete_cell(space: SearchSpace) -> Genotype:
     return Genotype(schema_version=GENOTYPE_VERSION, normal=cell, reduce=cell)
 
 
+@counted_first("the network to search in", limits.ENTRIES)
 def template(space: SearchSpace, hidden: int, num_classes: int) -> EvaluationNetwork:
     """The network to grow.
 

@@ -127,9 +127,7 @@ def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def require_used(
-    ctx: typer.Context, names: Sequence[str], is_used: bool, needed: str
-) -> None:
+def require_used(ctx: typer.Context, names: Sequence[str], is_used: bool, needed: str) -> None:
     """Check that options are not given where nothing looks at them.
 
     Args:

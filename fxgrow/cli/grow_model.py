@@ -38,8 +38,9 @@ _DEFAULTS = RunSettings()
 _DEFAULT_METHOD = "Firefly"
 # What only a growth step looks at.
 _GROWTH_OPTIONS = (
-    "neurons", "parameters", "multiply_adds", "activation_memory", "latency", "per_width", "round_to",
-    "method", "new", "layers", "at", "only", "ignore", "tie", "eps", "memory_limit", "dump_graphs",
+    "neurons", "parameters", "multiply_adds", "activation_memory", "latency", "per_width",
+    "round_to", "method", "new", "layers", "at", "only", "ignore", "tie", "eps", "memory_limit",
+    "dump_graphs",
 )  # fmt: skip
 
 

@@ -59,7 +59,9 @@ SchemaPathOption = Annotated[
 
 def print_schema(
     ctx: typer.Context,
-    name: SchemaNameArgument = None, out: SchemaPathOption = None, force: ForceFile = False
+    name: SchemaNameArgument = None,
+    out: SchemaPathOption = None,
+    force: ForceFile = False,
 ) -> None:
     """Print the JSON Schema of a kind of document; or write it, or all of them, to a directory."""
     require_used(ctx, ("force",), out is not None, "--out")

@@ -48,8 +48,8 @@ REFERENCE_INPUTS = 8
 """Examples of a task that are shown to its network again after every later task."""
 DEFAULT_BUDGET = Budget(neurons=0.1)
 _NO_LOADER = (
-    "the batches of a task have no length, so they can be used only once, but it is learnt epoch by "
-    "epoch; give a list or a DataLoader"
+    "the batches of a task have no length, so they can be used only once, but it is learnt in "
+    "several epochs; give a list or a DataLoader"
 )
 Classes = Annotated[int, Within(1, limits.CLASSES)]
 """How many classes a task may have."""

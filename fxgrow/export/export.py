@@ -91,9 +91,9 @@ def export(
 
     Raises:
         ExportError: ``unknown-format``, ``path-exists``, ``foreign-path``, ``unsafe-path``,
-            ``unused-option``, ``unwritable-export``, ``does-not-run``, ``export-differs``, ``missing-extra``, and
-            what the format itself refuses (``not-exportable``, ``no-source``, ``bad-license``,
-            ``file-limit``).
+            ``unused-option``, ``unwritable-export``, ``does-not-run``, ``export-differs``,
+            ``missing-extra``, and what the format itself refuses (``not-exportable``,
+            ``no-source``, ``bad-license``, ``file-limit``).
         SpecError: the model has no specification, or no longer fits it.
 
     Example:

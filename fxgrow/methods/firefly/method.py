@@ -72,8 +72,8 @@ class Firefly(Settings):
     def _layers_use_their_settings(self) -> "Firefly":
         if not self.layers and (self.at or self.norm):
             raise ValueError(
-                "at and norm are about layers to insert, and layers=0 inserts none; give layers, or "
-                "leave them out"
+                "at and norm are about layers to insert, and layers=0 inserts none; give layers, "
+                "or leave them out"
             )
         return self
 
