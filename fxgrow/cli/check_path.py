@@ -38,9 +38,16 @@ def check_path(path: CheckedPathArgument) -> None:
     A saved model is loaded and run once.
     """
     # Anything but a file is read as a directory, whose errors say what is missing.
-    check = _FILE_CHECKS.get(path.suffix, _check_model) if path.is_file() else _check_model
+    check = _FILE_CHECKS.get(path.suffix, _check_model) if _is_file(path) else _check_model
     for line in check(path):
         print_parts(Text(line))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system, which reading reports
+        return False
 
 
 def _check_genotype(path: Path) -> tuple[str, ...]:
