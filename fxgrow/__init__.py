@@ -7,6 +7,7 @@ from fxgrow.api import grow, save
 from fxgrow.capture import Captured, capture
 from fxgrow.coupling import Coupling, Width, couple, register_rule
 from fxgrow.errors import (
+    ArgumentError,
     BudgetError,
     DataError,
     ExportError,
@@ -28,6 +29,7 @@ from fxgrow.version import __version__
 
 __all__ = [
     "ArchitectureSpec",
+    "ArgumentError",
     "BatchLoss",
     "Budget",
     "BudgetError",
@@ -66,8 +68,9 @@ __all__ = [
     "widen",
 ]
 
-# Packages that are attributes of fxgrow but are imported only when somebody asks for them.
-_LAZY_PACKAGES = frozenset({"cells", "continual", "training"})
+# Packages that are attributes of fxgrow but are imported only when somebody asks for them; those
+# that the names above need are attributes anyway. ``fxgrow.export`` is the function.
+_LAZY_PACKAGES = frozenset({"cells", "cli", "continual", "data", "report", "training"})
 
 
 def __getattr__(name: str) -> Any:
@@ -75,3 +78,8 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY_PACKAGES:
         return importlib.import_module(f"fxgrow.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What ``dir(fxgrow)`` lists: the public names, and the packages that are not imported yet."""
+    return sorted({*globals(), *_LAZY_PACKAGES})

@@ -9,13 +9,25 @@ from torch import fx, nn
 from torch.optim import Optimizer
 
 from fxgrow import spec as specs
+from fxgrow.argument_checks import AboveZero, Seed, checked
 from fxgrow.deprecation import renamed_arguments
-from fxgrow.growth import Budget, Growth, LossFunction, Method, Scope, StepOptions, grow_step
+from fxgrow.growth import (
+    Budget,
+    Growth,
+    LossFunction,
+    Method,
+    Scope,
+    StepOptions,
+    Widened,
+    described_model,
+    grow_step,
+)
 from fxgrow.methods import Firefly
 from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
 
 
 @renamed_arguments(loss="loss_fn", memory="memory_limit")
+@checked
 def grow(
     model: nn.Module,
     batches: Iterable[Any],
@@ -26,10 +38,10 @@ def grow(
     method: Method | None = None,
     budget: Budget | None = None,
     optimizer: Optimizer | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
-    memory_limit: float | None = None,
+    memory_limit: AboveZero | None = None,
     tie: Sequence[Sequence[str]] = (),
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
@@ -77,7 +89,8 @@ def grow(
         optimizer, seed, known, inplace, memory_limit, scope, example_inputs, examples=examples
     )
     options = replace(step, grow_frozen=grow_frozen)
-    method, budget = method or Firefly(), budget or Budget(neurons=0.3)
+    method = Firefly() if method is None else method
+    budget = Budget(neurons=0.3) if budget is None else budget
     return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
 
 
@@ -87,21 +100,27 @@ def _known_history(model: nn.Module) -> tuple[GrowthStep, ...]:
     return spec.history if isinstance(spec, ArchitectureSpec) else ()
 
 
-def save(growth_or_model: Growth | fx.GraphModule, directory: str | Path) -> ArchitectureSpec:
-    """Write a growth or a loaded model to a directory.
+@checked
+def save(
+    growth_or_model: Growth | Widened | nn.Module,
+    directory: str | Path,
+    example_inputs: Any = None,
+) -> ArchitectureSpec:
+    """Write a growth, a widened, a loaded or any other model to a directory.
 
     Args:
-        growth_or_model: what ``fxgrow.grow`` gave (its module's weights as they are now), or a
-        model
-            that ``fxgrow.load`` gave.
+        growth_or_model: what ``fxgrow.grow`` or ``fxgrow.widen`` gave (its module's weights as they
+            are now), a model that ``fxgrow.load`` gave, or any other module.
         directory: gets ``config.json`` and ``model.safetensors``; an earlier model there is
             replaced, anything else is kept.
+        example_inputs: of a module that was neither grown, widened nor loaded by fxgrow.
 
     Returns:
         The specification as it was written.
 
     Raises:
         SpecError: the model can have no specification, or the directory cannot be written.
+        ModelError: the model does not run on its example inputs.
 
     Example:
         >>> fxgrow.save(growth, "runs/grown")
@@ -109,4 +128,5 @@ def save(growth_or_model: Growth | fx.GraphModule, directory: str | Path) -> Arc
     """
     if isinstance(growth_or_model, Growth):
         return specs.save(growth_or_model.graph_module, directory, growth_or_model.spec)
-    return specs.save(growth_or_model, directory)
+    described = described_model(growth_or_model, example_inputs)
+    return specs.save(described.graph_module, directory, described.spec)

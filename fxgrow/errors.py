@@ -34,6 +34,21 @@ class FxgrowError(Exception):
         self.code = code
 
 
+class ArgumentError(FxgrowError, TypeError, ValueError):
+    """Raised when an argument of a call, or a setting, has a wrong type or is out of range.
+
+    It is a ``TypeError`` and a ``ValueError`` too, which is what other libraries raise there.
+
+    Example:
+        >>> import fxgrow
+        >>> try:
+        ...     fxgrow.Firefly(new=-1)
+        ... except fxgrow.ArgumentError as error:
+        ...     print(error.code)
+        bad-setting
+    """
+
+
 class ModelError(FxgrowError):
     """Raised when a model, or a reference to one, cannot be used.
 

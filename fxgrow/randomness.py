@@ -5,9 +5,12 @@ from contextlib import contextmanager
 
 import torch
 
+from fxgrow.argument_checks import Seed, checked
 
+
+@checked
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: Seed) -> Iterator[None]:
     """Seed torch's CPU and CUDA generators inside the context; restore their state on exit.
 
     Layers such as dropout draw from these generators, so what runs inside is reproducible.

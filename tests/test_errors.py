@@ -26,6 +26,11 @@ def raised(tree: ast.AST) -> Iterator[tuple[str, str]]:
     """Code and class of every error that is made with a literal code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+            if node.func.id == "errors_as":
+                chosen, given = node.args[:2]
+                assert isinstance(chosen, ast.Name) and isinstance(given, ast.Constant)
+                yield str(given.value), chosen.id
+                continue
             code = node.args[0]
             known = node.func.id in ERRORS | CHOSEN_BY_CALLER
             if known and isinstance(code, ast.Constant) and isinstance(code.value, str):

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from fxgrow.argument_checks import checked
 from fxgrow.capture.admission import require_growable_model
 from fxgrow.capture.export import export_graph, opaque_graph
 from fxgrow.capture.hooks import changing_hooks
@@ -23,6 +24,7 @@ _ENOUGH_TRACED = 0.5
 """A traced graph is taken if at least this share of the parameters is outside its opaque parts."""
 
 
+@checked
 def capture(model: nn.Module, example_inputs: Any) -> Captured:
     """A graph of a model in evaluation mode, run beside the model to check that both agree.
 

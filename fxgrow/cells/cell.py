@@ -10,6 +10,7 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
+from fxgrow.argument_checks import Images, Probability, checked
 from fxgrow.cells.genotype import INPUT_STATES, Cell, Edge
 from fxgrow.cells.operations import OPERATIONS, add_all
 from fxgrow.cells.stack import CellPosition, preprocess
@@ -22,6 +23,7 @@ _AFFINE = True
 """Batch norm scales and shifts in a network that is trained for its own sake."""
 
 
+@checked
 def dag(cell: Cell) -> "nx.MultiDiGraph[int]":
     """The graph of a cell.
 
@@ -86,6 +88,7 @@ class CellModule(nn.Module):
         torch.Size([2, 16, 8, 8])
     """
 
+    @checked
     def __init__(
         self,
         cell: Cell,
@@ -146,7 +149,8 @@ class NodeModule(nn.ModuleList):
         return drop_path(result, self.drop_path)
 
 
-def drop_path(images: Tensor, probability: float) -> Tensor:
+@checked
+def drop_path(images: Images, probability: Probability) -> Tensor:
     """Stochastic depth: zero each image with the given probability and rescale the others.
 
     The scale is 1 / (1 - probability), so the mean over many draws is kept. Torch's own generator

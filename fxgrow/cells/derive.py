@@ -13,9 +13,12 @@ same operation has elsewhere; a kind of operation that grows more everywhere wou
 
 from collections import defaultdict
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
 
 from pydantic import Field
 
+from fxgrow.argument_checks import Count, checked
 from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUT_STATES, Cell, Edge, Genotype, Operation
 from fxgrow.cells.space import EDGES_PER_NODE
 from fxgrow.cells.stack import CellKind
@@ -38,17 +41,21 @@ class Derivation(StrictModel):
             in the cells of its kind, not the number of channels that it began with.
 
     Raises:
-        pydantic.ValidationError: ``identity_threshold`` is negative.
+        ArgumentError: ``bad-setting``: ``identity_threshold`` is negative.
 
     Example:
         >>> Derivation(identity_threshold=0.5).derive(channels(network, space), initial=2)
     """
 
+    old_names: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"little": "identity_threshold", "against_average": "normalize_by_operation"}
+    )
     identity_threshold: float = Field(default=0.25, ge=0)
     keep_all: bool = False
     normalize_by_operation: bool = False
 
-    def derive(self, channels: ChannelCounts, initial: int) -> Genotype:
+    @checked
+    def derive(self, channels: ChannelCounts, initial: Count) -> Genotype:
         """The genotype of a template whose operations have ``channels`` channels now.
 
         Each operation began with ``initial`` channels.

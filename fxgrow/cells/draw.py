@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from fxgrow.argument_checks import checked
 from fxgrow.cells.cell import dag
 from fxgrow.cells.genotype import INPUT_STATES, Cell, Genotype, Operation
 from fxgrow.cells.stack import CellKind, cell_of
@@ -50,6 +51,7 @@ EdgeChannels = Sequence[Sequence[int | None]]
 Channels = Mapping[CellKind, EdgeChannels]
 
 
+@checked
 def draw(
     genotype: Genotype, path: Path, channels: Channels | None = None, *, force: bool = False
 ) -> None:

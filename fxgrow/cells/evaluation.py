@@ -11,11 +11,14 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from fxgrow.argument_checks import checked
 from fxgrow.cells.cell import CellModule, OperationBuilder, known_operation
 from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.genotypes.lookup import find_genotype
 from fxgrow.cells.stack import _MEMORY_FORMAT, auxiliary_position, cell_of, cell_positions, stem
+from fxgrow.documents import limits
 from fxgrow.errors import ModelError
+from fxgrow.memory import bounded_model, counted_first
 
 AUXILIARY_CHANNELS = (128, 768)
 """Channels of the two convolutions of an auxiliary classifier."""
@@ -58,6 +61,8 @@ class EvaluationNetwork(nn.Module):
         >>> EvaluationNetwork(GENOTYPES["DARTS_V2"], channels=4, layers=3, num_classes=10)
     """
 
+    @checked
+    @bounded_model("the network of cells", limits.ENTRIES)
     def __init__(
         self,
         genotype: Genotype,
@@ -69,6 +74,11 @@ class EvaluationNetwork(nn.Module):
         choose: OperationBuilder = known_operation,
     ) -> None:
         super().__init__()
+        if not 1 <= num_classes <= limits.OPTION_SIZE:
+            raise ModelError(
+                "model-options",
+                f"{num_classes} classes cannot be told apart; ask for 1 to {limits.OPTION_SIZE}",
+            )
         positions = cell_positions(
             layers, channels, len(genotype.normal.concat), len(genotype.reduce.concat)
         )
@@ -117,6 +127,8 @@ def auxiliary_head(channels: int, num_classes: int) -> nn.Sequential:
     )
 
 
+@checked
+@counted_first("the network of cells", limits.ENTRIES)
 def evaluation_network(
     genotype: Genotype,
     channels: int = 36,
@@ -151,13 +163,10 @@ def evaluation_network(
         >>> network(torch.randn(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    if num_classes < 1:
-        raise ModelError(
-            "model-options", f"{num_classes} classes cannot be told apart; ask for 1 or more"
-        )
     return EvaluationNetwork(genotype, channels, layers, num_classes, auxiliary, drop_path)
 
 
+@checked
 def named_network(
     genotype: str,
     channels: int = 36,

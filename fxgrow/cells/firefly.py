@@ -10,10 +10,11 @@ used.
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fxgrow.argument_checks import checked
 from fxgrow.cells.derive import Derivation
 from fxgrow.cells.genotype import Genotype
 from fxgrow.cells.result import (
@@ -25,13 +26,14 @@ from fxgrow.cells.result import (
     search_result,
 )
 from fxgrow.cells.space import SearchSpace
-from fxgrow.cells.template import GROWING, cell_ties, channels, layer_ties, template
+from fxgrow.cells.template import GROWING, LAYER_PLACES, cell_ties, channels, layer_ties, template
 from fxgrow.data import DataSet, batches
 from fxgrow.growth import Budget, GrowthReport, Scope, StepOptions, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import multiply_adds
 from fxgrow.timing import Stopwatch
 from fxgrow.training import WeightTraining, cross_entropy, seeded, set_rate, sgd_step, shuffled
+from fxgrow.training.step_memory import require_step_memory
 
 _TRAINING_FACTOR = 3
 """Cost of a forward and a backward pass, in forward passes."""
@@ -61,7 +63,7 @@ class FireflySearch(WeightTraining):
             by the one that gave better cells (``docs/results``).
 
     Raises:
-        pydantic.ValidationError: a value is out of range.
+        ArgumentError: ``bad-setting``: a value is out of range.
 
     Example:
         >>> search = FireflySearch(epochs=6, grow_every=2, batch_size=16)
@@ -77,6 +79,21 @@ class FireflySearch(WeightTraining):
     method: Firefly = Firefly(new=2, steps=8, refine_steps=4)
     derivation: Derivation = Derivation(identity_threshold=0.3, normalize_by_operation=True)
 
+    @model_validator(mode="after")
+    def _layers_have_a_place(self) -> "FireflySearch":
+        if self.layers is not None and not self.method.layers:
+            raise ValueError(
+                "layers is how many layers may be inserted, and the method proposes none; give a "
+                "method with layers above 0 and at, or leave layers out"
+            )
+        if self.method.layers and not self.method.at:
+            raise ValueError(
+                "the method proposes layers everywhere, but in a search they can only lie behind "
+                f"operations; give the method at=({LAYER_PLACES!r},)"
+            )
+        return self
+
+    @checked
     def search(
         self,
         space: SearchSpace,
@@ -128,6 +145,7 @@ class _SearchState:
             limit=settings.growth_batches,
         )
         network = template(space, settings.hidden, int(train.labels.max()) + 1)
+        require_step_memory(network, train.images, settings.batch_size)
         self.network: nn.Module = network.to(train.images.device)
         self.optimizer: Optimizer = settings.optimizer(self.network)
         self.stopwatch = Stopwatch.start()

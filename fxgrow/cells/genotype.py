@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fxgrow.argument_checks import checked
 from fxgrow.spec import Document, StrictModel, canonical_json, digest, read_text
 
 GENOTYPE_VERSION: Literal[1] = 1
@@ -55,8 +56,8 @@ class Cell(StrictModel):
         concat: the states whose concatenation is the output, in order.
 
     Raises:
-        pydantic.ValidationError: an edge does not come from an earlier state, or ``concat`` names
-            a state that does not exist, or one twice.
+        ArgumentError: ``bad-setting``: an edge does not come from an earlier state, or ``concat``
+            names a state that does not exist, or one twice.
 
     Example:
         >>> edge = Edge(operation="skip_connect", source=0)
@@ -119,6 +120,7 @@ class Genotype(StrictModel):
 GENOTYPE_DOCUMENT = Document("genotype", Genotype, GENOTYPE_VERSION)
 
 
+@checked
 def read_genotype(path: Path) -> Genotype:
     """Read a genotype in JSON.
 
@@ -138,6 +140,7 @@ def read_genotype(path: Path) -> Genotype:
     return GENOTYPE_DOCUMENT.read(read_text(path, MAX_GENOTYPE_BYTES), str(path))
 
 
+@checked
 def genotype_text(genotype: Genotype) -> str:
     """A genotype as canonical JSON, which is what its file holds.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from fxgrow.argument_checks import checked
 from fxgrow.cells.baselines import BASELINES, BaselineSearch
 from fxgrow.cells.derive import Derivation
 from fxgrow.cells.firefly import FireflySearch
@@ -21,6 +22,7 @@ SEARCHES: Mapping[str, FireflySearch | BaselineSearch] = MappingProxyType(
 _MAX_FILE_BYTES = 2**24  # a search holds a genotype per epoch and candidate
 
 
+@checked
 def read_search(path: Path) -> SearchResult:
     """Read a finished search, of the present version or an older one.
 
@@ -40,6 +42,7 @@ def read_search(path: Path) -> SearchResult:
     return SEARCH_DOCUMENT.read(read_text(path, _MAX_FILE_BYTES), str(path))
 
 
+@checked
 def derive_again(result: SearchResult, derivation: Derivation) -> Genotype:
     """Derive the cells of a finished search by growth in another way.
 

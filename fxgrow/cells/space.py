@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from fxgrow.argument_checks import Within, checked
 from fxgrow.cells.genotype import INPUT_STATES, STATES, Cell, Edge, Genotype, Operation
 from fxgrow.documents import limits
 from fxgrow.spec import StrictModel
@@ -28,6 +29,10 @@ DARTS_OPERATIONS: tuple[Choosable, ...] = (
 )  # fmt: skip
 
 
+State = Annotated[int, Within(0, STATES)]
+"""A state of a cell."""
+
+
 class SearchSpace(StrictModel):
     """The operations that every edge chooses from, and the network that is searched in.
 
@@ -38,7 +43,7 @@ class SearchSpace(StrictModel):
         channels: channels of the nodes of the first cell.
 
     Raises:
-        pydantic.ValidationError: a value is out of range, or an operation is named twice.
+        ArgumentError: ``bad-setting``: a value is out of range, or an operation is named twice.
 
     Example:
         >>> space = SearchSpace(operations=("skip_connect", "sep_conv_3x3"), nodes=2)
@@ -78,7 +83,8 @@ class SearchSpace(StrictModel):
         """The number of edges of a cell: one from every state to every later intermediate one."""
         return sum(self.states)  # state s has s incoming edges
 
-    def incoming(self, state: int) -> range:
+    @checked
+    def incoming(self, state: State) -> range:
         """The numbers of the edges into ``state``, that from state 0 first."""
         # Edges are numbered state by state, and each earlier state s has s of them.
         start = sum(range(INPUT_STATES, state))

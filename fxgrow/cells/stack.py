@@ -6,13 +6,16 @@ in, to share weights in and to evaluate are all stacked like this.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 import torch
 from torch import nn
 
-from fxgrow.cells.genotype import INPUT_STATES, Cell, Genotype
+from fxgrow.argument_checks import Within, checked, checked_class, shown
+from fxgrow.cells.genotype import INPUT_STATES, STATES, Cell, Genotype
 from fxgrow.cells.operations import FactorizedReduce, ReLUConvBN
-from fxgrow.errors import ModelError
+from fxgrow.documents import limits
+from fxgrow.errors import ArgumentError, ModelError
 
 STEM_FACTOR = 3
 """The output of the stem has so many times the channels of a cell's nodes."""
@@ -33,7 +36,13 @@ class CellKind(StrEnum):
     NORMAL = "normal"
     REDUCE = "reduce"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "CellKind":
+        known = " or ".join(repr(kind.value) for kind in cls)
+        raise ArgumentError("bad-argument", f"{shown(value)} is no kind of cell; say {known}")
 
+
+@checked_class
 @dataclass(frozen=True)
 class CellPosition:
     """The position of a cell in a stack, as far as its sizes depend on it.
@@ -57,6 +66,7 @@ class CellPosition:
     channels: int
     after_reduction: bool
 
+    @checked
     def stride(self, source: int) -> int:
         """Stride of an operation on state ``source``: a reduction cell halves its two inputs."""
         halves = self.kind is CellKind.REDUCE and source < INPUT_STATES
@@ -68,6 +78,7 @@ def cell_of(genotype: Genotype, kind: CellKind) -> Cell:
     return genotype.normal if kind is CellKind.NORMAL else genotype.reduce
 
 
+@checked
 def layout(layers: int) -> tuple[CellKind, ...]:
     """The kind of every cell of a stack.
 
@@ -84,8 +95,11 @@ def layout(layers: int) -> tuple[CellKind, ...]:
         >>> [kind.value for kind in layout(3)]
         ['normal', 'reduce', 'reduce']
     """
-    if layers < 1:
-        raise ModelError("model-options", f"{layers} cells make no network; ask for 1 or more")
+    if not 1 <= layers <= limits.OPTION_COUNT:
+        raise ModelError(
+            "model-options",
+            f"{layers} cells make no network; ask for 1 to {limits.OPTION_COUNT}",
+        )
     kinds = [CellKind.NORMAL] * layers
     for number in _reductions(layers):
         kinds[number] = CellKind.REDUCE
@@ -102,8 +116,13 @@ def auxiliary_position(layers: int) -> int:
     return _reductions(layers)[1]
 
 
+States = Annotated[int, Within(1, STATES)]
+"""How many states a cell concatenates."""
+
+
+@checked
 def cell_positions(
-    layers: int, channels: int, normal_states: int, reduce_states: int
+    layers: int, channels: int, normal_states: States, reduce_states: States
 ) -> tuple[CellPosition, ...]:
     """The position of every cell of a stack.
 
@@ -123,9 +142,10 @@ def cell_positions(
         >>> [position.newer for position in cell_positions(3, 4, 4, 4)]
         [12, 16, 32]
     """
-    if channels < 1:
+    if not 1 <= channels <= limits.OPTION_LENGTH:
         raise ModelError(
-            "model-options", f"cells of {channels} channels compute nothing; ask for 1 or more"
+            "model-options",
+            f"cells of {channels} channels cannot be computed; ask for 1 to {limits.OPTION_LENGTH}",
         )
     positions = []
     older = newer = STEM_FACTOR * channels

@@ -24,7 +24,9 @@ from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUT_STATES, Cell, Edge, Ge
 from fxgrow.cells.operations import DilatedConvolution, SeparableConvolution
 from fxgrow.cells.space import SearchSpace
 from fxgrow.cells.stack import CellKind, CellPosition, layout
+from fxgrow.documents import limits
 from fxgrow.errors import GrowthError, SpecError
+from fxgrow.memory import counted_first
 
 INNER = "inner"
 """The convolution inside an operation whose rows are its hidden neurons."""
@@ -106,6 +108,7 @@ def complete_cell(space: SearchSpace) -> Genotype:
     return Genotype(schema_version=GENOTYPE_VERSION, normal=cell, reduce=cell)
 
 
+@counted_first("the network to search in", limits.ENTRIES)
 def template(space: SearchSpace, hidden: int, num_classes: int) -> EvaluationNetwork:
     """The network to grow.
 
@@ -160,7 +163,9 @@ def cell_ties(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
     """The widths that grow alike: hidden neurons at the same site of all cells of one kind."""
     ties = []
     for _, paths in operation_sites(space):
-        ties.append(tuple(f"{path}.{INNER}" for path in paths))
+        # The only cell of its kind grows by itself.
+        if len(paths) > 1:
+            ties.append(tuple(f"{path}.{INNER}" for path in paths))
     return tuple(ties)
 
 
@@ -168,8 +173,13 @@ def layer_ties(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
     """The hidden widths of residual layers behind the same operation of all cells of one kind."""
     ties = []
     for _, paths in operation_sites(space):
-        ties.append(tuple(map(_layer_width, paths)))
+        if len(paths) > 1:
+            ties.append(tuple(map(_layer_width, paths)))
     return tuple(ties)
+
+
+LAYER_PLACES = "cells.*.nodes.*.*.norm"
+"""Behind these modules a search may insert layers: the last batch norms of the operations."""
 
 
 def _layer_width(path: str) -> str:

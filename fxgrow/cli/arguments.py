@@ -1,16 +1,16 @@
 """Arguments and options that commands share, and how their text becomes settings."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fxgrow.data import SOURCES
-from fxgrow.errors import BudgetError, TrainingError
+from fxgrow.errors import ArgumentError, BudgetError, TrainingError
 from fxgrow.growth import Budget
 
 ModelReference = Annotated[
@@ -88,7 +88,7 @@ DumpGraphsOption = Annotated[
     ),
 ]
 
-_Settings = TypeVar("_Settings")
+_Settings = TypeVar("_Settings", bound=BaseModel)
 _Entry = TypeVar("_Entry")
 
 
@@ -97,7 +97,7 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def build_settings(kind: Callable[..., _Settings], **values: Any) -> _Settings:
+def build_settings(kind: type[_Settings], **values: Any) -> _Settings:
     """Build settings from the values of options.
 
     Args:
@@ -112,7 +112,7 @@ def build_settings(kind: Callable[..., _Settings], **values: Any) -> _Settings:
     """
     given = without_none(values)
     try:
-        return kind(**given)
+        return kind.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
@@ -125,6 +125,27 @@ def build_settings(kind: Callable[..., _Settings], **values: Any) -> _Settings:
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     """Only the options that were given."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def require_used(ctx: typer.Context, names: Sequence[str], is_used: bool, needed: str) -> None:
+    """Check that options are not given where nothing looks at them.
+
+    Args:
+        ctx: of the command; it knows which options were typed.
+        names: of the options, as parameters of the command.
+        is_used: whether they have an effect.
+        needed: what they need to have one.
+
+    Raises:
+        ArgumentError: ``unused-option``, about the first one that was typed.
+    """
+    for name in names:
+        source = ctx.get_parameter_source(name)
+        if not is_used and source is not None and source.name == "COMMANDLINE":
+            raise ArgumentError(
+                "unused-option",
+                f"{flag(name)} has no effect without {needed}; say that too, or leave it out",
+            )
 
 
 def find_method(name: str, methods: Mapping[str, _Entry]) -> _Entry:
@@ -150,7 +171,7 @@ def find_method(name: str, methods: Mapping[str, _Entry]) -> _Entry:
 
 def build_method(
     name: str,
-    kind: Callable[..., _Settings],
+    kind: type[_Settings],
     values: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None,
 ) -> _Settings:

@@ -14,11 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from fxgrow.cells import Cell, Genotype, read_genotype
 from fxgrow.cli.console import print_parts
-from fxgrow.cli.model_and_data import FORWARD_ERRORS
 from fxgrow.cli.schemes import example_inputs_of
 from fxgrow.documents import WEIGHTS
 from fxgrow.errors import SpecError
 from fxgrow.report import count_text, quantity_text
+from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec import ArchitectureSpec, load, meta_example_inputs, meta_module, read_spec
 from fxgrow.training import read_recipe
 
@@ -38,9 +38,16 @@ def check_path(path: CheckedPathArgument) -> None:
     A saved model is loaded and run once.
     """
     # Anything but a file is read as a directory, whose errors say what is missing.
-    check = _FILE_CHECKS.get(path.suffix, _check_model) if path.is_file() else _check_model
+    check = _FILE_CHECKS.get(path.suffix, _check_model) if _is_file(path) else _check_model
     for line in check(path):
         print_parts(Text(line))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system, which reading reports
+        return False
 
 
 def _check_genotype(path: Path) -> tuple[str, ...]:
@@ -91,7 +98,7 @@ def _check_model(directory: Path) -> tuple[str, ...]:
 def _run_model(model: fx.GraphModule, inputs: tuple[Tensor, ...], path: str) -> Any:
     try:
         return model(*inputs)
-    except FORWARD_ERRORS as error:
+    except CALLED_CODE_ERRORS as error:
         reason = " ".join(str(error).split())
         raise SpecError(
             "not-runnable",

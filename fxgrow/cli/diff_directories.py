@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fxgrow.cli.arguments import AsJsonOption, ForceFile
+from fxgrow.cli.arguments import AsJsonOption, ForceFile, require_used
 from fxgrow.cli.console import print_parts, print_text
 from fxgrow.documents import PAGE_OUTPUT, atomic_path, contains_bytes, foreign_file, os_errors_as
 from fxgrow.report import diff_page, diff_tables
@@ -31,6 +31,7 @@ _IS_FOREIGN = foreign_file(contains_bytes(b"<title>fxgrow diff</title>"))
 
 
 def diff_directories(
+    ctx: typer.Context,
     a: FirstDirectory,
     b: SecondDirectory,
     as_json: AsJsonOption = False,
@@ -38,6 +39,7 @@ def diff_directories(
     force: ForceFile = False,
 ) -> None:
     """Show what changed from A to B: widths, layers, nodes, modules, parameters, multiply-adds."""
+    require_used(ctx, ("force",), html is not None, "--html")
     if html is None:
         _print_difference(read_spec(a), read_spec(b), as_json)
         return

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import typer
+
 from fxgrow.cli import growth_arguments as options
 from fxgrow.cli.arguments import (
     AsJsonOption,
@@ -22,6 +24,7 @@ from fxgrow.cli.arguments import (
     build_budget,
     build_method,
     build_settings,
+    require_used,
 )
 from fxgrow.cli.run_recipe import OutputOptions, run_recipe
 from fxgrow.cli.trust import TRUST_TYPED
@@ -34,9 +37,16 @@ LAYER_NEURONS = 8
 
 _DEFAULTS = RunSettings()
 _DEFAULT_METHOD = "Firefly"
+# What only a growth step looks at.
+_GROWTH_OPTIONS = (
+    "neurons", "parameters", "multiply_adds", "activation_memory", "latency", "per_width",
+    "round_to", "method", "new", "layers", "at", "only", "ignore", "tie", "eps", "memory_limit",
+    "dump_graphs",
+)  # fmt: skip
 
 
 def grow_model(
+    ctx: typer.Context,
     model: ModelReference,
     out: OutOption,
     data: DataOption = "digits",
@@ -72,6 +82,8 @@ def grow_model(
     as_json: AsJsonOption = False,
 ) -> None:
     """Train MODEL, grow it between the epochs, and write a complete run directory or none."""
+    require_used(ctx, ("at",), bool(layers), "--layers")
+    require_used(ctx, _GROWTH_OPTIONS, grow_steps != 0, "a growth step (--grow-steps)")
     amounts = {"neurons": neurons, "parameters": parameters, "multiply_adds": multiply_adds}
     amounts |= {"activation_memory": activation_memory, "latency": latency, "per_width": per_width}
     schedule = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "batch_size": batch_size}

@@ -12,26 +12,16 @@ from fxgrow.cli.resolve import read_reference, resolve
 from fxgrow.cli.schemes import ResolvedModel
 from fxgrow.cli.trust import Trust
 from fxgrow.data import Splits
-from fxgrow.documents import limits
 from fxgrow.errors import ModelError
 from fxgrow.growth import scale_widths
-from fxgrow.lowering import lower
+from fxgrow.lowering import can_be_lowered, lower
+from fxgrow.memory import require_memory
 from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import seeded
+from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec import GrowthStep
 from fxgrow.training import DataChoice, logits
 
-# What a model may raise when it does not fit its input; an internal error of torch is a
-# RuntimeError.
-FORWARD_ERRORS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-)
 # For models without any convolution.
 _COLOR_CHANNELS = 3
 
@@ -115,7 +105,17 @@ def load_model_and_data(
 
 
 def lower_model(loaded: ModelAndData) -> ModelAndData:
-    """The same with its fused attention split into single layers, so that heads can grow."""
+    """The same with its fused attention split into single layers, so that heads can grow.
+
+    Raises:
+        ModelError: ``nothing-to-lower`` if there is none.
+    """
+    if not can_be_lowered(loaded.model):
+        raise ModelError(
+            "nothing-to-lower",
+            f"{loaded.label} has no fused attention that could be lowered, so that would change "
+            "nothing; leave --lower (lower: true in a recipe) out",
+        )
     return replace(loaded, model=lower(loaded.model))
 
 
@@ -132,14 +132,14 @@ def _scale(resolved: ResolvedModel, example_inputs: tuple[Any, ...], seed: int) 
 
 def _check_scaled_size(model: nn.Module, factor: float, label: str) -> None:
     """Check the size before the scaled model is built."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    # A layer between two scaled widths grows with the square of the factor.
-    if parameters * max(1.0, factor) ** 2 > limits.PARAMETERS:
-        raise ModelError(
-            "too-large",
-            f"{label} with width={factor:g} may have more than {limits.PARAMETERS} parameters; "
-            "choose a smaller factor",
-        )
+    bytes_now = 0
+    for parameter in model.parameters():
+        bytes_now += parameter.numel() * parameter.element_size()
+    # A layer between two scaled widths grows with the square of the factor; the old model is there
+    # too, and each map from new to old neurons.
+    needed = bytes_now * (1 + max(1.0, factor) ** 2)
+    what = f"the parameters of {label} with width={factor:g}"
+    require_memory(round(needed), what, "choose a smaller factor", ModelError)
 
 
 def _candidate_shapes(
@@ -183,7 +183,7 @@ def _first_fitting_shape(resolved: ResolvedModel, candidates: tuple[InputShape, 
     for shape in candidates:
         try:
             _run_once(resolved.model, (torch.zeros(1, *shape),))
-        except FORWARD_ERRORS as error:
+        except CALLED_CODE_ERRORS as error:
             failures.append(" ".join(str(error).split()) or type(error).__name__)
         else:
             return shape

@@ -8,18 +8,12 @@ numbers, switches and a few words.
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
-from torch.nn.modules import module as hooks
-from torch.nn.parameter import is_lazy
-
 from fxgrow.documents import limits
-from fxgrow.errors import ModelError
 
 # One lowercase word, such as the name of an activation function.
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -201,60 +195,3 @@ def wrong_value(table: Mapping[str, OptionKind], option: str, value: Any) -> str
     if option not in table:
         return f"it has no option {option!r} that a reference may set"
     return "" if table[option].takes(value) else f"{option!r} has to be {table[option].words}"
-
-
-class _SizeCounter:
-    """Counts the modules and elements of a model while it is being built."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-        self.elements = 0
-        self.modules = 0
-
-    def count_tensor(self, _module: nn.Module, _name: str, tensor: Any) -> None:
-        """Count a parameter or buffer; lazy ones have no shape yet."""
-        if tensor is not None and not is_lazy(tensor):
-            self.elements += tensor.numel()
-        if self.elements > limits.PARAMETERS:
-            raise self._too_large(f"{limits.PARAMETERS} parameters")
-
-    def count_module(self, _module: nn.Module, _name: str, _child: Any) -> None:
-        """Count a submodule."""
-        self.modules += 1
-        if self.modules > limits.ENTRIES:
-            raise self._too_large(f"{limits.ENTRIES} modules")
-
-    def _too_large(self, limit: str) -> ModelError:
-        return ModelError(
-            "too-large",
-            f"{self.label} has more than {limit}, so it was not built; ask for a smaller one",
-        )
-
-
-@contextmanager
-def bounded_options(label: str) -> Iterator[None]:
-    """Limit the size of models that are built inside.
-
-    Their modules and elements are counted as they are registered, before weights are drawn.
-
-    Args:
-        label: names the model in the message.
-
-    Returns:
-        A context manager that gives nothing.
-
-    Raises:
-        ModelError: ``too-large`` from inside the constructor, when a limit is passed.
-    """
-    counter = _SizeCounter(label)
-    # Torch calls these hooks for every module of the process until they are removed.
-    handles = (
-        hooks.register_module_parameter_registration_hook(counter.count_tensor),
-        hooks.register_module_buffer_registration_hook(counter.count_tensor),
-        hooks.register_module_module_registration_hook(counter.count_module),
-    )
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from fxgrow.cells import Genotype
-from fxgrow.cli.arguments import ForceFile
+from fxgrow.cli.arguments import ForceFile, require_used
 from fxgrow.cli.console import print_text
 from fxgrow.continual import ContinualResult
 from fxgrow.documents import (
@@ -58,9 +58,13 @@ SchemaPathOption = Annotated[
 
 
 def print_schema(
-    name: SchemaNameArgument = None, out: SchemaPathOption = None, force: ForceFile = False
+    ctx: typer.Context,
+    name: SchemaNameArgument = None,
+    out: SchemaPathOption = None,
+    force: ForceFile = False,
 ) -> None:
     """Print the JSON Schema of a kind of document; or write it, or all of them, to a directory."""
+    require_used(ctx, ("force",), out is not None, "--out")
     if name is not None and name not in SCHEMAS:
         raise RunError(
             "unknown-schema", f"there is no schema of {name!r}; there are {', '.join(SCHEMAS)}"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fxgrow.cli.arguments import DirectoryArgument
+from fxgrow.cli.arguments import DirectoryArgument, require_used
 from fxgrow.cli.console import print_parts
 from fxgrow.documents import CONFIG
 from fxgrow.errors import SpecError
@@ -49,12 +49,14 @@ ForceArchitectureOption = Annotated[
 
 
 def replay_history(
+    ctx: typer.Context,
     directory: DirectoryArgument,
     first: FirstSpecOption = None,
     out: ReplayPathOption = None,
     force: ForceArchitectureOption = False,
 ) -> None:
     """Rebuild the architecture in DIR from its first one and its history; compare fingerprints."""
+    require_used(ctx, ("force",), out is not None, "--out")
     if out is not None:
         _check_out(out, force)
     start_directory = first or directory / INITIAL

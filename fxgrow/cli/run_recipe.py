@@ -23,6 +23,7 @@ from fxgrow.cli.arguments import (
     ForceOption,
     OutOption,
     TrustModulesOption,
+    require_used,
 )
 from fxgrow.cli.console import console, print_parts, print_text
 from fxgrow.cli.model_and_data import ModelAndData, load_model_and_data, lower_model
@@ -76,6 +77,7 @@ class OutputOptions:
 
 
 def run_recipe_file(
+    ctx: typer.Context,
     recipe: Annotated[
         Path, typer.Argument(metavar="RECIPE", help="a YAML file", show_default=False)
     ],
@@ -94,6 +96,8 @@ def run_recipe_file(
     """
     trusted = trust_modules(trust or ())
     content = read_recipe(recipe)
+    steps = content.settings.grow_steps
+    require_used(ctx, ("dump_graphs",), steps != 0, "a growth step in the recipe")
     if data_root is not None:
         data = content.data.model_copy(update={"root": data_root})
         content = content.model_copy(update={"data": data})

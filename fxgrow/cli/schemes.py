@@ -25,11 +25,12 @@ from torch import nn
 
 from fxgrow.cells import named_network
 from fxgrow.cli import options as tables
-from fxgrow.cli.options import OptionKind, bounded_options, wrong_value
+from fxgrow.cli.options import OptionKind, wrong_value
 from fxgrow.cli.reference_grammar import InputShape, Reference
 from fxgrow.cli.trust import Trust, is_ascii_identifier, is_module_name
 from fxgrow.documents import limits
 from fxgrow.errors import ModelError
+from fxgrow.memory import bounded_model
 from fxgrow.optional import require
 from fxgrow.spec import ArchitectureSpec, GrowthStep, load, spec_of
 
@@ -514,7 +515,7 @@ def _construct(
             # act on it.
             warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)
             _check_size(constructor, reference, options)
-            with bounded_options(reference.label):
+            with bounded_model(reference.label, limits.ENTRIES):
                 return constructor(**options)
     except BUILD_ERRORS as error:
         raise _wrong_options(reference, str(error) or type(error).__name__, accepted) from error
@@ -530,7 +531,7 @@ def _check_size(
         with (
             torch.random.fork_rng(devices=[]),
             torch.device("meta"),
-            bounded_options(reference.label),
+            bounded_model(reference.label, limits.ENTRIES),
         ):
             constructor(**options)
     except NotImplementedError:

@@ -12,11 +12,14 @@ what was added later, and the earlier ones are compared to the bit after every t
 """
 
 import copy
-from typing import Any
+from collections.abc import Sized
+from itertools import islice
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
+from fxgrow.argument_checks import Device, Fraction, Name, Seed, Within, checked
 from fxgrow.capture import positional_inputs
 from fxgrow.continual.expansion import Expansion, ScoredExpansion
 from fxgrow.continual.outcome import TaskOutcome, task_outcome
@@ -31,15 +34,25 @@ from fxgrow.continual.task_training import (
     train_first_task,
     train_next_task,
 )
-from fxgrow.errors import InternalError
+from fxgrow.documents import limits
+from fxgrow.errors import DataError, InternalError
 from fxgrow.growth import Budget, LossFunction
+from fxgrow.modes import evaluation_mode
+from fxgrow.running import input_target_pairs
 from fxgrow.surgery import named_tensors
 from fxgrow.timing import Stopwatch
 from fxgrow.training import accuracy, cross_entropy, seeded
+from fxgrow.training.evaluate import require_labels, run_on_batch
 
 REFERENCE_INPUTS = 8
 """Examples of a task that are shown to its network again after every later task."""
 DEFAULT_BUDGET = Budget(neurons=0.1)
+_NO_LOADER = (
+    "the batches of a task have no length, so they can be used only once, but it is learnt in "
+    "several epochs; give a list or a DataLoader"
+)
+Classes = Annotated[int, Within(1, limits.CLASSES)]
+"""How many classes a task may have."""
 
 
 class Master:
@@ -63,6 +76,7 @@ class Master:
         >>> scores = master.network("1")(images)
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,
@@ -73,8 +87,8 @@ class Master:
         settings: MasterSettings | None = None,
     ) -> None:
         self.union = SharedNetwork.of(model, example_inputs, head)
-        self.expansion = expansion or ScoredExpansion()
-        self.settings = settings or MasterSettings()
+        self.expansion = ScoredExpansion() if expansion is None else expansion
+        self.settings = MasterSettings() if settings is None else settings
         self.tasks: dict[str, TaskState] = {}
 
     @property
@@ -82,7 +96,8 @@ class Master:
         """Where its parameters are."""
         return next(self.union.module.parameters()).device
 
-    def to(self, device: torch.device | str) -> "Master":
+    @checked
+    def to(self, device: Device) -> "Master":
         """Move to a device.
 
         Another device rounds differently, so there the reference outputs of every task are computed
@@ -123,6 +138,7 @@ class Master:
                     total += tensor.numel()
         return total
 
+    @checked
     def network(self, task: str) -> nn.Module:
         """Give the network of a task by itself, in evaluation mode.
 
@@ -156,17 +172,18 @@ class Master:
                     f"task {name} was forgotten: its network is not what it was when it was learnt"
                 )
 
+    @checked
     def learn(
         self,
-        task: str,
+        task: Name,
         train: Loader,
         valid: Loader,
         *,
-        classes: int,
+        classes: Classes,
         loss: LossFunction = cross_entropy,
         budget: Budget = DEFAULT_BUDGET,
-        target: float | None = None,
-        seed: int = 0,
+        target: Fraction | None = None,
+        seed: Seed = 0,
     ) -> TaskOutcome:
         """Learn one more task; if anything fails, nothing changes.
 
@@ -192,6 +209,7 @@ class Master:
         """
         # Refused before any work is spent.
         require_new(self.tasks, task)
+        self._require_first_batches(train, valid, classes)
         stopwatch = Stopwatch.start()
         request = TaskRequest(
             train, valid, classes, loss, budget, target, seed, self.expansion, self.settings
@@ -207,6 +225,17 @@ class Master:
         times["check_seconds"] = check_stopwatch.seconds
         outcome = task_outcome(task, classes, trained, self.union, self.parameters, valid_accuracy)
         return outcome.model_copy(update=times)
+
+    def _require_first_batches(self, train: Loader, valid: Loader, classes: int) -> None:
+        """Check that there are batches, and that the network runs on the first ones."""
+        with evaluation_mode(self.union.module), torch.no_grad():
+            for loader in (train, valid):
+                # Of a generator nothing would be left for the training.
+                if not isinstance(loader, Sized) or isinstance(loader, Tensor):
+                    raise DataError("bad-batch", _NO_LOADER)
+                for inputs, target in islice(input_target_pairs(loader), 1):
+                    run_on_batch(self.union.module, inputs)
+                    require_labels(target, classes)
 
     def _train(self, request: TaskRequest) -> TrainedTask:
         """Train a network for the task; the union stays as it is."""

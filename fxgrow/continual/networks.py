@@ -8,12 +8,16 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from fxgrow.documents import limits
+from fxgrow.memory import counted_first
+
 VGG16 = (2, 2, 3, 3, 3)
 """How many convolutions VGG-16 has before each pooling."""
 _MAX_FACTOR = 8
 """No block is wider than this multiple of the first."""
 
 
+@counted_first("the first network", limits.ENTRIES)
 def vgg(
     width: int, classes: int, *, blocks: Sequence[int] = (1, 1, 2), in_channels: int = 3
 ) -> nn.Sequential:

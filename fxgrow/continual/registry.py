@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fxgrow.argument_checks import Fraction, checked, checked_class
 from fxgrow.continual.baselines.compact_pick_grow import CompactPickGrow
 from fxgrow.continual.baselines.den import Den
 from fxgrow.continual.baselines.ewc import Ewc
@@ -23,6 +24,7 @@ from fxgrow.growth import Budget
 from fxgrow.methods import RandomGrowth
 
 
+@checked_class
 @dataclass(frozen=True, eq=False)
 class StrategySetup:
     """What every strategy of a comparison starts from; strategies copy the models.
@@ -46,8 +48,9 @@ class StrategySetup:
     example_inputs: Any
     master: MasterSettings
     budget: Budget
-    target: float | None = None
+    target: Fraction | None = None
 
+    @checked
     def growing(self, expansion: Expansion) -> MasterStrategy:
         """Make a master network that gains neurons in a given way.
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from fxgrow.argument_checks import Device, checked
 from fxgrow.continual.expansion import ScoredExpansion
 from fxgrow.continual.master import DEFAULT_BUDGET
 from fxgrow.continual.networks import vgg
@@ -61,7 +61,8 @@ class StreamPlan(StrictModel):
     budget: Budget = DEFAULT_BUDGET
     target: _Share | None = None
 
-    def deal(self, device: torch.device | str = "cpu") -> tuple[Task, ...]:
+    @checked
+    def deal(self, device: Device = "cpu") -> tuple[Task, ...]:
         """Load the images and deal out their classes.
 
         Args:
@@ -76,6 +77,7 @@ class StreamPlan(StrictModel):
         data = self.data.load(None, self.data.size, self.seed).to(device)
         return split_classes(data, self.tasks, seed=self.seed)
 
+    @checked
     def network(self, task: Task) -> nn.Module:
         """Draw the network that the first task begins with.
 
@@ -89,6 +91,7 @@ class StreamPlan(StrictModel):
         with seeded(self.seed):
             return vgg(self.width, task.classes, blocks=self.blocks, in_channels=in_channels)
 
+    @checked
     def differs(self, other: "StreamPlan") -> str:
         """Name the first field in which two plans differ; empty if none."""
         # As JSON, in which the values are shown to the user.
@@ -153,6 +156,7 @@ class ContinualResult(StrictModel):
 CONTINUAL_DOCUMENT = Document("continual-result", ContinualResult, CONTINUAL_VERSION)
 
 
+@checked
 def read_continual(directory: Path) -> ContinualResult:
     """Read the result of a stream of tasks.
 

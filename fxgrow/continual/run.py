@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fxgrow.argument_checks import checked
 from fxgrow.continual.expansion import ScoredExpansion
 from fxgrow.continual.master_strategy import MasterStrategy
 from fxgrow.continual.outcome import TaskOutcome
@@ -59,6 +60,7 @@ def _no_callback(result: ContinualResult) -> None:
     """Do nothing."""
 
 
+@checked
 def run_stream(
     tasks: Sequence[Task],
     plan: StreamPlan,
@@ -108,6 +110,7 @@ def run_stream(
     return result
 
 
+@checked
 def check_out(out: Path, *, force: bool = False) -> Path:
     """Check that a stream may be written to a directory, before any images are loaded.
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from pydantic import Field
-from torch import nn
 from torch.optim import SGD, Optimizer
 
+from fxgrow.argument_checks import Finite, Parameters, checked
 from fxgrow.documents import limits
 from fxgrow.growth import Batch
 from fxgrow.spec import StrictModel
@@ -50,7 +50,8 @@ class TrainSettings(StrictModel):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0, le=limits.RATE)
 
-    def learning_rate(self, progress: float) -> float:
+    @checked
+    def learning_rate(self, progress: Finite) -> float:
         """Compute the learning rate.
 
         Args:
@@ -61,11 +62,13 @@ class TrainSettings(StrictModel):
         """
         return self.lr * (1 + math.cos(math.pi * progress)) / 2
 
-    def optimizer(self, parameters: list[nn.Parameter]) -> SGD:
+    @checked
+    def optimizer(self, parameters: Parameters) -> SGD:
         """Make the optimizer of these parameters."""
         return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
-    def set_rate(self, optimizer: Optimizer, progress: float) -> None:
+    @checked
+    def set_rate(self, optimizer: Optimizer, progress: Finite) -> None:
         """Set the learning rate of all parameters.
 
         Args:

@@ -16,6 +16,7 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fxgrow.argument_checks import checked
 from fxgrow.capture import capture
 from fxgrow.continual.expansion import Expansion
 from fxgrow.continual.master import Master
@@ -89,6 +90,7 @@ class MasterRecord(StrictModel):
 MASTER_DOCUMENT = Document("master", MasterRecord, MASTER_VERSION)
 
 
+@checked
 def save_master(master: Master, directory: str | Path) -> None:
     """Write a master network to a directory, all or nothing.
 
@@ -178,6 +180,7 @@ def _output_key(number: int, index: int) -> str:
     return f"{number}/said/{index}"
 
 
+@checked
 def load_master(directory: str | Path, *, expansion: Expansion | None = None) -> Master:
     """Read a master network, which can go on learning.
 

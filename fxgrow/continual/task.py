@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxgrow.argument_checks import Name, Seed, Share, checked, checked_class
 from fxgrow.data import DataSet, Splits
 from fxgrow.errors import DataError
 
 
+@checked_class
 @dataclass(frozen=True, eq=False)
 class Task:
     """Images and classes to learn.
@@ -31,7 +33,7 @@ class Task:
         >>> task = Task("cats and dogs", train, valid, test, classes=2)
     """
 
-    name: str
+    name: Name
     train: DataSet
     valid: DataSet
     test: DataSet
@@ -39,8 +41,9 @@ class Task:
     labels: tuple[int, ...] = ()
 
 
+@checked
 def split_classes(
-    data: Splits, tasks: int, *, seed: int = 0, valid_share: float = 0.2
+    data: Splits, tasks: int, *, seed: Seed = 0, valid_share: Share = 0.2
 ) -> tuple[Task, ...]:
     """Deal out the classes of a data set at random, equally many to each task.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from fxgrow.argument_checks import checked
 from fxgrow.capture import (
     Captured,
     How,
@@ -28,6 +29,7 @@ from fxgrow.coupling.widths import Coupling
 from fxgrow.modes import exclusive_autograd
 
 
+@checked
 def couple(
     model_or_captured: nn.Module | Captured,
     example_inputs: Any = None,

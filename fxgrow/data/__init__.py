@@ -7,6 +7,14 @@ options of ``load_data``, ``memory`` the check that the images fit. ``files``, `
 """
 
 from fxgrow.data.sets import Batches, DataSet, Splits, batches
-from fxgrow.data.sources import SOURCES, load_data
+from fxgrow.data.sources import SOURCES, load_data, require_root_is_read
 
-__all__ = ["SOURCES", "Batches", "DataSet", "Splits", "batches", "load_data"]
+__all__ = [
+    "SOURCES",
+    "Batches",
+    "DataSet",
+    "Splits",
+    "batches",
+    "load_data",
+    "require_root_is_read",
+]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fxgrow.argument_checks import checked_class
 from fxgrow.data.memory import check_memory
 from fxgrow.errors import DataError
 
@@ -15,6 +16,7 @@ from fxgrow.errors import DataError
 SMALLEST_DEVIATION = 1e-6
 
 
+@checked_class
 @dataclass(frozen=True, eq=False)
 class DataSet:
     """Images with one label each; indexes like a ``TensorDataset``.
@@ -57,6 +59,7 @@ class DataSet:
         return DataSet(self.images[:count], self.labels[:count])
 
 
+@checked_class
 @dataclass(frozen=True, eq=False)
 class Splits:
     """A data set ready to train on, normalized per channel with statistics of the training images.
@@ -97,6 +100,7 @@ class RawSplits:
     classes: int
 
 
+@checked_class
 @dataclass(frozen=True, eq=False)
 class Batches:
     """Batches of a data set as ``(images, labels)``; can be iterated any number of times.

@@ -16,20 +16,24 @@ from fxgrow.errors import DataError
 
 @dataclass(frozen=True)
 class Source:
-    """A function that loads images, and the channels and size they get by default."""
+    """A function that loads images, and the channels and size they get by default.
+
+    ``reads_files``: whether it needs the directory of its files.
+    """
 
     read: Callable[[Request], RawSplits]
     channels: int
     size: int
+    reads_files: bool = False
 
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {
         "digits": Source(digits, channels=3, size=32),
         "shapes": Source(shapes, channels=3, size=32),
-        "cifar10": Source(cifar10, channels=3, size=32),
-        "cifar100": Source(cifar100, channels=3, size=32),
-        "imagefolder": Source(image_folder, channels=3, size=64),
+        "cifar10": Source(cifar10, channels=3, size=32, reads_files=True),
+        "cifar100": Source(cifar100, channels=3, size=32, reads_files=True),
+        "imagefolder": Source(image_folder, channels=3, size=64, reads_files=True),
     }
 )
 """Data sets by name, as ``load_data`` and ``--data`` take them."""
@@ -71,6 +75,7 @@ def load_data(
         torch.Size([100, 3, 32, 32])
     """
     source = _source(name)
+    require_root_is_read(name, root)
     request = Request(
         root=None if root is None else Path(root),
         seed=seed,
@@ -86,6 +91,26 @@ def load_data(
             "classes", f"{name} has {raw.classes} classes, not {classes}; leave classes out"
         )
     return make_splits(name, raw, channels=request.channels, size=request.size)
+
+
+def require_root_is_read(name: str, root: Path | str | None) -> None:
+    """Check that a directory is given only for data that lies in one.
+
+    Args:
+        name: of a data set; one that is unknown is reported when it is loaded.
+        root: the directory; None: none was given.
+
+    Raises:
+        DataError: ``option``.
+    """
+    source = SOURCES.get(name)
+    if root is not None and source is not None and not source.reads_files:
+        with_files = [other for other, row in SOURCES.items() if row.reads_files]
+        raise DataError(
+            "option",
+            f"{name} is read from no directory, so {root} would be ignored; leave the root out "
+            f"(--data-root), which is for {', '.join(with_files)}",
+        )
 
 
 def _source(name: str) -> Source:

@@ -50,6 +50,7 @@ from fxgrow.documents.recognition import (
     is_source,
 )
 from fxgrow.documents.renaming import rename_key
+from fxgrow.documents.settings import Settings
 from fxgrow.documents.tensor_files import aligned_copy
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "Document",
     "ForeignCheck",
     "JsonData",
+    "Settings",
     "StrictModel",
     "aligned_copy",
     "as_spec_error",

@@ -56,8 +56,6 @@ INPUT_ELEMENTS = 2**28
 """Elements of all example inputs that a model reference asks for."""
 WIDTH_FACTOR = 64
 """The ``width=`` of a model reference."""
-PARAMETERS = 2**33
-"""Elements of the parameters and buffers of a model that a model reference builds."""
 EPOCHS = 2**20
 """Epochs of training."""
 GROWTH_STEPS = 2**12

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fxgrow.argument_checks import checked_class
 from fxgrow.documents import ForeignCheck
 from fxgrow.export.source_model import ExportSource
 
 
+@checked_class
 @dataclass(frozen=True)
 class Options:
     """What a caller may choose.
@@ -47,7 +49,9 @@ class Format:
         write: makes the file or directory, loads it back and compares it with the model.
         foreign: why an existing path is not an earlier export of this format and must be kept;
             None if it may be replaced.
+        options: names of the ``Options`` that it looks at.
     """
 
     write: Write
     foreign: ForeignCheck
+    options: frozenset[str] = frozenset()

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.errors import ExportError, SpecError
+from fxgrow.growth import Widened, described_model
+from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec import (
     ArchitectureSpec,
     fingerprint_of,
@@ -17,18 +19,6 @@ from fxgrow.spec import (
     rebuild_module,
     spec_of,
     state_tensors,
-)
-
-# What a model may raise when it does not fit its input; an internal error of torch is a
-# RuntimeError.
-RUN_ERRORS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
 )
 
 # Integers are mostly indices: the largest range that the model takes tests most of it.
@@ -46,7 +36,7 @@ class HasSpec(Protocol):
     def spec(self) -> ArchitectureSpec: ...
 
 
-ExportableModel = str | Path | fx.GraphModule | HasSpec
+ExportableModel = str | Path | nn.Module | Widened | HasSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +80,15 @@ def cloned(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(tensor.clone() for tensor in tensors)
 
 
-def export_source(model: ExportableModel, trust: frozenset[str] = frozenset()) -> ExportSource:
-    """What to export of a directory, a loaded graph module or a ``Growth``.
+def export_source(
+    model: ExportableModel, trust: frozenset[str] = frozenset(), example_inputs: Any = None
+) -> ExportSource:
+    """What to export of a directory, a module or a ``Growth``.
 
     Args:
         model: the model; weights are exported as they are now.
         trust: prefixes of names outside torch that its specification may call.
+        example_inputs: of a module that has no specification yet.
 
     Returns:
         The model on the CPU in evaluation mode, with its spec and inputs that it runs on.
@@ -108,10 +101,10 @@ def export_source(model: ExportableModel, trust: frozenset[str] = frozenset()) -
     if isinstance(model, str | Path):
         loaded = load(model, trust=trust)
         return _with_inputs(loaded, spec_of(loaded))
-    if isinstance(model, fx.GraphModule):
-        graph_module, spec = model, spec_of(model)
-    else:
-        graph_module, spec = model.graph_module, model.spec
+    described = model
+    if isinstance(model, (nn.Module, Widened)):
+        described = described_model(model, example_inputs)
+    graph_module, spec = described.graph_module, described.spec
     if fingerprint_of(graph_module, spec.inputs, trust) != spec.fingerprint:
         raise SpecError(
             "stale-spec", "the graph module is not what its spec says any more; describe it again"
@@ -130,7 +123,7 @@ def _with_inputs(graph_module: fx.GraphModule, spec: ArchitectureSpec) -> Export
         source = ExportSource(graph_module, spec, inputs)
         try:
             source.run(inputs)
-        except RUN_ERRORS as error:
+        except CALLED_CODE_ERRORS as error:
             reasons.append(" ".join(str(error).split()))
         else:
             return source

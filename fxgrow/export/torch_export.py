@@ -9,12 +9,13 @@ from torch.export import Dim, ExportedProgram
 
 from fxgrow.errors import ExportError
 from fxgrow.export.compare import max_difference
-from fxgrow.export.source_model import RUN_ERRORS, ExportSource, example_tensors
+from fxgrow.export.source_model import ExportSource, example_tensors
 from fxgrow.export.summary import shape_text
+from fxgrow.running import CALLED_CODE_ERRORS
 
 # Batches to trace and to compare with. Sizes 0 and 1 are special to torch.export.
 _TRACED, _OTHER = 2, 3
-_EXPORT_ERRORS = (*RUN_ERRORS, torch._dynamo.exc.TorchDynamoException)
+_EXPORT_ERRORS = (*CALLED_CODE_ERRORS, torch._dynamo.exc.TorchDynamoException)
 _MAX_MESSAGE = 300
 
 

@@ -4,6 +4,7 @@ from fxgrow.deprecation import renamed_attributes
 from fxgrow.growth.batches import BatchLoss
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.cost_models import UNITS
+from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates
@@ -28,6 +29,7 @@ __all__ = [
     "Batch",
     "BatchLoss",
     "Budget",
+    "DescribedModel",
     "Growth",
     "GrowthReport",
     "LossFunction",
@@ -48,6 +50,7 @@ __all__ = [
     "StepOptions",
     "Widened",
     "backtrack",
+    "described_model",
     "emit",
     "emit_and_verify",
     "estimate_statistics",

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
-from fxgrow.documents import limits
+from fxgrow.documents import Settings, limits
 from fxgrow.errors import BudgetError, SpecError
 from fxgrow.growth.cost_models import BUDGET_UNITS, UNITS, CostModel, Counts
 
@@ -35,7 +35,7 @@ RANGES = {"round_to": (1, limits.NEURONS), "layers": (0, limits.ENTRIES)}
 """The least and the largest value of the whole-numbered settings."""
 
 
-class Budget(BaseModel):
+class Budget(Settings):
     """What one growth step may add. All limits that are given must hold.
 
     An int is an amount, a float a fraction of what the model has now.
@@ -59,7 +59,6 @@ class Budget(BaseModel):
         >>> Budget(parameters=0.2, layers=2, round_to=8)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     neurons: Amount | None = None
     layers: int | None = None
     parameters: Amount | None = None
@@ -96,6 +95,11 @@ class Budget(BaseModel):
                     "bad-budget", f"{name}={str(value)[:20]} cannot be met; give {least} to {most}"
                 )
         return self
+
+    @classmethod
+    def _error(cls, sentence: str) -> BudgetError:
+        """The error that a wrong value raises."""
+        return BudgetError("bad-budget", sentence)
 
     @property
     def amounts(self) -> dict[str, Amount]:

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from pydantic import BaseModel, ConfigDict
-
 from fxgrow.coupling import Coupling, Width
+from fxgrow.documents import Settings
 from fxgrow.errors import GrowthError
 from fxgrow.growth.budget import Tie
 from fxgrow.rewrite import Candidates
 
 
-class Scope(BaseModel):
+class Scope(Settings):
     """Which widths may grow, by patterns as in ``fnmatch``.
 
     Args:
@@ -25,7 +24,6 @@ class Scope(BaseModel):
         >>> Scope(only=("layer1.*",), tie=(("layer1.0.conv1", "layer1.1.conv1"),))
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     tie: tuple[tuple[str, ...], ...] = ()
@@ -85,14 +83,14 @@ def resolve_ties(coupling: Coupling, groups: Sequence[Sequence[str]]) -> tuple[T
 
     Args:
         coupling: the widths of the model.
-        groups: per tie its names or patterns. A group that a single width matches is dropped.
+        groups: per tie its names or patterns.
 
     Returns:
         The ties, each with ascending numbers.
 
     Raises:
         GrowthError: ``unknown-width`` for a name that matches nothing, ``unequal-tie`` for widths
-            of different sizes or a width in two ties.
+            of different sizes or a width in two ties, ``single-tie`` for a tie of one width.
     """
     numbers = coupling.number_of
     ties: list[Tie] = []
@@ -101,6 +99,12 @@ def resolve_ties(coupling: Coupling, groups: Sequence[Sequence[str]]) -> tuple[T
         for name in names:
             for width in matching_widths(coupling, name):
                 members.add(numbers[width.name])
+        if len(members) < 2:
+            raise GrowthError(
+                "single-tie",
+                f"the tie {list(names)} holds {len(members)} widths that can grow, so nothing "
+                "would grow alike; name two or more, or leave it out",
+            )
         ties.append(tuple(sorted(members)))
     tie_of: dict[int, Tie] = {}
     for tie in ties:
@@ -113,8 +117,7 @@ def resolve_ties(coupling: Coupling, groups: Sequence[Sequence[str]]) -> tuple[T
                     f"width {coupling.widths[number].name!r} is in two ties; make them one or "
                     "leave it out",
                 )
-    distinct = dict.fromkeys(ties)
-    return tuple(tie for tie in distinct if len(tie) > 1)
+    return tuple(dict.fromkeys(ties))
 
 
 def require_equal_candidates(

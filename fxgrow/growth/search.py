@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 
-from fxgrow.errors import GrowthError, InternalError, SpecError
+from fxgrow.errors import BudgetError, GrowthError, InternalError, SpecError
 from fxgrow.growth.affordable_costs import countable_multiply_adds
 from fxgrow.growth.budget import ResolvedBudget
 from fxgrow.growth.candidate_transfer import copy_candidates
@@ -27,7 +27,9 @@ from fxgrow.growth.partition import SearchGroup, overgrow_group, partition_width
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.scope import require_equal_candidates
 from fxgrow.growth.select import Selection, select
+from fxgrow.growth.size_guard import candidate_bytes
 from fxgrow.growth.timer import Timer
+from fxgrow.memory import available_memory, device_of, require_memory
 from fxgrow.rewrite import Candidates, OverGrown, overgrow
 from fxgrow.surgery import Change
 
@@ -101,6 +103,7 @@ def search(
         budget: what may be added.
         seed: of the initial directions.
         limits: how much memory a step may keep; what does not fit is searched group by group.
+            Without a number it is what there is.
         timer: takes the time of each phase.
 
     Returns:
@@ -114,6 +117,7 @@ def search(
     generator = torch.Generator().manual_seed(seed)
     with timer.phase("overgrow"):
         overgrown = _overgrow_all(prepared, budget, generator)
+        limits = _within_memory(limits, prepared, overgrown, objective)
         groups = partition_widths(prepared, overgrown, objective, limits.memory)
         whole = replace(prepared.captured, graph_module=overgrown.graph_module)
         cost, unknown = countable_multiply_adds(whole, limits.costs)
@@ -156,11 +160,27 @@ class _StepMemory:
             return None
 
 
+def _within_memory(
+    limits: SearchLimits, prepared: PreparedModel, overgrown: OverGrown, objective: Objective
+) -> SearchLimits:
+    """The limits, with the memory there is where they name none and somebody can tell."""
+    if limits.memory is not None or _StepMemory(objective, limits).largest([overgrown]) is None:
+        return limits
+    return replace(limits, memory=available_memory(device_of(prepared.captured.model)))
+
+
 def _overgrow_all(
     prepared: PreparedModel, budget: ResolvedBudget, generator: torch.Generator
 ) -> OverGrown:
     """The graph with every proposed candidate in it; tied widths must have the same ones."""
     proposal = prepared.proposal
+    added = dict(proposal.new)
+    for width in proposal.split:
+        added[width] = added.get(width, 0) + prepared.coupling.widths[width].size
+    model = prepared.captured.model
+    needed = candidate_bytes(model, prepared.coupling, added)
+    what, advice = "the parameters of so many candidates", "ask for fewer new ones per width"
+    require_memory(needed, what, advice, BudgetError, device_of(model))
     overgrown = overgrow(
         prepared.captured,
         prepared.coupling,

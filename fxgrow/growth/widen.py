@@ -8,12 +8,13 @@ any structure.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from fxgrow.argument_checks import Amount, Count, Seed, checked
 from fxgrow.capture import Captured, positional_inputs
 from fxgrow.copying import copy_module
 from fxgrow.coupling import Coupling, Role, Site, Width, couple
@@ -21,6 +22,7 @@ from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.preservation import Preservation, culprits, excuse
 from fxgrow.growth.scope import matching_widths, require_growable
+from fxgrow.growth.size_guard import require_growth_memory
 from fxgrow.modes import exclusive_autograd, plain_attention
 from fxgrow.surgery import (
     Change,
@@ -46,6 +48,7 @@ class Widened:
         preservation_error: the largest difference of its output on the example inputs from that of
             the model before, relative to the largest output; None if it was not compared.
         unchecked: why it was not compared, or what excuses a difference ("" if it was and is none).
+        example_inputs: the arguments that it was widened with; ``fxgrow.save`` captures it on them.
 
     Example:
         >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16}, inputs)
@@ -57,16 +60,18 @@ class Widened:
     config: ConfigUpdate | None = None
     preservation_error: float | None = None
     unchecked: str = ""
+    example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
 
 
+@checked
 def widen(
     model_or_captured: nn.Module | Captured,
-    amounts: Mapping[str, int],
+    amounts: Mapping[str, Amount],
     example_inputs: Any = None,
     how: Literal["split", "new"] = "split",
-    seed: int = 0,
+    seed: Seed = 0,
     inplace: bool = False,
-    round_to: int | None = None,
+    round_to: Count | None = None,
     examples: Sequence[Any] = (),
 ) -> Widened:
     """Add neurons to some widths; the function stays the same to rounding.
@@ -116,7 +121,9 @@ def widen(
                 f"{dict(amounts)} adds no neuron; ask for at least one in some width",
             )
         changes = _changes(coupling, counts, rule, random.Random(seed))
-        return _checked(_Widening(coupling, changes, given, seed), model, inplace)
+        widening = _Widening(coupling, changes, given, seed)
+        widening.require_memory(model)
+        return _checked(widening, model, inplace)
 
 
 @dataclass(frozen=True)
@@ -131,10 +138,24 @@ class _Widening:
     examples: tuple[tuple[Any, ...], ...]
     seed: int
 
+    def require_memory(self, model: nn.Module) -> None:
+        """Check that the wider model fits into memory, before any of it is taken."""
+        names = tuple(self.changes)
+        require_growth_memory(
+            model,
+            self.coupling,
+            self._by_number(names),
+            self.examples[0],
+            lambda bare: self.carry_out(bare, names),
+        )
+
+    def _by_number(self, names: Sequence[str]) -> dict[int, Change]:
+        numbers = self.coupling.number_of
+        return {numbers[name]: self.changes[name] for name in names}
+
     def carry_out(self, module: nn.Module, names: Sequence[str]) -> dict[tuple[str, int], IndexMap]:
         """Widen a module in place by some of the widths."""
-        numbers = self.coupling.number_of
-        changes = {numbers[name]: self.changes[name] for name in names}
+        changes = self._by_number(names)
         generator = torch.Generator().manual_seed(self.seed)
         updates = new_neuron_updates(module, self.coupling, changes, generator)
         return emit(module, self.coupling, changes, updates)
@@ -147,7 +168,7 @@ class _Widening:
             maps = self.carry_out(module, tuple(self.changes))
             config = update_config(module, shapes_before, sizes, self.examples[0])
             error = before.require(module)
-        return Widened(module, maps, config, error, before.skipped)
+        return Widened(module, maps, config, error, before.skipped, self.examples[0])
 
 
 # Fused attention gives other numbers at padding as soon as gradients are asked for.

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from fxgrow.argument_checks import checked
 from fxgrow.lowering.heads import Pieces
 from fxgrow.lowering.maxvit import lower_relative
 from fxgrow.lowering.multihead import lower_multihead
@@ -47,6 +48,7 @@ _CALLED_TYPES = (nn.Sequential, nn.Identity, nn.Dropout, nn.LayerNorm, nn.RMSNor
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
+@checked
 def lower(model: nn.Module) -> nn.Module:
     """A copy of a model in which known attention has explicit projections.
 
@@ -82,6 +84,19 @@ def lower(model: nn.Module) -> nn.Module:
             parent._modules[name] = lowered_by_id.get(id(child), child)
     lowered = lowered_by_id.get(id(copied), copied)
     return _use_plain_layers(lowered)
+
+
+def can_be_lowered(model: nn.Module) -> bool:
+    """Whether lowering a model would change any of its modules.
+
+    Args:
+        model: the model.
+
+    Returns:
+        True if some attention has a row and can be taken apart, or a layer has a plain form.
+    """
+    has_layers = any(type(module) in PLAIN_LAYERS for module in model.modules())
+    return has_layers or bool(_modules_to_lower(model))
 
 
 def _modules_to_lower(model: nn.Module) -> list[nn.Module]:

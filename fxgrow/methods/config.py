@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationInfo,
     WithJsonSchema,
@@ -12,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from fxgrow.documents import Settings
 from fxgrow.methods.firefly import Firefly
 from fxgrow.methods.registry import find_method
 
@@ -21,7 +21,7 @@ _SETTINGS_SCHEMA = {
 }
 
 
-class MethodConfig(BaseModel):
+class MethodConfig(Settings):
     """A growth method of the registry: one of fxgrow's own, or one that a package declares.
 
     Args:
@@ -38,7 +38,6 @@ class MethodConfig(BaseModel):
         RandomGrowth(split=True, new=8, eps=0.1, draws=1)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     name: Annotated[str, Field(max_length=512)] = "Firefly"
     settings: Annotated[Any, WithJsonSchema(_SETTINGS_SCHEMA)] = Firefly()
 

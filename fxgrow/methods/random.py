@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from fxgrow.coupling import Coupling
-from fxgrow.documents import limits
+from fxgrow.documents import Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
 from fxgrow.methods.firefly.neighborhood import candidate_directions, initialize, overgrown_layers
 from fxgrow.methods.proposals import growable_widths
@@ -29,7 +29,7 @@ class _Draw:
     directions: Sequence[Tensor]
 
 
-class RandomGrowth(BaseModel):
+class RandomGrowth(Settings):
     """The random control.
 
     Args:
@@ -43,7 +43,6 @@ class RandomGrowth(BaseModel):
         >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=method)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     split: bool = True
     new: int = Field(default=8, ge=0, le=limits.CANDIDATES)
     eps: float = Field(default=0.1, gt=0, le=limits.RATE)

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from fxgrow.coupling import Coupling
-from fxgrow.documents import limits
+from fxgrow.documents import Settings, limits
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
 from fxgrow.methods.firefly.neighborhood import split_tensors
@@ -35,7 +35,7 @@ from fxgrow.rewrite import OverGrown
 _MAX_ENTRIES = 2**28
 
 
-class Splitting(BaseModel):
+class Splitting(Settings):
     """Splitting steepest descent.
 
     Args:
@@ -46,7 +46,6 @@ class Splitting(BaseModel):
         >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=Splitting())
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     eps: float = Field(default=0.1, gt=0, le=limits.RATE)
     step: float = Field(default=0.01, gt=0, le=limits.RATE)
 

@@ -10,11 +10,11 @@ from functools import singledispatch
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag
 from torch import fx
 
 from fxgrow.documents import StrictModel
-from fxgrow.errors import SpecError
+from fxgrow.errors import ArgumentError, SpecError
 
 DType = Literal[
     "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8",
@@ -294,7 +294,7 @@ def _encode_dtype(value: torch.dtype) -> Argument:
 def _encode_device(value: torch.device) -> Argument:
     try:
         return DeviceArg(device=str(value))
-    except ValidationError as error:
+    except ArgumentError as error:
         raise SpecError(
             "bad-argument",
             f"{value} cannot be written to a spec; use a device of cpu, cuda, meta, mps or xpu",

@@ -19,21 +19,10 @@ from fxgrow.errors import SpecError
 from fxgrow.meta import META
 from fxgrow.modes import evaluation_mode, plain_attention
 from fxgrow.randomness import seeded
+from fxgrow.running import CALLED_CODE_ERRORS
 
 KEEP_INPUT, KEEP_RESULT = True, False
 """Which tensor an operator keeps for the backward pass."""
-
-# What a model may raise when it does not fit its input; an internal error of torch is a
-# RuntimeError.
-_RUN_ERRORS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-)
 
 Counted = TypeVar("Counted")
 
@@ -90,7 +79,7 @@ def run_bare(
             stack.enter_context(seeded(0))
             stack.enter_context(_FastMetaKernels())
             functional_call(module, state, inputs, tie_weights=False)
-    except _RUN_ERRORS as error:
+    except CALLED_CODE_ERRORS as error:
         raise SpecError(
             "not-runnable",
             f"the graph does not run on its example inputs ({error}); give inputs that it accepts",

@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.fx.graph import CodeGen
 
 from fxgrow.documents import digest
-from fxgrow.errors import SpecError
+from fxgrow.errors import ArgumentError, SpecError
 from fxgrow.spec.allowlist import CONTAINER, Trust, name_of_function
 from fxgrow.spec.arguments import DTYPE_NAMES, DTYPES, DType, encode
 from fxgrow.spec.check import check_spec
@@ -185,9 +185,11 @@ def _architecture(
     """The checked description with its fingerprint, but without cost, widths and history."""
     try:
         spec = _without_fingerprint(graph_module, example_inputs, trust)
-    except ValidationError as error:
+    except ArgumentError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
         # The values come from a real model, so only the limits on sizes can have failed.
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.__cause__.errors(include_url=False, include_input=False)[0]
         path = ".".join(map(str, first["loc"]))
         raise SpecError(
             "too-large", f"the model is beyond what a spec may hold ({first['msg']})", path

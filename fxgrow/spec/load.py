@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import fx
 
+from fxgrow.argument_checks import checked
 from fxgrow.documents import (
     CONFIG,
     WEIGHTS,
@@ -51,6 +52,7 @@ def read_spec(directory: str | Path, *, trust: Trust = _NO_TRUST) -> Architectur
     return spec
 
 
+@checked
 def load(directory: str | Path, *, trust: Trust = _NO_TRUST) -> fx.GraphModule:
     """Load a saved model, in evaluation mode on the CPU, bit for bit as it was saved.
 

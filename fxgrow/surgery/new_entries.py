@@ -21,6 +21,8 @@ def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Gener
     """
     shape = list(tensor.shape)
     shape[axis] = count
+    if tensor.is_meta:  # it has no values, so there is no spread, and nothing to draw
+        return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
     fan_in = max(1, tensor[0].numel())
     # Drawn in double precision on the CPU, so that a seed gives the same numbers for every dtype
     # and device.

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fxgrow.argument_checks import checked
 from fxgrow.documents import RUN_OUTPUT, ForeignCheck, atomic, atomic_directory, recognition
 from fxgrow.spec import ArchitectureSpec, read_text, save
 from fxgrow.training.recipe import Recipe, recipe_text
@@ -27,6 +28,7 @@ INITIAL = "initial"
 SEARCHED = "search.json"
 
 
+@checked
 def foreign_to_run(path: Path) -> str | None:
     """Find what keeps a directory from being replaced by a run: whatever fxgrow has not written.
 
@@ -41,7 +43,8 @@ def foreign_to_run(path: Path) -> str | None:
         "it holds 'thesis.txt', which fxgrow did not write"
     """
     # A directory of any command will do: a run may take the place of a search or of a master.
-    return _foreign_to_any_command(path)
+    with run_writing_errors(path):
+        return _foreign_to_any_command(path)
 
 
 _foreign_to_any_command = recognition.foreign_in_directory(recognition.ANY_DIRECTORY)
@@ -65,6 +68,7 @@ class WrittenSpecs:
     final: ArchitectureSpec
 
 
+@checked
 @contextmanager
 def run_directory(
     target: Path,
@@ -100,6 +104,7 @@ def run_directory(
         yield staging
 
 
+@checked
 def write_run(
     directory: Path, run: Run, result: RunResult, recipe: Recipe | None = None
 ) -> WrittenSpecs:
@@ -137,6 +142,7 @@ def write_run(
     return WrittenSpecs(initial, final)
 
 
+@checked
 def read_result(directory: Path) -> RunResult:
     """Read the numbers of a run, of the present version or an older one.
 
@@ -160,6 +166,7 @@ def _save(network: Network, directory: Path) -> ArchitectureSpec:
     return save(network.graph_module, directory, network.spec)
 
 
+@checked
 @contextmanager
 def run_writing_errors(path: Path) -> Iterator[None]:
     """Turn failures of the operating system inside the block into errors for the user.

@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterable
 from torch import nn
 from torch.optim import Optimizer
 
+from fxgrow.argument_checks import checked
 from fxgrow.errors import DataError, TrainingError
 from fxgrow.growth import Batch, LossFunction
 from fxgrow.kernel_guard import guard_unsafe_kernel
+from fxgrow.running import errors_as, input_target_pairs
+from fxgrow.training.evaluate import loss_of, run_on_batch
+
+_ADVICE = "give a loss that depends on the parameters of the model"
 
 OnStep = Callable[[int, float], None]
 """Called with the number of a batch, from 0, and its loss."""
@@ -18,6 +23,7 @@ def _no_callback(batch: int, loss: float) -> None:
     """Do nothing after a step."""
 
 
+@checked
 def train_epoch(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -50,17 +56,19 @@ def train_epoch(
     """
     model.train()
     losses: list[float] = []
-    for batch, (inputs, target) in enumerate(batches):
+    for batch, (inputs, target) in enumerate(input_target_pairs(batches)):
         # Looks at the shapes of this forward pass, as an unsafe backward pass cannot be undone.
         with guard_unsafe_kernel(model):
-            value = loss(model(inputs), target)
+            output = run_on_batch(model, inputs)
+            value = loss_of(loss, output, target)
         losses.append(float(value.detach()))
         # Checked before the backward pass: one infinite gradient would spoil every weight.
         if not math.isfinite(losses[-1]):
             raise _not_finite(losses[-1], batch, optimizer)
         # None instead of zero: parameters without a gradient are not even decayed.
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        with errors_as(TrainingError, "bad-loss", "the loss has no gradient", _ADVICE):
+            value.backward()
         optimizer.step()
         on_step(batch, losses[-1])
     if not losses:

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fxgrow.errors import DataError, ModelError
+from fxgrow.argument_checks import checked
+from fxgrow.errors import DataError, ModelError, TrainingError
 from fxgrow.growth import Batch, LossFunction
 from fxgrow.modes import evaluation_mode
+from fxgrow.running import errors_as, input_target_pairs
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of the loss of an auxiliary classifier (Liu et al. 2019, App. A.2)."""
@@ -71,6 +73,7 @@ def logits(output: Any) -> Tensor:
     )
 
 
+@checked
 def cross_entropy(output: Any, target: Tensor) -> Tensor:
     """Mean cross entropy of a model's output against class indices.
 
@@ -91,18 +94,57 @@ def cross_entropy(output: Any, target: Tensor) -> Tensor:
 
     Raises:
         ModelError: the output holds no class scores (``no-logits``).
+        DataError: the targets are no class indices of them (``bad-labels``).
 
     Example:
         >>> cross_entropy(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
         tensor(0.6931)
     """
-    loss = F.cross_entropy(logits(output), target)
+    scores = logits(output)
+    with errors_as(
+        DataError,
+        "bad-labels",
+        f"the labels do not fit class scores of shape {tuple(scores.shape)}",
+        "give one index of a class per row",
+    ):
+        loss = F.cross_entropy(scores, target)
     auxiliary = getattr(output, "auxiliary", None)
     if auxiliary is None:
         return loss
     return loss + AUXILIARY_WEIGHT * F.cross_entropy(auxiliary, target)
 
 
+def run_on_batch(model: nn.Module, inputs: Any) -> Any:
+    """The output of a model; ``ModelError`` (``does-not-run``) if it raises an error."""
+    name = type(model).__name__
+    advice = "give batches of the shape, dtype and device that it takes"
+    with errors_as(ModelError, "does-not-run", f"{name} does not run on a batch", advice):
+        return model(inputs)
+
+
+def require_labels(target: Tensor, classes: int) -> None:
+    """Check that labels number classes; ``DataError`` (``bad-labels``) if they do not."""
+    is_number = target.dim() == 1 and not target.is_floating_point() and not target.is_complex()
+    if not is_number or target.is_meta or not bool(((target >= 0) & (target < classes)).all()):
+        raise DataError(
+            "bad-labels",
+            f"the labels of a batch, a {target.dtype} tensor of shape {tuple(target.shape)}, do "
+            f"not number {classes} classes; give whole numbers from 0 to {classes - 1}, one per "
+            "example",
+        )
+
+
+def loss_of(loss: LossFunction, output: Any, target: Tensor) -> Tensor:
+    """The loss of one batch; ``TrainingError`` (``bad-loss``) if it cannot be computed."""
+    advice = "give a loss that takes the output and the target and gives a scalar"
+    with errors_as(TrainingError, "bad-loss", "the loss of a batch cannot be computed", advice):
+        value = loss(output, target)
+        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_meta:
+            raise TypeError(f"it is a {type(value).__name__} and no tensor with one value")
+        return value
+
+
+@checked
 def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     """The share of images that a model classifies correctly in evaluation mode.
 
@@ -124,6 +166,7 @@ def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     return evaluate(model, batches).accuracy
 
 
+@checked
 @torch.no_grad()
 def evaluate(
     model: nn.Module, batches: Iterable[Batch], loss: LossFunction = cross_entropy
@@ -149,10 +192,10 @@ def evaluate(
     total_loss, correct, images = 0.0, 0, 0
     # Dropout and batch norm would make the result depend on chance and on the other images.
     with evaluation_mode(model):
-        for inputs, target in batches:
-            output = model(inputs)
+        for inputs, target in input_target_pairs(batches):
+            output = run_on_batch(model, inputs)
             # A batch counts by its images, as the last one may be smaller.
-            total_loss += float(loss(output, target)) * len(target)
+            total_loss += float(loss_of(loss, output, target)) * len(target)
             # [batch, classes]: the class with the largest score is the answer.
             correct += int((logits(output).argmax(1) == target).sum())
             images += len(target)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fxgrow.argument_checks import checked
 from fxgrow.training.events import (
     BatchDone,
     EpochDone,
@@ -62,6 +63,7 @@ class Log:
         >>> train_and_grow(model, data, settings, callback=Log(Path("log.jsonl")), **growth)
     """
 
+    @checked
     def __init__(self, path: Path) -> None:
         self.path = path
 

@@ -6,10 +6,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from fxgrow.data import Splits, load_data
-from fxgrow.documents import limits
+from fxgrow.argument_checks import checked
+from fxgrow.data import Splits, load_data, require_root_is_read
+from fxgrow.documents import Settings, limits
 from fxgrow.errors import DataError
 from fxgrow.growth import ALL_WIDTHS, Budget, Scope
 from fxgrow.methods import MethodConfig
@@ -21,12 +22,7 @@ RECIPE_VERSION: Literal[2] = 2
 _MAX_FILE_BYTES = 2**20  # a longer file is refused before it is parsed
 
 
-class _ClosedModel(BaseModel):
-    # A misspelled key is refused instead of being ignored.
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataChoice(_ClosedModel):
+class DataChoice(Settings):
     """A data set by name, and what is asked of it. None: what the data set has by itself.
 
     Args:
@@ -38,7 +34,7 @@ class DataChoice(_ClosedModel):
 
     Raises:
         DataError: the images would not fit into the limits (``option``).
-        pydantic.ValidationError: a value is out of range.
+        ArgumentError: ``bad-setting``: a value is out of range.
 
     Example:
         >>> DataChoice(name="digits", limit=97).load(channels=1, size=8, seed=0).shape
@@ -55,8 +51,10 @@ class DataChoice(_ClosedModel):
     def _fits(self) -> "DataChoice":
         # Refused when the recipe is read, not only when the images are loaded.
         _check_pixels(self.name, self.limit, None, self.size)
+        require_root_is_read(self.name, self.root)
         return self
 
+    @checked
     def load(self, channels: int | None, size: int | None, seed: int) -> Splits:
         """The images, of ``channels`` x ``size`` x ``size`` (None: the data set's default).
 
@@ -98,7 +96,7 @@ def _check_pixels(name: str, limit: int | None, channels: int | None, size: int 
         )
 
 
-class Recipe(_ClosedModel):
+class Recipe(Settings):
     """A run: the model, the data, and how it is trained and grown.
 
     Args:
@@ -117,7 +115,7 @@ class Recipe(_ClosedModel):
     Raises:
         TrainingError: the settings make no run.
         BudgetError: the budget allows nothing.
-        pydantic.ValidationError: a value is out of range.
+        ArgumentError: ``bad-setting``: a value is out of range.
 
     Example:
         >>> recipe = Recipe(schema_version=RECIPE_VERSION, model="timm:resnet10t",
@@ -139,6 +137,7 @@ class Recipe(_ClosedModel):
 RECIPE_DOCUMENT = Document("recipe", Recipe, RECIPE_VERSION, {1: rename_memory}, parse=parse_yaml)
 
 
+@checked
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe, of the present version or an older one.
 
@@ -162,6 +161,7 @@ def read_recipe(path: Path) -> Recipe:
     return RECIPE_DOCUMENT.read(read_text(path, _MAX_FILE_BYTES), str(path))
 
 
+@checked
 def recipe_text(recipe: Recipe) -> str:
     """A recipe as YAML, with every setting written out.
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from fxgrow.argument_checks import checked
 from fxgrow.growth import GrowthReport
 from fxgrow.spec import Document, StrictModel
 from fxgrow.training.migrations import rename_memory
@@ -93,6 +94,7 @@ class RunResult(StrictModel):
 RUN_RESULT_DOCUMENT = Document("run result", RunResult, RESULT_VERSION, {1: rename_memory})
 
 
+@checked
 def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> RunResult:
     """The numbers of a finished run.
 

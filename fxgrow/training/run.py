@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.optim import SGD, Optimizer
 
+from fxgrow.argument_checks import checked
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.data import Batches, Splits, batches
@@ -36,6 +37,7 @@ from fxgrow.training.events import (
 )
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import set_rate, training_batches
+from fxgrow.training.step_memory import require_step_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,7 @@ class Run:
     epoch_seconds: tuple[float, ...]
 
 
+@checked
 def train_and_grow(
     model: nn.Module,
     data: Splits,
@@ -127,6 +130,7 @@ def train_and_grow(
         >>> run.final.module[1].out_features
         8
     """
+    require_step_memory(model, data.train.images, settings.batch_size)
     initial = capture_network(model, example_inputs, history)
     # One copy of module and graph together, so that they go on sharing their parameters.
     state = RunState.start(copy.deepcopy(initial), data, settings, callback)

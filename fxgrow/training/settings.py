@@ -1,15 +1,19 @@
 """The settings of a run, and what follows from them."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from types import MappingProxyType
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from fxgrow.documents import limits
+from fxgrow.argument_checks import Finite, checked
+from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
 from fxgrow.training.sgd import cosine_rate
 
 
-class RunSettings(BaseModel):
+class RunSettings(Settings):
     """How long to train, how often to grow, and the settings of SGD.
 
     The epochs are cut into ``grow_steps`` + 1 phases of equal length (to one epoch), with a growth
@@ -30,8 +34,8 @@ class RunSettings(BaseModel):
         seed: draws the order of the images, the candidates, and all that torch draws in the run.
 
     Raises:
-        TrainingError: there is no epoch (``no-epochs``) or not one per phase (``too-few-epochs``).
-        pydantic.ValidationError: a value is out of range.
+        TrainingError: there is no epoch (``no-epochs``) or not one per phase (``too-few-epochs``);
+            ``bad-setting`` for a value out of range.
 
     Example:
         >>> settings = RunSettings(epochs=6, grow_steps=2, lr=0.1)
@@ -41,7 +45,8 @@ class RunSettings(BaseModel):
         0.05
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
+    old_names: ClassVar[Mapping[str, str]] = MappingProxyType({"memory": "memory_limit"})
 
     # Zero and negative numbers pass here, to get the error below instead of pydantic's.
     epochs: int = Field(default=6, ge=-limits.EPOCHS, le=limits.EPOCHS)
@@ -71,6 +76,11 @@ class RunSettings(BaseModel):
             )
         return self
 
+    @classmethod
+    def _error(cls, sentence: str) -> TrainingError:
+        """The error that a wrong value raises."""
+        return TrainingError("bad-setting", sentence)
+
     @property
     def phases(self) -> tuple[int, ...]:
         """The number of epochs of every phase."""
@@ -79,6 +89,7 @@ class RunSettings(BaseModel):
         ends = [round(self.epochs * phase / count) for phase in range(count + 1)]
         return tuple(end - start for start, end in pairwise(ends))
 
-    def learning_rate(self, progress: float) -> float:
+    @checked
+    def learning_rate(self, progress: Finite) -> float:
         """The learning rate when the share ``progress`` (0 to 1) of the run is done."""
         return cosine_rate(self.lr, self.final_lr, progress)

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Optimizer
 
+from fxgrow.argument_checks import Finite, Positive, ScalarLoss, Trainable, checked
 from fxgrow.data import Batches, DataSet, batches
 from fxgrow.documents import limits
 from fxgrow.errors import DataError, TrainingError
@@ -20,7 +21,8 @@ from fxgrow.growth import Batch
 from fxgrow.spec import StrictModel
 
 
-def cosine_rate(initial: float, final: float, progress: float, total: float = 1.0) -> float:
+@checked
+def cosine_rate(initial: Finite, final: Finite, progress: Finite, total: Positive = 1.0) -> float:
     """Learning rate along half a cosine: ``initial`` at the start, ``final`` at the end.
 
     rate = final + (initial - final) * (1 + cos(pi * progress / total)) / 2
@@ -62,7 +64,7 @@ class WeightTraining(StrictModel):
         clip: gradients whose total norm is larger are scaled down to this norm.
 
     Raises:
-        pydantic.ValidationError: a value is out of range.
+        ArgumentError: ``bad-setting``: a value is out of range.
 
     Example:
         >>> settings = WeightTraining(epochs=10, lr=0.1, final_lr=0.0)
@@ -78,17 +80,20 @@ class WeightTraining(StrictModel):
     weight_decay: float = Field(default=3e-4, ge=0, le=limits.RATE)
     clip: float = Field(default=5.0, gt=0, le=limits.RATE)
 
-    def learning_rate(self, epoch: int) -> float:
+    @checked
+    def learning_rate(self, epoch: Finite) -> float:
         """The learning rate of an epoch, counted from 0."""
         return cosine_rate(self.lr, self.final_lr, epoch, total=self.epochs)
 
-    def optimizer(self, model: nn.Module) -> SGD:
+    @checked
+    def optimizer(self, model: Trainable) -> SGD:
         """SGD over all parameters of ``model`` with these settings."""
         return SGD(
             model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
         )
 
 
+@checked
 def training_batches(data: DataSet, size: int, generator: torch.Generator) -> Batches:
     """Batches to train on: all images, in a new order every pass.
 
@@ -116,6 +121,7 @@ def training_batches(data: DataSet, size: int, generator: torch.Generator) -> Ba
     return batches(data, size, shuffle=True, generator=generator, drop_last=drop_last)
 
 
+@checked
 def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
     """``training_batches``, of data that make at least one batch which batch norm can take.
 
@@ -146,6 +152,7 @@ def shuffled(data: DataSet, size: int, generator: torch.Generator) -> Batches:
     return result
 
 
+@checked
 def endless(data: Batches) -> Iterator[Batch]:
     """Repeat the batches pass after pass, without an end.
 
@@ -164,7 +171,8 @@ def endless(data: Batches) -> Iterator[Batch]:
         yield from data
 
 
-def set_rate(optimizer: Optimizer, rate: float) -> None:
+@checked
+def set_rate(optimizer: Optimizer, rate: Finite) -> None:
     """Set the learning rate of all parameters.
 
     Args:
@@ -178,7 +186,8 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def sgd_step(optimizer: Optimizer, loss: Tensor, clip: float) -> float:
+@checked
+def sgd_step(optimizer: Optimizer, loss: ScalarLoss, clip: Positive) -> float:
     """Take one step down ``loss``. Weights that it does not depend on stay as they are.
 
     Args:

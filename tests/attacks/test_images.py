@@ -467,7 +467,7 @@ def test_a_size_over_the_memory_is_refused_with_the_bytes(
 ) -> None:
     if name == "digits":
         pytest.importorskip("sklearn")
-    monkeypatch.setattr(memory, "available_memory", lambda: 2**34)
+    monkeypatch.setattr("fxgrow.memory.available_memory", lambda _: 2**34)
     with pytest.raises(DataError) as caught:
         load_data(name, root=root, size=size, train_size=20, test_size=20)
     count = 4 if name == "imagefolder" else 40
@@ -482,17 +482,6 @@ def test_more_shapes_than_memory_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         load_data("shapes", channels=10**12, train_size=10, test_size=10)
     assert caught.value.code == "too-large"
-
-
-def test_a_container_may_have_less_memory_than_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "CGROUP_LIMIT", limit)
-    machine = memory.available_memory()
-    for text, found in (("4096\n", 4096), ("max\n", machine), (f"{2**62}\n", machine)):
-        limit.write_text(text)
-        assert memory.available_memory() == found
 
 
 def test_nothing_was_run() -> None:

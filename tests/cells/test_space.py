@@ -1,10 +1,10 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from fxgrow.cells import GENOTYPES, Genotype
 from fxgrow.cells.space import DARTS_OPERATIONS, SearchSpace
+from fxgrow.errors import ArgumentError
 
 
 def test_edges_are_numbered_state_by_state() -> None:
@@ -38,7 +38,7 @@ def test_a_space_is_written_and_read() -> None:
     ],
 )
 def test_what_is_no_space(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+    with pytest.raises(ArgumentError, match=words):
         SearchSpace(**settings)
 
 

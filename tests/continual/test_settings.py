@@ -1,10 +1,10 @@
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from fxgrow.continual.fit import train_task
 from fxgrow.continual.settings import TrainSettings
+from fxgrow.errors import ArgumentError
 from fxgrow.training import cross_entropy
 
 
@@ -33,5 +33,5 @@ def test_every_step_has_its_own_rate() -> None:
     "wrong", [{"epochs": 0}, {"batch_size": 1}, {"lr": 0}, {"momentum": 1}, {"rate": 0.1}]
 )
 def test_settings_are_closed(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ArgumentError):
         TrainSettings(**wrong)  # type: ignore[arg-type]

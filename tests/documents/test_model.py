@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from fxgrow.documents import StrictModel
+from fxgrow.errors import ArgumentError
 
 
 class Point(StrictModel):
@@ -24,13 +25,15 @@ class Point(StrictModel):
     ],
 )
 def test_it_refuses(fields: dict[str, object], error: str) -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         Point(**fields)  # type: ignore[arg-type]
-    assert caught.value.errors()[0]["type"] == error
+    assert caught.value.code == "bad-setting"
+    assert isinstance(caught.value.__cause__, ValidationError)
+    assert caught.value.__cause__.errors()[0]["type"] == error
 
 
 def test_it_is_frozen() -> None:
     point = Point(x=1)
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(ArgumentError, match="immutable"):
         point.x = 2  # type: ignore[misc]
     assert hash(point) == hash(Point(x=1))

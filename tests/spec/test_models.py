@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from fxgrow.errors import ArgumentError
 from fxgrow.spec import ArchitectureSpec, SpecDiff, arguments, models
 from fxgrow.spec.error_codes import CODES
 
@@ -29,7 +30,7 @@ def test_every_model_is_frozen_and_closed() -> None:
 
 def test_a_spec_cannot_be_changed() -> None:
     cost = models.Cost(parameters=1, multiply_adds=2)
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(ArgumentError, match="immutable"):
         cost.parameters = 3  # type: ignore[misc]
 
 

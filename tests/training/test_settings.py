@@ -1,7 +1,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from fxgrow.errors import TrainingError
 from fxgrow.training import RunSettings
@@ -44,5 +43,6 @@ def test_runs_that_cannot_be_made(epochs: int, grow_steps: int, code: str) -> No
 
 @pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_learning_rate_is_a_positive_number(lr: float) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(TrainingError, match=r"lr=.*correct it") as caught:
         RunSettings(lr=lr)
+    assert caught.value.code == "bad-setting"

@@ -28,7 +28,9 @@ from fxgrow.cells.stack import (
     stem,
 )
 from fxgrow.data import DataSet
+from fxgrow.documents import limits
 from fxgrow.errors import SpecError
+from fxgrow.memory import bounded_model
 
 POOLINGS: frozenset[Operation] = frozenset({"max_pool_3x3", "avg_pool_3x3"})
 _AFFINE = False
@@ -221,6 +223,7 @@ class FixedChoiceNetwork(nn.Module):
         return scores
 
 
+@bounded_model("the network with all operations", limits.ENTRIES)
 def supernet_for(space: SearchSpace, train: DataSet, valid: DataSet) -> Supernet:
     """A new supernet that fits the images, with weights drawn from torch's own generator."""
     last_class = max(int(train.labels.max()), int(valid.labels.max()))

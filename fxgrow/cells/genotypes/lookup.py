@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fxgrow.argument_checks import checked
 from fxgrow.cells.genotype import MAX_GENOTYPE_BYTES, Genotype, read_genotype
 from fxgrow.cells.genotypes.published import GENOTYPES
 from fxgrow.cells.genotypes.text_format import from_text
@@ -10,6 +11,7 @@ from fxgrow.errors import ModelError
 from fxgrow.spec import read_text
 
 
+@checked
 def find_genotype(words: str) -> Genotype:
     """Find a genotype by its name, or else read it from a file.
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from fxgrow.argument_checks import checked
 from fxgrow.cells.genotype import GENOTYPE_VERSION, STATES, Cell, Genotype
 from fxgrow.errors import SpecError
 from fxgrow.spec import as_spec_error
@@ -42,6 +43,7 @@ class GenotypeTuples(NamedTuple):
     reduce_concat: Sequence[int]
 
 
+@checked
 def to_tuples(genotype: Genotype) -> GenotypeTuples:
     """Convert a genotype to the literature's form.
 
@@ -121,6 +123,7 @@ def _cell(pairs: Iterable[tuple[str, int]], concat: Iterable[int]) -> dict[str, 
     return {"nodes": tuple(nodes), "concat": tuple(islice(concat, STATES + 1))}
 
 
+@checked
 def to_text(genotype: Genotype) -> str:
     """Write a genotype in the literature's form, as one line of Python.
 
@@ -143,6 +146,7 @@ def to_text(genotype: Genotype) -> str:
     return f"Genotype({', '.join(fields)})"
 
 
+@checked
 def from_text(text: str) -> Genotype:
     """Read a genotype from a line of Python, as published code and searches print it.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fxgrow.cells import Derivation, FireflySearch, derive_again, genotype_text, read_search
-from fxgrow.cli.arguments import ForceFile, build_settings
+from fxgrow.cli.arguments import ForceFile, build_settings, require_used
 from fxgrow.cli.console import print_text
 from fxgrow.documents import FILE_OUTPUT, atomic_path, foreign_file, is_genotype, os_errors_as
 from fxgrow.training import SEARCHED
@@ -35,6 +35,7 @@ NormalizeByOperationOption = Annotated[
 
 
 def derive_cells(
+    ctx: typer.Context,
     directory: Annotated[
         Path,
         typer.Argument(
@@ -55,6 +56,7 @@ def derive_cells(
     force: ForceFile = False,
 ) -> None:
     """Derive a genotype from the numbers of channels that a firefly search ended with."""
+    require_used(ctx, ("force",), out is not None, "--out")
     derivation = build_settings(
         Derivation,
         identity_threshold=identity_threshold,

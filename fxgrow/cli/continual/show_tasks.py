@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from fxgrow.cli.arguments import AsJsonOption, ForceFile
+from fxgrow.cli.arguments import AsJsonOption, ForceFile, require_used
 from fxgrow.cli.console import print_parts, print_text
 from fxgrow.continual import ContinualResult, read_continual
 from fxgrow.report import continual_lines, continual_tables, draw_continual
 
 
 def show_tasks(
+    ctx: typer.Context,
     directory: Annotated[
         Path,
         typer.Argument(metavar="DIR", help="the directory of a run over tasks", show_default=False),
@@ -24,6 +25,7 @@ def show_tasks(
     as_json: AsJsonOption = False,
 ) -> None:
     """Show the accuracies, parameters and neurons of every task in DIR."""
+    require_used(ctx, ("force",), png is not None, "--png")
     result = read_continual(directory)
     if png is not None:
         draw_continual(result, png, force=force)

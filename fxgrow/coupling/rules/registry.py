@@ -15,6 +15,7 @@ import torch
 from torch._library.custom_ops import CustomOpDef
 from torch._ops import OpOverload, OpOverloadPacket
 
+from fxgrow.argument_checks import checked
 from fxgrow.coupling.rules import table
 from fxgrow.coupling.rules.table import Rule
 from fxgrow.errors import ModelError
@@ -110,6 +111,7 @@ def rule_for(operator: OpOverload) -> Rule | None:
     return REGISTRY.registered(operator) or table.rule_for(operator)
 
 
+@checked
 def register_rule(op: Operator, rule: Rule, *, replace: bool = False) -> RuleHandle:
     """Teach coupling what an operator of your own does to neurons, so that models with it can grow.
 

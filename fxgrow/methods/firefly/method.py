@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
 from fxgrow.coupling import Coupling
-from fxgrow.documents import limits
+from fxgrow.documents import Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.methods.firefly import importance
 from fxgrow.methods.firefly.neighborhood import initialize
@@ -22,7 +22,7 @@ from fxgrow.rewrite import DepthProposal, OverGrown
 PATHS = {"joint": importance.joint_scores, "single": importance.single_scores}
 
 
-class Firefly(BaseModel):
+class Firefly(Settings):
     """Firefly descent.
 
     Args:
@@ -53,7 +53,6 @@ class Firefly(BaseModel):
         >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=method)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     split: bool = True
     new: int = Field(default=8, ge=0, le=limits.CANDIDATES)
     layers: int = Field(default=0, ge=0, le=limits.CANDIDATES)
@@ -69,6 +68,15 @@ class Firefly(BaseModel):
     constraint: Literal["projection", "penalty"] = "projection"
     precision: Literal["fp32", "bf16"] = "fp32"
     rounds: int = Field(default=1, ge=1, le=limits.STEPS)
+
+    @model_validator(mode="after")
+    def _layers_use_their_settings(self) -> "Firefly":
+        if not self.layers and (self.at or self.norm):
+            raise ValueError(
+                "at and norm are about layers to insert, and layers=0 inserts none; give layers, "
+                "or leave them out"
+            )
+        return self
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose that every growable neuron may split, and ``new`` neurons per growable width."""

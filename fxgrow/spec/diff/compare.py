@@ -7,6 +7,7 @@ it.
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from fxgrow.argument_checks import checked
 from fxgrow.spec.arguments import argument_text
 from fxgrow.spec.diff.align import Alignment, align, order_key
 from fxgrow.spec.diff.attribution import Attribution
@@ -31,6 +32,7 @@ from fxgrow.spec.models import (
 )
 
 
+@checked
 def diff(a: ArchitectureSpec, b: ArchitectureSpec) -> SpecDiff:
     """Find what has to be done to one architecture to get another.
 

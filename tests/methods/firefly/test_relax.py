@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget, Firefly
+from fxgrow.errors import ArgumentError
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.growth.statistics import new_channel_norms
 from fxgrow.methods.firefly.importance import joint_scores
@@ -243,5 +243,6 @@ def test_rounds_take_turns() -> None:
     [{"eps": 0}, {"new": -1}, {"path": "both"}, {"stepz": 3}, {"optimizer": "lion"}, {"rounds": 0}],
 )
 def test_settings_are_closed(settings: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ArgumentError) as caught:
         Firefly(**settings)
+    assert caught.value.code == "bad-setting"

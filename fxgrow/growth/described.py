@@ -1,0 +1,58 @@
+"""The specification of a model that has none yet: a widened one, or any module with its inputs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from fxgrow.capture import capture
+from fxgrow.coupling import couple
+from fxgrow.errors import SpecError
+from fxgrow.growth.widen import Widened
+from fxgrow.spec import META_KEY, ArchitectureSpec, describe, spec_of
+
+
+@dataclass(frozen=True, eq=False)
+class DescribedModel:
+    """A graph module and its specification.
+
+    Args:
+        graph_module: the graph of the model, with the model's own parameters.
+        spec: what describes it.
+    """
+
+    graph_module: fx.GraphModule
+    spec: ArchitectureSpec
+
+
+def described_model(model: Widened | nn.Module, example_inputs: Any = None) -> DescribedModel:
+    """Capture and describe a model, unless it was loaded with its specification.
+
+    Args:
+        model: a loaded model, any other module, or what ``fxgrow.widen`` gave.
+        example_inputs: inputs of the model; None: those that it was widened with.
+
+    Returns:
+        Its graph and its specification.
+
+    Raises:
+        SpecError: ``no-spec`` if it is a module whose inputs nobody knows, and what ``describe``
+            raises.
+        ModelError: it does not run on its example inputs.
+    """
+    if isinstance(model, fx.GraphModule) and example_inputs is None and META_KEY in model.meta:
+        return DescribedModel(model, spec_of(model))
+    module = model
+    if isinstance(model, Widened):
+        module = model.module
+        example_inputs = model.example_inputs if example_inputs is None else example_inputs
+    if example_inputs is None:
+        raise SpecError(
+            "no-spec",
+            f"{type(model).__name__} was not loaded from a directory, so its inputs are not known "
+            "and it cannot be described; give example_inputs",
+        )
+    captured = capture(module, example_inputs)
+    widths = couple(captured).widths
+    spec = describe(captured.graph_module, captured.example_inputs, widths=widths)
+    return DescribedModel(captured.graph_module, spec)
