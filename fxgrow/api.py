@@ -55,12 +55,10 @@ def grow(
 
     Args:
         model: any PyTorch module that fxgrow can capture.
-        batches: a few (input, target) pairs, or whatever a ``BatchLoss`` takes; an input is a
-            tensor, a tuple or dict of arguments.
+        batches: a few (input, target) pairs, or what a ``BatchLoss`` takes.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
         example_inputs: in one of the forms of an input; left out, those of the first batch.
-        examples: more of them, to reach what one does not (experts, the heads of other tasks);
-            what can grow in all of them grows.
+        examples: more of them; what can grow in all of them grows.
         method: proposes and scores the candidates; ``Firefly()`` if None.
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
         optimizer: grows along, state included; it keeps parameters of other modules.
@@ -85,10 +83,8 @@ def grow(
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
     known = history or _known_history(model)
-    step = StepOptions(
-        optimizer, seed, known, inplace, memory_limit, scope, example_inputs, examples=examples
-    )
-    options = replace(step, grow_frozen=grow_frozen)
+    step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
+    options = replace(step, examples=examples, grow_frozen=grow_frozen)
     method = Firefly() if method is None else method
     budget = Budget(neurons=0.3) if budget is None else budget
     return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)

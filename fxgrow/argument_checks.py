@@ -204,9 +204,9 @@ def checked_class(cls: Class) -> Class:
     Returns:
         The class itself.
     """
-    constructor = checked(cls.__init__)
+    constructor = checked(cls.__init__)  # type: ignore[misc]
     constructor.__qualname__ = cls.__name__
-    cls.__init__ = constructor
+    cls.__init__ = constructor  # type: ignore[misc]
     return cls
 
 
@@ -247,14 +247,14 @@ def find_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     return find(name, value, hint)
 
 
-def describe(hint: Any) -> str:
+def described_hint(hint: Any) -> str:
     """An annotation in the words of a message."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         conditions = " ".join(rule.words for rule in arguments[1:] if hasattr(rule, "words"))
-        return f"{describe(arguments[0])} {conditions}".strip()
+        return f"{described_hint(arguments[0])} {conditions}".strip()
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(map(describe, arguments)))
+        return " or ".join(dict.fromkeys(map(described_hint, arguments)))
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     kind = origin or hint
@@ -277,7 +277,7 @@ def _plain_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
         fits = isinstance(value, kind)
     else:  # a type variable, or another form that says nothing about values
         fits = True
-    return None if fits else Misfit(name, value, describe(hint))
+    return None if fits else Misfit(name, value, described_hint(hint))
 
 
 def _offers(value: Any, protocol: type) -> bool:
@@ -330,17 +330,17 @@ def _none_misfit(name: str, value: Any, _hint: Any) -> Misfit | None:
 def _whole_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     # True and False are integers to Python; as a number of things they are a mistake.
     fits = isinstance(value, Integral) and not isinstance(value, bool)
-    return None if fits else Misfit(name, value, describe(hint))
+    return None if fits else Misfit(name, value, described_hint(hint))
 
 
 def _real_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     fits = isinstance(value, Real) and not isinstance(value, bool)
-    return None if fits else Misfit(name, value, describe(hint))
+    return None if fits else Misfit(name, value, described_hint(hint))
 
 
 def _path_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     fits = isinstance(value, (str, os.PathLike)) and _is_path_text(os.fspath(value))
-    return None if fits else Misfit(name, value, describe(hint))
+    return None if fits else Misfit(name, value, described_hint(hint))
 
 
 def _is_path_text(text: Any) -> bool:
@@ -359,7 +359,7 @@ def _union_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     # A text where a path may be has to be one that can be looked for.
     if Path in members and isinstance(value, str):
         return _path_misfit(name, value, Path)
-    deepest = Misfit(name, value, describe(hint))
+    deepest = Misfit(name, value, described_hint(hint))
     for member in members:
         misfit = find_misfit(name, value, member)
         if misfit is None:
@@ -375,7 +375,7 @@ def _literal_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     for allowed in typing.get_args(hint):
         if type(value) is type(allowed) and value == allowed:
             return None
-    return Misfit(name, value, describe(hint))
+    return Misfit(name, value, described_hint(hint))
 
 
 def _annotated_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
@@ -383,16 +383,16 @@ def _annotated_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     misfit = find_misfit(name, value, bare)
     if misfit is not None:
         is_whole_value = misfit.name == name
-        return Misfit(name, value, describe(hint)) if is_whole_value else misfit
+        return Misfit(name, value, described_hint(hint)) if is_whole_value else misfit
     for rule in rules:
         if isinstance(rule, (Within, Satisfies)) and not rule.holds(value):
-            return Misfit(name, value, describe(hint))
+            return Misfit(name, value, described_hint(hint))
     return None
 
 
 def _callable_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     if not callable(value):
-        return Misfit(name, value, describe(hint))
+        return Misfit(name, value, described_hint(hint))
     arguments = typing.get_args(hint)
     if not arguments or arguments[0] is Ellipsis:
         return None
@@ -411,7 +411,7 @@ def _callable_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
 def _mapping_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     kind = typing.get_origin(hint) or hint
     if not isinstance(value, kind):
-        return Misfit(name, value, describe(hint))
+        return Misfit(name, value, described_hint(hint))
     key_hint, item_hint = typing.get_args(hint) or (Any, Any)
     for key, item in value.items():
         place = f"{name}[{shown(key)}]"
@@ -426,7 +426,7 @@ def _items_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     """A sequence or set; a text is none, for its letters would count as entries."""
     kind = typing.get_origin(hint) or hint
     if not isinstance(value, kind) or isinstance(value, (str, bytes)):
-        return Misfit(name, value, describe(hint))
+        return Misfit(name, value, described_hint(hint))
     arguments = typing.get_args(hint)
     item_hint = arguments[0] if arguments else Any
     for place, item in enumerate(value):
@@ -453,7 +453,7 @@ def _iterable_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     # Its entries are not looked at: a generator can be used only once.
     is_text = isinstance(value, (str, bytes))
     fits = not is_text and (hasattr(value, "__iter__") or hasattr(value, "__getitem__"))
-    return None if fits else Misfit(name, value, describe(hint))
+    return None if fits else Misfit(name, value, described_hint(hint))
 
 
 _FINDERS: Mapping[Any, Callable[[str, Any, Any], Misfit | None]] = {

@@ -32,8 +32,15 @@ from fxgrow.growth import Budget, GrowthReport, Scope, StepOptions, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import multiply_adds
 from fxgrow.timing import Stopwatch
-from fxgrow.training import WeightTraining, cross_entropy, seeded, set_rate, sgd_step, shuffled
-from fxgrow.training.step_memory import require_step_memory
+from fxgrow.training import (
+    WeightTraining,
+    cross_entropy,
+    require_step_memory,
+    seeded,
+    set_rate,
+    sgd_step,
+    shuffled,
+)
 
 _TRAINING_FACTOR = 3
 """Cost of a forward and a backward pass, in forward passes."""

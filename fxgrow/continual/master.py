@@ -41,8 +41,7 @@ from fxgrow.modes import evaluation_mode
 from fxgrow.running import input_target_pairs
 from fxgrow.surgery import named_tensors
 from fxgrow.timing import Stopwatch
-from fxgrow.training import accuracy, cross_entropy, seeded
-from fxgrow.training.evaluate import require_labels, run_on_batch
+from fxgrow.training import accuracy, cross_entropy, require_labels, run_on_batch, seeded
 
 REFERENCE_INPUTS = 8
 """Examples of a task that are shown to its network again after every later task."""
@@ -229,11 +228,13 @@ class Master:
     def _require_first_batches(self, train: Loader, valid: Loader, classes: int) -> None:
         """Check that there are batches, and that the network runs on the first ones."""
         with evaluation_mode(self.union.module), torch.no_grad():
-            for loader in (train, valid):
+            loaders: tuple[Any, Any] = (train, valid)
+            for loader in loaders:
                 # Of a generator nothing would be left for the training.
                 if not isinstance(loader, Sized) or isinstance(loader, Tensor):
                     raise DataError("bad-batch", _NO_LOADER)
-                for inputs, target in islice(input_target_pairs(loader), 1):
+                batches: Any = loader
+                for inputs, target in islice(input_target_pairs(batches), 1):
                     run_on_batch(self.union.module, inputs)
                     require_labels(target, classes)
 

@@ -4,6 +4,7 @@ from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.couple import couple
 from fxgrow.coupling.fixed_axes import FixedAxis
 from fxgrow.coupling.keys import AxisKey, WidthId
+from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.rules import register_rule
 from fxgrow.coupling.values import Role
 from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Unreached, Width
@@ -21,6 +22,8 @@ __all__ = [
     "WidthId",
     "change_maps",
     "couple",
+    "meta_copy",
+    "meta_inputs",
     "register_rule",
     "set_attributes",
 ]

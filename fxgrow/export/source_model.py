@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.errors import ExportError, SpecError
-from fxgrow.growth import Widened, described_model
+from fxgrow.growth import DescribedModel, Widened, described_model
 from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec import (
     ArchitectureSpec,
@@ -101,9 +101,11 @@ def export_source(
     if isinstance(model, str | Path):
         loaded = load(model, trust=trust)
         return _with_inputs(loaded, spec_of(loaded))
-    described = model
+    described: HasSpec | DescribedModel
     if isinstance(model, (nn.Module, Widened)):
         described = described_model(model, example_inputs)
+    else:
+        described = model
     graph_module, spec = described.graph_module, described.spec
     if fingerprint_of(graph_module, spec.inputs, trust) != spec.fingerprint:
         raise SpecError(

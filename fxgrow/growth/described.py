@@ -42,10 +42,11 @@ def described_model(model: Widened | nn.Module, example_inputs: Any = None) -> D
     """
     if isinstance(model, fx.GraphModule) and example_inputs is None and META_KEY in model.meta:
         return DescribedModel(model, spec_of(model))
-    module = model
     if isinstance(model, Widened):
         module = model.module
         example_inputs = model.example_inputs if example_inputs is None else example_inputs
+    else:
+        module = model
     if example_inputs is None:
         raise SpecError(
             "no-spec",

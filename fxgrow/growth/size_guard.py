@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.coupling import Coupling, Owners
-from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
+from fxgrow.coupling import Coupling, Owners, meta_copy, meta_inputs
 from fxgrow.errors import BudgetError
 from fxgrow.memory import device_of, require_memory
 from fxgrow.modes import evaluation_mode
@@ -23,7 +22,7 @@ _SMALL_FACTOR = 4
 _ADVICE = "add fewer"
 
 
-Grow = Callable[[nn.Module], object]
+WidenInPlace = Callable[[nn.Module], object]
 """Widens a module in place."""
 
 
@@ -32,7 +31,7 @@ def require_growth_memory(
     coupling: Coupling,
     changes: Mapping[int, Change],
     inputs: tuple[Any, ...],
-    grow: Grow,
+    grow: WidenInPlace,
 ) -> None:
     """Check that a wider model and a pass of the example inputs through it fit into memory.
 
@@ -56,7 +55,7 @@ def require_growth_memory(
         require_memory(_COPIES * largest, what, _ADVICE, BudgetError, device)
 
 
-def _largest_value(model: nn.Module, inputs: tuple[Any, ...], grow: Grow) -> int:
+def _largest_value(model: nn.Module, inputs: tuple[Any, ...], grow: WidenInPlace) -> int:
     """The bytes of the largest value of a pass through the wider model, found on shapes alone.
 
     0 if the model's code does not run on the meta device.
@@ -106,7 +105,7 @@ def _grown_bytes(
     maps = 0
     for key, owners in coupling.owners.items():
         name, axis = key
-        tensor = tensors.get(name) if isinstance(name, str) else None
+        tensor = tensors.get(name)
         if tensor is None or not isinstance(axis, int):
             continue
         length = _grown_length(owners, changes)
@@ -146,7 +145,7 @@ class _Largest(TorchDispatchMode):
     """Remembers the bytes of the largest value that an operator gives."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

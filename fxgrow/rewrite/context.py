@@ -16,7 +16,7 @@ from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at, match_linear
 from fxgrow.rewrite.recurrent import recurrent_module, recurrent_weights
 from fxgrow.rewrite.rewriter import Rewriter
-from fxgrow.surgery import carrier_entries, run_starts
+from fxgrow.surgery import carrier_entries, normalized_weights, run_starts
 
 INSERTED = "fxgrow_grown"
 """The name of the module that holds everything inserted."""
@@ -54,6 +54,11 @@ class RewriteContext:
     entries: list[Entry] = field(default_factory=list)
     eps_nodes: list[fx.Node] = field(default_factory=list)
     targets: dict[Hashable, str] = field(default_factory=dict)
+
+    @cached_property
+    def gains(self) -> dict[str, str]:
+        """The name of the gain of each weight under weight normalization, by that of its v."""
+        return {weight.direction: weight.gain for weight in normalized_weights(self.model)}
 
     @cached_property
     def names(self) -> dict[int, str]:

@@ -88,6 +88,7 @@ class OvergrownLayer(nn.Module):
         halves: a split candidate stands for two neurons, else for the first alone.
         kept: the rows and columns at which candidates have entries; None: everywhere.
         others: the other parameters that the weight or the bias is computed of.
+        gain: in weight normalization the place in ``product.names`` of the norms of the rows.
     """
 
     weight: Tensor
@@ -106,9 +107,11 @@ class OvergrownLayer(nn.Module):
         halves: bool = True,
         kept: Kept | None = None,
         others: Sequence[Tensor] = (),
+        gain: int | None = None,
     ) -> None:
         super().__init__()
         self.halves = halves
+        self.gain = gain
         self.product = product
         self.rows = tuple(rows)
         self.columns = tuple(columns)
@@ -269,7 +272,11 @@ class OvergrownLayer(nn.Module):
                 columns if is_old else columns.new_zeros((len(block[0]), *columns.shape[1:]))
                 for columns in outgoing
             ]
-            block[0] = torch.cat([block[0], *beside], 1)
+            longer = torch.cat([block[0], *beside], 1)
+            if self.gain is not None:
+                # As emission does: g |[v, c]| / |v|, so that what v computes stays as it is.
+                block[self.gain] = block[self.gain] * _stretch(block[0], longer, block[self.gain])
+            block[0] = longer
         form = self.product.form
         tensors = [stack_rows(rows, form.groups) for rows in zip(*blocks, strict=True)]
         weight, bias = self.product.weight_and_bias(tensors)
@@ -314,3 +321,10 @@ def _units(base: WeightBlock) -> tuple[float, float]:
     row = float(theta.norm(dim=1).mean()) or UNIT_SCALE
     column = float(weight.transpose(0, 1).flatten(1).norm(dim=1).mean()) or UNIT_SCALE
     return row, column
+
+
+def _stretch(rows: Tensor, longer: Tensor, gain: Tensor) -> Tensor:
+    """How many times as long rows are as they were, in the shape of their gain; 1 for zeros."""
+    norms = torch.linalg.vector_norm(rows.flatten(1), dim=1)
+    longer_norms = torch.linalg.vector_norm(longer.flatten(1), dim=1)
+    return torch.where(norms > 0, longer_norms / norms, 1.0).reshape(gain.shape)

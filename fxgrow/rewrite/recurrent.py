@@ -102,7 +102,7 @@ def _directions(module: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """What lies along one axis of the wider module.
 
     Args:
@@ -187,11 +187,11 @@ def _repeated(column: Tensor, count: int) -> Tensor:
     return column.expand(*column.shape[:-1], count)
 
 
-def _row_layout(layer: OvergrownLayer, gates: int) -> Layout:
+def _row_layout(layer: OvergrownLayer, gates: int) -> RowLayout:
     """How the neurons lie that a weight writes."""
     new = {slots.width: len(slots.candidate) // gates for slots in layer.rows}
     is_split = layer.delta is not None and layer.halves
-    return Layout(layer.base().weight.shape[0] // gates, is_split, new)
+    return RowLayout(layer.base().weight.shape[0] // gates, is_split, new)
 
 
 class OvergrownRecurrent(nn.Module):
@@ -220,9 +220,9 @@ class OvergrownRecurrent(nn.Module):
         # Torch tells by the two sizes whether there are projections: the state must be larger.
         if output is not hidden and output.size >= hidden.size:
             padding = output.size + 1 - hidden.size
-            hidden = Layout(hidden.old, hidden.is_split, hidden.new, padding)
+            hidden = RowLayout(hidden.old, hidden.is_split, hidden.new, padding)
         self.layouts = {
-            INPUT: Layout(first.base().weight.shape[1], is_split=False, new=columns),
+            INPUT: RowLayout(first.base().weight.shape[1], is_split=False, new=columns),
             OUTPUT: output,
             HIDDEN: hidden,
         }

@@ -242,10 +242,17 @@ def _insert_layer(
             context.candidates.halves,
             Kept(_kept(context, product, product.rows), _kept(context, product, product.columns)),
             tensors[1 : 1 + len(product.others)],
+            _gain_place(context, product),
         )
         context.insert(key, product.weight.removesuffix(".weight"), layer)
         context.entries += layer_entries(layer)
     return context.targets[key]
+
+
+def _gain_place(context: RewriteContext, product: LinearOp) -> int | None:
+    """Where the norms of a weight's rows are among the parameters; None if it has none."""
+    gain = context.gains.get(product.weight)
+    return product.names.index(gain) if gain in product.names else None
 
 
 def _unpack(

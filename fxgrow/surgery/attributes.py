@@ -63,7 +63,8 @@ def _recurrent(module: Any) -> dict[str, int]:
     # projection, [projection, hidden].
     rows, read = module.weight_hh_l0.shape
     hidden = rows // _GATES[module.mode]
-    if module.proj_size and read >= hidden:
+    # Plain numbers: a comparison made here is none of the model's.
+    if module.proj_size and int(read) >= int(hidden):
         raise GrowthError(
             "wide-projection",
             f"a projection of {read} neurons would not be smaller than the {hidden} neurons of its "

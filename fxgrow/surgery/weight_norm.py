@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.surgery.attributes import refresh_weights, weight_norm_hooks
-from fxgrow.surgery.index_map import IndexMap
+from fxgrow.surgery.index_map import IndexMap, reshape_along
 from fxgrow.surgery.resize import apply_maps, named_tensors
 
 _WHOLE = -1
@@ -67,33 +67,36 @@ def _dim_of(hook: Any) -> int:
 
 @dataclass(frozen=True)
 class KeptNorms:
-    """The norms of directions as they were before a change.
+    """What is needed of weights as they were to keep their entries through a change.
 
     Args:
-        norms: for each weight whose norms change what they were.
+        lost: for each weight whose norms change, the squared norms of the entries that are dropped.
         maps: the maps of all axes.
     """
 
-    norms: Mapping[NormalizedWeight, Tensor]
+    lost: Mapping[NormalizedWeight, Tensor]
     maps: Mapping[tuple[str, int], IndexMap]
 
     @staticmethod
     @torch.no_grad()
     def of(module: nn.Module, maps: Mapping[tuple[str, int], IndexMap]) -> "KeptNorms":
-        """Remember the norms that a change of shapes is about to change.
+        """Remember what a change of shapes is about to drop.
 
         Args:
             module: the module as it was.
             maps: the map of each axis that changes.
         """
         tensors = named_tensors(module)
-        norms = {}
+        lost = {}
         for weight in normalized_weights(module):
             direction = tensors[weight.direction]
-            summed = [axis for axis in range(direction.dim()) if axis != weight.dim]
-            if any((weight.direction, axis) in maps for axis in summed):
-                norms[weight] = _norms(direction, weight.dim)
-        return KeptNorms(norms, maps)
+            summed = _summed_maps(weight, direction, maps)
+            if summed:
+                kept = direction
+                for axis, index_map in summed.items():
+                    kept = kept * reshape_along(_is_kept(index_map, kept, axis), axis, kept.dim())
+                lost[weight] = _norms(direction - kept, weight.dim) ** 2
+        return KeptNorms(lost, maps)
 
     @torch.no_grad()
     def restore(self, module: nn.Module) -> None:
@@ -103,18 +106,52 @@ class KeptNorms:
             module: the module, changed.
         """
         tensors = named_tensors(module)
-        for weight, before in self.norms.items():
-            gain, after = tensors[weight.gain], _norms(tensors[weight.direction], weight.dim)
-            index_map = self.maps.get((weight.direction, weight.dim))
-            if index_map is not None:
-                before = apply_maps(before, {weight.dim: index_map}, scaled=False)
-                # The gain of a new slice is what it was given.
-                new = index_map.new.to(before.device)
-                before = before.index_copy(weight.dim, new, after.index_select(weight.dim, new))
+        for weight, lost in self.lost.items():
+            gain, direction = tensors[weight.gain], tensors[weight.direction]
+            # What would be there without copies and new entries: the row's own direction.
+            own = direction
+            for axis, index_map in _summed_maps(weight, direction, self.maps).items():
+                own = _merged(own, index_map, axis)
+            along = self.maps.get((weight.direction, weight.dim))
+            if along is not None:
+                lost = apply_maps(lost, {weight.dim: along}, scaled=False)
+            before = (_norms(own, weight.dim) ** 2 + lost).sqrt()
+            factor = torch.where(before > 0, _norms(direction, weight.dim) / before, 1.0)
             # New data and not the old in place, which is what the module is put back to on failure.
-            gain.data = gain.data * (after / before).reshape(gain.shape)
-        for path in {weight.gain.rpartition(".")[0] for weight in self.norms}:
+            gain.data = gain.data * factor.reshape(gain.shape)
+        for path in {weight.gain.rpartition(".")[0] for weight in self.lost}:
             refresh_weights(module.get_submodule(path))
+
+
+def _summed_maps(
+    weight: NormalizedWeight, direction: Tensor, maps: Mapping[tuple[str, int], IndexMap]
+) -> dict[int, IndexMap]:
+    """The maps of the axes over which the norms of a weight sum."""
+    axes = [axis for axis in range(direction.dim()) if axis != weight.dim]
+    return {axis: maps[weight.direction, axis] for axis in axes if (weight.direction, axis) in maps}
+
+
+def _is_kept(index_map: IndexMap, tensor: Tensor, axis: int) -> Tensor:
+    """1 for each old index of an axis that has a copy, 0 for one that is dropped."""
+    kept = torch.zeros(tensor.shape[axis], dtype=tensor.dtype, device=tensor.device)
+    old = index_map.source[index_map.source >= 0].to(tensor.device)
+    return kept.index_fill(0, old, 1.0)
+
+
+def _merged(tensor: Tensor, index_map: IndexMap, axis: int) -> Tensor:
+    """The inverse of a map: copies become one entry again, and new entries are left out.
+
+    Copies that share out an entry add up to it (scales of sum 1); whole copies are averaged.
+    """
+    is_old = index_map.source >= 0
+    source = index_map.source[is_old].to(tensor.device)
+    old = tensor.index_select(axis, is_old.nonzero().reshape(-1).to(tensor.device))
+    shape = list(tensor.shape)
+    shape[axis] = int(index_map.source.max()) + 1
+    total = tensor.new_zeros(shape).index_add(axis, source, old)
+    scales = tensor.new_zeros(shape[axis]).index_add(0, source, index_map.scale[is_old].to(tensor))
+    scales = torch.where(scales == 0, 1.0, scales)
+    return total / reshape_along(scales, axis, tensor.dim())
 
 
 def _norms(direction: Tensor, dim: int) -> Tensor:

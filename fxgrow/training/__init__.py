@@ -22,6 +22,8 @@ from fxgrow.training.evaluate import (
     cross_entropy,
     evaluate,
     logits,
+    require_labels,
+    run_on_batch,
 )
 from fxgrow.training.events import (
     BatchDone,
@@ -52,6 +54,7 @@ from fxgrow.training.sgd import (
     shuffled,
     training_batches,
 )
+from fxgrow.training.step_memory import require_step_memory
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -87,7 +90,10 @@ __all__ = [
     "read_recipe",
     "read_result",
     "recipe_text",
+    "require_labels",
+    "require_step_memory",
     "run_directory",
+    "run_on_batch",
     "run_result",
     "run_writing_errors",
     "seeded",

@@ -138,10 +138,11 @@ def loss_of(loss: LossFunction, output: Any, target: Tensor) -> Tensor:
     """The loss of one batch; ``TrainingError`` (``bad-loss``) if it cannot be computed."""
     advice = "give a loss that takes the output and the target and gives a scalar"
     with errors_as(TrainingError, "bad-loss", "the loss of a batch cannot be computed", advice):
-        value = loss(output, target)
+        value: Any = loss(output, target)
         if not isinstance(value, Tensor) or value.numel() != 1 or value.is_meta:
             raise TypeError(f"it is a {type(value).__name__} and no tensor with one value")
-        return value
+        result: Tensor = value
+        return result
 
 
 @checked

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
+from fxgrow.coupling import meta_copy, meta_inputs
 from fxgrow.errors import TrainingError
 from fxgrow.memory import device_of, require_memory
 

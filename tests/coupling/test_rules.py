@@ -352,6 +352,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         VECTOR,
         {"a": FREE, "b": OUT},
     ),
+    "noise that is known to be ones": (
+        lambda: linears(lambda h: h * torch.ones_like(h).bernoulli_(1.0)),
+        VECTOR,
+        {"a": FREE, "b": OUT},
+    ),
     "constant of new_empty and zero_": (
         lambda: linears(lambda h: h + h.new_empty(h.shape).zero_()),
         VECTOR,

@@ -245,12 +245,12 @@ CASES: dict[str, Case] = {
     "weight norm": (
         lambda: _linear(parametrizations.weight_norm(nn.Linear(4, 5))),
         (VECTOR,),
-        {"middle"},
+        {"a", "middle"},
     ),
     "weight norm, convolution": (
         lambda: _between(lambda: parametrizations.weight_norm(nn.Conv2d(4, 6, 3)), 6),
         (IMAGE,),
-        {"middle"},
+        {"a", "middle"},
     ),
     "linear parametrization": (
         lambda: _linear(_parametrized(nn.Linear(4, 5), Twice())),

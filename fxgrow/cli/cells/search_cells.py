@@ -1,6 +1,6 @@
 """``fxgrow cells search``: search cells by growing them, or by a baseline method."""
 
-from collections.abc import Callable
+from typing import Any
 
 from rich.text import Text
 
@@ -89,8 +89,9 @@ def _search_method(
     preset = find_method(name, SEARCHES)
     values = {"epochs": epochs, "grow_every": grow_every, "batch_size": batch_size}
     # A preset need not have the defaults of its class: two methods may share one class.
-    kind: Callable[..., SearchMethod] = type(preset)
-    return build_method(name, kind, values, defaults=preset.model_dump())
+    kind: Any = type(preset)
+    method: SearchMethod = build_method(name, kind, values, defaults=preset.model_dump())
+    return method
 
 
 def _split_in_half(images: DataSet) -> tuple[DataSet, DataSet]:

@@ -93,7 +93,7 @@ def pack(_: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
     return _like(ctx, x, dims, (rows.shape[0], *x.shape[2:])), batch_sizes
 
 
-def pad(_: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
+def unpack(_: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
     """``_pad_packed_sequence(x, batch_sizes, batch_first, value, length)``: the inverse."""
     x, batch_sizes, *settings = args
     with _disable_current_modes():
@@ -185,7 +185,7 @@ def _table() -> dict[Any, Composite]:
     """The functions, and the operators of exported graphs that are the same."""
     aten = torch.ops.aten
     table: dict[Any, Composite] = {_functions._pack_padded_sequence: pack}
-    table[_functions._pad_packed_sequence] = pad
+    table[_functions._pad_packed_sequence] = unpack
     for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
         table[getattr(_functions, name)] = layer
         table[getattr(_functions, f"{name}_cell")] = cell
