@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar, Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from fxgrow.errors import ArgumentError
 
@@ -91,6 +91,10 @@ def _has_parameters(value: Any) -> bool:
 
 def _is_loss(value: Any) -> bool:
     return bool(value.numel() == 1 and value.requires_grad and not value.is_meta)
+
+
+UNCHECKED = "unchecked"
+"""In an annotation: the function looks at this argument itself, and says more about it."""
 
 
 def _are_images(value: Any) -> bool:
@@ -243,6 +247,8 @@ def find_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     Returns:
         The place, or None if all fits.
     """
+    if isinstance(value, fx.Proxy):  # it stands for a value while torch.fx traces
+        return None
     find = _FINDERS.get(typing.get_origin(hint) or hint, _plain_misfit)
     return find(name, value, hint)
 
@@ -339,8 +345,10 @@ def _real_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
 
 
 def _path_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
-    fits = isinstance(value, (str, os.PathLike)) and _is_path_text(os.fspath(value))
-    return None if fits else Misfit(name, value, described_hint(hint))
+    if not isinstance(value, (str, os.PathLike)):
+        return Misfit(name, value, described_hint(hint))
+    words = "a path that is not empty and has no null byte"
+    return None if _is_path_text(os.fspath(value)) else Misfit(name, value, words)
 
 
 def _is_path_text(text: Any) -> bool:
@@ -357,7 +365,7 @@ def _is_path_text(text: Any) -> bool:
 def _union_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     members = typing.get_args(hint)
     # A text where a path may be has to be one that can be looked for.
-    if Path in members and isinstance(value, str):
+    if Path in members and isinstance(value, (str, os.PathLike)):
         return _path_misfit(name, value, Path)
     deepest = Misfit(name, value, described_hint(hint))
     for member in members:
@@ -380,6 +388,8 @@ def _literal_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
 
 def _annotated_misfit(name: str, value: Any, hint: Any) -> Misfit | None:
     bare, *rules = typing.get_args(hint)
+    if UNCHECKED in rules:
+        return None
     misfit = find_misfit(name, value, bare)
     if misfit is not None:
         is_whole_value = misfit.name == name

@@ -262,6 +262,11 @@ def print_nothing(*values: object) -> None:
     """Do nothing."""
 
 
+def batch_loss(model: Any, batch: Any) -> Tensor:
+    """The loss of a batch, by a call of the model."""
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
 def dumped(model: Any) -> dict[str, Any]:
     """The fields of a settings object, as arguments."""
     return {name: getattr(model, name) for name in type(model).model_fields}
@@ -281,12 +286,16 @@ ROWS: Mapping[str, Row] = {
         "model": r.model, "batches": r.batches, "loss_fn": nn.functional.cross_entropy, "example_inputs": r.inputs,
         "method": fxgrow.RandomGrowth(split=False, new=1, draws=1), "budget": fxgrow.Budget(neurons=1),
         "optimizer": None, "seed": 0, "history": (), "inplace": False, "memory_limit": None, "tie": (), "only": (),
-        "ignore": (),
+        "ignore": (), "examples": (), "grow_frozen": False,
     },
+    "BatchLoss": lambda r: {"fn": batch_loss},
     "save": lambda r: {"growth_or_model": r.growth, "directory": r.new_path, "example_inputs": None},
     "load": lambda r: {"directory": r.saved, "trust": frozenset()},
     "capture": lambda r: {"model": r.model, "example_inputs": r.inputs},
-    "couple": lambda r: {"model_or_captured": r.model, "example_inputs": r.inputs, "ignore": (), "only": ()},
+    "couple": lambda r: {"model_or_captured": r.model, "example_inputs": r.inputs, "examples": (), "ignore": (),
+        "only": (), "frozen": (),
+    },
+    "Coupling.widths_along": lambda r: {"self": r.coupling, "parameter": "conv.weight", "axis": 0},
     "diff": lambda r: {"a": r.spec, "b": r.spec},
     "export": lambda r: {
         "model": r.growth, "to": "dot", "path": r.new_path, "force": False, "options": None, "trust": frozenset(),
@@ -296,7 +305,7 @@ ROWS: Mapping[str, Row] = {
     "register_rule": lambda r: {"op": "aten::relu", "rule": pointwise, "replace": False},
     "widen": lambda r: {
         "model_or_captured": r.model, "amounts": {"conv": 1}, "example_inputs": r.inputs, "how": "split", "seed": 0,
-        "inplace": False, "round_to": None,
+        "inplace": False, "round_to": None, "examples": (),
     },
     "ArchitectureSpec": lambda r: dumped(r.spec),
     "Budget": lambda r: dumped(fxgrow.Budget(neurons=1)),

@@ -140,6 +140,7 @@ def size_number(size: int, labels: Ints, watcher: SizeWatcher) -> SizeNumber:
 
 def plain(number: Any) -> Any:
     """The number itself, as Python's own ``int`` or ``float``."""
+    # Not ``int(number)``: that would be seen as the model's own doing.
     if isinstance(number, SizeNumber):
         return int.__int__(number)
     return float.__float__(number) if isinstance(number, SizeFloat) else number
@@ -159,6 +160,7 @@ def value_for(number: Any, size_of: SizeOf) -> Any:
 
 
 def _term_value(term: Term, size_of: SizeOf) -> Any:
+    # A leaf of the term is a size; everything else is computed from its operands.
     if isinstance(term, AxisSize):
         return size_of(term.labels)
     operands = [value_for(operand, size_of) for operand in term.operands]
@@ -192,11 +194,13 @@ def is_remainder(number: Any) -> bool:
 
 def _computed(operation: Callable[..., Any], *operands: Any) -> Any:
     """The result of an operation, which is followed if it is a number."""
+    # With plain numbers, else every operation would call itself.
     values = [plain(operand) for operand in operands]
     if not all(isinstance(value, (int, float)) for value in values):
         return NotImplemented
     result = operation(*values)
     tracked = [operand for operand in operands if isinstance(operand, TRACKED)]
+    # A counter that is added to in a loop would grow a term without end.
     depth = 1 + max(operand.term.depth for operand in tracked)
     if depth > _MAX_DEPTH or isinstance(result, bool) or not isinstance(result, (int, float)):
         return result
@@ -208,6 +212,7 @@ def _computed(operation: Callable[..., Any], *operands: Any) -> Any:
 def _compared(operation: Callable[[Any, Any], bool], left: Any, right: Any) -> Any:
     if not isinstance(right, (int, float)):
         return NotImplemented
+    # Told before it comes out: the outcome for other sizes is asked for later.
     comparison = Comparison(operation, left, right)
     left.watcher.compared(comparison)
     return comparison.outcome

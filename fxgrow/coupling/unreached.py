@@ -88,6 +88,7 @@ def _members(modules: Mapping[str, nn.Module], unreached: Sequence[str]) -> Iter
             path = ".".join(parts[:length])
             if isinstance(modules.get(".".join(parts[: length - 1])), _CONTAINERS):
                 own = [f"{path}.{name}" for name, _ in modules[path].named_parameters()]
+                # A member that was reached in part is no expert without tokens.
                 if names.issuperset(own):
                     if path not in found:
                         found.add(path)
@@ -108,6 +109,7 @@ def _reached_siblings(ctx: Context, modules: Mapping[str, nn.Module], path: str)
     for name, module in modules[container].named_children():
         sibling = f"{container}.{name}" if container else name
         parameters = {f"{sibling}.{parameter}" for parameter, _ in module.named_parameters()}
+        # Alike means the same class and the same shapes, by name.
         is_alike = type(module) is type(modules[path]) and _signature(module) == wanted
         if sibling != path and is_alike and parameters <= ctx.reached:
             siblings.append(sibling)
@@ -146,6 +148,7 @@ class _Agreement:
         shared = []
         for parameter in [name for name in axes if name.startswith(f"{path}.")]:
             for axis in axes[parameter]:
+                # What all siblings share lies outside of them; the rest must lie inside.
                 alike = [_same_axis(axes, axis, path, sibling) for sibling in siblings]
                 classes = np.stack([base[one.labels] for one in alike])
                 agree = (classes == classes[0]).all(0)
@@ -162,6 +165,7 @@ class _Agreement:
         for (axis, follower), is_shared in zip(self.pairs, self.is_shared, strict=True):
             self._carry_roles(ctx, axis, follower)
             ctx.labels.unite(axis.labels[is_shared], follower.labels[is_shared])
+            # Neurons inside: one class of the sibling becomes one class of the follower.
             own = follower.labels[~is_shared]
             classes = self.base[axis.labels[~is_shared]].tolist()
             firsts = []
@@ -213,6 +217,7 @@ def check_unreached(
     Returns:
         The refusals, and the report.
     """
+    # By the module that owns them: it is where a value would arrive.
     by_module: dict[str, list[str]] = defaultdict(list)
     sizes: dict[str, set[int]] = defaultdict(set)
     shapes = {axis.key: len(axis.labels) for axis in ctx.axes}
@@ -228,6 +233,7 @@ def check_unreached(
     touched: dict[str, list[str]] = defaultdict(list)
     for number, width in enumerate(coupling.widths):
         for owner in by_module:
+            # A follower's part is certain, and a width that never comes near is not meant.
             if _follower(owner, followed) or not places.meets(number, owner, sizes[owner]):
                 continue
             touched[owner].append(width.name)

@@ -7,6 +7,7 @@ from functools import cached_property
 import networkx as nx
 import numpy as np
 
+from fxgrow.argument_checks import checked
 from fxgrow.coupling.channel_order import ChannelOrder, channel_order
 from fxgrow.coupling.fixed_axes import FixedAxis, fixed_axes
 from fxgrow.coupling.grids import Decision, Direction, decide
@@ -184,6 +185,7 @@ class Coupling:
         """The widths by name."""
         return {width.name: width for width in self.widths}
 
+    @checked
     def widths_along(self, parameter: str, axis: int) -> frozenset[WidthId]:
         """The numbers of the widths that own indices of one axis of a parameter."""
         owners = self.owners.get((parameter, axis))

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from fxgrow.argument_checks import checked_class
 from fxgrow.capture import bind_call
 from fxgrow.errors import DataError
 
 
+@checked_class
 @dataclass(frozen=True)
 class BatchLoss:
     """A loss that calls the model itself, for batches that are no (input, target) pairs.
@@ -84,6 +86,7 @@ def record_calls(model: nn.Module, loss_fn: BatchLoss, batch: Any) -> ModelCalls
     Raises:
         DataError: ``bad-batch`` if the loss does not call the model.
     """
+    # The model's own code runs: what it is called with is what the graph will be fed.
     calls: list[tuple[Any, ...]] = []
 
     def recorded(module: nn.Module, arguments: tuple[Any, ...]) -> Any:
@@ -158,6 +161,7 @@ def outside_inference(content: Any) -> Any:
     """The same batch, its tensors of ``torch.inference_mode`` as ordinary ones."""
 
     def ordinary(value: Any) -> Any:
+        # Autograd does not take tensors that were made in inference mode.
         if isinstance(value, Tensor) and value.is_inference():
             with torch.inference_mode(mode=False):
                 return value.clone()

@@ -185,6 +185,7 @@ class ResolvedBudget:
         Yields:
             The first step reaches a multiple of ``round_to``, every later one is ``round_to``.
         """
+        # First up to the next multiple, then from multiple to multiple.
         step = -self.sizes[tie[0]] % self.round_to or self.round_to
         left = min(most, *(self.max_new[width] for width in tie))
         while step <= left:
@@ -226,6 +227,7 @@ def resolve_budget(
     for number, width in enumerate(coupling.widths):
         if not width.growable:
             continue
+        # A candidate layer is all new: its blank neurons are no size to multiply.
         is_blank = number in blank
         max_new[number] = UNLIMITED if is_blank else _max_new(budget.per_width, width.size)
         sizes[number] = 0 if is_blank else width.size
@@ -274,6 +276,7 @@ def _require_one_step(budget: Budget, resolved: ResolvedBudget, coupling: Coupli
             "ask for more",
         )
     for limit in resolved.limits:
+        # Of several limits each one alone must allow something.
         costs = {tie: limit.cost_model.estimate(counts) for tie, counts in first_steps.items()}
         cheapest = min(costs, key=lambda tie: costs[tie])
         if costs[cheapest] > limit.limit:

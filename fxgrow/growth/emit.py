@@ -69,6 +69,7 @@ def emit(
     Returns:
         The IndexMap of every axis (parameter name, axis) that changed.
     """
+    # A tied parameter has several keys, and one tensor.
     present = named_tensors(module)
     maps = {}
     for key, index_map in change_maps(coupling, changes).items():
@@ -79,6 +80,7 @@ def emit(
     set_attributes(module, coupling, changes)
     known = {name: update for name, update in updates.items() if name in present}
     apply_updates(module, maps, known, unlocked=unlocked)
+    # After the updates: new entries lengthen a row as well as copies do.
     norms.restore(module)
     return maps
 
@@ -113,6 +115,7 @@ def apply_updates(
                 tensors[name].data += apply_maps(delta, by_axis) * signs
         for axis, values in update.new.items():
             if axis in by_axis and len(by_axis[axis].new):
+                # Along the other axes the entries belong to old neurons, which may have copies.
                 other_axes = {a: index_map for a, index_map in by_axis.items() if a != axis}
                 placed = by_axis[axis].place(values, axis)
                 tensors[name].data += apply_maps(placed, other_axes)
@@ -128,6 +131,7 @@ def split_signs(index_map: IndexMap) -> Tensor:
         +1 for the original of a split neuron, -1 for its first copy, 0 for everything else.
     """
     is_old = index_map.source >= 0
+    # A neuron is split if some index copies it; new entries (-1) copy nothing.
     copies_of = torch.bincount(index_map.source[is_old])
     is_split = torch.zeros_like(index_map.scale)
     is_split[is_old] = (copies_of[index_map.source[is_old]] > 1).to(is_split)

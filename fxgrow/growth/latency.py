@@ -74,9 +74,12 @@ def measure_latency(
     slopes: dict[int, float] = {}
     for number, width in enumerate(coupling.widths):
         if width.growable:
+            # Twice as many neurons: fewer would be lost in the noise of the clock.
             base, added = _difference(model, coupling, {number: width.size}, example_inputs)
             base_times.append(base)
+            # By noise a wider layer may seem faster.
             slopes[number] = max(0.0, added / width.size)
+    # A width that costs nothing would be chosen without end.
     least = _MIN_MICROSECONDS * mean(slopes.values())
     for number, slope in slopes.items():
         slopes[number] = max(least, slope)
@@ -101,6 +104,7 @@ def _difference(
     last_pair = 0.0
     for _ in range(WARM_UP):
         last_pair = _seconds(model, example_inputs) + _seconds(grown, example_inputs)
+    # As many rounds as the time allows.
     rounds = min(MOST, max(FEWEST, int(MAX_ROUNDS / last_pair)))
     base_times: list[float] = []
     differences: list[float] = []

@@ -128,6 +128,7 @@ def partition_widths(
             f"memory_limit={memory_limit:g} cannot be kept, since what a step needs cannot be "
             f"counted ({error}); leave it out",
         ) from error
+    # Nearly always: then one search sees all candidates beside each other.
     if needed_at_once <= memory_limit:
         return (remaining,)
 
@@ -139,6 +140,7 @@ def partition_widths(
 
     groups: list[SearchGroup] = []
     while remaining:
+        # Greedy is best: a longer run never makes the following one longer than it need be.
         count = _longest_prefix(remaining, fits)
         if not count:
             name = prepared.coupling.widths[remaining[0]].name

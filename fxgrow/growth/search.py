@@ -174,6 +174,7 @@ def _overgrow_all(
 ) -> OverGrown:
     """The graph with every proposed candidate in it; tied widths must have the same ones."""
     proposal = prepared.proposal
+    # A split neuron has a candidate of its own beside the new ones.
     added = dict(proposal.new)
     for width in proposal.split:
         added[width] = added.get(width, 0) + prepared.coupling.widths[width].size
@@ -235,9 +236,11 @@ def search_candidates(
         is_only_group = len(groups) == 1
         part = overgrown if is_only_group else overgrow_group(prepared, group, generator)
         _require_same_candidates(overgrown.candidates, part.candidates, group)
+        # Some methods score by what a selection would be.
         choose = partial(select, candidates=part.candidates, resolved=budget)
         scores.append(method.search(part, objective, generator, choose))
         parts.append(part)
+    # The scores of one group are in the right order already.
     if len(groups) == 1:
         return parts, scores[0]
     return parts, _join_scores(overgrown.candidates, parts, scores)
@@ -283,8 +286,10 @@ def select_candidates(
         One graph with the selected candidates on (``overgrown`` itself if there is one group), and
         the selection in the order of its candidates.
     """
+    # One ranking over all groups: the budget is shared by all widths.
     selection = select(scores, overgrown.candidates, budget)
     chosen = overgrown
+    # Searched group by group, the winners lie in several graphs.
     if parts[0] is not overgrown:
         chosen, selection = _gather_selected(prepared, overgrown, parts, selection)
     selection.switch_off_others(chosen.candidates)

@@ -126,6 +126,7 @@ class OvergrownLayer(nn.Module):
         for name, buffer in buffers.items():
             placed = None if buffer is None else buffer.to(weight.device)
             self.register_buffer(name, placed, persistent=False)
+        # Candidates start at zero, so that the graph computes what the model does.
         base = self.base().weight.detach()  # [out, in, ...]
         self.delta = self._zeros(len(base)) if split is not None else None
         new_rows = sum(self._row_counts())
@@ -233,6 +234,7 @@ class OvergrownLayer(nn.Module):
         if self.product.is_computed or not self.product.form.additive:
             return self._row_by_row(x, lanes, split_eps, new_eps, more)
         form = self.product.form
+        # One product for all rows: [W; eps D; R] x.
         candidate_rows = (self.perturbation(split_eps), self.incoming())
         blocks = [(block.weight, block.bias) for block in candidate_rows if block is not None]
         base = self.base()

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from fxgrow.errors import GrowthError
 from fxgrow.surgery.index_map import IndexMap
+from fxgrow.surgery.memory_format import memory_format_of
 
 _AVERAGED_AXES: dict[type[Optimizer], dict[str, int]] = {
     # Second moments of matrices are kept as their means over the last axis and the one before.
@@ -99,11 +100,12 @@ def map_state(optimizer: Optimizer, parameter: Tensor, axes: Mapping[int, IndexM
 
 def _mapped(value: Tensor, axes: Mapping[int, IndexMap], initial: float) -> Tensor:
     """A tensor with several axes mapped; new entries are ``initial``."""
+    memory_format = memory_format_of(value)
     for axis, index_map in sorted(axes.items()):
         value = index_map.apply(value, axis, scaled=False)
         if initial and len(index_map.new):
             value.index_fill_(axis, index_map.new.to(value.device), initial)
-    return value.contiguous()
+    return value.contiguous(memory_format=memory_format)
 
 
 def _option(optimizer: Optimizer, parameter: Tensor, name: str) -> float:

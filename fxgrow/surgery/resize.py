@@ -9,14 +9,11 @@ from torch.optim import Optimizer
 
 from fxgrow.surgery.attributes import sync_size_attributes
 from fxgrow.surgery.index_map import IndexMap
+from fxgrow.surgery.memory_format import memory_format_of
 from fxgrow.surgery.optimizer_state import map_state
 
 Maps = Mapping[tuple[str, int], IndexMap]
 """The map of each (parameter or buffer, axis)."""
-
-
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-"""The memory format with the channels last, by the number of dimensions."""
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -100,25 +97,3 @@ def apply_maps(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool = True
     for axis, index_map in sorted(axes.items()):
         tensor = index_map.apply(tensor, axis, scaled)
     return tensor.contiguous(memory_format=memory_format)
-
-
-def memory_format_of(tensor: Tensor) -> torch.memory_format:
-    """Whether a tensor lies in memory with its channels last.
-
-    Args:
-        tensor: ``[batch, channels, ...]``.
-
-    Returns:
-        ``torch.channels_last`` or ``torch.channels_last_3d`` if its strides are exactly those of
-        this format, else ``torch.contiguous_format``.
-    """
-    channels_last = CHANNELS_LAST.get(tensor.dim())
-    if channels_last is None:
-        return torch.contiguous_format
-    # With one channel, or no space, a tensor is contiguous in both formats: only strides differ.
-    strides = []
-    for candidate in (torch.contiguous_format, channels_last):
-        example = torch.empty(tensor.shape, device="meta", memory_format=candidate)
-        strides.append(example.stride())
-    plain, last = strides
-    return channels_last if plain != tensor.stride() == last else torch.contiguous_format

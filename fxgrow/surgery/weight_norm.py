@@ -145,6 +145,7 @@ def _merged(tensor: Tensor, index_map: IndexMap, axis: int) -> Tensor:
     """
     is_old = index_map.source >= 0
     source = index_map.source[is_old].to(tensor.device)
+    # Copies of one index are added up where it lay.
     old = tensor.index_select(axis, is_old.nonzero().reshape(-1).to(tensor.device))
     shape = list(tensor.shape)
     shape[axis] = int(index_map.source.max()) + 1

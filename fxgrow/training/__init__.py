@@ -22,9 +22,11 @@ from fxgrow.training.evaluate import (
     cross_entropy,
     evaluate,
     logits,
-    require_labels,
-    run_on_batch,
 )
+
+# Used by fxgrow's other packages; not part of the public interface.
+from fxgrow.training.evaluate import require_labels as require_labels
+from fxgrow.training.evaluate import run_on_batch as run_on_batch
 from fxgrow.training.events import (
     BatchDone,
     EpochDone,
@@ -54,7 +56,7 @@ from fxgrow.training.sgd import (
     shuffled,
     training_batches,
 )
-from fxgrow.training.step_memory import require_step_memory
+from fxgrow.training.step_memory import require_step_memory as require_step_memory
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -90,10 +92,7 @@ __all__ = [
     "read_recipe",
     "read_result",
     "recipe_text",
-    "require_labels",
-    "require_step_memory",
     "run_directory",
-    "run_on_batch",
     "run_result",
     "run_writing_errors",
     "seeded",

@@ -115,7 +115,21 @@ def cross_entropy(output: Any, target: Tensor) -> Tensor:
 
 
 def run_on_batch(model: nn.Module, inputs: Any) -> Any:
-    """The output of a model; ``ModelError`` (``does-not-run``) if it raises an error."""
+    """Run a model on the inputs of a batch.
+
+    Args:
+        model: the model.
+        inputs: what it is called with.
+
+    Returns:
+        Its output.
+
+    Raises:
+        ModelError: ``does-not-run``, if it raises an error.
+
+    Example:
+        >>> logits = run_on_batch(nn.Linear(3, 2), torch.zeros(8, 3))
+    """
     name = type(model).__name__
     advice = "give batches of the shape, dtype and device that it takes"
     with errors_as(ModelError, "does-not-run", f"{name} does not run on a batch", advice):
@@ -123,7 +137,18 @@ def run_on_batch(model: nn.Module, inputs: Any) -> Any:
 
 
 def require_labels(target: Tensor, classes: int) -> None:
-    """Check that labels number classes; ``DataError`` (``bad-labels``) if they do not."""
+    """Check that labels number classes.
+
+    Args:
+        target: the labels of a batch.
+        classes: how many classes there are.
+
+    Raises:
+        DataError: ``bad-labels``, if they do not.
+
+    Example:
+        >>> require_labels(torch.tensor([0, 2, 1]), classes=3)
+    """
     is_number = target.dim() == 1 and not target.is_floating_point() and not target.is_complex()
     if not is_number or target.is_meta or not bool(((target >= 0) & (target < classes)).all()):
         raise DataError(

@@ -21,6 +21,9 @@ def require_step_memory(model: nn.Module, images: Tensor, batch_size: int) -> No
 
     Raises:
         TrainingError: ``too-large``, with the number of bytes.
+
+    Example:
+        >>> require_step_memory(model, torch.empty(50000, 3, 32, 32, device="meta"), batch_size=128)
     """
     count = min(batch_size, len(images))
     kept = _kept_bytes(model, images[:_EXAMPLES]) * count // _EXAMPLES

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from fxgrow.cells import Cell, Genotype, genotype_text, read_genotype
+from fxgrow.cells import Cell, Edge, Genotype, genotype_text, read_genotype
 from fxgrow.cells.genotype import GENOTYPE_DOCUMENT
 from fxgrow.errors import ArgumentError, SpecError
 from tests.cells.sample_genotypes import ANY
@@ -99,9 +99,7 @@ def test_the_version_is_required_and_known() -> None:
 
 def test_a_cell_in_python_is_checked_too() -> None:
     with pytest.raises(ArgumentError, match="state 2 needs state 5"):
-        Cell.model_validate(
-            {"nodes": (({"operation": "skip_connect", "source": 5},),), "concat": (2,)}
-        )
+        Cell(nodes=((Edge(operation="skip_connect", source=5),),), concat=(2,))
 
 
 def test_the_fingerprint_sees_every_edge_and_no_layout() -> None:

@@ -31,7 +31,7 @@ def test_a_space_is_written_and_read() -> None:
         ({"operations": ()}, "at least 1"),
         ({"operations": ("none",)}, "nothing but none"),
         ({"operations": ("skip_connect", "skip_connect")}, "named twice"),
-        ({"operations": ("conv",)}, "Input should be"),
+        ({"operations": ("conv",)}, "input should be"),
         ({"nodes": 0}, "greater than or equal to 1"),
         ({"cells": 2}, "greater than or equal to 3"),
         ({"channels": 0}, "greater than or equal to 1"),

@@ -59,6 +59,28 @@ def blocks() -> tuple[nn.Module, tuple[Tensor]]:
     return Blocks(), (torch.zeros(1, *IMAGE),)
 
 
+class Attends(nn.Module):
+    """Patches attend to each other in torch's own fused layer."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 8, 4, stride=4)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.mix = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8))
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).mT
+        tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        logits: Tensor = self.head(self.mix(tokens).mean(1))
+        return logits
+
+
+def attends(num_classes: int = 10) -> tuple[nn.Module, tuple[Tensor]]:
+    torch.manual_seed(0)
+    return Attends(num_classes), (torch.zeros(2, 1, 8, 8),)
+
+
 class Explodes(nn.Module):
     """Gives infinite class scores."""
 

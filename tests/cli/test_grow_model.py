@@ -209,7 +209,7 @@ def test_a_width_multiplier(fxgrow: Fxgrow, tmp_path: Path) -> None:
         ([TINY, "--latency", "soon"], "bad-budget", "--latency soon is no number"),
         ([TINY, "--multiply-adds", "-0.1"], "empty-budget", "-0.1 multiply-adds buys nothing"),
         ([TINY, "--round-to", "0"], "bad-budget", "round_to=0 cannot be met"),
-        ([TINY, "--epochs", "0", "--grow-steps", "0"], "no-epochs", "0 epochs train nothing"),
+        ([TINY, "--grow-steps", "0"], "unused-option", "--new has no effect without a growth"),
         ([TINY, "--epochs", "2", "--grow-steps", "2"], "too-few-epochs", "at least 3 epochs"),
         ([TINY, "--lr", "-1"], "bad-setting", "--lr -1.0 cannot be used"),
         ([TINY, "--eps", "0"], "bad-setting", "--eps 0.0 cannot be used"),
@@ -337,3 +337,11 @@ def test_what_may_grow_and_what_grows_alike(fxgrow: Fxgrow, tmp_path: Path) -> N
     assert (widths["a.0"].neurons, widths["a.0"].new) == (widths["b.0"].neurons, widths["b.0"].new)
     recipe = read_recipe(out / "recipe.yaml")
     assert recipe.scope.only == ("[ab].0",) and recipe.scope.tie == (("[ab].0",),)
+
+
+def test_no_epochs_train_nothing(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    words = ("--limit", 128, "--epochs", 0, "--grow-steps", 0, "--out", tmp_path / "run")
+    done = fxgrow("grow", TINY, *words)
+    assert done.exit_code == 2, done.output
+    assert "0 epochs train nothing" in done.stderr
+    assert not (tmp_path / "run").exists()

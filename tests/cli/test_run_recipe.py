@@ -78,12 +78,12 @@ def test_wrong_recipes_write_nothing(text: str, code: str, fxgrow: Fxgrow, tmp_p
 def test_lowering_and_layers_are_part_of_a_recipe(fxgrow: Fxgrow, tmp_path: Path) -> None:
     out, again = tmp_path / "run", tmp_path / "again"
     words = (
-        "tests.cli.models:tiny",
+        "tests.cli.models:attends",
         "--lower",
         "--layers",
         1,
         "--at",
-        "2",
+        "mix.0",
         "--round-to",
         2,
         "--neurons",

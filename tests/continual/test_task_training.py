@@ -44,7 +44,7 @@ def test_growing_epochs_are_the_passes_beyond_the_training() -> None:
 
 
 def test_a_first_task_that_misses_its_target_grows_and_trains_again() -> None:
-    told, counted = passes(master(), "a", 1.1)
+    told, counted = passes(master(), "a", 1.0)
     assert told == counted - 2 * SETTINGS.train.epochs > 0
 
 
@@ -63,7 +63,7 @@ def test_a_target_that_is_reached_ends_the_matter() -> None:
 
 
 def test_the_first_task_unlocks_nothing() -> None:
-    outcome = learn(master(), "a", target=1.1)
+    outcome = learn(master(), "a", target=1.0)
     assert (
         sum(use.new for use in outcome.widths.values())
         > 0

@@ -100,7 +100,7 @@ def test_a_pair_that_does_not_fit_is_left() -> None:
             "'a.0' and 'small.0' cannot grow alike, they have 3 and 2 neurons",
         ),
         ([["a.0", "nowhere"]], "unknown-width", "no width 'nowhere'"),
-        ([["a.0", "b.0"], ["b.0", "a.0"], ["b.0"]], "unequal-tie", "'b.0' is in two ties"),
+        ([["a.0", "b.0"], ["small*"]], "single-tie", "nothing would grow alike"),
     ],
 )
 def test_what_cannot_be_tied(tie: list[list[str]], code: str, reason: str) -> None:
@@ -109,9 +109,17 @@ def test_what_cannot_be_tied(tie: list[list[str]], code: str, reason: str) -> No
     assert caught.value.code == code
 
 
-def test_patterns_and_ties_of_one() -> None:
+def test_patterns() -> None:
     coupling = couple(Blocks(), (torch.zeros(2, 3, 8, 8),))
     names = [width.name for width in coupling.widths]
-    assert [
-        [names[n] for n in tie] for tie in resolve_ties(coupling, [["[ab].0"], ["small*"]])
-    ] == [["a.0", "b.0"]]
+    assert [[names[n] for n in tie] for tie in resolve_ties(coupling, [["[ab].0"]])] == [
+        ["a.0", "b.0"]
+    ]
+
+
+def test_a_width_is_in_one_tie() -> None:
+    model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(4)])
+    coupling = couple(model, (torch.zeros(2, 4),))
+    with pytest.raises(GrowthError, match="width '1' is in two ties") as caught:
+        resolve_ties(coupling, [["0", "1"], ["1", "2"]])
+    assert caught.value.code == "unequal-tie"

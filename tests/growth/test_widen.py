@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
-from fxgrow.errors import BudgetError, GrowthError, ModelError
+from fxgrow.errors import ArgumentError, BudgetError, GrowthError, ModelError
 from fxgrow.growth.widen import widen
 from tests.random_networks import IMAGE, PLANS, network
 
@@ -110,7 +110,7 @@ def test_the_wider_model_trains(how: Any) -> None:
 WRONG: list[tuple[dict[str, int], str, str, type[Exception]]] = [
     ({}, "empty-budget", "adds no neuron", BudgetError),
     ({"0": 0}, "empty-budget", "adds no neuron", BudgetError),
-    ({"0": -1}, "empty-budget", "adds no neuron", BudgetError),
+    ({"0": -1}, "bad-argument", "give a whole number from 0", ArgumentError),
     ({"7": 1}, "unknown-width", "no width '7'; the model's widths are 0, 2", GrowthError),
     ({"2": 1}, "output", "width '2' cannot grow", GrowthError),
 ]
@@ -163,7 +163,7 @@ MISSES: list[tuple[dict[str, int], int | None, str, str]] = [
     ({"*mlp*": 4}, None, "unknown-width", "no width '*mlp*'; the model's widths are 0, 2, 4, 6"),
     ({"[6-9]": 4}, None, "output", "width '[6-9]' cannot grow"),
     ({"0": 0}, 4, "empty-budget", "adds no neuron"),
-    ({"0": 1}, 0, "bad-budget", "multiples of 0; say at least 1"),
+    ({"0": 1}, 0, "bad-argument", "cannot use round_to=0; give a whole number from 1"),
 ]
 
 
@@ -171,7 +171,9 @@ MISSES: list[tuple[dict[str, int], int | None, str, str]] = [
 def test_patterns_and_roundings_that_mean_nothing(
     amounts: dict[str, int], round_to: int | None, code: str, message: str
 ) -> None:
-    with pytest.raises((BudgetError, GrowthError), match=re.escape(message)) as caught:
+    with pytest.raises(
+        (ArgumentError, BudgetError, GrowthError), match=re.escape(message)
+    ) as caught:
         widen(chain(4, 5, 6), amounts, (VECTOR,), round_to=round_to)
     assert caught.value.code == code
 
@@ -239,7 +241,5 @@ def test_a_failure_in_place_leaves_the_model_as_it_was() -> None:
 
 
 def test_an_unknown_way_is_refused() -> None:
-    with pytest.raises(
-        GrowthError, match="how='clone' is no way to widen; say one of 'split', 'new'"
-    ):
+    with pytest.raises(ArgumentError, match="how='clone'; give 'split' or 'new'"):
         widen(pair(), {"0": 1}, (VECTOR,), how="clone")  # type: ignore[arg-type]

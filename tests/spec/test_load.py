@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, fx, nn
 
 from fxgrow.documents.tensor_files import ALIGNMENT
-from fxgrow.errors import SpecError
+from fxgrow.errors import ArgumentError, SpecError
 from fxgrow.spec import describe, load, read_spec, save
 from fxgrow.spec.fingerprint import fingerprint
 from fxgrow.spec.load import parse_spec
@@ -109,7 +109,9 @@ def test_a_linked_directory_is_not_followed(saved: Path, tmp_path: Path) -> None
 
 
 def test_a_null_byte_in_the_path_is_reported() -> None:
-    assert refused(Path("a\0b")).code == "unreadable"
+    with pytest.raises(ArgumentError, match="no null byte") as caught:
+        load(Path("a\0b"))
+    assert caught.value.code == "bad-argument"
 
 
 @pytest.mark.parametrize(

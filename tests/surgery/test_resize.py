@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 from fxgrow.surgery.index_map import NEW_INDEX, IndexMap
-from fxgrow.surgery.resize import apply_maps, memory_format_of, named_tensors, resize
+from fxgrow.surgery.memory_format import memory_format_of
+from fxgrow.surgery.resize import apply_maps, named_tensors, resize
 
 
 def split_first(size: int, scale: float = 1.0) -> IndexMap:

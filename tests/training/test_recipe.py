@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fxgrow.cli.model_and_data import load_model
@@ -24,11 +24,13 @@ POSITIVE = st.floats(1e-6, 1e6) | st.integers(1, 10**6)
 TEXTS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=8) | st.sampled_from(
     ["no", "1e-3", "0x1"]
 )
+READ = [name for name, source in SOURCES.items() if source.reads_files]
 METHODS: st.SearchStrategy[MethodConfig] = st.one_of(
     st.builds(
         MethodConfig,
         settings=st.builds(
             Firefly,
+            layers=st.just(1),
             at=st.tuples(TEXTS),
             eps=st.floats(1e-9, 1),
             path=st.sampled_from(["joint", "single"]),
@@ -40,9 +42,8 @@ RECIPES = st.builds(
     Recipe,
     schema_version=st.just(2),
     model=TEXTS,
-    data=st.builds(
-        DataChoice, name=st.sampled_from(list(SOURCES)), root=st.none() | st.just(Path("a b/c"))
-    ),
+    data=st.builds(DataChoice, name=st.sampled_from(list(SOURCES)))
+    | st.builds(DataChoice, name=st.sampled_from(READ), root=st.just(Path("a b/c"))),
     settings=st.builds(
         RunSettings,
         epochs=st.integers(9, 99),
@@ -55,6 +56,7 @@ RECIPES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(RECIPES)
 def test_what_is_written_is_read(recipe: Recipe) -> None:
     again = RECIPE_DOCUMENT.read(recipe_text(recipe))

@@ -9,13 +9,13 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch._library.custom_ops import CustomOpDef
 from torch._ops import OpOverload, OpOverloadPacket
 
-from fxgrow.argument_checks import checked
+from fxgrow.argument_checks import UNCHECKED, checked
 from fxgrow.coupling.rules import table
 from fxgrow.coupling.rules.table import Rule
 from fxgrow.errors import ModelError
@@ -112,7 +112,12 @@ def rule_for(operator: OpOverload) -> Rule | None:
 
 
 @checked
-def register_rule(op: Operator, rule: Rule, *, replace: bool = False) -> RuleHandle:
+def register_rule(
+    op: Annotated[Operator, UNCHECKED],
+    rule: Annotated[Rule, UNCHECKED],
+    *,
+    replace: bool = False,
+) -> RuleHandle:
     """Teach coupling what an operator of your own does to neurons, so that models with it can grow.
 
     Most operators behave like a built-in one: pass its rule, from ``fxgrow.coupling.rules``
