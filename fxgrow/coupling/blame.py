@@ -138,10 +138,12 @@ class Blame:
         Returns:
             At least one width.
         """
+        # What the operator that failed had met is likelier than what lies around it.
         met = set(self.widths.of_class[failure.classes].tolist()).intersection(self.grown)
         guilty = self._alone(sorted(met), failure) or self._around(failure)
         guilty |= self._elsewhere(guilty, failure)
         modules: set[str] = set()
+        # From the module that failed outwards, up to the first that reshapes what is to blame.
         for path in self._surroundings(failure.place):
             kind = self._same_kind(path)
             for module, _, reshaped in self.widths.reshaped():
@@ -174,6 +176,7 @@ class Blame:
         """The widths that fail alone, found by halving a set that fails together."""
         if len(candidates) == 1:
             return set(candidates)
+        # 2 log n runs for each width to blame, not one run for every width.
         middle = len(candidates) // 2
         found: set[int] = set()
         for half in (candidates[:middle], candidates[middle:]):

@@ -154,6 +154,7 @@ def _attempt(setting: _Setting, assumptions: _Assumptions) -> _Attempt:
     if impossible is not None:
         failure = TrialFailure(impossible.banned, impossible.pins, is_final=True)
         return replace(attempt, failure=failure)
+    # What works with one example may fail with another.
     for subject in setting.subjects:
         failed = Trial(subject, ctx, classes, coupling)()
         if failed is not None:

@@ -103,6 +103,7 @@ class Trial:
         trial = ctx.for_trial()
         # What the run labels anew (lines of grids) must not look like a copy.
         trial.labels.count = _first_unused(classes)
+        # A rule may only doubt what it sees where something grows.
         trial.moving = self._moving(widths)
         _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(self.coupling))
         # What never moves cannot be misplaced: then the shapes suffice.

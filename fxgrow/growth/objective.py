@@ -81,6 +81,7 @@ class Objective:
                 raise DataError(
                     "no-batches", "there are no growth batches; give at least one (input, target)"
                 )
+            # The graph has one signature: all calls must fit it.
             objective = Objective(pairs, loss_fn)
             objective._require_equal_calls()
             with guard_unsafe_kernel(model):
@@ -146,6 +147,7 @@ class Objective:
 
     def _call(self, module: nn.Module, inputs: Any) -> Any:
         output = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+        # A graph gives plain containers; the loss knows the model's own.
         if self.form is None or tree_structure(output) == self.form:
             return output
         return tree_unflatten(tree_leaves(output), self.form)

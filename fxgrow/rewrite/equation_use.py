@@ -73,6 +73,7 @@ def match_equation(
     weight = sides.equation.operands[sides.weight]
     other = sides.equation.operands[1 - sides.weight]
     output = sides.equation.output
+    # A letter of the weight is summed over (a column), or left in the output (a row).
     read = [letter for letter in weight if letter in other and letter not in output]
     written = [letter for letter in weight if letter in output and letter not in other]
     row = _axis_that_grows(name, weight, written, coupling)
@@ -89,6 +90,7 @@ def _sides(root: nn.Module, node: fx.Node, coupling: Coupling) -> _Sides | None:
     operands, equation_of = _operands(node)
     if len(operands) != 2 or not all(isinstance(operand, fx.Node) for operand in operands):
         return None
+    # Which of the two is the parameter is what tells the candidates' side.
     left, right = operands
     is_weight = [operand.op == "get_attr" for operand in (left, right)]
     ranks = [_rank(root, operand, coupling) for operand in (left, right)]

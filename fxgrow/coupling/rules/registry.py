@@ -113,10 +113,7 @@ def rule_for(operator: OpOverload) -> Rule | None:
 
 @checked
 def register_rule(
-    op: Annotated[Operator, UNCHECKED],
-    rule: Annotated[Rule, UNCHECKED],
-    *,
-    replace: bool = False,
+    op: Annotated[Operator, UNCHECKED], rule: Annotated[Rule, UNCHECKED], *, replace: bool = False
 ) -> RuleHandle:
     """Teach coupling what an operator of your own does to neurons, so that models with it can grow.
 
@@ -132,9 +129,8 @@ def register_rule(
     handle that is returned is removed.
 
     Args:
-        op: one overload (``torch.ops.mylib.my_op.default``), all overloads
-            (``torch.ops.mylib.my_op``), what ``torch.library.custom_op`` returns, or the name
-            ``"mylib::my_op"`` (all overloads).
+        op: one overload, all overloads (``torch.ops.mylib.my_op``), what
+            ``torch.library.custom_op`` returns, or the name ``"mylib::my_op"`` (all overloads).
         rule: a ready-made rule or your own.
         replace: whether the rule may take the place of a built-in or registered one.
 
@@ -142,13 +138,10 @@ def register_rule(
         A handle; ``handle.remove()`` or leaving ``with register_rule(...):`` undoes it.
 
     Raises:
-        ModelError: ``bad-rule``, if ``op`` is no operator that a rule can be called for, or if
-            ``rule`` can't be called with three arguments. ``known-rule``, if the operator has a
-            rule and ``replace`` is False.
+        ModelError: ``bad-rule``, if ``op`` is no such operator, or ``rule`` can't be called with
+            three arguments; ``known-rule``, if there is a rule and ``replace`` is False.
 
     Example:
-        >>> import torch
-        >>> from torch import nn
         >>> from fxgrow.coupling import couple, register_rule
         >>> from fxgrow.coupling.rules import pointwise
         >>> @torch.library.custom_op("docs::cube", mutates_args=())
