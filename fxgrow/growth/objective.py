@@ -21,7 +21,7 @@ from fxgrow.growth.batches import (
     outside_inference,
     record_calls,
 )
-from fxgrow.kernel_guard import guard_unsafe_kernel
+from fxgrow.kernel_guard import guard_unsafe_kernel, has_unsafe_kernel
 from fxgrow.modes import evaluation_mode, frozen_parameters
 
 Batch = tuple[Any, Any]
@@ -129,10 +129,7 @@ class Objective:
         """
         inputs, target = batch
         device = self._device(batch) if self.autocast else ""
-        with (
-            guard_unsafe_kernel(module) if torch.is_grad_enabled() else nullcontext(),
-            torch.autocast(device, self.autocast) if self.autocast else nullcontext(),
-        ):
+        with torch.autocast(device, self.autocast) if self.autocast else nullcontext():
             if isinstance(self.loss_fn, BatchLoss):
                 loss = self.loss_fn.fn(CalledModel(module, inputs.model, self._call), target)
             else:
@@ -172,6 +169,21 @@ class Objective:
             )
         return mean
 
+    def require_safe_kernels(self, module: nn.Module) -> None:
+        """Check once what ``kernel_guard`` would else check in every pass: shapes stay the same.
+
+        Args:
+            module: is run on every batch, on processors with the fault.
+
+        Raises:
+            ModelError: ``unsafe-convolution``.
+        """
+        if has_unsafe_kernel():
+            # The parameters ask for gradients as in a step: frozen ones are no danger.
+            with guard_unsafe_kernel(module), preserve_attributes(module), torch.enable_grad():
+                for batch in self.batches:
+                    self.on(module, batch)
+
     def output(self, module: nn.Module) -> Any:
         """The output of the first call of the model."""
         with _evaluation(module):
@@ -185,6 +197,7 @@ class Objective:
 
         Raises:
             GrowthError: ``no-gradient``, if no parameter of the model has a gradient.
+            ModelError: ``unsafe-convolution``.
         """
         with (
             evaluation_mode(model),
@@ -192,7 +205,8 @@ class Objective:
             preserve_attributes(model),
             torch.enable_grad(),
         ):
-            loss = self.on(model, self.batches[0])
+            with guard_unsafe_kernel(model):
+                loss = self.on(model, self.batches[0])
             learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
             if learning and loss.requires_grad:
                 gradients = torch.autograd.grad(loss, learning, allow_unused=True)

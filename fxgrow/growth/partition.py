@@ -101,6 +101,7 @@ def partition_widths(
     overgrown: OverGrown,
     objective: Objective,
     memory_limit: float | None,
+    needed_at_once: int | None = None,
 ) -> tuple[SearchGroup, ...]:
     """Cut the widths into the fewest runs whose over-grown graphs each fit into ``memory_limit``.
 
@@ -109,6 +110,7 @@ def partition_widths(
         overgrown: the graph with all candidates in it.
         objective: holds the growth batches.
         memory_limit: bytes that one step may keep; None means any number.
+        needed_at_once: what a step over ``overgrown`` keeps, if that is known.
 
     Returns:
         The groups, in the order of the widths.
@@ -120,14 +122,8 @@ def partition_widths(
     remaining = widths_with_candidates(overgrown.candidates)
     if memory_limit is None:
         return (remaining,)
-    try:
-        needed_at_once = step_memory(overgrown, objective)
-    except SpecError as error:
-        raise BudgetError(
-            "not-countable",
-            f"memory_limit={memory_limit:g} cannot be kept, since what a step needs cannot be "
-            f"counted ({error}); leave it out",
-        ) from error
+    if needed_at_once is None:
+        needed_at_once = _countable_memory(overgrown, objective, memory_limit)
     # Nearly always: then one search sees all candidates beside each other.
     if needed_at_once <= memory_limit:
         return (remaining,)
@@ -153,6 +149,17 @@ def partition_widths(
         groups.append(remaining[:count])
         remaining = remaining[count:]
     return tuple(groups)
+
+
+def _countable_memory(overgrown: OverGrown, objective: Objective, memory_limit: float) -> int:
+    try:
+        return step_memory(overgrown, objective)
+    except SpecError as error:
+        raise BudgetError(
+            "not-countable",
+            f"memory_limit={memory_limit:g} cannot be kept, since what a step needs cannot be "
+            f"counted ({error}); leave it out",
+        ) from error
 
 
 def _longest_prefix(widths: SearchGroup, fits: Callable[[SearchGroup], bool]) -> int:

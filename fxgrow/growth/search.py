@@ -10,7 +10,7 @@ stands for one changed copy of a neuron (an unlocked neuron), not for two.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -117,8 +117,11 @@ def search(
     generator = torch.Generator().manual_seed(seed)
     with timer.phase("overgrow"):
         overgrown = _overgrow_all(prepared, budget, generator)
-        limits = _within_memory(limits, prepared, overgrown, objective)
-        groups = partition_widths(prepared, overgrown, objective, limits.memory)
+        memory = _StepMemory(objective, limits)
+        needed = memory.largest([overgrown])
+        if needed is not None and limits.memory is None:
+            limits = replace(limits, memory=available_memory(device_of(prepared.captured.model)))
+        groups = partition_widths(prepared, overgrown, objective, limits.memory, needed)
         whole = replace(prepared.captured, graph_module=overgrown.graph_module)
         cost, unknown = countable_multiply_adds(whole, limits.costs)
     with timer.phase("search"):
@@ -128,7 +131,6 @@ def search(
             prepared, overgrown, groups, method, objective, budget, generator
         )
         chosen, selection = select_candidates(prepared, overgrown, parts, scores, budget)
-        memory = _StepMemory(objective, limits)
         peak_memory = memory.largest(parts)
         needed = peak_memory if chosen is overgrown else memory.largest([chosen])
     refined = limits.allow(needed)
@@ -149,24 +151,20 @@ class _StepMemory:
 
     objective: Objective
     limits: SearchLimits
+    counted: dict[int, int] = field(default_factory=dict)
 
     def largest(self, graphs: Sequence[OverGrown]) -> int | None:
         """The bytes of the largest of some over-grown graphs; None if nobody can tell."""
         if not self.limits.costs and self.limits.memory is None:
             return None
         try:
-            return max(step_memory(graph, self.objective) for graph in graphs)
+            for graph in graphs:
+                # A graph keeps its candidates, so it is counted once.
+                if id(graph) not in self.counted:
+                    self.counted[id(graph)] = step_memory(graph, self.objective)
+            return max(self.counted[id(graph)] for graph in graphs)
         except SpecError:
             return None
-
-
-def _within_memory(
-    limits: SearchLimits, prepared: PreparedModel, overgrown: OverGrown, objective: Objective
-) -> SearchLimits:
-    """The limits, with the memory there is where they name none and somebody can tell."""
-    if limits.memory is not None or _StepMemory(objective, limits).largest([overgrown]) is None:
-        return limits
-    return replace(limits, memory=available_memory(device_of(prepared.captured.model)))
 
 
 def _overgrow_all(
@@ -236,6 +234,7 @@ def search_candidates(
         is_only_group = len(groups) == 1
         part = overgrown if is_only_group else overgrow_group(prepared, group, generator)
         _require_same_candidates(overgrown.candidates, part.candidates, group)
+        objective.require_safe_kernels(part.graph_module)
         # Some methods score by what a selection would be.
         choose = partial(select, candidates=part.candidates, resolved=budget)
         scores.append(method.search(part, objective, generator, choose))

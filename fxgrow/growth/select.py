@@ -7,7 +7,6 @@ candidate, with the sum of their scores and the cost of them all (the cells of o
 """
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -240,7 +239,9 @@ def _longest_allowed(
 
 def _counts(increments: Sequence[Increment]) -> Counts:
     """How many neurons each width gains."""
-    counts: Counter[int] = Counter()
+    # A plain dict: with hundreds of widths this is called for a million increments.
+    counts: dict[int, int] = {}
     for increment in increments:
-        counts.update(dict.fromkeys(increment.tie, len(increment.members)))
+        for width in increment.tie:
+            counts[width] = counts.get(width, 0) + len(increment.members)
     return counts

@@ -109,7 +109,7 @@ class LinearOp:
 
         A bias, one entry per row, is as it was.
         """
-        if self._is_bias(tensor):
+        if self._is_bias(tensor) or self._lies_right:
             return tensor
         if self.groups_share_rows:
             return swap_axes(tensor, self.form.groups)
@@ -120,7 +120,7 @@ class LinearOp:
 
     def restored(self, oriented: Tensor) -> Tensor:
         """The inverse of ``oriented``."""
-        if self._is_bias(oriented):
+        if self._is_bias(oriented) or self._lies_right:
             return oriented
         if self.groups_share_rows:
             return swap_axes(oriented, self.form.groups)
@@ -129,6 +129,11 @@ class LinearOp:
             weight = weight.squeeze(0)
         order = self._order(weight.dim())
         return weight.permute([order.index(axis) for axis in range(weight.dim())])
+
+    @property
+    def _lies_right(self) -> bool:
+        """Whether the parameter is ``[out, in, ...]`` itself, as most are."""
+        return self.rows == 0 and self.columns == 1
 
     def _is_bias(self, tensor: Tensor) -> bool:
         return tensor.dim() == 1 and self.rows is not None and self.columns is not None

@@ -95,6 +95,8 @@ class OvergrownLayer(nn.Module):
     bias: Tensor | None
     kept_rows: Tensor | None
     kept_columns: Tensor | None
+    split_place: Tensor
+    split_unit: Tensor
 
     def __init__(
         self,
@@ -123,6 +125,10 @@ class OvergrownLayer(nn.Module):
         self.unit_row, self.unit_column = _units(self.base())
         kept = kept or Kept()
         buffers = {"split": split, "kept_rows": kept.rows, "kept_columns": kept.columns}
+        if split is not None:
+            # Rows without a candidate read some eps (index -1), which their unit 0 takes out.
+            buffers["split_place"] = split.clamp(min=0)
+            buffers["split_unit"] = (split >= 0).to(weight.dtype) * self.unit_row
         for name, buffer in buffers.items():
             placed = None if buffer is None else buffer.to(weight.device)
             self.register_buffer(name, placed, persistent=False)
@@ -163,9 +169,7 @@ class OvergrownLayer(nn.Module):
         """
         if self.delta is None:
             return None
-        index: Tensor = self.split  # type: ignore[assignment]
-        # Index -1 (no candidate) reads some eps, which the mask then takes out.
-        eps = torch.where(index >= 0, split_eps[index.clamp(min=0)], 0.0) * self.unit_row
+        eps = split_eps[self.split_place] * self.split_unit
         return self._scaled(self.delta, eps)
 
     def incoming(self) -> WeightBlock | None:

@@ -168,7 +168,8 @@ def test_the_prediction_counts_what_autograd_keeps(name: str) -> None:
     """But for two numbers per channel of a candidate batch norm, which the CPU leaves out."""
     found = prepared(name)
     kept: dict[int, tuple[Tensor, int]] = {}
-    own = {p.untyped_storage().data_ptr() for p in found.whole.graph_module.state_dict().values()}
+    graph = found.whole.graph_module
+    own = {t.untyped_storage().data_ptr() for t in (*graph.parameters(), *graph.buffers())}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
