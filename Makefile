@@ -69,8 +69,9 @@ $(ZOO): $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[zoo,peers]'
 	touch $@
 
-sweep: $(ZOO)  ## couple and widen every model of three zoos and 2,000 random networks (hours; ARGS=--resume)
+sweep: $(ZOO)  ## couple, widen and grow every model of three zoos, and 2,000 random networks (hours; ARGS=--resume)
 	$(BIN)/python -W ignore -m tools.sweep --zoo torchvision --zoo lowered --zoo timm --zoo hf --zoo random $(ARGS)
+	$(BIN)/python -W ignore -m tools.sweep --zoo torchvision --zoo timm --zoo hf --check grow $(ARGS)
 	$(BIN)/python -m tools.coverage
 
 cells: $(STAMP)  ## cells by growth against DARTS and random cells (hours, resumable)

@@ -2,18 +2,20 @@
 
     python -m tools.sweep --zoo torchvision --zoo timm          # one line of JSON per model into runs/sweep/
     python -m tools.sweep --zoo torchvision --only 'swin*' --resume
-    python -m tools.sweep --zoo random --random 2000
-    python -m tools.sweep --zoo timm --rewrite                  # what widen grows and grow does not, and why
+    python -m tools.sweep --zoo random --random 2000            # networks of constructs (tools.random_search)
+    python -m tools.sweep --zoo timm --check grow               # one cheap growth of each
+    python -m tools.sweep --zoo timm --check rewrite            # what widen grows and grow does not, and why
     python -m tools.coverage                                    # the table of all lines: specs/coverage.{json,md}
 
 Every model is built in float64 with nothing constant left in it, coupled, and widened in every growable width at
 once, by split and by new neurons. ``ok``: the output is kept to 1e-9 relative and the sizes that modules keep agree
-with their parameters; ``differs``: it is not; ``silent``: it is, but
-some axis of a parameter is in no width and listed with no reason; ``fails``: an exception, or the time limit. Each model runs in a process
+with their parameters; ``differs``: it is not; ``silent``: it is, but some axis of a parameter is in no width and listed
+with no reason; ``refuses``: nothing can grow; ``fails``: an exception, or the time limit. Each model runs in a process
 of its own, on one thread; the random networks share one.
 
-With ``--rewrite`` nothing is widened: every growable width is asked for candidates instead (in float32, into a log of
-its own), and what is refused is counted by code, operator and reason, for each model and for the whole zoo.
+``--check grow`` grows each model once instead (in float32; of large models three widths): what ``fxgrow.grow`` promises
+it checks itself. ``--check rewrite`` asks for candidates in every growable width, and counts what is refused by code,
+operator and reason, for each model and for the whole zoo. Each check has logs of its own.
 """
 
 import argparse
@@ -44,6 +46,7 @@ from fxgrow.coupling import AxisKey, Coupling, Width
 from fxgrow.errors import Refusal
 from fxgrow.rewrite import overgrow
 from fxgrow.surgery import named_tensors
+from tools import random_search
 from tools.zoo import Row
 
 BOUND = 1e-9
@@ -96,6 +99,7 @@ class Result:
 
 Check = Callable[[Row, Result], None]
 """Fills in the result of a model."""
+FEW_WIDTHS = 5_000_000  # parameters: from here on only three widths of a model get candidates
 
 
 def lowered_rows() -> tuple[Row, ...]:
@@ -118,31 +122,18 @@ def rows(zoo: str) -> tuple[Row, ...]:
     return table
 
 
-def random_rows(count: int) -> list[Row]:
-    """That many random networks, always the same."""
-    from hypothesis import HealthCheck, Phase, given, seed, settings
-    from hypothesis import strategies as st
-
-    from tests.random_networks import IMAGE, PLANS, network
-
-    found: list[Row] = []
-
-    @seed(0)
-    @settings(
-        max_examples=count,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(PLANS, st.integers(0, 999))
-    def note(blocks: list[str], number: int) -> None:
-        name = f"{' + '.join(blocks)} #{number}"
-        found.append(
-            Row(name, "random", partial(network, blocks, number), lambda dtype: (IMAGE.to(dtype),))
-        )
-
-    note()
-    return found
+def random_result(number: int) -> Result:
+    """What came of one random network of constructs, by the judge of ``tools.random_search``."""
+    verdict = random_search.judge(number)
+    result = Result("random", str(number), " + ".join(verdict["plan"]))
+    result.seconds = verdict["seconds"]
+    result.message = "; ".join(verdict["failures"])[:500]
+    if verdict["failures"]:
+        result.status = "fails" if result.message.startswith("foreign") else "differs"
+    else:
+        result.status = "ok" if verdict["results"] else "refuses"
+    result.note = ", ".join(sorted(set(verdict["refusals"])))
+    return result
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -247,6 +238,45 @@ def measure(row: Row, result: Result) -> None:
             del wider
     kept = max(result.errors.values(), default=0.0) < BOUND and result.sizes_agree
     result.status = ("silent" if result.silent else "ok") if kept else "differs"
+
+
+def measure_grow(row: Row, result: Result) -> None:
+    """Grow the model once, as cheaply as that can be done; ``grow`` raises what is wrong."""
+    torch.manual_seed(0)
+    model = randomise(row.factory().float()).eval()
+    inputs = row.inputs(torch.float32)
+    calibrate(model, row.inputs(torch.float32))
+    result.parameters = sum(p.numel() for p in model.parameters())
+    coupling = fxgrow.couple(model, inputs)
+    describe(coupling, result)
+    growable = [width for width in coupling.widths if width.growable]
+    if not growable:
+        result.status = "refuses"
+        return
+    only: list[str] = []
+    if result.parameters > FEW_WIDTHS:
+        chosen = {growable[0].name, growable[len(growable) // 2].name, growable[-1].name}
+        only = sorted(name.partition("#")[0] for name in chosen)
+        result.note = "; ".join(filter(None, (row.note, "three widths")))
+    growth = fxgrow.grow(
+        model,
+        [inputs],
+        fxgrow.BatchLoss(_mean_square),
+        example_inputs=inputs,
+        method=fxgrow.Firefly(new=1, steps=1, refine_steps=0, points=1),
+        budget=fxgrow.Budget(neurons=max(1, round(0.02 * result.neurons))),
+        only=only,
+    )
+    call(growth.module.eval(), row.inputs(torch.float32))
+    grown = sum(p.numel() for p in growth.module.parameters()) > result.parameters
+    result.status = "ok" if grown else "refuses"
+
+
+def _mean_square(model: Any, inputs: Any) -> Tensor:
+    """The mean square of all numbers that a model gives: a loss for any model."""
+    output = call(model, inputs)
+    numbers = [leaf.square().mean() for leaf in tree_leaves(output) if _floating(leaf)]
+    return torch.stack([number.float() for number in numbers]).mean()
 
 
 def measure_rewrite(row: Row, result: Result) -> None:
@@ -386,7 +416,7 @@ def logged(path: Path) -> dict[str, dict[str, Any]]:
 
 def sweep(args: argparse.Namespace, zoo: str) -> None:
     """Run the rows of a zoo and append their results to its log."""
-    path = LOGS / (f"{zoo}-rewrite.jsonl" if args.rewrite else f"{zoo}.jsonl")
+    path = LOGS / (f"{zoo}.jsonl" if args.check == "widen" else f"{zoo}-{args.check}.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     if not args.resume and not args.only:
         path.unlink(missing_ok=True)
@@ -395,19 +425,19 @@ def sweep(args: argparse.Namespace, zoo: str) -> None:
         if args.resume
         else set()
     )
-    for row, line in results(args, zoo, done):
+    for name, line in results(args, zoo, done):
         with path.open("a") as log:
             log.write(json.dumps(line) + "\n")
         worst = max(line["errors"].values(), default=0.0)
         print(
-            f"{line['status']:8s} {row.name:40s} {line['growable']:4d} of {line['widths']:4d} widths  {worst:.0e}"
+            f"{line['status']:8s} {name:40s} {line['growable']:4d} of {line['widths']:4d} widths  {worst:.0e}"
             f"  couple {line['seconds_couple']:5.1f} s  {line['seconds']:6.1f} s  {line['hidden_refusals']}"
             f" {line['message'][:150]}",
             flush=True,
         )
         for kind, count in line["rewrite_refusals"].items():
             print(f"         {count:4d}  {kind}", flush=True)
-    if args.rewrite:
+    if args.check == "rewrite":
         print_rewrite_refusals(zoo, list(logged(path).values()))
 
 
@@ -424,21 +454,23 @@ def print_rewrite_refusals(zoo: str, lines: Sequence[dict[str, Any]]) -> None:
         print(f"{count:6d} widths  {models[kind]:4d} models  {kind}")
 
 
+CHECKS: dict[str, Check] = {"widen": measure, "grow": measure_grow, "rewrite": measure_rewrite}
+
+
 def results(
     args: argparse.Namespace, zoo: str, done: set[str]
-) -> Iterator[tuple[Row, dict[str, Any]]]:
-    """The rows of a zoo that were asked for and are not done yet, one after the other with their results."""
-    check = measure_rewrite if args.rewrite else measure
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The names of what was asked for in a zoo and is not done yet, one after the other with their results."""
     if zoo == "random":
-        for row in random_rows(args.random):
-            yield row, asdict(run_one(zoo, row, check))
+        for number in range(args.random):
+            yield str(number), asdict(random_result(number))
         return
     import_module(LIBRARIES[zoo])
     for row in rows(zoo):
         if row.name not in done and (
             not args.only or any(fnmatch(row.name, one) for one in args.only)
         ):
-            yield row, run_apart(zoo, row, args.limit, check)
+            yield row.name, run_apart(zoo, row, args.limit, CHECKS[args.check])
 
 
 def main() -> None:
@@ -459,7 +491,7 @@ def main() -> None:
     )
     parser.add_argument("--limit", type=int, default=300, help="seconds per model")
     parser.add_argument(
-        "--rewrite", action="store_true", help="count what grow refuses of what widen grows"
+        "--check", choices=CHECKS, default="widen", help="what is done with each model"
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
