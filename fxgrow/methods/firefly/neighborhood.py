@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.rewrite import OverGrown, OvergrownLayer
+from fxgrow.surgery import reshape_along
 
 SplitPart = tuple[Tensor, Tensor, int]
 """A tensor, the candidate of each index along one of its axes (-1 for none), and that axis."""
@@ -104,11 +105,14 @@ def project_candidates(grown: OverGrown, eps: float) -> None:
 
 def _divide(parts: Sequence[SplitPart], divisors: Tensor) -> None:
     """Divide each part of delta_i by ``divisors[i]``, in place."""
-    for tensor, index, axis in parts:
-        # The divisors along the part's axis, shaped to broadcast over the others.
-        shape = [1] * tensor.dim()
-        shape[axis] = -1
-        tensor /= torch.where(index >= 0, divisors[index.clamp(min=0)], 1.0).reshape(shape)
+    if not parts:
+        return
+    # Looked up for all parts at once: hundreds of small tensors are common.
+    index = torch.cat([part_index for _, part_index, _ in parts])
+    along = torch.where(index >= 0, divisors[index.clamp(min=0)], 1.0)
+    sizes = [len(part_index) for _, part_index, _ in parts]
+    for (tensor, _, axis), own in zip(parts, along.split(sizes), strict=True):
+        tensor /= reshape_along(own, axis, tensor.dim())
 
 
 def _groups(grown: OverGrown) -> list[DirectionGroup]:
@@ -148,13 +152,17 @@ def split_tensors(grown: OverGrown) -> Iterator[SplitPart]:
 def _squared_norms(like: Tensor, parts: Sequence[SplitPart]) -> Tensor:
     """Return ||delta_i||^2 of every candidate, summed over all its layers; shaped like ``like``."""
     squares = torch.zeros_like(like)
-    for tensor, index, axis in parts:
+    if not parts:
+        return squares
+    owned = []
+    for tensor, _, axis in parts:
         other_axes = [dim for dim in range(tensor.dim()) if dim != axis]
         # sum([]) would sum over everything, so a bias, which has no other axis, is left alone.
-        square = _real_square(tensor).to(squares.dtype)
-        own = square.sum(other_axes) if other_axes else square
-        squares = squares.index_add(0, index.clamp(min=0), torch.where(index >= 0, own, 0.0))
-    return squares
+        square = _real_square(tensor)
+        owned.append((square.sum(other_axes) if other_axes else square).to(squares.dtype))
+    index = torch.cat([part_index for _, part_index, _ in parts])
+    own = torch.where(index >= 0, torch.cat(owned), 0.0)
+    return squares.index_add(0, index.clamp(min=0), own)
 
 
 def _real_square(tensor: Tensor) -> Tensor:
