@@ -21,7 +21,7 @@ from fxgrow.coupling.widths import Coupling, NeuronClasses
 from fxgrow.surgery import has_size_attributes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunFailure:
     """How a grown model failed to run.
 

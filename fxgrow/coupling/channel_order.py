@@ -26,7 +26,7 @@ OwnerOf = tuple[Ints, Ints]
 """Number of the width, and of the neuron in it, per index of an axis."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChannelOrder:
     """Finds the order of shuffled widths by running the grown model.
 

@@ -21,7 +21,7 @@ Quality = tuple[int, int]
 """(positions that are left growable, number of neurons in them): more is better."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lines:
     """A grid in terms of classes: ``joint[i, j, ...]`` and ``factors[d][i]`` as in ``Grid``."""
 

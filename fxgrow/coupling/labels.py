@@ -19,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 FIXED = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pin:
     """Labels that cannot grow, and why. ``node`` is ``module.path: operator (file:line)``."""
 

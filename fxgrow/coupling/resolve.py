@@ -206,7 +206,7 @@ def _helpful_guesses(
     return ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Experiment:
     """Grows single widths under guesses.
 

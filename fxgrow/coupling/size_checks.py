@@ -28,7 +28,7 @@ _EVEN_STEPS = 16
 """How many sizes must lie on one line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Sizes:
     """The sizes of dimensions, by the widths that their labels belong to.
 

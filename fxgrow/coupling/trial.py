@@ -46,7 +46,7 @@ _COPIES = 8
 """In a trial, copy number c of class n has label ``8 (n + 1) + c``: no neuron has more copies."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrialFailure:
     """What a trial shows to be impossible.
 

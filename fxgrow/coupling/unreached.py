@@ -116,7 +116,7 @@ def _reached_siblings(ctx: Context, modules: Mapping[str, nn.Module], path: str)
     return siblings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Agreement:
     """What siblings agree about.
 

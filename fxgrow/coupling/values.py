@@ -54,7 +54,7 @@ class Passage:
     side: Side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Axis:
     """One axis of one parameter or buffer.
 
@@ -94,7 +94,7 @@ class Value:
     real: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """One labeled axis seen as a grid.
 
@@ -116,7 +116,7 @@ class Grid:
     line: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShapeEvent:
     """A reshape or split of labeled dimensions inside ``module``: a wrong size is blamed on it.
 

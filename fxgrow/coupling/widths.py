@@ -79,7 +79,7 @@ class Width:
         return self.refusal is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Owners:
     """Who owns each index of one axis.
 
@@ -207,7 +207,7 @@ class Coupling:
         return graph
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SizeAttributeGuess:
     """An integer in a module that may be the number of the labels ``labels``.
 
@@ -220,7 +220,7 @@ class SizeAttributeGuess:
     labels: Ints
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Workarounds:
     """What is assumed so that more can grow.
 
@@ -233,7 +233,7 @@ class Workarounds:
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NeuronClasses:
     """The neurons, as classes of labels.
 
@@ -311,7 +311,7 @@ def _refusal_of(pin: Pin) -> Refusal:
     return Refusal(pin.code, pin.reason, (pin.node,) if pin.node else ())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Numbering:
     """Which width each class of neurons went to.
 
@@ -495,7 +495,7 @@ def _same_sites(axes: Sequence[Axis], classes: NeuronClasses) -> Ints:
     return groups
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WidthDraft:
     """A width in the making.
 
