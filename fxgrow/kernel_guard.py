@@ -98,7 +98,9 @@ def guard_unsafe_kernel(model: nn.Module) -> Iterator[None]:
 
 
 class _ConvolutionWatcher(TorchDispatchMode):
-    """Checks the arguments of every convolution before it runs."""
+    """Checks the arguments of every convolution before it runs; ``torch.cond`` is let through."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

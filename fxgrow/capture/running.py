@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture.hooks import HOOK_TABLES
@@ -126,7 +126,15 @@ def run_model(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
         Its output.
     """
     with torch.no_grad(), seeded(_SEED):
-        return module(*clone_tensors(inputs))
+        # Called as a module, a graph that fails would print its code on the terminal.
+        run = module
+        if isinstance(module, fx.GraphModule) and not _has_hooks(module):
+            run = module.forward
+        return run(*clone_tensors(inputs))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(getattr(module, table) for table in HOOK_TABLES)
 
 
 _OWN_MEMORY = ("transformers.cache_utils",)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -122,8 +123,20 @@ def tensors_in(arguments: Iterable[Any]) -> Iterator[Tensor]:
             yield from tensors_in(argument)
 
 
+def _refuse_higher_order(func: Any) -> None:
+    """Say that an operator takes functions (``torch.cond``), which cannot be looked into."""
+    if isinstance(func, HigherOrderOperator):
+        raise ModelError(
+            "does-not-run",
+            f"torch's operator {func} takes functions, which neurons cannot be followed through; "
+            "write the branch or the loop in Python",
+        )
+
+
 class ShapeReads(TorchDispatchMode):
     """Runs operators on the meta device, without rules."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -131,6 +144,7 @@ class ShapeReads(TorchDispatchMode):
         self.cache = ShapeCache()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        _refuse_higher_order(func)
         self.ctx.steps += 1
         self.ctx.number_log.record(func, args, kwargs or {}, self.ctx)
         return self.cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
@@ -138,6 +152,8 @@ class ShapeReads(TorchDispatchMode):
 
 class Observer(TorchDispatchMode):
     """Runs operators on the meta device and applies their rules; known numbers are computed too."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -148,6 +164,7 @@ class Observer(TorchDispatchMode):
         self.twins: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        _refuse_higher_order(func)
         kwargs = kwargs or {}
         self.ctx.number_log.record(func, args, kwargs, self.ctx)
         if self.ctx.size_arguments:

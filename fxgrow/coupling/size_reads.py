@@ -37,7 +37,7 @@ _COUNTS = (Tensor.numel, Tensor.nelement, torch.numel)
 _MAKE_VALUES = (torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor)
 """Functions whose numbers are values, which no operator tells: tensors are made before."""
 
-_CHUNKS = (torch.chunk, Tensor.chunk)
+_CHUNKS = (torch.chunk, Tensor.chunk, torch.tensor_split, Tensor.tensor_split)
 
 
 class SizeReads(TorchFunctionMode):
@@ -166,9 +166,12 @@ class SizeReads(TorchFunctionMode):
 
     def _check_chunks(self, args: Any, kwargs: Any, parts: Sequence[Tensor]) -> None:
         x = kwargs.get("input", args[0] if args else None)
-        chunks = kwargs.get("chunks", args[1] if len(args) > 1 else None)
+        chunks = args[1] if len(args) > 1 else kwargs.get("chunks", kwargs.get("sections"))
         dim = kwargs.get("dim", args[2] if len(args) > 2 else 0)
-        if len(parts) == chunks or not isinstance(x, Tensor):
+        if not isinstance(x, Tensor) or not isinstance(chunks, int):
+            return
+        # Parts of ceil(size / chunks): where that is uneven, one more neuron moves all borders.
+        if len(parts) == chunks and x.shape[dim] % chunks == 0:
             return
         labels = self._axis(x, dim % x.dim())
         if labels is not None:

@@ -525,9 +525,11 @@ class Context:
         if self.failure is not None and self.failure[0] is error:
             return
         labels = []
-        for tensor in tensors:
-            for labels_of_field in self.fields(tensor).values():
-                labels.append(flat_labels(labels_of_field))
+        # Label fields are tensors too: what is done with them is not to be observed.
+        with _disable_current_modes():
+            for tensor in tensors:
+                for labels_of_field in self.fields(tensor).values():
+                    labels.append(flat_labels(labels_of_field))
         self.failure = error, np.unique(concatenated(labels))
 
 

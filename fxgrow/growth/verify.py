@@ -1,10 +1,13 @@
 """Emit what the search chose, and check that the result is what it has to be."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 
 from fxgrow.copying import copy_module
+from fxgrow.errors import GrowthError
 from fxgrow.growth.emit import emit
 from fxgrow.growth.invariants import full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates
@@ -12,6 +15,7 @@ from fxgrow.growth.objective import Objective
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.search import SearchResult
 from fxgrow.growth.statistics import estimate_statistics
+from fxgrow.running import errors_as
 from fxgrow.surgery import ConfigUpdate, parameter_shapes, update_config
 
 
@@ -64,15 +68,23 @@ def emit_and_verify(
         no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
         emit(unchanged, coupling, changes, no_updates, unlocked=unlocked)
         preservation_error = require_close(
-            "function-preserving at eps = 0", objective.output(unchanged), output_before
+            "function-preserving at eps = 0", _output(unchanged, objective), output_before
         )
         shapes_before = parameter_shapes(model)
         updates = parameter_updates(coupling, overgrown, result.selection)
         emit(model, coupling, changes, updates, optimizer, unlocked=unlocked)
         faithful_error = require_close(
-            "faithful to the over-grown graph", objective.output(model), expected
+            "faithful to the over-grown graph", _output(model, objective), expected
         )
         sizes = ((len(change.times), change.size) for change in changes.values())
         config = update_config(model, shapes_before, sizes, prepared.captured.example_inputs)
         loss_after = objective.mean(model)
     return Emission(faithful_error, preservation_error, loss_after, config)
+
+
+def _output(grown: nn.Module, objective: Objective) -> Any:
+    """The output of a grown model, which runs unless coupling was wrong about its code."""
+    what = "growth is undone, since the grown model does not run"
+    advice = "leave the module that fails alone (ignore=), and report it"
+    with errors_as(GrowthError, "broken-promise", what, advice):
+        return objective.output(grown)

@@ -232,3 +232,14 @@ def test_kernels_that_are_computed_refuse_what_they_touch() -> None:
     widths = couple(DynamicConvolution(), torch.randn(4, 3, 8, 8)).by_name
     assert widths["a"].refusal is not None and widths["kernels"].refusal is not None
     assert not any(width.growable for width in widths.values())
+
+
+def test_operators_that_take_functions_are_named() -> None:
+    def forward(net: Any, x: Tensor) -> Tensor:
+        branches = (lambda h: net.b(h), lambda h: h[:, :2])
+        out: Tensor = torch.ops.higher_order.cond(x.sum() > 0, *branches, (net.a(x),))
+        return out
+
+    with pytest.raises(ModelError, match="cond takes functions") as caught:
+        couple(Net(forward, **PAIR), (VECTOR,))
+    assert caught.value.code == "does-not-run"

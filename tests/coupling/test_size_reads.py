@@ -70,6 +70,17 @@ def test_chunks_that_do_not_divide_are_refused() -> None:
     assert "chunks" in refusal.reason
 
 
+@pytest.mark.parametrize("split", [torch.chunk, torch.tensor_split])
+@pytest.mark.parametrize("parts", [5, 9])
+def test_uneven_parts_are_refused_even_if_there_are_as_many(split: Any, parts: int) -> None:
+    def uneven(h: Tensor, net: Any) -> Tensor:
+        return torch.cat([-part for part in split(h, parts, 1)], 1)
+
+    refusal = couple(sized(uneven), INPUT).by_name["a"].refusal
+    assert refusal is not None
+    assert refusal.code == "sliced"
+
+
 def test_a_rounded_part_is_refused() -> None:
     def padded(h: Tensor, net: Any) -> Tensor:
         return h.split(h.shape[1] // 5, 1)[0].repeat(1, 6)  # parts of 2, and of 3 from 15 on

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import fxgrow
 from fxgrow.errors import GrowthError
 from fxgrow.growth.invariants import relative_error, require_close
 from fxgrow.growth.widen import widen
@@ -151,3 +152,13 @@ def test_equal_infinities_are_no_difference() -> None:
 def test_complex_outputs_count() -> None:
     expected = torch.tensor([3 + 4j])
     assert relative_error(torch.tensor([3 + 3j]), expected) == pytest.approx(0.2)
+
+
+def test_a_growth_whose_model_does_not_run_is_one_sentence() -> None:
+    model = BreaksWhenWide()
+    before = copy.deepcopy(model.state_dict())
+    batches = [(X, torch.zeros(len(X), 3, dtype=X.dtype))]
+    with pytest.raises(GrowthError, match="does not run .too wide.") as caught:
+        fxgrow.grow(model, batches, nn.functional.mse_loss, inplace=True, only=["a"])
+    assert caught.value.code == "broken-promise"
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
