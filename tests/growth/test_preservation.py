@@ -158,7 +158,7 @@ def test_a_growth_whose_model_does_not_run_is_one_sentence() -> None:
     model = BreaksWhenWide()
     before = copy.deepcopy(model.state_dict())
     batches = [(X, torch.zeros(len(X), 3, dtype=X.dtype))]
-    with pytest.raises(GrowthError, match="does not run .too wide.") as caught:
+    with pytest.raises(GrowthError, match=r"does not run .too wide.") as caught:
         fxgrow.grow(model, batches, nn.functional.mse_loss, inplace=True, only=["a"])
     assert caught.value.code == "broken-promise"
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
