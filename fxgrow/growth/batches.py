@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_map
 
 from fxgrow.argument_checks import checked_class
 from fxgrow.capture import bind_call
-from fxgrow.errors import DataError
+from fxgrow.errors import DataError, GrowthError
+from fxgrow.running import errors_as
 
 
 @checked_class
@@ -85,6 +86,7 @@ def record_calls(model: nn.Module, loss_fn: BatchLoss, batch: Any) -> ModelCalls
 
     Raises:
         DataError: ``bad-batch`` if the loss does not call the model.
+        GrowthError: ``bad-loss`` if it raises an error.
     """
     # The model's own code runs: what it is called with is what the graph will be fed.
     calls: list[tuple[Any, ...]] = []
@@ -93,7 +95,9 @@ def record_calls(model: nn.Module, loss_fn: BatchLoss, batch: Any) -> ModelCalls
         calls.append(detached(arguments))
         return module(*arguments)
 
-    loss_fn.fn(CalledModel(model, model, recorded), batch)
+    what = "the loss of a growth batch cannot be computed"
+    with errors_as(GrowthError, "bad-loss", what, "give batches and a loss that fit the model"):
+        loss_fn.fn(CalledModel(model, model, recorded), batch)
     if not calls:
         raise DataError(
             "bad-batch",

@@ -28,6 +28,7 @@ from fxgrow.surgery import (
     Maps,
     apply_maps,
     named_tensors,
+    require_sizes_of_torch,
     reshape_along,
     resize,
 )
@@ -78,6 +79,7 @@ def emit(
     norms = KeptNorms.of(module, maps)
     resize(module, maps, optimizer)
     set_attributes(module, coupling, changes)
+    require_sizes_of_torch(module)
     known = {name: update for name, update in updates.items() if name in present}
     apply_updates(module, maps, known, unlocked=unlocked)
     # After the updates: new entries lengthen a row as well as copies do.

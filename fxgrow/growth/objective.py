@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_structure, tree_unflatten
 
 from fxgrow.capture import positional_inputs, preserve_attributes
-from fxgrow.errors import DataError, GrowthError
+from fxgrow.errors import DataError, GrowthError, ModelError
 from fxgrow.growth.batches import (
     BatchLoss,
     CalledModel,
@@ -23,11 +23,13 @@ from fxgrow.growth.batches import (
 )
 from fxgrow.kernel_guard import guard_unsafe_kernel, has_unsafe_kernel
 from fxgrow.modes import evaluation_mode, frozen_parameters
+from fxgrow.running import errors_as
 
 Batch = tuple[Any, Any]
 """An input (a tensor, a tuple of arguments or a dict of keyword arguments) and its target."""
 
 LossFunction = Callable[[Any, Any], Tensor]
+_FITTING = "give batches and a loss that fit the model, on one device"
 """``loss_fn(output, target)`` gives a tensor: the loss, or one per example, whose mean is taken."""
 
 
@@ -66,7 +68,7 @@ class Objective:
             DataError: ``no-batches``; ``bad-batch`` for a batch that is no such pair, a
                 ``BatchLoss`` that does not call the model, or calls with different numbers of
                 arguments.
-            ModelError: ``unsafe-convolution``, see ``kernel_guard``.
+            ModelError: ``does-not-run``; ``unsafe-convolution``, see ``kernel_guard``.
         """
         pairs: list[Batch] = []
         with evaluation_mode(model), _evaluation(model):
@@ -84,7 +86,8 @@ class Objective:
             # The graph has one signature: all calls must fit it.
             objective = Objective(pairs, loss_fn)
             objective._require_equal_calls()
-            with guard_unsafe_kernel(model):
+            what = f"{type(model).__name__} does not run on a growth batch"
+            with guard_unsafe_kernel(model), errors_as(ModelError, "does-not-run", what, _FITTING):
                 output = model(*objective.first_inputs)
         return Objective(pairs, loss_fn, tree_structure(output))
 
@@ -125,11 +128,15 @@ class Objective:
         """The loss of one batch (differentiable); the mean if the loss gives one per example.
 
         Raises:
-            GrowthError: ``bad-loss``, if the loss is no tensor of real numbers.
+            GrowthError: ``bad-loss``, if it cannot be computed or is no tensor of real numbers.
         """
         inputs, target = batch
         device = self._device(batch) if self.autocast else ""
-        with torch.autocast(device, self.autocast) if self.autocast else nullcontext():
+        what = "the loss of a growth batch cannot be computed"
+        with (
+            torch.autocast(device, self.autocast) if self.autocast else nullcontext(),
+            errors_as(GrowthError, "bad-loss", what, _FITTING),
+        ):
             if isinstance(self.loss_fn, BatchLoss):
                 loss = self.loss_fn.fn(CalledModel(module, inputs.model, self._call), target)
             else:

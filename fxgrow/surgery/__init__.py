@@ -9,7 +9,12 @@ entries start from ``random_entries`` or ``carrier_entries``. ``sync_size_attrib
 ``update_config`` bring attributes and a Hugging Face style config in line with the new shapes.
 """
 
-from fxgrow.surgery.attributes import NORM_TYPES, has_size_attributes, sync_size_attributes
+from fxgrow.surgery.attributes import (
+    NORM_TYPES,
+    has_size_attributes,
+    require_sizes_of_torch,
+    sync_size_attributes,
+)
 from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config
 from fxgrow.surgery.index_map import (
     NEW_INDEX,
@@ -48,6 +53,7 @@ __all__ = [
     "placement",
     "random_entries",
     "require_carriable",
+    "require_sizes_of_torch",
     "reshape_along",
     "resize",
     "restore_on_failure",

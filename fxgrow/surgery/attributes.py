@@ -63,13 +63,6 @@ def _recurrent(module: Any) -> dict[str, int]:
     # projection, [projection, hidden].
     rows, read = module.weight_hh_l0.shape
     hidden = rows // _GATES[module.mode]
-    # Plain numbers: a comparison made here is none of the model's.
-    if module.proj_size and int(read) >= int(hidden):
-        raise GrowthError(
-            "wide-projection",
-            f"a projection of {read} neurons would not be smaller than the {hidden} neurons of its "
-            "recurrent layer, which torch does not allow; grow the layer's hidden size, too",
-        )
     return {
         "hidden_size": hidden,
         "input_size": module.weight_ih_l0.shape[1],
@@ -123,6 +116,25 @@ def sync_size_attributes(module: nn.Module) -> None:
             vector = module.running_mean
         if vector is not None:
             module.num_features = vector.shape[0]
+
+
+def require_sizes_of_torch(model: nn.Module) -> None:
+    """Check what torch demands of the sizes of its layers where it does not say so itself.
+
+    Args:
+        model: a model that has grown.
+
+    Raises:
+        GrowthError: ``wide-projection``.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase) and module.proj_size >= module.hidden_size:
+            raise GrowthError(
+                "wide-projection",
+                f"a projection of {module.proj_size} neurons would not be smaller than the "
+                f"{module.hidden_size} neurons of its recurrent layer, which torch does not allow; "
+                "grow the layer's hidden size, too",
+            )
 
 
 @torch.no_grad()

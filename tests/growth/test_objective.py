@@ -209,3 +209,33 @@ def test_inside_of_no_grad_and_inference_mode(name: str) -> None:
     for module in (growth.module, wider):
         F.cross_entropy(module(X), Y).backward()
         assert all(p.grad is not None and p.requires_grad for p in module.parameters())
+
+
+FOREIGN: list[tuple[Any, Any, Any, str]] = [
+    (torch.zeros(4, 3), torch.zeros(4, dtype=torch.long), F.cross_entropy, "does-not-run"),
+    (
+        torch.zeros(4, 5),
+        torch.zeros(4, dtype=torch.long, device="meta"),
+        F.cross_entropy,
+        "bad-loss",
+    ),
+    (torch.zeros(4, 5), torch.zeros(4, 9), lambda output, target: output @ target, "bad-loss"),
+    (torch.zeros(4, 5), torch.zeros(4), lambda output, target: 1 // 0, "bad-loss"),
+    (
+        torch.zeros(4, 3),
+        torch.zeros(4),
+        fxgrow.BatchLoss(lambda net, b: net(b[0]).sum()),
+        "bad-loss",
+    ),
+]
+
+
+@pytest.mark.parametrize(("inputs", "target", "loss", "code"), FOREIGN)
+def test_what_a_model_or_loss_raises_is_one_sentence(
+    inputs: Tensor, target: Tensor, loss: Any, code: str
+) -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    with pytest.raises(fxgrow.FxgrowError, match="give batches and a loss that fit") as caught:
+        fxgrow.grow(model, [(inputs, target)], loss)
+    assert caught.value.code == code
+    assert caught.value.__cause__ is not None

@@ -13,6 +13,7 @@ FOUND = {
     27: "widened, it broke on one example: a branch on the size of the batch",
     47: "grown, it broke on one example",
     775: "coupling compared arrays by ==, an exception of numpy's",
+    1308: "a trial growth made a projection wider than its layer, and never succeeded",
     153: "the same beside an einsum and a split by attribute",
 }
 """Numbers of networks that came out wrong, and why."""
