@@ -31,7 +31,9 @@ def test_some_of_every_kind_are_read_or_refused(name: str) -> None:
     kind = KINDS[name]
     tally = run_chunk(kind, kind.bases(0), seed=0, first=0, count=40)
     result = report(tally, name, 0, 0, 40, 0.0)
-    assert not any(result["must_be_zero"].values()), tally.failures
+    # Seconds are measured by ``make fuzz``: here, other tests run beside this one.
+    faults = {what: n for what, n in result["must_be_zero"].items() if not what.startswith("over")}
+    assert not any(faults.values()), tally.failures
     assert tally.counts["refused"] > 5
     assert tally.counts["loaded"] > 0
 
