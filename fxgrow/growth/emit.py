@@ -28,10 +28,14 @@ from fxgrow.surgery import (
     Maps,
     apply_maps,
     named_tensors,
+    random_entries,
     require_sizes_of_torch,
     reshape_along,
     resize,
 )
+
+TWIN_NOISE = 0.1
+"""How much the outgoing weights of two copies differ, relative to the spread of a layer's."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ def emit(
     optimizer: Optimizer | None = None,
     *,
     unlocked: bool = False,
+    twin_noise: torch.Generator | None = None,
 ) -> dict[tuple[str, int], IndexMap]:
     """Resize a module in place and add the updates to its parameters.
 
@@ -66,6 +71,8 @@ def emit(
         updates: what each parameter receives, by its name.
         optimizer: its state is resized along with the parameters.
         unlocked: perturbations change neurons in place; no copy follows them.
+        twin_noise: draws what tells copies apart that no update does (see ``part_twins``); None:
+            they stay equal.
 
     Returns:
         The IndexMap of every axis (parameter name, axis) that changed.
@@ -82,6 +89,8 @@ def emit(
     require_sizes_of_torch(module)
     known = {name: update for name, update in updates.items() if name in present}
     apply_updates(module, maps, known, unlocked=unlocked)
+    if twin_noise is not None:
+        part_twins(module, maps, twin_noise)
     # After the updates: new entries lengthen a row as well as copies do.
     norms.restore(module)
     return maps
@@ -121,6 +130,34 @@ def apply_updates(
                 other_axes = {a: index_map for a, index_map in by_axis.items() if a != axis}
                 placed = by_axis[axis].place(values, axis)
                 tensors[name].data += apply_maps(placed, other_axes)
+
+
+@torch.no_grad()
+def part_twins(module: nn.Module, maps: Maps, generator: torch.Generator) -> None:
+    """Tell copies of neurons apart: what reads them with w / 2 each reads w / 2 + r and w / 2 - r.
+
+    Copies with equal outgoing weights get equal gradients, under SGD as under Adam, so they would
+    stay one neuron for ever. Of both together a reader gets the same as before.
+
+    Args:
+        module: the resized module.
+        maps: the IndexMaps by which it was resized.
+        generator: of r, whose spread is ``TWIN_NOISE`` times that of the weights.
+    """
+    tensors = named_tensors(module)
+    for (name, axis), index_map in sorted(maps.items(), key=str):
+        signs = split_signs(index_map)
+        is_shared_out = index_map.scale != 1  # what reads; what writes is copied whole
+        pairs = []
+        for sign in (1, -1):
+            places = ((signs == sign) & is_shared_out).nonzero().reshape(-1)
+            pairs.append(places[index_map.source[places].argsort()])
+        tensor = tensors[name]
+        if not len(pairs[0]) or tensor.is_meta:
+            continue
+        noise = TWIN_NOISE * random_entries(tensor, axis, len(pairs[0]), generator)
+        for sign, places in zip((1, -1), pairs, strict=True):
+            tensor.data.index_add_(axis, places.to(tensor.device), noise, alpha=sign)
 
 
 def split_signs(index_map: IndexMap) -> Tensor:

@@ -158,7 +158,7 @@ class _Widening:
         changes = self._by_number(names)
         generator = torch.Generator().manual_seed(self.seed)
         updates = new_neuron_updates(module, self.coupling, changes, generator)
-        return emit(module, self.coupling, changes, updates)
+        return emit(module, self.coupling, changes, updates, twin_noise=generator)
 
     def applied(self, module: nn.Module, before: Preservation) -> Widened:
         """Widen a module in place, or leave it as it was if it does not compute the same."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
-from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
+from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.methods.firefly.neighborhood import candidate_directions, initialize, overgrown_layers
 from fxgrow.methods.proposals import growable_widths
 from fxgrow.rewrite import OverGrown
@@ -64,10 +64,12 @@ class RandomGrowth(Settings):
         """Draw ``draws`` selections in random directions of norm 1; keep that of lowest loss."""
         draws = [self._draw(grown, generator) for _ in range(self.draws)]
         if len(draws) == 1:
+            estimate_statistics(grown, objective)
             return draws[0].scores  # its directions are in the graph already
         losses = [self._loss(grown, objective, draw, choose) for draw in draws]
         best = draws[losses.index(min(losses))]
         self._apply(grown, best)
+        estimate_statistics(grown, objective)
         return best.scores
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
@@ -94,6 +96,9 @@ class RandomGrowth(Settings):
     ) -> float:
         """Return the loss with the candidates of a draw that the budget would select."""
         self._apply(grown, draw)
+        # New channels are normalized by what they see, as Firefly's are: else emission would make
+        # up for statistics of 0 and 1 by weights that are several times too large.
+        estimate_statistics(grown, objective)
         choose(draw.scores).switch_off_others(grown.candidates)
         return objective.mean(grown.graph_module)
 

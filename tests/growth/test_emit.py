@@ -3,9 +3,11 @@
 import copy
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
+import fxgrow
 from fxgrow.coupling import Coupling, couple
 from fxgrow.growth.emit import ParameterUpdate, emit, split_signs
 from fxgrow.surgery.index_map import Change, IndexMap
@@ -76,3 +78,40 @@ def test_signs() -> None:
     source, copies = torch.tensor([0, 0, 1, -1, 2, 2, 2]), torch.tensor([0, 1, 0, 0, 0, 1, 2])
     index_map = IndexMap(source, torch.ones(7, dtype=torch.float64), copies)
     assert split_signs(index_map).tolist() == [1, -1, 0, 0, 1, -1, 0]
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("name", ["linear", "convolution", "weight norm"])
+def test_copies_part_when_they_are_trained(name: str, kind: Any) -> None:
+    torch.manual_seed(0)
+    model, inputs = {
+        "linear": (nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), torch.randn(32, 5)),
+        "convolution": (
+            nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Conv2d(4, 3, 3)),
+            torch.randn(8, 2, 7, 7),
+        ),
+        "weight norm": (
+            nn.Sequential(
+                nn.Linear(5, 4),
+                nn.Tanh(),
+                nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)),
+            ),
+            torch.randn(32, 5),
+        ),
+    }[name]
+    model, inputs = model.double(), inputs.double()
+    widened = fxgrow.widen(model, {"0": 4}, (inputs,))
+    wider = widened.module
+    assert widened.preservation_error is not None
+    assert widened.preservation_error < 1e-14
+    first = wider.get_parameter("0.weight")
+    assert first.detach().unique(dim=0).shape[0] == 4  # incoming weights are copies
+    target = torch.randn_like(wider(inputs).detach())
+    optimizer = kind(wider.parameters(), lr=0.02)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (wider(inputs) - target).square().mean().backward()
+        optimizer.step()
+    rows = first.detach().flatten(1)
+    apart = torch.cdist(rows, rows) + torch.diag(torch.full((8,), torch.inf, dtype=rows.dtype))
+    assert apart.min() > 1e-5

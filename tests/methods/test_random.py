@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
@@ -52,7 +52,7 @@ def test_one_draw_looks_at_no_loss() -> None:
         grown, blind, torch.Generator().manual_seed(0), best_one
     )
     assert len(scores.split) == 3 and len(scores.new) == 2
-    with pytest.raises(AssertionError, match="looked"):
+    with pytest.raises(fxgrow.GrowthError, match="looked"):
         RandomGrowth(new=2, draws=2).search(
             grown, blind, torch.Generator().manual_seed(0), best_one
         )
@@ -76,3 +76,21 @@ def test_kinds_of_candidates(method: RandomGrowth, kind: str) -> None:
         rbf(3), [(x, y)], F.mse_loss, example_inputs=(x,), method=method, budget=Budget(neurons=2)
     )
     assert sum(getattr(width, kind) for width in growth.report.widths) == 2
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_new_channels_are_normalized_by_what_they_see(draws: int) -> None:
+    """Their weights were several times too large: emission made up for statistics of 0 and 1."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)
+    )
+    images, labels = 5 * torch.randn(16, 3, 8, 8), torch.arange(16) % 2
+    method = RandomGrowth(split=False, new=3, draws=draws)
+    budget = fxgrow.Budget(neurons=3)
+    loss = nn.functional.cross_entropy
+    grown = fxgrow.grow(model, [(images, labels)], loss, method=method, budget=budget).module
+    norm = grown.get_submodule("1")
+    assert norm.weight.shape == (7,)
+    torch.testing.assert_close(norm.weight[4:], torch.ones(3), rtol=1e-3, atol=0)
+    assert norm.running_var[4:].min() > 2
