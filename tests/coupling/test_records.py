@@ -25,13 +25,13 @@ HOLDS_ARRAYS = [
         "Ints" in str(field.type) or "int64" in str(field.type)
         for field in dataclasses.fields(kind)
     )
-    and kind.__dataclass_params__.frozen
+    and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
 ]
 
 
 @pytest.mark.parametrize("kind", HOLDS_ARRAYS, ids=lambda kind: kind.__name__)
 def test_they_are_equal_to_themselves_alone(kind: type) -> None:
-    assert kind.__eq__ is object.__eq__
+    assert "__eq__" not in vars(kind)
 
 
 def test_there_are_such_records() -> None:
