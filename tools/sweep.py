@@ -13,7 +13,7 @@ with their parameters; ``differs``: it is not; ``silent``: it is, but some axis 
 with no reason; ``refuses``: nothing can grow; ``fails``: an exception, or the time limit. Each model runs in a process
 of its own, on one thread; the random networks share one.
 
-``--check grow`` grows each model once instead (in float32; of large models three widths): what ``fxgrow.grow`` promises
+``--check grow`` grows each model once instead (of large models three widths): what ``fxgrow.grow`` promises
 it checks itself. ``--check rewrite`` asks for candidates in every growable width, and counts what is refused by code,
 operator and reason, for each model and for the whole zoo. Each check has logs of its own.
 """
@@ -243,9 +243,9 @@ def measure(row: Row, result: Result) -> None:
 def measure_grow(row: Row, result: Result) -> None:
     """Grow the model once, as cheaply as that can be done; ``grow`` raises what is wrong."""
     torch.manual_seed(0)
-    model = randomise(row.factory().float()).eval()
-    inputs = row.inputs(torch.float32)
-    calibrate(model, row.inputs(torch.float32))
+    model = randomise(row.factory().double()).eval()
+    inputs = row.inputs(torch.float64)
+    calibrate(model, row.inputs(torch.float64))
     result.parameters = sum(p.numel() for p in model.parameters())
     coupling = fxgrow.couple(model, inputs)
     describe(coupling, result)
@@ -267,7 +267,7 @@ def measure_grow(row: Row, result: Result) -> None:
         budget=fxgrow.Budget(neurons=max(1, round(0.02 * result.neurons))),
         only=only,
     )
-    call(growth.module.eval(), row.inputs(torch.float32))
+    call(growth.module.eval(), row.inputs(torch.float64))
     grown = sum(p.numel() for p in growth.module.parameters()) > result.parameters
     result.status = "ok" if grown else "refuses"
 
