@@ -84,12 +84,15 @@ class _Setting:
         subjects: the model with each example.
         patterns: what the user wants left alone.
         followed: the modules that no example reaches, but that follow a sibling.
+        idle: guesses that helped nowhere, by how many attributes followed then, and by the kinds of
+            their modules: dozens of alike blocks fail one after the other.
     """
 
     ctx: Context
     subjects: Sequence[Observed]
     patterns: Patterns
     followed: Mapping[str, str]
+    idle: set[tuple[int, frozenset[tuple[str, str, Keys]]]] = field(default_factory=set)
 
     @property
     def model(self) -> nn.Module:
@@ -174,7 +177,7 @@ def _next_attempt(setting: _Setting, attempt: _Attempt, failure: TrialFailure) -
         is_final = after.failure is not None and after.failure.is_final
         if not is_final and not _same_failure(ctx, failure, after.failure):
             return after
-    guesses = _helpful_guesses(ctx, attempt, failure)
+    guesses = _helpful_guesses(setting, attempt, failure)
     if guesses:
         return _attempt(setting, assumptions.with_attributes(guesses))
     # Only what is given up for good is worth the runs that find out what is to blame by itself.
@@ -183,9 +186,11 @@ def _next_attempt(setting: _Setting, attempt: _Attempt, failure: TrialFailure) -
 
 
 def _helpful_guesses(
-    ctx: Context, attempt: _Attempt, failure: TrialFailure
+    setting: _Setting, attempt: _Attempt, failure: TrialFailure
 ) -> Sequence[SizeAttributeGuess]:
     """The first attributes with which the widths that failed run farther, grown by themselves."""
+    ctx, modules = setting.ctx, dict(setting.model.named_modules())
+    num_known = len(attempt.assumptions.workarounds.attributes)
     experiment = _Experiment(
         Trial(attempt.subject, ctx, attempt.classes, attempt.coupling),
         attempt.assumptions.workarounds.attributes,
@@ -197,12 +202,17 @@ def _helpful_guesses(
         # An attribute that follows one width already cannot follow another.
         if not in_use.isdisjoint(_targets(guesses)):
             continue
+        kinds = [(type(modules[one.module]).__name__, one.name, one.keys) for one in guesses]
+        signature = (num_known, frozenset(kinds))
+        if signature in setting.idle:
+            continue
         meant = experiment.meant(guesses)
         if meant not in before:
             before[meant] = experiment.steps(meant, ())
         after = experiment.steps(meant, guesses)
         if after > before[meant]:
             return experiment.without_idle(meant, guesses, after)
+        setting.idle.add(signature)
     return ()
 
 
