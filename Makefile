@@ -58,7 +58,7 @@ fuzz: $(STAMP)  ## damage models, recipes, histories, masters, genotypes and pic
 	$(BIN)/python tools/fuzz.py --kind histories --kind masters --kind genotypes --kind pictures \
 		--kind archives --count 5000 --seed 0 --out docs/results/fuzz_kinds.json
 
-random: $(STAMP)  ## widen and grow 5,000 random networks of constructs that are easily broken (about half an hour)
+random: $(STAMP)  ## widen and grow 5,000 random networks of constructs that are easily broken (about an hour)
 	$(BIN)/python -W ignore -m tools.random_search --count 5000 --out docs/results/random.json
 
 rbf: $(STAMP)  ## the toy RBF experiment (20 ground truths, about ten minutes)

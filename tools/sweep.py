@@ -276,7 +276,7 @@ def _mean_square(model: Any, inputs: Any) -> Tensor:
     """The mean square of all numbers that a model gives: a loss for any model."""
     output = call(model, inputs)
     numbers = [leaf.square().mean() for leaf in tree_leaves(output) if _floating(leaf)]
-    return torch.stack([number.float() for number in numbers]).mean()
+    return torch.stack([number.double() for number in numbers]).mean()
 
 
 def measure_rewrite(row: Row, result: Result) -> None:

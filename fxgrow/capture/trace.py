@@ -82,12 +82,13 @@ def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
     try:
         with tolerant_hooks(model, tracer.changing):
             graph = tracer.trace(model)
+        for node in graph.nodes:
+            # Else torch.fx would look for this function in the code of every later graph.
+            node.meta.pop("is_wrapped", None)
+        # Before the model is put back: until then it holds the constants that tracing made.
+        graph_module = fx.GraphModule(model, graph, type(model).__name__)
     finally:
         tracer.state.restore(model)
-    for node in graph.nodes:
-        # Else torch.fx would look for this function in the code of every later graph.
-        node.meta.pop("is_wrapped", None)
-    graph_module = fx.GraphModule(model, graph, type(model).__name__)
     _take_hooks_off(graph_module, model, tracer)
     drop_unused(graph_module)
     split_einsums(graph_module)

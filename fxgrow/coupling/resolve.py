@@ -92,7 +92,7 @@ class _Setting:
     subjects: Sequence[Observed]
     patterns: Patterns
     followed: Mapping[str, str]
-    idle: set[tuple[int, frozenset[tuple[str, str, Keys]]]] = field(default_factory=set)
+    idle: set[tuple[int, frozenset[tuple[type[nn.Module], str, Keys]]]] = field(default_factory=set)
 
     @property
     def model(self) -> nn.Module:
@@ -202,7 +202,7 @@ def _helpful_guesses(
         # An attribute that follows one width already cannot follow another.
         if not in_use.isdisjoint(_targets(guesses)):
             continue
-        kinds = [(type(modules[one.module]).__name__, one.name, one.keys) for one in guesses]
+        kinds = [(type(modules[one.module]), one.name, one.keys) for one in guesses]
         signature = (num_known, frozenset(kinds))
         if signature in setting.idle:
             continue

@@ -250,3 +250,24 @@ def test_a_model_that_cannot_be_exported_is_captured_without_a_word(capfd: Any) 
     model = construct_networks.network(["experts"], 1)
     capture(model, (construct_networks.sequences(3),))
     assert capfd.readouterr() == ("", "")
+
+
+class AddsConstant(nn.Module):
+    """Its forward makes a tensor of a Python number that depends on no input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        offset = torch.tensor([1.0, 2.0])
+        out: Tensor = torch.where(x.sum() > 1e9, offset, self.a(x) + offset)
+        return out
+
+
+def test_constants_that_tracing_makes_belong_to_the_graph() -> None:
+    model = AddsConstant()
+    captured = capture(model, (torch.randn(4, 3),))
+    assert captured.how is How.TRACED
+    assert any(node.op == "get_attr" for node in captured.graph_module.graph.nodes)
+    assert not any("constant" in name for name in vars(model))
