@@ -155,7 +155,7 @@ def _targets(guesses: Guesses) -> set[tuple[str, str, Keys]]:
 
 def _places(ctx: Context, modules: Mapping[str, nn.Module], failure: TrialFailure) -> Iterator[str]:
     """Paths of the modules that failed and of those around them, the innermost first."""
-    places = [] if failure.place is None else [failure.place]
+    places = [] if failure.run is None else [failure.run.place]
     places += [ctx.grids[number].module for number, _ in sorted(failure.banned)[:1]]
     seen: set[str] = set()
     for place in places:
@@ -180,10 +180,11 @@ def _guesses_at(
     seen: set[tuple[str, str, tuple[Keys, ...], bytes]] = set()
     for integer in _integers(modules[path]):
         for line, labels in lines[path].items():
+            if len(labels) != integer.value:
+                continue
             counted = np.sort(classes.of[labels])
             key = (integer.child, integer.name, integer.keys, counted.tobytes())
-            fits = len(labels) == integer.value and np.isin(counted, failed).any()
-            if not fits or key in seen:
+            if key in seen or not np.isin(counted, failed).any():
                 continue
             seen.add(key)
             guesses: Guesses = []

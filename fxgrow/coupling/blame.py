@@ -2,14 +2,16 @@
 
 An operator that fails says which neurons it met. Of these, the widths are to blame that fail when
 they grow alone; all of them if only together they do. Where no operator failed (``assert``, a
-number in Python) the widths that the module reshapes are tried, then those around it. What the
-same line of a model's code makes fail elsewhere is found at once, so that a model of many equal
-blocks needs no trial after the other.
+number in Python) the widths that the module reshapes are tried, then those around it. What fails
+in the same line elsewhere is found at once: a model of many alike blocks needs no trial after the
+other, and of their widths no run for each.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from torch import nn
@@ -88,13 +90,36 @@ class WidthLabels:
         is_of_width = np.isin(self.of_class, list(widths))
         return np.flatnonzero(is_of_width[self.classes.of])
 
-    def reshaped(self) -> Iterator[tuple[str, str, set[int]]]:
+    @cached_property
+    def reshaped(self) -> Sequence[tuple[str, str, set[int]]]:
         """(module, user's line, widths) of every reshape, and of every grid that grows."""
+        reshaped = []
         for event in self.ctx.shape_events:
-            yield event.module, event.line, self.widths(event.labels)
+            reshaped.append((event.module, event.line, self.widths(event.labels)))
         for number in self.classes.decision.chosen:
             grid = self.ctx.grids[number]
-            yield grid.module, grid.line, self.widths(grid.joint.reshape(-1))
+            reshaped.append((grid.module, grid.line, self.widths(grid.joint.reshape(-1))))
+        return reshaped
+
+    def alike(self, widths: Iterable[int]) -> list[list[int]]:
+        """Widths in groups: those at the same place of alike blocks, of one size, together."""
+        groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for number in sorted(widths):
+            width = self.coupling.widths[number]
+            groups[_ITEM.sub(r"\1*", width.name), width.size].append(number)
+        return list(groups.values())
+
+    def failing(self, widths: Iterable[int], fails: Callable[[int], bool]) -> set[int]:
+        """The widths that fail alone, with few runs of those that are alike.
+
+        Args:
+            widths: their numbers.
+            fails: grows one of them.
+
+        Returns:
+            The numbers of those that fail.
+        """
+        return set().union(*(_failing(alike, cache(fails)) for alike in self.alike(widths)))
 
     def grids(self, blamed: Blamed) -> frozenset[Direction]:
         """The directions of the grids that grow with widths that are to blame.
@@ -111,6 +136,18 @@ class WidthLabels:
             if grid.module in blamed.modules:
                 in_modules.add((number, direction))
         return frozenset(in_line or in_modules)
+
+
+_ITEM = re.compile(r"(^|\.)\d+(?=[.#]|$)")
+"""The number of a block in the name of a width (``blocks.3.fc``)."""
+
+
+def _failing(alike: Sequence[int], fails: Callable[[int], bool]) -> set[int]:
+    """Of alike widths those that fail: where the first and the last agree, so do all between."""
+    if fails(alike[0]) == fails(alike[-1]):
+        return set(alike) if fails(alike[0]) else set()
+    middle = len(alike) // 2
+    return _failing(alike[:middle], fails) | _failing(alike[middle:], fails)
 
 
 @dataclass(frozen=True)
@@ -146,7 +183,7 @@ class Blame:
         # From the module that failed outwards, up to the first that reshapes what is to blame.
         for path in self._surroundings(failure.place):
             kind = self._same_kind(path)
-            for module, _, reshaped in self.widths.reshaped():
+            for module, _, reshaped in self.widths.reshaped:
                 if module in kind and not guilty.isdisjoint(reshaped):
                     modules.add(module)
             if modules:
@@ -157,20 +194,30 @@ class Blame:
         """The widths that fail in the same way when they grow alone; all if none does."""
         if len(candidates) < 2:
             return set(candidates)
-        alone = {width for width in candidates if failure.is_that_of(self.run([width]))}
+        alone = self.widths.failing(candidates, self._fails_like(failure))
         return alone or set(candidates)
+
+    def _fails_like(self, failure: RunFailure) -> Callable[[int], bool]:
+        return lambda width: failure.is_that_of(self.run([width]))
 
     def _around(self, failure: RunFailure) -> set[int]:
         """The widths to blame among those that the module reshapes, or those around it."""
         for path in self._surroundings(failure.place):
             kind = self._same_kind(path)
             candidates: set[int] = set()
-            for module, _, reshaped in self.widths.reshaped():
+            for module, _, reshaped in self.widths.reshaped:
                 if module in kind:
                     candidates |= reshaped.intersection(self.grown)
             if candidates and failure.is_that_of(self.run(candidates)):
-                return self._halved(sorted(candidates), failure)
-        return self._halved(list(self.grown), failure)
+                return self._least(sorted(candidates), failure)
+        return self._least(self.grown, failure)
+
+    def _least(self, candidates: Sequence[int], failure: RunFailure) -> set[int]:
+        """The widths that fail alone, of alike ones the first where it fails."""
+        first = [alike[0] for alike in self.widths.alike(candidates)]
+        if len(first) < len(candidates) and failure.is_that_of(self.run(first)):
+            candidates = first
+        return self._halved(candidates, failure)
 
     def _halved(self, candidates: Sequence[int], failure: RunFailure) -> set[int]:
         """The widths that fail alone, found by halving a set that fails together."""
@@ -185,14 +232,18 @@ class Blame:
         return found or set(candidates)
 
     def _elsewhere(self, guilty: set[int], failure: RunFailure) -> set[int]:
-        """The widths that fail in the same line, reshaped by other modules."""
+        """The widths that fail in the same line, reshaped there or alike to those to blame."""
         if not failure.line:
             return set()
         others: set[int] = set()
-        for _, line, reshaped in self.widths.reshaped():
+        for _, line, reshaped in self.widths.reshaped:
             if line == failure.line:
-                others |= reshaped.intersection(self.grown) - guilty
-        return {width for width in sorted(others) if failure.is_that_of(self.run([width]))}
+                others |= reshaped
+        for alike in self.widths.alike(self.grown):
+            if not guilty.isdisjoint(alike):
+                others |= set(alike)
+        others = others.intersection(self.grown) - guilty
+        return self.widths.failing(others, self._fails_like(failure))
 
     def _surroundings(self, place: str) -> Iterator[str]:
         """Paths of the module that failed and of those around it, innermost first."""

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fxgrow.coupling.labels import Bools, Ints, components
+from fxgrow.coupling.labels import Bools, Ints, components, distinct
 from fxgrow.coupling.values import Grid
 
 Direction = tuple[int, int]
@@ -150,8 +150,12 @@ class _Cluster:
     """The classes that one cluster touches, numbered from 1, with its unions and pins so far."""
 
     def __init__(self, members: Sequence[Lines], pinned: Bools, written: Bools) -> None:
-        self.classes = np.unique(np.concatenate([lines.flat for lines in members]))
-        cells = np.unique(np.concatenate([lines.cells for lines in members]))
+        count = len(pinned)
+        self.classes = distinct(np.concatenate([lines.flat for lines in members]), count)
+        # A table, because grids of tokens x tokens have too many cells to search for.
+        self.numbers = np.zeros(count, np.int64)
+        self.numbers[self.classes] = np.arange(1, len(self.classes) + 1)
+        cells = distinct(np.concatenate([lines.cells for lines in members]), count)
         self.cells = self._numbers(cells)
         self.pairs: list[tuple[Ints, Ints]] = []
         # Number 0 is FIXED to components, so it counts as fixed here too.
@@ -160,7 +164,8 @@ class _Cluster:
         self._solve()
 
     def _numbers(self, classes: Ints) -> Ints:
-        return np.searchsorted(self.classes, classes) + 1
+        numbers: Ints = self.numbers[classes]
+        return numbers
 
     def _solve(self) -> None:
         """Find the groups under the unions so far; a group with a fixed class is fixed."""
@@ -199,4 +204,4 @@ class _Cluster:
         written_groups[self.groups[self.written]] = True
         is_written = written_groups[self.groups[self.cells]]
         free = self.cells[is_written & ~self.in_fixed_group[self.cells]]
-        return len(free), len(np.unique(self.groups[free]))
+        return len(free), len(distinct(self.groups[free], len(written_groups)))

@@ -20,7 +20,7 @@ from fxgrow.coupling.attribute_guesses import (
     confirmed_records,
     failed_classes,
 )
-from fxgrow.coupling.blame import WidthLabels
+from fxgrow.coupling.blame import RunFailure, WidthLabels
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
@@ -195,6 +195,7 @@ def _helpful_guesses(
         Trial(attempt.subject, ctx, attempt.classes, attempt.coupling),
         attempt.assumptions.workarounds.attributes,
         failed_classes(ctx, attempt.classes, failure),
+        failure.run,
     )
     in_use = _targets(attempt.assumptions.workarounds.attributes)
     before: dict[frozenset[int], float] = {}
@@ -224,11 +225,13 @@ class _Experiment:
         trial: the trial that failed.
         known: the attributes that follow in it.
         failed: the neurons that it failed with.
+        expected: how its run failed.
     """
 
     trial: Trial
     known: tuple[SizeAttributeGuess, ...]
     failed: Ints
+    expected: RunFailure | None
 
     @cached_property
     def width_labels(self) -> WidthLabels:
@@ -252,7 +255,7 @@ class _Experiment:
         )
         guessed = replace(self.trial, coupling=replace(coupling, attributes=attributes))
         growable = [number for number in widths if coupling.widths[number].growable]
-        failure = guessed.run(growable)
+        failure = guessed.run(growable, self.expected)
         return math.inf if failure is None else failure.steps
 
     def without_idle(

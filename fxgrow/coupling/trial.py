@@ -10,6 +10,7 @@ shuffle of indistinguishable neurons): then somewhere two different copies are u
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from torch import Tensor, nn
@@ -54,14 +55,14 @@ class TrialFailure:
         banned: directions of grids to give up.
         pins: labels to give up.
         mixed: the labels of neurons whose copies arrived elsewhere than in the standard order.
-        place: path of the module in which the run failed.
+        run: how the run failed, if it did.
         is_final: the model computes something else, so that no workaround can help.
     """
 
     banned: frozenset[Direction] = frozenset()
     pins: tuple[Pin, ...] = ()
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    place: str | None = None
+    run: RunFailure | None = None
     is_final: bool = False
 
 
@@ -81,19 +82,23 @@ class Trial:
     classes: NeuronClasses
     coupling: Coupling
 
-    def run(self, widths: Collection[int]) -> RunFailure | None:
+    def run(self, widths: Collection[int], expected: RunFailure | None = None) -> RunFailure | None:
         """Split every neuron of some widths on the meta device, and run the model.
 
         Args:
             widths: the numbers of the widths that grow.
+            expected: how it failed before. Of the same failure again the neurons are not told,
+                which takes less time.
 
         Returns:
             How the model failed to run, or to give outputs of the same shapes; None if it did not.
         """
-        _, failure = self._watched(widths)
+        _, failure = self._watched(widths, expected)
         return failure
 
-    def _watched(self, widths: Collection[int]) -> tuple["_TrialRun", RunFailure | None]:
+    def _watched(
+        self, widths: Collection[int], expected: RunFailure | None = None
+    ) -> tuple["_TrialRun", RunFailure | None]:
         bare = meta_copy(self.subject.model)
         changes = _trial_changes(self.coupling, widths)
         maps = _maps_of(bare, self.coupling, changes)
@@ -106,10 +111,11 @@ class Trial:
         # A rule may only doubt what it sees where something grows.
         trial.moving = self._moving(widths)
         _label_copies(trial, bare, ctx.axes, classes, maps, _replayed_classes(self.coupling))
-        # What never moves cannot be misplaced: then the shapes suffice.
-        watch = not (ctx.steady and _runs_on_meta(bare, self.subject))
+        # What never moves cannot be misplaced, and whether it fails as before, the shapes show.
+        shapes_suffice = ctx.steady or (expected is not None and not ctx.numbers)
+        watch = not (shapes_suffice and _runs_on_meta(bare, self.subject))
         run = _TrialRun(trial, bare, self.subject, watch)
-        return run, _run_modes(run, ctx, maps, _first_unused(classes))
+        return run, _run_modes(run, ctx, maps, _first_unused(classes), expected)
 
     def _moving(self, widths: Collection[int]) -> Bools:
         """For each label of the trial whether its neuron grows."""
@@ -148,27 +154,29 @@ class Trial:
         if not len(failure.mixed) or failure.banned:
             return failure
         widths = WidthLabels(self.ctx, self.classes, self.coupling)
-        mixed = set()
-        for number in sorted(widths.widths(failure.mixed)):
-            if self.coupling.widths[number].growable:
-                run, run_failure = self._watched([number])
-                if run_failure is not None or _misplaced(run.trial, self.classes) is not None:
-                    mixed.add(number)
+        numbers = [n for n in widths.widths(failure.mixed) if self.coupling.widths[n].growable]
+        mixed = widths.failing(numbers, self._mixes)
         if not mixed:
             return failure
         pins = [replace(pin, labels=widths.labels(mixed)) for pin in failure.pins]
         return replace(failure, pins=tuple(pins))
 
+    def _mixes(self, width: int) -> bool:
+        """Whether copies of the neurons of one width are mixed when it grows alone."""
+        run, failure = self._watched([width])
+        return failure is not None or _misplaced(run.trial, self.classes) is not None
+
     def _given_up(self, failure: RunFailure, grown: Sequence[int]) -> TrialFailure:
         """What to give up after the growth of all widths failed."""
         widths = WidthLabels(self.ctx, self.classes, self.coupling)
-        blamed = Blame(self.subject.model, widths, grown, self.run).attribute(failure)
+        run = partial(self.run, expected=failure)
+        blamed = Blame(self.subject.model, widths, grown, run).attribute(failure)
         banned = widths.grids(blamed)
         if banned:
-            return TrialFailure(banned, place=failure.place)
+            return TrialFailure(banned, run=failure)
         reason = f"the model's own code cannot run with another size: {failure.message}"
         pin = Pin(widths.labels(blamed.widths), "fixed-code", reason, failure.place or "model")
-        return TrialFailure(pins=(pin,), place=failure.place)
+        return TrialFailure(pins=(pin,), run=failure)
 
 
 @dataclass(frozen=True)
@@ -207,16 +215,20 @@ def _run_modes(
     ctx: Context,
     maps: Mapping[AnyAxisKey, IndexMap],
     first_unused: int,
+    expected: RunFailure | None,
 ) -> RunFailure | None:
     """Run the grown model in the modes that were observed; its outputs must keep their shapes."""
     trial, subject = run.trial, run.subject
     for training, before in ctx.modes(subject).items():
         attach_values(trial, run.bare, _resized_numbers(ctx, subject.model, maps))
-        error = run_once(trial, run.bare, subject, training, run.watch)
-        if error is not None and not run.watch:  # once more, to see which neurons it failed with
-            error = run_once(trial, run.bare, subject, training) or error
-        if error is not None:
-            return _run_failure(trial, error, first_unused)
+        steps = trial.steps
+        failure = _fails(run, training, first_unused, run.watch)
+        if failure is not None and not run.watch and not failure.is_that_of(expected):
+            # Once more, to see which neurons it failed with.
+            trial.steps = steps
+            failure = _fails(run, training, first_unused, watch=True)
+        if failure is not None:
+            return failure
         after = trial.passes[subject][training]
         if before != after:
             message = f"the output's shape changes from {before} to {after}"
@@ -224,7 +236,12 @@ def _run_modes(
     return None
 
 
-def _run_failure(trial: Context, error: Exception, first_unused: int) -> RunFailure:
+def _fails(run: _TrialRun, training: bool, first_unused: int, watch: bool) -> RunFailure | None:
+    """Run the grown model once; gives back how it failed."""
+    trial = run.trial
+    error = run_once(trial, run.bare, run.subject, training, watch)
+    if error is None:
+        return None
     line = user_line(frames_of(error), trial.packages)
     message = f"{first_line(error)} ({line})" if line else first_line(error)
     noted, labels = trial.failure or (None, np.empty(0, np.int64))

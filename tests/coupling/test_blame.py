@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fxgrow.coupling import couple
+from fxgrow.coupling import couple, trial
 
 IMAGE = torch.zeros(2, 3, 8, 8)
 
@@ -113,3 +113,80 @@ class Equal(nn.Module):
 def test_sizes_that_agree_by_chance_in_one_growth_are_noticed() -> None:
     widths = couple(Equal(), (IMAGE,)).widths
     assert [width.growable for width in widths if width.name.startswith("a")] == [False, False]
+
+
+class Numbered(nn.Module):
+    """A residual block that sees its hidden width with a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.last(torch.tanh(self.first(x)).view(-1, 8))
+        return out
+
+
+class Scaled(Numbered):
+    """Sees it with a size, which is not what fails: a line of its own does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = self.first(x).unflatten(1, (2, -1))
+        scaled = grid * torch.ones(4)
+        out: Tensor = x + self.last(scaled.flatten(1))
+        return out
+
+
+class Checked(Numbered):
+    """Raises an error of its own, so that no operator has met the width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.last(checked(torch.tanh(self.first(x))[:, :, None]))
+        return out
+
+
+def runs_of(kind: type[Numbered], number: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many trial runs a stack of blocks takes, none of whose hidden widths can grow."""
+    runs = []
+    run_once = trial.run_once
+
+    def counted(*args: Any, **kwargs: Any) -> Exception | None:
+        runs.append(args)
+        return run_once(*args, **kwargs)
+
+    blocks = [kind() for _ in range(number)]
+    model = nn.Sequential(nn.Linear(3, 6), *blocks, nn.Linear(6, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "run_once", counted)
+        coupling = couple(model, torch.zeros(2, 3))
+    assert [width.name for width in coupling.widths if width.growable] == ["0"]
+    return len(runs)
+
+
+@pytest.mark.parametrize("kind", [Numbered, Scaled, Checked])
+def test_alike_blocks_do_not_take_a_run_each(
+    kind: type[Numbered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs_of(kind, 12, monkeypatch) == runs_of(kind, 4, monkeypatch)
+
+
+class Switched(Numbered):
+    """Some of these see their hidden width with a number."""
+
+    def __init__(self, is_fixed: bool) -> None:
+        super().__init__()
+        self.is_fixed = is_fixed
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.first(x))
+        out: Tensor = x + self.last(hidden.view(-1, 8 if self.is_fixed else hidden.shape[1]))
+        return out
+
+
+@pytest.mark.parametrize("fixed", [range(3), range(3, 8), range(8)], ids=str)
+def test_alike_blocks_that_differ_in_what_fails_are_told_apart(fixed: range) -> None:
+    blocks = [Switched(number in fixed) for number in range(8)]
+    model = nn.Sequential(*blocks, nn.Linear(6, 2))
+    widths = couple(model, torch.zeros(2, 6)).by_name
+    grows = [number for number in range(8) if widths[f"{number}.first"].growable]
+    assert grows == [number for number in range(8) if number not in fixed]
