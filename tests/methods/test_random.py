@@ -78,6 +78,37 @@ def test_kinds_of_candidates(method: RandomGrowth, kind: str) -> None:
     assert sum(getattr(width, kind) for width in growth.report.widths) == 2
 
 
+def normalized_net() -> nn.Module:
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(nn.Linear(1, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 1))
+        .double()
+        .eval()
+    )
+
+
+def best_of(draws: int, generator: torch.Generator) -> tuple[float, Tensor]:
+    """The loss of what is selected, and the running variances in the graph that was searched."""
+    x, y = 5 * rbf_data()[0], rbf_data()[1]
+    objective = Objective([(x, y)], F.mse_loss)
+    grown = over_grown(normalized_net(), x, new=3)
+    method = RandomGrowth(new=3, draws=draws, eps=1.0)
+    scores = method.search(grown, objective, generator, best_one)
+    best_one(scores).switch_off_others(grown.candidates)
+    buffers = dict(grown.graph_module.named_buffers())
+    variances = [buffer for name, buffer in sorted(buffers.items()) if "running_var" in name]
+    return objective.mean(grown.graph_module), torch.cat(variances)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_draws_are_compared_and_kept_with_statistics_of_their_own(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    loss, variances = min((best_of(1, generator) for _ in range(3)), key=lambda pair: pair[0])
+    best_loss, best_variances = best_of(3, torch.Generator().manual_seed(seed))
+    assert best_loss == pytest.approx(loss, rel=1e-9)
+    torch.testing.assert_close(best_variances, variances)
+
+
 @pytest.mark.parametrize("draws", [1, 3])
 def test_new_channels_are_normalized_by_what_they_see(draws: int) -> None:
     """Their weights were several times too large: emission made up for statistics of 0 and 1."""
