@@ -118,10 +118,12 @@ def test_a_broken_promise_leaves_the_gains_alone(wrap: str) -> None:
 
     class ScaledByLength(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:
-            result: Tensor = super().forward(x) / torch.ones(self[0].out_features).sum()
+            first: Any = self[0]
+            last: Any = self[2]
+            result: Tensor = last(torch.relu(first(x))) / torch.ones(first.out_features).sum()
             return result
 
-    module = ScaledByLength(*linears(WRAPS[wrap], 0)).double()
+    module = ScaledByLength(*linears(WRAPS[wrap], 0).children()).double()
     before = copy.deepcopy(dict(module.named_parameters()))
     with pytest.raises(GrowthError, match="computes something else"):
         widen(module, {"0": 2}, (VECTOR,), inplace=True)
