@@ -42,6 +42,15 @@ def images(channels: int, *size: int) -> Tensor:
     return torch.randn(2, channels, *(size or (8, 8))).to(memory_format=LAST)
 
 
+@pytest.mark.usefixtures("avx2")
+def test_a_branch_in_the_graph_is_let_through() -> None:
+    branches = (lambda h: h + 1, lambda h: h - 1)
+    x = torch.ones(2)
+    with guard_unsafe_kernel(nn.Identity()):
+        found = torch.ops.higher_order.cond(x.sum() > 0, *branches, (x,))
+    assert found.tolist() == [2.0, 2.0]
+
+
 UNSAFE = {
     "one channel": (nn.Conv2d(1, 8, 1, 2), images(1)),
     "two channels": (nn.Conv2d(2, 9, 1, 2), images(2)),

@@ -134,30 +134,45 @@ def apply_updates(
 
 @torch.no_grad()
 def part_twins(module: nn.Module, maps: Maps, generator: torch.Generator) -> None:
-    """Tell copies of neurons apart: what reads them with w / 2 each reads w / 2 + r and w / 2 - r.
+    """Tell copies of neurons apart: what reads n of them with w / n each reads w / n + r_i.
 
     Copies with equal outgoing weights get equal gradients, under SGD as under Adam, so they would
-    stay one neuron for ever. Of both together a reader gets the same as before.
+    stay one neuron for ever. The r_i of one neuron sum to zero: of all copies together a reader
+    gets the same as before.
 
     Args:
         module: the resized module.
         maps: the IndexMaps by which it was resized.
-        generator: of r, whose spread is ``TWIN_NOISE`` times that of the weights.
+        generator: of r, whose spread is about ``TWIN_NOISE`` times that of the weights.
     """
     tensors = named_tensors(module)
     for (name, axis), index_map in sorted(maps.items(), key=str):
-        signs = split_signs(index_map)
-        is_shared_out = index_map.scale != 1  # what reads; what writes is copied whole
-        pairs = []
-        for sign in (1, -1):
-            places = ((signs == sign) & is_shared_out).nonzero().reshape(-1)
-            pairs.append(places[index_map.source[places].argsort()])
         tensor = tensors[name]
-        if not len(pairs[0]) or tensor.is_meta:
+        # What reads shares its weight out among copies; what writes is copied whole.
+        is_shared_out = (index_map.source >= 0) & (index_map.scale != 1)
+        places = is_shared_out.nonzero().reshape(-1)
+        if tensor.is_meta or not len(places):
             continue
-        noise = TWIN_NOISE * random_entries(tensor, axis, len(pairs[0]), generator)
-        for sign, places in zip((1, -1), pairs, strict=True):
-            tensor.data.index_add_(axis, places.to(tensor.device), noise, alpha=sign)
+        noise = TWIN_NOISE * random_entries(tensor, axis, len(places), generator)
+        centered = _centered(noise, axis, index_map.source[places])
+        tensor.data.index_add_(axis, places.to(tensor.device), centered)
+
+
+def _centered(noise: Tensor, axis: int, source: Tensor) -> Tensor:
+    """Noise less its mean over the copies of one index.
+
+    Args:
+        noise: one entry per copy along ``axis``.
+        axis: the axis.
+        source: the index that each is a copy of.
+    """
+    _, group, count = source.unique(return_inverse=True, return_counts=True)
+    group = group.to(noise.device)
+    shape = list(noise.shape)
+    shape[axis] = len(count)
+    sums = noise.new_zeros(shape).index_add_(axis, group, noise)
+    means = sums / reshape_along(count.to(noise), axis, noise.dim())
+    return noise - means.index_select(axis, group)
 
 
 def split_signs(index_map: IndexMap) -> Tensor:

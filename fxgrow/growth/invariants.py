@@ -89,13 +89,14 @@ def rounding_tolerance(output: Any) -> float:
     return MAX_ROUNDINGS * max(epsilons, default=torch.finfo(torch.float32).eps)
 
 
-def require_close(check: str, output: Any, expected: Any) -> float:
+def require_close(check: str, output: Any, expected: Any, allowed: float = 0.0) -> float:
     """Compare two outputs.
 
     Args:
         check: what the grown model is said to be, as in "the grown model is not ...".
         output: of the grown model.
         expected: the output that it must have.
+        allowed: a relative error that is excused, where that is more than rounding.
 
     Returns:
         The relative error.
@@ -103,7 +104,8 @@ def require_close(check: str, output: Any, expected: Any) -> float:
     Raises:
         GrowthError: ``broken-promise``, if the error is more than rounding.
     """
-    error, tolerance = relative_error(output, expected), rounding_tolerance(expected)
+    error = relative_error(output, expected)
+    tolerance = max(rounding_tolerance(expected), allowed)
     if not error <= tolerance:
         raise GrowthError(
             "broken-promise",

@@ -158,6 +158,7 @@ def growth_report(
         edits=dict(result.overgrown.edits),
         timings=timings,
         config=emission.config,
+        unchecked=emission.unchecked,
         jump=gap,
         chunks=tuple(groups),
         peak_memory=result.peak_memory,

@@ -40,6 +40,8 @@ class GrowthReport:
         refined: False if the selected candidates did not fit into the memory limit together, so
             that they were not adapted to each other.
         costs_unknown: why multiply-adds are not known, in a sentence; "" if they are.
+        unchecked: what excuses ``preservation_error`` and ``faithful_error`` where they are more
+            than rounding alone, as in ``Widened``; "" if they are not.
 
     Example:
         >>> growth = fxgrow.grow(model, batches, loss_fn)
@@ -68,6 +70,7 @@ class GrowthReport:
     multiply_adds_overgrown: int | None = 0
     refined: bool = True
     costs_unknown: str = ""
+    unchecked: str = ""
 
     @property
     def seconds(self) -> float:

@@ -183,7 +183,7 @@ def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
         if error.code != "broken-promise":
             raise
         names = tuple(widening.changes)
-        reason = excuse(before, model, names, widening.carry_out)
+        reason = excuse(before, model, lambda copied: widening.carry_out(copied, names))
         if not reason:
             broken_by = culprits(before, model, names, widening.carry_out)
             raise _broken_promise(widening.coupling, model, broken_by, error) from error

@@ -95,10 +95,15 @@ def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
             f"by {report.preservation_error:.1e} from the old model at eps = 0; "
             f"took {seconds_text(report.seconds)}"
         ),
+        *_excuse(report),
         *_groups(report),
         *_batch_norm_gap(report),
         *_refusals(report),
     )
+
+
+def _excuse(report: GrowthReport) -> tuple[Text, ...]:
+    return (Text(report.unchecked),) if report.unchecked else ()
 
 
 def _loss(report: GrowthReport) -> Text:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import Role, couple
+from fxgrow.coupling.observer import Observer, ShapeReads
+from fxgrow.coupling.values import Context
 from fxgrow.errors import ModelError
 from tests.coupling.models import IMAGE, SEQUENCE, VECTOR, Net, linears
 
@@ -232,6 +234,14 @@ def test_kernels_that_are_computed_refuse_what_they_touch() -> None:
     widths = couple(DynamicConvolution(), torch.randn(4, 3, 8, 8)).by_name
     assert widths["a"].refusal is not None and widths["kernels"].refusal is not None
     assert not any(width.growable for width in widths.values())
+
+
+@pytest.mark.parametrize("mode", [Observer, ShapeReads])
+def test_no_pass_looks_into_functions(mode: Any) -> None:
+    branches = (lambda h: h + 1, lambda h: h - 1)
+    x = torch.zeros(2, device="meta")
+    with pytest.raises(ModelError, match="cond takes functions"), mode(Context()):
+        torch.ops.higher_order.cond(x.sum() > 0, *branches, (x,))
 
 
 def test_operators_that_take_functions_are_named() -> None:

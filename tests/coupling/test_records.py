@@ -22,8 +22,9 @@ HOLDS_ARRAYS = [
     kind
     for kind in records()
     if any(
-        "Ints" in str(field.type) or "int64" in str(field.type)
+        word in str(field.type)
         for field in dataclasses.fields(kind)
+        for word in ("Ints", "ndarray", "Tensor")
     )
     and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
 ]

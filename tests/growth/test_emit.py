@@ -1,6 +1,7 @@
 """Emission against its formula, written out entry by entry for a small layer that both reads and writes."""
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -80,9 +81,10 @@ def test_signs() -> None:
     assert split_signs(index_map).tolist() == [1, -1, 0, 0, 1, -1, 0]
 
 
+@pytest.mark.parametrize("copies", [2, 3, 4])
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
 @pytest.mark.parametrize("name", ["linear", "convolution", "weight norm"])
-def test_copies_part_when_they_are_trained(name: str, kind: Any) -> None:
+def test_copies_part_when_they_are_trained(name: str, kind: Any, copies: int) -> None:
     torch.manual_seed(0)
     model, inputs = {
         "linear": (nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), torch.randn(32, 5)),
@@ -100,7 +102,7 @@ def test_copies_part_when_they_are_trained(name: str, kind: Any) -> None:
         ),
     }[name]
     model, inputs = model.double(), inputs.double()
-    widened = fxgrow.widen(model, {"0": 4}, (inputs,))
+    widened = fxgrow.widen(model, {"0": 4 * (copies - 1)}, (inputs,))
     wider = widened.module
     assert widened.preservation_error is not None
     assert widened.preservation_error < 1e-14
@@ -113,5 +115,18 @@ def test_copies_part_when_they_are_trained(name: str, kind: Any) -> None:
         (wider(inputs) - target).square().mean().backward()
         optimizer.step()
     rows = first.detach().flatten(1)
-    apart = torch.cdist(rows, rows) + torch.diag(torch.full((8,), torch.inf, dtype=rows.dtype))
+    assert len(rows) == 4 * copies
+    apart = torch.cdist(rows, rows) + torch.diag(torch.full((len(rows),), torch.inf).double())
     assert apart.min() > 1e-5
+
+
+def test_no_two_of_many_copies_are_read_alike_and_their_sum_is_kept() -> None:
+    """Of a convolution before a flattening, whose copies take several places."""
+    torch.manual_seed(0)
+    model: Any = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 5)).double()
+    inputs = torch.randn(4, 2, 3, 3).double()
+    wider: Any = fxgrow.widen(model, {"0": 9}, (inputs,)).module
+    columns = wider[2].weight.detach().view(5, 3, 4, 4)  # [out, neuron, copy, place]
+    torch.testing.assert_close(columns.sum(2), model[2].weight.detach().view(5, 3, 4))
+    for one, other in itertools.combinations(range(4), 2):
+        assert (columns[:, :, one] - columns[:, :, other]).abs().min() > 1e-7

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.errors import GrowthError
-from fxgrow.growth.invariants import relative_error, require_close
+from fxgrow.growth.invariants import relative_error, require_close, rounding_tolerance
 from fxgrow.growth.widen import widen
 
 X = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.double)
@@ -69,6 +69,23 @@ class Chooses(Net):
         return torch.remainder(super().forward(x) * 1e7, 1.0)
 
 
+class Amplifies(Net):
+    """Every step of a logistic map doubles a difference."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.sigmoid(super().forward(x))
+        for _ in range(20):
+            y = 4 * y * (1 - y)
+        return y
+
+
+class AmplifiesAndScales(Amplifies):
+    """Wrong by little, which is amplified, too, to more than rounding is."""
+
+    def between(self, h: Tensor) -> Tensor:
+        return h * (1 + 1e-11 * torch.ones(self.a.out_features, dtype=h.dtype).sum())
+
+
 class Counts(Net):
     """Computes something else at every call, from a buffer that it writes into."""
 
@@ -106,7 +123,8 @@ def test_the_other_width_of_such_a_model_grows() -> None:
 
 UNCHECKED: list[tuple[nn.Module, Tensor, str]] = [
     (NoiseOnTheWidth(), X, "its output is random"),
-    (Chooses().float(), X.float(), "rounding changes its choices"),
+    (Chooses().float(), X.float(), "it amplifies rounding"),
+    (Amplifies(), X, "it amplifies rounding"),
     (Net().to("meta"), X, "shapes but no values"),
     (Net(), X.to("meta"), "shapes but no values"),
 ]
@@ -162,3 +180,25 @@ def test_a_growth_whose_model_does_not_run_is_one_sentence() -> None:
         fxgrow.grow(model, batches, nn.functional.mse_loss, inplace=True, only=["a"])
     assert caught.value.code == "broken-promise"
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_grow_excuses_what_widen_excuses(dtype: torch.dtype) -> None:
+    model, x = Amplifies().to(dtype), X.to(dtype)
+    widened = widen(model, {"a": 3, "b": 2}, x)
+    batches = [(x, torch.zeros_like(x[:, :3]))]
+    growth = fxgrow.grow(model, batches, nn.functional.mse_loss, only=["a"])
+    assert growth.report.unchecked == widened.unchecked
+    assert "it amplifies rounding" in widened.unchecked
+    assert growth.report.preservation_error > rounding_tolerance(x)
+
+
+@pytest.mark.parametrize("kind", [AmplifiesAndScales, ScaledByLength])
+def test_a_wrong_growth_is_never_excused(kind: type[Net]) -> None:
+    model = kind()
+    batches = [(X, torch.zeros(len(X), 3, dtype=X.dtype))]
+    with pytest.raises(GrowthError, match="not function-preserving at eps = 0") as caught:
+        fxgrow.grow(model, batches, nn.functional.mse_loss, only=["a"])
+    assert caught.value.code == "broken-promise"
+    with pytest.raises(GrowthError, match="more neurons in 'a'"):
+        widen(model, {"a": 3}, X)

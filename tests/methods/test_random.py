@@ -22,6 +22,10 @@ def best_one(scores: Scores) -> Selection:
     return Selection(chosen[: len(scores.split)], chosen[len(scores.split) :], scores)
 
 
+def all_of_them(scores: Scores) -> Selection:
+    return Selection(scores.split.isfinite(), scores.new.isfinite(), scores)
+
+
 def searched(draws: int, generator: torch.Generator, new: int = 3) -> tuple[OverGrown, Scores]:
     grown = over_grown(rbf(3), rbf_data()[0], new=new)
     return grown, RandomGrowth(new=new, draws=draws).search(grown, OBJECTIVE, generator, best_one)
@@ -76,6 +80,56 @@ def test_kinds_of_candidates(method: RandomGrowth, kind: str) -> None:
         rbf(3), [(x, y)], F.mse_loss, example_inputs=(x,), method=method, budget=Budget(neurons=2)
     )
     assert sum(getattr(width, kind) for width in growth.report.widths) == 2
+
+
+def normalized_net() -> nn.Module:
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(nn.Linear(1, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 1))
+        .double()
+        .eval()
+    )
+
+
+def best_of(draws: int, generator: torch.Generator) -> tuple[float, Tensor]:
+    """The loss of what is selected, and the running variances in the graph that was searched."""
+    x, y = 5 * rbf_data()[0], rbf_data()[1]
+    objective = Objective([(x, y)], F.mse_loss)
+    grown = over_grown(normalized_net(), x, new=3)
+    method = RandomGrowth(new=3, draws=draws, eps=1.0)
+    scores = method.search(grown, objective, generator, best_one)
+    best_one(scores).switch_off_others(grown.candidates)
+    buffers = dict(grown.graph_module.named_buffers())
+    variances = [buffer for name, buffer in sorted(buffers.items()) if "running_var" in name]
+    return objective.mean(grown.graph_module), torch.cat(variances)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_draws_are_compared_and_kept_with_statistics_of_their_own(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    loss, variances = min((best_of(1, generator) for _ in range(3)), key=lambda pair: pair[0])
+    best_loss, best_variances = best_of(3, torch.Generator().manual_seed(seed))
+    assert best_loss == pytest.approx(loss, rel=1e-9)
+    torch.testing.assert_close(best_variances, variances)
+
+
+def test_what_is_compared_is_what_is_kept() -> None:
+    """The losses of all draws are taken with statistics of their own, as the last one is."""
+    losses: list[float] = []
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        losses.append(float(F.mse_loss(output, target)))
+        return F.mse_loss(output, target)
+
+    x, y = 5 * rbf_data()[0], rbf_data()[1]
+    grown = over_grown(normalized_net(), x, new=3)
+    objective = Objective([(x, y)], loss)
+    method = RandomGrowth(split=False, new=3, draws=3, eps=1.0)
+    scores = method.search(grown, objective, torch.Generator().manual_seed(0), all_of_them)
+    best = min(losses)
+    assert len(losses) == 3
+    all_of_them(scores).switch_off_others(grown.candidates)
+    assert objective.mean(grown.graph_module) == pytest.approx(best, rel=1e-9)
 
 
 @pytest.mark.parametrize("draws", [1, 3])

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from fxgrow.copying import copy_module
 from fxgrow.coupling import couple
+from fxgrow.errors import GrowthError
+from fxgrow.growth.emit import emit
 from fxgrow.growth.widen import widen
+from fxgrow.surgery.index_map import Change
 from fxgrow.surgery.weight_norm import normalized_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
@@ -85,6 +88,46 @@ def test_a_norm_of_another_s_making_is_refused() -> None:
     refusal = widths["0"].refusal
     assert refusal is not None
     assert refusal.code in {"normalised", "nonlinear"}
+
+
+@pytest.mark.parametrize("change", [Change((2, 0, 1, 1, 1, 3), new=2), Change((0, 1, 1, 0, 1, 1))])
+@pytest.mark.parametrize("dim", [0, None])
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_what_is_kept_of_a_weight_stays_when_neurons_go(
+    wrap: str, dim: int | None, change: Change
+) -> None:
+    torch.manual_seed(0)
+    module: Any = linears(WRAPS[wrap], dim).double()
+    coupling = couple(module, (VECTOR,))
+    module(VECTOR)  # the old form computes its weight as it runs
+    before = module[2].weight.detach().clone()
+    emit(module, coupling, {coupling.number_of["0"]: change}, {})
+    kept = torch.tensor(change.times).nonzero().reshape(-1)
+    weight = module[2].weight.detach()  # before any run: the old form keeps it beside its parts
+    start = 0
+    for neuron in kept.tolist():
+        copies = weight[:, start : start + change.times[neuron]]
+        torch.testing.assert_close(copies.sum(1), before[:, neuron], rtol=1e-12, atol=1e-12)
+        start += change.times[neuron]
+    assert weight[:, start:].eq(0).all()
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_a_broken_promise_leaves_the_gains_alone(wrap: str) -> None:
+    """What is put back is what was there: gains are not changed in place."""
+
+    class ScaledByLength(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            first: Any = self[0]
+            last: Any = self[2]
+            result: Tensor = last(torch.relu(first(x))) / torch.ones(first.out_features).sum()
+            return result
+
+    module = ScaledByLength(*linears(WRAPS[wrap], 0).children()).double()
+    before = copy.deepcopy(dict(module.named_parameters()))
+    with pytest.raises(GrowthError, match="computes something else"):
+        widen(module, {"0": 2}, (VECTOR,), inplace=True)
+    assert all(torch.equal(value, before[name]) for name, value in module.named_parameters())
 
 
 def test_a_failure_leaves_the_gains_alone() -> None:
