@@ -6,7 +6,6 @@ follow the neurons, and neurons whose copies arrive elsewhere get their order fr
 grown model. A workaround is kept if the next trial no longer fails because of the same neurons.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,7 +25,7 @@ from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.size_checks import size_failure
 from fxgrow.coupling.size_records import SizeRecord
-from fxgrow.coupling.trial import Trial, TrialFailure
+from fxgrow.coupling.trial import Reach, Trial, TrialFailure
 from fxgrow.coupling.unreached import check_unreached, follow_siblings
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import (
@@ -197,7 +196,7 @@ def _helpful_guesses(
         failed_classes(ctx, attempt.classes, failure),
     )
     in_use = _targets(attempt.assumptions.workarounds.attributes)
-    before: dict[frozenset[int], float] = {}
+    before: dict[frozenset[int], Reach] = {}
     for guesses in attribute_guesses(ctx, attempt.subject.model, attempt.classes, failure):
         # An attribute that follows one width already cannot follow another.
         if not in_use.isdisjoint(_targets(guesses)):
@@ -208,8 +207,8 @@ def _helpful_guesses(
             continue
         meant = experiment.meant(guesses)
         if meant not in before:
-            before[meant] = experiment.steps(meant, ())
-        after = experiment.steps(meant, guesses)
+            before[meant] = experiment.reach(meant, ())
+        after = experiment.reach(meant, guesses)
         if after > before[meant]:
             return experiment.without_idle(meant, guesses, after)
         setting.idle.add(signature)
@@ -241,8 +240,8 @@ class _Experiment:
         is_failed = np.isin(self.trial.classes.of[counted], self.failed)
         return frozenset(self.width_labels.widths(counted[is_failed]))
 
-    def steps(self, widths: Collection[int], guesses: Sequence[SizeAttributeGuess]) -> float:
-        """How many operators run when only these widths grow; infinite if the model runs."""
+    def reach(self, widths: Collection[int], guesses: Sequence[SizeAttributeGuess]) -> Reach:
+        """How far the model comes when only these widths grow."""
         coupling = self.trial.coupling
         attributes = size_attributes(
             self.width_labels.of_class,
@@ -252,17 +251,17 @@ class _Experiment:
         )
         guessed = replace(self.trial, coupling=replace(coupling, attributes=attributes))
         growable = [number for number in widths if coupling.widths[number].growable]
-        failure = guessed.run(growable)
-        return math.inf if failure is None else failure.steps
+        # A model may run and be wrong: ``view(n, -1, size // self.heads)`` fits any size.
+        return guessed.reach(growable)
 
     def without_idle(
-        self, meant: frozenset[int], guesses: Sequence[SizeAttributeGuess], steps: float
+        self, meant: frozenset[int], guesses: Sequence[SizeAttributeGuess], reach: Reach
     ) -> Sequence[SizeAttributeGuess]:
         """The guesses without those that change nothing: equal to a size by chance, perhaps."""
         names = sorted({(guess.name, guess.keys) for guess in guesses}, key=str)
         for name in names:
             fewer = [guess for guess in guesses if (guess.name, guess.keys) != name]
-            if fewer and self.steps(meant, fewer) >= steps:
+            if fewer and self.reach(meant, fewer) >= reach:
                 guesses = fewer
         return guesses
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves
 
@@ -29,6 +30,9 @@ from fxgrow.surgery import (
     normalized_weights,
     sync_size_attributes,
 )
+
+_SAME_IN_BOTH_MODES = (_DropoutNd, _BatchNorm)
+"""Layers that do the same to neurons in both modes."""
 
 
 def observe(examples: Sequence[Sequence[Observed]], records: Sequence[SizeRecord] = ()) -> Context:
@@ -172,7 +176,10 @@ def _unmet(ctx: Context, model: nn.Module) -> bool:
 def run_once(
     ctx: Context, bare: nn.Module, subject: Observed, training: bool, watch: bool = True
 ) -> Exception | None:
-    """Run a bare copy once, with dropout off: it only adds noise of the same shape.
+    """Run a bare copy once.
+
+    Dropout is off, for it only adds noise of the same shape. Batch norms use their statistics:
+    those of a batch with one value per channel, as auxiliary heads see it, torch does not take.
 
     Args:
         ctx: the context of the run.
@@ -186,7 +193,7 @@ def run_once(
     """
     modules = list(bare.named_modules())
     for _, module in modules:
-        module.training = training and not isinstance(module, _DropoutNd)
+        module.training = training and not isinstance(module, _SAME_IN_BOTH_MODES)
     inputs = meta_inputs(subject.example_inputs)
     if ctx.numbers:
         _attach_input_values(ctx, inputs, subject.example_inputs)

@@ -7,6 +7,7 @@ must grow in another direction. Or the copies do not arrive where IndexMaps expe
 shuffle of indistinguishable neurons): then somewhere two different copies are united.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,9 @@ MIXED_ORDER = "the model mixes copies of its neurons, so there is no order in wh
 
 _MAX_EXTRA = 4
 """In how many different numbers of copies the last neurons of widths come in a trial."""
+
+Reach = tuple[float, int]
+"""How many operators run, infinite if all do; then minus the number of misplaced labels."""
 
 _COPIES = 8
 """In a trial, copy number c of class n has label ``8 (n + 1) + c``: no neuron has more copies."""
@@ -92,6 +96,21 @@ class Trial:
         """
         _, failure = self._watched(widths)
         return failure
+
+    def reach(self, widths: Collection[int]) -> "Reach":
+        """How far the model comes when some widths grow.
+
+        Args:
+            widths: the numbers of the widths that grow.
+
+        Returns:
+            More is farther: best is a model that runs and moves no neuron elsewhere.
+        """
+        run, failure = self._watched(widths)
+        if failure is not None:
+            return failure.steps, 0
+        flaw = _torn(run.trial, self.ctx, self.classes) or _misplaced(run.trial, self.classes)
+        return math.inf, 0 if flaw is None else -len(flaw.mixed)
 
     def _watched(self, widths: Collection[int]) -> tuple["_TrialRun", RunFailure | None]:
         bare = meta_copy(self.subject.model)

@@ -117,6 +117,31 @@ class Spline(nn.Module):
         return F.linear(bases.view(x.size(0), -1), self.weight.view(self.outputs, -1))
 
 
+class Heads(nn.Module):
+    """Attention with 3 heads, whose view says how many there are in its own way."""
+
+    def __init__(self, cut: Part) -> None:
+        super().__init__()
+        self.heads, self.cut = 3, cut
+        self.q, self.k, self.v = nn.Linear(6, 12), nn.Linear(6, 12), nn.Linear(6, 12)
+        self.o = nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.cut(self, f(x)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        out: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+def even_heads(module: Any, h: Tensor) -> Tensor:
+    """As torch's own attention checks and divides."""
+    assert h.size(-1) % module.heads == 0
+    size = h.size(-1) // module.heads
+    assert size * module.heads == h.size(-1)
+    return h.view(*h.shape[:2], module.heads, size)
+
+
+SEQUENCE = torch.randn(2, 5, 6).double()
 VECTOR, IMAGE = torch.randn(2, 6).double(), torch.randn(2, 3, 4, 4).double()
 
 GROWING: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[str, ...]]] = {
@@ -167,6 +192,13 @@ GROWING: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[str, ...]]] = {
         IMAGE,
         ("0.primary", "0.primary#2", "1.primary"),
     ),
+    "heads": (lambda: Heads(lambda m, h: h.view(*h.shape[:2], m.heads, -1)), SEQUENCE, ("q",)),
+    "heads and a quotient": (
+        lambda: Heads(lambda m, h: h.view(*h.shape[:2], m.heads, h.size(-1) // m.heads)),
+        SEQUENCE,
+        ("q",),
+    ),
+    "heads that are checked": (lambda: Heads(even_heads), SEQUENCE, ("q",)),
     "conditional norm": (Conditional, IMAGE, ("a", "b")),
     "splines": (
         lambda: nn.Sequential(Spline(6, 5), Spline(5, 4), Spline(4, 2)),
