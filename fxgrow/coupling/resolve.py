@@ -24,14 +24,15 @@ from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.size_checks import size_failure
+from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeUse
 from fxgrow.coupling.size_records import SizeRecord
+from fxgrow.coupling.trace import observe
 from fxgrow.coupling.trial import Reach, Trial, TrialFailure
 from fxgrow.coupling.unreached import check_unreached, follow_siblings
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import (
     Coupling,
     NeuronClasses,
-    SizeAttributeGuess,
     Workarounds,
     build_widths,
     classify,
@@ -80,27 +81,40 @@ class _Setting:
 
     Args:
         ctx: what was observed.
+        examples: what was observed of each example.
         subjects: the model with each example.
         patterns: what the user wants left alone.
         followed: the modules that no example reaches, but that follow a sibling.
         idle: guesses that helped nowhere, by how many attributes followed then, and by the kinds of
             their modules: dozens of alike blocks fail one after the other.
+        uses: by attributes that follow, what is done with sizes if these are sizes as well.
     """
 
     ctx: Context
+    examples: Sequence[Sequence[Observed]]
     subjects: Sequence[Observed]
     patterns: Patterns
     followed: Mapping[str, str]
     idle: set[tuple[int, frozenset[tuple[type[nn.Module], str, Keys]]]] = field(default_factory=set)
+    uses: dict[tuple[SizeAttributeGuess, ...], Sequence[SizeUse]] = field(default_factory=dict)
 
     @property
     def model(self) -> nn.Module:
         """The model."""
         return self.subjects[0].model
 
+    def uses_with(self, attributes: tuple[SizeAttributeGuess, ...]) -> Sequence[SizeUse]:
+        """What is done with sizes, attributes that follow among them."""
+        if attributes not in self.uses:
+            again = observe(self.examples, followed=attributes)
+            # Both runs number labels alike, unless the model computes otherwise at every call.
+            is_alike = again.labels.count == self.ctx.labels.count
+            self.uses[attributes] = (again if is_alike else self.ctx).size_log.uses
+        return self.uses[attributes]
+
 
 def resolve_coupling(
-    ctx: Context,
+    examples: Sequence[Sequence[Observed]],
     subjects: Sequence[Observed],
     patterns: Patterns,
     records: Sequence[SizeRecord] = (),
@@ -108,7 +122,7 @@ def resolve_coupling(
     """Find a coupling that a trial growth confirms.
 
     Args:
-        ctx: what was observed.
+        examples: what to observe of each example.
         subjects: the model with each example.
         patterns: what the user wants left alone.
         records: sizes that the model writes down.
@@ -117,10 +131,12 @@ def resolve_coupling(
         The neurons of the model, refused where no trial growth succeeds.
 
     Raises:
+        ModelError: ``does-not-run``, as for ``observe``.
         InternalError: if every trial of a bounded number of them fails.
     """
+    ctx = observe(examples, records)
     followed = follow_siblings(ctx, subjects[0].model)
-    setting = _Setting(ctx, subjects, patterns, followed)
+    setting = _Setting(ctx, examples, subjects, patterns, followed)
     attempt = _attempt(setting, _Assumptions())
     # Every failed trial gives up a direction of a grid, a width, or some labels of a size.
     bound = len(ctx.grids) * 3 + len(ctx.size_log.reads) + len(ctx.axes) + 3
@@ -152,16 +168,30 @@ def _attempt(setting: _Setting, assumptions: _Assumptions) -> _Attempt:
     # The cheapest checks first.
     if report.pins:
         return replace(attempt, failure=TrialFailure(pins=report.pins, is_final=True))
-    impossible = size_failure(ctx, classes, coupling)
+    impossible = _impossible_sizes(setting, assumptions, classes, coupling)
     if impossible is not None:
-        failure = TrialFailure(impossible.banned, impossible.pins, is_final=True)
-        return replace(attempt, failure=failure)
+        return replace(attempt, failure=impossible)
     # What works with one example may fail with another.
     for subject in setting.subjects:
         failed = Trial(subject, ctx, classes, coupling)()
         if failed is not None:
             return replace(attempt, subject=subject, failure=failed)
     return attempt
+
+
+def _impossible_sizes(
+    setting: _Setting, assumptions: _Assumptions, classes: NeuronClasses, coupling: Coupling
+) -> TrialFailure | None:
+    """What branches and sizes show to be impossible, as if a trial had."""
+    ctx, attributes = setting.ctx, assumptions.workarounds.attributes
+    failure = size_failure(ctx, ctx.size_log.uses, classes, coupling)
+    # A quotient by an attribute that follows is whole: only now worth another run.
+    if failure is not None and attributes:
+        failure = size_failure(ctx, setting.uses_with(attributes), classes, coupling)
+    if failure is None:
+        return None
+    is_final = failure.rounded_in is None
+    return TrialFailure(failure.banned, failure.pins, place=failure.rounded_in, is_final=is_final)
 
 
 def _next_attempt(setting: _Setting, attempt: _Attempt, failure: TrialFailure) -> _Attempt:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.growth.widen import widen
 
@@ -238,6 +239,29 @@ def test_each_width_grows_by_itself_and_keeps_the_function(name: str, how: Any) 
 def test_a_number_in_the_code_follows_nothing() -> None:
     module = Image(lambda m, h: h.view(-1, 8, 2, 2))
     assert couple(module, (torch.zeros(2, 6),)).by_name["fc"].refusal is not None
+
+
+UNEVEN: dict[str, Part] = {
+    "a quotient by a number": lambda m, h: h.view(*h.shape[:2], m.heads, h.size(-1) // 3),
+    "a remainder of a number": lambda m, h: (-h if h.size(-1) % 3 == 0 else h).view(
+        *h.shape[:2], m.heads, -1
+    ),
+    "a branch on the attribute": lambda m, h: (-h if m.heads > 3 else h).view(
+        *h.shape[:2], m.heads, h.size(-1) // m.heads
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_an_attribute_that_follows_settles_no_other_number(name: str) -> None:
+    assert couple(varied(Heads(UNEVEN[name])), (SEQUENCE,)).by_name["q"].refusal is not None
+
+
+@pytest.mark.parametrize("name", ["heads", "heads and a quotient", "heads that are checked"])
+def test_heads_of_a_captured_model_follow(name: str) -> None:
+    module = varied(GROWING[name][0]())
+    width = couple(capture(module, (SEQUENCE,))).by_name["q"]
+    assert (width.size, width.growable) == (3, True)
 
 
 def test_only_what_the_code_reads_is_set() -> None:
