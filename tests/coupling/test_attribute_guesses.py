@@ -119,11 +119,11 @@ class Spline(nn.Module):
 
 
 class Heads(nn.Module):
-    """Attention with 3 heads, whose view says how many there are in its own way."""
+    """Attention whose view says how many heads there are in its own way."""
 
-    def __init__(self, cut: Part) -> None:
+    def __init__(self, cut: Part, heads: int = 3) -> None:
         super().__init__()
-        self.heads, self.cut = 3, cut
+        self.heads, self.cut = heads, cut
         self.q, self.k, self.v = nn.Linear(6, 12), nn.Linear(6, 12), nn.Linear(6, 12)
         self.o = nn.Linear(12, 2)
 
@@ -194,6 +194,11 @@ GROWING: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[str, ...]]] = {
         ("0.primary", "0.primary#2", "1.primary"),
     ),
     "heads": (lambda: Heads(lambda m, h: h.view(*h.shape[:2], m.heads, -1)), SEQUENCE, ("q",)),
+    "heads that any size fits": (
+        lambda: Heads(lambda m, h: h.view(*h.shape[:2], m.heads, -1), heads=2),
+        SEQUENCE,
+        ("q",),
+    ),
     "heads and a quotient": (
         lambda: Heads(lambda m, h: h.view(*h.shape[:2], m.heads, h.size(-1) // m.heads)),
         SEQUENCE,
