@@ -18,6 +18,10 @@ _QUANTIZED_PACKAGES = (
     "bitsandbytes",
 )
 
+_FLOATING_KINDS = {"FloatFunctional", "FXFloatFunctional"}
+"""Classes in these packages whose operators are those of floating point: torch's "quantizable"
+models have them, ready to be quantized."""
+
 ModuleCheck = Callable[[nn.Module], bool]
 
 
@@ -37,7 +41,8 @@ def _replicates(module: nn.Module) -> bool:
 
 
 def _is_quantized(module: nn.Module) -> bool:
-    if type(module).__module__.startswith(_QUANTIZED_PACKAGES):
+    kind = type(module)
+    if kind.__module__.startswith(_QUANTIZED_PACKAGES) and kind.__name__ not in _FLOATING_KINDS:
         return True
     own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
     return any(tensor.is_quantized for tensor in own)

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from fxgrow.coupling.labels import Ints
+from fxgrow.coupling.size_numbers import SizeAttributeGuess
 from fxgrow.coupling.size_records import SizeRecord
 from fxgrow.coupling.trial import TrialFailure
 from fxgrow.coupling.values import Context
-from fxgrow.coupling.widths import NeuronClasses, SizeAttributeGuess
+from fxgrow.coupling.widths import NeuronClasses
 from fxgrow.surgery import has_size_attributes
 
 Keys = tuple[int | str, ...]
@@ -155,7 +156,7 @@ def _targets(guesses: Guesses) -> set[tuple[str, str, Keys]]:
 
 def _places(ctx: Context, modules: Mapping[str, nn.Module], failure: TrialFailure) -> Iterator[str]:
     """Paths of the modules that failed and of those around them, the innermost first."""
-    places = [] if failure.run is None else [failure.run.place]
+    places = [] if failure.place is None else [failure.place]
     places += [ctx.grids[number].module for number, _ in sorted(failure.banned)[:1]]
     seen: set[str] = set()
     for place in places:

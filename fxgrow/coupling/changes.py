@@ -1,14 +1,13 @@
 """What changed widths mean for a model: an IndexMap per axis, and new values of size attributes."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import nn
 
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
 from fxgrow.coupling.values import Role
-from fxgrow.coupling.widths import Coupling, SizeAttribute
-from fxgrow.surgery import Change, IndexMap, axis_map
+from fxgrow.coupling.widths import Coupling
+from fxgrow.surgery import Change, IndexMap, axis_map, set_integer
 
 OwnersKey = tuple[bytes, bytes, bool]
 """The owners of an axis as bytes, and whether it reads: axes that agree in it share an IndexMap."""
@@ -87,28 +86,5 @@ def set_attributes(module: nn.Module, coupling: Coupling, changes: Mapping[int, 
             if number in changes:
                 added += each * (changes[number].size - len(changes[number].times))
         if added and attribute.module in modules:
-            set_integer(modules[attribute.module], attribute, attribute.value + added)
-
-
-def set_integer(module: nn.Module, attribute: SizeAttribute, value: int) -> None:
-    """Set an integer that a module holds in an attribute, or in a container in an attribute.
-
-    Args:
-        module: the module.
-        attribute: which integer.
-        value: its new value.
-    """
-    current = getattr(module, attribute.name)
-    setattr(module, attribute.name, _with_value(current, attribute.keys, value))
-
-
-def _with_value(container: Any, keys: tuple[int | str, ...], value: int) -> Any:
-    """A copy of a container with one number changed: other models may hold the container too."""
-    if not keys:
-        return value
-    first, rest = keys[0], keys[1:]
-    if isinstance(container, dict):
-        return {**container, first: _with_value(container[first], rest, value)}
-    items = list(container)
-    items[int(first)] = _with_value(items[int(first)], rest, value)
-    return type(container)(items)
+            holder = modules[attribute.module]
+            set_integer(holder, attribute.name, attribute.keys, attribute.value + added)

@@ -23,7 +23,6 @@ from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import resolve_coupling
 from fxgrow.coupling.size_records import size_records
-from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import Coupling
 from fxgrow.modes import exclusive_autograd
@@ -80,12 +79,11 @@ def couple(
     keep_features = preserve_attributes(models[0].model)
     with exclusive_autograd(), _garbage_collection_off(), keep_features:
         records = size_records(models[0].model)
-        coupling = resolve_coupling(observe(subjects, records), models, patterns, records)
+        coupling = resolve_coupling(subjects, models, patterns, records)
         if len(subjects[0]) > 1 and _depends_on_sizes(coupling):
             # A graph has no lines of the user's code: once more, with the model itself first.
             lines_first = [(subjects[0][-1],), *subjects]
-            ctx = observe(lines_first, records)
-            coupling = resolve_coupling(ctx, models, patterns, records)
+            coupling = resolve_coupling(lines_first, models, patterns, records)
         return coupling
 
 

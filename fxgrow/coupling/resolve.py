@@ -6,7 +6,6 @@ follow the neurons, and neurons whose copies arrive elsewhere get their order fr
 grown model. A workaround is kept if the next trial no longer fails because of the same neurons.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,14 +24,15 @@ from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Ints, Pin, concatenated
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.size_checks import size_failure
+from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeUse
 from fxgrow.coupling.size_records import SizeRecord
-from fxgrow.coupling.trial import Trial, TrialFailure
+from fxgrow.coupling.trace import observe
+from fxgrow.coupling.trial import Reach, Trial, TrialFailure
 from fxgrow.coupling.unreached import check_unreached, follow_siblings
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import (
     Coupling,
     NeuronClasses,
-    SizeAttributeGuess,
     Workarounds,
     build_widths,
     classify,
@@ -81,27 +81,40 @@ class _Setting:
 
     Args:
         ctx: what was observed.
+        examples: what was observed of each example.
         subjects: the model with each example.
         patterns: what the user wants left alone.
         followed: the modules that no example reaches, but that follow a sibling.
         idle: guesses that helped nowhere, by how many attributes followed then, and by the kinds of
             their modules: dozens of alike blocks fail one after the other.
+        uses: by attributes that follow, what is done with sizes if these are sizes as well.
     """
 
     ctx: Context
+    examples: Sequence[Sequence[Observed]]
     subjects: Sequence[Observed]
     patterns: Patterns
     followed: Mapping[str, str]
     idle: set[tuple[int, frozenset[tuple[type[nn.Module], str, Keys]]]] = field(default_factory=set)
+    uses: dict[tuple[SizeAttributeGuess, ...], Sequence[SizeUse]] = field(default_factory=dict)
 
     @property
     def model(self) -> nn.Module:
         """The model."""
         return self.subjects[0].model
 
+    def uses_with(self, attributes: tuple[SizeAttributeGuess, ...]) -> Sequence[SizeUse]:
+        """What is done with sizes, attributes that follow among them."""
+        if attributes not in self.uses:
+            again = observe(self.examples, followed=attributes)
+            # Both runs number labels alike, unless the model computes otherwise at every call.
+            is_alike = again.labels.count == self.ctx.labels.count
+            self.uses[attributes] = (again if is_alike else self.ctx).size_log.uses
+        return self.uses[attributes]
+
 
 def resolve_coupling(
-    ctx: Context,
+    examples: Sequence[Sequence[Observed]],
     subjects: Sequence[Observed],
     patterns: Patterns,
     records: Sequence[SizeRecord] = (),
@@ -109,7 +122,7 @@ def resolve_coupling(
     """Find a coupling that a trial growth confirms.
 
     Args:
-        ctx: what was observed.
+        examples: what to observe of each example.
         subjects: the model with each example.
         patterns: what the user wants left alone.
         records: sizes that the model writes down.
@@ -118,10 +131,12 @@ def resolve_coupling(
         The neurons of the model, refused where no trial growth succeeds.
 
     Raises:
+        ModelError: ``does-not-run``, as for ``observe``.
         InternalError: if every trial of a bounded number of them fails.
     """
+    ctx = observe(examples, records)
     followed = follow_siblings(ctx, subjects[0].model)
-    setting = _Setting(ctx, subjects, patterns, followed)
+    setting = _Setting(ctx, examples, subjects, patterns, followed)
     attempt = _attempt(setting, _Assumptions())
     # Every failed trial gives up a direction of a grid, a width, or some labels of a size.
     bound = len(ctx.grids) * 3 + len(ctx.size_log.reads) + len(ctx.axes) + 3
@@ -153,16 +168,30 @@ def _attempt(setting: _Setting, assumptions: _Assumptions) -> _Attempt:
     # The cheapest checks first.
     if report.pins:
         return replace(attempt, failure=TrialFailure(pins=report.pins, is_final=True))
-    impossible = size_failure(ctx, classes, coupling)
+    impossible = _impossible_sizes(setting, assumptions, classes, coupling)
     if impossible is not None:
-        failure = TrialFailure(impossible.banned, impossible.pins, is_final=True)
-        return replace(attempt, failure=failure)
+        return replace(attempt, failure=impossible)
     # What works with one example may fail with another.
     for subject in setting.subjects:
         failed = Trial(subject, ctx, classes, coupling)()
         if failed is not None:
             return replace(attempt, subject=subject, failure=failed)
     return attempt
+
+
+def _impossible_sizes(
+    setting: _Setting, assumptions: _Assumptions, classes: NeuronClasses, coupling: Coupling
+) -> TrialFailure | None:
+    """What branches and sizes show to be impossible, as if a trial had."""
+    ctx, attributes = setting.ctx, assumptions.workarounds.attributes
+    failure = size_failure(ctx, ctx.size_log.uses, classes, coupling)
+    # A quotient by an attribute that follows is whole: only now worth another run.
+    if failure is not None and attributes:
+        failure = size_failure(ctx, setting.uses_with(attributes), classes, coupling)
+    if failure is None:
+        return None
+    is_final = failure.rounded_in is None
+    return TrialFailure(failure.banned, failure.pins, place=failure.rounded_in, is_final=is_final)
 
 
 def _next_attempt(setting: _Setting, attempt: _Attempt, failure: TrialFailure) -> _Attempt:
@@ -198,7 +227,7 @@ def _helpful_guesses(
         failure.run,
     )
     in_use = _targets(attempt.assumptions.workarounds.attributes)
-    before: dict[frozenset[int], float] = {}
+    before: dict[frozenset[int], Reach] = {}
     for guesses in attribute_guesses(ctx, attempt.subject.model, attempt.classes, failure):
         # An attribute that follows one width already cannot follow another.
         if not in_use.isdisjoint(_targets(guesses)):
@@ -209,8 +238,8 @@ def _helpful_guesses(
             continue
         meant = experiment.meant(guesses)
         if meant not in before:
-            before[meant] = experiment.steps(meant, ())
-        after = experiment.steps(meant, guesses)
+            before[meant] = experiment.reach(meant, ())
+        after = experiment.reach(meant, guesses)
         if after > before[meant]:
             return experiment.without_idle(meant, guesses, after)
         setting.idle.add(signature)
@@ -244,8 +273,8 @@ class _Experiment:
         is_failed = np.isin(self.trial.classes.of[counted], self.failed)
         return frozenset(self.width_labels.widths(counted[is_failed]))
 
-    def steps(self, widths: Collection[int], guesses: Sequence[SizeAttributeGuess]) -> float:
-        """How many operators run when only these widths grow; infinite if the model runs."""
+    def reach(self, widths: Collection[int], guesses: Sequence[SizeAttributeGuess]) -> Reach:
+        """How far the model comes when only these widths grow."""
         coupling = self.trial.coupling
         attributes = size_attributes(
             self.width_labels.of_class,
@@ -255,17 +284,17 @@ class _Experiment:
         )
         guessed = replace(self.trial, coupling=replace(coupling, attributes=attributes))
         growable = [number for number in widths if coupling.widths[number].growable]
-        failure = guessed.run(growable, self.expected)
-        return math.inf if failure is None else failure.steps
+        # A model may run and be wrong: ``view(n, -1, size // self.heads)`` fits any size.
+        return guessed.reach(growable, self.expected)
 
     def without_idle(
-        self, meant: frozenset[int], guesses: Sequence[SizeAttributeGuess], steps: float
+        self, meant: frozenset[int], guesses: Sequence[SizeAttributeGuess], reach: Reach
     ) -> Sequence[SizeAttributeGuess]:
         """The guesses without those that change nothing: equal to a size by chance, perhaps."""
         names = sorted({(guess.name, guess.keys) for guess in guesses}, key=str)
         for name in names:
             fewer = [guess for guess in guesses if (guess.name, guess.keys) != name]
-            if fewer and self.steps(meant, fewer) >= steps:
+            if fewer and self.reach(meant, fewer) >= reach:
                 guesses = fewer
         return guesses
 

@@ -4,7 +4,7 @@ What was observed is evaluated again for other sizes of each growable width (see
 what only shows in a run is found by comparing the numbers of both runs (see ``number_log``).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,41 +75,65 @@ class _Sizes:
 
 @dataclass(frozen=True)
 class SizeFailure:
-    """What branches and sizes show to be impossible: directions of grids, or else labels."""
+    """What branches and sizes show to be impossible.
 
-    banned: frozenset[Direction]
-    pins: tuple[Pin, ...]
+    Args:
+        banned: directions of grids.
+        pins: else labels.
+        rounded_in: path of the module that rounds, if nothing else is impossible: the other number
+            may be an attribute that could follow (``h.shape[1] // self.heads``).
+    """
+
+    banned: frozenset[Direction] = frozenset()
+    pins: tuple[Pin, ...] = ()
+    rounded_in: str | None = None
 
 
-def size_failure(ctx: Context, classes: NeuronClasses, coupling: Coupling) -> SizeFailure | None:
+def size_failure(
+    ctx: Context, uses: Sequence[SizeUse], classes: NeuronClasses, coupling: Coupling
+) -> SizeFailure | None:
     """Refuse the widths whose size decides on a branch, or grows unevenly.
 
     Args:
         ctx: what was observed.
+        uses: what is done with sizes.
         classes: the neurons.
         coupling: the widths.
 
     Returns:
         What to give up; None if all sizes may change.
     """
-    if not ctx.size_log.uses:
+    # What no attribute can help is given up first.
+    fixed = [use for use in uses if not use.is_rounded]
+    rounded = [use for use in uses if use.is_rounded]
+    return _failure(ctx, fixed, classes, coupling) or _failure(ctx, rounded, classes, coupling)
+
+
+def _failure(
+    ctx: Context, uses: Sequence[SizeUse], classes: NeuronClasses, coupling: Coupling
+) -> SizeFailure | None:
+    if not uses:
         return None
     sizes = _Sizes.of(ctx, classes, coupling)
     banned: set[Direction] = set()
     found: dict[int, Pin] = {}
-    for use in ctx.size_log.uses:
+    rounded_in: str | None = None
+    for use in uses:
         for number in sizes.widths(use.axis_sizes()) - found.keys():
             if not _changes(use, sizes, number):
                 continue
             pin = _pin(use, sizes.labels_of(number))
             # Along the other direction of a grid (heads x head size) the quotient is whole.
-            directions = growing_directions(ctx, classes, pin.labels) if use.is_rounded else set()
+            directions: frozenset[Direction] = frozenset()
+            if use.is_rounded:
+                rounded_in = rounded_in or use.module
+                directions = growing_directions(ctx, classes, pin.labels)
             banned |= directions
             if not directions:
                 found[number] = pin
     if not banned and not found:
         return None
-    return SizeFailure(frozenset(banned), tuple(found.values()))
+    return SizeFailure(frozenset(banned), tuple(found.values()), rounded_in)
 
 
 def _pin(use: SizeUse, labels: Ints) -> Pin:

@@ -263,16 +263,31 @@ _define_operators()
 
 
 @dataclass(frozen=True, eq=False)
+class SizeAttributeGuess:
+    """An integer in a module that may be the number of the labels ``labels``.
+
+    ``module``, ``name``, ``keys``: as in ``widths.SizeAttribute``.
+    """
+
+    module: str
+    name: str
+    keys: tuple[int | str, ...]
+    labels: Ints
+
+
+@dataclass(frozen=True, eq=False)
 class SizeUse:
     """A number from sizes that decides on something: a branch, or the shape of a value.
 
     Args:
         node: where, as in ``Pin``.
+        module: path of the module that does it.
         comparison: the branch; None for a size.
         size: the size; None for a branch.
     """
 
     node: str
+    module: str
     comparison: Comparison | None = None
     size: Any = None
 

@@ -82,7 +82,7 @@ class SizeReads(TorchFunctionMode):
             if isinstance(number, SizeFloat) or func in _MAKE_VALUES:
                 self.escaped(number, name)
             elif is_rounded(number):
-                self.ctx.size_log.uses.append(SizeUse(self._node(name), size=number))
+                self._record_use(name, size=number)
         before, self.ctx.size_arguments = self.ctx.size_arguments, tuple(tracked)
         try:
             return func(*args, **kwargs)
@@ -92,8 +92,16 @@ class SizeReads(TorchFunctionMode):
     def compared(self, comparison: Comparison) -> None:
         """Write down a branch, unless only a trial can tell how it comes out."""
         if self.is_open and not _holds_with_a_constant(comparison):
-            use = SizeUse(self._node("a comparison of sizes"), comparison)
-            self.ctx.size_log.uses.append(use)
+            self._record_use("a comparison of sizes", comparison)
+
+    def _record_use(
+        self, what: str, comparison: Comparison | None = None, size: Tracked | None = None
+    ) -> None:
+        # A graph holds the numbers that attributes had; the model, which runs too, reads these.
+        if self.ctx.followed and self.ctx.graph_node:
+            return
+        use = SizeUse(self._node(what), self.ctx.modules[-1], comparison, size)
+        self.ctx.size_log.uses.append(use)
 
     def escaped(self, number: Tracked, where: str) -> None:
         """Refuse the neurons whose number enters values."""

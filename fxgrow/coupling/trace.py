@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves
 
@@ -16,6 +17,7 @@ from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.number_log import NumberLog
 from fxgrow.coupling.observer import Composites, Constants, Observer, ShapeReads, WriteWatch
 from fxgrow.coupling.rules.einsum import WholeEinsum
+from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeWatcher, size_number
 from fxgrow.coupling.size_reads import SizeReads
 from fxgrow.coupling.size_records import SizeRecord, watch_sizes
 from fxgrow.coupling.user_lines import packages_of
@@ -27,11 +29,19 @@ from fxgrow.surgery import (
     has_size_attributes,
     named_tensors,
     normalized_weights,
+    set_integer,
     sync_size_attributes,
 )
 
+_SAME_IN_BOTH_MODES = (_DropoutNd, _BatchNorm)
+"""Layers that do the same to neurons in both modes."""
 
-def observe(examples: Sequence[Sequence[Observed]], records: Sequence[SizeRecord] = ()) -> Context:
+
+def observe(
+    examples: Sequence[Sequence[Observed]],
+    records: Sequence[SizeRecord] = (),
+    followed: tuple[SizeAttributeGuess, ...] = (),
+) -> Context:
     """Run bare copies of one model's subjects and gather what the rules learn.
 
     Each is run in eval mode, the graph for what its nodes do, the model for what its modules do.
@@ -41,6 +51,7 @@ def observe(examples: Sequence[Sequence[Observed]], records: Sequence[SizeRecord
     Args:
         examples: for each example the graph of a model, if there is one, and the model.
         records: sizes that the model writes down, to be watched.
+        followed: attributes of modules that are sizes as well.
 
     Returns:
         The context that the rules wrote to: what holds for all examples together.
@@ -54,6 +65,7 @@ def observe(examples: Sequence[Sequence[Observed]], records: Sequence[SizeRecord
         ctx = Context(
             numbers=numbers,
             follows_sizes=True,
+            followed=followed,
             packages=packages_of(model),
             normalized=frozenset(weight.direction for weight in normalized_weights(model)),
         )
@@ -172,7 +184,10 @@ def _unmet(ctx: Context, model: nn.Module) -> bool:
 def run_once(
     ctx: Context, bare: nn.Module, subject: Observed, training: bool, watch: bool = True
 ) -> Exception | None:
-    """Run a bare copy once, with dropout off: it only adds noise of the same shape.
+    """Run a bare copy once.
+
+    Dropout is off, for it only adds noise of the same shape. Batch norms use their statistics:
+    those of a batch with one value per channel, as auxiliary heads see it, torch does not take.
 
     Args:
         ctx: the context of the run.
@@ -186,7 +201,7 @@ def run_once(
     """
     modules = list(bare.named_modules())
     for _, module in modules:
-        module.training = training and not isinstance(module, _DropoutNd)
+        module.training = training and not isinstance(module, _SAME_IN_BOTH_MODES)
     inputs = meta_inputs(subject.example_inputs)
     if ctx.numbers:
         _attach_input_values(ctx, inputs, subject.example_inputs)
@@ -195,9 +210,10 @@ def run_once(
     ctx.number_log = NumberLog(wanted)
     ctx.names = {id(parameter): name for name, parameter in bare.named_parameters()}
     try:
-        with _observation(ctx, modules, watch):
+        with _observation(ctx, modules, watch) as sizes:
             if ctx.follows_sizes:
                 _follow_size_attributes(modules)
+                _follow_guesses(ctx.followed, dict(modules), sizes)
             output = subject.run(bare, inputs, ctx)
     # Whatever the user's model raises: the caller reports it if no mode works.
     except Exception as error:  # noqa: BLE001
@@ -225,6 +241,17 @@ def _follow_size_attributes(modules: Sequence[tuple[str, nn.Module]]) -> None:
                 module.groups = groups
 
 
+def _follow_guesses(
+    guesses: Sequence[SizeAttributeGuess], modules: Mapping[str, nn.Module], watcher: SizeWatcher
+) -> None:
+    """Have attributes of the model's own modules followed as sizes of the neurons they count."""
+    for guess in guesses:
+        holder = modules.get(guess.module)
+        if holder is not None and hasattr(holder, guess.name):  # a graph has none
+            number = size_number(len(guess.labels), guess.labels, watcher)
+            set_integer(holder, guess.name, guess.keys, number)
+
+
 def _pin_output(ctx: Context, leaves: Sequence[Any]) -> None:
     """The sizes of a model's outputs are the user's: their neurons cannot grow."""
     for leaf in leaves:
@@ -238,8 +265,9 @@ def _pin_output(ctx: Context, leaves: Sequence[Any]) -> None:
 @contextmanager
 def _observation(
     ctx: Context, modules: Sequence[tuple[str, nn.Module]], watch: bool
-) -> Iterator[None]:
-    """Everything that must hold while a bare copy runs."""
+) -> Iterator[SizeReads]:
+    """Everything that must hold while a bare copy runs; gives what watches sizes."""
+    sizes = SizeReads(ctx)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         # A layer that is dropped at random must be so in every run.
@@ -252,9 +280,9 @@ def _observation(
             stack.enter_context(WriteWatch())
         stack.enter_context(Composites(ctx if watch else None))
         if ctx.follows_sizes:
-            stack.enter_context(SizeReads(ctx))
+            stack.enter_context(sizes)
         stack.enter_context(Observer(ctx) if watch else ShapeReads(ctx))
-        yield
+        yield sizes
 
 
 def _attach_input_values(

@@ -7,6 +7,7 @@ must grow in another direction. Or the copies do not arrive where IndexMaps expe
 shuffle of indistinguishable neurons): then somewhere two different copies are united.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,9 @@ MIXED_ORDER = "the model mixes copies of its neurons, so there is no order in wh
 _MAX_EXTRA = 4
 """In how many different numbers of copies the last neurons of widths come in a trial."""
 
+Reach = tuple[float, int]
+"""How many operators run, infinite if all do; then minus the number of misplaced labels."""
+
 _COPIES = 8
 """In a trial, copy number c of class n has label ``8 (n + 1) + c``: no neuron has more copies."""
 
@@ -55,6 +59,7 @@ class TrialFailure:
         banned: directions of grids to give up.
         pins: labels to give up.
         mixed: the labels of neurons whose copies arrived elsewhere than in the standard order.
+        place: path of the module in which it failed.
         run: how the run failed, if it did.
         is_final: the model computes something else, so that no workaround can help.
     """
@@ -62,6 +67,7 @@ class TrialFailure:
     banned: frozenset[Direction] = frozenset()
     pins: tuple[Pin, ...] = ()
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    place: str | None = None
     run: RunFailure | None = None
     is_final: bool = False
 
@@ -95,6 +101,24 @@ class Trial:
         """
         _, failure = self._watched(widths, expected)
         return failure
+
+    def reach(self, widths: Collection[int], expected: RunFailure | None = None) -> "Reach":
+        """How far the model comes when some widths grow.
+
+        Args:
+            widths: the numbers of the widths that grow.
+            expected: how it failed before, as in ``run``.
+
+        Returns:
+            More is farther: best is a model that runs and moves no neuron elsewhere.
+        """
+        run, failure = self._watched(widths, expected)
+        if failure is None and expected is not None:  # it runs, so see where the neurons went
+            run, failure = self._watched(widths)
+        if failure is not None:
+            return failure.steps, 0
+        flaw = _torn(run.trial, self.ctx, self.classes) or _misplaced(run.trial, self.classes)
+        return math.inf, 0 if flaw is None else -len(flaw.mixed)
 
     def _watched(
         self, widths: Collection[int], expected: RunFailure | None = None
@@ -173,10 +197,10 @@ class Trial:
         blamed = Blame(self.subject.model, widths, grown, run).attribute(failure)
         banned = widths.grids(blamed)
         if banned:
-            return TrialFailure(banned, run=failure)
+            return TrialFailure(banned, place=failure.place, run=failure)
         reason = f"the model's own code cannot run with another size: {failure.message}"
         pin = Pin(widths.labels(blamed.widths), "fixed-code", reason, failure.place or "model")
-        return TrialFailure(pins=(pin,), run=failure)
+        return TrialFailure(pins=(pin,), place=failure.place, run=failure)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from fxgrow.coupling.fields import (
     field_core,
     field_support,
     flat_labels,
+    lines_speak_for,
     place_field,
     select_dims,
 )
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
 from fxgrow.coupling.labels import FIXED, Bools, Ints, Labels, Pin, components, concatenated
 from fxgrow.coupling.number_log import NumberLog
-from fxgrow.coupling.size_numbers import SizeLog, Tracked
+from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeLog, Tracked
 from fxgrow.coupling.user_lines import running_frames, user_line
 
 _VALUE = "_fxgrow_value"
@@ -166,8 +167,11 @@ class Context:
         labels: the labels, their unions and pins.
         axes: the axes of all parameters and buffers.
         roles: what each axis does.
+        read: the axes that read neurons in whichever direction their grids grow.
+        read_lines: for axes that read a grid along one dimension the labels of the lines there.
         writers: the axes that write neurons, numbered in the order in which they run.
-        later: roles that depend on unions still to come: (axis, role, labels it was seen with).
+        later: roles that depend on unions still to come: (axis, role, labels it was seen with,
+            labels of the lines as in ``read_lines``).
         grids: labeled axes that were seen as grids.
         merged: the numbers of those whose lines became one dimension.
         shape_events: reshapes and splits of labeled dimensions.
@@ -194,6 +198,7 @@ class Context:
         failure: what the last operator that failed raised, and the labels of its tensors.
         follows_sizes: whether it is recorded what the model's code does with sizes.
         size_log: what it does with them.
+        followed: attributes of modules that are sizes as well.
         size_arguments: the numbers that come from sizes, of the function that is running.
         number_log: the numbers that the operators of the current run compute with.
         number_logs: those of every subject's run in eval mode.
@@ -207,8 +212,10 @@ class Context:
     labels: Labels = field(default_factory=Labels)
     axes: list[Axis] = field(default_factory=list)
     roles: dict[AnyAxisKey, set[Role]] = field(default_factory=dict)
+    read: set[AnyAxisKey] = field(default_factory=set)
+    read_lines: dict[AnyAxisKey, list[Ints]] = field(default_factory=dict)
     writers: dict[AnyAxisKey, int] = field(default_factory=dict)
-    later: list[tuple[Axis, Role, list[Ints]]] = field(default_factory=list)
+    later: list[tuple[Axis, Role, list[Ints], Ints | None]] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
     merged: list[int] = field(default_factory=list)
     shape_events: list[ShapeEvent] = field(default_factory=list)
@@ -234,6 +241,7 @@ class Context:
     failure: tuple[Exception, Ints] | None = None
     follows_sizes: bool = False
     size_log: SizeLog = field(default_factory=SizeLog)
+    followed: tuple[SizeAttributeGuess, ...] = ()
     size_arguments: tuple[Tracked, ...] = ()
     number_log: NumberLog = field(default_factory=NumberLog)
     number_logs: dict[Observed, NumberLog] = field(default_factory=dict)
@@ -403,20 +411,22 @@ class Context:
             dim: the dimension along which it plays the role (None: all of them).
         """
         value = self.value(tensor)
-        seen = []
+        seen, is_grid = [], False
         for support, labels in value.fields.items():
             if dim is None or dim in support:
                 seen.append(flat_labels(labels))
+                is_grid |= dim is not None and lines_speak_for(value.fields, support)
+        lines = flat_labels(value.fields[dim,]) if is_grid and dim is not None else None
         is_joint = len({axis.parameter for axis in value.axes}) > 1
         for axis in value.axes:
             # A mask or nonlinear function cannot share out a copy's weight as a reader must.
             axis_role = Role.CARRIES if role is Role.READS and not axis.scales else role
             if _holds_label_of(axis, seen):
-                self._add_role(axis, axis_role)
+                self._add_role(axis, axis_role, lines)
             elif axis.labels.size and (is_joint or self.merged):
                 # A product or sum of parameters shows the labels of one of them only, axes that
                 # were merged those of the cells of their grid.
-                self.later.append((axis, axis_role, seen))
+                self.later.append((axis, axis_role, seen, lines))
         if role is Role.READS and not _shareable(value.axes):
             for array in seen:
                 self.pin(
@@ -425,10 +435,15 @@ class Context:
                     "read through a nonlinear function of a weight, which copies cannot share",
                 )
 
-    def _add_role(self, axis: Axis, role: Role) -> None:
+    def _add_role(self, axis: Axis, role: Role, lines: Ints | None) -> None:
+        """Add a role; of a grid along one dimension ``lines`` are the labels of the lines there."""
         self.roles.setdefault(axis.key, set()).add(role)
         if role is Role.WRITES:
             self.writers.setdefault(axis.key, len(self.writers))
+        if role is Role.READS and lines is None:
+            self.read.add(axis.key)
+        elif role is Role.READS and lines is not None:
+            self.read_lines.setdefault(axis.key, []).append(lines)
 
     def record_visible(self, values: Any) -> None:
         """Record what the innermost module gets, from its caller or from a part of it."""
@@ -478,12 +493,12 @@ class Context:
         # By now the labels that were seen are united with those of the axis, if they ever are.
         classes = components(self.labels.count, self.labels.pairs)
         cells = {number: np.unique(classes[self.grids[number].joint]) for number in self.merged}
-        for axis, role, seen in self.later:
+        for axis, role, seen, lines in self.later:
             for number, of_grid in cells.items():
                 if any(np.isin(classes[array], of_grid).any() for array in seen):
                     seen = [*seen, *self.grids[number].factors]
             if any(np.isin(classes[array], classes[axis.labels]).any() for array in seen):
-                self._add_role(axis, role)
+                self._add_role(axis, role, lines)
         self.later.clear()
 
     def record_use(self, uses: dict[str, list[Ints]], labels: Iterable[Tensor]) -> None:

@@ -18,9 +18,11 @@ from fxgrow.coupling.labels import (
     Ints,
     Pin,
     components,
+    concatenated,
     touching_fixed,
 )
 from fxgrow.coupling.patterns import Patterns
+from fxgrow.coupling.size_numbers import SizeAttributeGuess
 from fxgrow.coupling.values import Axis, Context, Observed, Role
 from fxgrow.errors import Refusal
 from fxgrow.surgery import named_tensors
@@ -208,19 +210,6 @@ class Coupling:
 
 
 @dataclass(frozen=True, eq=False)
-class SizeAttributeGuess:
-    """An integer in a module that may be the number of the labels ``labels``.
-
-    ``module``, ``name``, ``keys``: as in ``SizeAttribute``.
-    """
-
-    module: str
-    name: str
-    keys: tuple[int | str, ...]
-    labels: Ints
-
-
-@dataclass(frozen=True, eq=False)
 class Workarounds:
     """What is assumed so that more can grow.
 
@@ -354,7 +343,7 @@ def build_widths(
     """
     axes = [axis for axis in ctx.axes if axis.key in ctx.roles]
     drafts = _drafts(ctx, axes, classes, _same_sites(axes, classes))
-    widths = _widths(ctx, drafts, classes, patterns)
+    widths = _widths(drafts, classes, patterns)
     numbering = _numbering(drafts, classes)
     owners: dict[AnyAxisKey, Owners] = {}
     for axis in axes:
@@ -399,13 +388,13 @@ def width_of_class(
 
 
 def _widths(
-    ctx: Context, drafts: Sequence["WidthDraft"], classes: NeuronClasses, patterns: Patterns
+    drafts: Sequence["WidthDraft"], classes: NeuronClasses, patterns: Patterns
 ) -> tuple[Width, ...]:
     names = _names([draft.stem for draft in drafts])
     widths = []
     for draft, name in zip(drafts, names, strict=True):
         # What the model forbids is told before what the user does not want.
-        refusal = _refusal(ctx, draft, classes) or patterns.refusal(*_touched(draft))
+        refusal = _refusal(draft, classes) or patterns.refusal(*_touched(draft))
         widths.append(Width(name, len(draft.neurons), draft.granule, draft.sites, refusal))
     return tuple(widths)
 
@@ -505,6 +494,7 @@ class WidthDraft:
         sites: its sites.
         granule: how many rows of its writer one neuron owns.
         first: when its first writer runs, and its first row there.
+        both: the parameters of which one axis both writes and reads it.
     """
 
     stem: str
@@ -512,6 +502,7 @@ class WidthDraft:
     sites: tuple[Site, ...]
     granule: int
     first: tuple[int, int]
+    both: tuple[str, ...]
 
 
 def _drafts(
@@ -554,10 +545,29 @@ def _draft(
     rows = np.flatnonzero(groups[along] == group)
     _, first_occurrence = np.unique(along[rows], return_index=True)
     neurons = along[rows[np.sort(first_occurrence)]]  # in the order of rows, not of classes
-    sites = [Site(axis.parameter, axis.axis, _role(ctx.roles[axis.key])) for axis in axes]
+    sites, both = [], []
+    for axis in axes:
+        roles = _roles(ctx, axis, classes, neurons)
+        sites.append(Site(axis.parameter, axis.axis, _role(roles)))
+        if {Role.READS, Role.WRITES} <= roles:
+            both.append(axis.parameter)
     first = (ctx.writers[writer.key], int(rows[0]))
     granule = len(rows) // len(neurons)
-    return WidthDraft(_stem(writer.parameter), neurons, tuple(sites), granule, first)
+    stem = _stem(writer.parameter)
+    return WidthDraft(stem, neurons, tuple(sites), granule, first, tuple(both))
+
+
+def _roles(ctx: Context, axis: Axis, classes: NeuronClasses, neurons: Ints) -> set[Role]:
+    """What an axis does to neurons: it reads a grid only if that grows along what is summed.
+
+    The keys of attention are summed over along the size of a head, which reads no heads.
+    """
+    roles = ctx.roles[axis.key]
+    if Role.READS not in roles or axis.key in ctx.read or axis.key not in ctx.read_lines:
+        return roles
+    lines = concatenated(ctx.read_lines[axis.key])
+    is_read = np.isin(classes.of[lines[lines != FIXED]], neurons).any()
+    return roles if is_read else roles - {Role.READS}
 
 
 def _stem(parameter: str) -> str:
@@ -593,20 +603,14 @@ def _touched(draft: WidthDraft) -> tuple[list[str], list[str], list[str]]:
     return touched, written, read
 
 
-def _refusal(ctx: Context, draft: WidthDraft, classes: NeuronClasses) -> Refusal | None:
+def _refusal(draft: WidthDraft, classes: NeuronClasses) -> Refusal | None:
     """Why a width cannot grow: a pin of one of its neurons, or what its parameters do."""
     # One refused neuron refuses its width, since all have the same sites.
     blamed = classes.blame[draft.neurons]
     if (blamed >= 0).any():
         return classes.refusals[int(blamed[blamed >= 0][0])]
-    both, is_read = [], False
-    for site in draft.sites:
-        roles = ctx.roles[site.key]
-        if {Role.READS, Role.WRITES} <= roles:
-            both.append(site.parameter)
-        is_read |= Role.READS in roles
-    if both:
-        return Refusal("tied-role", "one axis both writes and reads it", tuple(both))
-    if not is_read:
+    if draft.both:
+        return Refusal("tied-role", "one axis both writes and reads it", draft.both)
+    if all(site.role is not Role.READS for site in draft.sites):
         return Refusal("unread", "no parameter reads it", (draft.stem,))
     return None

@@ -13,6 +13,7 @@ from fxgrow.surgery.attributes import (
     NORM_TYPES,
     has_size_attributes,
     require_sizes_of_torch,
+    set_integer,
     sync_size_attributes,
 )
 from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config
@@ -58,6 +59,7 @@ __all__ = [
     "resize",
     "restore_on_failure",
     "run_starts",
+    "set_integer",
     "sync_size_attributes",
     "update_config",
 ]

@@ -172,3 +172,27 @@ def new_entry_value(module: nn.Module, name: str, tensor: Tensor) -> float | com
         return 0.0
     mean: float | complex = tensor.detach().mean().item()
     return mean
+
+
+def set_integer(module: nn.Module, name: str, keys: tuple[int | str, ...], value: int) -> None:
+    """Set an integer that a module holds in an attribute, or in a container in an attribute.
+
+    Args:
+        module: the module.
+        name: the attribute.
+        keys: where the integer is in the attribute, if that is a container.
+        value: its new value.
+    """
+    setattr(module, name, _with_value(getattr(module, name), keys, value))
+
+
+def _with_value(container: Any, keys: tuple[int | str, ...], value: int) -> Any:
+    """A copy of a container with one number changed: other models may hold the container too."""
+    if not keys:
+        return value
+    first, rest = keys[0], keys[1:]
+    if isinstance(container, dict):
+        return {**container, first: _with_value(container[first], rest, value)}
+    items = list(container)
+    items[int(first)] = _with_value(items[int(first)], rest, value)
+    return type(container)(items)

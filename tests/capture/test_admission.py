@@ -88,6 +88,28 @@ def test_refused_in_one_sentence(name: str, call: str) -> None:
     assert error.value.code == code and words in str(error.value)
 
 
+class Quantizable(nn.Module):
+    """A residual network in floating point, ready to be quantized as torchvision's are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.add = torch.ao.nn.quantized.FloatFunctional()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.a(x)
+        out: torch.Tensor = self.c(self.add.add(h, self.b(torch.tanh(h))))
+        return out
+
+
+def test_models_that_are_to_be_quantized_grow() -> None:
+    model = Quantizable().double()
+    x = INPUTS.double()
+    wider = fxgrow.widen(model, {"a": 2}, x).module
+    torch.testing.assert_close(wider(x), model(x), rtol=1e-12, atol=1e-12)
+    assert fxgrow.capture(model, x).how is fxgrow.capture(network(), INPUTS).how
+
+
 @pytest.fixture
 def one_process() -> Iterator[None]:
     dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.growth.widen import widen
 
@@ -117,6 +118,31 @@ class Spline(nn.Module):
         return F.linear(bases.view(x.size(0), -1), self.weight.view(self.outputs, -1))
 
 
+class Heads(nn.Module):
+    """Attention whose view says how many heads there are in its own way."""
+
+    def __init__(self, cut: Part, heads: int = 3) -> None:
+        super().__init__()
+        self.heads, self.cut = heads, cut
+        self.q, self.k, self.v = nn.Linear(6, 12), nn.Linear(6, 12), nn.Linear(6, 12)
+        self.o = nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.cut(self, f(x)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        out: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+def even_heads(module: Any, h: Tensor) -> Tensor:
+    """As torch's own attention checks and divides."""
+    assert h.size(-1) % module.heads == 0
+    size = h.size(-1) // module.heads
+    assert size * module.heads == h.size(-1)
+    return h.view(*h.shape[:2], module.heads, size)
+
+
+SEQUENCE = torch.randn(2, 5, 6).double()
 VECTOR, IMAGE = torch.randn(2, 6).double(), torch.randn(2, 3, 4, 4).double()
 
 GROWING: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[str, ...]]] = {
@@ -167,6 +193,18 @@ GROWING: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[str, ...]]] = {
         IMAGE,
         ("0.primary", "0.primary#2", "1.primary"),
     ),
+    "heads": (lambda: Heads(lambda m, h: h.view(*h.shape[:2], m.heads, -1)), SEQUENCE, ("q",)),
+    "heads that any size fits": (
+        lambda: Heads(lambda m, h: h.view(*h.shape[:2], m.heads, -1), heads=2),
+        SEQUENCE,
+        ("q",),
+    ),
+    "heads and a quotient": (
+        lambda: Heads(lambda m, h: h.view(*h.shape[:2], m.heads, h.size(-1) // m.heads)),
+        SEQUENCE,
+        ("q",),
+    ),
+    "heads that are checked": (lambda: Heads(even_heads), SEQUENCE, ("q",)),
     "conditional norm": (Conditional, IMAGE, ("a", "b")),
     "splines": (
         lambda: nn.Sequential(Spline(6, 5), Spline(5, 4), Spline(4, 2)),
@@ -206,6 +244,29 @@ def test_each_width_grows_by_itself_and_keeps_the_function(name: str, how: Any) 
 def test_a_number_in_the_code_follows_nothing() -> None:
     module = Image(lambda m, h: h.view(-1, 8, 2, 2))
     assert couple(module, (torch.zeros(2, 6),)).by_name["fc"].refusal is not None
+
+
+UNEVEN: dict[str, Part] = {
+    "a quotient by a number": lambda m, h: h.view(*h.shape[:2], m.heads, h.size(-1) // 3),
+    "a remainder of a number": lambda m, h: (-h if h.size(-1) % 3 == 0 else h).view(
+        *h.shape[:2], m.heads, -1
+    ),
+    "a branch on the attribute": lambda m, h: (-h if m.heads > 3 else h).view(
+        *h.shape[:2], m.heads, h.size(-1) // m.heads
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_an_attribute_that_follows_settles_no_other_number(name: str) -> None:
+    assert couple(varied(Heads(UNEVEN[name])), (SEQUENCE,)).by_name["q"].refusal is not None
+
+
+@pytest.mark.parametrize("name", ["heads", "heads and a quotient", "heads that are checked"])
+def test_heads_of_a_captured_model_follow(name: str) -> None:
+    module = varied(GROWING[name][0]())
+    width = couple(capture(module, (SEQUENCE,))).by_name["q"]
+    assert (width.size, width.growable) == (3, True)
 
 
 def test_only_what_the_code_reads_is_set() -> None:

@@ -12,6 +12,7 @@ from fxgrow.coupling import Role, couple
 from fxgrow.coupling.observer import Observer, ShapeReads
 from fxgrow.coupling.values import Context
 from fxgrow.errors import ModelError
+from fxgrow.growth.widen import widen
 from tests.coupling.models import IMAGE, SEQUENCE, VECTOR, Net, linears
 
 PAIR = {"a": nn.Linear(6, 4), "b": nn.Linear(4, 2)}
@@ -191,6 +192,42 @@ def test_an_auxiliary_head_of_train_mode_takes_part() -> None:
     )
     sites = {site.parameter for site in couple(model, (VECTOR,)).by_name["a"].sites}
     assert "aux.weight" in sites
+
+
+def test_an_auxiliary_head_that_normalizes_one_value_takes_part() -> None:
+    def forward(n: Net, x: Tensor) -> Any:
+        h = n.a(x)
+        return (n.b(h), n.aux(n.norm(n.c(h)))) if n.training else n.b(h)
+
+    parts = {"c": nn.Linear(4, 6), "norm": nn.BatchNorm1d(6), "aux": nn.Linear(6, 2)}
+    model = Net(forward, **parts, **PAIR)
+    coupling = couple(model, (VECTOR[:1],))  # torch trains no batch norm on a batch of one
+    assert coupling.by_name["a"].growable
+    assert "c.weight" in {site.parameter for site in coupling.by_name["a"].sites}
+    assert coupling.by_name["c"].growable
+
+
+@pytest.mark.parametrize("how", ["split", "new"])
+def test_keys_that_positions_share_grow_by_heads(how: Any) -> None:
+    def heads(part: nn.Module, x: Tensor) -> Tensor:
+        return part(x).view(*x.shape[:2], -1, 4).transpose(1, 2)
+
+    def forward(n: Net, x: Tensor) -> Tensor:
+        # Over the size of a head the keys of positions are read, and those of values written.
+        scores = heads(n.q, x) @ heads(n.k, x).transpose(2, 3)
+        scores = scores + heads(n.q, x) @ heads(n.k, n.table.weight[None]).transpose(2, 3)
+        out: Tensor = n.o((scores.softmax(-1) @ heads(n.v, x)).transpose(1, 2).flatten(2))
+        return out
+
+    parts = {name: nn.Linear(6, 8) for name in "qkv"}
+    model = Net(forward, **parts, o=nn.Linear(8, 2), table=nn.Embedding(5, 6)).double()
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    width = couple(model, x).by_name["q"]
+    assert (width.size, width.growable) == (2, True)
+    roles = {site.parameter: site.role for site in width.sites}
+    assert (roles["k.weight"], roles["o.weight"]) == ("writes", "reads")
+    wider = widen(model, {"q": 1}, x, how=how).module
+    torch.testing.assert_close(wider(x), model(x), rtol=1e-12, atol=1e-12)
 
 
 def test_a_branch_of_eval_mode_must_grow_too() -> None:
