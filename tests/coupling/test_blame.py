@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fxgrow.coupling import couple, trial
+from fxgrow.coupling.trace import run_once
 
 IMAGE = torch.zeros(2, 3, 8, 8)
 
@@ -148,7 +149,6 @@ class Checked(Numbered):
 def runs_of(kind: type[Numbered], number: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many trial runs a stack of blocks takes, none of whose hidden widths can grow."""
     runs = []
-    run_once = trial.run_once
 
     def counted(*args: Any, **kwargs: Any) -> Exception | None:
         runs.append(args)
