@@ -46,6 +46,7 @@ def grow(
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
     grow_frozen: bool = False,
+    refresh_statistics: bool = True,
 ) -> Growth:
     """Grow a model once; by default by Firefly descent and by 30 % of its neurons.
 
@@ -70,6 +71,9 @@ def grow(
         only: patterns of module paths; widths that no such module writes stay as they are.
         ignore: patterns of module paths; widths that touch such a module stay as they are.
         grow_frozen: grow widths that frozen parameters write or read, too.
+        refresh_statistics: first estimate the running statistics of batch norms anew on the growth
+            batches; those of frozen batch norms (in evaluation mode in a model that is not, or with
+            frozen weights) stay.
 
     Returns:
         The grown model of the caller's class (a graph module if layers were added) and its report.
@@ -84,7 +88,12 @@ def grow(
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
     known = history or _known_history(model)
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
-    options = replace(step, examples=examples, grow_frozen=grow_frozen)
+    options = replace(
+        step,
+        examples=examples,
+        grow_frozen=grow_frozen,
+        refresh_statistics=refresh_statistics,
+    )
     method = Firefly() if method is None else method
     budget = Budget(neurons=0.3) if budget is None else budget
     return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)

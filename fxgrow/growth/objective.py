@@ -162,12 +162,7 @@ class Objective:
         Raises:
             GrowthError: ``nan-loss``, if it is not a finite number.
         """
-        total: float = 0
-        sizes = self.sizes
-        with _evaluation(module):
-            for batch, size in zip(self.batches, sizes, strict=True):
-                total += float(self.on(module, batch).detach()) * size
-        mean = total / sum(sizes)
+        mean = self.mean_or_nan(module)
         if not -float("inf") < mean < float("inf"):
             raise GrowthError(
                 "nan-loss",
@@ -175,6 +170,15 @@ class Objective:
                 "size first",
             )
         return mean
+
+    def mean_or_nan(self, module: nn.Module) -> float:
+        """The mean loss over all batches, whether it is a finite number or not."""
+        total: float = 0
+        sizes = self.sizes
+        with _evaluation(module):
+            for batch, size in zip(self.batches, sizes, strict=True):
+                total += float(self.on(module, batch).detach()) * size
+        return total / sum(sizes)
 
     def require_safe_kernels(self, module: nn.Module) -> None:
         """Check once what ``kernel_guard`` would else check in every pass: shapes stay the same.

@@ -42,6 +42,19 @@ class Description:
     unknown: str = ""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is measured for the report alone.
+
+    Args:
+        gap: how far batch statistics move the loss; None without batch norm.
+        stale_loss: the loss before the statistics of batch norms were refreshed; None if none were.
+    """
+
+    gap: BatchNormGap | None
+    stale_loss: float | None
+
+
 def describe_if_possible(
     captured: Captured, coupling: Coupling | None, costs: bool = True
 ) -> Description:
@@ -131,7 +144,7 @@ def growth_report(
     prepared: PreparedModel,
     result: SearchResult,
     emission: Emission,
-    gap: BatchNormGap | None,
+    measured: Measured,
     before: Description,
     after: Description,
     timings: dict[str, float],
@@ -158,7 +171,8 @@ def growth_report(
         edits=dict(result.overgrown.edits),
         timings=timings,
         config=emission.config,
-        jump=gap,
+        jump=measured.gap,
+        stale_loss=measured.stale_loss,
         chunks=tuple(groups),
         peak_memory=result.peak_memory,
         multiply_adds_overgrown=result.multiply_adds,

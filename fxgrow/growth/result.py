@@ -39,6 +39,8 @@ class GrowthReport:
         multiply_adds_overgrown: of one pass through the graph with all candidates.
         refined: False if the selected candidates did not fit into the memory limit together, so
             that they were not adapted to each other.
+        stale_loss: the loss with the running statistics that the batch norms came with; None if
+            they were not refreshed. ``loss_before`` is that with the new ones.
         costs_unknown: why multiply-adds are not known, in a sentence; "" if they are.
 
     Example:
@@ -67,6 +69,7 @@ class GrowthReport:
     peak_memory: int | None = 0
     multiply_adds_overgrown: int | None = 0
     refined: bool = True
+    stale_loss: float | None = None
     costs_unknown: str = ""
 
     @property

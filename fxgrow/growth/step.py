@@ -27,11 +27,22 @@ from fxgrow.growth.invariants import full_precision, require_close
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
-from fxgrow.growth.report import describe_if_possible, grown_spec, growth_report, growth_step
+from fxgrow.growth.report import (
+    Measured,
+    describe_if_possible,
+    grown_spec,
+    growth_report,
+    growth_step,
+)
 from fxgrow.growth.result import Growth, graph_text
 from fxgrow.growth.scope import ALL_WIDTHS, Scope, resolve_ties
 from fxgrow.growth.search import SearchLimits, SearchResult, search
-from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap
+from fxgrow.growth.statistics import (
+    BatchNormGap,
+    batch_statistics_gap,
+    frozen_statistics,
+    refresh_statistics,
+)
 from fxgrow.growth.timer import Timer
 from fxgrow.growth.verify import Emission, emit_and_verify
 from fxgrow.modes import (
@@ -62,6 +73,8 @@ class StepOptions:
         examples: more example inputs; only what can grow in all of them grows.
         grow_frozen: widths that frozen parameters (``requires_grad`` off) write or read may grow,
             too. What is new of such a parameter does not learn either.
+        refresh_statistics: estimate the running statistics of all batch norms anew on the growth
+            batches, before anything is searched or measured; those of frozen batch norms stay.
     """
 
     optimizer: Optimizer | None = None
@@ -75,6 +88,7 @@ class StepOptions:
     costs: bool | None = None
     examples: Sequence[Any] = ()
     grow_frozen: bool = False
+    refresh_statistics: bool = True
 
     @property
     def counts_costs(self) -> bool:
@@ -91,17 +105,18 @@ def grow_step(
     budget: Budget,
     options: StepOptions = StepOptions(),
 ) -> Growth:
-    """Grow a model once, in nine steps.
+    """Grow a model once, in ten steps.
 
     1. Capture: the model as an fx graph.
-    2. Couple: find its widths.
-    3. Prepare: insert the residual layers that the method proposes, without neurons.
-    4. Budget: resolve it to absolute limits for this model.
-    5. Search: over-grow, relax and score the candidates, select the best.
-    6. Refine: adapt them to each other, halve eps until the loss does not rise (in ``search``).
-    7. Emit: carry the selection out on the model, and verify the three checks.
-    8. Capture again: the model must compute what its graph computes.
-    9. Describe: the specification and the report.
+    2. Statistics: estimate those of all batch norms anew, for the weights that there are now.
+    3. Couple: find its widths.
+    4. Prepare: insert the residual layers that the method proposes, without neurons.
+    5. Budget: resolve it to absolute limits for this model.
+    6. Search: over-grow, relax and score the candidates, select the best.
+    7. Refine: adapt them to each other, halve eps until the loss does not rise (in ``search``).
+    8. Emit: carry the selection out on the model, and verify the three checks.
+    9. Capture again: the model must compute what its graph computes.
+    10. Describe: the specification and the report.
 
     The arguments are those of ``fxgrow.grow``, and so is what is returned and raised.
     """
@@ -127,8 +142,12 @@ def _grown(
     scope, timer, more = options.scope, Timer(), options.examples
     inputs = _example_inputs(work, options.example_inputs, objective)
     frozen = () if options.grow_frozen else _frozen_names(work)
+    kept = frozen_statistics(work)
     with frozen_parameters(work), evaluation_mode(work):
         captured = timer.run("capture", capture, work, inputs)
+        stale = None
+        if options.refresh_statistics:
+            stale = timer.run("statistics", _refresh, captured, objective, kept)
         within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
         coupling = timer.run("couple", couple, captured, examples=more, **within)
         described, counts = coupling if options.describe else None, options.counts_costs
@@ -146,12 +165,23 @@ def _grown(
     after = timer.run("describe", describe_if_possible, again, described, counts)
     step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
     spec = grown_spec(before, after, options.history, step)
-    report = growth_report(resolved, prepared, result, emission, gap, before, after, timer.phases)
+    measured = Measured(gap, stale)
+    report = growth_report(
+        resolved, prepared, result, emission, measured, before, after, timer.phases
+    )
     graphs = {
         "overgrown": graph_text(result.overgrown.graph_module),
         "emitted": graph_text(again.graph_module),
     }
     return Growth(again.model, again.graph_module, optimizer, spec, report, graphs)
+
+
+def _refresh(captured: Captured, objective: Objective, frozen: frozenset[int]) -> float | None:
+    """Refresh the statistics; the loss before that, None if the model keeps none."""
+    with full_precision(), preserve_attributes(captured.model):
+        stale = objective.mean_or_nan(captured.graph_module)
+        refreshed = refresh_statistics(captured.graph_module, objective, frozen)
+    return stale if refreshed else None
 
 
 def _frozen_names(model: nn.Module) -> tuple[str, ...]:

@@ -96,6 +96,7 @@ def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
             f"took {seconds_text(report.seconds)}"
         ),
         *_groups(report),
+        *_stale_statistics(report),
         *_batch_norm_gap(report),
         *_refusals(report),
     )
@@ -133,6 +134,14 @@ def _multiply_adds(report: GrowthReport) -> str:
 
 def _cost(name: str, before: int, after: int) -> str:
     return f"{name} {count_text(before)} -> {count_text(after)} ({ratio_text(before, after)})"
+
+
+def _stale_statistics(report: GrowthReport) -> tuple[Text, ...]:
+    if report.stale_loss is None:
+        return ()
+    stale, refreshed = number_text(report.stale_loss, 4), number_text(report.loss_before, 4)
+    words = f"statistics of batch norms estimated anew before that: loss {stale} -> {refreshed}"
+    return (Text(words),)
 
 
 def _batch_norm_gap(report: GrowthReport) -> tuple[Text, ...]:
