@@ -50,13 +50,9 @@ def grow(
 ) -> Growth:
     """Grow a model once; by default by Firefly descent and by 30 % of its neurons.
 
-    Three checks hold on return: the grown model computes what the over-grown graph computes with
-    the unselected candidates off; with every eps at 0 it equals the model before; and the loss on
-    the growth batches does not rise. If one fails, the caller's model is as it was.
-
     Args:
         model: any PyTorch module that fxgrow can capture.
-        batches: a few (input, target) pairs, or what a ``BatchLoss`` takes.
+        batches: (input, target) pairs, or what a ``BatchLoss`` takes, from any iterable.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
         example_inputs: in one of the forms of an input; left out, those of the first batch.
         examples: more of them; what can grow in all of them grows.
@@ -71,31 +67,24 @@ def grow(
         only: patterns of module paths; widths that no such module writes stay as they are.
         ignore: patterns of module paths; widths that touch such a module stay as they are.
         grow_frozen: grow widths that frozen parameters write or read, too.
-        refresh_statistics: first estimate the running statistics of batch norms anew on the growth
-            batches; those of frozen batch norms (in evaluation mode in a model that is not, or with
-            frozen weights) stay.
+        refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.
 
     Returns:
         The grown model of the caller's class (a graph module if layers were added) and its report.
+        Three checks hold: it computes what the over-grown graph computes with unselected candidates
+        off; at eps = 0 it equals the model before; on unseen batches the loss does not rise.
 
     Raises:
-        FxgrowError: nothing can grow, the budget buys nothing, a check fails, no batch.
+        FxgrowError: nothing can grow, the budget buys nothing, a check fails; nothing is changed.
 
     Example:
-        >>> growth = fxgrow.grow(model, batches, nn.functional.cross_entropy, optimizer=optimizer)
-        >>> model, optimizer = growth.module, growth.optimizer
+        >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
-    known = history or _known_history(model)
-    step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
-    options = replace(
-        step,
-        examples=examples,
-        grow_frozen=grow_frozen,
-        refresh_statistics=refresh_statistics,
-    )
-    method = Firefly() if method is None else method
-    budget = Budget(neurons=0.3) if budget is None else budget
+    step = StepOptions(optimizer, seed, history or _known_history(model), inplace, memory_limit)
+    more = replace(step, scope=scope, example_inputs=example_inputs, examples=examples)
+    options = replace(more, grow_frozen=grow_frozen, refresh_statistics=refresh_statistics)
+    method, budget = method or Firefly(), budget or Budget(neurons=0.3)
     return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
 
 

@@ -7,6 +7,7 @@ from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.affordable_costs import countable_multiply_adds
+from fxgrow.growth.batch_roles import BatchRoles
 from fxgrow.growth.budget import Budget, ResolvedBudget
 from fxgrow.growth.method import Method
 from fxgrow.growth.plan import budget_plan
@@ -47,12 +48,19 @@ class Measured:
     """What is measured for the report alone.
 
     Args:
+        held_out_before: mean loss on the held-out batches before growth.
+        held_out_after: the same of the grown model.
         gap: how far batch statistics move the loss; None without batch norm.
-        stale_loss: the loss before the statistics of batch norms were refreshed; None if none were.
+        stale_loss: the held-out loss before the statistics of batch norms were refreshed; None if
+            none were.
+        roles: which batches served what.
     """
 
+    held_out_before: float
+    held_out_after: float
     gap: BatchNormGap | None
-    stale_loss: float | None
+    stale_loss: float | None = None
+    roles: BatchRoles | None = None
 
 
 def describe_if_possible(
@@ -107,6 +115,7 @@ def growth_step(
     prepared: PreparedModel,
     result: SearchResult,
     emission: Emission,
+    measured: Measured,
     before: Description,
     after: Description,
 ) -> GrowthStep | None:
@@ -135,6 +144,8 @@ def growth_step(
         preservation_error=emission.preservation_error,
         loss_before=result.loss_before,
         loss_after=emission.loss_after,
+        held_out_before=measured.held_out_before,
+        held_out_after=measured.held_out_after,
         backtracks=result.backtracks,
     )
 
@@ -173,6 +184,9 @@ def growth_report(
         config=emission.config,
         jump=measured.gap,
         stale_loss=measured.stale_loss,
+        held_out_before=measured.held_out_before,
+        held_out_after=measured.held_out_after,
+        batches=measured.roles,
         chunks=tuple(groups),
         peak_memory=result.peak_memory,
         multiply_adds_overgrown=result.multiply_adds,

@@ -5,7 +5,7 @@ steps 2 and 3.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -21,6 +21,7 @@ from fxgrow.capture import (
 from fxgrow.copying import copy_with_optimizer
 from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError
+from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.invariants import full_precision, require_close
@@ -120,20 +121,22 @@ def grow_step(
 
     The arguments are those of ``fxgrow.grow``, and so is what is returned and raised.
     """
-    kept = list(batches)
+    kept = take_batches(batches, method)
     # Fused attention cuts padding out, so what it gives there is not what the graph gives.
     with exclusive_autograd(), plain_attention():
         work, optimizer = _to_grow(model, options)
         with restore_on_failure(work, optimizer):
             objective = Objective.of(kept, loss_fn, work)
             objective.require_gradient(work)
-            return _grown(work, optimizer, objective, method, budget, options)
+            divided, roles = assign_roles(objective, method)
+            return _grown(work, optimizer, divided, roles, method, budget, options)
 
 
 def _grown(
     work: nn.Module,
     optimizer: Optimizer | None,
     objective: Objective,
+    roles: BatchRoles,
     method: Method,
     budget: Budget,
     options: StepOptions,
@@ -157,15 +160,17 @@ def _grown(
         limits = SearchLimits(options.memory_limit, counts)
         with preserve_attributes(work):  # hooks may keep what the search feeds to them
             result = search(prepared, method, objective, resolved, options.seed, limits, timer)
-        emission, gap = timer.run("emit", _emit, prepared, result, objective, optimizer)
+        emission, emitted = timer.run("emit", _emit, prepared, result, objective, optimizer)
     remove_unused_layers(prepared, result.width_changes, work, optimizer)
     # Outside of the frozen context: the specification records which parameters learn.
     again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
     described = couple(again, examples=more) if options.describe else None
     after = timer.run("describe", describe_if_possible, again, described, counts)
-    step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
+    measured = replace(emitted, stale_loss=stale, roles=roles)
+    step = growth_step(
+        method, budget, resolved, prepared, result, emission, measured, before, after
+    )
     spec = grown_spec(before, after, options.history, step)
-    measured = Measured(gap, stale)
     report = growth_report(
         resolved, prepared, result, emission, measured, before, after, timer.phases
     )
@@ -177,9 +182,9 @@ def _grown(
 
 
 def _refresh(captured: Captured, objective: Objective, frozen: frozenset[int]) -> float | None:
-    """Refresh the statistics; the loss before that, None if the model keeps none."""
+    """Refresh the statistics; the held-out loss before that, None if the model keeps none."""
     with full_precision(), preserve_attributes(captured.model):
-        stale = objective.mean_or_nan(captured.graph_module)
+        stale = objective.held_out.mean_or_nan(captured.graph_module)
         refreshed = refresh_statistics(captured.graph_module, objective, frozen)
     return stale if refreshed else None
 
@@ -229,14 +234,17 @@ def _emit(
     result: SearchResult,
     objective: Objective,
     optimizer: Optimizer | None,
-) -> tuple[Emission, BatchNormGap | None]:
-    """Emit and verify; also how far batch statistics move the loss, before and after."""
-    model = prepared.captured.model
+) -> tuple[Emission, Measured]:
+    """Emit and verify; also measure what decides nothing, before and after."""
+    model, scoring, held_out = prepared.captured.model, objective.scoring, objective.held_out
     with full_precision():
-        gap_before = batch_statistics_gap(model, objective, result.loss_before)
+        gap_before = batch_statistics_gap(model, scoring, result.loss_before)
+        held_out_before = held_out.mean(model)
         emission = emit_and_verify(prepared, result, objective, optimizer)
-        gap_after = batch_statistics_gap(model, objective, emission.loss_after)
-    return emission, BatchNormGap.of(gap_before, gap_after)
+        gap_after = batch_statistics_gap(model, scoring, emission.loss_after)
+        held_out_after = held_out.mean(model)
+    gap = BatchNormGap.of(gap_before, gap_after)
+    return emission, Measured(held_out_before, held_out_after, gap)
 
 
 def _capture_again(model: nn.Module, inputs: tuple[Any, ...], objective: Objective) -> Captured:

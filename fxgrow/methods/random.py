@@ -100,7 +100,7 @@ class RandomGrowth(Settings):
         # up for statistics of 0 and 1 by weights that are several times too large.
         estimate_statistics(grown, objective)
         choose(draw.scores).switch_off_others(grown.candidates)
-        return objective.mean(grown.graph_module)
+        return objective.scoring.mean(grown.graph_module)
 
     @torch.no_grad()
     def _apply(self, grown: OverGrown, draw: _Draw) -> None:

@@ -266,5 +266,10 @@ class RunState:
         settings, data = self.settings, self.data.train
         size = min(settings.growth_batch_size, len(data))
         return batches(
-            data, size, shuffle=True, generator=self.growth_rng, limit=settings.growth_batches
+            data,
+            size,
+            shuffle=True,
+            generator=self.growth_rng,
+            limit=settings.growth_batches,
+            drop_last=True,
         )

@@ -78,6 +78,11 @@ class Firefly(Settings):
             )
         return self
 
+    @property
+    def search_steps(self) -> int:
+        """How many growth batches the search steps over."""
+        return self.rounds * self.steps + self.refine_steps
+
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose that every growable neuron may split, and ``new`` neurons per growable width."""
         growable = growable_widths(coupling)
@@ -99,8 +104,8 @@ class Firefly(Settings):
         eps for splits in halves, which are symmetric in eps.
         """
         self.begin(grown, objective, generator)
-        for _ in range(self.rounds):
-            scores = self._round(grown, objective)
+        for number in range(self.rounds):
+            scores = self._round(grown, objective, number * self.steps)
         return scores
 
     def begin(self, grown: OverGrown, objective: Objective, generator: torch.Generator) -> None:
@@ -114,11 +119,13 @@ class Firefly(Settings):
         initialize(grown, self.eps, generator)
         estimate_statistics(grown, objective)
 
-    def _round(self, grown: OverGrown, objective: Objective) -> Scores:
+    def _round(self, grown: OverGrown, objective: Objective, first_batch: int) -> Scores:
         """Run both steps once, and set every eps to the better sign."""
-        self._relax(grown, objective, self.steps)
+        self._relax(grown, objective, self.steps, first_batch)
         integrated_gradients = PATHS[self.path]
-        split, new = integrated_gradients(grown, self._in_precision(objective), self.points)
+        # Directions that fit the batches they were found on would score well on them.
+        unseen = self._in_precision(objective.scoring)
+        split, new = integrated_gradients(grown, unseen, self.points)
         candidates = grown.candidates
         with torch.no_grad():
             new_scores = self.eps * new.abs()
@@ -133,13 +140,14 @@ class Firefly(Settings):
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Run step one again, for the selected candidates alone."""
-        self._relax(grown, objective, self.refine_steps)
+        self._relax(grown, objective, self.refine_steps, self.rounds * self.steps)
 
-    def _relax(self, grown: OverGrown, objective: Objective, steps: int) -> None:
+    def _relax(self, grown: OverGrown, objective: Objective, steps: int, first_batch: int) -> None:
         optimizer_rule = OPTIMIZERS[self.optimizer]
         constraint_rule = CONSTRAINTS[self.constraint]
         objective = self._in_precision(objective)
-        relax(grown, objective, self.eps, steps, self.lr, optimizer_rule, constraint_rule)
+        rules = optimizer_rule, constraint_rule
+        relax(grown, objective, self.eps, steps, self.lr, *rules, first_batch)
 
     def _in_precision(self, objective: Objective) -> Objective:
         return replace(objective, autocast=PRECISIONS[self.precision])
