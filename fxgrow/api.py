@@ -47,6 +47,7 @@ def grow(
     ignore: Sequence[str] = (),
     grow_frozen: bool = False,
     refresh_statistics: bool = True,
+    accept_no_gain: bool = False,
 ) -> Growth:
     """Grow a model once; by default by Firefly descent and by 30 % of its neurons.
 
@@ -68,11 +69,10 @@ def grow(
         ignore: patterns of module paths; widths that touch such a module stay as they are.
         grow_frozen: grow widths that frozen parameters write or read, too.
         refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.
+        accept_no_gain: grow even where nothing that was found lowers the loss.
 
     Returns:
         The grown model of the caller's class (a graph module if layers were added) and its report.
-        Three checks hold: it computes what the over-grown graph computes with unselected candidates
-        off; at eps = 0 it equals the model before; on unseen batches the loss does not rise.
 
     Raises:
         FxgrowError: nothing can grow, the budget buys nothing, a check fails; nothing is changed.
@@ -81,15 +81,17 @@ def grow(
         >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
-    step = StepOptions(optimizer, seed, history or _known_history(model), inplace, memory_limit)
-    more = replace(step, scope=scope, example_inputs=example_inputs, examples=examples)
-    options = replace(more, grow_frozen=grow_frozen, refresh_statistics=refresh_statistics)
+    step = StepOptions(optimizer, seed, _history(history, model), inplace, memory_limit, scope)
+    data = replace(step, example_inputs=example_inputs, examples=examples, grow_frozen=grow_frozen)
+    options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
     method, budget = method or Firefly(), budget or Budget(neurons=0.3)
     return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
 
 
-def _known_history(model: nn.Module) -> tuple[GrowthStep, ...]:
-    """The growth steps of a model that was loaded from a spec directory."""
+def _history(given: Sequence[GrowthStep], model: nn.Module) -> Sequence[GrowthStep]:
+    """The growth steps that are given, else those of a model loaded from a spec directory."""
+    if given:
+        return given
     spec = model.meta.get(META_KEY) if isinstance(model, fx.GraphModule) else None
     return spec.history if isinstance(spec, ArchitectureSpec) else ()
 

@@ -287,6 +287,7 @@ ROWS: Mapping[str, Row] = {
         "method": fxgrow.RandomGrowth(split=False, new=1, draws=1), "budget": fxgrow.Budget(neurons=1),
         "optimizer": None, "seed": 0, "history": (), "inplace": False, "memory_limit": None, "tie": (), "only": (),
         "ignore": (), "examples": (), "grow_frozen": False, "refresh_statistics": True,
+        "accept_no_gain": False,
     },
     "BatchLoss": lambda r: {"fn": batch_loss},
     "save": lambda r: {"growth_or_model": r.growth, "directory": r.new_path, "example_inputs": None},

@@ -64,6 +64,14 @@ class SearchResult:
     refined: bool
     unknown: str = ""
 
+    @property
+    def has_gain(self) -> bool:
+        """Whether any selected candidate is on: else nothing that was found lowers the loss."""
+        candidates, selection = self.overgrown.candidates, self.selection
+        split = candidates.split_eps.detach().cpu()[selection.split]
+        new = candidates.new_eps.detach().cpu()[selection.new]
+        return bool(split.any() or new.any())
+
 
 @dataclass(frozen=True)
 class SearchLimits:

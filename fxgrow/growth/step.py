@@ -24,7 +24,7 @@ from fxgrow.errors import GrowthError
 from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
-from fxgrow.growth.invariants import full_precision, require_close
+from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision, require_close
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
@@ -76,6 +76,8 @@ class StepOptions:
             too. What is new of such a parameter does not learn either.
         refresh_statistics: estimate the running statistics of all batch norms anew on the growth
             batches, before anything is searched or measured; those of frozen batch norms stay.
+        accept_no_gain: grow even if no step of the selected candidates lowers the loss, so that eps
+            ends at 0: split neurons are twins, and new ones have no effect yet.
     """
 
     optimizer: Optimizer | None = None
@@ -90,6 +92,7 @@ class StepOptions:
     examples: Sequence[Any] = ()
     grow_frozen: bool = False
     refresh_statistics: bool = True
+    accept_no_gain: bool = False
 
     @property
     def counts_costs(self) -> bool:
@@ -160,6 +163,8 @@ def _grown(
         limits = SearchLimits(options.memory_limit, counts)
         with preserve_attributes(work):  # hooks may keep what the search feeds to them
             result = search(prepared, method, objective, resolved, options.seed, limits, timer)
+        if not options.accept_no_gain:
+            _require_gain(result)
         emission, emitted = timer.run("emit", _emit, prepared, result, objective, optimizer)
     remove_unused_layers(prepared, result.width_changes, work, optimizer)
     # Outside of the frozen context: the specification records which parameters learn.
@@ -227,6 +232,19 @@ def _resolve(prepared: PreparedModel, budget: Budget, scope: Scope) -> ResolvedB
         raise GrowthError("nothing-growable", f"no width of the model can grow ({listed})")
     ties = resolve_ties(coupling, scope.tie)
     return resolve_budget(budget, prepared.captured, coupling, prepared.layers.keys(), ties)
+
+
+def _require_gain(result: SearchResult) -> None:
+    """Refuse a growth whose selected candidates all ended at eps = 0."""
+    if result.has_gain:
+        return
+    halved = f" after halving eps {MAX_BACKTRACKS} times" if result.backtracks else ""
+    raise GrowthError(
+        "gained-nothing",
+        f"gained nothing: no step of the selected candidates lowers the loss on growth batches "
+        f"that were not searched on{halved}, so split neurons would be twins and new ones without "
+        "effect; train longer, or ask for new neurons (new=), or accept it (accept_no_gain=True)",
+    )
 
 
 def _emit(

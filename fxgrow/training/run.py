@@ -246,6 +246,7 @@ class RunState:
                 seed=self.settings.seed + step,  # other candidates at every step
                 history=self.network.spec.history,
                 memory_limit=self.settings.memory_limit,
+                accept_no_gain=self.settings.accept_no_gain,
                 scope=scope,
                 example_inputs=example_inputs,
             ),
