@@ -1,5 +1,6 @@
 """Grow a model with the default method, and save what that gives."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,14 @@ def grow(
     data = replace(step, example_inputs=example_inputs, examples=examples, grow_frozen=grow_frozen)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
     method, budget = method or Firefly(), budget or Budget(neurons=0.3)
-    return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
+    return _warn(grow_step(model, batches, loss_fn, method=method, budget=budget, options=options))
+
+
+def _warn(growth: Growth) -> Growth:
+    """Warn of a budget that was not spent; the command line prints the report instead."""
+    if growth.report.unspent:
+        warnings.warn(growth.report.unspent, UserWarning, stacklevel=5)  # 2 decorators, 2 checks
+    return growth
 
 
 def _history(given: Sequence[GrowthStep], model: nn.Module) -> Sequence[GrowthStep]:

@@ -23,11 +23,13 @@ class Proposal:
         split: numbers of the widths whose neurons may split.
         new: per number of a width, how many new-neuron candidates it gets.
         layers: candidate layers; None for none.
+        follows_budget: raise the numbers of ``new`` to what the budget can buy.
     """
 
     split: frozenset[int]
     new: dict[int, int]
     layers: DepthProposal | None = None
+    follows_budget: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.affordable_costs import countable_multiply_adds
 from fxgrow.growth.batch_roles import BatchRoles
 from fxgrow.growth.budget import Budget, ResolvedBudget
+from fxgrow.growth.candidate_counts import unspent_for_want_of_candidates
 from fxgrow.growth.method import Method
 from fxgrow.growth.plan import budget_plan
 from fxgrow.growth.prepare import PreparedModel
@@ -162,6 +163,7 @@ def growth_report(
 ) -> GrowthReport:
     """The step as the caller sees it."""
     widths = prepared.coupling.widths
+    plan = budget_plan(prepared, result, resolved)
     groups = []
     for group in result.groups:
         groups.append(tuple(widths[number].name for number in group))
@@ -177,7 +179,8 @@ def growth_report(
         multiply_adds_after=after.multiply_adds,
         widths=_grown_widths(prepared, result),
         layers=_inserted_layers(prepared, result),
-        plan=budget_plan(prepared, result, resolved),
+        plan=plan,
+        unspent=unspent_for_want_of_candidates(prepared, result, resolved, plan),
         refusals=_refusals(prepared, result),
         edits=dict(result.overgrown.edits),
         timings=timings,

@@ -47,6 +47,8 @@ class GrowthReport:
             measured.
         held_out_after: the same afterwards; it may be above ``held_out_before``.
         batches: which growth batches served what; as text, a sentence.
+        unspent: what of the budget was not spent because there were no candidates left, in a
+            sentence; "" if it was spent.
         costs_unknown: why multiply-adds are not known, in a sentence; "" if they are.
 
     Example:
@@ -79,6 +81,7 @@ class GrowthReport:
     held_out_before: float | None = None
     held_out_after: float | None = None
     batches: BatchRoles | None = None
+    unspent: str = ""
     costs_unknown: str = ""
 
     @property

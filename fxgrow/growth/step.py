@@ -24,6 +24,7 @@ from fxgrow.errors import GrowthError
 from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
+from fxgrow.growth.candidate_counts import with_candidates_for_budget
 from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision, require_close
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import LossFunction, Objective
@@ -160,6 +161,7 @@ def _grown(
         before = timer.run("describe", describe_if_possible, captured, described, counts)
         prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
         resolved = timer.run("budget", _resolve, prepared, budget, scope)
+        prepared = with_candidates_for_budget(prepared, resolved)
         limits = SearchLimits(options.memory_limit, counts)
         with preserve_attributes(work):  # hooks may keep what the search feeds to them
             result = search(prepared, method, objective, resolved, options.seed, limits, timer)

@@ -97,6 +97,7 @@ def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
             f"by {report.preservation_error:.1e} from the old model at eps = 0; "
             f"took {seconds_text(report.seconds)}"
         ),
+        *((Text(report.unspent, style=BAD),) if report.unspent else ()),
         *_groups(report),
         *_batch_norm_gap(report),
         *_refusals(report),

@@ -27,7 +27,9 @@ def perfect() -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
 def test_refused_before_anything_is_touched(method: fxgrow.Firefly | RandomGrowth) -> None:
     model, batches = perfect()
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(GrowthError, match="gained nothing.*train longer, or ask for new") as caught:
+    with pytest.raises(
+        GrowthError, match=r"gained nothing.*train longer, or ask for new"
+    ) as caught:
         fxgrow.grow(
             model,
             batches,

@@ -16,7 +16,7 @@ from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_
 from fxgrow.methods.firefly import importance
 from fxgrow.methods.firefly.neighborhood import initialize
 from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, relax
-from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.proposals import propose_everywhere
 from fxgrow.rewrite import DepthProposal, OverGrown
 
 PATHS = {"joint": importance.joint_scores, "single": importance.single_scores}
@@ -27,7 +27,8 @@ class Firefly(Settings):
 
     Args:
         split: let existing neurons split.
-        new: candidates for new neurons per width (m' in the paper).
+        new: candidates for new neurons per width (m' in the paper); None: ``LEAST_NEW``, and more
+            where the budget can buy more.
         layers: candidates for neurons per candidate residual layer; 0 proposes no layers.
         at: patterns of nodes or modules after which layers are proposed; with none, after every
             activation and residual sum.
@@ -54,7 +55,7 @@ class Firefly(Settings):
     """
 
     split: bool = True
-    new: int = Field(default=8, ge=0, le=limits.CANDIDATES)
+    new: int | None = Field(default=None, ge=0, le=limits.CANDIDATES)
     layers: int = Field(default=0, ge=0, le=limits.CANDIDATES)
     at: tuple[str, ...] = ()
     norm: bool = False
@@ -85,10 +86,8 @@ class Firefly(Settings):
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose that every growable neuron may split, and ``new`` neurons per growable width."""
-        growable = growable_widths(coupling)
-        split = frozenset(growable) if self.split else frozenset()
         depth = DepthProposal(self.layers, self.at, norm=self.norm) if self.layers else None
-        return Proposal(split, dict.fromkeys(growable, self.new), depth)
+        return replace(propose_everywhere(coupling, self.new, split=self.split), layers=depth)
 
     def search(
         self,
