@@ -451,7 +451,7 @@ class ReshapeRule:
         entries = context.coupling.shapes[node.name].size[dim]
         per_neuron = entries // context.coupling.widths[width].size
         places = context.candidates.new[width]
-        return per_neuron * (places.stop - places.start)
+        return int(per_neuron * (places.stop - places.start))
 
     def _dims_of_neurons(self, context: RewriteContext, node: fx.Node, width: int) -> list[int]:
         """The dimensions of a value whose size is a multiple of the number of a width's neurons."""
