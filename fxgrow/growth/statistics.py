@@ -134,18 +134,22 @@ def frozen_statistics(model: nn.Module) -> frozenset[int]:
     return frozenset(frozen)
 
 
+def has_statistics(graph_module: fx.GraphModule, frozen: Collection[int] = ()) -> bool:
+    """Whether there are running statistics that ``refresh_statistics`` would set."""
+    norms = _batch_norms(graph_module).values()
+    is_plain = any(id(norm.running_mean) not in frozen for norm in norms)
+    return is_plain or bool(_norms_inside(graph_module, frozen))
+
+
 def refresh_statistics(
     graph_module: fx.GraphModule, objective: Objective, frozen: Collection[int] = ()
-) -> bool:
+) -> None:
     """Set the running statistics of all batch norms of a model to those of the growth batches.
 
     Args:
         graph_module: the graph of the model, in evaluation mode; its statistics get new data.
         objective: holds the growth batches.
         frozen: from ``frozen_statistics``.
-
-    Returns:
-        Whether there are such statistics.
     """
     norms: dict[fx.Node, BatchNormState] = {}
     for node, norm in _batch_norms(graph_module).items():
@@ -153,7 +157,6 @@ def refresh_statistics(
             norms[node] = norm
     inside = _norms_inside(graph_module, frozen)
     _estimate(graph_module, norms, objective, preserving=False, inside=inside)
-    return bool(norms or inside)
 
 
 def _norms_inside(

@@ -43,6 +43,7 @@ from fxgrow.growth.statistics import (
     BatchNormGap,
     batch_statistics_gap,
     frozen_statistics,
+    has_statistics,
     refresh_statistics,
 )
 from fxgrow.growth.timer import Timer
@@ -190,10 +191,12 @@ def _grown(
 
 def _refresh(captured: Captured, objective: Objective, frozen: frozenset[int]) -> float | None:
     """Refresh the statistics; the held-out loss before that, None if the model keeps none."""
+    if not has_statistics(captured.graph_module, frozen):
+        return None
     with full_precision(), preserve_attributes(captured.model):
         stale = objective.held_out.mean_or_nan(captured.graph_module)
-        refreshed = refresh_statistics(captured.graph_module, objective, frozen)
-    return stale if refreshed else None
+        refresh_statistics(captured.graph_module, objective, frozen)
+    return stale
 
 
 def _frozen_names(model: nn.Module) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from fxgrow.growth.statistics import (
     batch_statistics_gap,
     estimate_statistics,
     frozen_statistics,
+    has_statistics,
     moments,
     new_channel_norms,
     refresh_statistics,
@@ -200,7 +201,7 @@ NEW_NEURONS = {
 def test_statistics_of_the_whole_model_are_what_it_sees() -> None:
     """Every batch norm, those behind others too; in evaluation mode, as the search uses them."""
     module = randomised(Inverted()).eval()
-    assert refresh_statistics(capture(module, (images(),)).graph_module, OBJECTIVE)
+    refresh_statistics(capture(module, (images(),)).graph_module, OBJECTIVE)
     for path in ("norm1", "norm2", "norm3"):
         mean, var = seen(module, path)
         norm = module.get_submodule(path)
@@ -281,7 +282,8 @@ def test_batch_norms_inside_opaque_parts_follow_too() -> None:
     kept = norm.running_mean.detach()  # the old data, as whoever undoes a growth keeps it
     stale = kept.clone()
     graph_module = torch.fx.GraphModule(module, KeepsParts().trace(module))
-    assert refresh_statistics(graph_module, OBJECTIVE)
+    assert has_statistics(graph_module)
+    refresh_statistics(graph_module, OBJECTIVE)
     mean, _ = seen(module, "part.1")  # of batches of one size, the mean of means is the mean
     torch.testing.assert_close(norm.running_mean, mean)
     assert torch.equal(kept, stale) and not torch.equal(norm.running_mean, stale)
