@@ -1,5 +1,6 @@
 """Grow a model with the default method, and save what that gives."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,16 +47,14 @@ def grow(
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
     grow_frozen: bool = False,
+    refresh_statistics: bool = True,
+    accept_no_gain: bool = False,
 ) -> Growth:
     """Grow a model once; by default by Firefly descent and by 30 % of its neurons.
 
-    Three checks hold on return: the grown model computes what the over-grown graph computes with
-    the unselected candidates off; with every eps at 0 it equals the model before; and the loss on
-    the growth batches does not rise. If one fails, the caller's model is as it was.
-
     Args:
         model: any PyTorch module that fxgrow can capture.
-        batches: a few (input, target) pairs, or what a ``BatchLoss`` takes.
+        batches: (input, target) pairs, or what a ``BatchLoss`` takes, from any iterable.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
         example_inputs: in one of the forms of an input; left out, those of the first batch.
         examples: more of them; what can grow in all of them grows.
@@ -70,28 +69,37 @@ def grow(
         only: patterns of module paths; widths that no such module writes stay as they are.
         ignore: patterns of module paths; widths that touch such a module stay as they are.
         grow_frozen: grow widths that frozen parameters write or read, too.
+        refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.
+        accept_no_gain: grow even where nothing that was found lowers the loss.
 
     Returns:
         The grown model of the caller's class (a graph module if layers were added) and its report.
 
     Raises:
-        FxgrowError: nothing can grow, the budget buys nothing, a check fails, no batch.
+        FxgrowError: nothing can grow, the budget buys nothing, a check fails; nothing is changed.
 
     Example:
-        >>> growth = fxgrow.grow(model, batches, nn.functional.cross_entropy, optimizer=optimizer)
-        >>> model, optimizer = growth.module, growth.optimizer
+        >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
-    known = history or _known_history(model)
-    step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
-    options = replace(step, examples=examples, grow_frozen=grow_frozen)
-    method = Firefly() if method is None else method
-    budget = Budget(neurons=0.3) if budget is None else budget
-    return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
+    step = StepOptions(optimizer, seed, _history(history, model), inplace, memory_limit, scope)
+    data = replace(step, example_inputs=example_inputs, examples=examples, grow_frozen=grow_frozen)
+    options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
+    method, budget = method or Firefly(), budget or Budget(neurons=0.3)
+    return _warn(grow_step(model, batches, loss_fn, method=method, budget=budget, options=options))
 
 
-def _known_history(model: nn.Module) -> tuple[GrowthStep, ...]:
-    """The growth steps of a model that was loaded from a spec directory."""
+def _warn(growth: Growth) -> Growth:
+    """Warn of a budget that was not spent; the command line prints the report instead."""
+    if growth.report.unspent:
+        warnings.warn(growth.report.unspent, UserWarning, stacklevel=5)  # 2 decorators, 2 checks
+    return growth
+
+
+def _history(given: Sequence[GrowthStep], model: nn.Module) -> Sequence[GrowthStep]:
+    """The growth steps that are given, else those of a model loaded from a spec directory."""
+    if given:
+        return given
     spec = model.meta.get(META_KEY) if isinstance(model, fx.GraphModule) else None
     return spec.history if isinstance(spec, ArchitectureSpec) else ()
 

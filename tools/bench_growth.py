@@ -55,7 +55,7 @@ def over_grown(model: nn.Module, x: Tensor, method: Firefly) -> OverGrown:
     frozen = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
     captured = capture(frozen, (x[:2],))
     coupling = couple(captured)
-    proposed = method.propose(coupling)
+    proposed = method.propose(coupling)  # with the least numbers: no budget is asked
     generator = torch.Generator().manual_seed(0)
     grown = overgrow(captured, coupling, proposed.split, proposed.new, generator)
     initialize(grown, method.eps, generator)

@@ -206,6 +206,7 @@ class _SearchState:
                 example_inputs=(self.train_set.images[:1],),
                 describe=False,  # a spec costs time and is not needed
                 costs=True,
+                accept_no_gain=True,  # the search goes on: it is told by the weights in the end
             ),
         )
         report = growth.report

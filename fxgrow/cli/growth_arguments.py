@@ -82,6 +82,14 @@ StepMemoryOption = Annotated[
     ),
 ]
 
+AcceptNoGainOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-no-gain",
+        help="grow even where nothing that was found lowers the loss; else that ends the run",
+    ),
+]
+
 # The scope: which widths may grow.
 OnlyOption = Annotated[
     list[str] | None,

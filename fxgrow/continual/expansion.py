@@ -11,7 +11,7 @@ was selected is refined once more with the others off. The search and the checks
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 from pydantic import BaseModel, SerializeAsAny
@@ -32,6 +32,7 @@ from fxgrow.growth import (
     emit_and_verify,
     resolve_budget,
     search,
+    with_candidates_for_budget,
 )
 from fxgrow.methods import Firefly
 from fxgrow.modes import evaluation_mode, frozen_parameters
@@ -166,6 +167,7 @@ def expand_network(
             )
         prepared = PreparedModel(captured, coupling, proposal, halves=False)
         resolved = resolve_budget(budget, captured, coupling)
+        prepared = with_candidates_for_budget(prepared, resolved)
         result = search(prepared, method, objective, resolved, seed=seed)
         emission = emit_and_verify(prepared, result, objective)
     unlocked, new = _selected_neurons(coupling, result)
@@ -180,7 +182,7 @@ def _maskable_candidates(proposal: Proposal, coupling: Coupling, *, unlock: bool
     for width, count in proposal.new.items():
         if width in maskable:
             new[width] = count
-    return Proposal(split, new)
+    return replace(proposal, split=split, new=new, layers=None)
 
 
 def _selected_neurons(

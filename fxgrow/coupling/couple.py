@@ -179,6 +179,9 @@ class _NodeByNode(Interpreter):
 
     def _record_shape(self, name: str, result: Tensor) -> None:
         labeled: set[int] = set()
-        for support in self.ctx.fields(result):
+        for support, labels in self.ctx.fields(result).items():
             labeled.update(support)
+            if len(support) > 1:
+                core = [slice(None) if dim in support else slice(1) for dim in range(result.dim())]
+                self.ctx.node_grids.setdefault(name, []).append(labels[tuple(core)].numpy())
         self.ctx.shapes[name] = tuple(result.shape), frozenset(labeled)

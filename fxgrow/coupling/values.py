@@ -179,6 +179,8 @@ class Context:
         writes: of an fx graph, the labels that each node makes.
         carried: of an fx graph, all labels in each node's value.
         shapes: of an fx graph, each node's shape and labeled dimensions.
+        node_grids: of an fx graph, the labels of each node that lie along several dimensions, as
+            arrays with all its dimensions, those without labels of length 1.
         modules: paths of the modules that are running, the innermost last.
         overwritten: numbers that are out of date, by the address of their memory.
         unread: pins that count once a result is read, by the ``id`` of the result.
@@ -223,6 +225,7 @@ class Context:
     writes: dict[str, list[Ints]] = field(default_factory=dict)
     carried: dict[str, Ints] = field(default_factory=dict)
     shapes: dict[str, tuple[tuple[int, ...], frozenset[int]]] = field(default_factory=dict)
+    node_grids: dict[str, list[Ints]] = field(default_factory=dict)
     modules: list[str] = field(default_factory=lambda: [""])
     overwritten: dict[int, Tensor] = field(default_factory=dict)
     unread: dict[int, tuple[Tensor, list[Pin]]] = field(default_factory=dict)

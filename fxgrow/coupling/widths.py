@@ -1,6 +1,6 @@
 """From unions and pins to widths: ordered sets of neurons with the same sites."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -96,10 +96,18 @@ class Owners:
 
 @dataclass(frozen=True)
 class NodeShape:
-    """The shape of a graph node's value, and the dimensions along which its neurons lie."""
+    """The shape of a graph node's value, and the dimensions along which its neurons lie.
+
+    Args:
+        size: the shape.
+        dims: the dimensions along which there are neurons.
+        grids: of the widths that lie along several dimensions, those along which one neuron follows
+            another (the heads, and not the entries of a head).
+    """
 
     size: tuple[int, ...]
     dims: frozenset[int]
+    grids: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -321,6 +329,19 @@ class _Numbering:
         numbers = np.unique(self.width[self.classes.of[labels[labels != FIXED]]])
         return frozenset(WidthId(number) for number in numbers[numbers >= 0].tolist())
 
+    def grid_dims(self, grids: Iterable[Ints]) -> dict[int, frozenset[int]]:
+        """The dimensions of arrays of labels along which one neuron of a width follows another."""
+        found: dict[int, frozenset[int]] = {}
+        for labels in grids:
+            owners = self.owners(labels)
+            for dim in range(labels.ndim):
+                width = owners.width.take(range(1, labels.shape[dim]), dim)
+                is_same = (np.diff(owners.width, axis=dim) == 0) & (width >= 0)
+                follows = is_same & (np.diff(owners.neuron, axis=dim) != 0)
+                for number in np.unique(width[follows]).tolist():
+                    found[number] = found.get(number, frozenset()) | {dim}
+        return found
+
 
 def build_widths(
     ctx: Context,
@@ -350,7 +371,9 @@ def build_widths(
         axis_owners = numbering.owners(axis.labels)
         if (axis_owners.width >= 0).any():
             owners[axis.key] = axis_owners
-    shapes = {node: NodeShape(*shape) for node, shape in ctx.shapes.items()}
+    shapes = {}
+    for node, shape in ctx.shapes.items():
+        shapes[node] = NodeShape(*shape, numbering.grid_dims(ctx.node_grids.get(node, ())))
     owned: dict[AnyAxisKey, Bools] = {key: own.width >= 0 for key, own in owners.items()}
     return Coupling(
         widths,

@@ -3,6 +3,7 @@
 from fxgrow.deprecation import renamed_attributes
 from fxgrow.growth.batches import BatchLoss
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
+from fxgrow.growth.candidate_counts import with_candidates_for_budget
 from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
@@ -66,6 +67,7 @@ __all__ = [
     "search",
     "select",
     "widen",
+    "with_candidates_for_budget",
 ]
 
 # Old names, which go with the next version.

@@ -2,7 +2,7 @@
 
 1. Faithful: the emitted model equals the over-grown graph with the unselected candidates off.
 2. Function-preserving at eps = 0: with every eps at 0 it equals the model before.
-3. Descent: the loss on the growth batches does not rise.
+3. Descent: the loss on growth batches that no search step has seen does not rise.
 """
 
 import math

@@ -23,11 +23,13 @@ class Proposal:
         split: numbers of the widths whose neurons may split.
         new: per number of a width, how many new-neuron candidates it gets.
         layers: candidate layers; None for none.
+        follows_budget: raise the numbers of ``new`` to what the budget can buy.
     """
 
     split: frozenset[int]
     new: dict[int, int]
     layers: DepthProposal | None = None
+    follows_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ SelectFunction = Callable[[Scores], "Selection"]
 
 class Method(Protocol):
     """A growth method; a frozen pydantic model, so that a specification can record its settings.
+
+    A property ``search_steps`` says how many steps a search takes that each need a growth batch of
+    their own; without it, there are ``batch_roles.SCORING_BATCHES`` to search on.
 
     Example:
         A method in one file, registered in ``fxgrow.methods.registry`` or by an entry point of the
@@ -80,7 +85,8 @@ class Method(Protocol):
 
         Args:
             grown: the over-grown graph. Parameters of the base model must not change.
-            objective: the loss on the growth batches.
+            objective: the loss on the batches to search on; ``objective.scoring`` is that on those
+                to score on.
             generator: of all random draws.
             choose: selects within the budget by some scores.
 

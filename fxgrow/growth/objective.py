@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,12 +44,16 @@ class Objective:
         form: the structure of the model's own output. A graph gives the same tensors in plain
             containers; the loss sees them as the model would have given them.
         autocast: the dtype that ``on`` computes in, where that is not the model's own.
+        scoring_batches: those that candidates are scored on; none: the same as ``batches``.
+        held_out_batches: those that nothing is decided by; none: the same as ``scoring_batches``.
     """
 
     batches: Sequence[Batch]
     loss_fn: LossFunction
     form: TreeSpec | None = None
     autocast: torch.dtype | None = None
+    scoring_batches: Sequence[Batch] = ()
+    held_out_batches: Sequence[Batch] = ()
 
     @staticmethod
     def of(batches: Iterable[Any], loss_fn: LossFunction, model: nn.Module) -> "Objective":
@@ -90,6 +94,22 @@ class Objective:
             with guard_unsafe_kernel(model), errors_as(ModelError, "does-not-run", what, _FITTING):
                 output = model(*objective.first_inputs)
         return Objective(pairs, loss_fn, tree_structure(output))
+
+    @property
+    def scoring(self) -> "Objective":
+        """The objective on the batches that candidates are scored on."""
+        return replace(self, batches=self.scoring_batches or self.batches)
+
+    @property
+    def held_out(self) -> "Objective":
+        """The objective on the batches that nothing is decided by."""
+        return replace(self, batches=self.held_out_batches or self.scoring.batches)
+
+    @property
+    def decisive_batches(self) -> list[Batch]:
+        """All batches that the search computes gradients on."""
+        shared = not self.scoring_batches or self.scoring_batches[0] is self.batches[0]
+        return list(self.batches) if shared else [*self.batches, *self.scoring_batches]
 
     @property
     def first_inputs(self) -> tuple[Any, ...]:
@@ -162,12 +182,7 @@ class Objective:
         Raises:
             GrowthError: ``nan-loss``, if it is not a finite number.
         """
-        total: float = 0
-        sizes = self.sizes
-        with _evaluation(module):
-            for batch, size in zip(self.batches, sizes, strict=True):
-                total += float(self.on(module, batch).detach()) * size
-        mean = total / sum(sizes)
+        mean = self.mean_or_nan(module)
         if not -float("inf") < mean < float("inf"):
             raise GrowthError(
                 "nan-loss",
@@ -175,6 +190,15 @@ class Objective:
                 "size first",
             )
         return mean
+
+    def mean_or_nan(self, module: nn.Module) -> float:
+        """The mean loss over all batches, whether it is a finite number or not."""
+        total: float = 0
+        sizes = self.sizes
+        with _evaluation(module):
+            for batch, size in zip(self.batches, sizes, strict=True):
+                total += float(self.on(module, batch).detach()) * size
+        return total / sum(sizes)
 
     def require_safe_kernels(self, module: nn.Module) -> None:
         """Check once what ``kernel_guard`` would else check in every pass: shapes stay the same.
@@ -188,7 +212,7 @@ class Objective:
         if has_unsafe_kernel():
             # The parameters ask for gradients as in a step: frozen ones are no danger.
             with guard_unsafe_kernel(module), preserve_attributes(module), torch.enable_grad():
-                for batch in self.batches:
+                for batch in self.decisive_batches:
                     self.on(module, batch)
 
     def output(self, module: nn.Module) -> Any:

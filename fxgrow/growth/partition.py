@@ -76,7 +76,7 @@ def step_memory(overgrown: OverGrown, objective: Objective) -> int:
     """
     total = 0
     calls: list[tuple[Any, ...]] = []
-    for batch in objective.batches:
+    for batch in objective.decisive_batches:
         calls += objective.inputs(batch)
     largest = max(calls, key=_count_numbers)
     for term in activation_terms(overgrown.graph_module, largest, as_they_are=True):

@@ -1,7 +1,7 @@
 """Prepare a captured model for growth: ask for candidates, insert candidate layers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -86,7 +86,7 @@ def prepare(
         new[numbers[coupling.widths[number].name]] = count
     for number in layers:
         new[number] = proposal.layers.neurons
-    translated = Proposal(frozenset(split), new, proposal.layers)
+    translated = replace(proposal, split=frozenset(split), new=new)
     return PreparedModel(deeper, deeper_coupling, translated, layers)
 
 

@@ -7,7 +7,9 @@ from fxgrow.capture import Captured
 from fxgrow.coupling import Coupling
 from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.affordable_costs import countable_multiply_adds
+from fxgrow.growth.batch_roles import BatchRoles
 from fxgrow.growth.budget import Budget, ResolvedBudget
+from fxgrow.growth.candidate_counts import unspent_for_want_of_candidates
 from fxgrow.growth.method import Method
 from fxgrow.growth.plan import budget_plan
 from fxgrow.growth.prepare import PreparedModel
@@ -40,6 +42,26 @@ class Description:
     multiply_adds: int | None
     spec: ArchitectureSpec | SpecError
     unknown: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured for the report alone.
+
+    Args:
+        held_out_before: mean loss on the held-out batches before growth.
+        held_out_after: the same of the grown model.
+        gap: how far batch statistics move the loss; None without batch norm.
+        stale_loss: the held-out loss before the statistics of batch norms were refreshed; None if
+            none were.
+        roles: which batches served what.
+    """
+
+    held_out_before: float
+    held_out_after: float
+    gap: BatchNormGap | None
+    stale_loss: float | None = None
+    roles: BatchRoles | None = None
 
 
 def describe_if_possible(
@@ -94,6 +116,7 @@ def growth_step(
     prepared: PreparedModel,
     result: SearchResult,
     emission: Emission,
+    measured: Measured,
     before: Description,
     after: Description,
 ) -> GrowthStep | None:
@@ -122,6 +145,8 @@ def growth_step(
         preservation_error=emission.preservation_error,
         loss_before=result.loss_before,
         loss_after=emission.loss_after,
+        held_out_before=measured.held_out_before,
+        held_out_after=measured.held_out_after,
         backtracks=result.backtracks,
     )
 
@@ -131,13 +156,14 @@ def growth_report(
     prepared: PreparedModel,
     result: SearchResult,
     emission: Emission,
-    gap: BatchNormGap | None,
+    measured: Measured,
     before: Description,
     after: Description,
     timings: dict[str, float],
 ) -> GrowthReport:
     """The step as the caller sees it."""
     widths = prepared.coupling.widths
+    plan = budget_plan(prepared, result, resolved)
     groups = []
     for group in result.groups:
         groups.append(tuple(widths[number].name for number in group))
@@ -153,13 +179,18 @@ def growth_report(
         multiply_adds_after=after.multiply_adds,
         widths=_grown_widths(prepared, result),
         layers=_inserted_layers(prepared, result),
-        plan=budget_plan(prepared, result, resolved),
+        plan=plan,
+        unspent=unspent_for_want_of_candidates(prepared, result, resolved, plan),
         refusals=_refusals(prepared, result),
         edits=dict(result.overgrown.edits),
         timings=timings,
         config=emission.config,
         unchecked=emission.unchecked,
-        jump=gap,
+        jump=measured.gap,
+        stale_loss=measured.stale_loss,
+        held_out_before=measured.held_out_before,
+        held_out_after=measured.held_out_after,
+        batches=measured.roles,
         chunks=tuple(groups),
         peak_memory=result.peak_memory,
         multiply_adds_overgrown=result.multiply_adds,

@@ -6,6 +6,7 @@ from torch import fx, nn
 from torch.optim import Optimizer
 
 from fxgrow.errors import Refusal, SpecError
+from fxgrow.growth.batch_roles import BatchRoles
 from fxgrow.growth.plan import Plan
 from fxgrow.growth.statistics import BatchNormGap
 from fxgrow.spec import ArchitectureSpec, LayerInsertion, WidthChange
@@ -17,7 +18,8 @@ class GrowthReport:
     """What one growth did.
 
     Args:
-        loss_before: mean loss on the growth batches before, in evaluation mode.
+        loss_before: mean loss before, in evaluation mode, on the growth batches that candidates are
+            scored on: no step of the search sees them.
         loss_after: the same afterwards; it is not above ``loss_before``.
         faithful_error: relative error of the grown model against the over-grown graph.
         preservation_error: relative error against the model before, with every eps at 0.
@@ -39,13 +41,21 @@ class GrowthReport:
         multiply_adds_overgrown: of one pass through the graph with all candidates.
         refined: False if the selected candidates did not fit into the memory limit together, so
             that they were not adapted to each other.
+        stale_loss: the held-out loss with the running statistics that the batch norms came with;
+            None if they were not refreshed. ``held_out_before`` is that with the new ones.
+        held_out_before: mean loss before, on growth batches that decide nothing; None if it was not
+            measured.
+        held_out_after: the same afterwards; it may be above ``held_out_before``.
+        batches: which growth batches served what; as text, a sentence.
+        unspent: what of the budget was not spent because there were no candidates left, in a
+            sentence; "" if it was spent.
         costs_unknown: why multiply-adds are not known, in a sentence; "" if they are.
         unchecked: what excuses ``preservation_error`` and ``faithful_error`` where they are more
             than rounding alone, as in ``Widened``; "" if they are not.
 
     Example:
         >>> growth = fxgrow.grow(model, batches, loss_fn)
-        >>> print(growth.report.loss_before, growth.report.loss_after)
+        >>> print(growth.report.held_out_before, growth.report.held_out_after)
     """
 
     loss_before: float
@@ -69,6 +79,11 @@ class GrowthReport:
     peak_memory: int | None = 0
     multiply_adds_overgrown: int | None = 0
     refined: bool = True
+    stale_loss: float | None = None
+    held_out_before: float | None = None
+    held_out_after: float | None = None
+    batches: BatchRoles | None = None
+    unspent: str = ""
     costs_unknown: str = ""
     unchecked: str = ""
 

@@ -3,7 +3,7 @@
 Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Algorithm 1.
 Step one (Eq. 4) relaxes all candidates at once, step two (Eq. 5) scores them and keeps the best.
 How we differ: what was kept is refined once more with the others off, and eps is halved until the
-loss on the growth batches does not rise.
+loss on batches that no search step has seen does not rise.
 
 Continual learning uses the same search with ``PreparedModel.halves`` off: a split candidate then
 stands for one changed copy of a neuron (an unlocked neuron), not for two.
@@ -42,7 +42,7 @@ class SearchResult:
         overgrown: the graph with the selected candidates switched on and all others off.
         selection: which candidates were selected, with all scores.
         width_changes: per number of a width that grows, what happens to its neurons.
-        loss_before: mean loss of the model on the growth batches before it grows.
+        loss_before: mean loss of the model on the scored batches before it grows.
         backtracks: how often eps was halved.
         groups: the widths whose candidates were searched in one graph.
         peak_memory: predicted bytes of one step over the largest graph that was searched; None if
@@ -63,6 +63,14 @@ class SearchResult:
     multiply_adds: int | None
     refined: bool
     unknown: str = ""
+
+    @property
+    def has_gain(self) -> bool:
+        """Whether any selected candidate is on: else nothing that was found lowers the loss."""
+        candidates, selection = self.overgrown.candidates, self.selection
+        split = candidates.split_eps.detach().cpu()[selection.split]
+        new = candidates.new_eps.detach().cpu()[selection.new]
+        return bool(split.any() or new.any())
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ def search(
         cost, unknown = countable_multiply_adds(whole, limits.costs)
     with timer.phase("search"):
         with full_precision():
-            loss_before = objective.mean(prepared.captured.graph_module)
+            loss_before = objective.scoring.mean(prepared.captured.graph_module)
         parts, scores = search_candidates(
             prepared, overgrown, groups, method, objective, budget, generator
         )
@@ -139,7 +147,7 @@ def search(
             method.refine(chosen, objective)
         peak_memory = None if peak_memory is None else max(peak_memory, needed or 0)
     with timer.phase("backtrack"), full_precision():
-        backtracks = backtrack(chosen, objective, loss_before)
+        backtracks = backtrack(chosen, objective.scoring, loss_before)
     changes = width_changes(prepared.coupling, chosen, selection)
     told = (peak_memory, cost, refined, unknown)
     return SearchResult(chosen, selection, changes, loss_before, backtracks, groups, *told)

@@ -1,21 +1,26 @@
-"""Running statistics of new channels, estimated from the growth batches.
+"""Running statistics of batch norms, estimated from the growth batches.
 
-Batch norm maps x to g (x - m) / sqrt(v + e) + b; in training mode m and v are the batch's own. A
-new channel starts at m = 0, v = 1, which is not what it sees, so the first training step after
-growth would compute another function. ``estimate_statistics`` sets m and v to the mean and the
-unbiased variance (as torch's running one) over all growth batches. With ``preserving``, g and b
-make up for it, so that the function in evaluation mode stays the same:
+Batch norm maps x to g (x - m) / sqrt(v + e) + b; in training mode m and v are the batch's own. In
+evaluation mode they are running means of the past, of weights that have moved on since: a search
+would spend its candidates on making up for that. ``refresh_statistics`` sets m and v of the whole
+model to the mean and the unbiased variance (as torch's running one) over the growth batches.
+
+A new channel starts at m = 0, v = 1, which is not what it sees, so the first training step after
+growth would compute another function. ``estimate_statistics`` sets its m and v in the same way.
+With ``preserving``, g and b make up for it, so that the function in evaluation mode stays the same:
 
     g' = g sqrt(v' + e) / sqrt(v + e),    b' = b + g (m' - m) / sqrt(v + e)
 
-All batches go through the over-grown graph in lockstep, node by node: the output of a batch norm
-depends on the earlier ones, so its statistics are set before it runs. One pass without gradients is
-exact for networks of any depth.
+All batches go through the graph in lockstep, node by node: the output of a batch norm depends on
+the earlier ones, so its statistics are set before it runs. One pass without gradients is exact for
+networks of any depth. Where one batch norm is called several times, the mean over the calls counts.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,10 +40,13 @@ _BATCH_NORM_FUNCTIONS: dict[Any, str] = {
 }
 """Batch norm as a function, and the order of its arguments."""
 
+MAX_BATCHES = 16
+"""Batches that go through a graph in lockstep: their activations lie in memory together."""
+
 
 @dataclass(frozen=True)
 class BatchNormState:
-    """The batch norm of the new channels of one width.
+    """The parameters and statistics of one batch norm.
 
     Args:
         running_mean: m.
@@ -54,11 +62,11 @@ class BatchNormState:
     bias: Tensor | None
     eps: float
 
-    @torch.no_grad()
     def move(self, mean: Tensor, var: Tensor) -> None:
         """Set the statistics; the function changes."""
-        self.running_mean.copy_(mean)
-        self.running_var.copy_(var)
+        # New data, so that whoever keeps the old data (``restore_on_failure``) can put it back.
+        self.running_mean.data = mean.to(self.running_mean)
+        self.running_var.data = var.to(self.running_var)
 
     @torch.no_grad()
     def rebase(self, mean: Tensor, var: Tensor) -> None:
@@ -77,12 +85,20 @@ class BatchNormState:
 def new_channel_norms(overgrown: OverGrown) -> dict[fx.Node, BatchNormState]:
     """The batch norms that only new channels pass, by their nodes in the over-grown graph."""
     norms: dict[fx.Node, BatchNormState] = {}
-    for node in overgrown.graph_module.graph.nodes:
+    for node, norm in _batch_norms(overgrown.graph_module).items():
         provenance = node.meta.get("fxgrow")
         if provenance is not None and provenance.lane == NEW:
-            norm = _batch_norm_state(overgrown.graph_module, node)
-            if norm is not None:
-                norms[node] = norm
+            norms[node] = norm
+    return norms
+
+
+def _batch_norms(graph_module: fx.GraphModule) -> dict[fx.Node, BatchNormState]:
+    """All batch norms with running statistics, by their nodes."""
+    norms: dict[fx.Node, BatchNormState] = {}
+    for node in graph_module.graph.nodes:
+        norm = _batch_norm_state(graph_module, node)
+        if norm is not None:
+            norms[node] = norm
     return norms
 
 
@@ -96,31 +112,124 @@ def estimate_statistics(
         objective: holds the growth batches.
         preserving: keep the function. Batch norms without weight and bias then stay as they are.
     """
-    norms = new_channel_norms(overgrown)
-    if not norms:
+    _estimate(overgrown.graph_module, new_channel_norms(overgrown), objective, preserving)
+
+
+def frozen_statistics(model: nn.Module) -> frozenset[int]:
+    """The running means (by ``id``) of batch norms whose statistics are meant to stay.
+
+    These are batch norms in evaluation mode inside a model in training mode, and those whose weight
+    does not learn.
+
+    Args:
+        model: as its owner has it: before it is put into evaluation mode or frozen.
+    """
+    frozen: set[int] = set()
+    for module in model.modules():
+        mean, weight = getattr(module, "running_mean", None), getattr(module, "weight", None)
+        is_set_aside = model.training and not module.training
+        is_fixed = isinstance(weight, Tensor) and not weight.requires_grad
+        if isinstance(mean, Tensor) and (is_set_aside or is_fixed):
+            frozen.add(id(mean))
+    return frozenset(frozen)
+
+
+def has_statistics(graph_module: fx.GraphModule, frozen: Collection[int] = ()) -> bool:
+    """Whether there are running statistics that ``refresh_statistics`` would set."""
+    norms = _batch_norms(graph_module).values()
+    is_plain = any(id(norm.running_mean) not in frozen for norm in norms)
+    return is_plain or bool(_norms_inside(graph_module, frozen))
+
+
+def refresh_statistics(
+    graph_module: fx.GraphModule, objective: Objective, frozen: Collection[int] = ()
+) -> None:
+    """Set the running statistics of all batch norms of a model to those of the growth batches.
+
+    Args:
+        graph_module: the graph of the model, in evaluation mode; its statistics get new data.
+        objective: holds the growth batches.
+        frozen: from ``frozen_statistics``.
+    """
+    norms: dict[fx.Node, BatchNormState] = {}
+    for node, norm in _batch_norms(graph_module).items():
+        if id(norm.running_mean) not in frozen:
+            norms[node] = norm
+    inside = _norms_inside(graph_module, frozen)
+    _estimate(graph_module, norms, objective, preserving=False, inside=inside)
+
+
+def _norms_inside(
+    graph_module: fx.GraphModule, frozen: Collection[int]
+) -> dict[fx.Node, list[_BatchNorm]]:
+    """The batch norms inside modules that a graph calls as a whole, by the node of the module."""
+    found: dict[fx.Node, list[_BatchNorm]] = defaultdict(list)
+    for node in graph_module.graph.nodes:
+        if node.op != "call_module":
+            continue
+        called = graph_module.get_submodule(str(node.target))
+        for module in called.modules():
+            is_inner = isinstance(module, _BatchNorm) and module is not called
+            if is_inner and module.track_running_stats and id(module.running_mean) not in frozen:
+                found[node].append(module)  # type: ignore[arg-type]
+    return found
+
+
+@torch.no_grad()
+def _estimate(
+    graph_module: fx.GraphModule,
+    norms: Mapping[fx.Node, BatchNormState],
+    objective: Objective,
+    preserving: bool,
+    inside: Mapping[fx.Node, list[_BatchNorm]] = MappingProxyType({}),
+) -> None:
+    """Set the statistics of some batch norms while all batches go through the graph in lockstep."""
+    if not norms and not inside:
         return
-    runs = _runs(overgrown, objective)
-    for node in overgrown.graph_module.graph.nodes:
+    calls: dict[int, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    runs = _runs(graph_module, objective)
+    for node in graph_module.graph.nodes:
         if node in norms:
+            norm = norms[node]
             inputs = [run.env[node.all_input_nodes[0]] for run in runs]
             # The unbiased variance of a single number does not exist.
             if sum(x.numel() // x.shape[1] for x in inputs) > 1:
-                mean, var = moments(inputs)
+                calls[id(norm.running_mean)].append(moments(inputs))
+                means, variances = zip(*calls[id(norm.running_mean)], strict=True)
+                mean, var = torch.stack(means).mean(0), torch.stack(variances).mean(0)
                 if preserving:
-                    norms[node].rebase(mean, var)
+                    norm.rebase(mean, var)
                 else:
-                    norms[node].move(mean, var)
+                    norm.move(mean, var)
         if node.op != "output":
-            for run in runs:
-                run.advance(node)
+            with _cumulative(inside.get(node, ())):
+                for run in runs:
+                    run.advance(node)
 
 
-def _runs(overgrown: OverGrown, objective: Objective) -> list["_Run"]:
-    """One run per call of the model that the losses of all batches make."""
+@contextmanager
+def _cumulative(norms: Collection[_BatchNorm]) -> Iterator[None]:
+    """Batch norms start anew inside, and keep the mean over the batches that they see."""
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        for statistics in (norm.running_mean, norm.running_var, norm.num_batches_tracked):
+            if statistics is not None:
+                statistics.data = statistics.clone()  # who keeps the old data can put it back
+        norm.reset_running_stats()
+        norm.training, norm.momentum = True, None
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.training, norm.momentum = False, momentum
+
+
+def _runs(graph_module: fx.GraphModule, objective: Objective) -> list["_Run"]:
+    """One run per call of the model that the losses of the batches make."""
     runs = []
-    for batch in objective.batches:
+    for batch in objective.batches[:MAX_BATCHES]:
         for inputs in objective.inputs(batch):
-            runs.append(_Run(overgrown.graph_module, inputs))
+            runs.append(_Run(graph_module, inputs))
     return runs
 
 

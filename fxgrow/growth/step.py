@@ -5,7 +5,7 @@ steps 2 and 3.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -21,17 +21,31 @@ from fxgrow.capture import (
 from fxgrow.copying import copy_with_optimizer
 from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError
+from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
-from fxgrow.growth.invariants import full_precision, require_close
+from fxgrow.growth.candidate_counts import with_candidates_for_budget
+from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision, require_close
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
-from fxgrow.growth.report import describe_if_possible, grown_spec, growth_report, growth_step
+from fxgrow.growth.report import (
+    Measured,
+    describe_if_possible,
+    grown_spec,
+    growth_report,
+    growth_step,
+)
 from fxgrow.growth.result import Growth, graph_text
 from fxgrow.growth.scope import ALL_WIDTHS, Scope, resolve_ties
 from fxgrow.growth.search import SearchLimits, SearchResult, search
-from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap
+from fxgrow.growth.statistics import (
+    BatchNormGap,
+    batch_statistics_gap,
+    frozen_statistics,
+    has_statistics,
+    refresh_statistics,
+)
 from fxgrow.growth.timer import Timer
 from fxgrow.growth.verify import Emission, emit_and_verify
 from fxgrow.modes import (
@@ -62,6 +76,10 @@ class StepOptions:
         examples: more example inputs; only what can grow in all of them grows.
         grow_frozen: widths that frozen parameters (``requires_grad`` off) write or read may grow,
             too. What is new of such a parameter does not learn either.
+        refresh_statistics: estimate the running statistics of all batch norms anew on the growth
+            batches, before anything is searched or measured; those of frozen batch norms stay.
+        accept_no_gain: grow even if no step of the selected candidates lowers the loss, so that eps
+            ends at 0: split neurons are twins, and new ones have no effect yet.
     """
 
     optimizer: Optimizer | None = None
@@ -75,6 +93,8 @@ class StepOptions:
     costs: bool | None = None
     examples: Sequence[Any] = ()
     grow_frozen: bool = False
+    refresh_statistics: bool = True
+    accept_no_gain: bool = False
 
     @property
     def counts_costs(self) -> bool:
@@ -91,34 +111,37 @@ def grow_step(
     budget: Budget,
     options: StepOptions = StepOptions(),
 ) -> Growth:
-    """Grow a model once, in nine steps.
+    """Grow a model once, in ten steps.
 
     1. Capture: the model as an fx graph.
-    2. Couple: find its widths.
-    3. Prepare: insert the residual layers that the method proposes, without neurons.
-    4. Budget: resolve it to absolute limits for this model.
-    5. Search: over-grow, relax and score the candidates, select the best.
-    6. Refine: adapt them to each other, halve eps until the loss does not rise (in ``search``).
-    7. Emit: carry the selection out on the model, and verify the three checks.
-    8. Capture again: the model must compute what its graph computes.
-    9. Describe: the specification and the report.
+    2. Statistics: estimate those of all batch norms anew, for the weights that there are now.
+    3. Couple: find its widths.
+    4. Prepare: insert the residual layers that the method proposes, without neurons.
+    5. Budget: resolve it to absolute limits for this model.
+    6. Search: over-grow, relax and score the candidates, select the best.
+    7. Refine: adapt them to each other, halve eps until the loss does not rise (in ``search``).
+    8. Emit: carry the selection out on the model, and verify the three checks.
+    9. Capture again: the model must compute what its graph computes.
+    10. Describe: the specification and the report.
 
     The arguments are those of ``fxgrow.grow``, and so is what is returned and raised.
     """
-    kept = list(batches)
+    kept = take_batches(batches, method)
     # Fused attention cuts padding out, so what it gives there is not what the graph gives.
     with exclusive_autograd(), plain_attention():
         work, optimizer = _to_grow(model, options)
         with restore_on_failure(work, optimizer):
             objective = Objective.of(kept, loss_fn, work)
             objective.require_gradient(work)
-            return _grown(work, optimizer, objective, method, budget, options)
+            divided, roles = assign_roles(objective, method)
+            return _grown(work, optimizer, divided, roles, method, budget, options)
 
 
 def _grown(
     work: nn.Module,
     optimizer: Optimizer | None,
     objective: Objective,
+    roles: BatchRoles,
     method: Method,
     budget: Budget,
     options: StepOptions,
@@ -127,31 +150,53 @@ def _grown(
     scope, timer, more = options.scope, Timer(), options.examples
     inputs = _example_inputs(work, options.example_inputs, objective)
     frozen = () if options.grow_frozen else _frozen_names(work)
+    kept = frozen_statistics(work)
     with frozen_parameters(work), evaluation_mode(work):
         captured = timer.run("capture", capture, work, inputs)
+        stale = None
+        if options.refresh_statistics:
+            stale = timer.run("statistics", _refresh, captured, objective, kept)
         within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
         coupling = timer.run("couple", couple, captured, examples=more, **within)
         described, counts = coupling if options.describe else None, options.counts_costs
         before = timer.run("describe", describe_if_possible, captured, described, counts)
         prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
         resolved = timer.run("budget", _resolve, prepared, budget, scope)
+        prepared = with_candidates_for_budget(prepared, resolved)
         limits = SearchLimits(options.memory_limit, counts)
         with preserve_attributes(work):  # hooks may keep what the search feeds to them
             result = search(prepared, method, objective, resolved, options.seed, limits, timer)
-        emission, gap = timer.run("emit", _emit, prepared, result, objective, optimizer)
+        if not options.accept_no_gain:
+            _require_gain(result)
+        emission, emitted = timer.run("emit", _emit, prepared, result, objective, optimizer)
     remove_unused_layers(prepared, result.width_changes, work, optimizer)
     # Outside of the frozen context: the specification records which parameters learn.
     again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
     described = couple(again, examples=more) if options.describe else None
     after = timer.run("describe", describe_if_possible, again, described, counts)
-    step = growth_step(method, budget, resolved, prepared, result, emission, before, after)
+    measured = replace(emitted, stale_loss=stale, roles=roles)
+    step = growth_step(
+        method, budget, resolved, prepared, result, emission, measured, before, after
+    )
     spec = grown_spec(before, after, options.history, step)
-    report = growth_report(resolved, prepared, result, emission, gap, before, after, timer.phases)
+    report = growth_report(
+        resolved, prepared, result, emission, measured, before, after, timer.phases
+    )
     graphs = {
         "overgrown": graph_text(result.overgrown.graph_module),
         "emitted": graph_text(again.graph_module),
     }
     return Growth(again.model, again.graph_module, optimizer, spec, report, graphs)
+
+
+def _refresh(captured: Captured, objective: Objective, frozen: frozenset[int]) -> float | None:
+    """Refresh the statistics; the held-out loss before that, None if the model keeps none."""
+    if not has_statistics(captured.graph_module, frozen):
+        return None
+    with full_precision(), preserve_attributes(captured.model):
+        stale = objective.held_out.mean_or_nan(captured.graph_module)
+        refresh_statistics(captured.graph_module, objective, frozen)
+    return stale
 
 
 def _frozen_names(model: nn.Module) -> tuple[str, ...]:
@@ -194,19 +239,35 @@ def _resolve(prepared: PreparedModel, budget: Budget, scope: Scope) -> ResolvedB
     return resolve_budget(budget, prepared.captured, coupling, prepared.layers.keys(), ties)
 
 
+def _require_gain(result: SearchResult) -> None:
+    """Refuse a growth whose selected candidates all ended at eps = 0."""
+    if result.has_gain:
+        return
+    halved = f" after halving eps {MAX_BACKTRACKS} times" if result.backtracks else ""
+    raise GrowthError(
+        "gained-nothing",
+        f"gained nothing: no step of the selected candidates lowers the loss on growth batches "
+        f"that were not searched on{halved}, so split neurons would be twins and new ones without "
+        "effect; train longer, or ask for new neurons (new=), or accept it (accept_no_gain=True)",
+    )
+
+
 def _emit(
     prepared: PreparedModel,
     result: SearchResult,
     objective: Objective,
     optimizer: Optimizer | None,
-) -> tuple[Emission, BatchNormGap | None]:
-    """Emit and verify; also how far batch statistics move the loss, before and after."""
-    model = prepared.captured.model
+) -> tuple[Emission, Measured]:
+    """Emit and verify; also measure what decides nothing, before and after."""
+    model, scoring, held_out = prepared.captured.model, objective.scoring, objective.held_out
     with full_precision():
-        gap_before = batch_statistics_gap(model, objective, result.loss_before)
+        gap_before = batch_statistics_gap(model, scoring, result.loss_before)
+        held_out_before = held_out.mean(model)
         emission = emit_and_verify(prepared, result, objective, optimizer)
-        gap_after = batch_statistics_gap(model, objective, emission.loss_after)
-    return emission, BatchNormGap.of(gap_before, gap_after)
+        gap_after = batch_statistics_gap(model, scoring, emission.loss_after)
+        held_out_after = held_out.mean(model)
+    gap = BatchNormGap.of(gap_before, gap_after)
+    return emission, Measured(held_out_before, held_out_after, gap)
 
 
 def _capture_again(model: nn.Module, inputs: tuple[Any, ...], objective: Objective) -> Captured:

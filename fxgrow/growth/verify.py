@@ -28,7 +28,7 @@ class Emission:
     Args:
         faithful_error: relative error against the over-grown graph.
         preservation_error: relative error against the model before, with every eps at 0.
-        loss_after: mean loss on the growth batches.
+        loss_after: mean loss on the growth batches that candidates are scored on.
         config: what became of a Hugging Face style config; None if the model has none.
         unchecked: what excuses these errors if they are more than rounding alone ("" else).
     """
@@ -82,7 +82,7 @@ def emit_and_verify(
         )
         sizes = ((len(change.times), change.size) for change in changes.values())
         config = update_config(model, shapes_before, sizes, prepared.captured.example_inputs)
-        loss_after = objective.mean(model)
+        loss_after = objective.scoring.mean(model)
     return Emission(faithful_error, preservation_error, loss_after, config, unchecked)
 
 

@@ -35,7 +35,7 @@ class MethodConfig(Settings):
         >>> MethodConfig(settings=Firefly(new=4)).name
         'Firefly'
         >>> MethodConfig(name="RandomGrowth").settings
-        RandomGrowth(split=True, new=8, eps=0.1, draws=1)
+        RandomGrowth(split=True, new=None, eps=0.1, draws=1)
     """
 
     name: Annotated[str, Field(max_length=512)] = "Firefly"

@@ -17,7 +17,7 @@ from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.methods.firefly.neighborhood import candidate_directions, initialize, overgrown_layers
-from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.proposals import propose_everywhere
 from fxgrow.rewrite import OverGrown
 
 
@@ -34,7 +34,7 @@ class RandomGrowth(Settings):
 
     Args:
         split: let existing neurons split.
-        new: candidates for new neurons per width.
+        new: candidates for new neurons per width; None: as many as Firefly has.
         eps: length of a step, relative to the weights of each layer.
         draws: random selections to try; with 1 the loss is never computed.
 
@@ -44,15 +44,13 @@ class RandomGrowth(Settings):
     """
 
     split: bool = True
-    new: int = Field(default=8, ge=0, le=limits.CANDIDATES)
+    new: int | None = Field(default=None, ge=0, le=limits.CANDIDATES)
     eps: float = Field(default=0.1, gt=0, le=limits.RATE)
     draws: int = Field(default=3, ge=1, le=limits.STEPS)
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose the same candidates as Firefly."""
-        growable = growable_widths(coupling)
-        split = frozenset(growable) if self.split else frozenset()
-        return Proposal(split, dict.fromkeys(growable, self.new))
+        return propose_everywhere(coupling, self.new, split=self.split)
 
     def search(
         self,
@@ -100,7 +98,7 @@ class RandomGrowth(Settings):
         # up for statistics of 0 and 1 by weights that are several times too large.
         estimate_statistics(grown, objective)
         choose(draw.scores).switch_off_others(grown.candidates)
-        return objective.mean(grown.graph_module)
+        return objective.scoring.mean(grown.graph_module)
 
     @torch.no_grad()
     def _apply(self, grown: OverGrown, draw: _Draw) -> None:

@@ -85,7 +85,7 @@ def find_method(name: str) -> type[Any]:
 
     Example:
         >>> find_method("RandomGrowth")(draws=1)
-        RandomGrowth(split=True, new=8, eps=0.1, draws=1)
+        RandomGrowth(split=True, new=None, eps=0.1, draws=1)
     """
     if name in METHODS:
         return METHODS[name]

@@ -172,7 +172,7 @@ def splitting_matrices(
     for unit in torch.eye(entries.size, dtype=split_eps.dtype, device=entries.neuron.device):
         # Every neuron moves along the same coordinate: there are no blocks between neurons.
         entries.write(step * unit.expand(entries.count, -1))
-        gradients = mean_gradients(grown, objective, entries.parts)
+        gradients = mean_gradients(grown, objective.scoring, entries.parts)
         columns.append(entries.read(gradients) / step)
     matrices = torch.stack(columns, 2)
     return (matrices + matrices.mT) / 2

@@ -85,9 +85,11 @@ def plan_lines(plan: Plan) -> tuple[Text, ...]:
 
 
 def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
-    """The loss on the growth batches, the cost, the three checks, the time, and the refusals."""
+    """The losses, what served for what, the cost, the three checks, the time, and the refusals."""
     return (
         _loss(report),
+        *_held_out_loss(report),
+        *_stale_statistics(report),
         Text(_cost("parameters", report.params_before, report.params_after)),
         Text(_multiply_adds(report)),
         Text(
@@ -95,20 +97,21 @@ def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
             f"by {report.preservation_error:.1e} from the old model at eps = 0; "
             f"took {seconds_text(report.seconds)}"
         ),
-        *_excuse(report),
+        *_line_if_any(report.unchecked),
+        *_line_if_any(report.unspent, BAD),
         *_groups(report),
         *_batch_norm_gap(report),
         *_refusals(report),
     )
 
 
-def _excuse(report: GrowthReport) -> tuple[Text, ...]:
-    return (Text(report.unchecked),) if report.unchecked else ()
+def _line_if_any(text: str, style: str = "") -> tuple[Text, ...]:
+    return (Text(text, style=style),) if text else ()
 
 
 def _loss(report: GrowthReport) -> Text:
     before, after = number_text(report.loss_before, 4), number_text(report.loss_after, 4)
-    line = Text(f"loss on the growth batches {before} -> {after}")
+    line = Text(f"loss on the growth batches that scored {before} -> {after}")
     line.stylize(GOOD if report.loss_after <= report.loss_before else BAD)
     # Appended after styling, so this part has no color.
     if report.backtracks:
@@ -138,6 +141,24 @@ def _multiply_adds(report: GrowthReport) -> str:
 
 def _cost(name: str, before: int, after: int) -> str:
     return f"{name} {count_text(before)} -> {count_text(after)} ({ratio_text(before, after)})"
+
+
+def _held_out_loss(report: GrowthReport) -> tuple[Text, ...]:
+    """What growth did where nothing was fitted, and which batches served what."""
+    if report.held_out_before is None or report.held_out_after is None:
+        return ()
+    before, after = number_text(report.held_out_before, 4), number_text(report.held_out_after, 4)
+    line = Text(f"loss on held-out batches {before} -> {after}")
+    line.stylize(GOOD if report.held_out_after <= report.held_out_before else BAD)
+    return line, Text(str(report.batches))
+
+
+def _stale_statistics(report: GrowthReport) -> tuple[Text, ...]:
+    if report.stale_loss is None:
+        return ()
+    stale, refreshed = number_text(report.stale_loss, 4), number_text(report.held_out_before, 4)
+    words = "statistics of batch norms estimated anew before that: held-out loss"
+    return (Text(f"{words} {stale} -> {refreshed}"),)
 
 
 def _batch_norm_gap(report: GrowthReport) -> tuple[Text, ...]:

@@ -425,7 +425,7 @@ class ReshapeRule:
     """A reshape whose code holds the number of neurons: a lane has its own."""
 
     def match(self, context: RewriteContext, node: fx.Node) -> bool:
-        return node.target in ("view", "reshape", torch.reshape) and not node.kwargs
+        return node.target in RESHAPES and not node.kwargs
 
     def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
         return None
@@ -442,8 +442,16 @@ class ReshapeRule:
                 continue  # read off the lane itself
             with context.rewriter.graph.inserting_before(new):
                 function = context.rewriter.graph.call_function
-                new.args = (x, function(lane_shape, (x, shape, dims[0])))
+                size = self._lane_size(context, node, width, dims[0])
+                new.args = (x, function(lane_shape, (x, shape, dims[0], size)))
         return lanes
+
+    def _lane_size(self, context: RewriteContext, node: fx.Node, width: int, dim: int) -> int:
+        """The size of a lane along the dimension of its neurons."""
+        entries = context.coupling.shapes[node.name].size[dim]
+        per_neuron = entries // context.coupling.widths[width].size
+        places = context.candidates.new[width]
+        return int(per_neuron * (places.stop - places.start))
 
     def _dims_of_neurons(self, context: RewriteContext, node: fx.Node, width: int) -> list[int]:
         """The dimensions of a value whose size is a multiple of the number of a width's neurons."""
@@ -451,25 +459,39 @@ class ReshapeRule:
         if shape is None:
             return []
         count = context.coupling.widths[width].size
-        return [dim for dim in sorted(shape.dims) if shape.size[dim] % count == 0]
+        fitting = [dim for dim in sorted(shape.dims) if shape.size[dim] % count == 0]
+        # Three heads beside queries, keys and values: only along one of both are there neurons.
+        along = shape.grids.get(width, frozenset())
+        return [dim for dim in fitting if dim in along] if len(fitting) > 1 else fitting
 
 
-def lane_shape(x: Tensor, shape: Any, dim: int) -> Any:
+RESHAPES = (
+    "view",
+    "reshape",
+    torch.reshape,
+    torch.ops.aten.view.default,
+    torch.ops.aten.reshape.default,
+    torch.ops.aten._unsafe_view.default,
+)
+
+
+def lane_shape(x: Tensor, shape: Any, dim: int, size: int) -> Any:
     """The shape that a lane takes where the old neurons take ``shape``.
 
     Args:
         x: the lane.
         shape: a shape in which other sizes than that of the neurons are right for the lane.
         dim: the dimension of the neurons.
+        size: that of the lane in ``dim``.
 
     Returns:
         ``shape`` if it holds as many elements as the lane; else it follows in ``dim``.
     """
     sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]
-    known = [size for size in sizes if size != -1]
-    if len(known) < len(sizes) or math.prod(sizes) == x.numel():
+    if sizes[dim] == -1 or math.prod(sizes) == x.numel():
         return sizes
-    sizes[dim] = -1
+    # Another dimension may follow from the rest (-1), so this one cannot.
+    sizes[dim] = size if -1 in sizes else -1
     return sizes
 
 

@@ -272,8 +272,10 @@ class GrowthStep(StrictModel):
             graph with the candidates that were not selected switched off.
         preservation_error: Relative difference of outputs between the model before the step and
             the grown model with eps = 0, which should be none.
-        loss_before: Loss on the growth batches before the step.
-        loss_after: Loss on the growth batches after the step.
+        loss_before: Loss before the step, on the growth batches that candidates were scored on.
+        loss_after: Loss on them after the step.
+        held_out_before: Loss before the step, on growth batches that decided nothing.
+        held_out_after: Loss on them after the step.
         backtracks: How often the step size was halved.
     """
 
@@ -289,6 +291,8 @@ class GrowthStep(StrictModel):
     preservation_error: float | None = None
     loss_before: float | None = None
     loss_after: float | None = None
+    held_out_before: float | None = None
+    held_out_after: float | None = None
     backtracks: Count = 0
 
 

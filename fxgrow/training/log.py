@@ -31,6 +31,8 @@ def _growth_done(event: Any) -> dict[str, Any]:
         "epoch": event.epoch,
         "test_accuracy": event.test_accuracy,
         **step_result(report).model_dump(mode="json"),
+        "stale_loss": report.stale_loss,
+        "batches": str(report.batches),
         "faithful_error": report.faithful_error,
         "preservation_error": report.preservation_error,
         "backtracks": report.backtracks,

@@ -20,8 +20,11 @@ class StepResult(StrictModel):
     """One growth step in numbers.
 
     Args:
-        loss_before: loss on the growth batches before the step.
-        loss_after: loss on the growth batches after it.
+        loss_before: loss on the growth batches that scored, before the step.
+        loss_after: loss on them after it.
+        held_out_before: loss on growth batches that decided nothing, before the step; None in
+            results of earlier versions of fxgrow.
+        held_out_after: the same after it.
         params: number of parameters after it.
         split: number of neurons that were split.
         new: number of new neurons.
@@ -29,7 +32,7 @@ class StepResult(StrictModel):
 
     Example:
         >>> step = read_result(Path("runs/first")).steps[0]
-        >>> step.loss_before - step.loss_after
+        >>> step.held_out_before - step.held_out_after
         0.13
     """
 
@@ -39,6 +42,8 @@ class StepResult(StrictModel):
     split: int
     new: int
     seconds: float
+    held_out_before: float | None = None
+    held_out_after: float | None = None
 
 
 class RunResult(StrictModel):
@@ -143,6 +148,8 @@ def step_result(report: GrowthReport) -> StepResult:
         split=sum(change.split for change in report.widths),
         new=sum(change.new for change in report.widths),
         seconds=report.seconds,
+        held_out_before=report.held_out_before,
+        held_out_after=report.held_out_after,
     )
 
 

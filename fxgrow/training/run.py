@@ -246,6 +246,7 @@ class RunState:
                 seed=self.settings.seed + step,  # other candidates at every step
                 history=self.network.spec.history,
                 memory_limit=self.settings.memory_limit,
+                accept_no_gain=self.settings.accept_no_gain,
                 scope=scope,
                 example_inputs=example_inputs,
             ),
@@ -266,5 +267,10 @@ class RunState:
         settings, data = self.settings, self.data.train
         size = min(settings.growth_batch_size, len(data))
         return batches(
-            data, size, shuffle=True, generator=self.growth_rng, limit=settings.growth_batches
+            data,
+            size,
+            shuffle=True,
+            generator=self.growth_rng,
+            limit=settings.growth_batches,
+            drop_last=True,
         )

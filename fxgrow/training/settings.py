@@ -28,9 +28,11 @@ class RunSettings(Settings):
         momentum: momentum of SGD.
         weight_decay: L2 penalty of SGD.
         batch_size: images per training step.
-        growth_batches: number of batches that decide what grows.
+        growth_batches: most batches that a growth step looks at; None: as many as it can use once.
         growth_batch_size: training images in each of them.
         memory_limit: bytes that a growth step may hold for its candidates; None: no limit.
+        accept_no_gain: grow even where nothing that was found lowers the loss; else the run ends
+            there with an error.
         seed: draws the order of the images, the candidates, and all that torch draws in the run.
 
     Raises:
@@ -56,9 +58,10 @@ class RunSettings(Settings):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0, le=limits.RATE)
     batch_size: int = Field(default=32, ge=1, le=limits.BATCH)
-    growth_batches: int = Field(default=8, ge=1, le=limits.BATCHES)
+    growth_batches: int | None = Field(default=None, ge=1, le=limits.BATCHES)
     growth_batch_size: int = Field(default=64, ge=1, le=limits.BATCH)
     memory_limit: float | None = Field(default=None, gt=0, le=limits.MEMORY)
+    accept_no_gain: bool = False
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")

@@ -20,7 +20,9 @@ KEYS = {
     "params_before", "params_after", "loss_before", "loss_after", "test_accuracy_before", "test_accuracy_after",
     "faithful_error", "backtracks", "growth_seconds", "epoch_seconds", "steps",
 }  # fmt: skip
-STEP_KEYS = {"loss_before", "loss_after", "params", "split", "new", "seconds"}
+STEP_KEYS = {
+    "loss_before", "loss_after", "held_out_before", "held_out_after", "params", "split", "new", "seconds",
+}  # fmt: skip
 TIMES = {"growth_seconds", "epoch_seconds"}
 
 

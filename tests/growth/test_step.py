@@ -32,7 +32,8 @@ def grown(module: nn.Module, **options: object) -> fxgrow.Growth:
 def test_promises(name: str) -> None:
     module = network(name)
     before = copy.deepcopy(module.state_dict())
-    growth = grown(module)
+    # The labels are random, so what is found on one batch need not help on another.
+    growth = grown(module, accept_no_gain=True)
     report = growth.report
     assert report.loss_after <= report.loss_before
     assert report.faithful_error < 1e-12 and report.preservation_error < 1e-12

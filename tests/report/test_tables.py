@@ -7,6 +7,7 @@ from fxgrow.capture import How, PartReport
 from fxgrow.coupling import Unreached
 from fxgrow.errors import Refusal
 from fxgrow.growth import GrowthReport, Plan, PlanRow, Spending
+from fxgrow.growth.batch_roles import BatchRoles
 from fxgrow.growth.statistics import BatchNormGap
 from fxgrow.report import (
     capture_table,
@@ -108,11 +109,23 @@ def test_growth() -> None:
     rows = words("Growth step 3", "a[0] 4 7 2 1 0.5", "grown_layers.relu (layer) 0 3 0 3")
     assert [table[0], table[-2], table[-1]] == rows
     assert text(*growth_lines(REPORT)) == words(
-        "loss on the growth batches 0.5 -> 0.25 after halving eps 2 times",
+        "loss on the growth batches that scored 0.5 -> 0.25 after halving eps 2 times",
         "parameters 1 k -> 1.5 k (x1.50)",
         "multiply-adds 1 M -> 2 M (x2.00)",
         "off by 1.0e-07 from the over-grown graph, by 2.0e-07 from the old model at eps = 0; took 2 s",
         "did not take part: 1 width (1 output)",
+    )
+
+
+def test_held_out_loss_and_stale_statistics() -> None:
+    roles = BatchRoles(4, 2, 2, 30, 8)
+    report = replace(
+        REPORT, held_out_before=0.5, held_out_after=0.75, batches=roles, stale_loss=0.875
+    )
+    assert text(*growth_lines(report))[1:4] == words(
+        "loss on held-out batches 0.5 -> 0.75",
+        "8 growth batches: 4 to search on (by 30 steps in turn), 2 to score on, 2 held out",
+        "statistics of batch norms estimated anew before that: held-out loss 0.875 -> 0.5",
     )
 
 

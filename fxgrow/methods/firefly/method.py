@@ -16,7 +16,7 @@ from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_
 from fxgrow.methods.firefly import importance
 from fxgrow.methods.firefly.neighborhood import initialize
 from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, relax
-from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.proposals import propose_everywhere
 from fxgrow.rewrite import DepthProposal, OverGrown
 
 PATHS = {"joint": importance.joint_scores, "single": importance.single_scores}
@@ -27,7 +27,8 @@ class Firefly(Settings):
 
     Args:
         split: let existing neurons split.
-        new: candidates for new neurons per width (m' in the paper).
+        new: candidates for new neurons per width (m' in the paper); None: ``LEAST_NEW``, and more
+            where the budget can buy more.
         layers: candidates for neurons per candidate residual layer; 0 proposes no layers.
         at: patterns of nodes or modules after which layers are proposed; with none, after every
             activation and residual sum.
@@ -54,7 +55,7 @@ class Firefly(Settings):
     """
 
     split: bool = True
-    new: int = Field(default=8, ge=0, le=limits.CANDIDATES)
+    new: int | None = Field(default=None, ge=0, le=limits.CANDIDATES)
     layers: int = Field(default=0, ge=0, le=limits.CANDIDATES)
     at: tuple[str, ...] = ()
     norm: bool = False
@@ -78,12 +79,15 @@ class Firefly(Settings):
             )
         return self
 
+    @property
+    def search_steps(self) -> int:
+        """How many growth batches the search steps over."""
+        return self.rounds * self.steps + self.refine_steps
+
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose that every growable neuron may split, and ``new`` neurons per growable width."""
-        growable = growable_widths(coupling)
-        split = frozenset(growable) if self.split else frozenset()
         depth = DepthProposal(self.layers, self.at, norm=self.norm) if self.layers else None
-        return Proposal(split, dict.fromkeys(growable, self.new), depth)
+        return replace(propose_everywhere(coupling, self.new, split=self.split), layers=depth)
 
     def search(
         self,
@@ -99,8 +103,8 @@ class Firefly(Settings):
         eps for splits in halves, which are symmetric in eps.
         """
         self.begin(grown, objective, generator)
-        for _ in range(self.rounds):
-            scores = self._round(grown, objective)
+        for number in range(self.rounds):
+            scores = self._round(grown, objective, number * self.steps)
         return scores
 
     def begin(self, grown: OverGrown, objective: Objective, generator: torch.Generator) -> None:
@@ -114,11 +118,13 @@ class Firefly(Settings):
         initialize(grown, self.eps, generator)
         estimate_statistics(grown, objective)
 
-    def _round(self, grown: OverGrown, objective: Objective) -> Scores:
+    def _round(self, grown: OverGrown, objective: Objective, first_batch: int) -> Scores:
         """Run both steps once, and set every eps to the better sign."""
-        self._relax(grown, objective, self.steps)
+        self._relax(grown, objective, self.steps, first_batch)
         integrated_gradients = PATHS[self.path]
-        split, new = integrated_gradients(grown, self._in_precision(objective), self.points)
+        # Directions that fit the batches they were found on would score well on them.
+        unseen = self._in_precision(objective.scoring)
+        split, new = integrated_gradients(grown, unseen, self.points)
         candidates = grown.candidates
         with torch.no_grad():
             new_scores = self.eps * new.abs()
@@ -133,13 +139,14 @@ class Firefly(Settings):
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Run step one again, for the selected candidates alone."""
-        self._relax(grown, objective, self.refine_steps)
+        self._relax(grown, objective, self.refine_steps, self.rounds * self.steps)
 
-    def _relax(self, grown: OverGrown, objective: Objective, steps: int) -> None:
+    def _relax(self, grown: OverGrown, objective: Objective, steps: int, first_batch: int) -> None:
         optimizer_rule = OPTIMIZERS[self.optimizer]
         constraint_rule = CONSTRAINTS[self.constraint]
         objective = self._in_precision(objective)
-        relax(grown, objective, self.eps, steps, self.lr, optimizer_rule, constraint_rule)
+        rules = optimizer_rule, constraint_rule
+        relax(grown, objective, self.eps, steps, self.lr, *rules, first_batch)
 
     def _in_precision(self, objective: Objective) -> Objective:
         return replace(objective, autocast=PRECISIONS[self.precision])

@@ -86,6 +86,7 @@ def relax(
     lr: float,
     optimizer_rule: OptimizerRule = OPTIMIZERS["adam"],
     constraint: ConstraintRule = CONSTRAINTS["projection"],
+    first_batch: int = 0,
 ) -> None:
     """Optimize eps and the directions of all candidates, one growth batch per step.
 
@@ -101,6 +102,7 @@ def relax(
         lr: learning rate of the directions at the start.
         optimizer_rule: the optimizer, a value of ``OPTIMIZERS``.
         constraint: a value of ``CONSTRAINTS``.
+        first_batch: how many batches earlier steps took.
     """
     eps_parameters = []
     masks = []  # 1 where the candidate is on
@@ -119,7 +121,7 @@ def relax(
     optimizer = optimizer_rule.make(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
     for step in range(steps):
-        batch = objective.batches[step % len(objective.batches)]
+        batch = objective.batches[(first_batch + step) % len(objective.batches)]
         optimizer.zero_grad(set_to_none=True)
         loss = objective.on(grown.graph_module, batch) + constraint.added(grown, eps)
         # Not ``backward()``: it would leave gradients in the loss's own parameters and in inputs.
