@@ -86,7 +86,7 @@ AcceptNoGainOption = Annotated[
     bool,
     typer.Option(
         "--accept-no-gain",
-        help="grow even where nothing that was found lowers the loss; else that ends the run",
+        help="grow even where nothing that was found lowers the loss; else that step is left out",
     ),
 ]
 

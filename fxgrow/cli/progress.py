@@ -29,6 +29,7 @@ from fxgrow.training import (
     EpochDone,
     Event,
     GrowthDone,
+    GrowthSkipped,
     GrowthStarted,
     Listener,
     RunStarted,
@@ -69,6 +70,7 @@ class ProgressDisplay:
             EpochDone: self._show_epoch,
             GrowthStarted: self._start_growth,
             GrowthDone: self._show_growth,
+            GrowthSkipped: self._show_skipped,
         }
 
     def __call__(self, event: Event) -> None:
@@ -101,6 +103,9 @@ class ProgressDisplay:
         for line in (*plan_lines(event.report.plan), *growth_lines(event.report)):
             console.print(line)
         self._print_line(f"test accuracy of the grown model {percent_text(event.test_accuracy)}")
+
+    def _show_skipped(self, event: GrowthSkipped) -> None:
+        self._print_line(f"growth step {event.step} is left out: {event.reason}")
 
     def _print_line(self, line: str) -> None:
         # As ``Text``, because rich would read square brackets in a string as markup.

@@ -113,8 +113,28 @@ class GrowthDone:
     test_accuracy: float
 
 
+@dataclass(frozen=True)
+class GrowthSkipped:
+    """A growth step would have gained nothing, so training goes on with the model as it is.
+
+    Args:
+        step: number of the growth step, from 1.
+        epoch: number of epochs done.
+        reason: why, in a sentence.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, GrowthSkipped):
+        ...         print(event.reason)
+    """
+
+    step: int
+    epoch: int
+    reason: str
+
+
 # In the order in which a run meets them.
-Event = RunStarted | BatchDone | EpochDone | GrowthStarted | GrowthDone
+Event = RunStarted | BatchDone | EpochDone | GrowthStarted | GrowthDone | GrowthSkipped
 Listener = Callable[[Event], None]
 """A function that is called with every event, in the order in which they happen."""
 

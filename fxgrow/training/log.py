@@ -12,6 +12,7 @@ from fxgrow.training.events import (
     EpochDone,
     Event,
     GrowthDone,
+    GrowthSkipped,
     GrowthStarted,
     RunStarted,
 )
@@ -48,6 +49,7 @@ _EVENT_ROWS: Mapping[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] =
     RunStarted: ("run-started", _run_started),
     EpochDone: ("epoch", asdict),
     GrowthDone: ("growth", _growth_done),
+    GrowthSkipped: ("growth-skipped", asdict),
 }
 # Events without a row: there are too many batches, and a growth step is logged when it is done.
 _UNLOGGED = (BatchDone, GrowthStarted)

@@ -20,7 +20,7 @@ from fxgrow.argument_checks import checked
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.data import Batches, Splits, batches
-from fxgrow.errors import TrainingError
+from fxgrow.errors import GrowthError, TrainingError
 from fxgrow.growth import ALL_WIDTHS, Budget, Growth, Method, Scope, StepOptions, grow_step
 from fxgrow.randomness import seeded
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
@@ -30,6 +30,7 @@ from fxgrow.training.events import (
     BatchDone,
     EpochDone,
     GrowthDone,
+    GrowthSkipped,
     GrowthStarted,
     Listener,
     RunStarted,
@@ -232,10 +233,38 @@ class RunState:
         budget: Budget,
         scope: Scope,
     ) -> "RunState":
-        """Do one growth step; ``step`` counts from 1."""
+        """Do one growth step, unless it gains nothing; ``step`` counts from 1."""
         epoch = len(self.seconds)
         self.callback(GrowthStarted(step, epoch))
-        growth = grow_step(
+        try:
+            growth = self._grown(step, example_inputs, method, budget, scope)
+        except GrowthError as error:
+            if error.code != "gained-nothing":
+                raise
+            # The epochs so far are not lost: the model trains on, and may grow at the next step.
+            self.callback(GrowthSkipped(step, epoch, str(error)))
+            return self
+        test_accuracy = evaluate(growth.module, self.test).accuracy
+        self.callback(GrowthDone(step, epoch, growth.report, test_accuracy))
+        grown = Network(growth.module, growth.graph_module, growth.spec)
+        return replace(
+            self,
+            network=grown,
+            # The optimizer of the grown weights; their momentum has grown along.
+            optimizer=growth.optimizer or self.optimizer,
+            growths=(*self.growths, growth),
+        )
+
+    def _grown(
+        self,
+        step: int,
+        example_inputs: tuple[Any, ...],
+        method: Method,
+        budget: Budget,
+        scope: Scope,
+    ) -> Growth:
+        """The network after one growth step; its own is as it was."""
+        return grow_step(
             self.network.module,
             self._growth_batches(),
             cross_entropy,
@@ -250,16 +279,6 @@ class RunState:
                 scope=scope,
                 example_inputs=example_inputs,
             ),
-        )
-        test_accuracy = evaluate(growth.module, self.test).accuracy
-        self.callback(GrowthDone(step, epoch, growth.report, test_accuracy))
-        grown = Network(growth.module, growth.graph_module, growth.spec)
-        return replace(
-            self,
-            network=grown,
-            # The optimizer of the grown weights; their momentum has grown along.
-            optimizer=growth.optimizer or self.optimizer,
-            growths=(*self.growths, growth),
         )
 
     def _growth_batches(self) -> Batches:

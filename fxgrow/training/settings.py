@@ -31,8 +31,8 @@ class RunSettings(Settings):
         growth_batches: most batches that a growth step looks at; None: as many as it can use once.
         growth_batch_size: training images in each of them.
         memory_limit: bytes that a growth step may hold for its candidates; None: no limit.
-        accept_no_gain: grow even where nothing that was found lowers the loss; else the run ends
-            there with an error.
+        accept_no_gain: grow even where nothing that was found lowers the loss; else such a growth
+            step is left out, and training goes on.
         seed: draws the order of the images, the candidates, and all that torch draws in the run.
 
     Raises:

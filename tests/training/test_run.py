@@ -6,13 +6,15 @@ from torch import Tensor, nn
 
 from fxgrow.data import Splits
 from fxgrow.errors import GrowthError, TrainingError
-from fxgrow.growth import Budget
+from fxgrow.growth import Budget, Objective
 from fxgrow.methods import Firefly
+from fxgrow.rewrite import OverGrown
 from fxgrow.training import (
     BatchDone,
     EpochDone,
     Event,
     GrowthDone,
+    GrowthSkipped,
     Run,
     RunSettings,
     RunStarted,
@@ -33,8 +35,16 @@ SETTINGS = RunSettings(
 METHOD = Firefly(new=1, steps=2)
 
 
+class NeverGains(Firefly):
+    """Switches off what it selected."""
+
+    def refine(self, grown: OverGrown, objective: Objective) -> None:
+        for eps in (grown.candidates.split_eps, grown.candidates.new_eps):
+            eps.data.zero_()
+
+
 def run(
-    model: nn.Module, data: Splits, settings: RunSettings = SETTINGS
+    model: nn.Module, data: Splits, settings: RunSettings = SETTINGS, method: Firefly = METHOD
 ) -> tuple[Run, list[Event]]:
     events: list[Event] = []
     done = train_and_grow(
@@ -42,7 +52,7 @@ def run(
         data,
         settings,
         example_inputs=(data.train.images[:1],),
-        method=METHOD,
+        method=method,
         budget=Budget(neurons=3),
         callback=events.append,
     )
@@ -74,6 +84,20 @@ def test_phases_of_training_with_growth_between_them(model: nn.Module, digits: S
     ]
     assert sizes[1] == sizes[0] + 6
     assert len(done.epoch_seconds) == 3
+
+
+def test_a_growth_step_that_gains_nothing_is_left_out(model: nn.Module, digits: Splits) -> None:
+    settings = SETTINGS.model_copy(update={"accept_no_gain": False})
+    done, events = run(model, digits, settings, NeverGains(new=1, steps=2))
+    assert [type(event) for event in events if not isinstance(event, BatchDone)] == [
+        RunStarted, EpochDone, GrowthStarted, GrowthSkipped, EpochDone, GrowthStarted, GrowthSkipped,
+        EpochDone,
+    ]  # fmt: skip
+    assert all("gained nothing" in e.reason for e in events if isinstance(e, GrowthSkipped))
+    assert done.growths == () and len(done.epoch_seconds) == 3
+    # Exactly what training without growth steps gives.
+    plain, _ = run(model, digits, RunSettings(epochs=3, grow_steps=0, batch_size=32))
+    assert same(state(done.final.module), state(plain.final.module))
 
 
 def test_the_final_graph_shares_the_trained_weights(model: nn.Module, digits: Splits) -> None:
