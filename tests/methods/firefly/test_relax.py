@@ -108,7 +108,9 @@ def test_every_choice_lowers_the_loss_within_the_neighbourhood(
     before = OBJECTIVE.mean(grown.graph_module)
     relax(grown, OBJECTIVE, 0.1, 10, 0.03, OPTIMIZERS[optimizer], CONSTRAINTS[constraint])
     assert OBJECTIVE.mean(grown.graph_module) < before
-    assert Neighborhood.of(grown, 0.1).violation() < 1e-28  # rounding of a norm of 1, to the fourth power
+    assert (
+        Neighborhood.of(grown, 0.1).violation() < 1e-28
+    )  # rounding of a norm of 1, to the fourth power
 
 
 def test_gradient_steps_do_not_depend_on_the_unit_of_eps() -> None:
