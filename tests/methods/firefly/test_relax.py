@@ -10,6 +10,7 @@ from fxgrow import Budget, Firefly
 from fxgrow.errors import ArgumentError
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.growth.statistics import new_channel_norms
+from fxgrow.methods.firefly import neighborhood
 from fxgrow.methods.firefly.importance import joint_scores
 from fxgrow.methods.firefly.neighborhood import (
     Neighborhood,
@@ -148,6 +149,24 @@ def test_violation() -> None:
     )
     Neighborhood.of(grown, 0.1).project()
     assert Neighborhood.of(grown, 0.1).violation() < 1e-28
+
+
+def test_layers_of_one_shape_are_projected_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tensors are put beside each other, so few that each is alone included."""
+    found = []
+    for at_once in (neighborhood._AT_ONCE, 100, 1):
+        monkeypatch.setattr(neighborhood, "_AT_ONCE", at_once)
+        grown = started()
+        with torch.no_grad():
+            for number, direction in enumerate(candidate_directions(grown)):
+                direction += 0.1 * (1 + number)
+        space = Neighborhood.of(grown, 0.1)
+        violation = space.violation().detach()
+        space.project()
+        assert violation > 0.1 and space.violation() < 1e-28
+        found.append([violation, *(one.detach() for one in candidate_directions(grown))])
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0], found[2])
 
 
 def violations(constraint: ConstraintRule) -> list[float]:
