@@ -25,6 +25,7 @@ class ShapeCache:
 
     Args:
         results: what is cached so far: operator and arguments -> descriptions of the results.
+        sharing: the operators that were found to be views or to write into their arguments.
 
     Example:
         >>> cache = ShapeCache()
@@ -34,6 +35,7 @@ class ShapeCache:
     """
 
     results: dict[Any, Any] = field(default_factory=dict)
+    sharing: set[Any] = field(default_factory=set)
 
     def run(
         self, func: Any, args: Any, kwargs: Any, kernel: Callable[..., Any] | None = None
@@ -53,15 +55,21 @@ class ShapeCache:
             What ``func(*args, **kwargs)`` gives.
         """
         kernel = kernel or func
+        if func in self.sharing:
+            return kernel(*args, **kwargs)
         try:
             key = _call_key(func, args, kwargs)
             cached = self.results.get(key)
         except (_NotCacheableError, TypeError):  # TypeError: an argument that has no hash
             return kernel(*args, **kwargs)
+        if type(cached) is _TensorDescription:  # nearly always, and a tree takes time
+            return _to_tensor(cached)
         if cached is not None:
             return tree_map(_to_tensor, cached)
         result = kernel(*args, **kwargs)
-        if _shares_no_memory(func) and _has_no_values(result):
+        if not _shares_no_memory(func):
+            self.sharing.add(func)
+        elif _has_no_values(result):
             self.results[key] = tree_map(_to_description, result)
         return result
 

@@ -75,16 +75,20 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
 def _undo_attributes(module: nn.Module) -> Callable[[], None]:
     """A function that puts the attributes of a module back, and the contents of containers."""
     attributes = dict(module.__dict__)
-    undo_contents = []
+    kept = []
     for value in (*attributes.values(), *_kept_by_hooks(attributes)):
         if isinstance(value, (dict, list, set)):
-            undo_contents.append(_undo_contents(value))
+            kept.append((value, _contents(value)))
 
     def restore() -> None:
         module.__dict__.clear()
         module.__dict__.update(attributes)
-        for undo in undo_contents:
-            undo()
+        for container, contents in kept:
+            container.clear()
+            if isinstance(container, list):
+                container.extend(contents)
+            else:
+                container.update(contents)
 
     return restore
 
@@ -96,18 +100,11 @@ def _kept_by_hooks(attributes: dict[str, Any]) -> Iterator[Any]:
             yield from closure_values(hook)
 
 
-def _undo_contents(container: Any) -> Callable[[], None]:
-    """A function that puts the contents of a dict, list or set back."""
-    contents = container.copy()
-
-    def restore() -> None:
-        container.clear()
-        if isinstance(container, list):
-            container.extend(contents)
-        else:
-            container.update(contents)
-
-    return restore
+def _contents(container: Any) -> Any:
+    """What a dict, list or set holds; most of a module's are empty, which costs no copy."""
+    if not container:
+        return ()
+    return dict(container) if isinstance(container, dict) else tuple(container)
 
 
 def clone_tensors(value: Any) -> Any:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
@@ -19,7 +18,7 @@ from fxgrow.capture import (
     preserve_attributes,
     require_growable_model,
 )
-from fxgrow.coupling.fields import flat_labels
+from fxgrow.coupling.fields import flat_labels, unobserved
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import resolve_coupling
 from fxgrow.coupling.size_records import size_records
@@ -161,8 +160,7 @@ class _NodeByNode(Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         self.ctx.graph_node = n.name
         result = super().run_node(n)
-        # Label fields are tensors too: what is done with them is not to be observed.
-        with torch.utils._python_dispatch._disable_current_modes():
+        with unobserved():
             self._record_labels(n.name, result)
             if isinstance(result, Tensor):
                 self._record_shape(n.name, result)

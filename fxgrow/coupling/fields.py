@@ -7,7 +7,8 @@ This convention holds for dimensions of size 1 too, so a hidden layer of a singl
 labeled dimension.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,16 @@ Fields = dict[Support, Tensor]
 Index = tuple[int | slice, ...]
 
 _ALL = slice(None)
+
+
+@contextmanager
+def unobserved() -> Iterator[None]:
+    """Label fields are tensors too: what is done with them in a run is not to be observed.
+
+    Cheaper than to take all modes off and put them back, which is done for every size that is read.
+    """
+    with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+        yield
 
 
 def field_support(labels: Tensor) -> Support:

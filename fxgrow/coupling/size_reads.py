@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _disable_current_modes
 
-from fxgrow.coupling.fields import flat_labels
+from fxgrow.coupling.fields import flat_labels, unobserved
 from fxgrow.coupling.labels import FIXED, Ints
 from fxgrow.coupling.number_log import numbers_among_values
 from fxgrow.coupling.size_numbers import (
@@ -126,8 +125,7 @@ class SizeReads(TorchFunctionMode):
         field = self.ctx.fields(x).get((dim,))
         if field is None:
             return None
-        # Label fields are tensors too: what is done with them is not to be observed.
-        with _disable_current_modes():
+        with unobserved():
             labels = flat_labels(field)
         return labels if (labels != FIXED).any() else None
 

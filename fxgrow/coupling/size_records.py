@@ -12,11 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.coupling.fields import flat_labels
+from fxgrow.coupling.fields import flat_labels, unobserved
 from fxgrow.coupling.values import Context, Passage, Side
 
 NAMES: Mapping[str, tuple[Side, ...]] = {
@@ -162,8 +161,7 @@ _WATCHES: Mapping[Side, Callable[[Context, nn.Module, Passage], None]] = {
 
 def _note(ctx: Context, place: Passage, values: Any) -> None:
     """Note the neurons along single dimensions of the first tensor that passes."""
-    # Label fields are tensors too: what is done with them is not to be observed.
-    with torch.utils._python_dispatch._disable_current_modes():
+    with unobserved():
         tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
         for support, labels in ctx.fields(tensors[0]).items() if tensors else ():
             if len(support) == 1:

@@ -20,6 +20,7 @@ from fxgrow.coupling.fields import (
     lines_speak_for,
     place_field,
     select_dims,
+    unobserved,
 )
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
 from fxgrow.coupling.labels import FIXED, Bools, Ints, Labels, Pin, components, concatenated
@@ -543,8 +544,7 @@ class Context:
         if self.failure is not None and self.failure[0] is error:
             return
         labels = []
-        # Label fields are tensors too: what is done with them is not to be observed.
-        with _disable_current_modes():
+        with unobserved():
             for tensor in tensors:
                 for labels_of_field in self.fields(tensor).values():
                     labels.append(flat_labels(labels_of_field))

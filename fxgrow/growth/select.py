@@ -228,13 +228,18 @@ def greedy_fill(
 def _longest_allowed(
     taken: Sequence[Increment], more: Sequence[Increment], allows: Callable[[Counts], bool]
 ) -> int:
-    """How many increments are allowed beside those that are taken, by bisection."""
+    """How many increments are allowed beside those that are taken: doubled, then by bisection."""
 
     def exceeds(count: int) -> bool:
         return not allows(_counts([*taken, *more[:count]]))
 
+    # Once a tie is closed there are often few, so that far ahead there is nothing to be found.
+    beyond = 1
+    while beyond <= len(more) and not exceeds(beyond):
+        beyond *= 2
     # exceeds is False, ..., False, True, ..., True over the counts from 1 on.
-    return bisect_left(range(1, len(more) + 1), 1, key=exceeds)
+    counts = range(1, min(beyond, len(more)) + 1)
+    return bisect_left(counts, 1, lo=beyond // 2, key=exceeds)
 
 
 def _counts(increments: Sequence[Increment]) -> Counts:

@@ -88,8 +88,8 @@ class Candidates(nn.Module):
         width = torch.from_numpy(owners.width)
         neuron = torch.from_numpy(owners.neuron)
         index = torch.full_like(width, -1)
-        for number, eps_slice in self.split.items():
-            index = torch.where(width == number, eps_slice.start + neuron, index)
+        for number in self.split.keys() & set(owners.width.tolist()):
+            index = torch.where(width == number, self.split[number].start + neuron, index)
         return index
 
 

@@ -226,7 +226,7 @@ def blockwise_apply(
     if frozen[1] is not None:
         joined_bias = stack_rows([frozen[1].detach(), *biases], form.groups)
     out = form(x, stack_rows(weights, form.groups), joined_bias, more)
-    return split_rows(out, [len(weight) for weight in weights], form)
+    return split_rows(out, [weight.shape[0] for weight in weights], form)
 
 
 def stack_rows(rows: Sequence[Tensor], groups: int) -> Tensor:
@@ -243,7 +243,7 @@ def split_rows(out: Tensor, sizes: Sequence[int], form: LinearForm) -> list[Tens
     if form.row_dim is None:
         return [out]
     if form.groups == 1:
-        return list(out.split(list(sizes), dim=form.row_dim))
+        return list(out.split_with_sizes(list(sizes), form.row_dim))
     # [batch, out, ...] -> [batch, groups, out / groups, ...]
     by_group = out.unflatten(1, (form.groups, -1))
     group_sizes = [size // form.groups for size in sizes]

@@ -18,7 +18,7 @@ parameter is. At the blank neurons of a candidate layer, which emission drops, n
 entries: C_w has none in their rows, D and R none in their columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -52,12 +52,6 @@ class WeightBlock(NamedTuple):
         """The weight, the others, and the bias if there is one."""
         biases = [] if self.bias is None else [self.bias]
         return [self.weight, *self.others, *biases]
-
-    def like(self, tensors: Sequence[Tensor]) -> "WeightBlock":
-        """The inverse of ``tensors``, of other rows of the same layer."""
-        if self.bias is None:
-            return WeightBlock(tensors[0], None, tuple(tensors[1:]))
-        return WeightBlock(tensors[0], tensors[-1], tuple(tensors[1:-1]))
 
 
 class Kept(NamedTuple):
@@ -97,6 +91,8 @@ class OvergrownLayer(nn.Module):
     kept_columns: Tensor | None
     split_place: Tensor
     split_unit: Tensor
+    unit_row: Tensor
+    unit_column: Tensor
 
     def __init__(
         self,
@@ -121,39 +117,66 @@ class OvergrownLayer(nn.Module):
         self.column_index = [slots.candidate.to(weight.device) for slots in columns]
         self.weight = weight
         self.bias = bias
-        self.others = nn.ParameterList(others)
-        self.unit_row, self.unit_column = _units(self.base())
+        self._lists: dict[str, tuple[str, ...]] = {}
+        self._register("others", others)
         kept = kept or Kept()
+        # Numbers as tensors: an operator converts a plain one anew in each pass.
+        row, column = map(weight.new_tensor, _units(self.base()))
         buffers = {"split": split, "kept_rows": kept.rows, "kept_columns": kept.columns}
+        buffers |= {"unit_row": row, "unit_column": column}
         if split is not None:
             # Rows without a candidate read some eps (index -1), which their unit 0 takes out.
             buffers["split_place"] = split.clamp(min=0)
-            buffers["split_unit"] = (split >= 0).to(weight.dtype) * self.unit_row
+            buffers["split_unit"] = (split >= 0).to(row) * row
         for name, buffer in buffers.items():
             placed = None if buffer is None else buffer.to(weight.device)
             self.register_buffer(name, placed, persistent=False)
         # Candidates start at zero, so that the graph computes what the model does.
         base = self.base().weight.detach()  # [out, in, ...]
-        self.delta = self._zeros(len(base)) if split is not None else None
-        new_rows = sum(self._row_counts())
-        self.new = self._zeros(new_rows) if new_rows else None
-        self.outgoing = nn.ParameterList()
+        self._register("delta", self._zeros(len(base)) if split is not None else ())
+        self._row_counts = [len(slots.candidate) for slots in rows]
+        new_rows = sum(self._row_counts)
+        self._register("new", self._zeros(new_rows) if new_rows else ())
+        outgoing = []
         for slots in columns:
             shape = (base.shape[0], len(slots.candidate), *base.shape[2:])
-            self.outgoing.append(nn.Parameter(base.new_zeros(shape)))
+            outgoing.append(nn.Parameter(base.new_zeros(shape)))
+        self._register("outgoing", outgoing)
+
+    def _register(self, name: str, parameters: Iterable[Tensor]) -> None:
+        """Register parameters under one name; read in every pass, a ``ParameterList`` is slow."""
+        names = []
+        for number, parameter in enumerate(parameters):
+            names.append(f"{name}_{number}")
+            self.register_parameter(names[-1], parameter)  # type: ignore[arg-type]
+        self._lists[name] = tuple(names)
+
+    def _registered(self, name: str) -> list[nn.Parameter]:
+        return [getattr(self, one) for one in self._lists[name]]
+
+    @property
+    def delta(self) -> list[nn.Parameter] | None:
+        """The directions of the rows, of each of the parameters; None: no row can split."""
+        return self._registered("delta") or None
+
+    @property
+    def new(self) -> list[nn.Parameter] | None:
+        """The rows of all new neurons, of each of the parameters; None: it writes none."""
+        return self._registered("new") or None
+
+    @property
+    def outgoing(self) -> list[nn.Parameter]:
+        """The columns of new neurons, for each of ``columns``."""
+        return self._registered("outgoing")
 
     def base(self) -> WeightBlock:
         """All rows of the layer without candidates; the weight is ``[out, in / groups, ...]``."""
-        others = tuple(self.product.oriented(tensor) for tensor in self.others)
+        others = tuple(self.product.oriented(tensor) for tensor in self._registered("others"))
         return WeightBlock(self.product.oriented(self.weight), self.bias, others)
 
-    def _row_counts(self) -> list[int]:
-        """How many new rows the layer writes, for each entry of ``rows``."""
-        return [len(slots.candidate) for slots in self.rows]
-
-    def _zeros(self, count: int) -> nn.ParameterList:
+    def _zeros(self, count: int) -> list[nn.Parameter]:
         """Zeros for ``count`` rows like those of the layer."""
-        zeros = nn.ParameterList()
+        zeros = []
         for tensor in self.base().tensors():
             zeros.append(nn.Parameter(tensor.new_zeros((count, *tensor.shape[1:]))))
         return zeros
@@ -167,35 +190,31 @@ class OvergrownLayer(nn.Module):
         Returns:
             One row per row of the layer; None if none of them is a candidate.
         """
-        if self.delta is None:
+        delta = self.delta
+        if delta is None:
             return None
-        eps = split_eps[self.split_place] * self.split_unit
-        return self._scaled(self.delta, eps)
+        eps = split_eps.index_select(0, self.split_place) * self.split_unit
+        return self._block([rows * reshape_along(eps, 0, rows.dim()) for rows in delta])
 
     def incoming(self) -> WeightBlock | None:
         """The rows of all new neurons, in the units of the weight."""
-        if self.new is None:
+        new = self.new
+        if new is None:
             return None
-        return self._scaled(self.new, self.unit_row)
+        unit = self.unit_row
+        return self._block([rows * unit for rows in new])
 
-    def _scaled(self, rows: nn.ParameterList, factors: Tensor | float) -> WeightBlock:
-        """Rows of candidates times their factors, without their entries at blank neurons."""
-        scaled = []
-        for tensor in rows:
-            if isinstance(factors, Tensor):
-                scaled.append(tensor * reshape_along(factors, 0, tensor.dim()))
-            else:
-                scaled.append(tensor * factors)
-        scaled[0] = _masked(scaled[0], self.kept_columns, 1)
-        return self.base().like(scaled)
+    def _block(self, rows: list[Tensor]) -> WeightBlock:
+        """Rows of each of the parameters, without their entries at blank neurons."""
+        bias = None if self.bias is None else rows.pop()
+        return WeightBlock(_masked(rows[0], self.kept_columns, 1), bias, tuple(rows[1:]))
 
     def incoming_of(self, number: int) -> list[Tensor]:
         """The rows of the new neurons of ``rows[number]``, of each of the layer's parameters."""
         incoming = self.incoming()
         if incoming is None:
             return []
-        counts = self._row_counts()
-        return [tensor.split(counts)[number] for tensor in incoming.tensors()]
+        return [tensor.split(self._row_counts)[number] for tensor in incoming.tensors()]
 
     def columns_of(self, number: int, new_eps: Tensor) -> Tensor:
         """eps_j times the outgoing weights of the new neurons of ``columns[number]``.
@@ -207,8 +226,8 @@ class OvergrownLayer(nn.Module):
         Returns:
             ``[out, new neurons, ...]`` in the units of the weight.
         """
-        outgoing = self.outgoing[number]
-        factors = new_eps[self.column_index[number]] * self.unit_column
+        outgoing: Tensor = getattr(self, self._lists["outgoing"][number])
+        factors = new_eps.index_select(0, self.column_index[number]) * self.unit_column
         return _masked(outgoing * reshape_along(factors, 1, outgoing.dim()), self.kept_rows, 0)
 
     def forward(
@@ -234,7 +253,7 @@ class OvergrownLayer(nn.Module):
             ``[z]``, ``[z + dz, z - dz]`` or, without halves, ``[z + dz]``; then the new neurons of
             each of ``rows``.
         """
-        x = plus if minus is None else (plus + minus) / 2
+        x = plus if minus is None else torch.lerp(plus, minus, 0.5)
         if self.product.is_computed or not self.product.form.additive:
             return self._row_by_row(x, lanes, split_eps, new_eps, more)
         form = self.product.form
@@ -245,15 +264,15 @@ class OvergrownLayer(nn.Module):
         z, *parts = blockwise_apply(form, x, (base.weight, base.bias), blocks, more)
         for number, lane in enumerate(lanes):
             z = z + form(lane, self.columns_of(number, new_eps), None, more)
-        # Clones, not views of one product: what follows may work in place.
-        out = [z.clone()]
-        if self.delta is not None:
-            dz = parts.pop(0)
+        # New tensors, not views of one product: what follows may work in place.
+        if self._lists["delta"]:
+            dz = parts[0]
             out = [z + dz, z - dz] if self.halves else [z + dz]
-        if self.rows:
-            new_neurons = parts[0].split(self._row_counts(), dim=form.row_dim or 0)
-            out += [lane.clone() for lane in new_neurons]
-        return out
+        else:
+            out = [z if lanes else z.clone()]
+        if len(self.rows) > 1:
+            parts[-1:] = parts[-1].split(self._row_counts, dim=form.row_dim or 0)
+        return out + [lane.clone() for lane in parts[len(parts) - len(self.rows) :]]
 
     def _row_by_row(
         self,

@@ -196,6 +196,7 @@ class _Counting(TorchDispatchMode):
         self.counts: list[Any] = []
         self.shape_cache = ShapeCache()
         self.meeting = MetaMeeting()
+        self.elementary: set[Any] = set()  # operators that are made of no others
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -206,11 +207,13 @@ class _Counting(TorchDispatchMode):
         formula = flop_registry.get(func.overloadpacket)
         if formula is None:
             # Operators that are made of others, which the branches of torch.cond do not split.
-            with self:
-                out = func.decompose(*args, **kwargs)
-            if out is NotImplemented:
-                return self.shape_cache.run(func, met_args, met_kwargs)
-            return out
+            if func not in self.elementary:
+                with self:
+                    out = func.decompose(*args, **kwargs)
+                if out is not NotImplemented:
+                    return out
+                self.elementary.add(func)
+            return self.shape_cache.run(func, met_args, met_kwargs)
         out = self.shape_cache.run(func, met_args, met_kwargs)
         if self.make_term is None:
             self.counts.append(formula(*args, **kwargs, out_val=out))

@@ -110,11 +110,10 @@ def reshape_along(vector: Tensor, axis: int, rank: int) -> Tensor:
         rank: how many dimensions to have.
 
     Returns:
-        A view, ``[1, ..., n, ..., 1]``.
+        ``[n, 1, ..., 1]``, with a 1 for each axis that follows; those before it need none.
     """
-    shape = [1] * rank
-    shape[axis] = -1
-    return vector.reshape(shape)
+    following = rank - 1 - axis % rank
+    return vector.reshape(-1, *[1] * following) if following else vector
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Firefly(Settings):
         path: in step two, move all candidates together (``joint``) or each alone (``single``).
         optimizer: of step one.
         constraint: keep the candidates in the neighborhood by ``projection`` after every step, or
-            by a ``penalty`` (``neighborhood.constraint_violation``) and one projection at the end.
+            by a ``penalty`` (``Neighborhood.violation``) and one projection at the end.
         precision: of the passes through the over-grown graph in both steps: the model's own
             (``fp32``), or bfloat16 autocast (``bf16``). Reported losses and checks always use the
             model's own.

@@ -6,18 +6,20 @@ Descent", NeurIPS 2020. How we differ: both are in units of the layer's own weig
 and what leaves a new neuron are two delta_i.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from fxgrow.rewrite import OverGrown, OvergrownLayer
-from fxgrow.surgery import reshape_along
 
 SplitPart = tuple[Tensor, Tensor, int]
 """A tensor, the candidate of each index along one of its axes (-1 for none), and that axis."""
-DirectionGroup = tuple[Tensor, list[SplitPart]]
-"""The eps of one kind of delta_i, and all tensors that the delta_i of this kind consist of."""
+
+_AT_ONCE = 2**18
+"""Entries of tensors whose norms are computed together, which copies them."""
 
 
 def overgrown_layers(grown: OverGrown) -> list[OvergrownLayer]:
@@ -61,85 +63,166 @@ def initialize(grown: OverGrown, eps: float, generator: torch.Generator) -> None
             parameter.copy_(noise)
         for outgoing in layer.outgoing:
             outgoing.zero_()
-    for eps_of_kind, parts in (_split_group(grown), _incoming_group(grown)):
-        squares = _squared_norms(eps_of_kind, parts)
-        _divide(parts, squares.sqrt().clamp(min=torch.finfo(squares.dtype).tiny))
+    for directions in (_split_directions(grown), _incoming_directions(grown)):
+        norms = directions.squared_norms().sqrt()
+        directions.divide(norms.clamp(min=torch.finfo(norms.dtype).tiny))
 
 
-def constraint_violation(grown: OverGrown, eps: float) -> Tensor:
-    """Compute a smooth penalty for leaving the box and the ball.
-
-    sum_i 1/4 max(0, (eps_i / eps)^2 - 1)^2 + sum_i 1/4 max(0, ||delta_i||^2 - 1)^2
-
-    Its gradient is continuous. It is 0 inside, and about v^2 where a length is 1 + v.
+@dataclass(frozen=True)
+class Neighborhood:
+    """The box and the ball of the candidates of one over-grown graph.
 
     Args:
-        grown: the over-grown graph.
-        eps: radius of the box.
-
-    Returns:
-        A scalar that can be differentiated.
+        all_eps: the eps of all candidates.
+        directions: the delta_i of splits, and what enters and what leaves a new neuron.
+        radius: of the box.
     """
-    candidates = grown.candidates
-    squared = [(candidates.split_eps / eps).square(), (candidates.new_eps / eps).square()]
-    for eps_of_kind, parts in _groups(grown):
-        squared.append(_squared_norms(eps_of_kind, parts))
-    penalties = [(lengths - 1).clamp(min=0).square() / 4 for lengths in squared]
-    return torch.cat(penalties).sum()
+
+    all_eps: tuple[Tensor, ...]
+    directions: tuple["Directions", ...]
+    radius: float
+
+    @staticmethod
+    def of(grown: OverGrown, eps: float) -> "Neighborhood":
+        """Find all candidates of a graph.
+
+        Args:
+            grown: the over-grown graph.
+            eps: radius of the box.
+
+        Returns:
+            Their neighborhood.
+        """
+        directions = (
+            _split_directions(grown),
+            _incoming_directions(grown),
+            _outgoing_directions(grown),
+        )
+        all_eps = (grown.candidates.split_eps, grown.candidates.new_eps)
+        return Neighborhood(all_eps, directions, eps)
+
+    def violation(self) -> Tensor:
+        """Compute a smooth penalty for leaving the box and the ball.
+
+        sum_i 1/4 max(0, (eps_i / eps)^2 - 1)^2 + sum_i 1/4 max(0, ||delta_i||^2 - 1)^2
+
+        Its gradient is continuous. It is 0 inside, and about v^2 where a length is 1 + v.
+
+        Returns:
+            A scalar that can be differentiated.
+        """
+        squared = [(eps / self.radius).square() for eps in self.all_eps]
+        squared += [directions.squared_norms() for directions in self.directions]
+        penalties = [(lengths - 1).clamp(min=0).square() / 4 for lengths in squared]
+        return torch.cat(penalties).sum()
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Move every candidate to the nearest point of the box and the ball."""
+        for eps in self.all_eps:
+            eps.clamp_(-self.radius, self.radius)
+        for directions in self.directions:
+            norms = directions.squared_norms().sqrt()
+            directions.divide(norms.clamp(min=1.0))  # dividing by 1 leaves what is inside
 
 
-@torch.no_grad()
-def project_candidates(grown: OverGrown, eps: float) -> None:
-    """Move every candidate to the nearest point of the box and the ball.
+@dataclass(frozen=True)
+class Directions:
+    """All tensors that the delta_i of one kind consist of: hundreds of small ones are common.
 
     Args:
-        grown: the over-grown graph, changed in place.
-        eps: radius of the box.
+        like: the eps of this kind, one per candidate.
+        stacks: tensors of one shape each.
+        candidate: whose each index along the axes of all tensors is, in the order of the stacks.
+        is_owned: where there is a candidate; elsewhere ``candidate`` is any.
     """
-    grown.candidates.split_eps.clamp_(-eps, eps)
-    grown.candidates.new_eps.clamp_(-eps, eps)
-    for eps_of_kind, parts in _groups(grown):
-        norms = _squared_norms(eps_of_kind, parts).sqrt()
-        _divide(parts, norms.clamp(min=1.0))  # dividing by 1 leaves what is inside as it is
+
+    like: Tensor
+    stacks: tuple["_Stack", ...]
+    candidate: Tensor
+    is_owned: Tensor
+
+    @staticmethod
+    def of(like: Tensor, parts: Iterable[SplitPart]) -> "Directions":
+        """Put tensors of one shape beside each other."""
+        by_shape: dict[tuple[object, ...], list[SplitPart]] = defaultdict(list)
+        for tensor, index, axis in parts:
+            by_shape[axis, tensor.shape, tensor.dtype, tensor.device].append((tensor, index, axis))
+        stacks, indices = [], [torch.empty(0, dtype=torch.long, device=like.device)]
+        for alike in by_shape.values():
+            count = max(_AT_ONCE // max(alike[0][0].numel(), 1), 1)
+            for start in range(0, len(alike), count):
+                some = alike[start : start + count]
+                stacks.append(_Stack([tensor for tensor, _, _ in some], some[0][2]))
+                indices += [index for _, index, _ in some]
+        index = torch.cat(indices)
+        return Directions(like, tuple(stacks), index.clamp(min=0), index >= 0)
+
+    def squared_norms(self) -> Tensor:
+        """Return ||delta_i||^2 of every candidate, summed over all its layers."""
+        squares = torch.zeros_like(self.like)
+        if not self.stacks:
+            return squares
+        norms = torch.cat([stack.norms().flatten().to(squares.dtype) for stack in self.stacks])
+        own = torch.where(self.is_owned, norms.square(), 0.0)
+        return squares.index_add(0, self.candidate, own)
+
+    def divide(self, divisors: Tensor) -> None:
+        """Divide each part of delta_i by ``divisors[i]``, in place."""
+        along = torch.where(self.is_owned, divisors[self.candidate], 1.0)
+        parts = along.split([stack.count for stack in self.stacks])
+        for stack, own in zip(self.stacks, parts, strict=True):
+            stack.divide(own)
 
 
-def _divide(parts: Sequence[SplitPart], divisors: Tensor) -> None:
-    """Divide each part of delta_i by ``divisors[i]``, in place."""
-    if not parts:
-        return
-    # Looked up for all parts at once: hundreds of small tensors are common.
-    index = torch.cat([part_index for _, part_index, _ in parts])
-    along = torch.where(index >= 0, divisors[index.clamp(min=0)], 1.0)
-    sizes = [len(part_index) for _, part_index, _ in parts]
-    for (tensor, _, axis), own in zip(parts, along.split(sizes), strict=True):
-        tensor /= reshape_along(own, axis, tensor.dim())
+@dataclass(frozen=True)
+class _Stack:
+    """Tensors of one shape, along one axis of which candidates lie."""
+
+    tensors: list[Tensor]
+    axis: int
+
+    @property
+    def count(self) -> int:
+        """How many indices along the axis all tensors have."""
+        return len(self.tensors) * self.tensors[0].shape[self.axis]
+
+    def norms(self) -> Tensor:
+        """The norm of each tensor at each index of the axis: ``[tensors, indices]``."""
+        is_alone = len(self.tensors) == 1
+        stacked = self.tensors[0].unsqueeze(0) if is_alone else torch.stack(self.tensors)
+        others = [dim for dim in range(1, stacked.dim()) if dim != 1 + self.axis]
+        # Over no axis a norm would be over all, so a bias, which has no other one, is left alone.
+        return torch.linalg.vector_norm(stacked, dim=others) if others else stacked.abs()
+
+    def divide(self, divisors: Tensor) -> None:
+        """Divide each tensor at each index of the axis, in place."""
+        following = self.tensors[0].dim() - self.axis - 1
+        own = divisors.reshape(len(self.tensors), -1, *[1] * following)
+        for tensor, divisor in zip(self.tensors, own.unbind(), strict=True):
+            tensor /= divisor
 
 
-def _groups(grown: OverGrown) -> list[DirectionGroup]:
-    """Return every kind of delta_i: of splits, and what enters and what leaves a new neuron."""
-    return [_split_group(grown), _incoming_group(grown), _outgoing_group(grown)]
+def _split_directions(grown: OverGrown) -> Directions:
+    return Directions.of(grown.candidates.split_eps, split_tensors(grown))
 
 
-def _split_group(grown: OverGrown) -> DirectionGroup:
-    return grown.candidates.split_eps, list(split_tensors(grown))
-
-
-def _incoming_group(grown: OverGrown) -> DirectionGroup:
+def _incoming_directions(grown: OverGrown) -> Directions:
     parts = []
     for layer in overgrown_layers(grown):
         for tensor in layer.new or []:
             # The rows of all widths that the layer writes, one after the other.
             candidate = torch.cat([slots.candidate for slots in layer.rows]).to(tensor.device)
             parts.append((tensor, candidate, 0))
-    return grown.candidates.new_eps, parts
+    return Directions.of(grown.candidates.new_eps, parts)
 
 
-def _outgoing_group(grown: OverGrown) -> DirectionGroup:
+def _outgoing_directions(grown: OverGrown) -> Directions:
     parts = []
     for layer in overgrown_layers(grown):
         for tensor, slots in zip(layer.outgoing, layer.columns, strict=True):
             parts.append((tensor, slots.candidate.to(tensor.device), 1))
-    return grown.candidates.new_eps, parts
+    return Directions.of(grown.candidates.new_eps, parts)
 
 
 def split_tensors(grown: OverGrown) -> Iterator[SplitPart]:
@@ -147,26 +230,3 @@ def split_tensors(grown: OverGrown) -> Iterator[SplitPart]:
     for layer in overgrown_layers(grown):
         for tensor in layer.delta or []:
             yield tensor, layer.split, 0  # type: ignore[misc]
-
-
-def _squared_norms(like: Tensor, parts: Sequence[SplitPart]) -> Tensor:
-    """Return ||delta_i||^2 of every candidate, summed over all its layers; shaped like ``like``."""
-    squares = torch.zeros_like(like)
-    if not parts:
-        return squares
-    owned = []
-    for tensor, _, axis in parts:
-        other_axes = [dim for dim in range(tensor.dim()) if dim != axis]
-        # sum([]) would sum over everything, so a bias, which has no other axis, is left alone.
-        square = _real_square(tensor)
-        owned.append((square.sum(other_axes) if other_axes else square).to(squares.dtype))
-    index = torch.cat([part_index for _, part_index, _ in parts])
-    own = torch.where(index >= 0, torch.cat(owned), 0.0)
-    return squares.index_add(0, index.clamp(min=0), own)
-
-
-def _real_square(tensor: Tensor) -> Tensor:
-    """|x|^2 of every entry, with a gradient at 0 for complex numbers too."""
-    if tensor.is_complex():
-        return tensor.real.square() + tensor.imag.square()
-    return tensor.square()

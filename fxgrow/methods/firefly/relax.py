@@ -15,11 +15,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from fxgrow.growth import Objective
-from fxgrow.methods.firefly.neighborhood import (
-    candidate_directions,
-    constraint_violation,
-    project_candidates,
-)
+from fxgrow.methods.firefly.neighborhood import Neighborhood, candidate_directions
 from fxgrow.rewrite import OverGrown
 
 
@@ -40,15 +36,15 @@ class OptimizerRule(NamedTuple):
 
 
 class ConstraintRule(NamedTuple):
-    """How candidates are kept in the box and the ball of radius eps.
+    """How candidates are kept in their neighborhood.
 
     Args:
         added: a term that is added to the loss.
         after: what is done after every step.
     """
 
-    added: Callable[[OverGrown, float], Tensor | float]
-    after: Callable[[OverGrown, float], None]
+    added: Callable[[Neighborhood], Tensor | float]
+    after: Callable[[Neighborhood], None]
 
 
 def _adam(groups: list[dict[str, Any]]) -> Adam:
@@ -68,8 +64,8 @@ OPTIMIZERS = {
     "sgd": OptimizerRule(partial(SGD, momentum=0.9), 2),
 }
 CONSTRAINTS = {
-    "projection": ConstraintRule(lambda *_: 0.0, project_candidates),
-    "penalty": ConstraintRule(constraint_violation, lambda *_: None),
+    "projection": ConstraintRule(lambda _: 0.0, Neighborhood.project),
+    "penalty": ConstraintRule(Neighborhood.violation, lambda _: None),
 }
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
 """What the passes compute in; None for the model's own dtype."""
@@ -104,6 +100,7 @@ def relax(
         constraint: a value of ``CONSTRAINTS``.
         first_batch: how many batches earlier steps took.
     """
+    neighborhood = Neighborhood.of(grown, eps)
     eps_parameters = []
     masks = []  # 1 where the candidate is on
     for parameter in (grown.candidates.split_eps, grown.candidates.new_eps):
@@ -123,7 +120,7 @@ def relax(
     for step in range(steps):
         batch = objective.batches[(first_batch + step) % len(objective.batches)]
         optimizer.zero_grad(set_to_none=True)
-        loss = objective.on(grown.graph_module, batch) + constraint.added(grown, eps)
+        loss = objective.on(grown.graph_module, batch) + constraint.added(neighborhood)
         # Not ``backward()``: it would leave gradients in the loss's own parameters and in inputs.
         gradients = torch.autograd.grad(loss, learning, allow_unused=True)
         for parameter, gradient in zip(learning, gradients, strict=True):
@@ -134,6 +131,6 @@ def relax(
             # The optimizer's momentum may move what has no gradient, so this is done every step.
             for parameter, mask in zip(eps_parameters, masks, strict=True):
                 parameter.mul_(mask)
-        constraint.after(grown, eps)
+        constraint.after(neighborhood)
     optimizer.zero_grad(set_to_none=True)
-    project_candidates(grown, eps)
+    neighborhood.project()

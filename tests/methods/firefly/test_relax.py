@@ -10,13 +10,13 @@ from fxgrow import Budget, Firefly
 from fxgrow.errors import ArgumentError
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.growth.statistics import new_channel_norms
+from fxgrow.methods.firefly import neighborhood
 from fxgrow.methods.firefly.importance import joint_scores
 from fxgrow.methods.firefly.neighborhood import (
+    Neighborhood,
     candidate_directions,
-    constraint_violation,
     initialize,
     overgrown_layers,
-    project_candidates,
     split_tensors,
 )
 from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, ConstraintRule, relax
@@ -109,7 +109,9 @@ def test_every_choice_lowers_the_loss_within_the_neighbourhood(
     before = OBJECTIVE.mean(grown.graph_module)
     relax(grown, OBJECTIVE, 0.1, 10, 0.03, OPTIMIZERS[optimizer], CONSTRAINTS[constraint])
     assert OBJECTIVE.mean(grown.graph_module) < before
-    assert constraint_violation(grown, 0.1) < 1e-28  # rounding of a norm of 1, to the fourth power
+    assert (
+        Neighborhood.of(grown, 0.1).violation() < 1e-28
+    )  # rounding of a norm of 1, to the fourth power
 
 
 def test_gradient_steps_do_not_depend_on_the_unit_of_eps() -> None:
@@ -133,29 +135,47 @@ def test_gradient_steps_do_not_depend_on_the_unit_of_eps() -> None:
 def test_violation() -> None:
     """1/4 ((1 + v)^2 - 1)^2 for one eps and one direction that are too long, nothing inside; projection ends it."""
     grown = started()
-    assert constraint_violation(grown, 0.1) < 1e-28
+    assert Neighborhood.of(grown, 0.1).violation() < 1e-28
     with torch.no_grad():
         grown.candidates.split_eps[0] *= -1.5
         for tensor, index, _ in split_tensors(grown):  # all that writes neuron 3
             tensor[index == 3] *= 1.2
-    found = constraint_violation(grown, 0.1)
+    found = Neighborhood.of(grown, 0.1).violation()
     assert float(found.detach()) == pytest.approx((1.5**2 - 1) ** 2 / 4 + (1.2**2 - 1) ** 2 / 4)
     assert all(
         bool(g.isfinite().all())
         for g in torch.autograd.grad(found, candidate_directions(grown), allow_unused=True)
         if g is not None
     )
-    project_candidates(grown, 0.1)
-    assert constraint_violation(grown, 0.1) < 1e-28
+    Neighborhood.of(grown, 0.1).project()
+    assert Neighborhood.of(grown, 0.1).violation() < 1e-28
+
+
+def test_layers_of_one_shape_are_projected_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tensors are put beside each other, so few that each is alone included."""
+    found = []
+    for at_once in (neighborhood._AT_ONCE, 100, 1):
+        monkeypatch.setattr(neighborhood, "_AT_ONCE", at_once)
+        grown = started()
+        with torch.no_grad():
+            for number, direction in enumerate(candidate_directions(grown)):
+                direction += 0.1 * (1 + number)
+        space = Neighborhood.of(grown, 0.1)
+        violation = space.violation().detach()
+        space.project()
+        assert violation > 0.1 and space.violation() < 1e-28
+        found.append([violation, *(one.detach() for one in candidate_directions(grown))])
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0], found[2])
 
 
 def violations(constraint: ConstraintRule) -> list[float]:
     """The violation before every step of a relaxation with large steps."""
     found: list[float] = []
 
-    def added(grown: OverGrown, eps: float) -> Tensor | float:
-        found.append(float(constraint_violation(grown, eps).detach()))
-        return constraint.added(grown, eps)
+    def added(neighborhood: Neighborhood) -> Tensor | float:
+        found.append(float(neighborhood.violation().detach()))
+        return constraint.added(neighborhood)
 
     relax(started(), OBJECTIVE, 0.1, 30, 0.1, constraint=constraint._replace(added=added))
     return found
