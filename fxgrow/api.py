@@ -24,6 +24,7 @@ from fxgrow.growth import (
 )
 from fxgrow.methods import Firefly
 from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
+from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
 
 
 @renamed_arguments(loss="loss_fn", memory="memory_limit")
@@ -38,6 +39,8 @@ def grow(
     method: Method | None = None,
     budget: Budget | None = None,
     optimizer: Optimizer | None = None,
+    state: StateRuleName = DEFAULT_STATE,
+    new_entry_rate: NewEntryRate | None = None,
     seed: Seed = 0,
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
@@ -49,10 +52,6 @@ def grow(
 ) -> Growth:
     """Grow a model once; by default by Firefly descent and by 30 % of its neurons.
 
-    Three checks hold on return: the grown model computes what the over-grown graph computes with
-    the unselected candidates off; with every eps at 0 it equals the model before; and the loss on
-    the growth batches does not rise. If one fails, the caller's model is as it was.
-
     Args:
         model: any PyTorch module that fxgrow can capture.
         batches: a few (input, target) pairs, or what a ``BatchLoss`` takes.
@@ -62,32 +61,40 @@ def grow(
         method: proposes and scores the candidates; ``Firefly()`` if None.
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
         optimizer: grows along, state included; it keeps parameters of other modules.
+        state: what becomes of its state (``docs/optimizers.md``).
+        new_entry_rate: how much faster than the rest it lets new entries learn.
         seed: of the candidates' initial directions.
         history: earlier growth steps for the specification; a loaded model's are found.
         inplace: grow the model and the optimizer themselves; else copies.
         memory_limit: bytes that a search step may keep; more is searched in turn.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
         only: patterns of module paths; widths that no such module writes stay as they are.
-        ignore: patterns of module paths; widths that touch such a module stay as they are.
+        ignore: of module paths, too; widths that touch such a module stay as they are.
         grow_frozen: grow widths that frozen parameters write or read, too.
 
     Returns:
         The grown model of the caller's class (a graph module if layers were added) and its report.
 
     Raises:
-        FxgrowError: nothing can grow, the budget buys nothing, a check fails, no batch.
+        FxgrowError: nothing can grow, the budget buys nothing, no batch; or one of the three checks
+            fails (``docs/concepts.md``). The caller's model is as it was then.
 
     Example:
         >>> growth = fxgrow.grow(model, batches, nn.functional.cross_entropy, optimizer=optimizer)
-        >>> model, optimizer = growth.module, growth.optimizer
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
     known = history or _known_history(model)
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
-    options = replace(step, examples=examples, grow_frozen=grow_frozen)
-    method = Firefly() if method is None else method
-    budget = Budget(neurons=0.3) if budget is None else budget
+    treatment = StateTreatment(state, new_entry_rate)
+    options = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
+    method, budget = _with_defaults(method, budget)
     return grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
+
+
+def _with_defaults(method: Method | None, budget: Budget | None) -> tuple[Method, Budget]:
+    """The method and the budget, where none is given the default."""
+    chosen = Firefly() if method is None else method
+    return chosen, Budget(neurons=0.3) if budget is None else budget
 
 
 def _known_history(model: nn.Module) -> tuple[GrowthStep, ...]:

@@ -41,7 +41,7 @@ from fxgrow.modes import (
     plain_attention,
 )
 from fxgrow.spec import GrowthStep
-from fxgrow.surgery import require_carriable, restore_on_failure
+from fxgrow.surgery import DEFAULT_TREATMENT, StateTreatment, restore_on_failure
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,7 @@ class StepOptions:
         examples: more example inputs; only what can grow in all of them grows.
         grow_frozen: widths that frozen parameters (``requires_grad`` off) write or read may grow,
             too. What is new of such a parameter does not learn either.
+        treatment: what becomes of the optimizer's state.
     """
 
     optimizer: Optimizer | None = None
@@ -75,6 +76,7 @@ class StepOptions:
     costs: bool | None = None
     examples: Sequence[Any] = ()
     grow_frozen: bool = False
+    treatment: StateTreatment = DEFAULT_TREATMENT
 
     @property
     def counts_costs(self) -> bool:
@@ -138,7 +140,9 @@ def _grown(
         limits = SearchLimits(options.memory_limit, counts)
         with preserve_attributes(work):  # hooks may keep what the search feeds to them
             result = search(prepared, method, objective, resolved, options.seed, limits, timer)
-        emission, gap = timer.run("emit", _emit, prepared, result, objective, optimizer)
+        emission, gap = timer.run(
+            "emit", _emit, prepared, result, objective, optimizer, options.treatment
+        )
     remove_unused_layers(prepared, result.width_changes, work, optimizer)
     # Outside of the frozen context: the specification records which parameters learn.
     again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
@@ -174,7 +178,7 @@ def _to_grow(model: nn.Module, options: StepOptions) -> tuple[nn.Module, Optimiz
     """The model and optimizer that are changed: the caller's own, or copies of both together."""
     require_growable_model(model, values=True)
     if options.optimizer is not None:
-        require_carriable(options.optimizer, model)
+        options.treatment.require(options.optimizer, model)
     if options.inplace:
         return model, options.optimizer
     return copy_with_optimizer(model, options.optimizer)
@@ -199,12 +203,13 @@ def _emit(
     result: SearchResult,
     objective: Objective,
     optimizer: Optimizer | None,
+    treatment: StateTreatment,
 ) -> tuple[Emission, BatchNormGap | None]:
     """Emit and verify; also how far batch statistics move the loss, before and after."""
     model = prepared.captured.model
     with full_precision():
         gap_before = batch_statistics_gap(model, objective, result.loss_before)
-        emission = emit_and_verify(prepared, result, objective, optimizer)
+        emission = emit_and_verify(prepared, result, objective, optimizer, treatment)
         gap_after = batch_statistics_gap(model, objective, emission.loss_after)
     return emission, BatchNormGap.of(gap_before, gap_after)
 
