@@ -69,18 +69,18 @@ def grow(
         memory_limit: bytes that a search step may keep; more is searched in turn.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
         only: patterns of module paths; widths that no such module writes stay as they are.
-        ignore: of module paths, too; widths that touch such a module stay as they are.
+        ignore: patterns of module paths; widths that touch such a module stay as they are.
         grow_frozen: grow widths that frozen parameters write or read, too.
 
     Returns:
         The grown model of the caller's class (a graph module if layers were added) and its report.
 
     Raises:
-        FxgrowError: nothing can grow, the budget buys nothing, no batch; or one of the three checks
-            fails (``docs/concepts.md``). The caller's model is as it was then.
+        FxgrowError: nothing can grow, the budget buys nothing, no batch, or a check fails.
 
     Example:
         >>> growth = fxgrow.grow(model, batches, nn.functional.cross_entropy, optimizer=optimizer)
+        >>> model, optimizer = growth.module, growth.optimizer
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
     known = history or _known_history(model)

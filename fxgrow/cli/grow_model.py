@@ -41,7 +41,7 @@ _DEFAULT_METHOD = "Firefly"
 _GROWTH_OPTIONS = (
     "neurons", "parameters", "multiply_adds", "activation_memory", "latency", "per_width",
     "round_to", "method", "new", "layers", "at", "only", "ignore", "tie", "eps", "memory_limit",
-    "dump_graphs",
+    "state", "dump_graphs",
 )  # fmt: skip
 
 
@@ -72,6 +72,7 @@ def grow_model(
     tie: options.TieOption = None,
     eps: options.RadiusOption = None,
     memory_limit: options.StepMemoryOption = None,
+    state: options.StateOption = _DEFAULTS.state,
     limit: LimitOption = None,
     classes: ClassesOption = None,
     size: options.ModelSizeOption = None,
@@ -87,6 +88,7 @@ def grow_model(
     amounts = {"neurons": neurons, "parameters": parameters, "multiply_adds": multiply_adds}
     amounts |= {"activation_memory": activation_memory, "latency": latency, "per_width": per_width}
     schedule = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "batch_size": batch_size}
+    growing = {"memory_limit": memory_limit, "state": state}
     candidates = {"new": new, "eps": eps, **_depth_settings(layers, at)}
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
@@ -96,7 +98,7 @@ def grow_model(
         data=build_settings(
             DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
         ),
-        settings=build_settings(RunSettings, **schedule, seed=seed, memory_limit=memory_limit),
+        settings=build_settings(RunSettings, **schedule, **growing, seed=seed),
         method=_method_config(method, candidates),
         scope=_scope(only, ignore, tie),
         lower=lower,

@@ -1,10 +1,9 @@
 """What becomes of an optimizer's state across growth: one rule per row of a table.
 
 A step of Adam is m / (1 - beta1^s) / (sqrt(v / (1 - beta2^s)) + eps), with s the number of steps.
-New entries whose moments m and v are zero under an old s take steps of up to (1 - beta1) /
-sqrt(1 - beta2) times the rate at first (3.2 for the usual betas, 6.6 at most, for some 300 steps),
-so that the rule decides how fast what is new learns. No rule is best for every task:
-``docs/optimizers.md``.
+New entries whose moments m and v are zero under an old s take steps (1 - beta1^s) /
+sqrt(1 - beta2^s) times as large in their own s-th step: up to 6.6 times for the usual betas. So the
+rule decides how fast what is new learns, and none is best for every task: ``docs/optimizers.md``.
 """
 
 from collections.abc import Callable, Mapping
