@@ -147,7 +147,7 @@ def _newborn(optimizer: Optimizer, parameter: Tensor) -> OwnSteps | None:
     state = optimizer.state.get(parameter)
     if not state:
         return None
-    if isinstance(optimizer, Adagrad):  # it makes its state when it is made
+    if isinstance(optimizer, Adagrad):  # older torch makes its state with it, not in a step
         return OwnSteps(started=True, scalars={"step": torch.zeros_like(state["step"])})
     return OwnSteps(started=False, scalars={})
 

@@ -119,7 +119,7 @@ def restart_state(optimizer: Optimizer, parameter: Tensor) -> None:
     if not isinstance(optimizer, Adagrad):
         optimizer.state.pop(parameter, None)
         return
-    # It makes its state when it is made, not in the first step.
+    # Older versions of torch make its state when it is made, not in the first step.
     state = optimizer.state.get(parameter, {})
     for key, value in state.items():
         state[key] = torch.full_like(value, _initial(optimizer, parameter, key))

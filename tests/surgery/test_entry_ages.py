@@ -304,3 +304,51 @@ def test_rates_out_of_range(values: Any) -> None:
     with pytest.raises(ArgumentError) as error:
         NewEntryRate(**values)
     assert error.value.code == "bad-setting"
+
+
+@pytest.mark.parametrize("state", ["reset", "reset-grown"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reset_ends_all_counts(kind: str, state: Any) -> None:
+    module = weight()
+    optimizer = make(kind, module)
+    step(module, optimizer, 0)
+    add_rows(module, optimizer, OWN)
+    step(module, optimizer, 1)
+    add_rows(module, optimizer, StateTreatment(state), 1)
+    other = Weight(module.weight.data)
+    fresh = make(kind, other)
+    for number in range(2, 5):
+        step(module, optimizer, number)
+        step(other, fresh, number)
+    assert torch.equal(module.weight, other.weight)
+
+
+def test_a_reset_ends_the_counts_of_what_does_not_grow_too() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = (nn.Parameter(weight(seed=seed).weight.detach()) for seed in (1, 2))
+
+    def both(module: Two, optimizer: Any, number: int) -> None:
+        for parameter in module.parameters():
+            parameter.grad = gradient(number, parameter.shape)
+        optimizer.step()
+
+    def add(module: Two, name: str, treatment: StateTreatment) -> None:
+        neurons = np.arange(len(getattr(module, name)))
+        change = {0: Change((1,) * len(neurons), 1)}
+        rows = axis_map(np.zeros_like(neurons), neurons, change, reads=False)
+        resize(module, {(name, 0): rows}, optimizer, treatment)
+
+    module = Two()
+    optimizer = make("Adagrad", module)
+    both(module, optimizer, 0)
+    add(module, "b", OWN)
+    both(module, optimizer, 1)
+    add(module, "a", StateTreatment("reset"))
+    other = copy.deepcopy(module)
+    fresh = make("Adagrad", other)
+    for number in range(2, 5):
+        both(module, optimizer, number)
+        both(other, fresh, number)
+    assert torch.equal(module.a, other.a) and torch.equal(module.b, other.b)
