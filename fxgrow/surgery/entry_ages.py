@@ -226,7 +226,6 @@ class _Snapshot:
     position: int
     parameter: Tensor
     cohort: Cohort
-    coordinates: tuple[Tensor, ...]
     values: Tensor
     state: dict[str, Tensor]
 
@@ -235,7 +234,6 @@ class _Snapshot:
         optimizer: Optimizer, group: OptimizerGroup, position: int, cohort: Cohort
     ) -> "_Snapshot":
         parameter = group["params"][position]
-        coordinates = torch.unravel_index(cohort["index"], parameter.shape)
         kept = optimizer.state.get(parameter, {})
         if not kept:  # somebody dropped the state: all entries begin anew, together
             cohort["own"] = None
@@ -243,9 +241,9 @@ class _Snapshot:
         if cohort["own"] and cohort["own"]["started"]:
             for key, value in kept.items():
                 if _is_per_entry(value, parameter):
-                    state[key] = value[coordinates]
-        values = parameter.detach()[coordinates]
-        return _Snapshot(group, position, parameter, cohort, coordinates, values, state)
+                    state[key] = value.take(cohort["index"])
+        values = parameter.take(cohort["index"])
+        return _Snapshot(group, position, parameter, cohort, values, state)
 
 
 def _is_per_entry(value: Any, parameter: Tensor) -> bool:
@@ -287,7 +285,7 @@ def _step_apart(optimizer: Optimizer, snapshots: list[_Snapshot]) -> None:
     for snapshot in snapshots:
         group, own = snapshot.group, snapshot.cohort["own"]
         part = snapshot.values.clone().requires_grad_()
-        part.grad = snapshot.parameter.grad[snapshot.coordinates]  # type: ignore[index]
+        part.grad = snapshot.parameter.grad.take(snapshot.cohort["index"])  # type: ignore[union-attr]
         if own and own["started"]:
             states[part] = {**own["scalars"], **snapshot.state}
         options = {key: value for key, value in group.items() if key != _COHORTS}
@@ -319,13 +317,14 @@ def _put_back(
 ) -> None:
     """Put entries that were stepped apart, and what is kept of them, back into the whole."""
     parameter, kept = snapshot.parameter, optimizer.state[snapshot.parameter]
-    parameter.index_put_(snapshot.coordinates, part.detach())
+    index = snapshot.cohort["index"]
+    _put(parameter, index, part.detach())
     scalars = {}
     for key, value in state.items():
         if not _is_per_entry(kept.get(key), parameter):
             scalars[key] = value
         elif _is_per_entry(value, part):
-            kept[key].index_put_(snapshot.coordinates, value)
+            _put(kept[key], index, value)
     snapshot.cohort["own"] = OwnSteps(started=True, scalars=scalars)
 
 
@@ -340,8 +339,17 @@ def _apply_rate(snapshot: _Snapshot) -> None:
         else torch.exp2(-snapshot.cohort["age"] / rate["half_life"])
     )
     factor = 1 + (rate["multiplier"] - 1) * left
-    after = snapshot.parameter.detach()[snapshot.coordinates]
-    snapshot.parameter.index_put_(snapshot.coordinates, before + factor * (after - before))
+    index = snapshot.cohort["index"]
+    after = snapshot.parameter.take(index)
+    _put(snapshot.parameter, index, before + factor * (after - before))
+
+
+def _put(tensor: Tensor, index: Tensor, values: Tensor) -> None:
+    """Put values at places of the flattened tensor."""
+    if tensor.is_contiguous():
+        tensor.view(-1).scatter_(0, index, values)
+    else:  # to compute coordinates takes ten times as long
+        tensor.index_put_(torch.unravel_index(index, tensor.shape), values)
 
 
 def _let_go(optimizer: Optimizer, snapshot: _Snapshot) -> None:

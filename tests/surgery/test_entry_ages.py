@@ -352,3 +352,20 @@ def test_a_reset_ends_the_counts_of_what_does_not_grow_too() -> None:
         both(module, optimizer, number)
         both(other, fresh, number)
     assert torch.equal(module.a, other.a) and torch.equal(module.b, other.b)
+
+
+@pytest.mark.parametrize("treatment", [OWN, StateTreatment("padded", NewEntryRate())])
+def test_memory_formats_do_not_matter(treatment: StateTreatment) -> None:
+    value = weight().weight.detach().reshape(3, 2, 2, 1)
+    modules = [Weight(value), Weight(value.to(memory_format=torch.channels_last))]
+    optimizers = [make("AdamW", module) for module in modules]
+    for module, optimizer in zip(modules, optimizers, strict=True):
+        for number in range(5):
+            module.weight.grad = gradient(number, torch.Size((3, 4))).reshape(3, 2, 2, 1)
+            optimizer.step()
+        add_rows(module, optimizer, treatment)
+        for number in range(5):
+            module.weight.grad = gradient(number, torch.Size((5, 4))).reshape(5, 2, 2, 1)
+            optimizer.step()
+    assert not modules[1].weight.is_contiguous()
+    torch.testing.assert_close(modules[0].weight, modules[1].weight)
