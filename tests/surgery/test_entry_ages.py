@@ -2,6 +2,7 @@
 
 import copy
 import io
+import sys
 from typing import Any
 
 import numpy as np
@@ -369,3 +370,29 @@ def test_memory_formats_do_not_matter(treatment: StateTreatment) -> None:
             optimizer.step()
     assert not modules[1].weight.is_contiguous()
     torch.testing.assert_close(modules[0].weight, modules[1].weight)
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("kind", ["Adam", "NAdam"])
+def test_capturable_optimizers_count_in_tensors_that_stay(
+    kind: str, foreach: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch allows them on accelerators only; a captured graph works on the tensors that it saw."""
+    home = sys.modules[getattr(torch.optim, kind).__module__]
+    monkeypatch.setattr(home, "_get_capturable_supported_devices", lambda *_, **__: ["cpu"])
+    module, options = weight(), {"foreach": foreach, "capturable": True}
+    optimizer = make(kind, module, **options)
+    for number in range(3):
+        step(module, optimizer, number)
+    add_rows(module, optimizer, StateTreatment("own-age", NewEntryRate(multiplier=1.0)))
+    young = Weight(module.weight.data[ROWS:])
+    young_optimizer = make(kind, young, **options)
+    counts = []
+    for number in range(3, 8):
+        step(module, optimizer, number)
+        step(young, young_optimizer, number, slice(ROWS, ROWS + NEW))
+        (cohort,) = optimizer.param_groups[0]["grown_entries"][0]
+        counts.append((cohort["age"], cohort["own"]["scalars"]["step"]))
+    torch.testing.assert_close(module.weight[ROWS:], young.weight, rtol=1e-13, atol=1e-14)
+    assert all(age is counts[0][0] and count is counts[0][1] for age, count in counts)
+    assert float(counts[0][0]) == float(counts[0][1]) == 5
