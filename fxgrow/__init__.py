@@ -25,6 +25,7 @@ from fxgrow.growth import BatchLoss, Budget, Growth, GrowthReport, Method, Scope
 from fxgrow.lowering import lower
 from fxgrow.methods import Firefly, RandomGrowth, Splitting
 from fxgrow.spec import ArchitectureSpec, SpecDiff, diff, load
+from fxgrow.surgery import NewEntryRate, follow_ages
 from fxgrow.version import __version__
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "InternalError",
     "Method",
     "ModelError",
+    "NewEntryRate",
     "RandomGrowth",
     "Refusal",
     "RunError",
@@ -60,6 +62,7 @@ __all__ = [
     "couple",
     "diff",
     "export",
+    "follow_ages",
     "grow",
     "load",
     "lower",

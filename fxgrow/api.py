@@ -25,6 +25,7 @@ from fxgrow.growth import (
 )
 from fxgrow.methods import Firefly
 from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
+from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
 
 
 @renamed_arguments(loss="loss_fn", memory="memory_limit")
@@ -39,6 +40,8 @@ def grow(
     method: Method | None = None,
     budget: Budget | None = None,
     optimizer: Optimizer | None = None,
+    state: StateRuleName = DEFAULT_STATE,
+    new_entry_rate: NewEntryRate | None = None,
     seed: Seed = 0,
     history: Sequence[GrowthStep] = (),
     inplace: bool = False,
@@ -56,18 +59,17 @@ def grow(
         model: any PyTorch module that fxgrow can capture.
         batches: (input, target) pairs, or what a ``BatchLoss`` takes, from any iterable.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
-        example_inputs: in one of the forms of an input; left out, those of the first batch.
-        examples: more of them; what can grow in all of them grows.
+        example_inputs, examples: inputs (else of the first batch), and more; all must grow alike.
         method: proposes and scores the candidates; ``Firefly()`` if None.
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
         optimizer: grows along, state included; it keeps parameters of other modules.
+        state, new_entry_rate: its state, and how fast new entries learn (``docs/optimizers.md``).
         seed: of the candidates' initial directions.
         history: earlier growth steps for the specification; a loaded model's are found.
         inplace: grow the model and the optimizer themselves; else copies.
         memory_limit: bytes that a search step may keep; more is searched in turn.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
-        only: patterns of module paths; widths that no such module writes stay as they are.
-        ignore: patterns of module paths; widths that touch such a module stay as they are.
+        only, ignore: patterns of module paths: what none writes, or what one touches, stays.
         grow_frozen: grow widths that frozen parameters write or read, too.
         refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.
         accept_no_gain: grow even where nothing that was found lowers the loss.
@@ -84,7 +86,8 @@ def grow(
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
     step = StepOptions(optimizer, seed, _history(history, model), inplace, memory_limit, scope)
     data = replace(step, example_inputs=example_inputs, examples=examples, grow_frozen=grow_frozen)
-    options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
+    ground = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
+    options = replace(ground, treatment=StateTreatment(state, new_entry_rate))
     method, budget = method or Firefly(), budget or Budget(neurons=0.3)
     return _warn(grow_step(model, batches, loss_fn, method=method, budget=budget, options=options))
 

@@ -1,15 +1,20 @@
-"""The Python of docs/concepts.md is one program, and runs as it stands."""
+"""The Python of docs/concepts.md and docs/optimizers.md is one program each, and runs as it stands."""
 
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "concepts.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "concepts.md"
 
 
-def test_the_program_runs() -> None:
-    assert BLOCKS
-    exec(compile("\n".join(BLOCKS), str(PAGE), "exec"), {"__name__": "concepts"})
+@pytest.mark.parametrize("name", ["concepts", "optimizers"])
+def test_the_program_runs(name: str) -> None:
+    page = DOCS / f"{name}.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    exec(compile("\n".join(blocks), str(page), "exec"), {"__name__": name})
 
 
 def test_its_pictures_are_there() -> None:

@@ -41,7 +41,7 @@ _DEFAULT_METHOD = "Firefly"
 _GROWTH_OPTIONS = (
     "neurons", "parameters", "multiply_adds", "activation_memory", "latency", "per_width",
     "round_to", "method", "new", "layers", "at", "only", "ignore", "tie", "eps", "memory_limit",
-    "accept_no_gain", "dump_graphs",
+    "accept_no_gain", "state", "dump_graphs",
 )  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def grow_model(
     eps: options.RadiusOption = None,
     memory_limit: options.StepMemoryOption = None,
     accept_no_gain: options.AcceptNoGainOption = False,
+    state: options.StateOption = _DEFAULTS.state,
     limit: LimitOption = None,
     classes: ClassesOption = None,
     size: options.ModelSizeOption = None,
@@ -88,7 +89,7 @@ def grow_model(
     amounts = {"neurons": neurons, "parameters": parameters, "multiply_adds": multiply_adds}
     amounts |= {"activation_memory": activation_memory, "latency": latency, "per_width": per_width}
     schedule = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "batch_size": batch_size}
-    growing = {"memory_limit": memory_limit, "accept_no_gain": accept_no_gain}
+    growing = {"memory_limit": memory_limit, "accept_no_gain": accept_no_gain, "state": state}
     candidates = {"new": new, "eps": eps, **_depth_settings(layers, at)}
     recipe = Recipe(
         schema_version=RECIPE_VERSION,

@@ -6,6 +6,7 @@ import typer
 
 from fxgrow.cli.arguments import DEFAULT_NEURONS
 from fxgrow.methods import METHODS
+from fxgrow.surgery import STATE_RULES
 
 EpochsOption = Annotated[int, typer.Option(help="epochs of training in all")]
 GrowStepsOption = Annotated[
@@ -69,6 +70,13 @@ RadiusOption = Annotated[
     typer.Option(
         help="radius of the neighborhood of the model that is searched",
         show_default="the method's",
+    ),
+]
+StateOption = Annotated[
+    str,
+    typer.Option(
+        metavar="RULE",
+        help=f"what becomes of SGD's momentum when the model grows: {', '.join(STATE_RULES)}",
     ),
 ]
 StepMemoryOption = Annotated[

@@ -22,10 +22,12 @@ from torch.optim import Optimizer
 
 from fxgrow.coupling import Coupling, change_maps, set_attributes
 from fxgrow.surgery import (
+    DEFAULT_TREATMENT,
     Change,
     IndexMap,
     KeptNorms,
     Maps,
+    StateTreatment,
     apply_maps,
     named_tensors,
     random_entries,
@@ -59,6 +61,7 @@ def emit(
     updates: Mapping[str, ParameterUpdate],
     optimizer: Optimizer | None = None,
     *,
+    treatment: StateTreatment = DEFAULT_TREATMENT,
     unlocked: bool = False,
     twin_noise: torch.Generator | None = None,
 ) -> dict[tuple[str, int], IndexMap]:
@@ -70,6 +73,7 @@ def emit(
         changes: what happens to each width, by its number.
         updates: what each parameter receives, by its name.
         optimizer: its state is resized along with the parameters.
+        treatment: what becomes of that state.
         unlocked: perturbations change neurons in place; no copy follows them.
         twin_noise: draws what tells copies apart that no update does (see ``part_twins``); None:
             they stay equal.
@@ -84,7 +88,7 @@ def emit(
         if key[0] in present:
             maps[key] = index_map
     norms = KeptNorms.of(module, maps)
-    resize(module, maps, optimizer)
+    resize(module, maps, optimizer, treatment)
     set_attributes(module, coupling, changes)
     require_sizes_of_torch(module)
     known = {name: update for name, update in updates.items() if name in present}

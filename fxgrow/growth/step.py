@@ -55,7 +55,7 @@ from fxgrow.modes import (
     plain_attention,
 )
 from fxgrow.spec import GrowthStep
-from fxgrow.surgery import require_carriable, restore_on_failure
+from fxgrow.surgery import DEFAULT_TREATMENT, StateTreatment, restore_on_failure
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,7 @@ class StepOptions:
             batches, before anything is searched or measured; those of frozen batch norms stay.
         accept_no_gain: grow even if no step of the selected candidates lowers the loss, so that eps
             ends at 0: split neurons are twins, and new ones have no effect yet.
+        treatment: what becomes of the optimizer's state.
     """
 
     optimizer: Optimizer | None = None
@@ -95,6 +96,7 @@ class StepOptions:
     grow_frozen: bool = False
     refresh_statistics: bool = True
     accept_no_gain: bool = False
+    treatment: StateTreatment = DEFAULT_TREATMENT
 
     @property
     def counts_costs(self) -> bool:
@@ -168,7 +170,9 @@ def _grown(
             result = search(prepared, method, objective, resolved, options.seed, limits, timer)
         if not options.accept_no_gain:
             _require_gain(result)
-        emission, emitted = timer.run("emit", _emit, prepared, result, objective, optimizer)
+        emission, emitted = timer.run(
+            "emit", _emit, prepared, result, objective, optimizer, options.treatment
+        )
     remove_unused_layers(prepared, result.width_changes, work, optimizer)
     # Outside of the frozen context: the specification records which parameters learn.
     again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
@@ -219,7 +223,7 @@ def _to_grow(model: nn.Module, options: StepOptions) -> tuple[nn.Module, Optimiz
     """The model and optimizer that are changed: the caller's own, or copies of both together."""
     require_growable_model(model, values=True)
     if options.optimizer is not None:
-        require_carriable(options.optimizer, model)
+        options.treatment.require(options.optimizer, model)
     if options.inplace:
         return model, options.optimizer
     return copy_with_optimizer(model, options.optimizer)
@@ -257,13 +261,14 @@ def _emit(
     result: SearchResult,
     objective: Objective,
     optimizer: Optimizer | None,
+    treatment: StateTreatment,
 ) -> tuple[Emission, Measured]:
     """Emit and verify; also measure what decides nothing, before and after."""
     model, scoring, held_out = prepared.captured.model, objective.scoring, objective.held_out
     with full_precision():
         gap_before = batch_statistics_gap(model, scoring, result.loss_before)
         held_out_before = held_out.mean(model)
-        emission = emit_and_verify(prepared, result, objective, optimizer)
+        emission = emit_and_verify(prepared, result, objective, optimizer, treatment)
         gap_after = batch_statistics_gap(model, scoring, emission.loss_after)
         held_out_after = held_out.mean(model)
     gap = BatchNormGap.of(gap_before, gap_after)

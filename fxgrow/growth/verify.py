@@ -18,7 +18,13 @@ from fxgrow.growth.preservation import MAX_NOISE_RATIO, Preservation, excuse
 from fxgrow.growth.search import SearchResult
 from fxgrow.growth.statistics import estimate_statistics
 from fxgrow.running import errors_as
-from fxgrow.surgery import ConfigUpdate, parameter_shapes, update_config
+from fxgrow.surgery import (
+    DEFAULT_TREATMENT,
+    ConfigUpdate,
+    StateTreatment,
+    parameter_shapes,
+    update_config,
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ def emit_and_verify(
     result: SearchResult,
     objective: Objective,
     optimizer: Optimizer | None = None,
+    treatment: StateTreatment = DEFAULT_TREATMENT,
 ) -> Emission:
     """Carry the selection out on the captured model in place, and run the checks on it.
 
@@ -53,6 +60,7 @@ def emit_and_verify(
         result: what the search chose. Running statistics of its new channels are estimated here.
         objective: holds the batch on which outputs are compared, and the loss.
         optimizer: its state is resized along with the parameters.
+        treatment: what becomes of that state.
 
     Returns:
         The errors and the loss.
@@ -74,7 +82,7 @@ def emit_and_verify(
         )
         shapes_before = parameter_shapes(model)
         updates = parameter_updates(coupling, overgrown, result.selection)
-        emit(model, coupling, changes, updates, optimizer, unlocked=unlocked)
+        emit(model, coupling, changes, updates, optimizer, treatment=treatment, unlocked=unlocked)
         # What amplifies rounding (or is random) at eps = 0 does so beside the graph, too.
         allowed = MAX_NOISE_RATIO * preservation_error if unchecked else 0.0
         faithful_error = require_close(

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Amount, Count, Seed, checked
 from fxgrow.capture import Captured, positional_inputs
-from fxgrow.copying import copy_module
+from fxgrow.copying import copy_with_optimizer
 from fxgrow.coupling import Coupling, Role, Site, Width, couple
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import ParameterUpdate, emit
@@ -25,9 +26,13 @@ from fxgrow.growth.scope import matching_widths, require_growable
 from fxgrow.growth.size_guard import require_growth_memory
 from fxgrow.modes import exclusive_autograd, plain_attention
 from fxgrow.surgery import (
+    DEFAULT_STATE,
     Change,
     ConfigUpdate,
     IndexMap,
+    NewEntryRate,
+    StateRuleName,
+    StateTreatment,
     carrier_entries,
     named_tensors,
     parameter_shapes,
@@ -47,7 +52,9 @@ class Widened:
         config: what became of a Hugging Face style config; None if the model has none.
         preservation_error: the largest difference of its output on the example inputs from that of
             the model before, relative to the largest output; None if it was not compared.
-        unchecked: why it was not compared, or what excuses a difference ("" if it was and is none).
+        unchecked: why it was not compared (on the meta device there are no values), or what excuses
+            a difference ("" if it was and is none).
+        optimizer: the grown optimizer, None if none was given.
         example_inputs: the arguments that it was widened with; ``fxgrow.save`` captures it on them.
 
     Example:
@@ -60,6 +67,7 @@ class Widened:
     config: ConfigUpdate | None = None
     preservation_error: float | None = None
     unchecked: str = ""
+    optimizer: Optimizer | None = None
     example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
 
 
@@ -73,29 +81,31 @@ def widen(
     inplace: bool = False,
     round_to: Count | None = None,
     examples: Sequence[Any] = (),
+    optimizer: Optimizer | None = None,
+    state: StateRuleName = DEFAULT_STATE,
+    new_entry_rate: NewEntryRate | None = None,
 ) -> Widened:
     """Add neurons to some widths; the function stays the same to rounding.
 
     Both models are run on the example inputs in evaluation mode and compared; if they differ,
-    nothing has changed. Without values to compare (meta device) ``Widened.unchecked`` says so. A
-    Hugging Face model's ``config`` follows if it can, so that ``save_pretrained`` keeps it.
+    nothing has changed. A Hugging Face model's ``config`` follows if it can.
 
     Args:
         model_or_captured: the model, or what ``fxgrow.capture`` gave for it.
-        amounts: neurons to add by name of the width. A name may be a pattern as in ``fnmatch``
-            (``{"*mlp*": 4}``): it stands for every growable width that it matches and that is not
-            named itself.
-        example_inputs: a tuple of arguments, a tensor, or a dict of keyword arguments; left out,
-            those of the captured model.
+        amounts: neurons to add by name of the width. A pattern as in ``fnmatch`` stands for every
+            growable width that it matches and that is not named itself.
+        example_inputs: in one of the forms of an input; left out, those of the captured model.
         how: ``"split"`` copies neurons and shares their outgoing weights; ``"new"`` adds random
             neurons with outgoing weight zero.
         seed: of what is split and of the new weights.
-        inplace: change the given module itself, or leave it as it was if anything fails; else a
-            copy is changed.
+        inplace: change the model and the optimizer themselves, all or nothing; else copies.
         round_to: round the resulting size of each named width up to a multiple of it (then even 0
             more may be asked for).
         examples: more example inputs, to reach what one does not (experts, the heads of other
             tasks); what can grow in all of them grows, and the models are compared on all.
+        optimizer: grows along, as that of ``fxgrow.grow`` does.
+        state: what becomes of its state (``docs/optimizers.md``).
+        new_entry_rate: how much faster than the rest it lets new entries learn.
 
     Returns:
         The wider model.
@@ -112,18 +122,29 @@ def widen(
     """
     rule = _widening_rule(how)
     model, given = _model_and_examples(model_or_captured, example_inputs, examples)
+    growing = _Growing(optimizer, StateTreatment(state, new_entry_rate))
+    growing.require(model)
     with exclusive_autograd():
         coupling = couple(model_or_captured, given[0], examples=given[1:])
         counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
         if not any(counts.values()):
-            raise BudgetError(
-                "empty-budget",
-                f"{dict(amounts)} adds no neuron; ask for at least one in some width",
-            )
+            raise _nothing_asked(amounts)
         changes = _changes(coupling, counts, rule, random.Random(seed))
-        widening = _Widening(coupling, changes, given, seed)
-        widening.require_memory(model)
+        widening = _Widening(coupling, changes, given, seed, growing)
         return _checked(widening, model, inplace)
+
+
+@dataclass(frozen=True)
+class _Growing:
+    """The optimizer that grows along, if any, and what becomes of its state."""
+
+    optimizer: Optimizer | None
+    treatment: StateTreatment
+
+    def require(self, model: nn.Module) -> None:
+        """Check that it can."""
+        if self.optimizer is not None:
+            self.treatment.require(self.optimizer, model)
 
 
 @dataclass(frozen=True)
@@ -137,6 +158,7 @@ class _Widening:
     changes: Mapping[str, Change]
     examples: tuple[tuple[Any, ...], ...]
     seed: int
+    growing: _Growing
 
     def require_memory(self, model: nn.Module) -> None:
         """Check that the wider model fits into memory, before any of it is taken."""
@@ -153,32 +175,48 @@ class _Widening:
         numbers = self.coupling.number_of
         return {numbers[name]: self.changes[name] for name in names}
 
-    def carry_out(self, module: nn.Module, names: Sequence[str]) -> dict[tuple[str, int], IndexMap]:
+    def carry_out(
+        self, module: nn.Module, names: Sequence[str], optimizer: Optimizer | None = None
+    ) -> dict[tuple[str, int], IndexMap]:
         """Widen a module in place by some of the widths."""
         changes = self._by_number(names)
         generator = torch.Generator().manual_seed(self.seed)
         updates = new_neuron_updates(module, self.coupling, changes, generator)
-        return emit(module, self.coupling, changes, updates, twin_noise=generator)
+        treatment = self.growing.treatment
+        return emit(
+            module,
+            self.coupling,
+            changes,
+            updates,
+            optimizer,
+            treatment=treatment,
+            twin_noise=generator,
+        )
 
-    def applied(self, module: nn.Module, before: Preservation) -> Widened:
+    def applied(
+        self, module: nn.Module, optimizer: Optimizer | None, before: Preservation
+    ) -> Widened:
         """Widen a module in place, or leave it as it was if it does not compute the same."""
         shapes_before = parameter_shapes(module)
         sizes = ((len(change.times), change.size) for change in self.changes.values())
-        with restore_on_failure(module):
-            maps = self.carry_out(module, tuple(self.changes))
+        with restore_on_failure(module, optimizer):
+            maps = self.carry_out(module, tuple(self.changes), optimizer)
             config = update_config(module, shapes_before, sizes, self.examples[0])
             error = before.require(module)
-        return Widened(module, maps, config, error, before.skipped, self.examples[0])
+        return Widened(module, maps, config, error, before.skipped, optimizer, self.examples[0])
 
 
 # Fused attention gives other numbers at padding as soon as gradients are asked for.
 @plain_attention()
 def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
     """Widen a model or a copy of it, and compare it with what it was."""
+    widening.require_memory(model)
     before = Preservation.of(model, *widening.examples)
-    module = model if inplace else copy_module(model)
+    module, optimizer = model, widening.growing.optimizer
+    if not inplace:
+        module, optimizer = copy_with_optimizer(model, optimizer)
     try:
-        return widening.applied(module, before)
+        return widening.applied(module, optimizer, before)
     except GrowthError as error:
         if error.code != "broken-promise":
             raise
@@ -187,7 +225,7 @@ def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
         if not reason:
             broken_by = culprits(before, model, names, widening.carry_out)
             raise _broken_promise(widening.coupling, model, broken_by, error) from error
-    return widening.applied(module, replace(before, skipped=reason))
+    return widening.applied(module, optimizer, replace(before, skipped=reason))
 
 
 def _broken_promise(
@@ -245,9 +283,7 @@ def requested_amounts(coupling: Coupling, amounts: Mapping[str, int]) -> dict[st
         BudgetError: ``empty-budget`` for a negative amount.
     """
     if any(count < 0 for count in amounts.values()):
-        raise BudgetError(
-            "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
-        )
+        raise _nothing_asked(amounts)
     matched: dict[str, int] = {}
     exact: dict[str, int] = {}
     for name, count in amounts.items():
@@ -258,6 +294,12 @@ def requested_amounts(coupling: Coupling, amounts: Mapping[str, int]) -> dict[st
             for width in matching_widths(coupling, name):
                 matched[width.name] = count
     return matched | exact
+
+
+def _nothing_asked(amounts: Mapping[str, int]) -> BudgetError:
+    return BudgetError(
+        "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
+    )
 
 
 def round_amounts(

@@ -3,10 +3,11 @@
 Public is what ``__all__`` lists. What happens to one axis is data: a ``Change`` of a width gives a
 ``Placement`` and that an ``IndexMap`` (``placement``, ``axis_map``, ``run_starts``,
 ``reshape_along``). ``resize`` carries maps out on parameters, buffers, gradients and an optimizer's
-state (``apply_maps`` on one tensor; ``require_carriable`` says beforehand whether the state can
-follow), ``restore_on_failure`` takes it back if anything fails. New
-entries start from ``random_entries`` or ``carrier_entries``. ``sync_size_attributes`` and
-``update_config`` bring attributes and a Hugging Face style config in line with the new shapes.
+state (``apply_maps`` on one tensor), the latter by the rule of a ``StateTreatment``, which says
+beforehand whether the state can follow; ``follow_ages`` attaches what some rules do in every step.
+``restore_on_failure`` takes it all back if anything fails. New entries start from
+``random_entries`` or ``carrier_entries``. ``sync_size_attributes`` and ``update_config`` bring
+attributes and a Hugging Face style config in line with the new shapes.
 """
 
 from fxgrow.surgery.attributes import (
@@ -17,6 +18,7 @@ from fxgrow.surgery.attributes import (
     sync_size_attributes,
 )
 from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config
+from fxgrow.surgery.entry_ages import NewEntryRate, follow_ages
 from fxgrow.surgery.index_map import (
     NEW_INDEX,
     Change,
@@ -29,31 +31,43 @@ from fxgrow.surgery.index_map import (
     run_starts,
 )
 from fxgrow.surgery.new_entries import carrier_entries, random_entries
-from fxgrow.surgery.optimizer_state import require_carriable
 from fxgrow.surgery.resize import Maps, apply_maps, named_tensors, resize
 from fxgrow.surgery.rollback import restore_on_failure
+from fxgrow.surgery.state_rules import (
+    DEFAULT_STATE,
+    DEFAULT_TREATMENT,
+    STATE_RULES,
+    StateRuleName,
+    StateTreatment,
+)
 from fxgrow.surgery.weight_norm import KeptNorms, normalized_weights
 
 __all__ = [
+    "DEFAULT_STATE",
+    "DEFAULT_TREATMENT",
     "NEW_INDEX",
     "NORM_TYPES",
+    "STATE_RULES",
     "Change",
     "ConfigUpdate",
     "IndexMap",
     "IntArray",
     "KeptNorms",
     "Maps",
+    "NewEntryRate",
     "Placement",
+    "StateRuleName",
+    "StateTreatment",
     "apply_maps",
     "axis_map",
     "carrier_entries",
+    "follow_ages",
     "has_size_attributes",
     "named_tensors",
     "normalized_weights",
     "parameter_shapes",
     "placement",
     "random_entries",
-    "require_carriable",
     "require_sizes_of_torch",
     "reshape_along",
     "resize",

@@ -1,8 +1,8 @@
 """What an optimizer keeps per parameter (momentum, say), when the parameter gets another shape.
 
-The rule is by shape: a tensor of the parameter's own shape follows its axes, a single number stays.
+It goes by shape: a tensor of the parameter's own shape follows its axes, a single number stays.
 Where that is not what an optimizer of torch means, the tables say so. Anything else cannot be
-carried and is refused before work is spent.
+carried and is refused before work is spent. What the rules of ``state_rules`` make of it is theirs.
 """
 
 from collections.abc import Mapping
@@ -30,26 +30,38 @@ _INITIAL_OPTIONS: dict[type[Optimizer], dict[str, str]] = {
 """Tensors that do not start at zero: by optimizer and key, the option that they start at."""
 
 
-def require_carriable(optimizer: Optimizer, model: nn.Module) -> None:
-    """Check that an optimizer can grow along with a model.
+def require_own(optimizer: Optimizer, model: nn.Module) -> None:
+    """Check that an optimizer is of a model.
 
     Args:
         optimizer: may hold parameters of other modules, too.
         model: the model that is to grow.
 
     Raises:
-        GrowthError: ``foreign-optimizer`` if it holds no parameter of the model,
-            ``optimizer-state`` if it keeps something that cannot follow a parameter's shape.
+        GrowthError: ``foreign-optimizer`` if it holds no parameter of the model.
+    """
+    own = {id(parameter) for parameter in model.parameters()}
+    held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    if own and own.isdisjoint(held):
+        raise GrowthError(
+            "foreign-optimizer",
+            f"the {type(optimizer).__name__} holds no parameter of {type(model).__name__}, so it "
+            "would not train what grows; give the optimizer of this very model, or none",
+        )
+
+
+def require_shapes(optimizer: Optimizer, model: nn.Module) -> None:
+    """Check that all that an optimizer keeps of a model can follow shapes.
+
+    Args:
+        optimizer: may hold parameters of other modules, too.
+        model: the model that is to grow.
+
+    Raises:
+        GrowthError: ``optimizer-state`` if it keeps something that cannot.
     """
     kind = type(optimizer).__name__
     own = {id(parameter): name for name, parameter in model.named_parameters()}
-    held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
-    if own and own.keys().isdisjoint(held):
-        raise GrowthError(
-            "foreign-optimizer",
-            f"the {kind} holds no parameter of {type(model).__name__}, so it would not train what "
-            "grows; give the optimizer of this very model, or none",
-        )
     for parameter, state in optimizer.state.items():
         if id(parameter) not in own:
             continue
@@ -91,15 +103,45 @@ def map_state(optimizer: Optimizer, parameter: Tensor, axes: Mapping[int, IndexM
         if averaged is not None:
             dropped = averaged % parameter.dim()
             kept_axes = {axis: axes[axis] for axis in axes if axis != dropped}
-            state[key] = _mapped(value, kept_axes, 0.0)
+            state[key] = mapped(value, kept_axes)
         elif value.shape == parameter.shape and value.dim():
-            option = _INITIAL_OPTIONS.get(kind, {}).get(key)
-            initial = 0.0 if option is None else _option(optimizer, parameter, option)
-            state[key] = _mapped(value, axes, initial)
+            state[key] = mapped(value, axes, _initial(optimizer, parameter, key))
 
 
-def _mapped(value: Tensor, axes: Mapping[int, IndexMap], initial: float) -> Tensor:
-    """A tensor with several axes mapped; new entries are ``initial``."""
+@torch.no_grad()
+def restart_state(optimizer: Optimizer, parameter: Tensor) -> None:
+    """Let an optimizer forget a parameter: its next step of it is a first one.
+
+    Args:
+        optimizer: the optimizer; it may hold nothing of the parameter.
+        parameter: the parameter; what is kept of it has its shape, or the one it gets.
+    """
+    if not isinstance(optimizer, Adagrad):
+        optimizer.state.pop(parameter, None)
+        return
+    # Older versions of torch make its state when it is made, not in the first step.
+    state = optimizer.state.get(parameter, {})
+    for key, value in state.items():
+        state[key] = torch.full_like(value, _initial(optimizer, parameter, key))
+
+
+def _initial(optimizer: Optimizer, parameter: Tensor, key: str) -> float:
+    """What an optimizer's value of an entry is before the first step."""
+    option = _INITIAL_OPTIONS.get(type(optimizer), {}).get(key)
+    return 0.0 if option is None else _option(optimizer, parameter, option)
+
+
+def mapped(value: Tensor, axes: Mapping[int, IndexMap], initial: float = 0.0) -> Tensor:
+    """A tensor with several axes mapped, unscaled.
+
+    Args:
+        value: any tensor.
+        axes: the map of each axis that changes.
+        initial: what entries are that copy nothing.
+
+    Returns:
+        The mapped tensor, a new one.
+    """
     memory_format = memory_format_of(value)
     for axis, index_map in sorted(axes.items()):
         value = index_map.apply(value, axis, scaled=False)

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from fxgrow.surgery.attributes import sync_size_attributes
 from fxgrow.surgery.index_map import IndexMap
 from fxgrow.surgery.memory_format import memory_format_of
-from fxgrow.surgery.optimizer_state import map_state
+from fxgrow.surgery.state_rules import DEFAULT_TREATMENT, StateTreatment
 
 Maps = Mapping[tuple[str, int], IndexMap]
 """The map of each (parameter or buffer, axis)."""
@@ -22,17 +22,21 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) -> None:
+def resize(
+    module: nn.Module,
+    maps: Maps,
+    optimizer: Optimizer | None = None,
+    treatment: StateTreatment = DEFAULT_TREATMENT,
+) -> None:
     """Map axes in place; the parameter objects stay the same, new entries are zero.
 
-    Gradients, and every tensor of the optimizer's state that has its parameter's shape, follow the
-    same maps, unscaled: they describe the neuron that was copied. Their new entries start as the
-    optimizer starts them: at zero, but for a few of torch's own (``optimizer_state``).
+    Gradients follow the same maps, unscaled: they describe the neuron that was copied.
 
     Args:
         module: the module to change.
         maps: the map of each axis that changes.
         optimizer: the optimizer of the module, if it is being trained.
+        treatment: what becomes of its state.
     """
     maps_by_name: dict[str, dict[int, IndexMap]] = defaultdict(dict)
     for (name, axis), index_map in maps.items():
@@ -42,7 +46,7 @@ def resize(module: nn.Module, maps: Maps, optimizer: Optimizer | None = None) ->
         tensor = tensors[name]
         gradient = None if tensor.grad is None else apply_maps(tensor.grad, axes, scaled=False)
         if optimizer is not None:
-            map_state(optimizer, tensor, axes)
+            treatment.carry(optimizer, tensor, axes)
         replace_data(tensor, apply_maps(tensor.data, axes), gradient)
     resized_ids = {id(tensors[name]) for name in maps_by_name}
     owner_paths = {_owner(name) for name in maps_by_name}

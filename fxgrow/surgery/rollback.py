@@ -23,7 +23,7 @@ def restore_on_failure(module: nn.Module, optimizer: Optimizer | None = None) ->
     Args:
         module: its tensors, gradients, flags (``requires_grad``, ``training``), hooks and
             attributes are put back.
-        optimizer: its state and its groups of parameters are put back, too.
+        optimizer: its state, its groups of parameters and its hooks are put back, too.
 
     Example:
         >>> with restore_on_failure(model, optimizer):
@@ -33,7 +33,7 @@ def restore_on_failure(module: nn.Module, optimizer: Optimizer | None = None) ->
     undo = [_undo_tensor(tensor) for tensor in named_tensors(module).values()]
     undo += [_undo_attributes(submodule) for submodule in module.modules()]
     if optimizer is not None:
-        undo.append(_undo_optimizer(optimizer))
+        undo += [_undo_optimizer(optimizer), _undo_hooks(optimizer)]
     try:
         yield
     except BaseException:  # an interrupt too must not leave half a change behind
@@ -84,6 +84,19 @@ def _undo_optimizer(optimizer: Optimizer) -> Undo:
         for group, options, parameters in groups:
             _replace_contents(group, options)
             group["params"][:] = parameters
+
+    return put_back
+
+
+def _undo_hooks(optimizer: Optimizer) -> Undo:
+    hooks = []
+    for name, table in vars(optimizer).items():
+        if name.endswith("_hooks") and isinstance(table, dict):
+            hooks.append((table, table.copy()))
+
+    def put_back() -> None:
+        for table, contents in hooks:
+            _replace_contents(table, contents)
 
     return put_back
 

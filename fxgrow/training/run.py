@@ -1,8 +1,9 @@
 """Algorithm 1: phases of training with a growth step between them.
 
 Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Algorithm 1.
-How we differ: the state of the optimizer is grown along with the model instead of being rebuilt,
-and the learning rate follows one cosine over the whole run.
+How we differ: the state of the optimizer is grown along with the model by a rule of
+``surgery.state_rules`` instead of being rebuilt, and the learning rate follows one cosine over the
+whole run.
 """
 
 import copy
@@ -24,6 +25,7 @@ from fxgrow.errors import GrowthError, TrainingError
 from fxgrow.growth import ALL_WIDTHS, Budget, Growth, Method, Scope, StepOptions, grow_step
 from fxgrow.randomness import seeded
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
+from fxgrow.surgery import StateTreatment
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import EVALUATION_BATCH, Evaluation, cross_entropy, evaluate
 from fxgrow.training.events import (
@@ -250,7 +252,7 @@ class RunState:
         return replace(
             self,
             network=grown,
-            # The optimizer of the grown weights; their momentum has grown along.
+            # The optimizer of the grown weights; their momentum has grown along, by the rule.
             optimizer=growth.optimizer or self.optimizer,
             growths=(*self.growths, growth),
         )
@@ -278,6 +280,7 @@ class RunState:
                 accept_no_gain=self.settings.accept_no_gain,
                 scope=scope,
                 example_inputs=example_inputs,
+                treatment=StateTreatment(self.settings.state, self.settings.new_entry_rate),
             ),
         )
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from fxgrow.argument_checks import Finite, checked
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
+from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName
 from fxgrow.training.sgd import cosine_rate
 
 
@@ -30,6 +31,8 @@ class RunSettings(Settings):
         batch_size: images per training step.
         growth_batches: most batches that a growth step looks at; None: as many as it can use once.
         growth_batch_size: training images in each of them.
+        state: what becomes of SGD's momentum when the model grows (``docs/optimizers.md``).
+        new_entry_rate: how much faster than the rest new entries learn; None: as fast.
         memory_limit: bytes that a growth step may hold for its candidates; None: no limit.
         accept_no_gain: grow even where nothing that was found lowers the loss; else such a growth
             step is left out, and training goes on.
@@ -60,6 +63,8 @@ class RunSettings(Settings):
     batch_size: int = Field(default=32, ge=1, le=limits.BATCH)
     growth_batches: int | None = Field(default=None, ge=1, le=limits.BATCHES)
     growth_batch_size: int = Field(default=64, ge=1, le=limits.BATCH)
+    state: StateRuleName = DEFAULT_STATE
+    new_entry_rate: NewEntryRate | None = None
     memory_limit: float | None = Field(default=None, gt=0, le=limits.MEMORY)
     accept_no_gain: bool = False
     seed: int = Field(default=0, ge=0, lt=2**63)

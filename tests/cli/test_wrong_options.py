@@ -152,7 +152,7 @@ UNUSED = [
             "--neurons": ["2"], "--parameters": ["2"], "--multiply-adds": ["2"], "--activation-memory": ["2"],
             "--latency": ["2"], "--per-width": ["2"], "--round-to": ["1"], "--method": ["Firefly"], "--new": ["2"],
             "--layers": ["2"], "--only": ["0"], "--ignore": ["0"], "--tie": ["*"], "--eps": ["0.1"],
-            "--memory-limit": ["1e9"], "--dump-graphs": ["graphs"],
+            "--memory-limit": ["1e9"], "--state": ["reset"], "--dump-graphs": ["graphs"],
         }.items()
     ],
 ]  # fmt: skip

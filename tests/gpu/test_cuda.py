@@ -140,3 +140,39 @@ def test_a_master_network_forgets_nothing() -> None:
         master.learn(task, train, valid, classes=10, budget=Budget(neurons=3))
         reference_outputs.append(master.network("a").eval()(splits.test.images))
     assert torch.equal(*reference_outputs)
+
+
+def test_entries_count_their_own_steps_in_a_captured_graph() -> None:
+    """A replayed step is the step that Python would do."""
+    models = [nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).cuda() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    inputs = torch.randn(8, 4, device="cuda")
+    steps = []
+    for model in models:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, capturable=True)
+
+        def step(model: nn.Module = model, optimizer: Any = optimizer) -> None:
+            optimizer.zero_grad(set_to_none=False)
+            model(inputs).square().mean().backward()
+            optimizer.step()
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # warmed up as torch asks for it
+            for _ in range(3):
+                step()
+            rate = fxgrow.NewEntryRate(half_life=3)
+            options: dict[str, Any] = {"state": "own-age", "new_entry_rate": rate, "inplace": True}
+            fxgrow.widen(model, {"0": 2}, inputs, how="new", optimizer=optimizer, **options)
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(stream)
+        steps.append(step)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        steps[0]()
+    for _ in range(5):
+        graph.replay()
+        steps[1]()
+    for replayed, stepped in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(replayed, stepped)

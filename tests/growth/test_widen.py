@@ -243,3 +243,32 @@ def test_a_failure_in_place_leaves_the_model_as_it_was() -> None:
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(ArgumentError, match="how='clone'; give 'split' or 'new'"):
         widen(pair(), {"0": 1}, (VECTOR,), how="clone")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_optimizer_grows_along(inplace: bool) -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    inputs = torch.randn(8, 4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(inputs).square().mean().backward()
+    optimizer.step()
+    options: dict[str, Any] = {"optimizer": optimizer, "inplace": inplace, "how": "new"}
+    wider = widen(model, {"0": 2}, inputs, state="own-age", **options)
+    assert wider.optimizer is not None and (wider.optimizer is optimizer) == inplace
+    weight = wider.module[0].weight
+    assert wider.optimizer.state[weight]["exp_avg"].shape == weight.shape
+    before = weight.detach().clone()
+    # The first step of an entry that counts its own steps is as long as the rate.
+    weight.grad = torch.ones_like(weight)
+    wider.optimizer.step()
+    decayed = before * (1 - 0.1 * 0.01)
+    torch.testing.assert_close(decayed[3:] - weight[3:], torch.full((2, 4), 0.1))
+    assert len(model[0].weight) == (5 if inplace else 3)
+
+
+def test_an_optimizer_of_another_model_is_refused() -> None:
+    model, other = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    with pytest.raises(GrowthError) as error:
+        widen(model, {"0": 2}, torch.randn(8, 4), optimizer=optimizer, inplace=True)
+    assert error.value.code == "foreign-optimizer" and len(model[0].weight) == 3

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
-from fxgrow import Firefly, GrowthError
+from fxgrow import Firefly, GrowthError, NewEntryRate
 from fxgrow.copying import copy_with_optimizer
+from fxgrow.surgery import STATE_RULES
 
 INPUTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
@@ -56,6 +57,26 @@ def test_goes_on(kind: Any, inplace: bool) -> None:
     after = list(growth.module.parameters())
     assert any(not torch.equal(x, y) for x, y in zip(before, after, strict=True))
     assert all(parameter.isfinite().all() for parameter in after)
+
+
+@pytest.mark.parametrize("state", STATE_RULES)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_goes_on_by_every_rule(kind: Any, state: Any) -> None:
+    model = network()
+    optimizer = stepped(kind(model.parameters(), lr=0.01), model)
+    options: dict[str, Any] = {"optimizer": optimizer, "state": state, "inplace": True}
+    served = STATE_RULES[state].missing(optimizer) == ""
+    assert served or kind is torch.optim.Adafactor or (kind is torch.optim.ASGD)
+    if not served:
+        with pytest.raises(GrowthError, match=f"state='{state}'"):
+            fxgrow.widen(model, {"0": 2}, INPUTS, how="new", **options)
+        return
+    fxgrow.widen(model, {"0": 2}, INPUTS, how="new", new_entry_rate=NewEntryRate(), **options)
+    before = model[2].weight.detach().clone()
+    stepped(optimizer, model)
+    stepped(optimizer, model)
+    assert not torch.equal(before[:, 6:], model[2].weight[:, 6:])
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 def test_adafactor_keeps_means_of_its_matrices() -> None:

@@ -71,6 +71,7 @@ def test_every_setting_is_written() -> None:
     assert set(data["settings"]) == set(RunSettings.model_fields) - {
         "memory_limit",
         "growth_batches",
+        "new_entry_rate",
     }
 
 

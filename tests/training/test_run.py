@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fxgrow import NewEntryRate
 from fxgrow.data import Splits
 from fxgrow.errors import GrowthError, TrainingError
 from fxgrow.growth import Budget, Objective
@@ -164,3 +165,11 @@ def test_a_copied_network_keeps_model_and_graph_together(model: nn.Module, digit
     mine = dict(made.module.named_parameters())
     assert all(mine[name] is tensor for name, tensor in made.graph_module.named_parameters())
     assert mine.keys() == dict(model.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("changes", [{"state": "reset"}, {"new_entry_rate": NewEntryRate()}])
+def test_the_settings_say_what_becomes_of_the_optimizer(
+    model: nn.Module, digits: Splits, changes: dict[str, object]
+) -> None:
+    runs = [run(model, digits, SETTINGS.model_copy(update=update))[0] for update in ({}, changes)]
+    assert not same(*(state(done.final.module) for done in runs))

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fxgrow
 from fxgrow.errors import TrainingError
 from fxgrow.training import RunSettings
 
@@ -45,4 +46,14 @@ def test_runs_that_cannot_be_made(epochs: int, grow_steps: int, code: str) -> No
 def test_a_learning_rate_is_a_positive_number(lr: float) -> None:
     with pytest.raises(TrainingError, match=r"lr=.*correct it") as caught:
         RunSettings(lr=lr)
+    assert caught.value.code == "bad-setting"
+
+
+def test_the_rule_for_the_optimizer_is_a_setting() -> None:
+    settings = RunSettings.model_validate(
+        {"state": "reset-grown", "new_entry_rate": {"half_life": 9}}
+    )
+    assert settings.new_entry_rate == fxgrow.NewEntryRate(half_life=9)
+    with pytest.raises(TrainingError, match="own-age") as caught:
+        RunSettings(state="old-age")
     assert caught.value.code == "bad-setting"
