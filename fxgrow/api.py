@@ -59,13 +59,12 @@ def grow(
         model: any PyTorch module that fxgrow can capture.
         batches: (input, target) pairs, or what a ``BatchLoss`` takes, from any iterable.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
-        example_inputs, examples: inputs (else of the first batch), and more; all must grow alike.
+        example_inputs, examples: those of the first batch if left out; what can grow in all grows.
         method: proposes and scores the candidates; ``Firefly()`` if None.
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
         optimizer: grows along, state included; it keeps parameters of other modules.
         state, new_entry_rate: its state, and how fast new entries learn (``docs/optimizers.md``).
-        seed: of the candidates' initial directions.
-        history: earlier growth steps for the specification; a loaded model's are found.
+        seed, history: of the first directions; earlier growth steps (a loaded model's are found).
         inplace: grow the model and the optimizer themselves; else copies.
         memory_limit: bytes that a search step may keep; more is searched in turn.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
