@@ -60,8 +60,7 @@ def grow(
         batches: (input, target) pairs, or what a ``BatchLoss`` takes, from any iterable.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
         example_inputs, examples: those of the first batch if left out; what can grow in all grows.
-        method: proposes and scores the candidates; ``Firefly()`` if None.
-        budget: how much may be added; ``Budget(neurons=0.3)`` if None.
+        method, budget: how it is searched, and how much; ``Firefly()``, ``Budget(neurons=0.3)``.
         optimizer: grows along, state included; it keeps parameters of other modules.
         state, new_entry_rate: its state, and how fast new entries learn (``docs/optimizers.md``).
         seed, history: of the first directions; earlier growth steps (a loaded model's are found).
@@ -83,10 +82,10 @@ def grow(
         >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
-    step = StepOptions(optimizer, seed, _history(history, model), inplace, memory_limit, scope)
-    data = replace(step, example_inputs=example_inputs, examples=examples, grow_frozen=grow_frozen)
-    ground = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
-    options = replace(ground, treatment=StateTreatment(state, new_entry_rate))
+    known, treatment = _history(history, model), StateTreatment(state, new_entry_rate)
+    step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
+    data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
+    options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
     method, budget = method or Firefly(), budget or Budget(neurons=0.3)
     return _warn(grow_step(model, batches, loss_fn, method=method, budget=budget, options=options))
 

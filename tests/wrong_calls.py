@@ -435,6 +435,7 @@ ROWS: Mapping[str, Row] = {
         "epoch": 1, "phase": 0, "loss": 1.0, "test_accuracy": 0.5, "lr": 0.1, "seconds": 1.0,
     },
     "Evaluation": lambda r: {"loss": 1.0, "accuracy": 0.5},
+    "GrowthSkipped": lambda r: {"step": 1, "epoch": 1, "reason": "it gained nothing"},
     "GrowthDone": lambda r: {"step": 1, "epoch": 1, "report": r.growth.report, "test_accuracy": 0.5},
     "GrowthStarted": lambda r: {"step": 1, "epoch": 1},
     "Log": lambda r: {"path": r.new_path},

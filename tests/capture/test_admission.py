@@ -184,7 +184,11 @@ def test_half_precision_grows(dtype: torch.dtype, method: Any) -> None:
     model = network().to(dtype)
     batch = INPUTS.to(dtype), LABELS
     growth = fxgrow.grow(
-        model, [batch], lambda out, y: F.cross_entropy(out.float(), y), method=method
+        model,
+        [batch],
+        lambda out, y: F.cross_entropy(out.float(), y),
+        method=method,
+        accept_no_gain=True,  # splits of so small a network need not gain in so few digits
     )
     parameters = list(growth.module.parameters())
     assert growth.report.widths and growth.report.loss_after <= growth.report.loss_before
