@@ -89,7 +89,7 @@ def grow_model(
     amounts = {"neurons": neurons, "parameters": parameters, "multiply_adds": multiply_adds}
     amounts |= {"activation_memory": activation_memory, "latency": latency, "per_width": per_width}
     schedule = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "batch_size": batch_size}
-    growing = {"memory_limit": memory_limit, "accept_no_gain": accept_no_gain, "state": state}
+    schedule |= {"memory_limit": memory_limit, "accept_no_gain": accept_no_gain, "state": state}
     candidates = {"new": new, "eps": eps, **_depth_settings(layers, at)}
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
@@ -99,7 +99,7 @@ def grow_model(
         data=build_settings(
             DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
         ),
-        settings=build_settings(RunSettings, **schedule, **growing, seed=seed),
+        settings=build_settings(RunSettings, **schedule, seed=seed),
         method=_method_config(method, candidates),
         scope=_scope(only, ignore, tie),
         lower=lower,

@@ -127,6 +127,6 @@ def growth() -> fxgrow.Growth:
         [batch],
         nn.functional.cross_entropy,
         example_inputs=batch[0][:1],
-        method=fxgrow.Firefly(layers=2),
+        method=fxgrow.Firefly(new=8, layers=2),  # few enough to leave room for layers
         budget=fxgrow.Budget(neurons=30, layers=2),
     )

@@ -79,9 +79,10 @@ def one_each(found: Set) -> tuple[SearchGroup, ...]:
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_promises_hold_with_several_chunks(name: str) -> None:
-    free = grown(network(name)).report
+    # What few steps find on a few random images need not help on others.
+    free = grown(network(name), accept_no_gain=True).report
     bound = free.peak_memory - 1
-    report = grown(network(name), memory_limit=bound).report
+    report = grown(network(name), memory_limit=bound, accept_no_gain=True).report
     assert len(report.chunks) > 1 == len(free.chunks)
     assert sorted(w for chunk in report.chunks for w in chunk) == sorted(
         w for chunk in free.chunks for w in chunk
