@@ -60,8 +60,7 @@ def grow(
         batches: (input, target) pairs, or what a ``BatchLoss`` takes, from any iterable.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
         example_inputs, examples: those of the first batch if left out; what can grow in all grows.
-        method: proposes and scores the candidates; ``Firefly()`` if None.
-        budget: how much may be added; ``Budget(neurons=0.3)`` if None.
+        method, budget: how it is searched, and how much; ``Firefly()``, ``Budget(neurons=0.3)``.
         optimizer: grows along, state included; it keeps parameters of other modules.
         state, new_entry_rate: its state, and how fast new entries learn (``docs/optimizers.md``).
         seed, history: of the first directions; earlier growth steps (a loaded model's are found).
