@@ -90,22 +90,21 @@ def grow_model(
     amounts |= {"activation_memory": activation_memory, "latency": latency, "per_width": per_width}
     schedule = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "batch_size": batch_size}
     schedule |= {"memory_limit": memory_limit, "accept_no_gain": accept_no_gain, "state": state}
-    candidates = {"new": new, "eps": eps, **_depth_settings(layers, at)}
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
         model=model,
-        # In this order, because the first wrong option is the one that is reported.
+        # The first wrong option is the one that is reported.
         budget=build_budget(round_to, layers, **amounts),
         data=build_settings(
             DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
         ),
         settings=build_settings(RunSettings, **schedule, seed=seed),
-        method=_method_config(method, candidates),
+        method=_method_config(method, {"new": new, "eps": eps, **_depth_settings(layers, at)}),
         scope=_scope(only, ignore, tie),
         lower=lower,
     )
-    output = OutputOptions(out, force, dump_graphs, as_json)
-    run_recipe(recipe, output, device=device, trust=TRUST_TYPED)
+    files = OutputOptions(out, force, dump_graphs, as_json)
+    run_recipe(recipe, files, device=device, trust=TRUST_TYPED)
 
 
 def _depth_settings(layers: int, at: Sequence[str] | None) -> dict[str, Any]:
