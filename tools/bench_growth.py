@@ -40,7 +40,7 @@ from fxgrow.coupling import couple
 from fxgrow.data import load_data
 from fxgrow.growth import Objective
 from fxgrow.methods import Firefly
-from fxgrow.methods.firefly.neighborhood import candidate_directions, initialize, project_candidates
+from fxgrow.methods.firefly.neighborhood import Neighborhood, candidate_directions, initialize
 from fxgrow.rewrite import OverGrown, OvergrownLayer, overgrow
 from tools.networks import vgg19
 
@@ -103,7 +103,7 @@ def grown_step(grown: OverGrown, x: Tensor, y: Tensor, method: Firefly) -> Step:
     return Step(
         optimizer,
         lambda: objective.on(grown.graph_module, (x, y)),
-        lambda: project_candidates(grown, method.eps),
+        Neighborhood.of(grown, method.eps).project,
         frozen,
     )
 

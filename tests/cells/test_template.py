@@ -50,6 +50,7 @@ def grown(layers: int = 0) -> fxgrow.Growth:
     return fxgrow.grow(
         network(), [(IMAGES, LABELS)], F.cross_entropy, example_inputs=(IMAGES[:1],), method=method, budget=budget,
         only=[GROWING], tie=tie,
+        refresh_statistics=not layers,  # else splits gain so much here that no layer is chosen
     )  # fmt: skip
 
 

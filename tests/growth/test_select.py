@@ -209,6 +209,7 @@ def test_the_emitted_model_is_within_the_cap(
             method=method,
             budget=budget,
             seed=seed,
+            accept_no_gain=True,  # random directions need not find any
         )
     except BudgetError:
         return
