@@ -88,8 +88,9 @@ def grow_model(
     require_used(ctx, _GROWTH_OPTIONS, grow_steps != 0, "a growth step (--grow-steps)")
     amounts = {"neurons": neurons, "parameters": parameters, "multiply_adds": multiply_adds}
     amounts |= {"activation_memory": activation_memory, "latency": latency, "per_width": per_width}
-    schedule = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "batch_size": batch_size}
-    schedule |= {"memory_limit": memory_limit, "accept_no_gain": accept_no_gain, "state": state}
+    schedule: dict[str, Any] = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr}
+    schedule |= {"batch_size": batch_size, "memory_limit": memory_limit}
+    schedule |= {"accept_no_gain": accept_no_gain, "state": state}
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
         model=model,
