@@ -89,8 +89,7 @@ def grow_model(
     amounts = {"neurons": neurons, "parameters": parameters, "multiply_adds": multiply_adds}
     amounts |= {"activation_memory": activation_memory, "latency": latency, "per_width": per_width}
     schedule: dict[str, Any] = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr}
-    schedule |= {"batch_size": batch_size, "memory_limit": memory_limit}
-    schedule |= {"accept_no_gain": accept_no_gain, "state": state}
+    schedule |= {"batch_size": batch_size, "memory_limit": memory_limit, "state": state}
     recipe = Recipe(
         schema_version=RECIPE_VERSION,
         model=model,
@@ -99,7 +98,7 @@ def grow_model(
         data=build_settings(
             DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
         ),
-        settings=build_settings(RunSettings, **schedule, seed=seed),
+        settings=build_settings(RunSettings, **schedule, seed=seed, accept_no_gain=accept_no_gain),
         method=_method_config(method, {"new": new, "eps": eps, **_depth_settings(layers, at)}),
         scope=_scope(only, ignore, tie),
         lower=lower,
