@@ -60,14 +60,16 @@ def grow(
         batches: (input, target) pairs, or what a ``BatchLoss`` takes, from any iterable.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
         example_inputs, examples: those of the first batch if left out; what can grow in all grows.
-        method, budget: how it is searched, and how much; ``Firefly()``, ``Budget(neurons=0.3)``.
+        method: proposes and scores the candidates; ``Firefly()`` if None.
+        budget: how much may be added; ``Budget(neurons=0.3)`` if None.
         optimizer: grows along, state included; it keeps parameters of other modules.
         state, new_entry_rate: its state, and how fast new entries learn (``docs/optimizers.md``).
         seed, history: of the first directions; earlier growth steps (a loaded model's are found).
         inplace: grow the model and the optimizer themselves; else copies.
         memory_limit: bytes that a search step may keep; more is searched in turn.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
-        only, ignore: patterns of module paths: what none writes, or what one touches, stays.
+        only: patterns of module paths; widths that no such module writes stay as they are.
+        ignore: patterns of module paths; widths that touch such a module stay as they are.
         grow_frozen: grow widths that frozen parameters write or read, too.
         refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.
         accept_no_gain: grow even where nothing that was found lowers the loss.

@@ -239,7 +239,14 @@ class RunState:
         epoch = len(self.seconds)
         self.callback(GrowthStarted(step, epoch))
         try:
-            growth = self._grown(step, example_inputs, method, budget, scope)
+            growth = grow_step(
+                self.network.module,
+                self._growth_batches(),
+                cross_entropy,
+                method=method,
+                budget=budget,
+                options=self._growth_options(step, example_inputs, scope),
+            )
         except GrowthError as error:
             if error.code != "gained-nothing":
                 raise
@@ -257,31 +264,19 @@ class RunState:
             growths=(*self.growths, growth),
         )
 
-    def _grown(
-        self,
-        step: int,
-        example_inputs: tuple[Any, ...],
-        method: Method,
-        budget: Budget,
-        scope: Scope,
-    ) -> Growth:
-        """The network after one growth step; its own is as it was."""
-        return grow_step(
-            self.network.module,
-            self._growth_batches(),
-            cross_entropy,
-            method=method,
-            budget=budget,
-            options=StepOptions(
-                optimizer=self.optimizer,
-                seed=self.settings.seed + step,  # other candidates at every step
-                history=self.network.spec.history,
-                memory_limit=self.settings.memory_limit,
-                accept_no_gain=self.settings.accept_no_gain,
-                scope=scope,
-                example_inputs=example_inputs,
-                treatment=StateTreatment(self.settings.state, self.settings.new_entry_rate),
-            ),
+    def _growth_options(
+        self, step: int, example_inputs: tuple[Any, ...], scope: Scope
+    ) -> StepOptions:
+        """How a growth step runs: on copies, so that a step that gains nothing leaves no trace."""
+        return StepOptions(
+            optimizer=self.optimizer,
+            seed=self.settings.seed + step,  # other candidates at every step
+            history=self.network.spec.history,
+            memory_limit=self.settings.memory_limit,
+            accept_no_gain=self.settings.accept_no_gain,
+            scope=scope,
+            example_inputs=example_inputs,
+            treatment=StateTreatment(self.settings.state, self.settings.new_entry_rate),
         )
 
     def _growth_batches(self) -> Batches:

@@ -182,15 +182,27 @@ def test_a_growth_whose_model_does_not_run_is_one_sentence() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_grow_excuses_what_widen_excuses(dtype: torch.dtype) -> None:
+def amplifying(dtype: torch.dtype) -> tuple[nn.Module, Tensor, list[tuple[Tensor, Tensor]]]:
+    """A model that amplifies rounding, its input, and a growth batch."""
     model, x = Amplifies().to(dtype), X.to(dtype)
+    return model, x, [(x, torch.zeros_like(x[:, :3]))]
+
+
+def test_grow_excuses_what_widen_excuses() -> None:
+    model, x, batches = amplifying(torch.float64)
     widened = widen(model, {"a": 3, "b": 2}, x)
-    batches = [(x, torch.zeros_like(x[:, :3]))]
     growth = fxgrow.grow(model, batches, nn.functional.mse_loss, only=["a"])
     assert growth.report.unchecked == widened.unchecked
     assert "it amplifies rounding" in widened.unchecked
     assert growth.report.preservation_error > rounding_tolerance(x)
+
+
+def test_grow_excuses_nothing_where_all_digits_are_lost() -> None:
+    """Else a wrong emission would go unseen; ``widen``, which emits no updates, may excuse it."""
+    model, x, batches = amplifying(torch.float32)
+    assert "it amplifies rounding" in widen(model, {"a": 3, "b": 2}, x).unchecked
+    with pytest.raises(GrowthError, match="not faithful to the over-grown graph"):
+        fxgrow.grow(model, batches, nn.functional.mse_loss, only=["a"])
 
 
 @pytest.mark.parametrize("kind", [AmplifiesAndScales, ScaledByLength])
