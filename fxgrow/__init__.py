@@ -23,7 +23,7 @@ from fxgrow.errors import (
 from fxgrow.export import export
 from fxgrow.growth import BatchLoss, Budget, Growth, GrowthReport, Method, Scope, Widened, widen
 from fxgrow.lowering import lower
-from fxgrow.methods import Firefly, RandomGrowth, Splitting
+from fxgrow.methods import Auto, Firefly, RandomGrowth, Splitting, ZeroOutgoing
 from fxgrow.spec import ArchitectureSpec, SpecDiff, diff, load
 from fxgrow.surgery import NewEntryRate, follow_ages
 from fxgrow.version import __version__
@@ -31,6 +31,7 @@ from fxgrow.version import __version__
 __all__ = [
     "ArchitectureSpec",
     "ArgumentError",
+    "Auto",
     "BatchLoss",
     "Budget",
     "BudgetError",
@@ -57,6 +58,7 @@ __all__ = [
     "TrainingError",
     "Widened",
     "Width",
+    "ZeroOutgoing",
     "__version__",
     "capture",
     "couple",

@@ -23,7 +23,7 @@ from fxgrow.growth import (
     described_model,
     grow_step,
 )
-from fxgrow.methods import Firefly
+from fxgrow.methods import Auto
 from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
 
@@ -53,14 +53,14 @@ def grow(
     refresh_statistics: bool = True,
     accept_no_gain: bool = False,
 ) -> Growth:
-    """Grow a model once; by default by Firefly descent and by 30 % of its neurons.
+    """Grow a model once; by default by 30 % of its neurons.
 
     Args:
         model: any PyTorch module that fxgrow can capture.
         batches: (input, target) pairs, or what a ``BatchLoss`` takes, from any iterable.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
         example_inputs, examples: those of the first batch if left out; what can grow in all grows.
-        method: proposes and scores the candidates; ``Firefly()`` if None.
+        method: proposes and scores the candidates; ``Auto()`` if None (``docs/when-to-grow.md``).
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
         optimizer: grows along, state included; it keeps parameters of other modules.
         state, new_entry_rate: its state, and how fast new entries learn (``docs/optimizers.md``).
@@ -88,7 +88,7 @@ def grow(
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
-    method, budget = method or Firefly(), budget or Budget(neurons=0.3)
+    method, budget = method or Auto(), budget or Budget(neurons=0.3)
     return _warn(grow_step(model, batches, loss_fn, method=method, budget=budget, options=options))
 
 

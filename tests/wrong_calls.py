@@ -26,6 +26,7 @@ from fxgrow.coupling.rules import pointwise
 from fxgrow.data import DataSet, Splits, batches
 from fxgrow.errors import FxgrowError, InternalError
 from fxgrow.spec import spec_of
+from fxgrow.training import Control
 
 PACKAGES = (fxgrow, cells, continual, training, sys.modules["fxgrow.export"])
 CLASSES = 4
@@ -311,6 +312,8 @@ ROWS: Mapping[str, Row] = {
         "inplace": False, "round_to": None, "examples": (), "optimizer": None, "state": "reset", "new_entry_rate": None,
     },
     "ArchitectureSpec": lambda r: dumped(r.spec),
+    "Auto": lambda r: {},
+    "ZeroOutgoing": lambda r: {},
     "Budget": lambda r: dumped(fxgrow.Budget(neurons=1)),
     "Captured": lambda r: fields_of(r.captured),
     "Coupling": lambda r: fields_of(r.coupling),
@@ -436,7 +439,10 @@ ROWS: Mapping[str, Row] = {
     },
     "Evaluation": lambda r: {"loss": 1.0, "accuracy": 0.5},
     "GrowthSkipped": lambda r: {"step": 1, "epoch": 1, "reason": "it gained nothing"},
-    "GrowthDone": lambda r: {"step": 1, "epoch": 1, "report": r.growth.report, "test_accuracy": 0.5},
+    "Control": lambda r: {"steps": 1, "loss_before": 1.0, "loss_grown": 1.0, "loss_trained": 0.5},
+    "GrowthDone": lambda r: {
+        "step": 1, "epoch": 1, "report": r.growth.report, "test_accuracy": 0.5, "control": Control(1, 1.0, 1.0, 0.5),
+    },
     "GrowthStarted": lambda r: {"step": 1, "epoch": 1},
     "Log": lambda r: {"path": r.new_path},
     "Recipe": lambda r: dumped(r.recipe),
@@ -495,6 +501,9 @@ ROWS: Mapping[str, Row] = {
 # fmt: on
 
 CALLED_BY_FXGROW = {
+    "Auto.pick", "Auto.propose", "Auto.refine", "Auto.search",
+    "GradientPool.propose", "GradientPool.refine", "GradientPool.search",
+    "ZeroOutgoing.propose", "ZeroOutgoing.refine", "ZeroOutgoing.search",
     "Firefly.begin", "Firefly.propose", "Firefly.refine", "Firefly.search",
     "RandomGrowth.propose", "RandomGrowth.refine", "RandomGrowth.search",
     "Splitting.propose", "Splitting.refine", "Splitting.search",

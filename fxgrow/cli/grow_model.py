@@ -25,6 +25,7 @@ from fxgrow.cli.arguments import (
     build_method,
     build_settings,
     require_used,
+    without_none,
 )
 from fxgrow.cli.run_recipe import OutputOptions, run_recipe
 from fxgrow.cli.trust import TRUST_TYPED
@@ -36,7 +37,6 @@ from fxgrow.training import RECIPE_VERSION, DataChoice, Recipe, RunSettings
 LAYER_NEURONS = 8
 
 _DEFAULTS = RunSettings()
-_DEFAULT_METHOD = "Firefly"
 # What only a growth step looks at.
 _GROWTH_OPTIONS = (
     "neurons", "parameters", "multiply_adds", "activation_memory", "latency", "per_width",
@@ -63,7 +63,7 @@ def grow_model(
     seed: SeedOption = _DEFAULTS.seed,
     lr: LearningRateOption = _DEFAULTS.lr,
     batch_size: BatchSizeOption = _DEFAULTS.batch_size,
-    method: options.MethodOption = _DEFAULT_METHOD,
+    method: options.MethodOption = None,
     new: options.NewCandidatesOption = None,
     layers: options.LayersOption = 0,
     at: options.AtOption = None,
@@ -114,8 +114,11 @@ def _depth_settings(layers: int, at: Sequence[str] | None) -> dict[str, Any]:
     return {"layers": LAYER_NEURONS, "at": tuple(at or ())}
 
 
-def _method_config(name: str, values: Mapping[str, Any]) -> MethodConfig:
+def _method_config(name: str | None, values: Mapping[str, Any]) -> MethodConfig:
     """The method of a recipe, from its name and the values of options (None: not given)."""
+    if name is None:
+        # Each of these options is a setting of Firefly, and Auto has none.
+        name = "Firefly" if without_none(values) else "Auto"
     return MethodConfig(settings=build_method(name, find_method(name), values))
 
 

@@ -40,11 +40,12 @@ RoundToOption = Annotated[int, typer.Option(help="every width that grows ends at
 
 # The method: what is searched.
 MethodOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--method",
         metavar="NAME",
         help=f"how to choose what grows: {', '.join(METHODS)}, or one that a package declares",
+        show_default="Auto, or Firefly if one of its settings is given",
     ),
 ]
 NewCandidatesOption = Annotated[

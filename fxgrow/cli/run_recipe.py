@@ -39,7 +39,7 @@ from fxgrow.documents import (
 )
 from fxgrow.errors import RunError
 from fxgrow.growth import Growth
-from fxgrow.report import diff_tables, run_lines
+from fxgrow.report import diff_tables, run_lines, verdict_lines
 from fxgrow.spec import diff
 from fxgrow.training import (
     LOG,
@@ -187,7 +187,8 @@ def _print_result(result: RunResult, written: WrittenSpecs, output: OutputOption
         print_text(result.model_dump_json(indent=2))
         return
     tables = diff_tables(diff(written.initial, written.final))
-    print_parts(*tables, *run_lines(result), Text(f"written to {output.directory}"))
+    where = Text(f"written to {output.directory}; next: fxgrow check {output.directory}")
+    print_parts(*tables, *run_lines(result), where, *verdict_lines(result))
 
 
 @contextmanager

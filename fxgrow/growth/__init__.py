@@ -9,7 +9,7 @@ from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates
-from fxgrow.growth.method import Method, Proposal, Scores, SelectFunction
+from fxgrow.growth.method import Method, Picked, Proposal, Scores, SelectFunction
 from fxgrow.growth.objective import Batch, LossFunction, Objective
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.prepare import PreparedModel
@@ -37,6 +37,7 @@ __all__ = [
     "Method",
     "Objective",
     "ParameterUpdate",
+    "Picked",
     "Plan",
     "PlanRow",
     "PreparedModel",

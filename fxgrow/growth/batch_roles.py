@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from fxgrow.growth.method import Method
+from fxgrow.growth.method import Method, search_steps
 from fxgrow.growth.objective import Objective
 
 SCORING_BATCHES = 8
@@ -100,11 +100,6 @@ def assign_roles(objective: Objective, method: Method) -> tuple[Objective, Batch
         held_out_batches=held_out,
     )
     return divided, BatchRoles(searched, len(scoring), len(held_out), steps, total)
-
-
-def search_steps(method: Method) -> int:
-    """How many steps a method's search takes, one batch each; 0 if the method does not say."""
-    return int(getattr(method, "search_steps", 0))
 
 
 def _searched(steps: int) -> int:

@@ -4,10 +4,13 @@ With a fixed number per width a large budget is not spent: nothing is left to bu
 the budget buys in one width alone, the over-grown graph of a deep network would be many times the
 network. So every width gets the same number, the smallest with which the new neurons of all widths
 together spend the budget; that is no more than the grown model, and in a network of one width it is
-all that the width may gain.
+all that the width may gain. A method that does not choose between candidates asks for numbers in
+proportion to the sizes instead: every width grows by the same share.
 """
 
+import math
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import replace
 
 from fxgrow.documents import limits
@@ -32,20 +35,60 @@ def with_candidates_for_budget(prepared: PreparedModel, budget: ResolvedBudget) 
     proposal = prepared.proposal
     if not proposal.follows_budget:
         return prepared
-    most: dict[int, int] = {}
-    for width in proposal.new.keys() - prepared.layers.keys():
-        most[width] = _largest_growth(budget.tied(width), budget)
-
-    def spends_all(level: int) -> bool:
-        return not budget.allows({width: min(level, count) for width, count in most.items()})
-
-    # spends_all is False, ..., False, True, ..., True over the levels.
-    levels = range(max(most.values(), default=0))
-    level = bisect_left(levels, 1, key=spends_all)
     new = dict(proposal.new)
-    for width, count in most.items():
-        new[width] = max(new[width], min(level, count))
+    widths = proposal.new.keys() - prepared.layers.keys()
+    for width, count in _counts_that_spend_all(widths, budget, proposal.in_proportion).items():
+        new[width] = max(new[width], count)
     return replace(prepared, proposal=replace(proposal, new=new))
+
+
+def neurons_after(prepared: PreparedModel, budget: ResolvedBudget) -> int:
+    """How many neurons all widths that may grow have once the budget is spent on them equally.
+
+    Args:
+        prepared: the model.
+        budget: the limits.
+    """
+    widths = budget.sizes.keys() - prepared.layers.keys()
+    added = _counts_that_spend_all(widths, budget, in_proportion=False)
+    return sum(budget.sizes[width] + count for width, count in added.items())
+
+
+def _counts_that_spend_all(
+    widths: Iterable[int], budget: ResolvedBudget, in_proportion: bool
+) -> dict[int, int]:
+    """The smallest growth of all widths alike that takes the whole budget.
+
+    Args:
+        widths: their numbers.
+        budget: the limits.
+        in_proportion: by the same share of their sizes; else by the same number of neurons.
+    """
+    most: dict[int, int] = {}
+    for width in widths:
+        most[width] = _largest_growth(budget.tied(width), budget)
+    largest = max((budget.sizes[width] for width in most), default=1)
+    shares: dict[int, float] = {}
+    for width in most:
+        shares[width] = budget.sizes[width] / largest if in_proportion else 1.0
+
+    def counts(level: int) -> dict[int, int]:
+        """What each width gets if the largest one gets ``level``."""
+        found = {}
+        for width, count in most.items():
+            found[width] = min(_whole_steps(width, math.ceil(shares[width] * level), budget), count)
+        return found
+
+    # Whether a level spends all is False, ..., False, True, ..., True over the levels.
+    levels = range(max((math.ceil(most[width] / shares[width]) for width in most), default=0))
+    return counts(bisect_left(levels, 1, key=lambda level: not budget.allows(counts(level))))
+
+
+def _whole_steps(width: int, count: int, budget: ResolvedBudget) -> int:
+    """The smallest growth of a width, of at least ``count`` neurons, at a size it may have."""
+    if not count:
+        return 0
+    return count + -(budget.sizes[width] + count) % budget.round_to
 
 
 def _largest_growth(tie: Tie, budget: ResolvedBudget) -> int:
@@ -70,8 +113,11 @@ def unspent_for_want_of_candidates(
         plan: what was spent.
 
     Returns:
-        A sentence; "" if the budget would not buy another step of any width.
+        A sentence; "" if the budget would not buy another step of any width, or if widths grow in
+        proportion, where less than one more step of each is left.
     """
+    if prepared.proposal.in_proportion:
+        return ""
     counts: dict[int, int] = {}
     for width, change in result.width_changes.items():
         old_size = 0 if width in prepared.layers else prepared.coupling.widths[width].size

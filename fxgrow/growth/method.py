@@ -24,12 +24,14 @@ class Proposal:
         new: per number of a width, how many new-neuron candidates it gets.
         layers: candidate layers; None for none.
         follows_budget: raise the numbers of ``new`` to what the budget can buy.
+        in_proportion: raise them in proportion to the sizes of the widths; else equally.
     """
 
     split: frozenset[int]
     new: dict[int, int]
     layers: DepthProposal | None = None
     follows_budget: bool = False
+    in_proportion: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class Method(Protocol):
     """A growth method; a frozen pydantic model, so that a specification can record its settings.
 
     A property ``search_steps`` says how many steps a search takes that each need a growth batch of
-    their own; without it, there are ``batch_roles.SCORING_BATCHES`` to search on.
+    their own; without it, there are ``batch_roles.SCORING_BATCHES`` to search on. A property
+    ``keeps_function`` that is true says that no candidate changes what the model computes (outgoing
+    weights of new neurons are 0), so that no step has to be halved.
 
     Example:
         A method in one file, registered in ``fxgrow.methods.registry`` or by an entry point of the
@@ -105,3 +109,37 @@ class Method(Protocol):
     def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
         """The settings, as pydantic gives them."""
         ...
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The method that a method which stands for several has picked.
+
+    Args:
+        method: proposes, searches and refines.
+        why: a sentence; "" if there was nothing to pick.
+    """
+
+    method: Method
+    why: str = ""
+
+
+def pick_method(method: Method, neurons: int) -> Picked:
+    """Ask a method that has a ``pick`` which one it stands for; any other stands for itself.
+
+    Args:
+        method: the caller's.
+        neurons: how many the widths that may grow have once the budget is spent on them.
+    """
+    pick: Callable[[int], Picked] | None = getattr(method, "pick", None)
+    return Picked(method) if pick is None else pick(neurons)
+
+
+def search_steps(method: Method) -> int:
+    """How many steps a method's search takes, one batch each; 0 if the method does not say."""
+    return int(getattr(method, "search_steps", 0))
+
+
+def keeps_function(method: Method) -> bool:
+    """Whether a method says that its candidates do not change what the model computes."""
+    return bool(getattr(method, "keeps_function", False))

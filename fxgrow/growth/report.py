@@ -55,6 +55,7 @@ class Measured:
         stale_loss: the held-out loss before the statistics of batch norms were refreshed; None if
             none were.
         roles: which batches served what.
+        picked: why the method that grew was picked; "" if the caller chose it.
     """
 
     held_out_before: float
@@ -62,6 +63,7 @@ class Measured:
     gap: BatchNormGap | None
     stale_loss: float | None = None
     roles: BatchRoles | None = None
+    picked: str = ""
 
 
 def describe_if_possible(
@@ -191,6 +193,7 @@ def growth_report(
         held_out_before=measured.held_out_before,
         held_out_after=measured.held_out_after,
         batches=measured.roles,
+        picked=measured.picked,
         chunks=tuple(groups),
         peak_memory=result.peak_memory,
         multiply_adds_overgrown=result.multiply_adds,

@@ -49,6 +49,7 @@ class GrowthReport:
         batches: which growth batches served what; as text, a sentence.
         unspent: what of the budget was not spent because there were no candidates left, in a
             sentence; "" if it was spent.
+        picked: which method ``Auto`` picked and why, in a sentence; "" if the caller chose one.
         costs_unknown: why multiply-adds are not known, in a sentence; "" if they are.
         unchecked: what excuses ``preservation_error`` and ``faithful_error`` where they are more
             than rounding alone, as in ``Widened``; "" if they are not.
@@ -84,6 +85,7 @@ class GrowthReport:
     held_out_after: float | None = None
     batches: BatchRoles | None = None
     unspent: str = ""
+    picked: str = ""
     costs_unknown: str = ""
     unchecked: str = ""
 

@@ -21,7 +21,7 @@ from fxgrow.growth.budget import ResolvedBudget
 from fxgrow.growth.candidate_transfer import copy_candidates
 from fxgrow.growth.invariants import backtrack, full_precision
 from fxgrow.growth.materialize import width_changes
-from fxgrow.growth.method import Method, Scores
+from fxgrow.growth.method import Method, Scores, keeps_function
 from fxgrow.growth.objective import Objective
 from fxgrow.growth.partition import SearchGroup, overgrow_group, partition_widths, step_memory
 from fxgrow.growth.prepare import PreparedModel
@@ -51,6 +51,7 @@ class SearchResult:
             if they are not known.
         refined: whether the selected candidates were adapted to each other.
         unknown: why the multiply-adds are not known.
+        keeps_function: whether the selected candidates do not change what the model computes.
     """
 
     overgrown: OverGrown
@@ -63,6 +64,7 @@ class SearchResult:
     multiply_adds: int | None
     refined: bool
     unknown: str = ""
+    keeps_function: bool = False
 
     @property
     def has_gain(self) -> bool:
@@ -146,10 +148,12 @@ def search(
         with timer.phase("refine"):
             method.refine(chosen, objective)
         peak_memory = None if peak_memory is None else max(peak_memory, needed or 0)
-    with timer.phase("backtrack"), full_precision():
-        backtracks = backtrack(chosen, objective.scoring, loss_before)
+    backtracks, is_exact = 0, keeps_function(method)
+    if not is_exact:  # else the loss is the old one, which rounding may put on either side
+        with timer.phase("backtrack"), full_precision():
+            backtracks = backtrack(chosen, objective.scoring, loss_before)
     changes = width_changes(prepared.coupling, chosen, selection)
-    told = (peak_memory, cost, refined, unknown)
+    told = (peak_memory, cost, refined, unknown, is_exact)
     return SearchResult(chosen, selection, changes, loss_before, backtracks, groups, *told)
 
 

@@ -134,6 +134,12 @@ def frozen_statistics(model: nn.Module) -> frozenset[int]:
     return frozenset(frozen)
 
 
+def all_statistics(module: nn.Module) -> frozenset[int]:
+    """The running means (by ``id``) of all batch norms inside a module."""
+    means = (getattr(part, "running_mean", None) for part in module.modules())
+    return frozenset(id(mean) for mean in means if isinstance(mean, Tensor))
+
+
 def has_statistics(graph_module: fx.GraphModule, frozen: Collection[int] = ()) -> bool:
     """Whether there are running statistics that ``refresh_statistics`` would set."""
     norms = _batch_norms(graph_module).values()

@@ -21,12 +21,12 @@ from fxgrow.capture import (
 from fxgrow.copying import copy_with_optimizer
 from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError
-from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
+from fxgrow.growth.batch_roles import assign_roles, take_batches
 from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
-from fxgrow.growth.candidate_counts import with_candidates_for_budget
+from fxgrow.growth.candidate_counts import neurons_after, with_candidates_for_budget
 from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision, require_close
-from fxgrow.growth.method import Method
+from fxgrow.growth.method import Method, pick_method
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
 from fxgrow.growth.report import (
@@ -41,6 +41,7 @@ from fxgrow.growth.scope import ALL_WIDTHS, Scope, resolve_ties
 from fxgrow.growth.search import SearchLimits, SearchResult, search
 from fxgrow.growth.statistics import (
     BatchNormGap,
+    all_statistics,
     batch_statistics_gap,
     frozen_statistics,
     has_statistics,
@@ -116,10 +117,10 @@ def grow_step(
     """Grow a model once, in ten steps.
 
     1. Capture: the model as an fx graph.
-    2. Statistics: estimate those of all batch norms anew, for the weights that there are now.
-    3. Couple: find its widths.
-    4. Prepare: insert the residual layers that the method proposes, without neurons.
-    5. Budget: resolve it to absolute limits for this model.
+    2. Couple: find its widths.
+    3. Prepare: insert the residual layers that the method proposes, without neurons.
+    4. Budget: resolve it to absolute limits for this model; some methods pick another one by it.
+    5. Statistics: estimate those of all batch norms anew, for the weights that there are now.
     6. Search: over-grow, relax and score the candidates, select the best.
     7. Refine: adapt them to each other, halve eps until the loss does not rise (in ``search``).
     8. Emit: carry the selection out on the model, and verify the three checks.
@@ -135,15 +136,13 @@ def grow_step(
         with restore_on_failure(work, optimizer):
             objective = Objective.of(kept, loss_fn, work)
             objective.require_gradient(work)
-            divided, roles = assign_roles(objective, method)
-            return _grown(work, optimizer, divided, roles, method, budget, options)
+            return _grown(work, optimizer, objective, method, budget, options)
 
 
 def _grown(
     work: nn.Module,
     optimizer: Optimizer | None,
     objective: Objective,
-    roles: BatchRoles,
     method: Method,
     budget: Budget,
     options: StepOptions,
@@ -152,22 +151,24 @@ def _grown(
     scope, timer, more = options.scope, Timer(), options.examples
     inputs = _example_inputs(work, options.example_inputs, objective)
     frozen = () if options.grow_frozen else _frozen_names(work)
-    kept = frozen_statistics(work)
+    kept_statistics = frozen_statistics(work)
     with frozen_parameters(work), evaluation_mode(work):
         captured = timer.run("capture", capture, work, inputs)
-        stale = None
-        if options.refresh_statistics:
-            stale = timer.run("statistics", _refresh, captured, objective, kept)
         within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
         coupling = timer.run("couple", couple, captured, examples=more, **within)
         described, counts = coupling if options.describe else None, options.counts_costs
         before = timer.run("describe", describe_if_possible, captured, described, counts)
         prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
         resolved = timer.run("budget", _resolve, prepared, budget, scope)
-        prepared = with_candidates_for_budget(prepared, resolved)
+        picked = pick_method(method, neurons_after(prepared, resolved))
+        prepared = _with_candidates(prepared, method, picked.method, resolved)
+        objective, roles = assign_roles(objective, picked.method)
+        stale = None
+        if options.refresh_statistics:
+            stale = timer.run("statistics", _refresh, prepared, objective, kept_statistics)
         limits = SearchLimits(options.memory_limit, counts)
         with preserve_attributes(work):  # hooks may keep what the search feeds to them
-            result = search(prepared, method, objective, resolved, options.seed, limits, timer)
+            result = search(prepared, picked.method, objective, resolved, options.seed, limits, timer)
         if not options.accept_no_gain:
             _require_gain(result)
         emission, emitted = timer.run(
@@ -178,9 +179,9 @@ def _grown(
     again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
     described = couple(again, examples=more) if options.describe else None
     after = timer.run("describe", describe_if_possible, again, described, counts)
-    measured = replace(emitted, stale_loss=stale, roles=roles)
+    measured = replace(emitted, stale_loss=stale, roles=roles, picked=picked.why)
     step = growth_step(
-        method, budget, resolved, prepared, result, emission, measured, before, after
+        picked.method, budget, resolved, prepared, result, emission, measured, before, after
     )
     spec = grown_spec(before, after, options.history, step)
     report = growth_report(
@@ -193,13 +194,27 @@ def _grown(
     return Growth(again.model, again.graph_module, optimizer, spec, report, graphs)
 
 
-def _refresh(captured: Captured, objective: Objective, frozen: frozenset[int]) -> float | None:
+def _with_candidates(
+    prepared: PreparedModel, asked: Method, picked: Method, budget: ResolvedBudget
+) -> PreparedModel:
+    """The model with as many candidates of the picked method as the budget can buy."""
+    if picked is not asked:  # which proposes no layers, so nothing else depends on its proposal
+        prepared = replace(prepared, proposal=picked.propose(prepared.coupling))
+    return with_candidates_for_budget(prepared, budget)
+
+
+def _refresh(
+    prepared: PreparedModel, objective: Objective, frozen: frozenset[int]
+) -> float | None:
     """Refresh the statistics; the held-out loss before that, None if the model keeps none."""
-    if not has_statistics(captured.graph_module, frozen):
+    graph_module = prepared.captured.graph_module
+    for layer in prepared.layers.values():  # blank, as their batch norms are to stay
+        frozen |= all_statistics(graph_module.get_submodule(layer.path))
+    if not has_statistics(graph_module, frozen):
         return None
-    with full_precision(), preserve_attributes(captured.model):
-        stale = objective.held_out.mean_or_nan(captured.graph_module)
-        refresh_statistics(captured.graph_module, objective, frozen)
+    with full_precision(), preserve_attributes(prepared.captured.model):
+        stale = objective.held_out.mean_or_nan(graph_module)
+        refresh_statistics(graph_module, objective, frozen)
     return stale
 
 
@@ -265,11 +280,16 @@ def _emit(
 ) -> tuple[Emission, Measured]:
     """Emit and verify; also measure what decides nothing, before and after."""
     model, scoring, held_out = prepared.captured.model, objective.scoring, objective.held_out
+
+    def gap_at(loss: float) -> float | None:
+        # New channels without effect move no loss, whatever statistics they are normalized by.
+        return None if result.keeps_function else batch_statistics_gap(model, scoring, loss)
+
     with full_precision():
-        gap_before = batch_statistics_gap(model, scoring, result.loss_before)
+        gap_before = gap_at(result.loss_before)
         held_out_before = held_out.mean(model)
         emission = emit_and_verify(prepared, result, objective, optimizer, treatment)
-        gap_after = batch_statistics_gap(model, scoring, emission.loss_after)
+        gap_after = gap_at(emission.loss_after)
         held_out_after = held_out.mean(model)
     gap = BatchNormGap.of(gap_before, gap_after)
     return emission, Measured(held_out_before, held_out_after, gap)

@@ -73,7 +73,8 @@ def emit_and_verify(
     overgrown, changes = result.overgrown, result.width_changes
     unlocked = not prepared.halves
     with full_precision():
-        estimate_statistics(overgrown, objective, preserving=True)
+        if not result.keeps_function:  # else they are those of the search still
+            estimate_statistics(overgrown, objective, preserving=True)
         expected = objective.output(overgrown.graph_module)
         no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
         preservation_error, unchecked = _preservation(

@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from fxgrow.documents import Settings
-from fxgrow.methods.firefly import Firefly
+from fxgrow.methods.auto import Auto
 from fxgrow.methods.registry import find_method
 
 _SETTINGS_SCHEMA = {
@@ -38,8 +38,8 @@ class MethodConfig(Settings):
         RandomGrowth(split=True, new=None, eps=0.1, draws=1)
     """
 
-    name: Annotated[str, Field(max_length=512)] = "Firefly"
-    settings: Annotated[Any, WithJsonSchema(_SETTINGS_SCHEMA)] = Firefly()
+    name: Annotated[str, Field(max_length=512)] = "Auto"
+    settings: Annotated[Any, WithJsonSchema(_SETTINGS_SCHEMA)] = Auto()
 
     @model_validator(mode="before")
     @classmethod

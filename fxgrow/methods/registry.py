@@ -22,14 +22,24 @@ from pydantic import BaseModel
 
 from fxgrow.documents import limits
 from fxgrow.errors import GrowthError
+from fxgrow.methods.auto import Auto
 from fxgrow.methods.firefly import Firefly
+from fxgrow.methods.pool import GradientPool
 from fxgrow.methods.random import RandomGrowth
 from fxgrow.methods.splitting import Splitting
+from fxgrow.methods.zero_outgoing import ZeroOutgoing
 
 ENTRY_POINT_GROUP = "fxgrow.methods"
 
 METHODS: Mapping[str, type[Any]] = MappingProxyType(
-    {"Firefly": Firefly, "RandomGrowth": RandomGrowth, "Splitting": Splitting}
+    {
+        "Auto": Auto,
+        "Firefly": Firefly,
+        "GradientPool": GradientPool,
+        "RandomGrowth": RandomGrowth,
+        "Splitting": Splitting,
+        "ZeroOutgoing": ZeroOutgoing,
+    }
 )
 """The methods of fxgrow itself."""
 
@@ -59,7 +69,7 @@ def available_methods() -> Mapping[str, str]:
 
     Example:
         >>> list(available_methods())
-        ['Firefly', 'RandomGrowth', 'Splitting']
+        ['Auto', 'Firefly', 'GradientPool', 'RandomGrowth', 'Splitting', 'ZeroOutgoing']
     """
     places = {
         name: f"{method.__module__}:{method.__qualname__}" for name, method in METHODS.items()

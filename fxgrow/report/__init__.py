@@ -18,6 +18,7 @@ from fxgrow.report.numbers import (
 )
 from fxgrow.report.page import diff_page
 from fxgrow.report.run import run_lines
+from fxgrow.report.verdict import step_verdict, verdict_lines
 from fxgrow.report.widths import fixed_axes_table, unreached_lines, widths_lines, widths_table
 
 __all__ = [
@@ -41,8 +42,10 @@ __all__ = [
     "ratio_text",
     "run_lines",
     "seconds_text",
+    "step_verdict",
     "task_line",
     "unreached_lines",
+    "verdict_lines",
     "widths_lines",
     "widths_table",
 ]

@@ -85,8 +85,9 @@ def plan_lines(plan: Plan) -> tuple[Text, ...]:
 
 
 def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
-    """The losses, what served for what, the cost, the three checks, the time, and the refusals."""
+    """The method if it was picked, the losses, what served for what, the cost, the three checks, the time, and the refusals."""
     return (
+        *_line_if_any(report.picked),
         _loss(report),
         *_held_out_loss(report),
         *_stale_statistics(report),

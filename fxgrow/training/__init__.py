@@ -2,6 +2,7 @@
 
 from fxgrow.deprecation import renamed_attributes
 from fxgrow.randomness import seeded
+from fxgrow.training.control import Control
 from fxgrow.training.directory import (
     FOREIGN_TO_RUN,
     INITIAL,
@@ -68,6 +69,7 @@ __all__ = [
     "RESULT",
     "SEARCHED",
     "BatchDone",
+    "Control",
     "DataChoice",
     "EpochDone",
     "Evaluation",

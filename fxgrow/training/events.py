@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fxgrow.growth import GrowthReport
+from fxgrow.training.control import Control
 from fxgrow.training.settings import RunSettings
 
 
@@ -100,6 +101,7 @@ class GrowthDone:
         epoch: number of epochs done.
         report: what grew, and at what cost.
         test_accuracy: accuracy of the grown model on the test images, before it is trained on.
+        control: what plain training would have done in the same time.
 
     Example:
         >>> def callback(event):
@@ -111,6 +113,7 @@ class GrowthDone:
     epoch: int
     report: GrowthReport
     test_accuracy: float
+    control: Control
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def _growth_done(event: Any) -> dict[str, Any]:
         "step": event.step,
         "epoch": event.epoch,
         "test_accuracy": event.test_accuracy,
-        **step_result(report).model_dump(mode="json"),
+        **step_result(report, event.control).model_dump(mode="json"),
         "stale_loss": report.stale_loss,
         "batches": str(report.batches),
         "faithful_error": report.faithful_error,

@@ -1,5 +1,6 @@
 """``result.json``: a run in numbers."""
 
+import math
 import platform
 from collections.abc import Mapping
 from typing import Literal
@@ -9,6 +10,7 @@ import torch
 from fxgrow.argument_checks import checked
 from fxgrow.growth import GrowthReport
 from fxgrow.spec import Document, StrictModel
+from fxgrow.training.control import Control
 from fxgrow.training.migrations import rename_memory
 from fxgrow.training.run import Run
 from fxgrow.training.settings import RunSettings
@@ -25,6 +27,11 @@ class StepResult(StrictModel):
         held_out_before: loss on growth batches that decided nothing, before the step; None in
             results of earlier versions of fxgrow.
         held_out_after: the same after it.
+        test_loss_before: loss on the test images before it; None in results of earlier versions.
+        test_loss_after: the same right after it.
+        test_loss_trained: the same after training for as long instead; None also if that diverged.
+        trained_steps: how many steps of training that is.
+        picked: which method was picked and why; "" if the recipe names one.
         params: number of parameters after it.
         split: number of neurons that were split.
         new: number of new neurons.
@@ -44,6 +51,11 @@ class StepResult(StrictModel):
     seconds: float
     held_out_before: float | None = None
     held_out_after: float | None = None
+    test_loss_before: float | None = None
+    test_loss_after: float | None = None
+    test_loss_trained: float | None = None
+    trained_steps: int = 0
+    picked: str = ""
 
 
 class RunResult(StrictModel):
@@ -135,12 +147,12 @@ def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> Run
         backtracks=sum(report.backtracks for report in reports),
         growth_seconds=sum(report.seconds for report in reports),
         epoch_seconds=sum(run.epoch_seconds) / len(run.epoch_seconds),  # one epoch at least
-        steps=tuple(map(step_result, reports)),
+        steps=tuple(map(step_result, reports, run.controls)),
     )
 
 
-def step_result(report: GrowthReport) -> StepResult:
-    """One growth step in numbers."""
+def step_result(report: GrowthReport, against: Control) -> StepResult:
+    """One growth step in numbers, and training in its time."""
     return StepResult(
         loss_before=report.loss_before,
         loss_after=report.loss_after,
@@ -150,7 +162,16 @@ def step_result(report: GrowthReport) -> StepResult:
         seconds=report.seconds,
         held_out_before=report.held_out_before,
         held_out_after=report.held_out_after,
+        test_loss_before=_if_finite(against.loss_before),
+        test_loss_after=_if_finite(against.loss_grown),
+        test_loss_trained=_if_finite(against.loss_trained),
+        trained_steps=against.steps,
+        picked=report.picked,
     )
+
+
+def _if_finite(loss: float) -> float | None:
+    return loss if math.isfinite(loss) else None
 
 
 def _versions(recorded: Mapping[str, str]) -> dict[str, str]:

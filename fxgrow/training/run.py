@@ -22,10 +22,20 @@ from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.data import Batches, Splits, batches
 from fxgrow.errors import GrowthError, TrainingError
-from fxgrow.growth import ALL_WIDTHS, Budget, Growth, Method, Scope, StepOptions, grow_step
+from fxgrow.growth import (
+    ALL_WIDTHS,
+    Batch,
+    Budget,
+    Growth,
+    Method,
+    Scope,
+    StepOptions,
+    grow_step,
+)
 from fxgrow.randomness import seeded
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
 from fxgrow.surgery import StateTreatment
+from fxgrow.training.control import Control, control
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import EVALUATION_BATCH, Evaluation, cross_entropy, evaluate
 from fxgrow.training.events import (
@@ -72,6 +82,7 @@ class Run:
         after: evaluation at the end; the same object as ``before`` if nothing was grown.
         growths: the growth steps, in order.
         epoch_seconds: time of training of every epoch.
+        controls: what the seconds of each growth step would have done as plain training.
 
     Example:
         >>> run = train_and_grow(model, data, settings, **growth)
@@ -85,6 +96,7 @@ class Run:
     after: Evaluations
     growths: tuple[Growth, ...]
     epoch_seconds: tuple[float, ...]
+    controls: tuple[Control, ...] = ()
 
 
 @checked
@@ -146,7 +158,8 @@ def train_and_grow(
             for _ in range(epochs):
                 state = state.after_epoch(phase)
         after = state.evaluations()
-    return Run(initial, state.network, before or after, after, state.growths, state.seconds)
+    told = (state.growths, state.seconds, state.controls)
+    return Run(initial, state.network, before or after, after, *told)
 
 
 def capture_network(
@@ -172,6 +185,7 @@ class RunState:
     test: Batches
     growth_rng: torch.Generator
     growths: tuple[Growth, ...] = ()
+    controls: tuple[Control, ...] = ()
     seconds: tuple[float, ...] = field(default=())
 
     @staticmethod
@@ -236,12 +250,12 @@ class RunState:
         scope: Scope,
     ) -> "RunState":
         """Do one growth step, unless it gains nothing; ``step`` counts from 1."""
-        epoch = len(self.seconds)
+        epoch, kept = len(self.seconds), list(self._growth_batches())
         self.callback(GrowthStarted(step, epoch))
         try:
             growth = grow_step(
                 self.network.module,
-                self._growth_batches(),
+                kept,
                 cross_entropy,
                 method=method,
                 budget=budget,
@@ -254,7 +268,8 @@ class RunState:
             self.callback(GrowthSkipped(step, epoch, str(error)))
             return self
         test_accuracy = evaluate(growth.module, self.test).accuracy
-        self.callback(GrowthDone(step, epoch, growth.report, test_accuracy))
+        against = self._control(growth, kept)
+        self.callback(GrowthDone(step, epoch, growth.report, test_accuracy, against))
         grown = Network(growth.module, growth.graph_module, growth.spec)
         return replace(
             self,
@@ -262,7 +277,17 @@ class RunState:
             # The optimizer of the grown weights; their momentum has grown along, by the rule.
             optimizer=growth.optimizer or self.optimizer,
             growths=(*self.growths, growth),
+            controls=(*self.controls, against),
         )
+
+    def _control(self, growth: Growth, kept: Sequence[Batch]) -> Control:
+        """What the seconds of a growth would have done as training of the model before it."""
+        order = torch.Generator().manual_seed(self.settings.seed)  # the run's own stays unmoved
+        train = training_batches(self.data.train, self.settings.batch_size, order)
+        model, seconds = self.network.module, growth.report.seconds
+        # How long it trains depends on the clock, so whatever it draws must not move what follows.
+        with seeded(self.settings.seed):
+            return control(model, growth.module, self.optimizer, seconds, train, kept, self.test)
 
     def _growth_options(
         self, step: int, example_inputs: tuple[Any, ...], scope: Scope

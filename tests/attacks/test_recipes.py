@@ -44,6 +44,7 @@ MOST = {
     "data": "limit classes size",
     "Firefly": "new layers eps steps lr refine_steps points rounds",
     "RandomGrowth": "new eps draws",
+    "GradientPool": "new",
     "Splitting": "eps step",
     "budget": "neurons parameters multiply_adds activation_memory latency per_width layers round_to",
 }

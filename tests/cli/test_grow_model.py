@@ -22,7 +22,9 @@ KEYS = {
 }  # fmt: skip
 STEP_KEYS = {
     "loss_before", "loss_after", "held_out_before", "held_out_after", "params", "split", "new", "seconds",
+    "test_loss_before", "test_loss_after", "test_loss_trained", "trained_steps", "picked",
 }  # fmt: skip
+TIMES_OF_A_STEP = {"seconds", "trained_steps", "test_loss_trained"}
 TIMES = {"growth_seconds", "epoch_seconds"}
 
 
@@ -74,10 +76,10 @@ def test_the_same_seed_gives_the_same_model_and_result(
     for name in TIMES:
         assert first.pop(name) > 0
         assert second.pop(name) > 0
-    assert [step.pop("seconds") > 0 for result in (first, second) for step in result["steps"]] == [
-        True,
-        True,
-    ]
+    for result in (first, second):
+        for step in result["steps"]:
+            # How far training comes in the time that growth took depends on the machine.
+            assert all(step.pop(name) > 0 for name in TIMES_OF_A_STEP)
     assert first == second
 
 

@@ -14,6 +14,7 @@ from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.growth import resolve_budget, with_candidates_for_budget
+from fxgrow.growth.candidate_counts import neurons_after
 from fxgrow.growth.prepare import prepare
 from fxgrow.growth.scope import resolve_ties
 from fxgrow.methods.proposals import LEAST_NEW
@@ -120,3 +121,28 @@ def test_candidate_layers_keep_their_number() -> None:
         model, batches, F.cross_entropy, method=method, budget=budget, accept_no_gain=True
     ).report
     assert all(layer.neurons <= 2 for layer in report.layers)
+
+
+class InProportion(fxgrow.ZeroOutgoing):
+    """New neurons by the same share in every width."""
+
+
+def test_numbers_in_proportion_to_the_sizes() -> None:
+    inputs = data(3)[0][0]
+    model = mlp(3, 8, 16, 1)
+    # 12 and 24 are half as many again; one more of the second needs one more of the first.
+    assert proposed(model, InProportion(), Budget(neurons=11), inputs) == [4, 8]
+    assert proposed(model, InProportion(), Budget(neurons=12), inputs) == [5, 9]
+    assert proposed(model, InProportion(), Budget(neurons=11, per_width=2), inputs) == [2, 2]
+    # 8 -> 16 -> 24, and 16 -> 24 -> 32
+    assert proposed(model, InProportion(), Budget(neurons=11, round_to=8), inputs) == [8, 8]
+    assert proposed(model, InProportion(), Budget(neurons=30, round_to=8), inputs) == [16, 24]
+
+
+def test_neurons_after_growth_are_all_that_the_budget_buys() -> None:
+    captured = capture(mlp(3, 8, 16, 1), (data(3)[0][0],))
+    coupling = couple(captured)
+    prepared = prepare(captured, coupling, InProportion())
+    for neurons, after in ((1, 24 + 2), (10, 24 + 12), (1.0, 24 + 26)):  # one step more, or none
+        resolved = resolve_budget(Budget(neurons=neurons), captured, coupling)
+        assert neurons_after(prepared, resolved) == after

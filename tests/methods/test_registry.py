@@ -11,7 +11,15 @@ from torch.nn import functional as F
 import fxgrow
 from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.errors import GrowthError
-from fxgrow.methods import METHODS, Splitting, available_methods, find_method
+from fxgrow.methods import (
+    METHODS,
+    Auto,
+    GradientPool,
+    Splitting,
+    ZeroOutgoing,
+    available_methods,
+    find_method,
+)
 from tests.networks import images, network
 
 CODE = '''
@@ -86,9 +94,12 @@ def refused(name: str) -> GrowthError:
 
 def test_our_own_methods() -> None:
     assert dict(METHODS) == {
+        "Auto": Auto,
         "Firefly": Firefly,
+        "GradientPool": GradientPool,
         "RandomGrowth": RandomGrowth,
         "Splitting": Splitting,
+        "ZeroOutgoing": ZeroOutgoing,
     }
     for name, method in METHODS.items():
         assert find_method(name) is method
@@ -143,9 +154,8 @@ def test_an_unknown_name_is_answered_with_the_closest(
     install("stranger_names", InOrder="stranger_names:InOrder")
     error = refused(name)
     assert error.code == "unknown-method"
-    assert f"did you mean {closest!r}? There are Firefly, RandomGrowth, Splitting, InOrder" in str(
-        error
-    )
+    listed = "Auto, Firefly, GradientPool, RandomGrowth, Splitting, ZeroOutgoing, InOrder"
+    assert f"did you mean {closest!r}? There are {listed}" in str(error)
 
 
 @pytest.mark.parametrize(

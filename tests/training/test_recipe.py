@@ -66,6 +66,9 @@ def test_what_is_written_is_read(recipe: Recipe) -> None:
 
 def test_every_setting_is_written() -> None:
     data = RECIPE_DOCUMENT.parse(recipe_text(RECIPE_DOCUMENT.read(LEAST)))
+    assert data["method"] == {"name": "Auto", "settings": {}}
+    named = RECIPE_DOCUMENT.read(f"{LEAST}\nmethod: {{name: Firefly}}")
+    data = RECIPE_DOCUMENT.parse(recipe_text(named))
     # None: there is no word for it.
     assert set(data["method"]["settings"]) == set(Firefly.model_fields) - {"new"}
     assert set(data["settings"]) == set(RunSettings.model_fields) - {

@@ -1,0 +1,60 @@
+"""New neurons with outgoing weights of 0, without a search.
+
+The model computes what it did, so nothing is lost, nothing needs a loss or a gradient, and the next
+training steps find out what the new neurons are for: with z = W x + c h the output of a layer that
+reads a new neuron h, the gradient of its outgoing weights c is dL/dz h, which is not 0 at c = 0.
+
+Reference: the function-preserving initialization of Chen, Goodfellow, Shlens, "Net2Net", ICLR 2016,
+and Evci et al., "GradMax", ICLR 2022, whose random control this is. How we differ: incoming weights
+are random with the norm that the layer's own rows have, batch norms of new channels get the
+statistics of the growth batches, and every width grows by the same share.
+"""
+
+import torch
+
+from fxgrow.coupling import Coupling
+from fxgrow.documents import Settings
+from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
+from fxgrow.methods.firefly.neighborhood import initialize
+from fxgrow.methods.proposals import growable_widths
+from fxgrow.rewrite import OverGrown
+
+FULL_STEP = 1.0
+"""The eps of a candidate: its incoming row is as long as the layer's own. Outgoing ones are 0."""
+
+
+class ZeroOutgoing(Settings):
+    """New neurons in every width, in proportion to its size, with outgoing weights of 0.
+
+    Example:
+        >>> fxgrow.grow(model, batches, loss_fn, method=ZeroOutgoing()).report.widths
+    """
+
+    @property
+    def keeps_function(self) -> bool:
+        """The loss stays what it is."""
+        return True
+
+    def propose(self, coupling: Coupling) -> Proposal:
+        """Propose as many new neurons as the budget buys, and no splits."""
+        counts = dict.fromkeys(growable_widths(coupling), 1)
+        return Proposal(frozenset(), counts, follows_budget=True, in_proportion=True)
+
+    def search(
+        self,
+        grown: OverGrown,
+        objective: Objective,
+        generator: torch.Generator,
+        choose: SelectFunction,
+    ) -> Scores:
+        """Draw incoming weights. Scores fall along each width, so that all of them fill alike."""
+        initialize(grown, FULL_STEP, generator)
+        estimate_statistics(grown, objective)
+        scores = torch.zeros_like(grown.candidates.new_eps.detach())
+        for places in grown.candidates.new.values():
+            count = places.stop - places.start
+            scores[places] = torch.linspace(1.0, 0.5, count).to(scores)
+        return Scores(torch.zeros_like(grown.candidates.split_eps.detach()), scores)
+
+    def refine(self, grown: OverGrown, objective: Objective) -> None:
+        """Do nothing: training moves the new neurons."""

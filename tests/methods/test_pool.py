@@ -1,0 +1,142 @@
+"""New neurons from a pool: what the output needs is chosen first, and nothing twice."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fxgrow
+from fxgrow import Budget
+from fxgrow.growth import Objective, Scores
+from fxgrow.methods import GradientPool
+from fxgrow.methods.pool import Features, pursue
+from fxgrow.rewrite import OverGrown, OvergrownLayer
+from tests.methods.toys import RBF, rbf, rbf_data
+from tests.networks import NETWORKS, images, network
+from tests.rewrite.rewriting import over_grown
+
+
+def scored(model: nn.Module, x: Tensor, y: Tensor, new: int) -> tuple[OverGrown, Scores]:
+    grown = over_grown(model, x, split=False, new=new)
+    objective = Objective([(x, y)], F.mse_loss)
+    generator = torch.Generator().manual_seed(0)
+    return grown, GradientPool(new=new).search(grown, objective, generator, lambda _: 0 / 0)
+
+
+def activations(grown: OverGrown, x: Tensor) -> Tensor:
+    """What the candidates of an RBF network compute: [examples, candidates]."""
+    layer = grown.graph_module.get_submodule("fxgrow_grown.inner")
+    assert isinstance(layer, OvergrownLayer)
+    weight, bias = layer.incoming_of(0)
+    return torch.exp(-F.linear(x, weight, bias).square() / 2).detach()
+
+
+@pytest.mark.parametrize("missing", range(6))
+def test_the_neuron_that_is_missing_comes_first(missing: int) -> None:
+    """The target is the model plus what one candidate says beyond the neurons that there are."""
+    x, _ = rbf_data()
+    model = rbf(2)
+    grown, _ = scored(copy.deepcopy(model), x, torch.zeros(len(x), 1).double(), new=6)
+    own = torch.exp(-model.inner(x).detach().square() / 2)  # [examples, 2]
+    wanted = activations(grown, x)[:, missing, None]
+    wanted = wanted - own @ torch.linalg.lstsq(own, wanted).solution
+    y = model(x).detach() + 0.01 * wanted
+    _, scores = scored(model, x, y, new=6)
+    assert int(scores.new.argmax()) == missing
+    rest = scores.new[torch.arange(6) != missing]
+    assert rest.max() < 1e-6 * scores.new[missing]  # once it is there, nothing is left to explain
+
+
+def best_subset_error(h: Tensor, residual: Tensor, chosen: list[int]) -> float:
+    solution = torch.linalg.lstsq(h[:, chosen], residual).solution
+    return float((h[:, chosen] @ solution - residual).square().sum())
+
+
+def test_the_order_is_that_of_orthogonal_matching_pursuit() -> None:
+    """Written out by least squares: each neuron is the one that explains most of what is left."""
+    generator = torch.Generator().manual_seed(3)
+    h = torch.randn(50, 8, generator=generator, dtype=torch.float64) @ torch.randn(
+        8, 8, generator=generator, dtype=torch.float64
+    )
+    residual = torch.randn(50, 1, generator=generator, dtype=torch.float64)
+    gradient = residual.T @ h / 50  # of 1/2 |z - y|^2 at c = 0, but for its sign
+    scores = pursue([Features(gradient, h.T @ h / 50, 1.0)])
+    expected: list[int] = []
+    for _ in range(4):
+        q = torch.linalg.qr(h[:, expected]).Q if expected else h[:, :0]
+        left = h - q @ (q.T @ h)
+        gain = (residual.T @ left).square()[0] / left.square().sum(0).clamp(min=1e-9)
+        gain[expected] = -1
+        expected.append(int(gain.argmax()))
+    assert scores.argsort(descending=True)[:4].tolist() == expected
+    errors = [best_subset_error(h, residual, expected[: n + 1]) for n in range(4)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_what_is_said_already_gains_nothing() -> None:
+    """A copy of a candidate, and a linear function of the layer's own inputs."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    h = torch.randn(60, 2, generator=generator, dtype=torch.float64)
+    h = torch.cat([h, h[:, :1], x[:, :1] - 2 * x[:, 1:2]], 1)
+    everything = torch.cat([x, h], 1)
+    residual = torch.randn(60, 2, generator=generator, dtype=torch.float64)
+    residual -= x @ torch.linalg.lstsq(x, residual).solution  # trained: x has nothing left to say
+    scores = pursue([Features(residual.T @ h / 60, everything.T @ everything / 60, 1.0)])
+    assert min(scores[0], scores[2]) < 1e-9 * max(scores[0], scores[2])
+    assert scores[3] < 1e-9 * scores.max() and scores[1] > 1e-6 * scores.max()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_function_is_kept(name: str) -> None:
+    model = network(name)
+    growth = fxgrow.grow(
+        model,
+        [(images(8, seed), None) for seed in range(3)],
+        lambda out, _: out.square().mean(),
+        method=GradientPool(new=6),
+        budget=Budget(neurons=5),
+        refresh_statistics=False,
+    )
+    assert sum(width.new for width in growth.report.widths) == 5
+    torch.testing.assert_close(growth.module(images()), model(images()))
+
+
+class Tagger(nn.Module):
+    """A recurrent layer, attention and weight normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(6, 5, batch_first=True)
+        self.attention = nn.TransformerEncoderLayer(5, 1, 7, batch_first=True, dropout=0.0)
+        self.hidden = nn.utils.parametrizations.weight_norm(nn.Linear(5, 4))
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.attention(self.lstm(x)[0])
+        return self.last(torch.relu(self.hidden(x)))
+
+
+def test_layers_that_compute_their_weights() -> None:
+    torch.manual_seed(0)
+    model = Tagger().double()
+    batches = [(torch.randn(4, 3, 6).double(), None) for _ in range(2)]
+    growth = fxgrow.grow(
+        model, batches, lambda out, _: out.square().mean(),
+        method=GradientPool(new=4), budget=Budget(neurons=6, per_width=2),
+    )  # fmt: skip
+    x = batches[0][0]
+    torch.testing.assert_close(growth.module.eval()(x), model.eval()(x))
+    grown = {width.width for width in growth.report.widths}
+    assert grown <= {"attention.linear1", "hidden", "lstm"} and len(grown) >= 2
+
+
+def test_it_follows_the_budget() -> None:
+    x, y = rbf_data()
+    growth = fxgrow.grow(
+        rbf(2), [(x, y)], F.mse_loss, method=GradientPool(), budget=Budget(neurons=70)
+    )
+    assert isinstance(growth.module, RBF) and growth.module.inner.out_features == 72
+    assert not growth.report.unspent

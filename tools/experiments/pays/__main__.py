@@ -1,0 +1,102 @@
+"""The command: tune, run, compare; what is done already is read from its files."""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tools.experiments.pays import __doc__ as description
+from tools.experiments.pays import tasks
+from tools.experiments.pays.analysis import REFERENCE, best_rate, compared, summary
+from tools.experiments.pays.arms import GROWN_ARMS, UNGROWN_ARMS
+from tools.experiments.pays.course import run
+from tools.experiments.pays.picture import draw
+from tools.experiments.pays.tasks import TASKS, Task
+
+TUNING_SEEDS = (900, 901)
+ARMS = (*GROWN_ARMS, *UNGROWN_ARMS)  # the reference first: others follow its allocation
+
+
+def main() -> None:
+    """Run what is missing, and write the result and its picture."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", choices=TASKS, action="append")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--data-root", type=Path, default=tasks.DATA_ROOT)
+    parser.add_argument("--parts", type=Path, default=Path("runs/pays"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/pays"))
+    chosen = parser.parse_args()
+    tasks.DATA_ROOT = chosen.data_root
+    for name in chosen.task or TASKS:
+        arms = run_task(TASKS[name], chosen.seeds, chosen.parts)
+        write(chosen.out / f"{name}.json", {"torch": torch.__version__, "arms": arms})
+        print_table(name, arms)
+    found = {path.stem: json.loads(path.read_text())["arms"] for path in results(chosen.out)}
+    draw({"tasks": found}, chosen.out / "pays.png")
+
+
+def results(folder: Path) -> Iterator[Path]:
+    """The results that are there, in the order of the tasks."""
+    for name in TASKS:
+        path = folder / f"{name}.json"
+        if path.exists():
+            yield path
+
+
+def run_task(task: Task, num_seeds: int, parts: Path) -> dict[str, dict[str, Any]]:
+    """All arms of one task: tuned on other seeds, then run on those of the result."""
+    rates: dict[str, float] = {}
+    arms: dict[str, dict[str, Any]] = {}
+    for arm in ARMS:
+        errors = {}
+        for rate in task.rates:
+            runs = [part(task, arm, seed, rate, rates, parts) for seed in TUNING_SEEDS]
+            errors[rate] = [run["error"] for run in runs]
+        rates[arm] = best_rate(errors)
+        runs = [part(task, arm, seed, rates[arm], rates, parts) for seed in range(num_seeds)]
+        arms[arm] = summary(rates[arm], task.rates, runs)
+    return compared(arms)
+
+
+def part(
+    task: Task, arm: str, seed: int, rate: float, rates: dict[str, float], parts: Path
+) -> dict[str, Any]:
+    """One run, from its file if it is there; with the allocation of the reference."""
+    path = parts / task.name / f"{arm}-{seed}-{rate}.json"
+    if not path.exists():
+        allocations: Sequence[Any] = ()
+        if arm != REFERENCE:
+            reference = part(task, REFERENCE, seed, rates[REFERENCE], rates, parts)
+            allocations = reference["allocations"]
+        write(path, run(task, arm, seed, rate, allocations).as_json())
+        print(task.name, path.stem, json.loads(path.read_text())["error"], flush=True)
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Write a record whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    partial.replace(path)
+
+
+def print_table(name: str, arms: dict[str, dict[str, Any]]) -> None:
+    """One line per arm."""
+    for arm, told in arms.items():
+        ratio = told["log_ratio"]
+        print(
+            f"{name:8} {arm:10} rate {told['rate']:<6} error {told['mean_error']:.5f}  "
+            f"log ratio {ratio['mean']:+.3f} +- {ratio['standard_error']:.3f}  {told['verdict']:6} "
+            f"search {told['search_share']:.2f}  {told['cpu_seconds']:.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
