@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test test-avx2 check format bench rbf fuzz random sweep cells continual specs clean
+.PHONY: help venv demo chromium test test-avx2 check format bench rbf pays steady fuzz random sweep cells continual specs clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -63,6 +63,12 @@ random: $(STAMP)  ## widen and grow 5,000 random networks of constructs that are
 
 rbf: $(STAMP)  ## the toy RBF experiment (20 ground truths, about ten minutes)
 	$(BIN)/python tools/experiments/rbf.py --seeds 20 --out docs/results/rbf
+
+pays: $(STAMP)  ## does growth, and choosing neurons, pay? (hours, resumable; DATA_ROOT=folder of cifar-10-batches-py)
+	$(BIN)/python -W ignore -m tools.experiments.pays --data-root $(or $(DATA_ROOT),runs/data) --out docs/results/pays
+
+steady: $(STAMP)  ## 100 random models, moments and budgets: does training go on steadily after growth? (ten minutes)
+	$(BIN)/python -W ignore -m tools.experiments.steady --draws 100 --out docs/results/steady.json
 
 # The model zoos are large and only sweeps and benchmarks need them, so they have a stamp of their own.
 $(ZOO): $(STAMP)

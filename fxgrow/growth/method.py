@@ -57,7 +57,8 @@ class Method(Protocol):
     A property ``search_steps`` says how many steps a search takes that each need a growth batch of
     their own; without it, there are ``batch_roles.SCORING_BATCHES`` to search on. A property
     ``keeps_function`` that is true says that no candidate changes what the model computes (outgoing
-    weights of new neurons are 0), so that no step has to be halved.
+    weights of new neurons are 0), so that no step has to be halved. A method ``pick`` from the
+    number of neurons that there are after growth to a ``Picked`` lets it stand for several others.
 
     Example:
         A method in one file, registered in ``fxgrow.methods.registry`` or by an entry point of the
@@ -124,15 +125,15 @@ class Picked:
     why: str = ""
 
 
-def pick_method(method: Method, neurons: int) -> Picked:
+def pick_method(method: Method, neurons: Callable[[], int]) -> Picked:
     """Ask a method that has a ``pick`` which one it stands for; any other stands for itself.
 
     Args:
         method: the caller's.
-        neurons: how many the widths that may grow have once the budget is spent on them.
+        neurons: counts those of the widths that may grow, once the budget is spent on them.
     """
     pick: Callable[[int], Picked] | None = getattr(method, "pick", None)
-    return Picked(method) if pick is None else pick(neurons)
+    return Picked(method) if pick is None else pick(neurons())
 
 
 def search_steps(method: Method) -> int:

@@ -204,16 +204,24 @@ class Objective:
         """Check once what ``kernel_guard`` would else check in every pass: shapes stay the same.
 
         Args:
-            module: is run on every batch, on processors with the fault.
+            module: is run on one batch of each shape, on processors with the fault.
 
         Raises:
             ModelError: ``unsafe-convolution``.
         """
         if has_unsafe_kernel():
+            one_of_each = {self._shapes(batch): batch for batch in self.decisive_batches}
             # The parameters ask for gradients as in a step: frozen ones are no danger.
             with guard_unsafe_kernel(module), preserve_attributes(module), torch.enable_grad():
-                for batch in self.decisive_batches:
+                for batch in one_of_each.values():
                     self.on(module, batch)
+
+    def _shapes(self, batch: Batch) -> tuple[Any, ...]:
+        """What decides which kernels a batch meets: the shapes and strides of its inputs."""
+        tensors = [x for x in tree_leaves(self.inputs(batch)) if isinstance(x, Tensor)]
+        if any(x.is_nested or x.layout is not torch.strided for x in tensors):
+            return (id(batch),)  # such a tensor has no one shape or no strides
+        return tuple((x.shape, x.stride()) for x in tensors)
 
     def output(self, module: nn.Module) -> Any:
         """The output of the first call of the model."""

@@ -6,6 +6,7 @@ steps 2 and 3.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -160,7 +161,7 @@ def _grown(
         before = timer.run("describe", describe_if_possible, captured, described, counts)
         prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
         resolved = timer.run("budget", _resolve, prepared, budget, scope)
-        picked = pick_method(method, neurons_after(prepared, resolved))
+        picked = pick_method(method, partial(neurons_after, prepared, resolved))
         prepared = _with_candidates(prepared, method, picked.method, resolved)
         objective, roles = assign_roles(objective, picked.method)
         stale = None
@@ -168,7 +169,9 @@ def _grown(
             stale = timer.run("statistics", _refresh, prepared, objective, kept_statistics)
         limits = SearchLimits(options.memory_limit, counts)
         with preserve_attributes(work):  # hooks may keep what the search feeds to them
-            result = search(prepared, picked.method, objective, resolved, options.seed, limits, timer)
+            result = search(
+                prepared, picked.method, objective, resolved, options.seed, limits, timer
+            )
         if not options.accept_no_gain:
             _require_gain(result)
         emission, emitted = timer.run(
@@ -203,9 +206,7 @@ def _with_candidates(
     return with_candidates_for_budget(prepared, budget)
 
 
-def _refresh(
-    prepared: PreparedModel, objective: Objective, frozen: frozenset[int]
-) -> float | None:
+def _refresh(prepared: PreparedModel, objective: Objective, frozen: frozenset[int]) -> float | None:
     """Refresh the statistics; the held-out loss before that, None if the model keeps none."""
     graph_module = prepared.captured.graph_module
     for layer in prepared.layers.values():  # blank, as their batch norms are to stay

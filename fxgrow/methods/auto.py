@@ -2,12 +2,13 @@
 
 How many neurons the widths have that may grow, once the budget is spent on them, decides:
 
-- up to ``SCARCE``: ``Firefly`` (Wu et al., NeurIPS 2020). Each neuron counts, and training does not
-  make up for a bad one.
+- up to ``SCARCE``: ``GradientPool``. Each neuron counts, training does not make up for a bad one,
+  and a pool costs as much as a few training steps.
 - more: ``ZeroOutgoing``. No choice between candidates was found to gain more than the training that
   its search would pay for.
 
-``docs/when-to-grow.md`` has the experiments.
+Both keep the function. ``docs/when-to-grow.md`` has the experiments, those with Firefly descent
+included, which moves candidates before it scores them.
 """
 
 import torch
@@ -15,19 +16,19 @@ import torch
 from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings
 from fxgrow.growth import Objective, Picked, Proposal, Scores, SelectFunction
-from fxgrow.methods.firefly import Firefly
+from fxgrow.methods.pool import GradientPool
 from fxgrow.methods.zero_outgoing import ZeroOutgoing
 from fxgrow.rewrite import OverGrown
 
 SCARCE = 64
 """Neurons, of all widths that may grow together, up to which it pays to choose them."""
 
-_SEARCHED = Firefly()
+_CHOSEN = GradientPool()
 _PLAIN = ZeroOutgoing()
 
 
 class Auto(Settings):
-    """Pick ``Firefly`` or ``ZeroOutgoing`` by the number of neurons; a growth step does that.
+    """Pick ``GradientPool`` or ``ZeroOutgoing`` by the number of neurons; a growth step does that.
 
     Asked for candidates itself, it is ``ZeroOutgoing``.
 
@@ -35,11 +36,6 @@ class Auto(Settings):
         >>> fxgrow.grow(model, batches, loss_fn, method=Auto()).report.picked
         'Auto picked ZeroOutgoing: ...'
     """
-
-    @property
-    def search_steps(self) -> int:
-        """The growth batches that the method of most steps has a use for."""
-        return _SEARCHED.search_steps
 
     def pick(self, neurons: int) -> Picked:
         """Pick the method.
@@ -49,8 +45,10 @@ class Auto(Settings):
         """
         if neurons <= SCARCE:
             why = f"the widths that grow have {SCARCE} neurons or fewer, so that each one counts"
-            return Picked(_SEARCHED, f"Auto picked {type(_SEARCHED).__name__}: {why}")
-        why = f"with more than {SCARCE} neurons in the widths that grow no choice pays for its search"
+            return Picked(_CHOSEN, f"Auto picked {type(_CHOSEN).__name__}: {why}")
+        why = (
+            f"with more than {SCARCE} neurons in the widths that grow no choice pays for its search"
+        )
         return Picked(_PLAIN, f"Auto picked {type(_PLAIN).__name__}: {why}")
 
     def propose(self, coupling: Coupling) -> Proposal:

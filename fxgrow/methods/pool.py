@@ -1,8 +1,8 @@
 """New neurons chosen from a pool by one backward pass: growth that keeps the function.
 
 Reference: the candidates and their first-order scores are those of Wu, Liu, Stone, Liu, "Firefly
-Neural Architecture Descent", NeurIPS 2020, Eq. 5, at outgoing weights of 0; the choice is orthogonal
-matching pursuit (Pati, Rezaiifar, Krishnaprasad 1993) over what the candidates compute.
+Neural Architecture Descent", NeurIPS 2020, Eq. 5, at outgoing weights of 0; the choice is
+orthogonal matching pursuit (Pati, Rezaiifar, Krishnaprasad 1993) over what the candidates compute.
 
 Neuron j of the pool has a random incoming row and outgoing weights 0, so the model computes what it
 did. With z = W x + c_j h_j the output of a layer that reads it, one backward pass gives
@@ -96,9 +96,11 @@ class GradientPool(Settings):
             for layer in overgrown_layers(grown)
             for number in range(len(layer.columns))
         ]
-        with _watched(readings):
-            outgoing = [reading.outgoing for reading in readings]
-            gradients = mean_gradients(grown, objective, outgoing)
+        outgoing = [reading.outgoing for reading in readings]
+        gradients: list[Tensor] = []
+        if outgoing:  # a width may be read by no layer at all
+            with _watched(readings):
+                gradients = mean_gradients(grown, objective, outgoing)
         new = torch.zeros_like(grown.candidates.new_eps.detach())
         for width, places in grown.candidates.new.items():
             features = [

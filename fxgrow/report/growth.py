@@ -85,7 +85,7 @@ def plan_lines(plan: Plan) -> tuple[Text, ...]:
 
 
 def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
-    """The method if it was picked, the losses, what served for what, the cost, the three checks, the time, and the refusals."""
+    """Why this method, the losses, what served for what, the cost, checks, time and refusals."""
     return (
         *_line_if_any(report.picked),
         _loss(report),

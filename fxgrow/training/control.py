@@ -68,7 +68,7 @@ def control(
     before = _test_loss(copied, inputs, test)
     steps = 0
 
-    def count(batch: int, loss: float) -> None:
+    def count(batch: int, _loss: float) -> None:
         nonlocal steps
         steps = batch + 1
 

@@ -80,6 +80,7 @@ def test_new_entries_have_imaginary_parts() -> None:
     assert (wider.a.weight[6:].imag != 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:the candidates ran out:UserWarning")  # few, to be fast
 @pytest.mark.parametrize("method", [fxgrow.Firefly(new=2, steps=2), fxgrow.RandomGrowth()])
 @pytest.mark.parametrize("name", MODELS)
 def test_growing_is_exact(name: str, method: Any) -> None:

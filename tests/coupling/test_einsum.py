@@ -114,6 +114,7 @@ def test_widening_keeps_the_function(name: str, how: Any) -> None:
     torch.testing.assert_close(wider(x), model(x), rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:the candidates ran out:UserWarning")  # few, to be fast
 @pytest.mark.parametrize("name", CASES)
 def test_growing_is_exact(name: str) -> None:
     model, x, _, sizes = build(name)

@@ -128,5 +128,5 @@ def growth() -> fxgrow.Growth:
         nn.functional.cross_entropy,
         example_inputs=batch[0][:1],
         method=fxgrow.Firefly(new=8, layers=2),  # few enough to leave room for layers
-        budget=fxgrow.Budget(neurons=30, layers=2),
+        budget=fxgrow.Budget(neurons=28, layers=2),
     )

@@ -65,6 +65,7 @@ STACKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the candidates ran out:UserWarning")  # few, to be fast
 @pytest.mark.parametrize("settings", [{}, {"norm": True}, {"split": True, "constraint": "penalty"}])
 @pytest.mark.parametrize("name", STACKS)
 def test_a_linear_stack_grows_deeper_and_wider_at_once(name: str, settings: dict[str, Any]) -> None:

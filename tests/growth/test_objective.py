@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
+import fxgrow.growth.objective as objective_module
 from fxgrow import BatchLoss, Firefly
 from fxgrow.growth import Objective
 from fxgrow.growth.batch_roles import assign_roles
@@ -241,3 +242,20 @@ def test_what_a_model_or_loss_raises_is_one_sentence(
         fxgrow.grow(model, [(inputs, target)], loss)
     assert caught.value.code == code
     assert caught.value.__cause__ is not None
+
+
+def test_kernels_are_looked_at_once_per_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which kernel a convolution takes depends on shapes and strides alone."""
+    monkeypatch.setattr(objective_module, "has_unsafe_kernel", lambda: True)
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((tuple(x.shape), x.stride()))
+            return super().forward(x)
+
+    inputs = [torch.randn(4, 3), torch.randn(4, 3), torch.randn(3, 4).t(), torch.randn(2, 3)]
+    batches = [(x, x[:, :2]) for x in inputs]
+    model = Watched(3, 2)
+    Objective(batches, F.mse_loss).require_safe_kernels(model)
+    assert seen == [((4, 3), (3, 1)), ((4, 3), (1, 4)), ((2, 3), (3, 1))]

@@ -1,5 +1,6 @@
 """Growth of a network with a width whose order comes from a replay: it splits, and gets no new neurons."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -9,6 +10,7 @@ from fxgrow import Budget, Firefly
 from tests.coupling.test_channel_order import Beside
 
 
+@pytest.mark.filterwarnings("ignore:the candidates ran out:UserWarning")  # few, to be fast
 def test_it_splits_and_gets_no_new_neurons() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -186,6 +186,7 @@ def test_what_turns_out_to_cost_more_is_put_back() -> None:
         chosen(resolved(10, 1, truth=11), [[1.0, 2.0]])
 
 
+@pytest.mark.filterwarnings("ignore:the candidates ran out:UserWarning")  # few, to be fast
 @settings(deadline=None, max_examples=8)
 @given(
     name=st.sampled_from(sorted(NETWORKS)),

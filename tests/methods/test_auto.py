@@ -26,19 +26,19 @@ def data() -> list[tuple[Tensor, Tensor]]:
     return [(x, x.sin().sum(1, keepdim=True)) for x in inputs]
 
 
-SEARCHED = type(Auto().pick(1).method).__name__
+CHOSEN = type(Auto().pick(1).method).__name__
 
 
 @pytest.mark.parametrize(
     ("sizes", "budget", "picked"),
     [
-        ((8,), Budget(neurons=2), SEARCHED),
-        ((8,), Budget(neurons=SCARCE - 8), SEARCHED),
+        ((8,), Budget(neurons=2), CHOSEN),
+        ((8,), Budget(neurons=SCARCE - 8), CHOSEN),
         ((8,), Budget(neurons=SCARCE - 7), "ZeroOutgoing"),
         ((SCARCE,), Budget(neurons=1), "ZeroOutgoing"),
-        ((24, 24), Budget(neurons=4), SEARCHED),
+        ((24, 24), Budget(neurons=4), CHOSEN),
         ((40, 40), Budget(neurons=4), "ZeroOutgoing"),
-        ((8,), Budget(parameters=20), SEARCHED),
+        ((8,), Budget(parameters=20), CHOSEN),
         ((8,), Budget(parameters=1000), "ZeroOutgoing"),  # 200 neurons of 5 parameters
     ],
 )
@@ -59,8 +59,10 @@ def test_it_is_the_default() -> None:
 
 
 def test_widths_that_stay_do_not_count() -> None:
-    report = fxgrow.grow(mlp(80, 8), data(), F.mse_loss, budget=Budget(neurons=2), only=["2"]).report
-    assert SEARCHED in report.picked
+    report = fxgrow.grow(
+        mlp(80, 8), data(), F.mse_loss, budget=Budget(neurons=2), only=["2"]
+    ).report
+    assert CHOSEN in report.picked
 
 
 def test_batches_are_shared_out_for_the_method_that_was_picked() -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget
-from fxgrow.growth import Objective, Scores
+from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.methods import GradientPool
 from fxgrow.methods.pool import Features, pursue
 from fxgrow.rewrite import OverGrown, OvergrownLayer
@@ -18,11 +18,16 @@ from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import over_grown
 
 
+def choose_nothing(scores: Scores) -> Selection:
+    """The method has no use for a selection."""
+    raise AssertionError(scores)
+
+
 def scored(model: nn.Module, x: Tensor, y: Tensor, new: int) -> tuple[OverGrown, Scores]:
     grown = over_grown(model, x, split=False, new=new)
     objective = Objective([(x, y)], F.mse_loss)
     generator = torch.Generator().manual_seed(0)
-    return grown, GradientPool(new=new).search(grown, objective, generator, lambda _: 0 / 0)
+    return grown, GradientPool(new=new).search(grown, objective, generator, choose_nothing)
 
 
 def activations(grown: OverGrown, x: Tensor) -> Tensor:

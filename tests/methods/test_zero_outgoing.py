@@ -9,11 +9,16 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget, ZeroOutgoing
-from fxgrow.growth import Objective
+from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.rewrite import OvergrownLayer
 from tests.methods.toys import rbf, rbf_data
 from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import over_grown
+
+
+def choose_nothing(scores: Scores) -> Selection:
+    """The method has no use for a selection."""
+    raise AssertionError(scores)
 
 
 def grown(model: nn.Module, budget: Budget, **options: object) -> fxgrow.Growth:
@@ -71,7 +76,7 @@ def test_what_enters_new_neurons_is_as_long_as_what_enters_old_ones() -> None:
     x, y = rbf_data()
     model = over_grown(rbf(3), x, new=5)
     scores = ZeroOutgoing().search(
-        model, Objective([(x, y)], F.mse_loss), torch.Generator().manual_seed(0), lambda _: 0 / 0
+        model, Objective([(x, y)], F.mse_loss), torch.Generator().manual_seed(0), choose_nothing
     )
     assert scores.new.tolist() == [1.0, 0.875, 0.75, 0.625, 0.5]
     layer = model.graph_module.get_submodule("fxgrow_grown.inner")

@@ -84,14 +84,16 @@ def test_a_weight_that_another_layer_uses_in_its_own_way_is_refused() -> None:
         assert "shared by layers" in refusal.reason, coupling.widths[number]
 
 
+@pytest.mark.filterwarnings("ignore:the candidates ran out:UserWarning")  # few, to be fast
 @pytest.mark.parametrize("case", ["lstm", "gru cell", "encoder and decoder"])
 def test_a_recurrent_model_grows_by_descent(case: str) -> None:
     model, inputs = CASES[case]()
     target = torch.randn_like(model(*inputs))
     before = F.mse_loss(model(*inputs), target)
     growth = fxgrow.grow(
-        model, [(inputs[0], target)], F.mse_loss, budget=fxgrow.Budget(neurons=6), only=["rnn"]
-    )
+        model, [(inputs[0], target)], F.mse_loss,
+        method=fxgrow.Firefly(), budget=fxgrow.Budget(neurons=6), only=["rnn"],
+    )  # fmt: skip
     rnn = growth.module.get_submodule("rnn")
     assert rnn.hidden_size == 10
     assert F.mse_loss(growth.module(*inputs), target) < before

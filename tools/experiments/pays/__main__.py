@@ -10,14 +10,14 @@ import torch
 
 from tools.experiments.pays import __doc__ as description
 from tools.experiments.pays import tasks
-from tools.experiments.pays.analysis import REFERENCE, best_rate, compared, summary
-from tools.experiments.pays.arms import GROWN_ARMS, UNGROWN_ARMS
+from tools.experiments.pays.analysis import best_rate, compared, summary
 from tools.experiments.pays.course import run
 from tools.experiments.pays.picture import draw
-from tools.experiments.pays.tasks import TASKS, Task
+from tools.experiments.pays.tables import markdown
+from tools.experiments.pays.task import Task
+from tools.experiments.pays.tasks import TASKS
 
 TUNING_SEEDS = (900, 901)
-ARMS = (*GROWN_ARMS, *UNGROWN_ARMS)  # the reference first: others follow its allocation
 
 
 def main() -> None:
@@ -38,6 +38,7 @@ def main() -> None:
         print_table(name, arms)
     found = {path.stem: json.loads(path.read_text())["arms"] for path in results(chosen.out)}
     draw({"tasks": found}, chosen.out / "pays.png")
+    (chosen.out / "README.md").write_text(markdown(found))
 
 
 def results(folder: Path) -> Iterator[Path]:
@@ -52,7 +53,7 @@ def run_task(task: Task, num_seeds: int, parts: Path) -> dict[str, dict[str, Any
     """All arms of one task: tuned on other seeds, then run on those of the result."""
     rates: dict[str, float] = {}
     arms: dict[str, dict[str, Any]] = {}
-    for arm in ARMS:
+    for arm in task.arms:
         errors = {}
         for rate in task.rates:
             runs = [part(task, arm, seed, rate, rates, parts) for seed in TUNING_SEEDS]
@@ -60,7 +61,7 @@ def run_task(task: Task, num_seeds: int, parts: Path) -> dict[str, dict[str, Any
         rates[arm] = best_rate(errors)
         runs = [part(task, arm, seed, rates[arm], rates, parts) for seed in range(num_seeds)]
         arms[arm] = summary(rates[arm], task.rates, runs)
-    return compared(arms)
+    return compared(arms, task.arms[0])
 
 
 def part(
@@ -70,8 +71,8 @@ def part(
     path = parts / task.name / f"{arm}-{seed}-{rate}.json"
     if not path.exists():
         allocations: Sequence[Any] = ()
-        if arm != REFERENCE:
-            reference = part(task, REFERENCE, seed, rates[REFERENCE], rates, parts)
+        if arm != task.arms[0]:
+            reference = part(task, task.arms[0], seed, rates[task.arms[0]], rates, parts)
             allocations = reference["allocations"]
         write(path, run(task, arm, seed, rate, allocations).as_json())
         print(task.name, path.stem, json.loads(path.read_text())["error"], flush=True)

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-REFERENCE = "firefly"
-
 
 class Comparison(NamedTuple):
     """The paired log ratios of an arm's errors to those of the reference."""
@@ -49,9 +47,9 @@ def summary(
     }
 
 
-def compared(arms: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def compared(arms: Mapping[str, dict[str, Any]], reference_arm: str) -> dict[str, dict[str, Any]]:
     """Every arm with its comparison to the reference."""
-    reference = arms[REFERENCE]["errors"]
+    reference = arms[reference_arm]["errors"]
     told = {}
     for name, arm in arms.items():
         comparison = compare(arm["errors"], reference)

@@ -3,19 +3,19 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatch
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 import fxgrow
 from fxgrow.coupling import couple
 from fxgrow.methods import from_scratch
 from tools.experiments.pays.arms import GROWN_ARMS, Allocation, Moment
 from tools.experiments.pays.flops import FlopCounter
-from tools.experiments.pays.tasks import Problem, Task
+from tools.experiments.pays.task import Problem, Task
 
-GROWTH_ENDS = 0.6
-"""The share of all FLOPs after which nothing grows any more."""
 DECAY_STARTS = 0.7
 """The share of all FLOPs after which the learning rate falls linearly to 0."""
 NUM_POINTS = 20
@@ -89,23 +89,26 @@ def run(
     started = time.process_time()
     if arm == "scratch":
         model = _scratch(task, model, problem, allocations, seed)
+    optimizer = task.optimizer(model.parameters(), rate)
     if arm not in GROWN_ARMS:
-        _train(model, problem, course, limit, limit, rate)
+        _train(model, optimizer, problem, course, limit, limit, rate)
     else:
         growths = len(task.widths) - 1
-        widths_growing = _num_widths(model, problem)
+        names = _growing(task, model, problem)
         for number in range(growths):
-            stage_end = int(limit * GROWTH_ENDS * (number + 1) / growths)
-            _train(model, problem, course, limit, stage_end, rate)
-            neurons = (task.widths[number + 1] - task.widths[number]) * widths_growing
+            stage_end = int(limit * task.growth_ends * (number + 1) / growths)
+            _train(model, optimizer, problem, course, limit, stage_end, rate)
+            neurons = (task.widths[number + 1] - task.widths[number]) * len(names)
             wanted = allocations[number] if allocations else {}
-            grown = GROWN_ARMS[arm](model, Moment(problem, neurons, wanted, seed + number))
+            moment = Moment(problem, names, neurons, wanted, optimizer, seed + number)
+            grown = GROWN_ARMS[arm](model, moment)
             model = grown.model
+            optimizer = grown.optimizer or task.optimizer(model.parameters(), rate)
             course.allocations.append(grown.allocation)
             course.flops += grown.flops
             course.search_flops += grown.flops
             course.search_seconds += grown.seconds
-        _train(model, problem, course, limit, limit, rate)
+        _train(model, optimizer, problem, course, limit, limit, rate)
     course.seconds = time.process_time() - started
     course.error = problem.error(model)
     course.curve.append((course.flops / limit, course.error))
@@ -113,15 +116,23 @@ def run(
     return course
 
 
-def _num_widths(model: nn.Module, problem: Problem) -> int:
+def _growing(task: Task, model: nn.Module, problem: Problem) -> list[str]:
+    """The names of the widths that grow."""
     inputs, _ = next(problem.train)
-    return sum(width.growable for width in couple(model, inputs).widths)
+    names = []
+    for width in couple(model, inputs).widths:
+        if width.growable and any(fnmatch(width.name, one) for one in task.grown_widths):
+            names.append(width.name)
+    return names
 
 
 def _scratch(
     task: Task, model: nn.Module, problem: Problem, allocations: Sequence[Allocation], seed: int
 ) -> nn.Module:
     """The final structure with weights drawn anew."""
+    if not allocations:
+        torch.manual_seed(seed)
+        return task.make(task.widths[-1])
     total: dict[str, int] = {}
     for allocation in allocations:
         for name, count in allocation.items():
@@ -132,18 +143,24 @@ def _scratch(
 
 
 def _train(
-    model: nn.Module, problem: Problem, course: Course, limit: int, until: int, rate: float
+    model: nn.Module,
+    optimizer: Optimizer,
+    problem: Problem,
+    course: Course,
+    limit: int,
+    until: int,
+    rate: float,
 ) -> None:
-    """Train by Adam, begun anew, until so many FLOPs are spent."""
+    """Train until so many FLOPs are spent."""
     cost = step_flops(model, problem)
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     model.train()
     while course.flops + cost <= until:
         progress = course.flops / limit
         if progress * NUM_POINTS >= len(course.curve):
             course.curve.append((progress, problem.error(model)))
         decay = min(1.0, (1 - progress) / (1 - DECAY_STARTS))
-        optimizer.param_groups[0]["lr"] = rate * decay
+        for group in optimizer.param_groups:
+            group["lr"] = rate * decay
         inputs, target = next(problem.train)
         optimizer.zero_grad()
         problem.loss_fn(model(inputs), target).backward()

@@ -6,61 +6,20 @@ task, on the points themselves).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fxgrow.data import load_data
+from tools.experiments.pays import language
+from tools.experiments.pays.task import Batch, LossFunction, Problem, Task, mean_loss
 from tools.experiments.rbf_network import RBFNetwork, Truth
-
-Batch = tuple[Tensor, Any]
-LossFunction = Callable[[Any, Any], Tensor]
 
 DATA_ROOT = Path("runs/data")
 """Where ``cifar-10-batches-py`` lies."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One task with its data drawn.
-
-    Args:
-        train: batches without end.
-        loss_fn: what is minimized.
-        error: of a model, on data that was kept aside; lower is better.
-    """
-
-    train: Iterator[Batch]
-    loss_fn: LossFunction
-    error: Callable[[nn.Module], float]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A family of problems.
-
-    Args:
-        name: in results.
-        make: a model with ``width`` neurons per hidden layer, its weights drawn anew.
-        draw: the problem of a seed.
-        widths: the sizes that a grown network passes.
-        steps: plain training steps of the widest network that all the arms' FLOPs are worth.
-        rates: learning rates to tune over.
-        grown_widths: patterns of the modules whose widths grow; all if empty.
-    """
-
-    name: str
-    make: Callable[[int], nn.Module]
-    draw: Callable[[int], Problem]
-    widths: tuple[int, ...]
-    steps: int
-    rates: tuple[float, ...]
-    grown_widths: tuple[str, ...] = ()
 
 
 def _forever(inputs: Tensor, targets: Tensor, size: int, seed: int) -> Iterator[Batch]:
@@ -74,16 +33,7 @@ def _forever(inputs: Tensor, targets: Tensor, size: int, seed: int) -> Iterator[
 
 
 def _loss_on(loss_fn: LossFunction, inputs: Tensor, targets: Tensor) -> Callable[..., float]:
-    @torch.no_grad()
-    def error(model: nn.Module) -> float:
-        model.eval()
-        losses = []
-        for some, target in zip(inputs.split(1000), targets.split(1000), strict=True):
-            losses.append(float(loss_fn(model(some), target)) * len(target))
-        model.train()
-        return sum(losses) / len(targets)
-
-    return error
+    return lambda model: mean_loss(model, loss_fn, inputs, targets)
 
 
 # --- A function of one number: 1,000 points of a random RBF network with 15 neurons. ---
@@ -235,10 +185,22 @@ def _small_images(seed: int) -> Problem:
 TASKS = {
     task.name: task
     for task in (
+        language.TASK,
         Task("rbf", RBFNetwork, _rbf, tuple(range(1, 11)), 4000, (0.01, 0.02, 0.05, 0.1)),
         Task("image", sine_network, _image, (2, 4, 6, 8, 10, 12), 3000, (0.001, 0.003, 0.01, 0.03)),
-        Task("burgers", tanh_network, _burgers, (4, 6, 8, 10, 12), 3000, (0.001, 0.003, 0.01, 0.03)),
-        Task("digits", digit_network, _digits, (2, 4, 6, 8, 10, 12), 1500, (0.001, 0.003, 0.01, 0.03)),
-        Task("cifar", small_convolutions, _small_images, (6, 9, 12, 16), 1500, (0.001, 0.003, 0.01, 0.03)),
+        Task(
+            "burgers", tanh_network, _burgers, (4, 6, 8, 10, 12), 3000, (0.001, 0.003, 0.01, 0.03)
+        ),
+        Task(
+            "digits", digit_network, _digits, (2, 4, 6, 8, 10, 12), 1500, (0.001, 0.003, 0.01, 0.03)
+        ),
+        Task(
+            "cifar",
+            small_convolutions,
+            _small_images,
+            (6, 9, 12, 16),
+            1500,
+            (0.001, 0.003, 0.01, 0.03),
+        ),
     )
 }
