@@ -266,6 +266,7 @@ def measure_grow(row: Row, result: Result) -> None:
         method=fxgrow.Firefly(new=1, steps=1, refine_steps=0, points=1),
         budget=fxgrow.Budget(neurons=max(1, round(0.02 * result.neurons))),
         only=only,
+        accept_no_gain=True,  # one step on one batch need not find any
     )
     call(growth.module.eval(), row.inputs(torch.float64))
     grown = sum(p.numel() for p in growth.module.parameters()) > result.parameters

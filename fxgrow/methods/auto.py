@@ -37,6 +37,11 @@ class Auto(Settings):
         'Auto picked ZeroOutgoing: ...'
     """
 
+    @property
+    def keeps_function(self) -> bool:
+        """The loss stays what it is, whichever it picks."""
+        return True
+
     def pick(self, neurons: int) -> Picked:
         """Pick the method.
 

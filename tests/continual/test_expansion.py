@@ -8,7 +8,7 @@ from fxgrow.continual import ExpandedNetwork, ScoredExpansion
 from fxgrow.continual.shared_network import SharedNetwork
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Budget, Objective
-from fxgrow.methods import Firefly
+from fxgrow.methods import Auto, Firefly, GradientPool, ZeroOutgoing
 from fxgrow.methods.random import RandomGrowth
 from fxgrow.modes import evaluation_mode
 from fxgrow.training import cross_entropy
@@ -17,6 +17,7 @@ from tests.continual.zoo import EXPANSION, data
 from tests.networks import NETWORKS, images, network
 
 RANDOM = ScoredExpansion(method=RandomGrowth(new=2, draws=2))
+EXACT = [ScoredExpansion(method=method) for method in (Auto(), GradientPool(new=4), ZeroOutgoing())]
 
 
 def objective(module: nn.Module) -> Objective:
@@ -41,7 +42,7 @@ def added(one: ExpandedNetwork) -> tuple[int, int]:
     return sum(int(mask.sum()) for mask in one.unlocked.values()), sum(one.new.values())
 
 
-@pytest.mark.parametrize("expansion", [EXPANSION, RANDOM])
+@pytest.mark.parametrize("expansion", [EXPANSION, RANDOM, *EXACT])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_locked_entries_keep_their_bits_and_the_loss_does_not_rise(
     name: str, expansion: ScoredExpansion
@@ -58,6 +59,16 @@ def test_locked_entries_keep_their_bits_and_the_loss_does_not_rise(
     assert one.loss_before == pytest.approx(before, rel=1e-12)
     assert one.loss_after == pytest.approx(after, rel=1e-12)
     assert after <= before * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("expansion", EXACT)
+def test_methods_that_keep_the_function_add_neurons_and_move_nothing(
+    expansion: ScoredExpansion,
+) -> None:
+    one = expanded("residual", expansion)
+    assert added(one) == (0, 3)
+    with evaluation_mode(one.network):
+        torch.testing.assert_close(one.network(images()), network("residual")(images()))
 
 
 def test_an_unlocked_neuron_moves_and_no_neuron_follows_it() -> None:
