@@ -299,11 +299,11 @@ def main() -> None:
             flush=True,
         )
     result["phase"] = found = phases(times["plain"]["cpu"], args.batch, args.train_steps)
-    for name in ("default", "longer"):
+    for name in ("default", "firefly", "longer"):
         one = found[name]
-        line = f"{one['plain_steps']:.0f} plain steps, loss {one['loss_before']:.4f} -> {one['loss_after']:.4f}"
+        line = f"{one['plain_steps']:.0f} plain steps (floor {one['floor']:.0f}), loss {one['loss_before']:.4f} -> {one['loss_after']:.4f}"
         print(f"growth phase, {name}: {line}", flush=True)
-    print(f"loss after it / after ten times the steps: {found['loss_over_longer']:.4f}")
+    print(f"loss after Firefly's / after ten times the steps: {found['loss_over_longer']:.4f}")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=2) + "\n")
