@@ -1,6 +1,7 @@
 """The growth pipeline, ignorant of which method runs."""
 
 from fxgrow.deprecation import renamed_attributes
+from fxgrow.growth.batch_roles import take_batches
 from fxgrow.growth.batches import BatchLoss
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
@@ -19,7 +20,11 @@ from fxgrow.growth.scale import reinitialize, scale_widths
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
 from fxgrow.growth.search import SearchResult, search
 from fxgrow.growth.select import Selection, select
-from fxgrow.growth.statistics import estimate_statistics
+from fxgrow.growth.statistics import (
+    estimate_statistics,
+    frozen_statistics,
+    refresh_statistics,
+)
 from fxgrow.growth.step import StepOptions, grow_step
 from fxgrow.growth.verify import emit_and_verify
 from fxgrow.growth.widen import Widened, new_neuron_updates, widen
@@ -56,10 +61,12 @@ __all__ = [
     "emit",
     "emit_and_verify",
     "estimate_statistics",
+    "frozen_statistics",
     "full_precision",
     "grow_step",
     "new_neuron_updates",
     "parameter_updates",
+    "refresh_statistics",
     "reinitialize",
     "replay",
     "require_close",
@@ -67,6 +74,7 @@ __all__ = [
     "scale_widths",
     "search",
     "select",
+    "take_batches",
     "widen",
     "with_candidates_for_budget",
 ]

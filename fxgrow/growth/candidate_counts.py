@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from fxgrow.documents import limits
 from fxgrow.growth.budget import UNLIMITED, ResolvedBudget, Tie
-from fxgrow.growth.cost_models import UNITS
+from fxgrow.growth.cost_models import UNITS, Counts
 from fxgrow.growth.plan import Plan
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.search import SearchResult
@@ -36,59 +36,92 @@ def with_candidates_for_budget(prepared: PreparedModel, budget: ResolvedBudget) 
     if not proposal.follows_budget:
         return prepared
     new = dict(proposal.new)
+    rule = _in_proportion if proposal.in_proportion else _equally
     widths = proposal.new.keys() - prepared.layers.keys()
-    for width, count in _counts_that_spend_all(widths, budget, proposal.in_proportion).items():
+    for width, count in rule(_largest_growths(widths, budget), budget).items():
         new[width] = max(new[width], count)
     return replace(prepared, proposal=replace(proposal, new=new))
 
 
 def neurons_after(prepared: PreparedModel, budget: ResolvedBudget) -> int:
-    """How many neurons all widths that may grow have once the budget is spent on them equally.
+    """How many neurons all widths that may grow have once the budget is spent in proportion.
 
     Args:
         prepared: the model.
         budget: the limits.
     """
     widths = budget.sizes.keys() - prepared.layers.keys()
-    added = _counts_that_spend_all(widths, budget, in_proportion=False)
+    added = _in_proportion(_largest_growths(widths, budget), budget)
     return sum(budget.sizes[width] + count for width, count in added.items())
 
 
-def _counts_that_spend_all(
-    widths: Iterable[int], budget: ResolvedBudget, in_proportion: bool
-) -> dict[int, int]:
-    """The smallest growth of all widths alike that takes the whole budget.
+def _equally(most: Counts, budget: ResolvedBudget) -> dict[int, int]:
+    """The smallest equal growth of all widths that takes the whole budget.
 
     Args:
-        widths: their numbers.
+        most: by how many neurons each width may grow.
         budget: the limits.
-        in_proportion: by the same share of their sizes; else by the same number of neurons.
     """
-    most: dict[int, int] = {}
-    for width in widths:
-        most[width] = _largest_growth(budget.tied(width), budget)
+
+    def counts(level: int) -> dict[int, int]:
+        return {width: min(level, count) for width, count in most.items()}
+
+    # Whether a level spends all is False, ..., False, True, ..., True over the levels.
+    levels = range(max(most.values(), default=0))
+    return counts(bisect_left(levels, 1, key=lambda level: not budget.allows(counts(level))))
+
+
+def _in_proportion(most: Counts, budget: ResolvedBudget) -> dict[int, int]:
+    """The largest growth of all widths by the same share that the budget allows.
+
+    What is left of the budget goes into single steps, of the width that is furthest behind first.
+
+    Args:
+        most: by how many neurons each width may grow.
+        budget: the limits.
+    """
     largest = max((budget.sizes[width] for width in most), default=1)
-    shares: dict[int, float] = {}
-    for width in most:
-        shares[width] = budget.sizes[width] / largest if in_proportion else 1.0
+    shares = {width: budget.sizes[width] / largest for width in most}
 
     def counts(level: int) -> dict[int, int]:
         """What each width gets if the largest one gets ``level``."""
         found = {}
         for width, count in most.items():
-            found[width] = min(_whole_steps(width, math.ceil(shares[width] * level), budget), count)
+            wanted = min(math.floor(shares[width] * level), count)
+            found[width] = _whole_steps(width, wanted, budget)
         return found
 
-    # Whether a level spends all is False, ..., False, True, ..., True over the levels.
-    levels = range(max((math.ceil(most[width] / shares[width]) for width in most), default=0))
-    return counts(bisect_left(levels, 1, key=lambda level: not budget.allows(counts(level))))
+    # Whether a level is too large is False, ..., False, True, ..., True over the levels.
+    highest = max((math.ceil(most[width] / shares[width]) for width in most), default=0)
+    levels = range(1, highest + 1)
+    level = bisect_left(levels, 1, key=lambda level: not budget.allows(counts(level)))
+    found = counts(level)
+    open_ties = {tuple(one for one in budget.tied(width) if one in most) for width in most}
+    while open_ties:
+        tie = min(open_ties, key=lambda tie: (found[tie[0]] / budget.sizes[tie[0]], tie))
+        longer = found[tie[0]] + _next_step(tie[0], found[tie[0]], budget)
+        raised = {**found, **dict.fromkeys(tie, longer)}
+        if longer <= most[tie[0]] and budget.allows(raised):
+            found = raised
+        else:
+            open_ties.remove(tie)
+    return found
 
 
 def _whole_steps(width: int, count: int, budget: ResolvedBudget) -> int:
-    """The smallest growth of a width, of at least ``count`` neurons, at a size it may have."""
-    if not count:
-        return 0
-    return count + -(budget.sizes[width] + count) % budget.round_to
+    """The largest growth of a width, of at most ``count`` neurons, at a size it may have."""
+    size = budget.sizes[width]
+    return max(0, (size + count) // budget.round_to * budget.round_to - size)
+
+
+def _next_step(width: int, count: int, budget: ResolvedBudget) -> int:
+    """How many neurons more bring a width to the next size that it may have."""
+    return -(budget.sizes[width] + count) % budget.round_to or budget.round_to
+
+
+def _largest_growths(widths: Iterable[int], budget: ResolvedBudget) -> dict[int, int]:
+    """By how many neurons each width may grow if no other does, but those that it is tied to."""
+    return {width: _largest_growth(budget.tied(width), budget) for width in widths}
 
 
 def _largest_growth(tie: Tie, budget: ResolvedBudget) -> int:
@@ -113,11 +146,8 @@ def unspent_for_want_of_candidates(
         plan: what was spent.
 
     Returns:
-        A sentence; "" if the budget would not buy another step of any width, or if widths grow in
-        proportion, where less than one more step of each is left.
+        A sentence; "" if the budget would not buy another step of any width.
     """
-    if prepared.proposal.in_proportion:
-        return ""
     counts: dict[int, int] = {}
     for width, change in result.width_changes.items():
         old_size = 0 if width in prepared.layers else prepared.coupling.widths[width].size
@@ -133,9 +163,12 @@ def unspent_for_want_of_candidates(
     for unit, spending in plan.spending.items():
         spent.append(f"{round(spending.spent):,} of {round(spending.limit):,} {UNITS[unit]}")
     names = f"{', '.join(short[:3])}{', ...' if len(short) > 3 else ''}"
+    advice = "ask for more new neurons per width (new=)"
+    if prepared.proposal.in_proportion:  # whose numbers nobody sets
+        advice = "it was meant for widths that could take no part (report.refusals)"
     return (
         f"the candidates ran out before the budget was spent ({', '.join(spent)}; none are left in "
-        f"{names}); ask for more new neurons per width (new=)"
+        f"{names}); {advice}"
     )
 
 

@@ -20,7 +20,7 @@ and what the neurons of the layer's own input compute is taken out of all of the
 about 0 in a trained model).
 
 How we differ from Firefly: no step along the candidates is taken, so a pool many times the budget
-costs as much as a few training steps, and the next training steps move the chosen ones.
+costs one backward pass over the growth batches, and the next training steps move the chosen ones.
 """
 
 from collections.abc import Iterator, Sequence
@@ -101,16 +101,17 @@ class GradientPool(Settings):
         if outgoing:  # a width may be read by no layer at all
             with _watched(readings):
                 gradients = mean_gradients(grown, objective, outgoing)
-        new = torch.zeros_like(grown.candidates.new_eps.detach())
-        for width, places in grown.candidates.new.items():
+        candidates = grown.candidates
+        new = torch.zeros(len(candidates.new_eps), dtype=torch.float64)
+        for width, places in candidates.new.items():
             features = [
                 reading.features(gradient)
                 for reading, gradient in zip(readings, gradients, strict=True)
                 if reading.slots.width == width
             ]
             if features:
-                new[places] = pursue(features).to(new)
-        return Scores(torch.zeros_like(grown.candidates.split_eps.detach()), new)
+                new[places] = pursue(features)
+        return Scores(torch.zeros(len(candidates.split_eps)), new)
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Do nothing: training moves the chosen neurons."""

@@ -47,14 +47,11 @@ class ZeroOutgoing(Settings):
         generator: torch.Generator,
         choose: SelectFunction,
     ) -> Scores:
-        """Draw incoming weights. Scores fall along each width, so that all of them fill alike."""
+        """Draw incoming weights; all candidates are as good as each other."""
         initialize(grown, FULL_STEP, generator)
         estimate_statistics(grown, objective)
-        scores = torch.zeros_like(grown.candidates.new_eps.detach())
-        for places in grown.candidates.new.values():
-            count = places.stop - places.start
-            scores[places] = torch.linspace(1.0, 0.5, count).to(scores)
-        return Scores(torch.zeros_like(grown.candidates.split_eps.detach()), scores)
+        candidates = grown.candidates
+        return Scores(torch.zeros(len(candidates.split_eps)), torch.ones(len(candidates.new_eps)))
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Do nothing: training moves the new neurons."""

@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import update_bn
 
+from fxgrow.capture import capture
 from fxgrow.copying import copy_with_optimizer
 from fxgrow.errors import TrainingError
-from fxgrow.growth import Batch
+from fxgrow.growth import Batch, Objective, frozen_statistics, refresh_statistics
+from fxgrow.modes import evaluation_mode
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import cross_entropy, evaluate
 
@@ -20,8 +21,8 @@ from fxgrow.training.evaluate import cross_entropy, evaluate
 class Control:
     """A growth step against training for the same time, by the loss on the test images.
 
-    The statistics of batch norms are estimated anew before each of these losses is taken, on the
-    same images.
+    All three models have statistics of batch norms that were estimated in the same way, on the same
+    growth batches.
 
     Args:
         steps: how many steps of the optimizer there was time for.
@@ -42,8 +43,8 @@ class Control:
 
 def control(
     model: nn.Module,
-    grown: nn.Module,
     optimizer: Optimizer,
+    loss_grown: float,
     seconds: float,
     train: Iterable[Batch],
     statistics: Sequence[Batch],
@@ -53,20 +54,26 @@ def control(
 
     Args:
         model: as it was before it grew; it stays so.
-        grown: the grown model; it stays as it is.
         optimizer: of ``model``, with the learning rate that it has; it stays as it is.
+        loss_grown: of the grown model on the test images.
         seconds: how long; the last step may end later.
         train: training batches, taken again from the start when they run out.
-        statistics: the growth batches, on which statistics of batch norms are estimated.
+        statistics: those on which growth estimated the statistics of batch norms.
         test: test batches for the losses.
 
     Returns:
         The losses.
     """
     copied, its_optimizer = copy_with_optimizer(model, optimizer)
-    inputs = [batch[0] for batch in statistics]
-    before = _test_loss(copied, inputs, test)
-    steps = 0
+    graph_module = capture(copied, (statistics[0][0],)).graph_module  # of the modules of the copy
+    objective, frozen = Objective(list(statistics), cross_entropy), frozen_statistics(copied)
+
+    def test_loss() -> float:
+        with evaluation_mode(copied):
+            refresh_statistics(graph_module, objective, frozen)
+        return evaluate(copied, test).loss
+
+    before, steps = test_loss(), 0
 
     def count(batch: int, _loss: float) -> None:
         nonlocal steps
@@ -75,16 +82,10 @@ def control(
     try:
         # The copy has an optimizer, as the model has one.
         train_epoch(copied, _for_seconds(train, seconds), cross_entropy, its_optimizer, count)  # type: ignore[arg-type]
-        trained = _test_loss(copied, inputs, test)
+        trained = test_loss()
     except TrainingError:
         trained = math.nan
-    return Control(steps, before, evaluate(grown, test).loss, trained)
-
-
-def _test_loss(model: nn.Module, inputs: Sequence[Tensor], test: Iterable[Batch]) -> float:
-    """The loss with the statistics of some inputs."""
-    update_bn(inputs, model)
-    return evaluate(model, test).loss
+    return Control(steps, before, loss_grown, trained)
 
 
 def _for_seconds(batches: Iterable[Batch], seconds: float) -> Iterator[Batch]:

@@ -27,10 +27,12 @@ from fxgrow.growth import (
     Batch,
     Budget,
     Growth,
+    GrowthReport,
     Method,
     Scope,
     StepOptions,
     grow_step,
+    take_batches,
 )
 from fxgrow.randomness import seeded
 from fxgrow.spec import ArchitectureSpec, GrowthStep, describe
@@ -250,7 +252,7 @@ class RunState:
         scope: Scope,
     ) -> "RunState":
         """Do one growth step, unless it gains nothing; ``step`` counts from 1."""
-        epoch, kept = len(self.seconds), list(self._growth_batches())
+        epoch, kept = len(self.seconds), take_batches(self._growth_batches(), method)
         self.callback(GrowthStarted(step, epoch))
         try:
             growth = grow_step(
@@ -267,9 +269,9 @@ class RunState:
             # The epochs so far are not lost: the model trains on, and may grow at the next step.
             self.callback(GrowthSkipped(step, epoch, str(error)))
             return self
-        test_accuracy = evaluate(growth.module, self.test).accuracy
-        against = self._control(growth, kept)
-        self.callback(GrowthDone(step, epoch, growth.report, test_accuracy, against))
+        tested = evaluate(growth.module, self.test)
+        against = self._control(growth.report, tested.loss, kept)
+        self.callback(GrowthDone(step, epoch, growth.report, tested.accuracy, against))
         grown = Network(growth.module, growth.graph_module, growth.spec)
         return replace(
             self,
@@ -280,14 +282,15 @@ class RunState:
             controls=(*self.controls, against),
         )
 
-    def _control(self, growth: Growth, kept: Sequence[Batch]) -> Control:
+    def _control(self, report: GrowthReport, loss: float, kept: Sequence[Batch]) -> Control:
         """What the seconds of a growth would have done as training of the model before it."""
         order = torch.Generator().manual_seed(self.settings.seed)  # the run's own stays unmoved
         train = training_batches(self.data.train, self.settings.batch_size, order)
-        model, seconds = self.network.module, growth.report.seconds
+        used = kept[: report.batches.searched] if report.batches else kept
+        model, optimizer = self.network.module, self.optimizer
         # How long it trains depends on the clock, so whatever it draws must not move what follows.
         with seeded(self.settings.seed):
-            return control(model, growth.module, self.optimizer, seconds, train, kept, self.test)
+            return control(model, optimizer, loss, report.seconds, train, used, self.test)
 
     def _growth_options(
         self, step: int, example_inputs: tuple[Any, ...], scope: Scope

@@ -130,19 +130,26 @@ class InProportion(fxgrow.ZeroOutgoing):
 def test_numbers_in_proportion_to_the_sizes() -> None:
     inputs = data(3)[0][0]
     model = mlp(3, 8, 16, 1)
-    # 12 and 24 are half as many again; one more of the second needs one more of the first.
-    assert proposed(model, InProportion(), Budget(neurons=11), inputs) == [4, 8]
-    assert proposed(model, InProportion(), Budget(neurons=12), inputs) == [5, 9]
+    assert proposed(model, InProportion(), Budget(neurons=12), inputs) == [4, 8]
+    assert proposed(model, InProportion(), Budget(neurons=13), inputs) == [4, 9]
+    # 3 and 7 fit as well as 3 and 6: the one that is left goes to the width that is further behind.
+    assert proposed(model, InProportion(), Budget(neurons=11), inputs) == [4, 7]
     assert proposed(model, InProportion(), Budget(neurons=11, per_width=2), inputs) == [2, 2]
-    # 8 -> 16 -> 24, and 16 -> 24 -> 32
-    assert proposed(model, InProportion(), Budget(neurons=11, round_to=8), inputs) == [8, 8]
-    assert proposed(model, InProportion(), Budget(neurons=30, round_to=8), inputs) == [16, 24]
+    # 8 -> 16 and 16 -> 24; another step of either would be too much.
+    assert proposed(model, InProportion(), Budget(neurons=22, round_to=8), inputs) == [8, 8]
+    assert proposed(model, InProportion(), Budget(neurons=24, round_to=8), inputs) == [8, 16]
+
+
+def test_tied_widths_take_their_steps_together() -> None:
+    inputs = data(3)[0][0]
+    sizes = proposed(mlp(3, 8, 8, 16, 1), InProportion(), Budget(neurons=17), inputs, "0", "2")
+    assert sizes == [4, 4, 9]
 
 
 def test_neurons_after_growth_are_all_that_the_budget_buys() -> None:
     captured = capture(mlp(3, 8, 16, 1), (data(3)[0][0],))
     coupling = couple(captured)
     prepared = prepare(captured, coupling, InProportion())
-    for neurons, after in ((1, 24 + 2), (10, 24 + 12), (1.0, 24 + 26)):  # one step more, or none
+    for neurons, after in ((1, 25), (10, 34), (1.0, 48)):
         resolved = resolve_budget(Budget(neurons=neurons), captured, coupling)
         assert neurons_after(prepared, resolved) == after

@@ -78,7 +78,7 @@ def test_what_enters_new_neurons_is_as_long_as_what_enters_old_ones() -> None:
     scores = ZeroOutgoing().search(
         model, Objective([(x, y)], F.mse_loss), torch.Generator().manual_seed(0), choose_nothing
     )
-    assert scores.new.tolist() == [1.0, 0.875, 0.75, 0.625, 0.5]
+    assert scores.new.tolist() == [1.0] * 5
     layer = model.graph_module.get_submodule("fxgrow_grown.inner")
     assert isinstance(layer, OvergrownLayer)
     weight, bias = layer.incoming_of(0)
@@ -102,7 +102,7 @@ def mlp(*sizes: int) -> nn.Sequential:
     [
         (Budget(neurons=0.5), [12, 24, 48]),
         (Budget(neurons=28), [12, 24, 48]),
-        (Budget(neurons=0.5, round_to=8), [16, 24, 40]),
+        (Budget(neurons=0.5, round_to=8), [24, 48]),
         (Budget(neurons=40, per_width=0.25), [10, 20, 40]),
     ],
 )
@@ -118,8 +118,7 @@ def test_a_budget_in_other_units_is_spent_evenly(unit: str) -> None:
     shares = [width.after / width.before for width in report.widths]
     assert min(shares) >= 1.25 and max(shares) - min(shares) < 0.2
     spending = report.plan.spending[unit]
-    # What is left buys no neuron of the widest layer, and no other width grows for it.
-    assert 0.8 < spending.spent / spending.limit <= 1
+    assert 0.95 < spending.spent / spending.limit <= 1 and not report.unspent
 
 
 def test_the_optimizer_grows_along() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ from torch import nn
 
 from fxgrow import Budget, ZeroOutgoing
 from fxgrow.data import Splits, batches
+from fxgrow.growth import Batch
 from fxgrow.report import step_verdict
 from fxgrow.training import RunSettings, StepResult, cross_entropy, run_result, train_and_grow
 from fxgrow.training.control import control
 from fxgrow.training.evaluate import evaluate
+from fxgrow.training.run import RunState
 from fxgrow.training.sgd import training_batches
 
 
@@ -21,7 +24,7 @@ def compared(model: nn.Module, digits: Splits, lr: float, seconds: float = 0.2):
     kept = list(batches(digits.train, 32, limit=2))
     test = batches(digits.test, 256)
     train = training_batches(digits.train, 32, torch.Generator().manual_seed(0))
-    return control(model, model, optimizer, seconds, train, kept, test)
+    return control(model, optimizer, 0.5, seconds, train, kept, test)
 
 
 def test_a_copy_is_trained(model: nn.Module, digits: Splits) -> None:
@@ -33,11 +36,40 @@ def test_a_copy_is_trained(model: nn.Module, digits: Splits) -> None:
     assert not model.training and all(p.grad is None for p in model.parameters())
 
 
-def test_statistics_are_estimated_before_each_loss(model: nn.Module, digits: Splits) -> None:
-    found = compared(model, digits, lr=0.05)
+def test_statistics_are_those_that_growth_estimates(model: nn.Module, digits: Splits) -> None:
+    """A method that keeps the function has the same loss before and after, but for rounding."""
+    settings = RunSettings(epochs=2, grow_steps=1, batch_size=32, growth_batch_size=16)
+    frozen = model[1]
+    frozen.weight.requires_grad_(False)  # this one keeps its statistics
+    run = train_and_grow(
+        model, digits, settings, example_inputs=(digits.train.images[:1],),
+        method=ZeroOutgoing(), budget=Budget(neurons=4),
+    )  # fmt: skip
+    (against,) = run.controls
+    assert against.loss_grown == pytest.approx(against.loss_before, rel=1e-5)
     stale = evaluate(model, batches(digits.test, 256)).loss
-    assert found.loss_grown == pytest.approx(stale)  # the grown model is taken as it is
-    assert abs(found.loss_before - stale) > 1e-3
+    assert abs(compared(model, digits, lr=0.05).loss_before - stale) > 1e-3
+
+
+def test_no_more_images_are_kept_than_growth_can_use(
+    model: nn.Module, digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run would hold all training images a second time."""
+    taken = []
+    original = RunState._growth_batches
+
+    def watched(self: RunState) -> Iterator[Batch]:
+        for batch in original(self):
+            taken.append(batch)
+            yield batch
+
+    monkeypatch.setattr(RunState, "_growth_batches", watched)
+    settings = RunSettings(epochs=2, grow_steps=1, growth_batch_size=2)  # 48 batches of 97 images
+    train_and_grow(
+        model, digits, settings, example_inputs=(digits.train.images[:1],),
+        method=ZeroOutgoing(), budget=Budget(neurons=4),
+    )  # fmt: skip
+    assert len(taken) == 24
 
 
 def test_time_for_one_step_at_least(model: nn.Module, digits: Splits) -> None:

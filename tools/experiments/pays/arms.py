@@ -117,4 +117,3 @@ GROWN_ARMS: dict[str, Grow] = {
     "net2net": by_widening("split"),
     **{f"zero, {state}": by_widening("new", state) for state in STATE_RULES},
 }
-UNGROWN_ARMS: Sequence[str] = ("scratch", "narrow")
