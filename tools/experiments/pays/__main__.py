@@ -30,9 +30,12 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=tasks.DATA_ROOT)
     parser.add_argument("--parts", type=Path, default=Path("runs/pays"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/pays"))
+    parser.add_argument(
+        "--tables", action="store_true", help="only draw and write what the results say"
+    )
     chosen = parser.parse_args()
     tasks.DATA_ROOT = chosen.data_root
-    for name in chosen.task or TASKS:
+    for name in () if chosen.tables else chosen.task or TASKS:
         arms = run_task(TASKS[name], chosen.seeds, chosen.parts)
         write(chosen.out / f"{name}.json", {"torch": torch.__version__, "arms": arms})
         print_table(name, arms)

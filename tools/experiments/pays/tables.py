@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tools.experiments.pays.analysis import compare
+
 HEAD = """# Does growth, and the choice of neurons, pay?
 
 Written by `python -m tools.experiments.pays` (`make pays`), which says how. CIFAR-10 is a copy that went through JPEG once. Every arm
 spends the same FLOPs; its search is among them. *Rate*: the learning rate that was best on other seeds, with ! where that is
 the largest or smallest that was tried. *Against*: the mean over the seeds of log(error / error of the first arm), and its standard
-error; *worse* and *better* are beyond two of these. *Search*: its share of the FLOPs.
+error; *worse* and *better* are beyond two of these. *Against the pool*: the same against that arm, a comparison that was added after
+the runs. *Search*: its share of the FLOPs.
 
 ![all tasks](pays.png)
 """
@@ -19,15 +22,22 @@ def markdown(tasks: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     parts = [HEAD]
     for name, arms in tasks.items():
         seeds = len(next(iter(arms.values()))["errors"])
-        rows = [f"## {name}, {seeds} seeds", "", "| arm | rate | mean error | against | | search |"]
-        rows.append("|---|---|---|---|---|---|")
+        head = "| arm | rate | mean error | against | | against the pool | search |"
+        rows = [f"## {name}, {seeds} seeds", "", head, "|---|---|---|---|---|---|---|"]
         for arm, told in arms.items():
-            ratio, edge = told["log_ratio"], "!" if told["rate_at_edge"] else ""
-            against = f"{ratio['mean']:+.3f} ± {ratio['standard_error']:.3f}"
+            edge = "!" if told["rate_at_edge"] else ""
+            against = _ratio(**told["log_ratio"])
+            pooled = ""
+            if "pool" in arms:
+                pooled = _ratio(*compare(told["errors"], arms["pool"]["errors"]))
             share = f"{100 * told['search_share']:.1f} %"
             rows.append(
                 f"| {arm} | {told['rate']}{edge} | {told['mean_error']:.3g} | {against} "
-                f"| {told['verdict']} | {share} |"
+                f"| {told['verdict']} | {pooled} | {share} |"
             )
         parts.append("\n".join([*rows, ""]))
     return "\n".join(parts)
+
+
+def _ratio(mean: float, standard_error: float) -> str:
+    return f"{mean:+.3f} ± {standard_error:.3f}"
