@@ -38,7 +38,7 @@ from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_
 from fxgrow.methods.firefly.neighborhood import initialize, overgrown_layers
 from fxgrow.methods.gradients import mean_gradients
 from fxgrow.methods.proposals import growable_widths
-from fxgrow.methods.zero_outgoing import FULL_STEP
+from fxgrow.methods.zero_outgoing import ON
 from fxgrow.rewrite import OverGrown, OvergrownLayer, Slots
 
 POOL = 64
@@ -89,7 +89,7 @@ class GradientPool(Settings):
         choose: SelectFunction,
     ) -> Scores:
         """Draw the pool, and score it by one backward pass over every batch."""
-        initialize(grown, FULL_STEP, generator)
+        initialize(grown, ON, generator)
         estimate_statistics(grown, objective)
         readings = [
             _Reading(layer, number)

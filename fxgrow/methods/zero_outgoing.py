@@ -19,8 +19,8 @@ from fxgrow.methods.firefly.neighborhood import initialize
 from fxgrow.methods.proposals import growable_widths
 from fxgrow.rewrite import OverGrown
 
-FULL_STEP = 1.0
-"""The eps of a candidate: its incoming row is as long as the layer's own. Outgoing ones are 0."""
+ON = 1.0
+"""The eps of a candidate; outgoing weights of 0 keep the function whatever it is."""
 
 
 class ZeroOutgoing(Settings):
@@ -48,7 +48,7 @@ class ZeroOutgoing(Settings):
         choose: SelectFunction,
     ) -> Scores:
         """Draw incoming weights; all candidates are as good as each other."""
-        initialize(grown, FULL_STEP, generator)
+        initialize(grown, ON, generator)
         estimate_statistics(grown, objective)
         candidates = grown.candidates
         return Scores(torch.zeros(len(candidates.split_eps)), torch.ones(len(candidates.new_eps)))

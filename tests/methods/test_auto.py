@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Auto, Budget
+from fxgrow.methods import GradientPool
 from fxgrow.methods.auto import SCARCE
 
 
@@ -75,3 +76,12 @@ def test_batches_are_shared_out_for_the_method_that_was_picked() -> None:
 def test_candidates_of_its_own_are_those_without_a_search() -> None:
     coupling = fxgrow.couple(mlp(8, 8), data()[0][0])
     assert Auto().propose(coupling) == fxgrow.ZeroOutgoing().propose(coupling)
+
+
+def test_what_is_picked_proposes_its_own_candidates() -> None:
+    """The pool is many times what the budget buys."""
+    options = {"budget": Budget(neurons=2), "seed": 1}
+    picked = fxgrow.grow(mlp(8), data(), F.mse_loss, **options).module  # type: ignore[arg-type]
+    named = fxgrow.grow(mlp(8), data(), F.mse_loss, method=GradientPool(), **options).module  # type: ignore[arg-type]
+    for one, other in zip(picked.parameters(), named.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)

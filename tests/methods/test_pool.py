@@ -138,6 +138,30 @@ def test_layers_that_compute_their_weights() -> None:
     assert grown <= {"attention.linear1", "hidden", "lstm"} and len(grown) >= 2
 
 
+class Recurrent(nn.Module):
+    """Layers whose outgoing weights lie inside a recurrent one, which is not watched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 5, num_layers=2, batch_first=True)
+        self.last = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.rnn(x)[0])
+
+
+def test_recurrent_layers_are_scored_by_their_gradients_alone() -> None:
+    torch.manual_seed(0)
+    model, x = Recurrent().double(), torch.randn(4, 6, 3).double()
+    growth = fxgrow.grow(
+        model, [(x, torch.randn(4, 6, 2).double())], F.mse_loss,
+        method=GradientPool(new=4), budget=Budget(neurons=2),
+    )  # fmt: skip
+    (width,) = growth.report.widths
+    assert (width.before, width.after) == (5, 7) and min(width.scores) > 0
+    torch.testing.assert_close(growth.module.eval()(x), model.eval()(x))
+
+
 def test_it_follows_the_budget() -> None:
     x, y = rbf_data()
     growth = fxgrow.grow(
