@@ -25,7 +25,6 @@ from fxgrow.coupling.rules.unknown import refuse_unknown
 from fxgrow.coupling.size_reads import refuse_values
 from fxgrow.coupling.values import Context, Value
 from fxgrow.errors import ModelError
-from fxgrow.meta import ShapeCache
 
 _MAX_VALUES = 1 << 20
 """Elements up to which numbers are computed when shapes suffice."""
@@ -141,13 +140,12 @@ class ShapeReads(TorchDispatchMode):
     def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ctx = ctx
-        self.cache = ShapeCache()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         _refuse_higher_order(func)
         self.ctx.steps += 1
         self.ctx.number_log.record(func, args, kwargs or {}, self.ctx)
-        return self.cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
+        return self.ctx.shape_cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
 
 
 class Observer(TorchDispatchMode):
@@ -158,7 +156,6 @@ class Observer(TorchDispatchMode):
     def __init__(self, ctx: Context) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ctx = ctx
-        self.cache = ShapeCache()
         # The meta twins of tensors that live elsewhere, by id. The tensor is held as well, so that
         # its id is not given to another one.
         self.twins: dict[int, tuple[Tensor, Tensor]] = {}
@@ -267,7 +264,7 @@ class Observer(TorchDispatchMode):
     def _result(self, func: Any, args: Any, kwargs: Any, numbers: Any) -> Any:
         """The operator's result on the meta device; where numbers decide on its shape, theirs."""
         if numbers is None or not _is_data_dependent(func):
-            return self.cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
+            return self.ctx.shape_cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
         return tree_map(_meta_like, numbers)
 
     def _attach_numbers(self, out: Any, numbers: Any) -> None:

@@ -27,6 +27,7 @@ from fxgrow.coupling.labels import FIXED, Bools, Ints, Labels, Pin, components, 
 from fxgrow.coupling.number_log import NumberLog
 from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeLog, Tracked
 from fxgrow.coupling.user_lines import running_frames, user_line
+from fxgrow.meta import ShapeCache
 
 _VALUE = "_fxgrow_value"
 """The attribute of a tensor that holds its ``Value``."""
@@ -210,6 +211,7 @@ class Context:
         reached: the names of the parameters that some operator took.
         visible: what modules got, and what they gave to those that called them.
         entered: the paths of the modules that ran.
+        shape_cache: what operators gave on the meta device, in this run and in those of its trials.
     """
 
     labels: Labels = field(default_factory=Labels)
@@ -254,6 +256,7 @@ class Context:
     reached: set[str] = field(default_factory=set)
     visible: list[Visible] = field(default_factory=list)
     entered: set[str] = field(default_factory=set)
+    shape_cache: ShapeCache = field(default_factory=ShapeCache)
 
     def grows(self, labels: Ints) -> bool:
         """Whether this is a trial, and neurons that grow in it are among these labels."""
@@ -267,6 +270,7 @@ class Context:
             packages=self.packages,
             normalized=self.normalized,
             is_trial=True,
+            shape_cache=self.shape_cache,
         )
 
     def modes(self, subject: Observed) -> Mapping[bool, OutputShapes]:
