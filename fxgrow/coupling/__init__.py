@@ -5,23 +5,29 @@ from fxgrow.coupling.couple import couple
 from fxgrow.coupling.fixed_axes import FixedAxis
 from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
+from fxgrow.coupling.norm_rules import UNDER_NORMS, Fill, SiteRule
 from fxgrow.coupling.rules import register_rule
+from fxgrow.coupling.under_norms import couple_under_norms
 from fxgrow.coupling.values import Role
 from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Unreached, Width
 
 __all__ = [
+    "UNDER_NORMS",
     "AxisKey",
     "Coupling",
+    "Fill",
     "FixedAxis",
     "NodeShape",
     "Owners",
     "Role",
     "Site",
+    "SiteRule",
     "Unreached",
     "Width",
     "WidthId",
     "change_maps",
     "couple",
+    "couple_under_norms",
     "meta_copy",
     "meta_inputs",
     "register_rule",

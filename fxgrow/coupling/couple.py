@@ -71,12 +71,12 @@ def couple(
         0 4 True
         2 2 False
     """
-    subjects = _subjects(model_or_captured, example_inputs, examples)
+    subjects = subjects_of(model_or_captured, example_inputs, examples)
     models = [of_example[-1] for of_example in subjects]
     patterns = Patterns.of(models[0].model, ignore, only, frozen)
     # Hooks that keep features may do so in the model itself.
     keep_features = preserve_attributes(models[0].model)
-    with exclusive_autograd(), _garbage_collection_off(), keep_features:
+    with exclusive_autograd(), garbage_collection_off(), keep_features:
         records = size_records(models[0].model)
         coupling = resolve_coupling(subjects, models, patterns, records)
         if len(subjects[0]) > 1 and _depends_on_sizes(coupling):
@@ -95,7 +95,7 @@ def _depends_on_sizes(coupling: Coupling) -> bool:
 
 
 @contextmanager
-def _garbage_collection_off() -> Iterator[None]:
+def garbage_collection_off() -> Iterator[None]:
     """Save the time of garbage collection: nearly all the small objects made here live on."""
     enabled = gc.isenabled()
     gc.disable()
@@ -106,7 +106,7 @@ def _garbage_collection_off() -> Iterator[None]:
             gc.enable()
 
 
-def _subjects(
+def subjects_of(
     model_or_captured: nn.Module | Captured, example_inputs: Any, examples: Sequence[Any]
 ) -> list[tuple[Observed, ...]]:
     """What to observe of each example; last the model itself, which must run when it has grown.

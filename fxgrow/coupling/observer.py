@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from fxgrow.coupling.rules import rule_for
 from fxgrow.coupling.rules.recurrent import COMPOSITES
 from fxgrow.coupling.rules.registry import REGISTRY
+from fxgrow.coupling.rules.open_norms import follow
 from fxgrow.coupling.rules.unknown import refuse_unknown
 from fxgrow.coupling.size_reads import refuse_values
 from fxgrow.coupling.values import Context, Value
@@ -190,12 +191,13 @@ class Observer(TorchDispatchMode):
             self._attach_numbers(out, numbers)
         elif func._schema.is_mutable:
             self._note_overwritten(func, args)
-        if any(self.ctx.fields(tensor) for tensor in tensors):
+        self.ctx.operator = str(func)
+        is_recorded = self.ctx.open_norms is not None and follow(self.ctx, func, args, out)
+        if not is_recorded and any(self.ctx.fields(tensor) for tensor in tensors):
             self._apply_rule(func, args, tensors, out)
         return out
 
     def _apply_rule(self, func: Any, args: Any, tensors: Sequence[Tensor], out: Any) -> None:
-        self.ctx.operator = str(func)
         self.ctx.steady &= _is_steady(func)
         rule = rule_for(func)
         if rule is not None:

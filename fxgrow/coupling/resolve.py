@@ -21,7 +21,9 @@ from fxgrow.coupling.attribute_guesses import (
 )
 from fxgrow.coupling.blame import RunFailure, WidthLabels
 from fxgrow.coupling.grids import Direction
-from fxgrow.coupling.labels import Ints, Pin, concatenated
+from fxgrow.coupling.keys import AxisKey
+from fxgrow.coupling.labels import Ints, Pin, components, concatenated
+from fxgrow.coupling.norm_rules import UNDER_NORMS
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.size_checks import size_failure
 from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeUse
@@ -113,11 +115,25 @@ class _Setting:
         return self.uses[attributes]
 
 
+@dataclass(frozen=True)
+class UnderNorms:
+    """Widths that grow although norms run over them.
+
+    Args:
+        keys: all of their axes.
+        bare: the paths of norms without a weight, by an axis of the width that they run over.
+    """
+
+    keys: Collection[AxisKey] = ()
+    bare: Mapping[str, AxisKey] = field(default_factory=dict)
+
+
 def resolve_coupling(
     examples: Sequence[Sequence[Observed]],
     subjects: Sequence[Observed],
     patterns: Patterns,
     records: Sequence[SizeRecord] = (),
+    under_norms: UnderNorms = UnderNorms(),
 ) -> Coupling:
     """Find a coupling that a trial growth confirms.
 
@@ -126,6 +142,7 @@ def resolve_coupling(
         subjects: the model with each example.
         patterns: what the user wants left alone.
         records: sizes that the model writes down.
+        under_norms: the widths whose norms are made up for, and refuse nothing.
 
     Returns:
         The neurons of the model, refused where no trial growth succeeds.
@@ -135,9 +152,12 @@ def resolve_coupling(
         InternalError: if every trial of a bounded number of them fails.
     """
     ctx = observe(examples, records)
+    _free_of_norms(ctx, under_norms.keys)
     followed = follow_siblings(ctx, subjects[0].model)
     setting = _Setting(ctx, examples, subjects, patterns, followed)
-    attempt = _attempt(setting, _Assumptions())
+    shapes = _shapes_of_norms(ctx, under_norms)
+    workarounds = Workarounds(attributes=shapes, under_norms=frozenset(under_norms.keys))
+    attempt = _attempt(setting, _Assumptions(workarounds=workarounds))
     # Every failed trial gives up a direction of a grid, a width, or some labels of a size.
     bound = len(ctx.grids) * 3 + len(ctx.size_log.reads) + len(ctx.axes) + 3
     for _ in range(bound):
@@ -145,6 +165,27 @@ def resolve_coupling(
             return _with_records(ctx, attempt, records)
         attempt = _next_attempt(setting, attempt, attempt.failure)
     raise InternalError(f"the trial growth of {type(setting.model).__name__} never succeeds")
+
+
+def _shapes_of_norms(ctx: Context, under_norms: UnderNorms) -> tuple[SizeAttributeGuess, ...]:
+    """The shapes that norms without a weight keep: nothing else tells them."""
+    labels = {axis.key: axis.labels for axis in ctx.axes}
+    shapes = []
+    for path, key in under_norms.bare.items():
+        shapes.append(SizeAttributeGuess(path, "normalized_shape", (0,), labels[key]))
+    return tuple(shapes)
+
+
+def _free_of_norms(ctx: Context, under_norms: Collection[AxisKey]) -> None:
+    """Take the refusals of norms off the neurons of some axes."""
+    if not under_norms:
+        return
+    classes = components(ctx.labels.count, ctx.labels.pairs)
+    freed = [classes[axis.labels] for axis in ctx.axes if axis.key in under_norms]
+    is_freed = np.isin(classes, np.concatenate(freed))
+    for number, pin in enumerate(ctx.labels.pins):
+        if pin.code in UNDER_NORMS:
+            ctx.labels.pins[number] = replace(pin, labels=pin.labels[~is_freed[pin.labels]])
 
 
 def _with_records(ctx: Context, attempt: _Attempt, records: Sequence[SizeRecord]) -> Coupling:

@@ -16,6 +16,7 @@ from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.number_log import NumberLog
 from fxgrow.coupling.observer import Composites, Constants, Observer, ShapeReads, WriteWatch
+from fxgrow.coupling.open_norms import OpenNorms
 from fxgrow.coupling.rules.einsum import WholeEinsum
 from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeWatcher, size_number
 from fxgrow.coupling.size_reads import SizeReads
@@ -41,6 +42,7 @@ def observe(
     examples: Sequence[Sequence[Observed]],
     records: Sequence[SizeRecord] = (),
     followed: tuple[SizeAttributeGuess, ...] = (),
+    open_norms: bool = False,
 ) -> Context:
     """Run bare copies of one model's subjects and gather what the rules learn.
 
@@ -52,6 +54,7 @@ def observe(
         examples: for each example the graph of a model, if there is one, and the model.
         records: sizes that the model writes down, to be watched.
         followed: attributes of modules that are sizes as well.
+        open_norms: tell what lies before a norm from what lies behind it (``open_norms``).
 
     Returns:
         The context that the rules wrote to: what holds for all examples together.
@@ -67,6 +70,7 @@ def observe(
             follows_sizes=True,
             followed=followed,
             packages=packages_of(model),
+            open_norms=OpenNorms() if open_norms else None,
             normalized=frozenset(weight.direction for weight in normalized_weights(model)),
         )
         error = _run_examples(ctx, examples, records)

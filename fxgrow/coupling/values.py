@@ -25,6 +25,7 @@ from fxgrow.coupling.fields import (
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
 from fxgrow.coupling.labels import FIXED, Bools, Ints, Labels, Pin, components, concatenated
 from fxgrow.coupling.number_log import NumberLog
+from fxgrow.coupling.open_norms import OpenNorms
 from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeLog, Tracked
 from fxgrow.coupling.user_lines import running_frames, user_line
 from fxgrow.meta import ShapeCache
@@ -211,6 +212,7 @@ class Context:
         reached: the names of the parameters that some operator took.
         visible: what modules got, and what they gave to those that called them.
         entered: the paths of the modules that ran.
+        open_norms: what a run with open norms records; None: norms are closed.
         shape_cache: what operators gave on the meta device, in this run and in those of its trials.
     """
 
@@ -256,6 +258,7 @@ class Context:
     reached: set[str] = field(default_factory=set)
     visible: list[Visible] = field(default_factory=list)
     entered: set[str] = field(default_factory=set)
+    open_norms: OpenNorms | None = None
     shape_cache: ShapeCache = field(default_factory=ShapeCache)
 
     def grows(self, labels: Ints) -> bool:

@@ -18,12 +18,22 @@ from torch.optim import Optimizer
 from fxgrow.argument_checks import Amount, Count, Seed, checked
 from fxgrow.capture import Captured, positional_inputs
 from fxgrow.copying import copy_with_optimizer
-from fxgrow.coupling import Coupling, Role, Site, Width, couple
+from fxgrow.coupling import (
+    UNDER_NORMS,
+    Coupling,
+    Role,
+    Site,
+    SiteRule,
+    Width,
+    couple,
+    couple_under_norms,
+)
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.preservation import Preservation, culprits, excuse
 from fxgrow.growth.scope import matching_widths, require_growable
 from fxgrow.growth.size_guard import require_growth_memory
+from fxgrow.growth.widen_under_norms import widen_under_norms
 from fxgrow.modes import exclusive_autograd, plain_attention
 from fxgrow.surgery import (
     DEFAULT_STATE,
@@ -126,11 +136,15 @@ def widen(
     growing.require(model)
     with exclusive_autograd():
         coupling = couple(model_or_captured, given[0], examples=given[1:])
+        rules: Mapping[str, Sequence[SiteRule]] = {}
+        names = _names_under_norms(coupling, amounts)
+        if names and how == "new":
+            coupling, rules = couple_under_norms(model_or_captured, coupling, names, given)
         counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
         if not any(counts.values()):
             raise _nothing_asked(amounts)
         changes = _changes(coupling, counts, rule, random.Random(seed))
-        widening = _Widening(coupling, changes, given, seed, growing)
+        widening = _Widening(coupling, changes, given, seed, growing, rules)
         return _checked(widening, model, inplace)
 
 
@@ -151,7 +165,7 @@ class _Growing:
 class _Widening:
     """What is to be done to a model.
 
-    ``changes``: by the name of the width.
+    ``changes``: by the name of the width; ``rules``: of those under norms.
     """
 
     coupling: Coupling
@@ -159,6 +173,7 @@ class _Widening:
     examples: tuple[tuple[Any, ...], ...]
     seed: int
     growing: _Growing
+    rules: Mapping[str, Sequence[SiteRule]] = field(default_factory=dict)
 
     def require_memory(self, model: nn.Module) -> None:
         """Check that the wider model fits into memory, before any of it is taken."""
@@ -179,11 +194,11 @@ class _Widening:
         self, module: nn.Module, names: Sequence[str], optimizer: Optimizer | None = None
     ) -> dict[tuple[str, int], IndexMap]:
         """Widen a module in place by some of the widths."""
-        changes = self._by_number(names)
+        changes = self._by_number([name for name in names if name not in self.rules])
         generator = torch.Generator().manual_seed(self.seed)
         updates = new_neuron_updates(module, self.coupling, changes, generator)
         treatment = self.growing.treatment
-        return emit(
+        maps = emit(
             module,
             self.coupling,
             changes,
@@ -192,6 +207,19 @@ class _Widening:
             treatment=treatment,
             twin_noise=generator,
         )
+        for name in self.rules.keys() & set(names):
+            change, number = self.changes[name], self.coupling.number_of[name]
+            maps |= widen_under_norms(
+                module,
+                self.coupling,
+                number,
+                change,
+                self.rules[name],
+                generator,
+                optimizer,
+                treatment,
+            )
+        return maps
 
     def applied(
         self, module: nn.Module, optimizer: Optimizer | None, before: Preservation
@@ -329,6 +357,16 @@ def round_amounts(
         missing = -(coupling.by_name[name].size + count) % multiple
         rounded[name] = count + missing
     return rounded
+
+
+def _names_under_norms(coupling: Coupling, amounts: Mapping[str, int]) -> list[str]:
+    """The widths that are asked for by name and refused because of norms."""
+    names = []
+    for name in amounts:
+        width = coupling.by_name.get(name)
+        if width is not None and width.refusal is not None and width.refusal.code in UNDER_NORMS:
+            names.append(name)
+    return names
 
 
 WideningRule = Callable[[Width, int, random.Random], Change]

@@ -12,6 +12,7 @@ attributes and a Hugging Face style config in line with the new shapes.
 
 from fxgrow.surgery.attributes import (
     NORM_TYPES,
+    ROW_NORM_TYPES,
     has_size_attributes,
     require_sizes_of_torch,
     set_integer,
@@ -47,6 +48,7 @@ __all__ = [
     "DEFAULT_TREATMENT",
     "NEW_INDEX",
     "NORM_TYPES",
+    "ROW_NORM_TYPES",
     "STATE_RULES",
     "Change",
     "ConfigUpdate",

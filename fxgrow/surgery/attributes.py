@@ -95,6 +95,8 @@ SIZE_ATTRIBUTES: dict[type[nn.Module], SizeAttributes] = {
 }
 
 NORM_TYPES = _NormBase
+ROW_NORM_TYPES = (nn.LayerNorm, nn.RMSNorm)
+"""The norms over a whole row, which keep its shape."""
 NEW_ENTRY_IN_NORM = {"weight": 1.0, "running_var": 1.0, "bias": 0.0, "running_mean": 0.0}
 """A new channel of a normalization with running statistics starts as the identity."""
 
@@ -116,6 +118,9 @@ def sync_size_attributes(module: nn.Module) -> None:
             vector = module.running_mean
         if vector is not None:
             module.num_features = vector.shape[0]
+    # Without affine weights nothing tells the size: then the coupling does.
+    if isinstance(module, ROW_NORM_TYPES) and module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
 
 
 def require_sizes_of_torch(model: nn.Module) -> None:

@@ -17,6 +17,7 @@ from fxgrow.coupling.fields import (
     spread_field,
 )
 from fxgrow.coupling.rules.elementwise import along_channels, combine
+from fxgrow.coupling.rules.open_norms import record_readings
 from fxgrow.coupling.values import Context, Role, line
 
 FIXED_INPUT = (
@@ -48,8 +49,11 @@ def product(
             Dimensions that both sides send to one place are batch dimensions.
         out: the result.
     """
-    contracted = _contracted(ctx, sides, along, maps, out)
     is_weight = _are_weights(ctx, sides)
+    is_open = ctx.open_norms is not None and any(is_weight) and not all(is_weight)
+    contracted = _contracted(ctx, sides, along, maps, out, is_united=not is_open)
+    if is_open:
+        record_readings(ctx, ctx.value(sides[is_weight.index(True)]).axes, contracted)
     for i, side in enumerate(sides):
         if is_weight[i] and not is_weight[1 - i]:
             _record_weight(ctx, side, along[i], maps[i], maps[1 - i])
@@ -101,6 +105,7 @@ def _contracted(
     along: ContractedDims,
     maps: Sequence[DimMapping],
     out: Tensor,
+    is_united: bool,
 ) -> list[Tensor]:
     """Unite the fields along contracted dimensions; gives back those that vary along one only."""
     # Both sides are seen in the shape [dimensions of out, contracted dimensions].
@@ -108,7 +113,7 @@ def _contracted(
     summed = range(out.dim(), len(shape))
     left = _with_contracted(ctx, sides[0], along[0], maps[0], shape)
     right = _with_contracted(ctx, sides[1], along[1], maps[1], shape)
-    for support in left.keys() & right.keys():
+    for support in left.keys() & right.keys() if is_united else ():
         ctx.unite(left[support], right[support])
     for fields, other in ((left, right), (right, left)):
         # The other side has a size along it but no neurons.

@@ -1,0 +1,86 @@
+"""What a run with open norms records: a norm's input and result keep labels of their own there.
+
+Elsewhere all that a norm touches is one width. To say how a width grows *under* its norms, one must
+know what lies before a norm and what behind it, which parameters scale, and which weights read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from fxgrow.coupling.keys import AxisKey
+from fxgrow.coupling.labels import Ints
+
+
+class Moment(StrEnum):
+    """What a tensor holds on the way to a root mean square norm that is written out."""
+
+    SQUARE = "x^2"
+    MEAN_SQUARE = "mean(x^2)"
+    ROOT = "sqrt(mean(x^2))"
+    INVERSE_ROOT = "1 / sqrt(mean(x^2))"
+
+
+class Statistic(NamedTuple):
+    """A moment of a tensor x.
+
+    Args:
+        moment: which.
+        labels: those of x, by the dimension along which they lie, counted from the last one (-1);
+            of a mean those along its dimension only.
+    """
+
+    moment: Moment
+    labels: Mapping[int, Ints]
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """A norm over all neurons of a width, without its gain and shift.
+
+    Args:
+        before: the labels of what it normalizes.
+        inside: those of what it gives.
+        is_centered: whether it subtracts the mean (layer norm), or not (root mean square).
+        module: the path of the module in which it runs.
+    """
+
+    before: Ints
+    inside: Ints
+    is_centered: bool
+    module: str
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """A product of an activation with a parameter, neuron by neuron.
+
+    Args:
+        before: the labels of the activation.
+        behind: those of the product.
+        key: the axis of the parameter.
+        is_plain: whether the factor is proportional to the parameter (``1 + gamma`` is not).
+    """
+
+    before: Ints
+    behind: Ints
+    key: AxisKey
+    is_plain: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A weight that sums over an activation's neurons along one of its axes."""
+
+    key: AxisKey
+    labels: Ints
+
+
+@dataclass(frozen=True)
+class OpenNorms:
+    """All that a run with open norms records."""
+
+    norms: list[Norm] = field(default_factory=list)
+    scalings: list[Scaling] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)

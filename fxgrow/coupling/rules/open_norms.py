@@ -1,0 +1,278 @@
+"""The rules of a run with open norms, tried before the ordinary ones.
+
+A layer norm is one operator. A root mean square norm, torch's own included, is a chain of them: its
+tensors are followed by what they hold (``Moment``) until an activation is divided by its root.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fxgrow.coupling.fields import axis_field, field_support, flat_labels
+from fxgrow.coupling.labels import Ints
+from fxgrow.coupling.open_norms import Moment, Norm, Reading, Scaling, Statistic
+from fxgrow.coupling.rules.elementwise import broadcast
+from fxgrow.coupling.values import Axis, Context
+
+_STATISTIC = "_fxgrow_statistic"
+"""The attribute of a tensor that holds its ``Statistic``."""
+
+_UNEXPLAINED = "a statistic of it is used otherwise than to normalize it"
+_BETWEEN = "a layer that works on each neuron by itself lies between its writers and its norms"
+
+OpenRule = Callable[[Context, Sequence[Any], Any], bool]
+"""Follows an operator; says whether that was all, so that no ordinary rule is needed."""
+
+
+def follow(ctx: Context, func: Any, args: Sequence[Any], out: Any) -> bool:
+    """Follow one operator of a run with open norms.
+
+    Args:
+        ctx: the context of the run.
+        func: the operator.
+        args: its positional arguments.
+        out: its result.
+
+    Returns:
+        Whether everything is recorded; if not, the ordinary rule is to see it too.
+    """
+    name = func._schema.name.removeprefix("aten::").rstrip("_")
+    rule = _RULES.get(name)
+    if rule is not None and rule(ctx, args, out):
+        return True
+    for operand in args:
+        statistic = _statistic(operand)
+        if statistic is not None and statistic.moment is not Moment.SQUARE:
+            for labels in statistic.labels.values():
+                ctx.pin(labels, "reduced", _UNEXPLAINED)
+    return False
+
+
+def record_readings(ctx: Context, axes: Sequence[Axis], contracted: Sequence[Tensor]) -> None:
+    """Record that a weight sums over neurons, instead of making its axis one with them.
+
+    Args:
+        ctx: the context of the run.
+        axes: all axes of the weight.
+        contracted: the fields of both sides along what is summed over.
+    """
+    if ctx.open_norms is None:
+        return
+    fields = [flat_labels(labels) for labels in contracted]
+    for axis in axes:
+        is_own = [bool(np.isin(labels, axis.labels).any()) for labels in fields]
+        if any(is_own):
+            for labels, own in zip(fields, is_own, strict=True):
+                if not own:
+                    ctx.open_norms.readings.append(Reading(axis.key, labels))
+
+
+def _statistic(x: Any) -> Statistic | None:
+    return getattr(x, _STATISTIC, None) if isinstance(x, Tensor) else None
+
+
+def _mark(out: Tensor, moment: Moment, of: Statistic) -> None:
+    setattr(out, _STATISTIC, Statistic(moment, of.labels))
+
+
+def _along(ctx: Context, x: Any) -> dict[int, Ints]:
+    """An activation's labels by the dimension along which they lie alone; those of grids do not."""
+    if not isinstance(x, Tensor) or ctx.value(x).axes:
+        return {}
+    fields = ctx.fields(x)
+    along = {}
+    for support, labels in fields.items():
+        is_alone = [other for other in fields if support[0] in other] == [support]
+        if len(support) == 1 and is_alone:
+            along[support[0] - x.dim()] = flat_labels(labels)
+    return along
+
+
+def _square(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    along = _along(ctx, args[0])
+    if along:
+        _mark(out, Moment.SQUARE, Statistic(Moment.SQUARE, along))
+    return False  # the squares are an activation as well
+
+
+def _power(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    x, exponent = args[:2]
+    if exponent == 2:
+        return _square(ctx, args, out)
+    statistic, moment = _statistic(x), _POWERS.get(exponent)
+    if statistic is None or statistic.moment is not Moment.MEAN_SQUARE or moment is None:
+        return False
+    _mark(out, moment, statistic)
+    return True
+
+
+_POWERS = {0.5: Moment.ROOT, -0.5: Moment.INVERSE_ROOT}
+
+
+def _mean(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    statistic = _statistic(args[0])
+    if statistic is None or statistic.moment is not Moment.SQUARE or len(args) < 2:
+        return False
+    dims = [args[1]] if isinstance(args[1], int) else list(args[1] or ())
+    rank = args[0].dim()
+    summed = [dim % rank - rank for dim in dims]
+    if len(summed) != 1 or summed[0] not in statistic.labels or out.dim() != rank:
+        return False
+    labels = {summed[0]: statistic.labels[summed[0]]}
+    _mark(out, Moment.MEAN_SQUARE, Statistic(Moment.MEAN_SQUARE, labels))
+    return True
+
+
+def _becomes(before: Moment, after: Moment) -> OpenRule:
+    def rule(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+        statistic = _statistic(args[0])
+        if statistic is None or statistic.moment is not before:
+            return False
+        _mark(out, after, statistic)
+        return True
+
+    return rule
+
+
+def _same(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    """The elements stay what they are."""
+    statistic = _statistic(args[0])
+    if statistic is None:
+        return False
+    _mark(out, statistic.moment, statistic)
+    return statistic.moment is not Moment.SQUARE
+
+
+def _add(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    """The eps of a norm: a number added to the mean of squares."""
+    for one, other in (args[:2], args[1::-1]):
+        statistic = _statistic(one)
+        is_number = not isinstance(other, Tensor) or other.numel() == 1
+        if statistic is not None and statistic.moment is Moment.MEAN_SQUARE and is_number:
+            _mark(out, Moment.MEAN_SQUARE, statistic)
+            return True
+    return False
+
+
+def _mul(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    if args[0] is args[1]:
+        return _square(ctx, args, out)
+    for x, factor in (args[:2], args[1::-1]):
+        dim = _normalized_dim(ctx, x, factor, Moment.INVERSE_ROOT)
+        if dim is not None:
+            _open(ctx, x, dim, is_centered=False, out=out)
+            return True
+        if _scale(ctx, x, factor, out):
+            return True
+    return False
+
+
+def _div(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    dim = _normalized_dim(ctx, args[0], args[1], Moment.ROOT)
+    if dim is None:
+        return False
+    _open(ctx, args[0], dim, is_centered=False, out=out)
+    return True
+
+
+def _normalized_dim(ctx: Context, x: Any, factor: Any, moment: Moment) -> int | None:
+    """The dimension along which an activation is normalized by this factor, if it is."""
+    statistic, along = _statistic(factor), _along(ctx, x)
+    if statistic is None or statistic.moment is not moment:
+        return None
+    for dim, labels in statistic.labels.items():
+        if dim in along and np.array_equal(labels, along[dim]):
+            return dim
+    return None
+
+
+def _open(ctx: Context, x: Tensor, dim: int, is_centered: bool, out: Tensor) -> None:
+    """What a norm gives has labels of its own."""
+    before = _along(ctx, x)[dim]
+    inside = _relabel(ctx, x, dim, out)
+    if ctx.open_norms is not None:
+        ctx.open_norms.norms.append(Norm(before, inside, is_centered, ctx.modules[-1]))
+
+
+def _relabel(ctx: Context, x: Tensor, dim: int, out: Tensor) -> Ints:
+    """Give the result new labels along one dimension; along the others it has those of ``x``."""
+    fields = []
+    for support, labels in ctx.fields(x).items():
+        if support != (x.dim() + dim,):
+            fields.append(labels)
+    new = ctx.labels.new(x.shape[dim])
+    ctx.set_fields(out, [*fields, axis_field(new, out.dim() + dim, out.shape)])
+    return new
+
+
+def _scale(ctx: Context, x: Any, factor: Any, out: Tensor) -> bool:
+    """A product with a parameter; what it gives has labels of its own."""
+    along = _along(ctx, x)
+    if ctx.open_norms is None or not isinstance(factor, Tensor) or x.shape != out.shape:
+        return False
+    axes = ctx.value(factor).axes
+    if not along or not axes:
+        return False
+    of_factor = broadcast(ctx, factor, out)
+    dims = [support[0] - out.dim() for support in of_factor if len(support) == 1]
+    if len(dims) != 1 or dims[0] not in along:
+        return False
+    (dim,) = dims
+    behind = _relabel(ctx, x, dim, out)
+    own = flat_labels(of_factor[out.dim() + dim,])
+    for axis in axes:
+        if np.isin(axis.labels, own).any():
+            scaling = Scaling(along[dim], behind, axis.key, axis.scales)
+            ctx.open_norms.scalings.append(scaling)
+    return True
+
+
+def _layer_norm(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    """``native_layer_norm(x, normalized_shape, weight, bias, eps)``."""
+    x, shape, weight, bias = args[:4]
+    if len(shape) != 1 or -1 not in _along(ctx, x):
+        return False
+    result = out[0]
+    _open(ctx, x, -1, is_centered=True, out=result)
+    if isinstance(weight, Tensor):
+        _scale(ctx, result, weight, result)
+    if isinstance(bias, Tensor):
+        along = (result.dim() - 1,)
+        of_bias = broadcast(ctx, bias, result).get(along)
+        if of_bias is not None:
+            ctx.unite(ctx.fields(result)[along], of_bias)
+    return True
+
+
+def _by_neuron(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    """Batch norms and depthwise convolutions: each neuron has its own statistics or kernel."""
+    x = args[0]
+    is_grouped = len(args) > 8 and isinstance(args[8], int) and args[8] > 1
+    is_batch_norm = isinstance(out, (tuple, list))
+    if is_grouped or is_batch_norm:
+        for labels in ctx.fields(x).values():
+            if 1 in field_support(labels):
+                ctx.pin(labels, "normalised", _BETWEEN)
+    return False
+
+
+_RULES: dict[str, OpenRule] = {
+    "pow": _power,
+    "square": _square,
+    "mean": _mean,
+    "sqrt": _becomes(Moment.MEAN_SQUARE, Moment.ROOT),
+    "rsqrt": _becomes(Moment.MEAN_SQUARE, Moment.INVERSE_ROOT),
+    "reciprocal": _becomes(Moment.ROOT, Moment.INVERSE_ROOT),
+    "_to_copy": _same,
+    "clone": _same,
+    "detach": _same,
+    "alias": _same,
+    "add": _add,
+    "mul": _mul,
+    "div": _div,
+    "native_layer_norm": _layer_norm,
+    "native_batch_norm": _by_neuron,
+    "convolution": _by_neuron,
+}
