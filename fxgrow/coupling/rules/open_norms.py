@@ -210,10 +210,8 @@ def _relabel(ctx: Context, x: Tensor, dim: int, out: Tensor) -> Ints:
 def _scale(ctx: Context, x: Any, factor: Any, out: Tensor) -> bool:
     """A product with a parameter; what it gives has labels of its own."""
     along = _along(ctx, x)
-    if ctx.open_norms is None or not isinstance(factor, Tensor) or x.shape != out.shape:
-        return False
-    axes = ctx.value(factor).axes
-    if not along or not axes:
+    axes = ctx.value(factor).axes if isinstance(factor, Tensor) else ()
+    if ctx.open_norms is None or not along or not axes or x.shape != out.shape:
         return False
     of_factor = broadcast(ctx, factor, out)
     dims = [support[0] - out.dim() for support in of_factor if len(support) == 1]
