@@ -61,12 +61,15 @@ class SiteRule:
         power: its old entries are multiplied by sqrt(d' / d) to this power.
         fill: what its new entries are.
         weights: of a weighted mean the axis of the parameter that scales.
+        offset: what is added to the parameter before it is used (1 of ``1 + gamma``): their sum is
+            what is multiplied.
     """
 
     key: AxisKey
     power: int
     fill: Fill
     weights: AxisKey | None = None
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def norm_rule(coupling: Coupling, width: Width, opened: Context) -> NormRule:
     rules = []
     for key in uses.keys:
         fill, weights = _fill_of(key, uses, fills)
-        rules.append(SiteRule(key, powers[key], fill, weights))
+        offset = _offset_of(key, uses)
+        rules.append(SiteRule(key, powers[key], fill, weights, offset))
     return NormRule(tuple(rules), uses.modules)
 
 
@@ -119,7 +123,7 @@ class _Scale:
     before: Group
     behind: Group
     key: AxisKey
-    is_plain: bool
+    offset: float | None
 
 
 @dataclass(frozen=True)
@@ -175,15 +179,10 @@ class _Groups:
 
 def _uses(coupling: Coupling, width: Width, opened: Context) -> _Uses:
     """What is done with the neurons of a width."""
-    number = coupling.number_of[width.name]
-    for site in width.sites:
-        owners = coupling.owners[site.key]
-        in_order = (owners.width == number).all() and len(owners.width) == width.size
-        if not in_order or (owners.neuron != np.arange(width.size)).any():
-            raise NoRuleError(f"{site.parameter} holds its neurons beside others, or reordered")
+    runs = {site.key: _runs(coupling, width, site.key) for site in width.sites}
     groups = _Groups(opened, width.size)
-    keys = tuple(dict.fromkeys(site.key for site in width.sites))
-    events = _events_of(opened, keys, groups)
+    keys = tuple(runs)
+    events = _events_of(opened, runs, groups)
     labels_of = {axis.key: axis.labels for axis in opened.axes}
     seen = set(events.groups())
     direct = []
@@ -199,20 +198,35 @@ def _uses(coupling: Coupling, width: Width, opened: Context) -> _Uses:
     return replace(events, direct=tuple(direct))
 
 
-def _events_of(opened: Context, keys: Sequence[AxisKey], groups: _Groups) -> _Uses:
+def _runs(coupling: Coupling, width: Width, key: AxisKey) -> list[int]:
+    """Where each run of all neurons starts on an axis: what reads a concatenation has several."""
+    number, owners = coupling.number_of[width.name], coupling.owners[key]
+    count = len(owners.width) // width.size
+    in_order = np.tile(np.arange(width.size), count)
+    is_whole = len(owners.width) == len(in_order) and (owners.width == number).all()
+    if not is_whole or (owners.neuron != in_order).any():
+        raise NoRuleError(f"{key.parameter} holds its neurons beside others, or reordered")
+    return [run * width.size for run in range(count)]
+
+
+def _events_of(
+    opened: Context, runs: Mapping[AxisKey, Sequence[int]], groups: _Groups
+) -> _Uses:
     """What the run recorded of these axes, and the norms around them."""
-    record, wanted = opened.open_norms, set(keys)
+    record, keys = opened.open_norms, tuple(runs)
+    wanted = set(keys)
     if record is None:
         raise NoRuleError("no run with open norms was made")
     scales, reads = [], []
     for scaling in record.scalings:
         before, behind = groups.number(scaling.before), groups.number(scaling.behind)
         if scaling.key in wanted and before is not None and behind is not None:
-            scales.append(_Scale(before, behind, scaling.key, scaling.is_plain))
+            scales.append(_Scale(before, behind, scaling.key, scaling.offset))
     for reading in record.readings:
-        group = groups.number(reading.labels)
-        if reading.key in wanted and group is not None:
-            reads.append((reading.key, group))
+        for start in runs.get(reading.key, ()):
+            group = groups.number(reading.labels[start : start + groups.size])
+            if group is not None:
+                reads.append((reading.key, group))
     labels_of = {axis.key: axis.labels for axis in opened.axes}
     touched = {groups.number(labels_of[key]) for key in keys}
     touched.update(group for _, group in reads)
@@ -227,7 +241,7 @@ def _events_of(opened: Context, keys: Sequence[AxisKey], groups: _Groups) -> _Us
     if not norms:
         raise NoRuleError("what normalizes it is no layer norm and no root mean square norm")
     return _Uses(
-        tuple(keys),
+        keys,
         tuple(dict.fromkeys(norms)),
         tuple(scales),
         tuple(reads),
@@ -273,9 +287,9 @@ def _powers(uses: _Uses) -> dict[AxisKey, int]:
     for scale in uses.scales:
         before, behind = _degree(scale.before), _degree(scale.behind)
         if scale.before != scale.behind:
-            factor = {_power(scale.key): -1} if scale.is_plain else {}
+            factor = {} if scale.offset is None else {_power(scale.key): -1}
             equations.append({behind: 1, before: -1, **factor})
-        if not scale.is_plain:
+        if scale.offset is None:
             equations.append({_power(scale.key): 1})
     _propagate(equations, known)
     for unknown in _in_order_of_choice(uses, known):
@@ -338,6 +352,15 @@ def _set_fill(fills: dict[Group, Fill], group: Group, fill: Fill) -> None:
             "a norm's own result is normalised again together with it (post-norm), where a new "
             "neuron can be neither 0 nor the mean of the others"
         )
+
+
+def _offset_of(key: AxisKey, uses: _Uses) -> float:
+    """The number that is added to a parameter wherever it is used."""
+    offsets = {scale.offset or 0.0 for scale in uses.scales if scale.key == key}
+    used_otherwise = {one for one, _ in (*uses.direct, *uses.reads)}
+    if len(offsets) > 1 or (any(offsets) and key in used_otherwise):
+        raise NoRuleError(f"{key.parameter} is used with a number added to it and without")
+    return offsets.pop() if offsets else 0.0
 
 
 def _fill_of(

@@ -60,13 +60,13 @@ class Scaling:
         before: the labels of the activation.
         behind: those of the product.
         key: the axis of the parameter.
-        is_plain: whether the factor is proportional to the parameter (``1 + gamma`` is not).
+        offset: the factor is this number plus the parameter; None if it is something else.
     """
 
     before: Ints
     behind: Ints
     key: AxisKey
-    is_plain: bool
+    offset: float | None
 
 
 @dataclass(frozen=True, eq=False)

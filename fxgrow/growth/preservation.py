@@ -6,13 +6,15 @@ in Python that depends on a size (``h / h.shape[1] ** 0.5``), a branch on it, co
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture import first_line, output_leaves, preserve_state
@@ -130,12 +132,40 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
     wider = copy_module(finer)
     grow(wider)
     try:
-        expected = _outputs(finer, _in_dtype(before.examples, torch.float64))
-        error = _error(_outputs(wider, _in_dtype(before.examples, torch.float64)), expected)
+        with _all_in_float64():
+            expected = _outputs(finer, _in_dtype(before.examples, torch.float64))
+            error = _error(_outputs(wider, _in_dtype(before.examples, torch.float64)), expected)
         allowed = max(tolerance, _rounding_in_float64(model, before.examples, expected))
     except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
         return ""
     return _ROUNDING if error <= allowed else ""
+
+
+class _AllInFloat64(TorchDispatchMode):
+    """Whatever is to be made or cast in a coarser floating-point type stays in float64.
+
+    Norms of language models compute in float32 in a model of any dtype, by a cast of their own.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if kwargs.get("dtype") in _COARSER:
+            kwargs["dtype"] = torch.float64
+        return func(*args, **kwargs)
+
+
+_COARSER = {torch.float32, torch.float16, torch.bfloat16}
+
+
+@contextmanager
+def _all_in_float64() -> Iterator[None]:
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _AllInFloat64():
+            yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def _rounding_in_float64(

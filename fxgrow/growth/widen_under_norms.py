@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fxgrow.coupling import AxisKey, Coupling, Fill, SiteRule, set_attributes
+from fxgrow.coupling import Coupling, Fill, SiteRule, change_maps, set_attributes
 from fxgrow.growth.emit import ParameterUpdate, apply_updates
 from fxgrow.surgery import (
     NEW_INDEX,
@@ -48,32 +49,37 @@ def widen_under_norms(
     Returns:
         The IndexMap of every axis that changed.
     """
-    size = len(change.times)
-    growth = math.sqrt(change.size / size)
+    growth = math.sqrt(change.size / len(change.times))
+    plain = change_maps(coupling, {number: change})
     tensors = named_tensors(module)
     maps: dict[tuple[str, int], IndexMap] = {}
-    updates = {}
+    updates, shifts = {}, {}
     for rule in rules:
-        tensor = tensors.get(rule.key.parameter)
-        if tensor is None:  # tied to one that is there under another name
+        name, axis = rule.key
+        if name not in tensors:  # tied to one that is there under another name
             continue
-        maps[rule.key] = _scaled_map(size, change.new, growth**rule.power)
-        old = tensor.detach() * growth**rule.power
-        new = _new_entries(old, rule, change.new, tensors, generator)
-        updates[rule.key.parameter] = ParameterUpdate(new={rule.key.axis: new})
+        factor = growth**rule.power
+        maps[rule.key] = _scaled(plain[rule.key], factor)
+        shift = rule.offset * (factor - 1)  # (w + c) f - c = w f + c (f - 1)
+        old = tensors[name].detach() * factor + shift
+        new = _new_entries(old, rule, len(plain[rule.key].new), tensors, generator)
+        updates[name] = ParameterUpdate(new={axis: new - shift})
+        shifts[name] = shift
     resize(module, maps, optimizer, treatment)
     set_attributes(module, coupling, {number: change})
     require_sizes_of_torch(module)
     apply_updates(module, maps, updates)
+    for name, shift in shifts.items():
+        if shift:
+            named_tensors(module)[name].data += shift
     return maps
 
 
-def _scaled_map(size: int, count: int, factor: float) -> IndexMap:
-    """Old entries times a factor, and new ones behind them."""
-    source = torch.cat([torch.arange(size), torch.full((count,), NEW_INDEX)])
-    scale = torch.full((size + count,), factor, dtype=torch.float64)
-    copy = torch.cat([torch.zeros(size, dtype=torch.long), torch.arange(count)])
-    return IndexMap(source, scale, copy)
+def _scaled(index_map: IndexMap, factor: float) -> IndexMap:
+    """The same map with old entries times a factor."""
+    is_old = index_map.source != NEW_INDEX
+    scale = torch.where(is_old, index_map.scale * factor, index_map.scale)
+    return replace(index_map, scale=scale)
 
 
 def _new_entries(
@@ -86,7 +92,7 @@ def _new_entries(
     """The new entries of an axis.
 
     Args:
-        old: the parameter, scaled.
+        old: the parameter as the old neurons have it from now on.
         rule: of the axis.
         count: how many entries.
         tensors: the parameters as they were, for the weights of a mean.
@@ -101,7 +107,8 @@ def _new_entries(
         return old.new_full(shape, float(rule.fill is Fill.ONE))
     exact = old.double()
     if rule.fill is Fill.TYPICAL:
-        value = exact.square().mean(axis, keepdim=True).sqrt()
+        used = exact + rule.offset
+        value = used.square().mean(axis, keepdim=True).sqrt() - rule.offset
     else:
         value = (exact * _weights(rule, tensors, exact)).mean(axis, keepdim=True)
     return value.to(old.dtype).expand(shape).contiguous()

@@ -19,6 +19,9 @@ from fxgrow.coupling.values import Axis, Context
 _STATISTIC = "_fxgrow_statistic"
 """The attribute of a tensor that holds its ``Statistic``."""
 
+_OFFSET = "_fxgrow_offset"
+"""The attribute of a parameter plus a number that holds the number."""
+
 _UNEXPLAINED = "a statistic of it is used otherwise than to normalize it"
 _BETWEEN = "a layer that works on each neuron by itself lies between its writers and its norms"
 
@@ -138,7 +141,9 @@ def _becomes(before: Moment, after: Moment) -> OpenRule:
 
 def _same(ctx: Context, args: Sequence[Any], out: Any) -> bool:
     """The elements stay what they are."""
-    statistic = _statistic(args[0])
+    offset, statistic = getattr(args[0], _OFFSET, None), _statistic(args[0])
+    if offset is not None:
+        setattr(out, _OFFSET, offset)
     if statistic is None:
         return False
     _mark(out, statistic.moment, statistic)
@@ -146,8 +151,11 @@ def _same(ctx: Context, args: Sequence[Any], out: Any) -> bool:
 
 
 def _add(ctx: Context, args: Sequence[Any], out: Any) -> bool:
-    """The eps of a norm: a number added to the mean of squares."""
+    """A number added to the mean of squares, the norm's eps, or to a parameter (``1 + gamma``)."""
     for one, other in (args[:2], args[1::-1]):
+        if isinstance(one, Tensor) and ctx.value(one).axes and isinstance(other, int | float):
+            setattr(out, _OFFSET, getattr(one, _OFFSET, 0.0) + other)
+            return False
         statistic = _statistic(one)
         is_number = not isinstance(other, Tensor) or other.numel() == 1
         if statistic is not None and statistic.moment is Moment.MEAN_SQUARE and is_number:
@@ -222,7 +230,8 @@ def _scale(ctx: Context, x: Any, factor: Any, out: Tensor) -> bool:
     own = flat_labels(of_factor[out.dim() + dim,])
     for axis in axes:
         if np.isin(axis.labels, own).any():
-            scaling = Scaling(along[dim], behind, axis.key, axis.scales)
+            offset = getattr(factor, _OFFSET, 0.0 if axis.scales else None)
+            scaling = Scaling(along[dim], behind, axis.key, offset)
             ctx.open_norms.scalings.append(scaling)
     return True
 
