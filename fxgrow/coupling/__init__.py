@@ -7,7 +7,11 @@ from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.norm_rules import UNDER_NORMS, Fill, SiteRule
 from fxgrow.coupling.rules import register_rule
-from fxgrow.coupling.under_norms import couple_under_norms
+from fxgrow.coupling.under_norms import (
+    free_for_multiples,
+    free_for_new_neurons,
+    require_multiple,
+)
 from fxgrow.coupling.values import Role
 from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Unreached, Width
 
@@ -27,9 +31,11 @@ __all__ = [
     "WidthId",
     "change_maps",
     "couple",
-    "couple_under_norms",
+    "free_for_multiples",
+    "free_for_new_neurons",
     "meta_copy",
     "meta_inputs",
     "register_rule",
+    "require_multiple",
     "set_attributes",
 ]

@@ -195,6 +195,7 @@ def _uses(coupling: Coupling, width: Width, opened: Context) -> _Uses:
         if key not in used:
             raise NoRuleError(f"what {key.parameter} does with it is not known under a norm")
     _require_free(opened, groups, seen)
+    _require_own_norms(opened, groups, seen)
     return replace(events, direct=tuple(direct))
 
 
@@ -257,6 +258,15 @@ def _require_free(opened: Context, groups: _Groups, seen: set[Group]) -> None:
             raise NoRuleError(pin.reason)
     if np.isin(groups.classes[touching_fixed(opened.labels.pairs)], members).any():
         raise NoRuleError("combined with a value whose size there is fixed")
+
+
+def _require_own_norms(opened: Context, groups: _Groups, seen: set[Group]) -> None:
+    """Refuse neurons that a norm runs over together with others: of a neighbour, say."""
+    members = np.concatenate([groups.members[group] for group in seen])
+    for norm in opened.open_norms.norms if opened.open_norms else ():
+        is_larger = len(norm.before) != groups.size
+        if is_larger and np.isin(groups.classes[norm.before], members).any():
+            raise NoRuleError(f"{norm.module} normalizes it together with others")
 
 
 Unknown = tuple[str, object]

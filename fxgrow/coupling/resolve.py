@@ -121,10 +121,12 @@ class UnderNorms:
 
     Args:
         keys: all of their axes.
+        ties: whether their growth knows what an axis does that both writes and reads one.
         bare: the paths of norms without a weight, by an axis of the width that they run over.
     """
 
     keys: Collection[AxisKey] = ()
+    ties: bool = False
     bare: Mapping[str, AxisKey] = field(default_factory=dict)
 
 
@@ -156,7 +158,8 @@ def resolve_coupling(
     followed = follow_siblings(ctx, subjects[0].model)
     setting = _Setting(ctx, examples, subjects, patterns, followed)
     shapes = _shapes_of_norms(ctx, under_norms)
-    workarounds = Workarounds(attributes=shapes, under_norms=frozenset(under_norms.keys))
+    tied = frozenset(under_norms.keys if under_norms.ties else ())
+    workarounds = Workarounds(attributes=shapes, tied=tied)
     attempt = _attempt(setting, _Assumptions(workarounds=workarounds))
     # Every failed trial gives up a direction of a grid, a width, or some labels of a size.
     bound = len(ctx.grids) * 3 + len(ctx.size_log.reads) + len(ctx.axes) + 3

@@ -13,6 +13,7 @@ from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import UnderNorms, resolve_coupling
 from fxgrow.coupling.size_records import size_records
 from fxgrow.coupling.trace import observe
+from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 from fxgrow.errors import GrowthError
 from fxgrow.modes import exclusive_autograd
@@ -24,20 +25,20 @@ class Freed(NamedTuple):
 
     Args:
         coupling: the neurons of the model.
-        rules: how each axis of these widths grows, by the name of the width.
+        rules: how each axis of these widths gains new neurons, by the name of the width.
     """
 
     coupling: Coupling
     rules: Mapping[str, tuple[SiteRule, ...]]
 
 
-def couple_under_norms(
+def free_for_new_neurons(
     model_or_captured: nn.Module | Captured,
     coupling: Coupling,
     names: Sequence[str],
     examples: Sequence[Any],
 ) -> Freed:
-    """Couple once more, so that some widths can grow although norms run over them.
+    """Couple once more, so that some widths can get new neurons although norms run over them.
 
     Args:
         model_or_captured: what was coupled.
@@ -52,22 +53,89 @@ def couple_under_norms(
         GrowthError: the code of a width's refusal, if no rule makes up for its norms, or if it
             cannot grow for another reason as well.
     """
+    opened = _observed(model_or_captured, examples)
+    rules = []
+    for name in names:
+        width = coupling.by_name[name]
+        try:
+            rules.append(norm_rule(coupling, width, opened))
+        except NoRuleError as error:
+            multiples = f"; splitting every neuron alike (how='split', {_multiples(width)}) may do"
+            raise _cannot_grow(width, f"{error}{multiples}") from error
+    model = _model_of(model_or_captured)
+    freed = _coupled(model_or_captured, examples, _under_norms(model, rules))
+    by_name = {}
+    for rule in rules:
+        by_name[_name_of(freed, rule.sites[0].key)] = rule.sites
+    return Freed(freed, by_name)
+
+
+def free_for_multiples(
+    model_or_captured: nn.Module | Captured,
+    coupling: Coupling,
+    names: Sequence[str],
+    examples: Sequence[Any],
+) -> Coupling:
+    """Couple once more, so that all neurons of some widths can split alike.
+
+    With every neuron t times no mean over the neurons changes, and so no norm does, whatever is
+    normalized where.
+
+    Args:
+        model_or_captured: what was coupled.
+        coupling: what ``couple`` found.
+        names: the widths, refused by a code of ``UNDER_NORMS`` there.
+        examples: the example inputs.
+
+    Returns:
+        The widths, those of ``names`` growable.
+
+    Raises:
+        GrowthError: if one cannot grow for another reason as well.
+    """
+    keys = [site.key for name in names for site in coupling.by_name[name].sites]
+    freed = _coupled(model_or_captured, examples, UnderNorms(keys))
+    for name in names:
+        _name_of(freed, coupling.by_name[name].sites[0].key)
+    return freed
+
+
+def require_multiple(width: Width, count: int) -> None:
+    """Check that so many neurons more are a multiple of a width under norms.
+
+    Args:
+        width: the width.
+        count: how many neurons it is to gain by splitting.
+
+    Raises:
+        GrowthError: the width's code.
+    """
+    if count % width.size:
+        why = f"splitting works for whole multiples only ({_multiples(width)}), since the norm"
+        raise _cannot_grow(width, f"{why} must see every neuron as often; how='new' may add any")
+
+
+def _multiples(width: Width) -> str:
+    return f"{width.size}, {2 * width.size}, ... neurons more"
+
+
+def _observed(model_or_captured: nn.Module | Captured, examples: Sequence[Any]) -> Context:
+    """What a run with open norms records."""
+    subjects = subjects_of(model_or_captured, None, examples)
+    model = _model_of(model_or_captured)
+    with exclusive_autograd(), garbage_collection_off(), preserve_attributes(model):
+        return observe(subjects, open_norms=True)
+
+
+def _coupled(
+    model_or_captured: nn.Module | Captured, examples: Sequence[Any], under_norms: UnderNorms
+) -> Coupling:
     subjects = subjects_of(model_or_captured, None, examples)
     models = [of_example[-1] for of_example in subjects]
     model = models[0].model
     patterns = Patterns.of(model, (), (), ())
     with exclusive_autograd(), garbage_collection_off(), preserve_attributes(model):
-        opened = observe(subjects, open_norms=True)
-        rules = {}
-        for name in names:
-            width = coupling.by_name[name]
-            try:
-                rules[name] = norm_rule(coupling, width, opened)
-            except NoRuleError as error:
-                raise _cannot_grow(width, str(error)) from error
-        under_norms = _under_norms(model, list(rules.values()))
-        freed = resolve_coupling(subjects, models, patterns, size_records(model), under_norms)
-    return Freed(freed, _by_new_name(freed, list(rules.values())))
+        return resolve_coupling(subjects, models, patterns, size_records(model), under_norms)
 
 
 def _under_norms(model: nn.Module, rules: Sequence[NormRule]) -> UnderNorms:
@@ -78,19 +146,23 @@ def _under_norms(model: nn.Module, rules: Sequence[NormRule]) -> UnderNorms:
             module = model.get_submodule(path)
             if isinstance(module, ROW_NORM_TYPES) and module.weight is None:
                 bare[path] = rule.sites[0].key
-    return UnderNorms(keys, bare)
+    return UnderNorms(keys, ties=True, bare=bare)
 
 
-def _by_new_name(freed: Coupling, rules: Sequence[NormRule]) -> dict[str, tuple[SiteRule, ...]]:
-    """The rules by the names that the widths have now."""
-    by_name = {}
-    for rule in rules:
-        (number,) = freed.widths_along(*rule.sites[0].key)
-        width = freed.widths[number]
-        if width.refusal is not None:
-            raise _cannot_grow(width, "")
-        by_name[width.name] = rule.sites
-    return by_name
+def _name_of(freed: Coupling, key: AxisKey) -> str:
+    """The name that the width of an axis has now, if it can grow."""
+    (number,) = freed.widths_along(*key)
+    width = freed.widths[number]
+    if width.refusal is not None:
+        raise _cannot_grow(width, "")
+    return width.name
+
+
+def _model_of(model_or_captured: nn.Module | Captured) -> nn.Module:
+    """The user's own model."""
+    is_captured = isinstance(model_or_captured, Captured)
+    model: nn.Module = model_or_captured.model if is_captured else model_or_captured  # type: ignore
+    return model
 
 
 def _cannot_grow(width: Width, why: str) -> GrowthError:

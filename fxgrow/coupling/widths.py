@@ -224,12 +224,12 @@ class Workarounds:
     Args:
         attributes: attributes of modules that follow their neurons.
         mixed: labels of neurons whose order is found by a run of the grown model.
-        under_norms: axes of widths whose growth makes up for the norms that run over them.
+        tied: axes of widths whose growth knows what an axis does that both writes and reads one.
     """
 
     attributes: tuple[SizeAttributeGuess, ...] = ()
     mixed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    under_norms: frozenset[AxisKey] = frozenset()
+    tied: frozenset[AxisKey] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,7 +366,7 @@ def build_widths(
     """
     axes = [axis for axis in ctx.axes if axis.key in ctx.roles]
     drafts = _drafts(ctx, axes, classes, _same_sites(axes, classes))
-    widths = _widths(drafts, classes, patterns, workarounds.under_norms)
+    widths = _widths(drafts, classes, patterns, workarounds.tied)
     numbering = _numbering(drafts, classes)
     owners: dict[AnyAxisKey, Owners] = {}
     for axis in axes:
@@ -416,13 +416,13 @@ def _widths(
     drafts: Sequence["WidthDraft"],
     classes: NeuronClasses,
     patterns: Patterns,
-    under_norms: Set[AxisKey],
+    tied: Set[AxisKey],
 ) -> tuple[Width, ...]:
     names = _names([draft.stem for draft in drafts])
     widths = []
     for draft, name in zip(drafts, names, strict=True):
         # What the model forbids is told before what the user does not want.
-        refusal = _refusal(draft, classes, under_norms) or patterns.refusal(*_touched(draft))
+        refusal = _refusal(draft, classes, tied) or patterns.refusal(*_touched(draft))
         widths.append(Width(name, len(draft.neurons), draft.granule, draft.sites, refusal))
     return tuple(widths)
 
@@ -632,15 +632,14 @@ def _touched(draft: WidthDraft) -> tuple[list[str], list[str], list[str]]:
 
 
 def _refusal(
-    draft: WidthDraft, classes: NeuronClasses, under_norms: Set[AxisKey]
+    draft: WidthDraft, classes: NeuronClasses, tied: Set[AxisKey]
 ) -> Refusal | None:
     """Why a width cannot grow: a pin of one of its neurons, or what its parameters do."""
     # One refused neuron refuses its width, since all have the same sites.
     blamed = classes.blame[draft.neurons]
     if (blamed >= 0).any():
         return classes.refusals[int(blamed[blamed >= 0][0])]
-    # The rule of a width under norms knows what a tied embedding does.
-    if draft.both and not under_norms.issuperset(site.key for site in draft.sites):
+    if draft.both and not tied.issuperset(site.key for site in draft.sites):
         return Refusal("tied-role", "one axis both writes and reads it", draft.both)
     if all(site.role is not Role.READS for site in draft.sites):
         return Refusal("unread", "no parameter reads it", (draft.stem,))

@@ -26,7 +26,9 @@ from fxgrow.coupling import (
     SiteRule,
     Width,
     couple,
-    couple_under_norms,
+    free_for_multiples,
+    free_for_new_neurons,
+    require_multiple,
 )
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.emit import ParameterUpdate, emit
@@ -139,7 +141,9 @@ def widen(
         rules: Mapping[str, Sequence[SiteRule]] = {}
         names = _names_under_norms(coupling, amounts)
         if names and how == "new":
-            coupling, rules = couple_under_norms(model_or_captured, coupling, names, given)
+            coupling, rules = free_for_new_neurons(model_or_captured, coupling, names, given)
+        elif names:
+            coupling = _for_multiples(model_or_captured, coupling, names, given, amounts)
         counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
         if not any(counts.values()):
             raise _nothing_asked(amounts)
@@ -367,6 +371,19 @@ def _names_under_norms(coupling: Coupling, amounts: Mapping[str, int]) -> list[s
         if width is not None and width.refusal is not None and width.refusal.code in UNDER_NORMS:
             names.append(name)
     return names
+
+
+def _for_multiples(
+    model_or_captured: nn.Module | Captured,
+    coupling: Coupling,
+    names: Sequence[str],
+    examples: Sequence[Any],
+    amounts: Mapping[str, int],
+) -> Coupling:
+    """The coupling in which widths under norms may be split, if that is asked for in multiples."""
+    for name in names:
+        require_multiple(coupling.by_name[name], amounts[name])
+    return free_for_multiples(model_or_captured, coupling, names, examples)
 
 
 WideningRule = Callable[[Width, int, random.Random], Change]
