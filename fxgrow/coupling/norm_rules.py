@@ -8,7 +8,7 @@ A stream of d neurons becomes one of d' = s^2 d. What a norm divides by is a mea
 and stays what it was if every old neuron is s times as large, and a new one is 0 (RMS norm), or the
 mean of the old ones (layer norm): the mean of squares is s^2 d / d' = 1 times the old one. Then no
 norm notices, whatever its eps and wherever that is written down, and what it gives is s times as
-large as before, which gamma / s takes back. Behind the norm a new neuron is 0, so that weights which
+large as before, which gamma / s takes back. Behind the norm a new neuron is 0, so that weights that
 read it are free.
 
 Every axis that holds neurons of the stream gets a power of s, and a rule for its new entries. The
@@ -20,20 +20,18 @@ powers are the solution of one equation per use (``deg``: the power of s that an
     a weight reads:        power = -deg
     a parameter scales:    deg(behind) = deg(before) + power
 
-Reference: the rules of function-preserving growth under norms are those of Gesmundo and Maile,
-"Composable Function-preserving Expansions for Transformer Architectures" (2023), for RMS norm, and
-of Wang et al., "LEMON: Lossless Model Expansion" (ICLR 2024), for layer norm. How we differ: eps
-stays, since writers are scaled; and no model family is known by name.
+Reference: function-preserving growth under norms is that of Gesmundo and Maile, "Composable
+Function-preserving Expansions for Transformer Architectures" (2023), for RMS norm, and of Wang et
+al., "LEMON: Lossless Model Expansion" (ICLR 2024), for layer norm. How we differ: eps stays, since
+writers are scaled; and no model family is known by name.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from fxgrow.coupling.keys import AxisKey
-from fxgrow.coupling.labels import Ints, components, touching_fixed
+from fxgrow.coupling.norm_uses import NoRuleError, Place, Uses, uses_of
 from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 
@@ -85,10 +83,6 @@ class NormRule:
     modules: frozenset[str]
 
 
-class NoRuleError(Exception):
-    """A width cannot grow under its norms by just any number; the message says why."""
-
-
 def norm_rule(coupling: Coupling, width: Width, opened: Context) -> NormRule:
     """Find out how a width grows under its norms.
 
@@ -103,205 +97,41 @@ def norm_rule(coupling: Coupling, width: Width, opened: Context) -> NormRule:
     Raises:
         NoRuleError: there is none.
     """
-    uses = _uses(coupling, width, opened)
+    uses = uses_of(coupling, width, opened)
     powers = _powers(uses)
     fills = _fills(uses)
     rules = []
+    # One rule per axis, also of a parameter that is used in several places.
     for key in uses.keys:
         fill, weights = _fill_of(key, uses, fills)
         offset = _offset_of(key, uses)
         rules.append(SiteRule(key, powers[key], fill, weights, offset))
-    return NormRule(tuple(rules), uses.modules)
+    return NormRule(tuple(rules), frozenset(norm.module for norm in uses.norms))
 
 
-Group = int
-"""A number for the neurons of the width at one place: before a norm, inside it, behind it."""
+_Unknown = tuple[str, Place | AxisKey]
+"""("degree", a place) or ("power", an axis)."""
+
+_Equation = Mapping[_Unknown, int]
+"""The factor of each unknown; the sum of all is 0."""
 
 
-@dataclass(frozen=True)
-class _Scale:
-    before: Group
-    behind: Group
-    key: AxisKey
-    offset: float | None
+def _degree(place: Place) -> _Unknown:
+    return "degree", place
 
 
-@dataclass(frozen=True)
-class _Uses:
-    """What is done with the neurons of a width, by groups.
-
-    Args:
-        keys: its axes.
-        norms: (before, inside, whether it subtracts the mean).
-        scales: products with parameters.
-        reads: weights, and what they read.
-        direct: parameters that write an activation, or are added to it, and that activation.
-        modules: the paths of the modules in which the norms run.
-    """
-
-    keys: tuple[AxisKey, ...]
-    norms: tuple[tuple[Group, Group, bool], ...]
-    scales: tuple[_Scale, ...]
-    reads: tuple[tuple[AxisKey, Group], ...]
-    direct: tuple[tuple[AxisKey, Group], ...] = ()
-    modules: frozenset[str] = frozenset()
-
-    def groups(self) -> Iterator[Group]:
-        """All groups, some more than once."""
-        for before, inside, _ in self.norms:
-            yield from (before, inside)
-        for scale in self.scales:
-            yield from (scale.before, scale.behind)
-        for _, group in self.reads:
-            yield group
-
-
-class _Groups:
-    """Numbers groups by the classes of their labels."""
-
-    def __init__(self, opened: Context, size: int) -> None:
-        self.classes = components(opened.labels.count, opened.labels.pairs)
-        self.size = size
-        self.numbers: dict[bytes, Group] = {}
-        self.members: list[Ints] = []
-
-    def number(self, labels: Ints) -> Group | None:
-        """The group of these labels; None if they are not as many as the width has neurons."""
-        if len(labels) != self.size:
-            return None
-        classes = self.classes[labels]
-        name = classes.tobytes()
-        if name not in self.numbers:
-            self.numbers[name] = len(self.members)
-            self.members.append(classes)
-        return self.numbers[name]
-
-
-def _uses(coupling: Coupling, width: Width, opened: Context) -> _Uses:
-    """What is done with the neurons of a width."""
-    runs = {site.key: _runs(coupling, width, site.key) for site in width.sites}
-    groups = _Groups(opened, width.size)
-    keys = tuple(runs)
-    events = _events_of(opened, runs, groups)
-    labels_of = {axis.key: axis.labels for axis in opened.axes}
-    seen = set(events.groups())
-    direct = []
-    for key in keys:
-        group = groups.number(labels_of[key])
-        if group in seen and group is not None:
-            direct.append((key, group))
-    used = {key for key, _ in (*direct, *events.reads)} | {scale.key for scale in events.scales}
-    for key in keys:
-        if key not in used:
-            raise NoRuleError(f"what {key.parameter} does with it is not known under a norm")
-    _require_free(opened, groups, seen)
-    _require_own_norms(opened, groups, seen)
-    return replace(events, direct=tuple(direct))
-
-
-def _runs(coupling: Coupling, width: Width, key: AxisKey) -> list[int]:
-    """Where each run of all neurons starts on an axis: what reads a concatenation has several."""
-    number, owners = coupling.number_of[width.name], coupling.owners[key]
-    count = len(owners.width) // width.size
-    in_order = np.tile(np.arange(width.size), count)
-    is_whole = len(owners.width) == len(in_order) and (owners.width == number).all()
-    if not is_whole or (owners.neuron != in_order).any():
-        raise NoRuleError(f"{key.parameter} holds its neurons beside others, or reordered")
-    return [run * width.size for run in range(count)]
-
-
-def _events_of(
-    opened: Context, runs: Mapping[AxisKey, Sequence[int]], groups: _Groups
-) -> _Uses:
-    """What the run recorded of these axes, and the norms around them."""
-    record, keys = opened.open_norms, tuple(runs)
-    wanted = set(keys)
-    if record is None:
-        raise NoRuleError("no run with open norms was made")
-    scales, reads = [], []
-    for scaling in record.scalings:
-        before, behind = groups.number(scaling.before), groups.number(scaling.behind)
-        if scaling.key in wanted and before is not None and behind is not None:
-            scales.append(_Scale(before, behind, scaling.key, scaling.offset))
-    for reading in record.readings:
-        for start in runs.get(reading.key, ()):
-            group = groups.number(reading.labels[start : start + groups.size])
-            if group is not None:
-                reads.append((reading.key, group))
-    labels_of = {axis.key: axis.labels for axis in opened.axes}
-    touched = {groups.number(labels_of[key]) for key in keys}
-    touched.update(group for _, group in reads)
-    for scale in scales:
-        touched.update((scale.before, scale.behind))
-    norms, modules = [], set()
-    for norm in record.norms:
-        before, inside = groups.number(norm.before), groups.number(norm.inside)
-        if before is not None and inside is not None and not touched.isdisjoint({before, inside}):
-            norms.append((before, inside, norm.is_centered))
-            modules.add(norm.module)
-    if not norms:
-        raise NoRuleError("what normalizes it is no layer norm and no root mean square norm")
-    return _Uses(
-        keys,
-        tuple(dict.fromkeys(norms)),
-        tuple(scales),
-        tuple(reads),
-        modules=frozenset(modules),
-    )
-
-
-def _require_free(opened: Context, groups: _Groups, seen: set[Group]) -> None:
-    """Refuse what something other than a norm keeps from growing."""
-    members = np.concatenate([groups.members[group] for group in seen])
-    for pin in opened.labels.pins:
-        if np.isin(groups.classes[pin.labels], members).any():
-            raise NoRuleError(pin.reason)
-    if np.isin(groups.classes[touching_fixed(opened.labels.pairs)], members).any():
-        raise NoRuleError("combined with a value whose size there is fixed")
-
-
-def _require_own_norms(opened: Context, groups: _Groups, seen: set[Group]) -> None:
-    """Refuse neurons that a norm runs over together with others: of a neighbour, say."""
-    members = np.concatenate([groups.members[group] for group in seen])
-    for norm in opened.open_norms.norms if opened.open_norms else ():
-        is_larger = len(norm.before) != groups.size
-        if is_larger and np.isin(groups.classes[norm.before], members).any():
-            raise NoRuleError(f"{norm.module} normalizes it together with others")
-
-
-Unknown = tuple[str, object]
-"""("degree", a group) or ("power", an axis)."""
-
-Equation = Mapping[Unknown, int]
-"""The factor of each unknown; their sum is 0."""
-
-
-def _degree(group: Group) -> Unknown:
-    return "degree", group
-
-
-def _power(key: AxisKey) -> Unknown:
+def _power(key: AxisKey) -> _Unknown:
     return "power", key
 
 
-def _powers(uses: _Uses) -> dict[AxisKey, int]:
-    """The power of s of each axis: see the equations above."""
-    known: dict[Unknown, int] = {}
-    for before, inside, _ in uses.norms:
-        known |= {_degree(before): 1, _degree(inside): 1}
-    equations: list[Equation] = []
-    for key, group in uses.direct:
-        equations.append({_power(key): 1, _degree(group): -1})
-    for key, group in uses.reads:
-        equations.append({_power(key): 1, _degree(group): 1})
-    for scale in uses.scales:
-        before, behind = _degree(scale.before), _degree(scale.behind)
-        if scale.before != scale.behind:
-            factor = {} if scale.offset is None else {_power(scale.key): -1}
-            equations.append({behind: 1, before: -1, **factor})
-        if scale.offset is None:
-            equations.append({_power(scale.key): 1})
+def _powers(uses: Uses) -> dict[AxisKey, int]:
+    """The power of s of each axis, by the equations above."""
+    known: dict[_Unknown, int] = {}
+    for norm in uses.norms:
+        known |= {_degree(norm.before): 1, _degree(norm.inside): 1}
+    equations = _equations(uses)
     _propagate(equations, known)
+    # What the equations leave open is free: each choice may settle more.
     for unknown in _in_order_of_choice(uses, known):
         if unknown not in known:
             known[unknown] = 0
@@ -309,20 +139,38 @@ def _powers(uses: _Uses) -> dict[AxisKey, int]:
     return {key: known[_power(key)] for key in uses.keys}
 
 
-def _in_order_of_choice(uses: _Uses, known: dict[Unknown, int]) -> Iterator[Unknown]:
+def _equations(uses: Uses) -> list[_Equation]:
+    equations: list[_Equation] = []
+    for key, place in uses.direct:
+        equations.append({_power(key): 1, _degree(place): -1})
+    for key, place in uses.reads:
+        equations.append({_power(key): 1, _degree(place): 1})
+    for scale in uses.scales:
+        # deg(behind) - deg(before) - power = 0; a factor computed otherwise cannot be scaled.
+        terms = {_degree(scale.behind): 1, _power(scale.key): -1}
+        if scale.before != scale.behind:
+            terms[_degree(scale.before)] = -1
+            equations.append(terms)
+        if scale.offset is None:
+            equations.append({_power(scale.key): 1})
+    return equations
+
+
+def _in_order_of_choice(uses: Uses, known: dict[_Unknown, int]) -> Iterator[_Unknown]:
     """What is 0 if nothing says otherwise: best the degree behind a norm, so that readers stay."""
+    # A gain takes back what its norm adds; a layer scale stays, and its branch is scaled.
     for scale in uses.scales:
         if _degree(scale.before) in known:
             yield _degree(scale.behind)
     for scale in uses.scales:
         yield _power(scale.key)
-    for group in uses.groups():
-        yield _degree(group)
+    for place in uses.places():
+        yield _degree(place)
     for key in uses.keys:
         yield _power(key)
 
 
-def _propagate(equations: Sequence[Equation], known: dict[Unknown, int]) -> None:
+def _propagate(equations: Sequence[_Equation], known: dict[_Unknown, int]) -> None:
     """Solve every equation that has one unknown left, until none has."""
     is_done = False
     while not is_done:
@@ -337,12 +185,13 @@ def _propagate(equations: Sequence[Equation], known: dict[Unknown, int]) -> None
                 is_done = False
 
 
-def _fills(uses: _Uses) -> dict[Group, Fill]:
-    """What a new neuron is in each group; not in those that no norm says anything of."""
-    fills: dict[Group, Fill] = {}
-    for before, inside, is_centered in uses.norms:
-        _set_fill(fills, before, Fill.MEAN if is_centered else Fill.ZERO)
-        _set_fill(fills, inside, Fill.ZERO)
+def _fills(uses: Uses) -> dict[Place, Fill]:
+    """What a new neuron is in each place; not in those that no norm says anything of."""
+    fills: dict[Place, Fill] = {}
+    for norm in uses.norms:
+        # A mean over one neuron more stays what it is if that neuron is the mean.
+        _set_fill(fills, norm.before, Fill.MEAN if norm.is_centered else Fill.ZERO)
+        _set_fill(fills, norm.inside, Fill.ZERO)
     for _ in uses.scales:  # as many rounds as the longest chain of products can have
         for scale in uses.scales:
             if fills.get(scale.before) is Fill.ZERO:
@@ -356,15 +205,15 @@ def _fills(uses: _Uses) -> dict[Group, Fill]:
     return fills
 
 
-def _set_fill(fills: dict[Group, Fill], group: Group, fill: Fill) -> None:
-    if fills.setdefault(group, fill) is not fill:
+def _set_fill(fills: dict[Place, Fill], place: Place, fill: Fill) -> None:
+    if fills.setdefault(place, fill) is not fill:
         raise NoRuleError(
             "a norm's own result is normalised again together with it (post-norm), where a new "
             "neuron can be neither 0 nor the mean of the others"
         )
 
 
-def _offset_of(key: AxisKey, uses: _Uses) -> float:
+def _offset_of(key: AxisKey, uses: Uses) -> float:
     """The number that is added to a parameter wherever it is used."""
     offsets = {scale.offset or 0.0 for scale in uses.scales if scale.key == key}
     used_otherwise = {one for one, _ in (*uses.direct, *uses.reads)}
@@ -373,20 +222,18 @@ def _offset_of(key: AxisKey, uses: _Uses) -> float:
     return offsets.pop() if offsets else 0.0
 
 
-def _fill_of(
-    key: AxisKey, uses: _Uses, fills: Mapping[Group, Fill]
-) -> tuple[Fill, AxisKey | None]:
+def _fill_of(key: AxisKey, uses: Uses, fills: Mapping[Place, Fill]) -> tuple[Fill, AxisKey | None]:
     """What the new entries of an axis are; of a weighted mean also the axis with the weights."""
-    read = {fills.get(group, Fill.MEAN) for one, group in uses.reads if one == key}
-    for one, group in uses.direct:
+    read = {fills.get(place, Fill.MEAN) for one, place in uses.reads if one == key}
+    for one, place in uses.direct:
         if one != key:
             continue
         if read - {Fill.ZERO}:
             raise NoRuleError(f"{key.parameter} reads what it writes")
-        fill = fills.get(group, Fill.ZERO)
+        fill = fills.get(place, Fill.ZERO)
         weights = None
         if fill is Fill.WEIGHTED_MEAN:
-            scaled_by = {scale.key for scale in uses.scales if scale.before == group}
+            scaled_by = {scale.key for scale in uses.scales if scale.before == place}
             if len(scaled_by) != 1:
                 raise NoRuleError(f"{key.parameter} is scaled by several parameters")
             weights = scaled_by.pop()

@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.coupling.rules import rule_for
+from fxgrow.coupling.rules.open_norms import follow
 from fxgrow.coupling.rules.recurrent import COMPOSITES
 from fxgrow.coupling.rules.registry import REGISTRY
-from fxgrow.coupling.rules.open_norms import follow
 from fxgrow.coupling.rules.unknown import refuse_unknown
 from fxgrow.coupling.size_reads import refuse_values
 from fxgrow.coupling.values import Context, Value

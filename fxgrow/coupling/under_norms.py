@@ -8,7 +8,8 @@ from torch import nn
 from fxgrow.capture import Captured, preserve_attributes
 from fxgrow.coupling.couple import garbage_collection_off, subjects_of
 from fxgrow.coupling.keys import AxisKey
-from fxgrow.coupling.norm_rules import NormRule, NoRuleError, SiteRule, norm_rule
+from fxgrow.coupling.norm_rules import NormRule, SiteRule, norm_rule
+from fxgrow.coupling.norm_uses import NoRuleError
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import UnderNorms, resolve_coupling
 from fxgrow.coupling.size_records import size_records
@@ -144,14 +145,14 @@ def _under_norms(model: nn.Module, rules: Sequence[NormRule]) -> UnderNorms:
     for rule in rules:
         for path in rule.modules:
             module = model.get_submodule(path)
-            if isinstance(module, ROW_NORM_TYPES) and module.weight is None:
+            if isinstance(module, ROW_NORM_TYPES) and getattr(module, "weight", None) is None:
                 bare[path] = rule.sites[0].key
     return UnderNorms(keys, ties=True, bare=bare)
 
 
 def _name_of(freed: Coupling, key: AxisKey) -> str:
     """The name that the width of an axis has now, if it can grow."""
-    (number,) = freed.widths_along(*key)
+    (number,) = freed.widths_along(*key)  # all of a width's axes hold nothing else
     width = freed.widths[number]
     if width.refusal is not None:
         raise _cannot_grow(width, "")
@@ -160,9 +161,9 @@ def _name_of(freed: Coupling, key: AxisKey) -> str:
 
 def _model_of(model_or_captured: nn.Module | Captured) -> nn.Module:
     """The user's own model."""
-    is_captured = isinstance(model_or_captured, Captured)
-    model: nn.Module = model_or_captured.model if is_captured else model_or_captured  # type: ignore
-    return model
+    if isinstance(model_or_captured, Captured):
+        return model_or_captured.model
+    return model_or_captured
 
 
 def _cannot_grow(width: Width, why: str) -> GrowthError:

@@ -631,15 +631,13 @@ def _touched(draft: WidthDraft) -> tuple[list[str], list[str], list[str]]:
     return touched, written, read
 
 
-def _refusal(
-    draft: WidthDraft, classes: NeuronClasses, tied: Set[AxisKey]
-) -> Refusal | None:
+def _refusal(draft: WidthDraft, classes: NeuronClasses, tied: Set[AxisKey]) -> Refusal | None:
     """Why a width cannot grow: a pin of one of its neurons, or what its parameters do."""
     # One refused neuron refuses its width, since all have the same sites.
     blamed = classes.blame[draft.neurons]
     if (blamed >= 0).any():
         return classes.refusals[int(blamed[blamed >= 0][0])]
-    if draft.both and not tied.issuperset(site.key for site in draft.sites):
+    if draft.both and any(site.key not in tied for site in draft.sites):
         return Refusal("tied-role", "one axis both writes and reads it", draft.both)
     if all(site.role is not Role.READS for site in draft.sites):
         return Refusal("unread", "no parameter reads it", (draft.stem,))

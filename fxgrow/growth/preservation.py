@@ -162,7 +162,7 @@ def _all_in_float64() -> Iterator[None]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _AllInFloat64():
+        with _AllInFloat64():  # type: ignore[no-untyped-call]
             yield
     finally:
         torch.set_default_dtype(default)

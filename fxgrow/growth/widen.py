@@ -99,8 +99,9 @@ def widen(
 ) -> Widened:
     """Add neurons to some widths; the function stays the same to rounding.
 
-    Both models are run on the example inputs in evaluation mode and compared; if they differ,
-    nothing has changed. A Hugging Face model's ``config`` follows if it can.
+    A width under layer norms or RMS norms grows if asked for by its own name: by any number of new
+    neurons, or by splits in whole multiples. Both models are run on the example inputs in
+    evaluation mode and compared; if they differ, nothing has changed. A ``config`` follows.
 
     Args:
         model_or_captured: the model, or what ``fxgrow.capture`` gave for it.
@@ -137,16 +138,9 @@ def widen(
     growing = _Growing(optimizer, StateTreatment(state, new_entry_rate))
     growing.require(model)
     with exclusive_autograd():
-        coupling = couple(model_or_captured, given[0], examples=given[1:])
-        rules: Mapping[str, Sequence[SiteRule]] = {}
-        names = _names_under_norms(coupling, amounts)
-        if names and how == "new":
-            coupling, rules = free_for_new_neurons(model_or_captured, coupling, names, given)
-        elif names:
-            coupling = _for_multiples(model_or_captured, coupling, names, given, amounts)
+        coupling, rules = _coupling_for(model_or_captured, given, amounts, how, round_to)
         counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
-        if not any(counts.values()):
-            raise _nothing_asked(amounts)
+        _require_some(counts, amounts)
         changes = _changes(coupling, counts, rule, random.Random(seed))
         widening = _Widening(coupling, changes, given, seed, growing, rules)
         return _checked(widening, model, inplace)
@@ -211,17 +205,12 @@ class _Widening:
             treatment=treatment,
             twin_noise=generator,
         )
-        for name in self.rules.keys() & set(names):
-            change, number = self.changes[name], self.coupling.number_of[name]
+        under_norms = self._by_number([name for name in names if name in self.rules])
+        for number, change in under_norms.items():
+            # After the others, whose new entries are drawn for the sizes that there were.
+            rules = self.rules[self.coupling.widths[number].name]
             maps |= widen_under_norms(
-                module,
-                self.coupling,
-                number,
-                change,
-                self.rules[name],
-                generator,
-                optimizer,
-                treatment,
+                module, self.coupling, number, change, rules, generator, optimizer, treatment
             )
         return maps
 
@@ -328,6 +317,11 @@ def requested_amounts(coupling: Coupling, amounts: Mapping[str, int]) -> dict[st
     return matched | exact
 
 
+def _require_some(counts: Mapping[str, int], amounts: Mapping[str, int]) -> None:
+    if not any(counts.values()):
+        raise _nothing_asked(amounts)
+
+
 def _nothing_asked(amounts: Mapping[str, int]) -> BudgetError:
     return BudgetError(
         "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
@@ -373,17 +367,24 @@ def _names_under_norms(coupling: Coupling, amounts: Mapping[str, int]) -> list[s
     return names
 
 
-def _for_multiples(
+def _coupling_for(
     model_or_captured: nn.Module | Captured,
-    coupling: Coupling,
-    names: Sequence[str],
     examples: Sequence[Any],
     amounts: Mapping[str, int],
-) -> Coupling:
-    """The coupling in which widths under norms may be split, if that is asked for in multiples."""
-    for name in names:
-        require_multiple(coupling.by_name[name], amounts[name])
-    return free_for_multiples(model_or_captured, coupling, names, examples)
+    how: str,
+    round_to: int | None,
+) -> tuple[Coupling, Mapping[str, Sequence[SiteRule]]]:
+    """The widths of the model, and the rules of those under norms that are asked for by name."""
+    coupling = couple(model_or_captured, examples[0], examples=examples[1:])
+    names = _names_under_norms(coupling, amounts)
+    if not names:
+        return coupling, {}
+    if how == "new":
+        return free_for_new_neurons(model_or_captured, coupling, names, examples)
+    asked = {name: amounts[name] for name in names}
+    for name, count in round_amounts(coupling, asked, round_to).items():
+        require_multiple(coupling.by_name[name], count)
+    return free_for_multiples(model_or_captured, coupling, names, examples), {}
 
 
 WideningRule = Callable[[Width, int, random.Random], Change]

@@ -50,6 +50,7 @@ def widen_under_norms(
         The IndexMap of every axis that changed.
     """
     growth = math.sqrt(change.size / len(change.times))
+    # The maps in the standard order; nothing splits, so they do not scale.
     plain = change_maps(coupling, {number: change})
     tensors = named_tensors(module)
     maps: dict[tuple[str, int], IndexMap] = {}
@@ -105,7 +106,7 @@ def _new_entries(
         return random_entries(old, axis, count, generator)
     if rule.fill in (Fill.ZERO, Fill.ONE):
         return old.new_full(shape, float(rule.fill is Fill.ONE))
-    exact = old.double()
+    exact = old.double()  # a mean in half precision loses digits
     if rule.fill is Fill.TYPICAL:
         used = exact + rule.offset
         value = used.square().mean(axis, keepdim=True).sqrt() - rule.offset

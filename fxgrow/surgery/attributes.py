@@ -112,15 +112,19 @@ def sync_size_attributes(module: nn.Module) -> None:
                 module.flatten_parameters()  # cuDNN wants all weights in one piece of memory
             return
     if isinstance(module, NORM_TYPES):
-        # Without affine weights the running mean tells the size; without either nothing does.
-        vector: Any = module.weight
-        if vector is None:
-            vector = module.running_mean
-        if vector is not None:
-            module.num_features = vector.shape[0]
-    # Without affine weights nothing tells the size: then the coupling does.
+        _sync_norm(module)
+    # Without a weight nothing tells the size: then the coupling does.
     if isinstance(module, ROW_NORM_TYPES) and module.weight is not None:
         module.normalized_shape = tuple(module.weight.shape)
+
+
+def _sync_norm(module: Any) -> None:
+    # Without affine weights the running mean tells the size; without either nothing does.
+    vector = module.weight
+    if vector is None:
+        vector = module.running_mean
+    if vector is not None:
+        module.num_features = vector.shape[0]
 
 
 def require_sizes_of_torch(model: nn.Module) -> None:

@@ -234,6 +234,14 @@ class Patches(Stream):
         return self.head(self.last(torch.cat([x[:, 0], x[:, 1], x[:, 2]], -1)))
 
 
+class BarePatches(Patches):
+    """The same without a gain."""
+
+    def __init__(self, norm: Callable[[], nn.Module]) -> None:
+        super().__init__(norm)
+        self.last = nn.LayerNorm(3 * SIZE, elementwise_affine=False)
+
+
 class Depthwise(Stream):
     """A depthwise convolution lies between a writer and a norm (ConvNeXt)."""
 
@@ -257,7 +265,7 @@ class TwoKinds(Stream):
 def test_what_has_no_rule_is_refused_and_splits_by_whole_multiples(network: type[Stream]) -> None:
     model = made(network(NORMS["layer norm"]))
     state = copy.deepcopy(model.state_dict())
-    with pytest.raises(GrowthError, match="6, 12, ... neurons more") as refusal:
+    with pytest.raises(GrowthError, match=r"6, 12, \.\.\. neurons more") as refusal:
         fxgrow.widen(model, {"words": 1}, words(), how="new")
     assert refusal.value.code == "normalised"
     with pytest.raises(GrowthError, match="whole multiples"):
@@ -282,9 +290,36 @@ class Softmax(Stream):
         return self.head(self.last(torch.softmax(self.words(words), -1)))
 
 
+class Power(Stream):
+    """The mean of squares is an activation, too."""
+
+    def forward(self, words: Tensor) -> Tensor:
+        x = self.words(words) + self.places
+        return super().forward(words) + x.pow(2).mean(-1, keepdim=True)
+
+
+class Mixed(Stream):
+    """One weight reads the stream before its norm and behind it."""
+
+    def __init__(self, norm: Callable[[], nn.Module]) -> None:
+        super().__init__(norm)
+        self.head = nn.Linear(2 * SIZE, WORDS)
+
+    def forward(self, words: Tensor) -> Tensor:
+        x = self.words(words) + self.places
+        x = x + self.branch(x)
+        return self.head(torch.cat([self.last(x), x], -1))
+
+
 @pytest.mark.parametrize(
     ("network", "reason"),
-    [(Softmax, "normalised over"), (PostNorm, "post-norm")],
+    [
+        (Softmax, "normalised over"),
+        (PostNorm, "post-norm"),
+        (BarePatches, "last normalizes it together with others"),
+        (Power, "used otherwise than to normalize it"),
+        (Mixed, "both before a norm and behind it"),
+    ],
 )
 def test_the_reason_is_told(network: type[Stream], reason: str) -> None:
     model = made(network(NORMS["layer norm"]))

@@ -114,7 +114,7 @@ def _power(ctx: Context, args: Sequence[Any], out: Any) -> bool:
 _POWERS = {0.5: Moment.ROOT, -0.5: Moment.INVERSE_ROOT}
 
 
-def _mean(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+def _mean(_: Context, args: Sequence[Any], out: Any) -> bool:
     statistic = _statistic(args[0])
     if statistic is None or statistic.moment is not Moment.SQUARE or len(args) < 2:
         return False
@@ -123,13 +123,14 @@ def _mean(ctx: Context, args: Sequence[Any], out: Any) -> bool:
     summed = [dim % rank - rank for dim in dims]
     if len(summed) != 1 or summed[0] not in statistic.labels or out.dim() != rank:
         return False
+    # From here on only this dimension matters: the mean is over it.
     labels = {summed[0]: statistic.labels[summed[0]]}
     _mark(out, Moment.MEAN_SQUARE, Statistic(Moment.MEAN_SQUARE, labels))
     return True
 
 
 def _becomes(before: Moment, after: Moment) -> OpenRule:
-    def rule(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    def rule(_: Context, args: Sequence[Any], out: Any) -> bool:
         statistic = _statistic(args[0])
         if statistic is None or statistic.moment is not before:
             return False
@@ -139,7 +140,7 @@ def _becomes(before: Moment, after: Moment) -> OpenRule:
     return rule
 
 
-def _same(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+def _same(_: Context, args: Sequence[Any], out: Any) -> bool:
     """The elements stay what they are."""
     offset, statistic = getattr(args[0], _OFFSET, None), _statistic(args[0])
     if offset is not None:
@@ -191,6 +192,7 @@ def _normalized_dim(ctx: Context, x: Any, factor: Any, moment: Moment) -> int | 
     if statistic is None or statistic.moment is not moment:
         return None
     for dim, labels in statistic.labels.items():
+        # The root must be that of the same neurons, not of a sum with something else.
         if dim in along and np.array_equal(labels, along[dim]):
             return dim
     return None
@@ -218,10 +220,12 @@ def _relabel(ctx: Context, x: Tensor, dim: int, out: Tensor) -> Ints:
 def _scale(ctx: Context, x: Any, factor: Any, out: Tensor) -> bool:
     """A product with a parameter; what it gives has labels of its own."""
     along = _along(ctx, x)
+    # What a value is made of is known while it is made of parameters only.
     axes = ctx.value(factor).axes if isinstance(factor, Tensor) else ()
     if ctx.open_norms is None or not along or not axes or x.shape != out.shape:
         return False
     of_factor = broadcast(ctx, factor, out)
+    # Counted from the last dimension, as dimensions are when operands are broadcast.
     dims = [support[0] - out.dim() for support in of_factor if len(support) == 1]
     if len(dims) != 1 or dims[0] not in along:
         return False
