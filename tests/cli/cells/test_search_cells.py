@@ -30,8 +30,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_growth_and_what_is_derived(fxgrow: Fxgrow, found: Path, tmp_path: Path) -> None:
     out = found / "run"
-    words = ("--epochs", "2", "--grow-every", "1", "--state", "own-age", "--new-entry-rate", "2")
-    done = fxgrow("cells", "search", *words, "--out", out, *TINY)
+    schedule = ("--epochs", "2", "--grow-every", "1")
+    treatment = ("--state", "own-age", "--new-entry-rate", "2")
+    done = fxgrow("cells", "search", *schedule, *treatment, "--out", out, *TINY)
     assert done.exit_code == 0, done.output
     result = read_search(out / "search.json")
     assert result.settings["state"] == "own-age"
