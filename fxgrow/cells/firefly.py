@@ -31,6 +31,7 @@ from fxgrow.data import DataSet, batches
 from fxgrow.growth import Budget, GrowthReport, Scope, StepOptions, grow_step
 from fxgrow.methods import Firefly
 from fxgrow.spec import multiply_adds
+from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
 from fxgrow.timing import Stopwatch
 from fxgrow.training import (
     WeightTraining,
@@ -66,6 +67,8 @@ class FireflySearch(WeightTraining):
             then be above 0, and ``method.at`` cells.*.nodes.*.*.norm.
         growth_batches: batches that decide what grows.
         method: chooses what grows.
+        state: what becomes of SGD's momentum when the template grows (``docs/optimizers.md``).
+        new_entry_rate: how much faster than the rest new entries learn; None: as fast.
         derivation: how cells are derived; by default not by the paper's rule, ``Derivation()``, but
             by the one that gave better cells (``docs/results``).
 
@@ -84,6 +87,8 @@ class FireflySearch(WeightTraining):
     layers: int | None = None
     growth_batches: int = Field(default=4, ge=1)
     method: Firefly = Firefly(new=2, steps=8, refine_steps=4)
+    state: StateRuleName = DEFAULT_STATE
+    new_entry_rate: NewEntryRate | None = None
     derivation: Derivation = Derivation(identity_threshold=0.3, normalize_by_operation=True)
 
     @model_validator(mode="after")
@@ -207,6 +212,7 @@ class _SearchState:
                 describe=False,  # a spec costs time and is not needed
                 costs=True,
                 accept_no_gain=True,  # the search goes on: it is told by the weights in the end
+                treatment=StateTreatment(settings.state, settings.new_entry_rate),
             ),
         )
         report = growth.report

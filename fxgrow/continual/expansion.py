@@ -7,7 +7,8 @@ one copy; the original stays for the earlier tasks.
 
 How we differ: as in all growth here, eps and delta are in units of the layer's weights, and what
 was selected is refined once more with the others off. The search and the checks are those of
-``fxgrow.growth``; only the form of a split candidate differs (``PreparedModel.halves``).
+``fxgrow.growth``; only the form of a split candidate differs (``PreparedModel.halves``). As in all
+growth, each batch has one role: candidates are scored on batches that the search has not seen.
 """
 
 from collections.abc import Mapping
@@ -23,13 +24,16 @@ from fxgrow.continual.reuse import maskable_widths
 from fxgrow.coupling import Coupling, couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth import (
+    BatchRoles,
     Budget,
     Method,
     Objective,
     PreparedModel,
     Proposal,
     SearchResult,
+    assign_roles,
     emit_and_verify,
+    full_precision,
     resolve_budget,
     search,
     with_candidates_for_budget,
@@ -47,8 +51,13 @@ class ExpandedNetwork:
         network: the network of the new task.
         unlocked: per width a mask over the neurons from before: the ones that were unlocked.
         new: per width how many new neurons follow them.
-        loss_before: mean loss on the growth batches before; None if nothing was searched.
+        loss_before: mean loss before, on the growth batches that candidates are scored on; None if
+            nothing was searched.
         loss_after: the same afterwards.
+        held_out_before: mean loss before, on growth batches that nothing was decided by; None if
+            there are none.
+        held_out_after: the same afterwards.
+        batches: how many growth batches there were for each purpose; None if they were not divided.
 
     Example:
         >>> expanded = ScoredExpansion().expand(network, inputs, objective, budget, unlock=True,
@@ -61,10 +70,16 @@ class ExpandedNetwork:
     new: Mapping[str, int] = field(default_factory=dict)
     loss_before: float | None = None
     loss_after: float | None = None
+    held_out_before: float | None = None
+    held_out_after: float | None = None
+    batches: BatchRoles | None = None
 
 
 class Expansion(Protocol):
     """A way to choose what a task unlocks and adds; a frozen pydantic model.
+
+    A property ``search_steps`` says how many steps it takes that each need a growth batch of their
+    own, as that of a growth ``Method`` does.
 
     Example:
         >>> master = Master(model, inputs, expansion=ScoredExpansion(method=RandomGrowth(new=4)))
@@ -108,6 +123,11 @@ class ScoredExpansion(StrictModel):
 
     method: SerializeAsAny[BaseModel] = Firefly(new=4, steps=6, refine_steps=2, points=1)
 
+    @property
+    def search_steps(self) -> int:
+        """Those of the method; 0 if it does not say."""
+        return int(getattr(self.method, "search_steps", 0))
+
     def expand(
         self,
         network: nn.Module,
@@ -138,12 +158,13 @@ def expand_network(
     unlock: bool,
     seed: int,
 ) -> ExpandedNetwork:
-    """Search, select and emit candidates of a method; the loss on the growth batches does not rise.
+    """Search, select and emit candidates of a method; the loss on the scored batches does not rise.
 
     Args:
         network: the network; it is changed in place.
         inputs: example inputs.
-        objective: the loss on the growth batches.
+        objective: the loss on the growth batches, each of which gets one role
+            (``growth.assign_roles``): searched on, scored on, or held out.
         budget: how many neurons may be unlocked and added.
         method: proposes, relaxes and scores the candidates.
         unlock: whether old neurons may be unlocked.
@@ -156,6 +177,7 @@ def expand_network(
         GrowthError: ``no-candidates``, or a failed check.
         BudgetError: the budget buys nothing.
     """
+    objective, roles = assign_roles(objective, method)
     with frozen_parameters(network), evaluation_mode(network):
         captured = capture(network, inputs)
         coupling = couple(captured)
@@ -169,9 +191,26 @@ def expand_network(
         resolved = resolve_budget(budget, captured, coupling)
         prepared = with_candidates_for_budget(prepared, resolved)
         result = search(prepared, method, objective, resolved, seed=seed)
+        held_out_before = _held_out_loss(network, objective)
         emission = emit_and_verify(prepared, result, objective)
+        held_out_after = _held_out_loss(network, objective)
     unlocked, new = _selected_neurons(coupling, result)
-    return ExpandedNetwork(network, unlocked, new, result.loss_before, emission.loss_after)
+    return ExpandedNetwork(
+        network,
+        unlocked,
+        new,
+        result.loss_before,
+        emission.loss_after,
+        held_out_before,
+        held_out_after,
+        roles,
+    )
+
+
+def _held_out_loss(network: nn.Module, objective: Objective) -> float:
+    """The loss on the batches that nothing is decided by."""
+    with full_precision():
+        return objective.held_out.mean_or_nan(network)
 
 
 def _maskable_candidates(proposal: Proposal, coupling: Coupling, *, unlock: bool) -> Proposal:

@@ -40,7 +40,8 @@ class TaskOutcome(StrictModel):
         classes: how many classes it has.
         accuracy: on the validation images, of the network as it was merged.
         tried: the same with a new head and normalization alone; None: the first task.
-        loss_before: on the growth batches, before the expansion; None: it did not grow.
+        loss_before: on the growth batches that candidates are scored on, before the expansion;
+            None: it did not grow.
         loss_after: the same after the expansion.
         widths: the neurons of its network, by name of the width.
         growing_epochs: passes over the training images to try, to choose what is used, and to

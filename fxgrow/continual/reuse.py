@@ -9,7 +9,6 @@ first is halved until it does.
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -155,17 +154,21 @@ def _gradient_products(
 ) -> dict[str, Tensor]:
     """dL/dW * W of every weight, for the mean loss over all growth batches."""
     sizes = objective.sizes
+    means = [torch.zeros_like(weight) for weight in weights.values()]
     with frozen_parameters(model, except_for=weights), evaluation_mode(model):
-        total: Any = 0
         for batch, size in zip(objective.batches, sizes, strict=True):
-            total = total + objective.on(model, batch) * size
-        # A weight that the loss does not depend on gets a gradient of zeros.
-        gradients = torch.autograd.grad(
-            total / sum(sizes), list(weights.values()), allow_unused=True, materialize_grads=True
-        )
+            # A weight that the loss does not depend on gets a gradient of zeros.
+            gradients = torch.autograd.grad(
+                objective.on(model, batch),
+                list(weights.values()),
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            for mean, gradient in zip(means, gradients, strict=True):
+                mean.add_(gradient, alpha=size / sum(sizes))
     products: dict[str, Tensor] = {}
-    for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-        products[name] = (gradient * weight).detach().cpu()
+    for (name, weight), mean in zip(weights.items(), means, strict=True):
+        products[name] = (mean * weight).detach().cpu()
     return products
 
 

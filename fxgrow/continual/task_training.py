@@ -21,7 +21,7 @@ from fxgrow.continual.settings import Loader, TrainSettings
 from fxgrow.continual.shared_network import NEW_NEURON, SharedNetwork, TaskNetwork
 from fxgrow.coupling import couple
 from fxgrow.documents import limits
-from fxgrow.growth import Budget, LossFunction, Objective
+from fxgrow.growth import Budget, LossFunction, Objective, assign_roles
 from fxgrow.spec import StrictModel
 from fxgrow.training import accuracy
 
@@ -33,7 +33,8 @@ class MasterSettings(StrictModel):
         train: how the weights of every task are trained.
         try_epochs: the epochs in which a later task first tries what is there, with a head and
             normalization of its own.
-        growth_batches: how many training batches decide what is used and what grows.
+        growth_batches: most training batches that decide what is used and what grows; each is
+            searched on, scored on or held out. More than 24 have no use for the default expansion.
         leave_out: the largest share of old neurons that a task goes without.
         tolerance: by what share its loss may rise by that.
 
@@ -44,7 +45,7 @@ class MasterSettings(StrictModel):
 
     train: TrainSettings = TrainSettings()
     try_epochs: int = Field(default=1, ge=1, le=limits.EPOCHS)
-    growth_batches: int = Field(default=4, ge=1, le=limits.BATCHES)
+    growth_batches: int = Field(default=24, ge=1, le=limits.BATCHES)
     leave_out: float = Field(default=0.25, ge=0, lt=1)
     tolerance: float = Field(default=0.01, ge=0, le=limits.RATE)
 
@@ -139,10 +140,9 @@ def train_next_task(union: SharedNetwork, request: TaskRequest) -> TrainedTask:
         return TrainedTask(_unexpanded(network, union.full_masks), tried, None, growing_epochs)
     # Choosing and searching are counted in passes over the training images.
     loss = _CountingLoss(request.loss)
-    objective = _objective(request, network, loss)
-    masks = select_reused(
-        network, union.coupling, objective, settings.leave_out, settings.tolerance
-    )
+    # What is left out is decided on batches to search on, so that those to score on are unseen.
+    searched, _ = assign_roles(_objective(request, network, loss), request.expansion)
+    masks = select_reused(network, union.coupling, searched, settings.leave_out, settings.tolerance)
     reused = submodel(network, union.coupling, masks)
     # Step 2: locked, unlocked and new neurons compete for the budget.
     expanded = _expand(reused, union, request, loss, unlock=True)

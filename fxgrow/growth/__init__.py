@@ -1,7 +1,7 @@
 """The growth pipeline, ignorant of which method runs."""
 
 from fxgrow.deprecation import renamed_attributes
-from fxgrow.growth.batch_roles import take_batches
+from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import BatchLoss
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
@@ -34,6 +34,7 @@ __all__ = [
     "UNITS",
     "Batch",
     "BatchLoss",
+    "BatchRoles",
     "Budget",
     "DescribedModel",
     "Growth",
@@ -56,6 +57,7 @@ __all__ = [
     "Spending",
     "StepOptions",
     "Widened",
+    "assign_roles",
     "backtrack",
     "described_model",
     "emit",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from fxgrow.growth.method import Method, search_steps
+from fxgrow.growth.method import search_steps
 from fxgrow.growth.objective import Objective
 
 SCORING_BATCHES = 8
@@ -62,12 +62,12 @@ class BatchRoles:
         return f"{whole}, {self.scored} to score on, {self.held_out} held out"
 
 
-def take_batches(batches: Iterable[Any], method: Method) -> list[Any]:
+def take_batches(batches: Iterable[Any], method: object) -> list[Any]:
     """Take as many batches as a growth step has a use for; there may be no end to them.
 
     Args:
         batches: a list, a loader, a generator.
-        method: says how many steps its search takes.
+        method: may say how many steps its search takes (``search_steps``).
 
     Returns:
         At most ``MAX_SEARCHED`` batches and those that are scored on and held out.
@@ -75,12 +75,12 @@ def take_batches(batches: Iterable[Any], method: Method) -> list[Any]:
     return list(islice(batches, _searched(search_steps(method)) + 2 * SCORING_BATCHES))
 
 
-def assign_roles(objective: Objective, method: Method) -> tuple[Objective, BatchRoles]:
+def assign_roles(objective: Objective, method: object) -> tuple[Objective, BatchRoles]:
     """Give each growth batch one role.
 
     Args:
         objective: with all batches.
-        method: says how many steps its search takes.
+        method: may say how many steps its search takes (``search_steps``).
 
     Returns:
         The objective whose ``batches`` are those to search on, and how many have which role.

@@ -136,7 +136,7 @@ def pick_method(method: Method, neurons: Callable[[], int]) -> Picked:
     return Picked(method) if pick is None else pick(neurons())
 
 
-def search_steps(method: Method) -> int:
+def search_steps(method: object) -> int:
     """How many steps a method's search takes, one batch each; 0 if the method does not say."""
     return int(getattr(method, "search_steps", 0))
 

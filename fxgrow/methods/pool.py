@@ -41,8 +41,11 @@ from fxgrow.methods.proposals import growable_widths
 from fxgrow.methods.zero_outgoing import ON
 from fxgrow.rewrite import OverGrown, OvergrownLayer, Slots
 
-POOL = 64
-"""Candidates per width, where the method's settings leave the number open."""
+POOL = 32
+"""Candidates per width, where the method's settings leave the number open.
+
+Twice as many cost twice as much and chose no better (``docs/when-to-grow.md``).
+"""
 
 _MAX_POSITIONS = 256
 """Positions (of examples, pixels, tokens) per batch that second moments are taken over."""
@@ -64,7 +67,7 @@ class GradientPool(Settings):
             budget can buy more.
 
     Example:
-        >>> method = GradientPool(new=64)
+        >>> method = GradientPool(new=32)
         >>> fxgrow.grow(model, batches, loss_fn, example_inputs=inputs, method=method)
     """
 

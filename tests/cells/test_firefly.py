@@ -1,13 +1,18 @@
 """Search by growth, small."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from fxgrow import NewEntryRate
 from fxgrow.cells import SearchSpace
 from fxgrow.cells.firefly import FireflySearch
 from fxgrow.cells.result import SEARCH_DOCUMENT, SearchEpoch, SearchResult
 from fxgrow.data import DataSet, load_data
+from fxgrow.growth import Growth, grow_step
 from fxgrow.methods import Firefly
+from fxgrow.surgery import DEFAULT_STATE
 
 SPACE = SearchSpace(operations=("skip_connect", "sep_conv_3x3"), nodes=1, cells=3, channels=2)
 GROWTH = Firefly(new=1, steps=2, refine_steps=1)
@@ -60,6 +65,34 @@ def test_the_same_seed_gives_the_same_cells(
         epoch.train_loss for epoch in result.epochs
     ]
     assert again.grown[1].channels == result.grown[1].channels
+
+
+def test_the_optimizer_goes_on_by_the_rule(
+    images: tuple[DataSet, DataSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New entries count their own steps under one setting, and have their own rate by the other."""
+    groups: list[dict[str, Any]] = []
+
+    def watched(*args: Any, **options: Any) -> Growth:
+        growth = grow_step(*args, **options)
+        assert growth.optimizer is not None
+        groups.extend(growth.optimizer.param_groups)
+        return growth
+
+    monkeypatch.setattr("fxgrow.cells.firefly.grow_step", watched)
+    rate = NewEntryRate(multiplier=8.0)
+    settings = {"epochs": 1, "grow_every": 1, "state": "own-age", "new_entry_rate": rate}
+    METHOD.model_copy(update=settings).search(SPACE, *images)
+    cohorts = [one for group in groups for of in group["grown_entries"].values() for one in of]
+    assert cohorts
+    for cohort in cohorts:
+        assert cohort["own"] is not None and cohort["rate"] == rate.model_dump()
+
+
+def test_the_rule_can_be_written_and_read() -> None:
+    search = FireflySearch(state="own-age", new_entry_rate=NewEntryRate(half_life=None))
+    assert FireflySearch.model_validate_json(search.model_dump_json()) == search
+    assert (FireflySearch().state, FireflySearch().new_entry_rate) == (DEFAULT_STATE, None)
 
 
 def test_it_can_be_written_and_read(result: SearchResult) -> None:

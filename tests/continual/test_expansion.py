@@ -1,5 +1,7 @@
 """What an expansion adds, and what it leaves alone."""
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 from fxgrow.continual import ExpandedNetwork, ScoredExpansion
 from fxgrow.continual.shared_network import SharedNetwork
 from fxgrow.errors import GrowthError
-from fxgrow.growth import Budget, Objective
+from fxgrow.growth import BatchRoles, Budget, Objective
 from fxgrow.methods import Auto, Firefly, GradientPool, ZeroOutgoing
 from fxgrow.methods.random import RandomGrowth
 from fxgrow.modes import evaluation_mode
@@ -106,6 +108,49 @@ def test_modes_and_flags_are_as_before() -> None:
     )
     assert all(part.training for part in one.network.modules())
     assert [name for name, p in one.network.named_parameters() if not p.requires_grad] == ["4.bias"]
+
+
+class Watched:
+    """A loss that counts on which of some batches gradients were taken."""
+
+    def __init__(self, targets: list[Tensor]) -> None:
+        self.numbers = {id(target): number for number, target in enumerate(targets)}
+        self.counts: Counter[int] = Counter()
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        number = self.numbers[id(target)]
+        if output.requires_grad:
+            output.register_hook(lambda _: self.counts.update([number]))
+        return cross_entropy(output, target)
+
+
+def test_candidates_are_scored_on_batches_that_no_step_has_seen() -> None:
+    """One batch per step, others for the scores, and the last ones decide nothing."""
+    module, batches = network("chain"), data("a", 8 * 24)
+    loss = Watched([target for _, target in batches])
+    watched = Objective.of(batches, loss, module)
+    expansion = ScoredExpansion(method=Firefly(new=2, steps=6, refine_steps=2, points=1))
+    assert expansion.search_steps == 8
+    one = expansion.expand(module, (images(),), watched, Budget(neurons=3), unlock=True, seed=0)
+    assert [loss.counts[number] for number in range(24)] == [1] * 16 + [0] * 8
+    assert one.batches == BatchRoles(8, 8, 8, steps=8, total=24)
+
+
+def test_losses_are_of_scored_and_of_held_out_batches() -> None:
+    before, batches = network("chain"), data("a", 8 * 8)
+    one = EXPANSION.expand(
+        network("chain"), (images(),), Objective.of(batches, cross_entropy, before),
+        Budget(neurons=3), unlock=True, seed=0,
+    )  # fmt: skip
+    scored, held_out = (
+        Objective.of(part, cross_entropy, before) for part in (batches[4:6], batches[6:])
+    )
+    after = one.network.eval()
+    assert one.loss_before == pytest.approx(scored.mean(before), rel=1e-12)
+    assert one.loss_after == pytest.approx(scored.mean(after), rel=1e-12)
+    assert one.held_out_before == pytest.approx(held_out.mean(before), rel=1e-12)
+    assert one.held_out_after == pytest.approx(held_out.mean(after), rel=1e-12)
+    assert one.loss_before != one.held_out_before
 
 
 class Fixed(nn.Module):

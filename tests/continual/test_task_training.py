@@ -1,9 +1,13 @@
 """When a task grows and when it does not, and how many passes that took."""
 
-from torch import Tensor
+import pytest
+from torch import Tensor, nn
 
-from fxgrow.continual import Master
-from fxgrow.growth import Budget
+from fxgrow.continual import Master, MasterSettings
+from fxgrow.continual.ownership import Masks
+from fxgrow.continual.reuse import select_reused
+from fxgrow.coupling import Coupling
+from fxgrow.growth import Budget, Objective
 from fxgrow.training import cross_entropy
 from tests.continual.zoo import BUDGET, EXPANSION, SETTINGS, data, learn, master
 from tests.networks import images, network
@@ -89,3 +93,24 @@ def test_at_most_the_share_is_left_out() -> None:
         widths = learn(learner, "b").widths.values()
         out = 13 - sum(use.locked + use.unlocked for use in widths)
         assert least <= out <= share * 13 and (share or out == 0)
+
+
+def test_what_is_left_out_is_decided_on_batches_to_search_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else candidates would be scored on batches that had a part in what is there."""
+    objectives: list[Objective] = []
+
+    def watched(model: nn.Module, coupling: Coupling, objective: Objective, *rest: float) -> Masks:
+        objectives.append(objective)
+        return select_reused(model, coupling, objective, *rest)
+
+    monkeypatch.setattr("fxgrow.continual.task_training.select_reused", watched)
+    settings = SETTINGS.model_copy(update={"growth_batches": MasterSettings().growth_batches})
+    learner = Master(network("chain"), images(), settings=settings, expansion=EXPANSION)
+    learn(learner, "a")
+    batches = data("b", 8 * 8)
+    learner.learn("b", batches, batches, classes=3, budget=BUDGET)
+    (objective,) = objectives
+    seen = [target.data_ptr() for _, target in objective.batches]
+    assert seen == [target.data_ptr() for _, target in batches[:4]]

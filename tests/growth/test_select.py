@@ -1,5 +1,6 @@
 """The choice within a budget."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,12 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 import fxgrow
-from fxgrow import Budget, RandomGrowth
+from fxgrow import Budget, Coupling, RandomGrowth
+from fxgrow.capture import Captured, capture
+from fxgrow.coupling import couple
 from fxgrow.errors import BudgetError
-from fxgrow.growth import ResolvedBudget, Scores, Selection, select
+from fxgrow.growth import ResolvedBudget, Scores, Selection, resolve_budget, select
 from fxgrow.growth.budget import UNLIMITED, Limit
 from fxgrow.rewrite import Candidates
 from tests.networks import NETWORKS, images, network
@@ -95,6 +99,58 @@ def test_score_per_unit_of_cost() -> None:
         False,
         False,
     ]
+
+
+def two_widths() -> tuple[Captured, Coupling]:
+    """A neuron of ``conv`` is dear in multiply-adds, one of ``hidden`` in parameters.
+
+    On images of 8 x 8, one more neuron costs
+
+        conv    64 x 9 + 64 x 1 = 640 multiply-adds    9 + 1 + 1 = 11 parameters
+        hidden     64 + 2       =  66 multiply-adds   64 + 1 + 2 = 67 parameters
+    """
+    layers = {
+        "conv": nn.Conv2d(1, 2, 3, padding=1), "relu": nn.ReLU(), "mix": nn.Conv2d(2, 1, 1),
+        "flat": nn.Flatten(), "hidden": nn.Linear(64, 3), "tanh": nn.Tanh(), "out": nn.Linear(3, 2),
+    }  # fmt: skip
+    captured = capture(nn.Sequential(OrderedDict(layers)), torch.randn(1, 1, 8, 8))
+    return captured, couple(captured)
+
+
+@pytest.mark.parametrize(
+    ("budget", "conv", "hidden"),
+    [
+        # 1 / 640 is less than 0.2 / 66, so all goes to hidden: a gain of 2 instead of 1.
+        (Budget(multiply_adds=660), 0, 10),
+        # 0.2 / 66 comes first while there are candidates, then there is room for one of conv.
+        (Budget(multiply_adds=1300), 1, 10),
+        # 1 / 11 is more than 0.2 / 67.
+        (Budget(parameters=67), 6, 0),
+        # Of neurons the best ones, whatever they cost.
+        (Budget(neurons=10), 8, 2),
+        # Both limits: 640 of 700 is the larger share of a conv neuron, 67 of 600 that of a hidden
+        # one, so 1 / (640 / 700) = 1.09 is less than 0.2 / (67 / 600) = 1.79.
+        (Budget(multiply_adds=700, parameters=600), 0, 8),
+        # 11 of 67 and 67 of 67 are the larger shares: 1 / (11 / 67) = 6.1 is more than 0.2.
+        (Budget(multiply_adds=10_000, parameters=67), 6, 0),
+    ],
+)
+def test_gain_per_multiply_add_allocates_between_widths(
+    budget: Budget, conv: int, hidden: int
+) -> None:
+    captured, coupling = two_widths()
+    numbers = [coupling.widths.index(coupling.by_name[name]) for name in ("conv", "hidden")]
+    counts = dict(zip(numbers, (8, 10), strict=True))
+    candidates = Candidates({}, counts, torch.empty(0, dtype=torch.float64))
+    scores = Scores(torch.empty(0), torch.tensor([1.0] * 8 + [0.2] * 10))
+    found = select(scores, candidates, resolve_budget(budget, captured, coupling))
+    assert (int(found.new[:8].sum()), int(found.new[8:].sum())) == (conv, hidden)
+    costs = {
+        "multiply_adds": 640 * conv + 66 * hidden,
+        "parameters": 11 * conv + 67 * hidden,
+        "neurons": conv + hidden,
+    }
+    assert found.spent == {unit: costs[unit] for unit in budget.amounts}
 
 
 def test_what_does_not_fit_leaves_room_for_what_does() -> None:

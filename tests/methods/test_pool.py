@@ -162,6 +162,12 @@ def test_recurrent_layers_are_scored_by_their_gradients_alone() -> None:
     torch.testing.assert_close(growth.module.eval()(x), model.eval()(x))
 
 
+def test_the_pool_is_as_large_as_the_one_that_was_measured() -> None:
+    coupling = fxgrow.couple(rbf(2), rbf_data()[0])
+    assert list(GradientPool().propose(coupling).new.values()) == [32]
+    assert list(GradientPool(new=5).propose(coupling).new.values()) == [5]
+
+
 def test_it_follows_the_budget() -> None:
     x, y = rbf_data()
     growth = fxgrow.grow(

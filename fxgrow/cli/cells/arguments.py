@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from fxgrow.cells import GENOTYPES, SEARCHES
+from fxgrow.surgery import DEFAULT_STATE, STATE_RULES
 
 GenotypeArgument = Annotated[
     str,
@@ -26,6 +27,23 @@ SearchEpochsOption = Annotated[
 ]
 GrowEveryOption = Annotated[
     int | None, typer.Option(help="epochs between growth steps (firefly only)", show_default="10")
+]
+SearchStateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--state",
+        metavar="RULE",
+        help="what becomes of SGD's momentum when the network grows (firefly only): "
+        f"{', '.join(STATE_RULES)}",
+        show_default=DEFAULT_STATE,
+    ),
+]
+NewEntryRateOption = Annotated[
+    float | None,
+    typer.Option(
+        help="how many times as fast as the rest new entries learn at first (firefly only)",
+        show_default="1",
+    ),
 ]
 SearchBatchSizeOption = Annotated[
     int | None,

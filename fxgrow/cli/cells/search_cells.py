@@ -1,5 +1,6 @@
 """``fxgrow cells search``: search cells by growing them, or by a baseline method."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.text import Text
@@ -33,6 +34,7 @@ from fxgrow.cli.cells import arguments as options
 from fxgrow.cli.console import console, print_parts, print_text
 from fxgrow.data import DataSet
 from fxgrow.report import count_text, number_text, seconds_text
+from fxgrow.surgery import NewEntryRate
 from fxgrow.training import SEARCHED, DataChoice, run_directory
 
 _GENOTYPE_FILE = "genotype.json"
@@ -50,6 +52,8 @@ def search_cells(
     channels: options.SearchChannelsOption = 16,
     nodes: options.NodesOption = 4,
     batch_size: options.SearchBatchSizeOption = None,
+    state: options.SearchStateOption = None,
+    new_entry_rate: options.NewEntryRateOption = None,
     seed: SeedOption = 0,
     limit: LimitOption = None,
     classes: ClassesOption = None,
@@ -62,7 +66,11 @@ def search_cells(
 
     Writes a complete directory with the result or none.
     """
-    search_method = _search_method(method, epochs, grow_every, batch_size)
+    schedule = {"epochs": epochs, "grow_every": grow_every, "batch_size": batch_size}
+    rate = (
+        None if new_entry_rate is None else build_settings(NewEntryRate, multiplier=new_entry_rate)
+    )
+    search_method = _search_method(method, schedule | {"state": state, "new_entry_rate": rate})
     space = build_settings(SearchSpace, cells=cells, channels=channels, nodes=nodes)
     choice = build_settings(
         DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
@@ -82,12 +90,9 @@ def search_cells(
         print_parts(Text(line))
 
 
-def _search_method(
-    name: str, epochs: int | None, grow_every: int | None, batch_size: int | None
-) -> SearchMethod:
+def _search_method(name: str, values: Mapping[str, Any]) -> SearchMethod:
     """The method of that name, with its own settings where no option was given (None)."""
     preset = find_method(name, SEARCHES)
-    values = {"epochs": epochs, "grow_every": grow_every, "batch_size": batch_size}
     # A preset need not have the defaults of its class: two methods may share one class.
     kind: Any = type(preset)
     method: SearchMethod = build_method(name, kind, values, defaults=preset.model_dump())

@@ -58,6 +58,8 @@ _FUSED_DTYPES = (torch.float32, torch.float64)
 _FUSED_DEVICES = ("cpu", "cuda")
 
 OPTIMIZERS = {
+    # It moves each coordinate by lr, so a direction of n by lr sqrt(n), and projection ends that in
+    # the ball. A rate of lr / sqrt(n) was tried and gained less: see docs/when-to-grow.md.
     "adam": OptimizerRule(_adam, 1),
     # The settings of the authors' code.
     "rmsprop": OptimizerRule(partial(RMSprop, alpha=0.9, momentum=0.1), 1),

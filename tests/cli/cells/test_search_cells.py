@@ -30,9 +30,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_growth_and_what_is_derived(fxgrow: Fxgrow, found: Path, tmp_path: Path) -> None:
     out = found / "run"
-    done = fxgrow("cells", "search", "--epochs", "2", "--grow-every", "1", "--out", out, *TINY)
+    schedule = ("--epochs", "2", "--grow-every", "1")
+    treatment = ("--state", "own-age", "--new-entry-rate", "2")
+    done = fxgrow("cells", "search", *schedule, *treatment, "--out", out, *TINY)
     assert done.exit_code == 0, done.output
     result = read_search(out / "search.json")
+    assert result.settings["state"] == "own-age"
+    assert result.settings["new_entry_rate"] == {"multiplier": 2.0, "half_life": 300.0}
     assert result.method == "FireflySearch" and len(result.grown) == 3
     assert read_genotype(out / "genotype.json") == result.genotype
     assert done.stdout.startswith("Genotype(normal=[")
@@ -77,6 +81,10 @@ def test_a_baseline_leaves_the_same_files(fxgrow: Fxgrow, tmp_path: Path) -> Non
     [
         (("--method", "luck"), "bad-setting"),
         (("--method", "darts-first", "--grow-every", "2"), "bad-setting"),
+        (("--method", "darts-first", "--state", "reset"), "bad-setting"),
+        (("--method", "darts-first", "--new-entry-rate", "2"), "bad-setting"),
+        (("--state", "forgotten"), "bad-setting"),
+        (("--new-entry-rate", "-1"), "bad-setting"),
         (("--cells", "1"), "bad-setting"),
     ],
 )

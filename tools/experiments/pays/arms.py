@@ -110,7 +110,8 @@ def by_widening(how: Literal["split", "new"], state: StateRuleName | None = None
 
 GROWN_ARMS: dict[str, Grow] = {
     "firefly": by_method(Firefly(new=20), 4),
-    "pool": by_method(GradientPool(), 4),
+    # As many candidates as the results in docs/results were made with.
+    "pool": by_method(GradientPool(new=64), 4),
     "random": by_method(RandomGrowth(new=20), 4),
     "splitting": by_method(Splitting(), 4),
     "zero": by_widening("new"),
