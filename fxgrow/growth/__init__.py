@@ -9,7 +9,7 @@ from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
-from fxgrow.growth.materialize import parameter_updates
+from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.method import Method, Picked, Proposal, Scores, SelectFunction
 from fxgrow.growth.objective import Batch, LossFunction, Objective
 from fxgrow.growth.plan import Plan, PlanRow, Spending
@@ -76,6 +76,7 @@ __all__ = [
     "select",
     "take_batches",
     "widen",
+    "width_changes",
     "with_candidates_for_budget",
 ]
 

@@ -41,10 +41,13 @@ class Scores:
     Args:
         split: in the order of ``Candidates.split_eps``.
         new: in the order of ``Candidates.new_eps``.
+        per_cost: buy by score per unit of cost; else by the score alone, for methods whose scores
+            are an order of purchase that cost is not to change (one drawn at random, say).
     """
 
     split: Tensor
     new: Tensor
+    per_cost: bool = True
 
 
 SelectFunction = Callable[[Scores], "Selection"]

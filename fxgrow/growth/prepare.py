@@ -84,8 +84,9 @@ def prepare(
     new = {}
     for number, count in proposal.new.items():
         new[numbers[coupling.widths[number].name]] = count
-    for number in layers:
-        new[number] = proposal.layers.neurons
+    for point, layer in zip(points, inserted, strict=True):
+        count = proposal.layers.neurons
+        new[numbers[layer.width]] = point.channels if count is None else count
     translated = replace(proposal, split=frozenset(split), new=new)
     return PreparedModel(deeper, deeper_coupling, translated, layers)
 

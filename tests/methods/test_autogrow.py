@@ -1,0 +1,91 @@
+"""One layer per growth, from zero or at random."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fxgrow import Budget
+from fxgrow.growth import Objective
+from fxgrow.methods import AutoGrow
+from fxgrow.methods.morphisms import draw_order
+from tests.methods.growing import (
+    assert_kept,
+    chosen_widths,
+    grown,
+    labelled,
+    overgrown,
+    same_weights,
+)
+from tests.networks import NETWORKS, images, network
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_layer_that_keeps_the_function(name: str) -> None:
+    growth = assert_kept(AutoGrow(norm=True), Budget(parameters=10**6), name)
+    assert len(growth.report.layers) == 1 and not growth.report.widths
+
+
+@pytest.mark.parametrize("layers", [None, 1, 3])
+def test_one_layer_whatever_the_budget_allows(layers: int | None) -> None:
+    growth = grown(AutoGrow(layers=2), Budget(neurons=100, layers=layers), "residual")
+    (layer,) = growth.report.layers
+    assert layer.neurons == 2
+
+
+def test_a_random_layer_changes_the_function_but_does_not_raise_the_loss() -> None:
+    model = network("residual")
+    x = images(5)
+    report, changed = None, False
+    for seed in range(3):
+        growth = grown(
+            AutoGrow(init="random"), Budget(neurons=9), model=model, seed=seed, accept_no_gain=True
+        )
+        report = growth.report
+        assert report.loss_after <= report.loss_before
+        changed |= not torch.allclose(growth.module(x), model(x))
+    assert report is not None and changed
+
+
+def test_a_random_layer_is_drawn_as_torch_draws_one() -> None:
+    """The standard deviation of outgoing weights is 1 / sqrt(3 fan in)."""
+    method = AutoGrow(init="random", layers=300)
+    graph, choose = overgrown(method, Budget(neurons=9), network("residual"))
+    objective = Objective(labelled(), F.cross_entropy)
+    method.search(graph, objective, torch.Generator().manual_seed(0), choose)
+    weights = []
+    for path, module in graph.graph_module.named_modules():
+        if path.endswith("outgoing"):
+            weights.append(module.columns_of(0, graph.candidates.new_eps).flatten())
+    drawn = torch.cat(weights)
+    assert len(drawn) == 300 * (4 + 5 + 4 + 3 + 6)
+    assert float(drawn.detach().std()) == pytest.approx((3 * 300) ** -0.5, rel=0.05)
+
+
+def test_the_place_is_drawn() -> None:
+    graph, choose = overgrown(AutoGrow(layers=2), Budget(neurons=9), network("residual"))
+    generator, places = torch.Generator().manual_seed(0), set()
+    for _ in range(30):
+        ((place, neurons),) = chosen_widths(graph, choose(draw_order(graph, generator))).items()
+        assert neurons == 2
+        places.add(place)
+    assert len(places) == 5
+
+
+def test_the_same_seed_gives_the_same_layer() -> None:
+    method = AutoGrow(init="random")
+    options = {"accept_no_gain": True}
+    one, other, third = (
+        grown(method, Budget(neurons=9), "residual", seed=seed, **options).module
+        for seed in (1, 1, 2)
+    )
+    assert same_weights(one, other)
+    assert not same_weights(one, third)
+
+
+def test_the_model_is_left_alone() -> None:
+    model = network("residual")
+    before = copy.deepcopy(model)
+    grown(AutoGrow(), Budget(neurons=9), model=model)
+    assert same_weights(model, before)
