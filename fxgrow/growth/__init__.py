@@ -10,7 +10,14 @@ from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates, width_changes
-from fxgrow.growth.method import Method, Picked, Proposal, Scores, SelectFunction
+from fxgrow.growth.method import (
+    Method,
+    Picked,
+    Proposal,
+    Scores,
+    SelectFunction,
+    predicts_gain,
+)
 from fxgrow.growth.objective import Batch, LossFunction, Objective
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.prepare import PreparedModel
@@ -66,6 +73,7 @@ __all__ = [
     "grow_step",
     "new_neuron_updates",
     "parameter_updates",
+    "predicts_gain",
     "refresh_statistics",
     "reinitialize",
     "replay",

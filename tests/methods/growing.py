@@ -80,3 +80,14 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
         first[name].shape == second[name].shape and torch.equal(first[name], second[name])
         for name in first
     )
+
+
+def assert_seeded(method: Any, budget: Budget, name: str = "chain", **options: Any) -> None:
+    """A growth depends on its seed, and not on torch's own generators."""
+    modules = []
+    for noise, seed in ((0, 1), (7, 1), (0, 2)):
+        model = network(name)
+        torch.manual_seed(noise)
+        modules.append(grown(method, budget, model=model, seed=seed, **options).module)
+    assert same_weights(modules[0], modules[1])
+    assert not same_weights(modules[0], modules[2])

@@ -9,11 +9,11 @@ from fxgrow.methods import Net2Deeper
 from fxgrow.methods.morphisms import draw_order
 from tests.methods.growing import (
     assert_kept,
+    assert_seeded,
     chosen_widths,
     grown,
     labelled,
     overgrown,
-    same_weights,
 )
 from tests.networks import NETWORKS, network
 
@@ -62,13 +62,8 @@ def test_new_layers_learn() -> None:
     assert module.get_submodule("incoming").weight.any()
 
 
-def test_the_same_seed_gives_the_same_layers() -> None:
-    one, other, third = (
-        grown(Net2Deeper(layers=2), Budget(neurons=4), "residual", seed=seed) for seed in (1, 1, 2)
-    )
-    assert one.report.layers == other.report.layers
-    assert same_weights(one.module, other.module)
-    assert not same_weights(one.module, third.module)
+def test_the_seed_decides() -> None:
+    assert_seeded(Net2Deeper(layers=2), Budget(neurons=4), "residual")
 
 
 def test_places_can_be_named() -> None:

@@ -7,7 +7,7 @@ from fxgrow import Budget
 from fxgrow.errors import ArgumentError
 from fxgrow.methods import NetworkMorphism
 from fxgrow.methods.morphisms import draw_order
-from tests.methods.growing import assert_kept, chosen_widths, grown, overgrown, same_weights
+from tests.methods.growing import assert_kept, assert_seeded, chosen_widths, grown, overgrown
 from tests.networks import NETWORKS, network
 
 
@@ -49,12 +49,8 @@ def test_a_budget_beyond_the_morphisms_is_spent() -> None:
     assert sum(width.new for width in report.widths) == 40 and not report.unspent
 
 
-def test_the_same_seed_gives_the_same_network() -> None:
-    one, other, third = (
-        grown(NetworkMorphism(), Budget(neurons=5), seed=seed).module for seed in (1, 1, 2)
-    )
-    assert same_weights(one, other)
-    assert not same_weights(one, third)
+def test_the_seed_decides() -> None:
+    assert_seeded(NetworkMorphism(), Budget(neurons=5))
 
 
 def test_settings_of_layers_without_layers() -> None:
