@@ -280,6 +280,8 @@ def fields_of(record: Any) -> dict[str, Any]:
 
 Row = Callable[[Right], Mapping[str, Any]]
 
+HISTORY = training.TrainingHistory((training.Measurement(1, 9, 2.0, validation_accuracy=0.5),))
+
 # fmt: off
 ROWS: Mapping[str, Row] = {
     # fxgrow
@@ -513,7 +515,6 @@ ROWS: Mapping[str, Row] = {
 }
 # fmt: on
 
-HISTORY = training.TrainingHistory((training.Measurement(1, 9, 2.0, validation_accuracy=0.5),))
 TRIGGERS = {
     "AtEpochs": training.AtEpochs(epochs=(1,)),
     "AtSteps": training.AtSteps(steps=(1,)),

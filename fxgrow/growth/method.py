@@ -60,10 +60,10 @@ class Method(Protocol):
     A property ``search_steps`` says how many steps a search takes that each need a growth batch of
     their own; without it, there are ``batch_roles.SCORING_BATCHES`` to search on. A property
     ``keeps_function`` that is true says that no candidate changes what the model computes (outgoing
-    weights of new neurons are 0), so that no step has to be halved. A property ``predicts_gain`` that
-    is true says that scores are in units of the loss, so that their sum is what a growth promises.
-    A method ``pick`` from the
-    number of neurons that there are after growth to a ``Picked`` lets it stand for several others.
+    weights of new neurons are 0), so that no step has to be halved. A property ``predicts_gain``
+    that is true says that scores are in units of the loss, so that their sum is what a growth
+    promises. A method ``pick`` from the number of neurons that there are after growth to a
+    ``Picked`` lets it stand for several others.
 
     Example:
         A method in one file, registered in ``fxgrow.methods.registry`` or by an entry point of the

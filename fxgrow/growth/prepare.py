@@ -85,8 +85,9 @@ def prepare(
     for number, count in proposal.new.items():
         new[numbers[coupling.widths[number].name]] = count
     for point, layer in zip(points, inserted, strict=True):
-        count = proposal.layers.neurons
-        new[numbers[layer.width]] = point.channels if count is None else count
+        wanted = proposal.layers.neurons
+        # Without a number the layer becomes as wide as what it reads.
+        new[numbers[layer.width]] = point.channels if wanted is None else wanted
     translated = replace(proposal, split=frozenset(split), new=new)
     return PreparedModel(deeper, deeper_coupling, translated, layers)
 

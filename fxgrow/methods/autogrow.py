@@ -57,6 +57,7 @@ class AutoGrow(Settings):
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose a layer at every place, of which one gets neurons."""
+        # All places are candidates, but the selection stops after one (``most``).
         depth = DepthProposal(self.layers, self.at, norm=self.norm, most=1)
         return Proposal(frozenset(), {}, depth)
 
@@ -71,6 +72,7 @@ class AutoGrow(Settings):
         initialize(grown, ON, generator)
         if self.init == "random":
             _draw_outgoing(grown, generator)
+        # After the weights are drawn: statistics are those of what a batch norm reads.
         estimate_statistics(grown, objective)
         return draw_order(grown, generator)
 

@@ -26,6 +26,7 @@ def propose_morphisms(coupling: Coupling, wider: float, depth: DepthProposal | N
     """
     counts = {}
     for number in growable_widths(coupling):
+        # Rounded up, so that the narrowest width has a candidate too.
         wanted = math.ceil(wider * coupling.widths[number].size)
         counts[number] = min(wanted, limits.CANDIDATES)
     return Proposal(frozenset(), counts, depth, follows_budget=True)
@@ -45,6 +46,7 @@ def draw_order(grown: OverGrown, generator: torch.Generator) -> Scores:
     # In double precision, so that the order is the same whatever the model's dtype is.
     new = torch.zeros(len(candidates.new_eps), dtype=torch.float64)
     for places in candidates.new.values():
+        # One number for the whole morphism: equal scores are bought one after the other.
         new[places] = torch.rand((), generator=generator, dtype=torch.float64)
     split = torch.zeros(len(candidates.split_eps), dtype=torch.float64)
     return Scores(split, new, per_cost=False)

@@ -100,6 +100,7 @@ class NASH(NetworkMorphism):
         losses: list[float] = []
         for _ in range(self.children):
             scores = draw_order(grown, generator)
+            # Drawn whether or not something is random in the child, so that draws stay in step.
             seed = int(torch.randint(_SEEDS, (), generator=generator))
             child = _emitted(grown, choose(scores))
             with seeded(seed):  # dropout draws from torch's own generators
@@ -119,6 +120,7 @@ class NASH(NetworkMorphism):
             batch = objective.batches[step % len(objective.batches)]
             with guard_unsafe_kernel(child):
                 loss = objective.on(child, batch)
+            # Diverged: what is left of the training would only cost time.
             if not math.isfinite(float(loss.detach())):
                 return
             optimizer.zero_grad(set_to_none=True)
@@ -132,7 +134,9 @@ def _emitted(grown: OverGrown, selection: Selection) -> nn.Module:
     child = copy_module(grown.captured.model)
     changes = width_changes(grown.coupling, grown, selection)
     updates = parameter_updates(grown.coupling, grown, selection)
+    # As the growth itself would emit it, so the child is exactly what is judged.
     emit(child, grown.coupling, changes, updates)
+    # A growth step freezes the model while it searches; the child is a model of its own.
     for parameter in child.parameters():
         if parameter.is_floating_point() or parameter.is_complex():
             parameter.requires_grad_()

@@ -60,7 +60,9 @@ class Net2Deeper(Settings):
         choose: SelectFunction,
     ) -> Scores:
         """Draw incoming weights, and an order of the layers."""
+        # Outgoing weights become 0, so every layer is the identity, whatever it reads.
         initialize(grown, ON, generator)
+        # A batch norm inside a layer starts with what the layer will see.
         estimate_statistics(grown, objective)
         return draw_order(grown, generator)
 

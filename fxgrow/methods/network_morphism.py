@@ -79,6 +79,7 @@ class NetworkMorphism(Settings):
         choose: SelectFunction,
     ) -> Scores:
         """Draw incoming weights, and an order of the morphisms."""
+        # Outgoing weights become 0: of new neurons and of layers alike.
         initialize(grown, ON, generator)
         estimate_statistics(grown, objective)
         return draw_order(grown, generator)

@@ -38,9 +38,10 @@ def set_aside(data: Splits, share: float, seed: int) -> tuple[Splits, DataSet | 
         The data with the other training images in their order, and those that are set aside (None
         if the share is 0).
     """
-    if not share:
+    if not share:  # the same object: nothing is copied where nothing is set aside
         return data, None
     count = max(1, round(share * len(data.train)))
+    # A generator of its own, so that the order of training is what it is without validation.
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(data.train), generator=generator)
     chosen, rest = order[:count].sort().values, order[count:].sort().values
@@ -81,7 +82,8 @@ def promise_of(report: GrowthReport, examples: int, batch_size: int) -> Promise:
         )
     passes = report.batches.steps + report.batches.scored
     cost = training_multiply_adds(report.multiply_adds_overgrown, examples, passes * batch_size)
-    gain = sum(layer.score for layer in report.layers)
+    # Histories of old versions have layers without a score; a report of now has none such.
+    gain = sum((layer.score or 0.0 for layer in report.layers), start=0.0)
     for width in report.widths:
         gain += sum(width.scores)
     return Promise(gain, cost)
@@ -172,6 +174,8 @@ def singular_values(value: Tensor, dim: int) -> tuple[float, ...]:
     neurons = value.shape[dim]
     activations = value.detach().movedim(dim, -1).reshape(-1, neurons).double()
     positions = len(activations)
+    # In double precision: squares lose half of the digits, and 1 % of the largest must be seen.
     moments = activations.mT @ activations / positions
+    # Ascending; of fewer positions than neurons the other eigenvalues are 0 by construction.
     eigenvalues = torch.linalg.eigvalsh(moments).flip(0)[: min(positions, neurons)]
     return tuple(math.sqrt(max(eigenvalue, 0.0)) for eigenvalue in eigenvalues.tolist())

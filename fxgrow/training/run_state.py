@@ -220,12 +220,13 @@ class RunState:
     def _after_trial(self) -> "RunState":
         """Try a growth step, and keep it if the trigger likes what it promises."""
         attempt = self._attempt()
-        promise = Promise(0.0, 0.0)
+        promise = Promise(0.0, 0.0)  # of a growth step that gained nothing
         if attempt.growth is not None:
             size = len(attempt.batches[0][1])
             promise = promise_of(attempt.growth.report, self.request.examples, size)
         state = self._measured(promise=promise)
         if self.settings.grow_when.should_grow(state.history):
+            # The network is what it was before the trial, which worked on copies.
             return state._evaluated()._after_attempt(attempt)
         reason = attempt.reason or "it promises less per multiply-add than training delivers"
         self.callback(GrowthSkipped(self._next_step, len(self.seconds), reason))
@@ -272,6 +273,7 @@ class RunState:
     def _after_attempt(self, attempt: Attempt) -> "RunState":
         """Go on with the grown model; with the old one, if the growth step gained nothing."""
         step, epoch, growth = self._next_step, len(self.seconds), attempt.growth
+        # An attempt that gained nothing counts too, else a trigger would ask for it for ever.
         marks = (*self.history.growths, len(self.history.measurements))
         history = replace(self.history, growths=marks)
         if growth is None:

@@ -38,7 +38,19 @@ Need = Literal["validation", "gains"]
 
 
 class Trigger(Protocol):
-    """Says when to grow; frozen settings without a state."""
+    """Says when to grow; frozen settings without a state.
+
+    Example:
+        In a training loop of one's own:
+
+        >>> trigger, history = OnPlateau(patience=2), TrainingHistory(())
+        >>> for epoch in range(1, 31):
+        ...     measured = Measurement(epoch, epoch * len(loader), train(model, loader))
+        ...     history = replace(history, measurements=(*history.measurements, measured))
+        ...     if trigger.should_grow(history):
+        ...         model = fxgrow.grow(model, loader, loss_fn).module
+        ...         history = replace(history, growths=(*history.growths, epoch))
+    """
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -89,6 +101,9 @@ def equal_phases(epochs: int, grow_steps: int) -> tuple[int, ...]:
 
 class EqualPhases(_OfTheLoss):
     """Grow ``grow_steps`` times, at equal distances over the whole run: the default.
+
+    Args:
+        name: that of the class, as of all triggers; it tells them apart in a recipe.
 
     Example:
         >>> fxgrow.training.RunSettings(epochs=6, grow_steps=2, grow_when=EqualPhases())
@@ -141,6 +156,7 @@ class AtEpochs(_OfTheLoss):
     @checked
     def should_grow(self, history: TrainingHistory) -> bool:
         """Whether one of the epochs was reached since the measurement before."""
+        # Epochs between two measurements count too, for loops that measure less often.
         before = TrainingHistory(history.measurements[:-1]).now.epoch
         return any(before < epoch <= history.now.epoch for epoch in self.epochs)
 
@@ -161,6 +177,7 @@ class AtSteps(_OfTheLoss):
     @checked
     def should_grow(self, history: TrainingHistory) -> bool:
         """Whether one of the steps was reached since the measurement before."""
+        # A step inside the epoch is reached when the epoch is over.
         before = TrainingHistory(history.measurements[:-1]).now.step
         return any(before < step <= history.now.step for step in self.steps)
 
@@ -202,8 +219,10 @@ class OnPlateau(_OfTheLoss):
     @checked
     def should_grow(self, history: TrainingHistory) -> bool:
         """Whether the loss was no better for too long."""
+        # The whole history is counted again, so that there is no state to be saved with a run.
         best, not_better = math.inf, 0
         for index, measurement in enumerate(history.measurements):
+            # A growth step lies before this measurement: torch counts anew after a reduction.
             if index in history.growths:
                 not_better = 0
             loss = measurement.loss
@@ -250,6 +269,7 @@ class UntilNoGain(_OfTheLoss):
         late = [one for one in history.since_growth if one.epoch - start >= self.epochs]
         if len(late) != 1:  # too early, or decided already
             return False
+        # Of the first growth step there is nothing to judge it by.
         if not history.growths:
             return True
         before = _validated(history.at_growth.validation_accuracy)
@@ -329,6 +349,7 @@ class ByPromise(_OfTheLoss):
         recent, now = self._recent(history), history.now
         if now.promise is None or len(recent) <= self.window:
             return False
+        # [loss[t - window], ..., loss[t]], all measured on the same architecture.
         spent = now.multiply_adds - recent[0].multiply_adds
         fallen = recent[0].loss - now.loss
         # g / F > fallen / spent, without a division by a cost that may be 0.

@@ -45,7 +45,7 @@ def grown_at(
 ) -> list[int]:
     """The epochs after which a run would grow that does what the trigger says."""
     history = TrainingHistory((), epochs=len(measured) + 1, grow_steps=grow_steps)
-    grown = []
+    grown: list[int] = []
     for measurement in measured:
         history = replace(history, measurements=(*history.measurements, measurement))
         if len(grown) < most and trigger.should_grow(history):
