@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import SGD, Optimizer
+from torch.utils._pytree import tree_leaves
 
 from fxgrow.data import Batches, Splits, batches
 from fxgrow.errors import GrowthError, TrainingError
@@ -67,8 +69,11 @@ class GrowthRequest:
 
     @property
     def examples(self) -> int:
-        """How many examples the example inputs are."""
-        return len(self.example_inputs[0])
+        """How many examples the example inputs are, by the first tensor that has an axis."""
+        for leaf in tree_leaves(self.example_inputs):
+            if isinstance(leaf, Tensor) and leaf.dim():
+                return max(len(leaf), 1)
+        return 1
 
 
 @dataclass(frozen=True, eq=False)
