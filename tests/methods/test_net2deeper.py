@@ -63,7 +63,7 @@ def test_new_layers_learn() -> None:
 
 
 def test_the_seed_decides() -> None:
-    assert_seeded(Net2Deeper(layers=2), Budget(neurons=4), "residual")
+    assert_seeded(Net2Deeper(layers=2), Budget(neurons=3), "residual")
 
 
 def test_places_can_be_named() -> None:
