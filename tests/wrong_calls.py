@@ -280,6 +280,8 @@ def fields_of(record: Any) -> dict[str, Any]:
 
 Row = Callable[[Right], Mapping[str, Any]]
 
+HISTORY = training.TrainingHistory((training.Measurement(1, 9, 2.0, validation_accuracy=0.5),))
+
 # fmt: off
 ROWS: Mapping[str, Row] = {
     # fxgrow
@@ -460,6 +462,19 @@ ROWS: Mapping[str, Row] = {
     "FireflySearch.learning_rate": lambda r: {"self": cells.FireflySearch(), "epoch": 1},
     "FireflySearch.optimizer": lambda r: {"self": cells.FireflySearch(), "model": r.model},
     "WrittenSpecs": lambda r: {"initial": r.spec, "final": r.spec},
+    "AtEpochs": lambda r: {"epochs": (1, 2)},
+    "AtSteps": lambda r: {"steps": (1, 2)},
+    "ByPromise": lambda r: dumped(training.ByPromise()),
+    "EqualPhases": lambda r: {},
+    "EveryEpochs": lambda r: dumped(training.EveryEpochs()),
+    "Measurement": lambda r: fields_of(training.Measurement(1, 9, 2.0)),
+    "OnFullRank": lambda r: dumped(training.OnFullRank()),
+    "OnPlateau": lambda r: dumped(training.OnPlateau()),
+    "Promise": lambda r: {"gain": 0.1, "multiply_adds": 1.0},
+    "Spectrum": lambda r: {"width": "conv", "values": (1.0, 0.5)},
+    "Spectrum.rank_share": lambda r: {"self": training.Spectrum("conv", (1.0, 0.5)), "threshold": 0.01},
+    "TrainingHistory": lambda r: fields_of(HISTORY),
+    "UntilNoGain": lambda r: dumped(training.UntilNoGain()),
     "FOREIGN_TO_RUN": lambda r: {"path": r.directory},
     "accuracy": lambda r: {"model": r.model, "batches": r.batches},
     "cosine_rate": lambda r: {"initial": 1.0, "final": 0.0, "progress": 0.5, "total": 1.0},
@@ -499,6 +514,28 @@ ROWS: Mapping[str, Row] = {
     "Options": lambda r: {"dynamic_batch": None, "license": "mit"},
 }
 # fmt: on
+
+TRIGGERS = {
+    "AtEpochs": training.AtEpochs(epochs=(1,)),
+    "AtSteps": training.AtSteps(steps=(1,)),
+    "ByPromise": training.ByPromise(),
+    "EqualPhases": training.EqualPhases(),
+    "EveryEpochs": training.EveryEpochs(),
+    "OnFullRank": training.OnFullRank(),
+    "OnPlateau": training.OnPlateau(),
+    "UntilNoGain": training.UntilNoGain(),
+}
+
+
+def asked(name: str) -> Row:
+    """The row of a method of a trigger."""
+    return lambda right: {"self": TRIGGERS[name], "history": HISTORY}
+
+
+ROWS = {
+    **ROWS,
+    **{f"{name}.{method}": asked(name) for name in TRIGGERS for method in ("asks", "should_grow")},
+}
 
 CALLED_BY_FXGROW = {
     "Auto.pick", "Auto.propose", "Auto.refine", "Auto.search",

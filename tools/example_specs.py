@@ -21,7 +21,7 @@ from fxgrow.lowering import lower
 from fxgrow.spec import ArchitectureSpec
 from fxgrow.spec.meta_module import write_architecture
 from fxgrow.training import train_epoch
-from fxgrow.training.run import capture_network
+from fxgrow.training.network import capture_network
 
 FOLDER = Path("specs/architectures")
 SIZE, BATCH, CLASSES = 32, 8, 10

@@ -20,7 +20,7 @@ from fxgrow.errors import SpecError
 from fxgrow.report import count_text, quantity_text
 from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec import ArchitectureSpec, load, meta_example_inputs, meta_module, read_spec
-from fxgrow.training import read_recipe
+from fxgrow.training import EqualPhases, read_recipe
 
 CheckedPathArgument = Annotated[
     Path,
@@ -69,8 +69,11 @@ def _check_recipe(path: Path) -> tuple[str, ...]:
     recipe = read_recipe(path)
     epochs = quantity_text(recipe.settings.epochs, "epoch")
     steps = quantity_text(recipe.settings.grow_steps, "growth step")
+    trigger = recipe.settings.grow_when
+    # Other triggers wait for something, which may not come.
+    when = "" if isinstance(trigger, EqualPhases) else f" at most ({trigger.name})"
     return (
-        f"sound: a recipe; {recipe.model} on {recipe.data.name}, {epochs}, {steps} by "
+        f"sound: a recipe; {recipe.model} on {recipe.data.name}, {epochs}, {steps}{when} by "
         f"{recipe.method.name}",
     )
 

@@ -58,6 +58,8 @@ WIDTH_FACTOR = 64
 """The ``width=`` of a model reference."""
 EPOCHS = 2**20
 """Epochs of training."""
+TRAINING_STEPS = 2**40
+"""Number of the step of the optimizer at which a run grows."""
 GROWTH_STEPS = 2**12
 """Growth steps of a run."""
 BATCH = 2**20

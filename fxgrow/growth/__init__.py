@@ -9,8 +9,15 @@ from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
-from fxgrow.growth.materialize import parameter_updates
-from fxgrow.growth.method import Method, Picked, Proposal, Scores, SelectFunction
+from fxgrow.growth.materialize import parameter_updates, width_changes
+from fxgrow.growth.method import (
+    Method,
+    Picked,
+    Proposal,
+    Scores,
+    SelectFunction,
+    predicts_gain,
+)
 from fxgrow.growth.objective import Batch, LossFunction, Objective
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.prepare import PreparedModel
@@ -68,6 +75,7 @@ __all__ = [
     "grow_step",
     "new_neuron_updates",
     "parameter_updates",
+    "predicts_gain",
     "refresh_statistics",
     "reinitialize",
     "replay",
@@ -78,6 +86,7 @@ __all__ = [
     "select",
     "take_batches",
     "widen",
+    "width_changes",
     "with_candidates_for_budget",
 ]
 

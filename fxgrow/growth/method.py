@@ -41,10 +41,13 @@ class Scores:
     Args:
         split: in the order of ``Candidates.split_eps``.
         new: in the order of ``Candidates.new_eps``.
+        per_cost: buy by score per unit of cost; else by the score alone, for methods whose scores
+            are an order of purchase that cost is not to change (one drawn at random, say).
     """
 
     split: Tensor
     new: Tensor
+    per_cost: bool = True
 
 
 SelectFunction = Callable[[Scores], "Selection"]
@@ -57,8 +60,10 @@ class Method(Protocol):
     A property ``search_steps`` says how many steps a search takes that each need a growth batch of
     their own; without it, there are ``batch_roles.SCORING_BATCHES`` to search on. A property
     ``keeps_function`` that is true says that no candidate changes what the model computes (outgoing
-    weights of new neurons are 0), so that no step has to be halved. A method ``pick`` from the
-    number of neurons that there are after growth to a ``Picked`` lets it stand for several others.
+    weights of new neurons are 0), so that no step has to be halved. A property ``predicts_gain``
+    that is true says that scores are in units of the loss, so that their sum is what a growth
+    promises. A method ``pick`` from the number of neurons that there are after growth to a
+    ``Picked`` lets it stand for several others.
 
     Example:
         A method in one file, registered in ``fxgrow.methods.registry`` or by an entry point of the
@@ -139,6 +144,11 @@ def pick_method(method: Method, neurons: Callable[[], int]) -> Picked:
 def search_steps(method: object) -> int:
     """How many steps a method's search takes, one batch each; 0 if the method does not say."""
     return int(getattr(method, "search_steps", 0))
+
+
+def predicts_gain(method: Method) -> bool:
+    """Whether a method says that its scores are decreases of the loss, in its units."""
+    return bool(getattr(method, "predicts_gain", False))
 
 
 def keeps_function(method: Method) -> bool:

@@ -84,8 +84,10 @@ def prepare(
     new = {}
     for number, count in proposal.new.items():
         new[numbers[coupling.widths[number].name]] = count
-    for number in layers:
-        new[number] = proposal.layers.neurons
+    for point, layer in zip(points, inserted, strict=True):
+        wanted = proposal.layers.neurons
+        # Without a number the layer becomes as wide as what it reads.
+        new[numbers[layer.width]] = point.channels if wanted is None else wanted
     translated = replace(proposal, split=frozenset(split), new=new)
     return PreparedModel(deeper, deeper_coupling, translated, layers)
 

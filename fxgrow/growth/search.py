@@ -274,7 +274,7 @@ def _join_scores(whole: Candidates, parts: Sequence[OverGrown], scores: Sequence
             split[whole.split[width]] = part_scores.split[places]
         for width, places in part.candidates.new.items():
             new[whole.new[width]] = part_scores.new[places]
-    return Scores(split, new)
+    return Scores(split, new, all(part_scores.per_cost for part_scores in scores))
 
 
 def select_candidates(
@@ -369,5 +369,6 @@ def _narrow_selection(selection: Selection, whole: Candidates, part: Candidates)
                 new_indices.append(index)
     at_split = torch.tensor(split_indices, dtype=torch.long)
     at_new = torch.tensor(new_indices, dtype=torch.long)
-    scores = Scores(selection.scores.split[at_split], selection.scores.new[at_new])
+    of_all = selection.scores
+    scores = Scores(of_all.split[at_split], of_all.new[at_new], of_all.per_cost)
     return Selection(selection.split[at_split], selection.new[at_new], scores, selection.spent)

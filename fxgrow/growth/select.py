@@ -1,9 +1,10 @@
 """Select the best candidates within a budget (Wu et al. 2020, Eq. 5 under its constraints).
 
-Candidates are bought greedily by |eps_i s_i| per unit of added cost, in increments that keep every
-width at a multiple of ``round_to``. What several widths cost together is looked up as the selection
-fills, not added up. Widths may be tied: candidates at the same place of all of them are one
-candidate, with the sum of their scores and the cost of them all (the cells of one kind, section 3).
+Candidates are bought greedily by |eps_i s_i| per unit of added cost (or by the scores alone, where
+a method asks for that), in increments that keep every width at a multiple of ``round_to``. What
+several widths cost together is looked up as the selection fills, not added up. Widths may be tied:
+candidates at the same place of all of them are one candidate, with the sum of their scores and the
+cost of them all (the cells of one kind, section 3).
 """
 
 from bisect import bisect_left
@@ -121,7 +122,8 @@ def select(scores: Scores, candidates: Candidates, resolved: ResolvedBudget) -> 
                 "bad-scores",
                 "some candidate's score is not a number; the loss is probably not finite",
             )
-    bought, spent = _buy(_candidate_groups(candidates, resolved), all_scores, resolved)
+    groups = _candidate_groups(candidates, resolved)
+    bought, spent = _buy(groups, all_scores, resolved, scores.per_cost)
     chosen = torch.zeros(len(all_scores), dtype=torch.bool)
     for increment in bought:
         for group in increment.members:
@@ -158,11 +160,12 @@ def _buy(
     groups: Mapping[Tie, Sequence[CandidateGroup]],
     scores: Sequence[float],
     resolved: ResolvedBudget,
+    per_cost: bool,
 ) -> tuple[list[Increment], dict[str, float]]:
     """Fill the selection; while it measures as more than was estimated, give back the worst."""
     increments: list[Increment] = []
     for tie, members in groups.items():
-        increments += _increments(tie, members, scores, resolved)
+        increments += _increments(tie, members, scores, resolved, per_cost)
     increments.sort(key=lambda increment: -increment.worth)
     bought = greedy_fill(increments, resolved.allows)
     while bought:
@@ -176,7 +179,11 @@ def _buy(
 
 
 def _increments(
-    tie: Tie, groups: Sequence[CandidateGroup], scores: Sequence[float], resolved: ResolvedBudget
+    tie: Tie,
+    groups: Sequence[CandidateGroup],
+    scores: Sequence[float],
+    resolved: ResolvedBudget,
+    per_cost: bool,
 ) -> list[Increment]:
     """The candidates of a width or tie, best first, in the steps that it may take.
 
@@ -194,7 +201,9 @@ def _increments(
         members = tuple(best_first[start : start + size])
         start += size
         if size not in costs:
-            costs[size] = resolved.relative_cost(dict.fromkeys(tie, size))
+            # Without a cost the gain is taken per neuron, so that a longer step does not go first.
+            amount = dict.fromkeys(tie, size)
+            costs[size] = resolved.relative_cost(amount) if per_cost else sum(amount.values())
         gain = sum(gains[group] for group in members)
         rate = gain / costs[size] if gain > 0 else gain * costs[size]
         worth = min(worth, rate)

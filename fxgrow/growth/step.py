@@ -256,7 +256,13 @@ def _resolve(prepared: PreparedModel, budget: Budget, scope: Scope) -> ResolvedB
         listed = "; ".join(reasons)
         raise GrowthError("nothing-growable", f"no width of the model can grow ({listed})")
     ties = resolve_ties(coupling, scope.tie)
-    return resolve_budget(budget, prepared.captured, coupling, prepared.layers.keys(), ties)
+    resolved = resolve_budget(budget, prepared.captured, coupling, prepared.layers.keys(), ties)
+    depth = prepared.proposal.layers
+    if depth is None or depth.most is None:
+        return resolved
+    # A method may insert fewer layers at a time than the budget allows.
+    allowed = depth.most if budget.layers is None else min(depth.most, budget.layers)
+    return replace(resolved, max_layers=allowed)
 
 
 def _require_gain(result: SearchResult) -> None:

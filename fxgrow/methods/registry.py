@@ -23,7 +23,11 @@ from pydantic import BaseModel
 from fxgrow.documents import limits
 from fxgrow.errors import GrowthError
 from fxgrow.methods.auto import Auto
+from fxgrow.methods.autogrow import AutoGrow
 from fxgrow.methods.firefly import Firefly
+from fxgrow.methods.nash import NASH
+from fxgrow.methods.net2deeper import Net2Deeper
+from fxgrow.methods.network_morphism import NetworkMorphism
 from fxgrow.methods.pool import GradientPool
 from fxgrow.methods.random import RandomGrowth
 from fxgrow.methods.splitting import Splitting
@@ -34,8 +38,12 @@ ENTRY_POINT_GROUP = "fxgrow.methods"
 METHODS: Mapping[str, type[Any]] = MappingProxyType(
     {
         "Auto": Auto,
+        "AutoGrow": AutoGrow,
         "Firefly": Firefly,
         "GradientPool": GradientPool,
+        "NASH": NASH,
+        "Net2Deeper": Net2Deeper,
+        "NetworkMorphism": NetworkMorphism,
         "RandomGrowth": RandomGrowth,
         "Splitting": Splitting,
         "ZeroOutgoing": ZeroOutgoing,
@@ -68,8 +76,8 @@ def available_methods() -> Mapping[str, str]:
         installed packages by name.
 
     Example:
-        >>> list(available_methods())
-        ['Auto', 'Firefly', 'GradientPool', 'RandomGrowth', 'Splitting', 'ZeroOutgoing']
+        >>> list(available_methods())[:3]
+        ['Auto', 'AutoGrow', 'Firefly']
     """
     places = {
         name: f"{method.__module__}:{method.__qualname__}" for name, method in METHODS.items()

@@ -31,6 +31,8 @@ class OverGrown:
         refusals: by number of the width, why it has no candidates. The refusal ``no-lane`` is of
             new neurons alone: its split candidates take part.
         edits: how many nodes each rewrite rule inserted.
+        captured: the model that it was made of; with blank layers, if layers are candidates.
+        coupling: the widths of that model.
     """
 
     graph_module: fx.GraphModule
@@ -38,6 +40,8 @@ class OverGrown:
     entries: tuple[Entry, ...]
     refusals: dict[int, Refusal]
     edits: Counter[str]
+    captured: Captured
+    coupling: Coupling
 
 
 _REORDERED = Refusal(
@@ -204,7 +208,9 @@ def _build(
     graph_module.graph.eliminate_dead_code(rewriter.has_effect)
     graph_module.graph.lint()
     graph_module.recompile()
-    return OverGrown(graph_module, candidates, tuple(context.entries), refusals, rewriter.edits)
+    entries = tuple(context.entries)
+    made_of = (captured, coupling)
+    return OverGrown(graph_module, candidates, entries, refusals, rewriter.edits, *made_of)
 
 
 def _root(old: fx.GraphModule, candidates: Candidates) -> nn.Module:

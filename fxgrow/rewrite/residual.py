@@ -54,17 +54,19 @@ class DepthProposal:
     """Which candidate layers there are.
 
     Args:
-        neurons: candidates per layer.
+        neurons: candidates per layer; None: as many as the value has that the layer reads.
         at: patterns of node names or module paths; without any, layers follow every activation and
             every residual sum.
         form: how the neurons compute; None chooses as the model itself does.
         norm: put a batch norm inside h.
+        most: how many layers may get neurons, whatever the budget allows; None: any number.
     """
 
-    neurons: int
+    neurons: int | None
     at: tuple[str, ...] = ()
     form: LayerForm | None = None
     norm: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from fxgrow.training.events import (
     Listener,
     RunStarted,
 )
+from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.log import Log
 from fxgrow.training.recipe import (
     RECIPE_VERSION,
@@ -59,6 +60,17 @@ from fxgrow.training.sgd import (
     training_batches,
 )
 from fxgrow.training.step_memory import require_step_memory as require_step_memory
+from fxgrow.training.triggers import (
+    AtEpochs,
+    AtSteps,
+    ByPromise,
+    EqualPhases,
+    EveryEpochs,
+    OnFullRank,
+    OnPlateau,
+    Trigger,
+    UntilNoGain,
+)
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -68,23 +80,36 @@ __all__ = [
     "RECIPE_VERSION",
     "RESULT",
     "SEARCHED",
+    "AtEpochs",
+    "AtSteps",
     "BatchDone",
+    "ByPromise",
     "Control",
     "DataChoice",
     "EpochDone",
+    "EqualPhases",
     "Evaluation",
     "Event",
+    "EveryEpochs",
     "GrowthDone",
     "GrowthSkipped",
     "GrowthStarted",
     "Listener",
     "Log",
+    "Measurement",
+    "OnFullRank",
+    "OnPlateau",
+    "Promise",
     "Recipe",
     "Run",
     "RunResult",
     "RunSettings",
     "RunStarted",
+    "Spectrum",
     "StepResult",
+    "TrainingHistory",
+    "Trigger",
+    "UntilNoGain",
     "WeightTraining",
     "WrittenSpecs",
     "accuracy",

@@ -16,9 +16,10 @@ from pathlib import Path
 from fxgrow.argument_checks import checked
 from fxgrow.documents import RUN_OUTPUT, ForeignCheck, atomic, atomic_directory, recognition
 from fxgrow.spec import ArchitectureSpec, read_text, save
+from fxgrow.training.network import Network
 from fxgrow.training.recipe import Recipe, recipe_text
 from fxgrow.training.result import RUN_RESULT_DOCUMENT, RunResult
-from fxgrow.training.run import Network, Run
+from fxgrow.training.run import Run
 
 # The names of files that other commands look for, too.
 RECIPE_FILE = "recipe.yaml"

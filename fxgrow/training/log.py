@@ -29,9 +29,8 @@ def _growth_done(event: Any) -> dict[str, Any]:
     refusal_codes = {name: refusal.code for name, refusal in report.refusals.items()}
     return {
         "step": event.step,
-        "epoch": event.epoch,
         "test_accuracy": event.test_accuracy,
-        **step_result(report, event.control).model_dump(mode="json"),
+        **step_result(report, event.control, event.epoch).model_dump(mode="json"),
         "stale_loss": report.stale_loss,
         "batches": str(report.batches),
         "faithful_error": report.faithful_error,

@@ -31,6 +31,7 @@ class StepResult(StrictModel):
         test_loss_after: the same right after it.
         test_loss_trained: the same after training for as long instead; None also if that diverged.
         trained_steps: how many steps of training that is.
+        epoch: how many epochs were done before it; None in results of earlier versions.
         picked: which method was picked and why; "" if the recipe names one.
         params: number of parameters after it.
         split: number of neurons that were split.
@@ -55,6 +56,7 @@ class StepResult(StrictModel):
     test_loss_after: float | None = None
     test_loss_trained: float | None = None
     trained_steps: int = 0
+    epoch: int | None = None
     picked: str = ""
 
 
@@ -147,11 +149,11 @@ def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> Run
         backtracks=sum(report.backtracks for report in reports),
         growth_seconds=sum(report.seconds for report in reports),
         epoch_seconds=sum(run.epoch_seconds) / len(run.epoch_seconds),  # one epoch at least
-        steps=tuple(map(step_result, reports, run.controls)),
+        steps=tuple(map(step_result, reports, run.controls, run.growth_epochs)),
     )
 
 
-def step_result(report: GrowthReport, against: Control) -> StepResult:
+def step_result(report: GrowthReport, against: Control, epoch: int) -> StepResult:
     """One growth step in numbers, and training in its time."""
     return StepResult(
         loss_before=report.loss_before,
@@ -166,6 +168,7 @@ def step_result(report: GrowthReport, against: Control) -> StepResult:
         test_loss_after=_if_finite(against.loss_grown),
         test_loss_trained=_if_finite(against.loss_trained),
         trained_steps=against.steps,
+        epoch=epoch,
         picked=report.picked,
     )
 

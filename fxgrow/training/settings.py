@@ -12,18 +12,24 @@ from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName
 from fxgrow.training.sgd import cosine_rate
+from fxgrow.training.triggers import AtEpochs, EqualPhases, GrowWhen, equal_phases
 
 
 class RunSettings(Settings):
     """How long to train, how often to grow, and the settings of SGD.
 
-    The epochs are cut into ``grow_steps`` + 1 phases of equal length (to one epoch), with a growth
-    step between two phases. The learning rate follows half a cosine from ``lr`` to ``final_lr``
-    over the whole run.
+    A growth step lies between two epochs, never after the last one; ``grow_when`` says where. By
+    default the epochs are cut into ``grow_steps`` + 1 phases of equal length (to one epoch). The
+    learning rate follows half a cosine from ``lr`` to ``final_lr`` over the whole run.
 
     Args:
         epochs: passes over the training images in the whole run; more than ``grow_steps``.
-        grow_steps: number of growth steps; 0 is plain training.
+        grow_steps: number of growth steps; of triggers that wait for something, the largest number.
+            0 is plain training.
+        grow_when: the trigger: ``EqualPhases``, ``EveryEpochs``, ``AtEpochs``, ``AtSteps``,
+            ``OnPlateau``, ``UntilNoGain``, ``OnFullRank`` or ``ByPromise``.
+        validation: share of the training images that are set aside for the trigger to measure on,
+            and not trained on; at least one image if it is not 0.
         lr: learning rate at the start.
         final_lr: learning rate at the end; the same value as ``lr`` keeps the rate constant.
         momentum: momentum of SGD.
@@ -40,7 +46,8 @@ class RunSettings(Settings):
 
     Raises:
         TrainingError: there is no epoch (``no-epochs``) or not one per phase (``too-few-epochs``);
-            ``bad-setting`` for a value out of range.
+            the trigger needs images that are set aside (``no-validation``); ``bad-setting`` for a
+            value out of range.
 
     Example:
         >>> settings = RunSettings(epochs=6, grow_steps=2, lr=0.1)
@@ -56,6 +63,8 @@ class RunSettings(Settings):
     # Zero and negative numbers pass here, to get the error below instead of pydantic's.
     epochs: int = Field(default=6, ge=-limits.EPOCHS, le=limits.EPOCHS)
     grow_steps: int = Field(default=2, ge=0, le=limits.GROWTH_STEPS)
+    grow_when: GrowWhen = EqualPhases()
+    validation: float = Field(default=0.0, ge=0, lt=1)
     lr: float = Field(default=0.01, gt=0, le=limits.RATE)
     final_lr: float = Field(default=0.0, ge=0, le=limits.RATE)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -84,6 +93,26 @@ class RunSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _trigger_fits(self) -> "RunSettings":
+        trigger = self.grow_when
+        if "validation" in trigger.needs and not self.validation:
+            raise TrainingError(
+                "no-validation",
+                f"{trigger.name} decides by images that are set aside, and there are none; give "
+                "validation=0.1, say",
+            )
+        if isinstance(trigger, AtEpochs):
+            count, last = len(set(trigger.epochs)), max(trigger.epochs)
+            if count > self.grow_steps or last >= self.epochs:
+                raise TrainingError(
+                    "bad-setting",
+                    f"AtEpochs names {count} epochs up to number {last}, but a run of "
+                    f"{self.epochs} epochs with grow_steps={self.grow_steps} cannot grow after all "
+                    "of them and train on; correct one of these",
+                )
+        return self
+
     @classmethod
     def _error(cls, sentence: str) -> TrainingError:
         """The error that a wrong value raises."""
@@ -91,10 +120,8 @@ class RunSettings(Settings):
 
     @property
     def phases(self) -> tuple[int, ...]:
-        """The number of epochs of every phase."""
-        count = self.grow_steps + 1
-        # The ends of phases are rounded, not their lengths, so the lengths add up to ``epochs``.
-        ends = [round(self.epochs * phase / count) for phase in range(count + 1)]
+        """The number of epochs of every phase, if the phases are equal."""
+        ends = (0, *equal_phases(self.epochs, self.grow_steps), self.epochs)
         return tuple(end - start for start, end in pairwise(ends))
 
     @checked

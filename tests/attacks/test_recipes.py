@@ -40,14 +40,24 @@ TEXTS = {
     "a number of 5,000 digits": ("settings: {seed: " + "9" * 5000 + "}", "bad-yaml"),
 }
 MOST = {
-    "settings": "epochs grow_steps lr final_lr momentum weight_decay batch_size growth_batches growth_batch_size",
+    "settings": "epochs grow_steps validation lr final_lr momentum weight_decay batch_size growth_batches growth_batch_size",
     "data": "limit classes size",
     "Firefly": "new layers eps steps lr refine_steps points rounds",
     "RandomGrowth": "new eps draws",
     "GradientPool": "new",
     "Splitting": "eps step",
+    "Net2Deeper": "layers",
+    "NetworkMorphism": "wider layers",
+    "NASH": "wider layers children steps lr momentum",
+    "AutoGrow": "layers",
+    "EveryEpochs": "epochs",
+    "OnPlateau": "patience min_delta",
+    "UntilNoGain": "epochs min_delta",
+    "OnFullRank": "share threshold epochs",
+    "ByPromise": "epochs window",
     "budget": "neurons parameters multiply_adds activation_memory latency per_width layers round_to",
 }
+TRIGGERS = {"EveryEpochs", "OnPlateau", "UntilNoGain", "OnFullRank", "ByPromise"}
 HUGE = ("1" + "0" * 18, LONG, "-" + LONG, "1e18", "1e999", "-1e999", ".inf", ".nan", "1e1000000")
 
 
@@ -57,6 +67,10 @@ def holding(part: str, field: str, value: str) -> str:
         return LEAST.replace(
             "{neurons: 0.3}",
             f"{{parameters: 1, {field}: {value}}}".replace("parameters: 1, par", "par"),
+        )
+    if part in TRIGGERS:
+        return (
+            f"{LEAST}settings: {{validation: 0.5, grow_when: {{name: {part}, {field}: {value}}}}}\n"
         )
     if part in ("settings", "data"):
         return f"{LEAST}{part}: {{{field}: {value}}}\n"

@@ -79,3 +79,10 @@ def test_no_directory(fxgrow: Fxgrow, tmp_path: Path) -> None:
     done = fxgrow("check", tmp_path / "none")
     assert done.exit_code == 2
     assert done.stderr.rstrip().endswith("[missing-file]")
+
+
+def test_a_recipe_that_waits_says_so(fxgrow: Fxgrow) -> None:
+    recipes = ROOT / "specs" / "recipes"
+    waits = fxgrow("check", recipes / "plateau.yaml").stdout
+    assert "20 epochs, 3 growth steps at most (OnPlateau) by Auto" in " ".join(waits.split())
+    assert "at most" not in fxgrow("check", recipes / "demo.yaml").stdout

@@ -1,3 +1,5 @@
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,32 @@ def test_lowering_and_layers_are_part_of_a_recipe(fxgrow: Fxgrow, tmp_path: Path
     assert (recipe.budget.layers, recipe.budget.round_to) == (1, 2)
     assert fxgrow("run", out / "recipe.yaml", "--out", again, *TRUST).exit_code == 0
     torch.testing.assert_close(load(again).state_dict(), load(out).state_dict(), rtol=0, atol=0)
+
+
+def test_a_recipe_says_when_to_grow(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    """The shipped example of a plateau, on few images and a tiny model, twice."""
+    shipped = Path(__file__).parents[2] / "specs" / "recipes" / "plateau.yaml"
+    text = re.sub("model: .*", "model: tests.cli.models:tiny", shipped.read_text())
+    text = text.replace("name: digits", "name: digits\n  limit: 64").replace(
+        "epochs: 20", "epochs: 5"
+    )
+    # So little of a decrease is none: the second and the fourth epoch are no better than the first.
+    text = text.replace("min_delta: 0.05", "min_delta: 0.99").replace("patience: 1", "patience: 0")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    weights = []
+    for name in ("one", "two"):
+        done = fxgrow("run", path, "--out", tmp_path / name, "--json", *TRUST)
+        assert done.exit_code == 0, done.output
+        assert [step["epoch"] for step in json.loads(done.stdout)["steps"]] == [2, 3, 4]
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert read_recipe(tmp_path / "one" / "recipe.yaml") == read_recipe(path)
+
+
+def test_a_recipe_whose_trigger_does_not_fit(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.replace("grow_steps: 1", "grow_steps: 1, grow_when: {name: ByPromise}"))
+    refused = fxgrow("run", path, "--out", tmp_path / "run", *TRUST)
+    assert refused.exit_code == 2 and "[no-promise]" in refused.stderr
+    assert not (tmp_path / "run").exists()

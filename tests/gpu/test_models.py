@@ -15,7 +15,7 @@ from fxgrow.growth.replay import replay
 from fxgrow.growth.scale import scale_widths
 from fxgrow.methods import Splitting, from_scratch
 from fxgrow.randomness import seeded
-from fxgrow.training.run import capture_network as described
+from fxgrow.training.network import capture_network as described
 from tests.networks import images, network, randomised
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -12,7 +12,7 @@ import fxgrow
 from fxgrow import Budget, Firefly
 from fxgrow.growth.replay import replay
 from fxgrow.spec import ArchitectureSpec, GrowthStep, WidthChange
-from fxgrow.training.run import capture_network as described
+from fxgrow.training.network import capture_network as described
 from tests.networks import NETWORKS, images, network
 
 LABELS = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])

@@ -13,8 +13,12 @@ from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.errors import GrowthError
 from fxgrow.methods import (
     METHODS,
+    NASH,
     Auto,
+    AutoGrow,
     GradientPool,
+    Net2Deeper,
+    NetworkMorphism,
     Splitting,
     ZeroOutgoing,
     available_methods,
@@ -95,8 +99,12 @@ def refused(name: str) -> GrowthError:
 def test_our_own_methods() -> None:
     assert dict(METHODS) == {
         "Auto": Auto,
+        "AutoGrow": AutoGrow,
         "Firefly": Firefly,
         "GradientPool": GradientPool,
+        "NASH": NASH,
+        "Net2Deeper": Net2Deeper,
+        "NetworkMorphism": NetworkMorphism,
         "RandomGrowth": RandomGrowth,
         "Splitting": Splitting,
         "ZeroOutgoing": ZeroOutgoing,
@@ -154,7 +162,7 @@ def test_an_unknown_name_is_answered_with_the_closest(
     install("stranger_names", InOrder="stranger_names:InOrder")
     error = refused(name)
     assert error.code == "unknown-method"
-    listed = "Auto, Firefly, GradientPool, RandomGrowth, Splitting, ZeroOutgoing, InOrder"
+    listed = ", ".join([*METHODS, "InOrder"])
     assert f"did you mean {closest!r}? There are {listed}" in str(error)
 
 

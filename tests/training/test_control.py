@@ -15,7 +15,7 @@ from fxgrow.report import step_verdict
 from fxgrow.training import RunSettings, StepResult, cross_entropy, run_result, train_and_grow
 from fxgrow.training.control import control
 from fxgrow.training.evaluate import evaluate
-from fxgrow.training.run import RunState
+from fxgrow.training.run_state import RunState
 from fxgrow.training.sgd import training_batches
 
 

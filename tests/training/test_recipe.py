@@ -12,7 +12,21 @@ from fxgrow.data import SOURCES
 from fxgrow.errors import FxgrowError, SpecError
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly, MethodConfig
-from fxgrow.training import DataChoice, Recipe, RunSettings, read_recipe, recipe_text
+from fxgrow.training import (
+    AtEpochs,
+    AtSteps,
+    ByPromise,
+    DataChoice,
+    EqualPhases,
+    EveryEpochs,
+    OnFullRank,
+    OnPlateau,
+    Recipe,
+    RunSettings,
+    UntilNoGain,
+    read_recipe,
+    recipe_text,
+)
 from fxgrow.training.recipe import (
     _MAX_FILE_BYTES,
     RECIPE_DOCUMENT,
@@ -38,6 +52,18 @@ METHODS: st.SearchStrategy[MethodConfig] = st.one_of(
     ),
     st.builds(MethodConfig, name=st.sampled_from(["RandomGrowth", "Splitting"])),
 )
+TRIGGERS = st.one_of(
+    st.builds(EqualPhases),
+    st.builds(EveryEpochs, epochs=st.integers(1, 9)),
+    st.builds(AtEpochs, epochs=st.lists(st.integers(1, 8), min_size=1, max_size=2).map(tuple)),
+    st.builds(AtSteps, steps=st.just((10, 2**40))),
+    st.builds(
+        OnPlateau, patience=st.integers(0, 9), of=st.sampled_from(["loss", "validation_loss"])
+    ),
+    st.builds(UntilNoGain, min_delta=st.floats(0, 1)),
+    st.builds(OnFullRank, share=st.floats(0.1, 1)),
+    st.builds(ByPromise, window=st.integers(1, 9)),
+)
 RECIPES = st.builds(
     Recipe,
     schema_version=st.just(2),
@@ -49,6 +75,8 @@ RECIPES = st.builds(
         epochs=st.integers(9, 99),
         lr=st.floats(1e-9, 1e9),
         memory_limit=st.none() | st.just(2e9),
+        validation=st.just(0.1),
+        grow_when=TRIGGERS,
     ),
     method=METHODS,
     budget=st.builds(Budget, neurons=POSITIVE, latency=st.none() | POSITIVE),
@@ -88,7 +116,8 @@ def test_shipped_recipes_can_be_read(path: Path) -> None:
 
 
 def test_there_are_shipped_recipes() -> None:
-    assert {path.name for path in SHIPPED} >= {"demo.yaml", "width-cifar.yaml"}
+    names = {path.name for path in SHIPPED}
+    assert names >= {"demo.yaml", "plateau.yaml", "width-cifar.yaml"}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +145,23 @@ def test_there_are_shipped_recipes() -> None:
         (LEAST + "settings: {lr: 1e999}", "not-finite", "settings.lr"),
         (LEAST.replace("0.3", "0"), "empty-budget", None),
         (LEAST + "lower: no", "bad-value", "lower"),
+        (
+            LEAST + "settings: {grow_when: {name: Sometimes}}",
+            "bad-value",
+            "settings.grow_when",
+        ),
+        (LEAST + "settings: {grow_when: {patience: 1}}", "bad-value", "settings.grow_when"),
+        (
+            LEAST + "settings: {grow_when: {name: OnPlateau, patience: -1}}",
+            "bad-value",
+            "settings.grow_when.OnPlateau.patience",
+        ),
+        (
+            LEAST + "settings: {grow_when: {name: EveryEpochs, points: [1]}}",
+            "unknown-key",
+            "settings.grow_when.EveryEpochs.points",
+        ),
+        (LEAST + "settings: {grow_when: {name: UntilNoGain}}", "no-validation", None),
         (LEAST + "seed: 3", "unknown-key", "seed"),
     ],
 )

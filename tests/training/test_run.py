@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -7,22 +8,33 @@ from torch import Tensor, nn
 from fxgrow import NewEntryRate
 from fxgrow.data import Splits
 from fxgrow.errors import GrowthError, TrainingError
-from fxgrow.growth import Budget, Objective
-from fxgrow.methods import Firefly
+from fxgrow.growth import ALL_WIDTHS, Budget, Method, Objective
+from fxgrow.methods import AutoGrow, Firefly, ZeroOutgoing
 from fxgrow.rewrite import OverGrown
 from fxgrow.training import (
+    AtEpochs,
+    AtSteps,
     BatchDone,
+    ByPromise,
     EpochDone,
+    EqualPhases,
     Event,
+    EveryEpochs,
     GrowthDone,
     GrowthSkipped,
+    OnFullRank,
+    OnPlateau,
     Run,
     RunSettings,
     RunStarted,
+    Trigger,
+    UntilNoGain,
+    run_result,
     train_and_grow,
 )
 from fxgrow.training.events import GrowthStarted
-from fxgrow.training.run import capture_network
+from fxgrow.training.network import capture_network
+from fxgrow.training.run_state import GrowthRequest
 
 # What is found on 16 images need not help on 16 others; that is not what these tests are about.
 SETTINGS = RunSettings(
@@ -45,7 +57,7 @@ class NeverGains(Firefly):
 
 
 def run(
-    model: nn.Module, data: Splits, settings: RunSettings = SETTINGS, method: Firefly = METHOD
+    model: nn.Module, data: Splits, settings: RunSettings = SETTINGS, method: Method = METHOD
 ) -> tuple[Run, list[Event]]:
     events: list[Event] = []
     done = train_and_grow(
@@ -173,3 +185,138 @@ def test_the_settings_say_what_becomes_of_the_optimizer(
 ) -> None:
     runs = [run(model, digits, SETTINGS.model_copy(update=update))[0] for update in ({}, changes)]
     assert not same(*(state(done.final.module) for done in runs))
+
+
+def grown_epochs(
+    model: nn.Module, data: Splits, method: Method = METHOD, **changes: Any
+) -> tuple[tuple[int, ...], Run, list[Event]]:
+    settings = SETTINGS.model_copy(update={"epochs": 6, "grow_steps": 5} | changes)
+    done, events = run(model, data, settings, method)
+    return done.growth_epochs, done, events
+
+
+def test_the_default_is_equal_phases(model: nn.Module, digits: Splits) -> None:
+    first, _ = run(model, digits, method=ZeroOutgoing())
+    named = SETTINGS.model_copy(update={"grow_when": EqualPhases()})
+    second, _ = run(model, digits, named, ZeroOutgoing())
+    assert same(state(first.final.module), state(second.final.module))
+    assert first.growth_epochs == second.growth_epochs == (1, 2)
+    result = run_result(first, SETTINGS, model="net", data="digits")
+    assert [step.epoch for step in result.steps] == [1, 2]
+
+
+def test_the_trigger_says_when(model: nn.Module, digits: Splits) -> None:
+    trigger = AtEpochs(epochs=(2, 3))
+    epochs, done, events = grown_epochs(model, digits, ZeroOutgoing(), grow_when=trigger)
+    assert epochs == (2, 3)
+    phases = [event.phase for event in events if isinstance(event, EpochDone)]
+    assert phases == [0, 0, 1, 2, 2, 2]
+    assert len(done.growths) == len(done.controls) == 2
+    # Three batches of 32 images an epoch, so step 7 is in the third.
+    assert grown_epochs(model, digits, ZeroOutgoing(), grow_when=AtSteps(steps=(7,)))[0] == (3,)
+
+
+def test_no_more_growth_steps_than_there_may_be(model: nn.Module, digits: Splits) -> None:
+    """Nor one after the last epoch, when nothing would train what is new."""
+    every = EveryEpochs(epochs=1)
+    zero = ZeroOutgoing()
+    assert grown_epochs(model, digits, zero, grow_when=every, grow_steps=2)[0] == (1, 2)
+    assert grown_epochs(model, digits, zero, grow_when=every, epochs=3, grow_steps=2)[0] == (1, 2)
+
+
+def test_growth_on_a_plateau(model: nn.Module, digits: Splits) -> None:
+    """Of the losses that the run tells: none is lower by a half than the first."""
+    trigger = OnPlateau(patience=1, min_delta=0.9)
+    epochs, _, events = grown_epochs(model, digits, ZeroOutgoing(), grow_when=trigger)
+    losses = [event.loss for event in events if isinstance(event, EpochDone)]
+    assert min(losses) > 0.1 * losses[0]
+    assert epochs == (3, 5)
+
+
+def test_images_that_are_set_aside_are_not_trained_on(model: nn.Module, digits: Splits) -> None:
+    trigger = OnPlateau(patience=0, min_delta=0.9, of="validation_loss")
+    epochs, _, events = grown_epochs(
+        model, digits, ZeroOutgoing(), grow_when=trigger, validation=0.5, epochs=4, grow_steps=3
+    )
+    assert epochs == (2, 3)
+    batches = [event.batch for event in events if isinstance(event, BatchDone)]
+    assert batches == [1, 2] * 4  # 49 images of 97
+
+
+def test_autogrow_stops_when_accuracy_does(model: nn.Module, digits: Splits) -> None:
+    """With a gain that no growth can have it stops after the first, else it goes on."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)
+    )
+    needed = {"validation": 0.3, "lr": 0.003}
+    stops = UntilNoGain(epochs=1, min_delta=1.0)
+    epochs, done, _ = grown_epochs(model, digits, AutoGrow(layers=2), grow_when=stops, **needed)
+    assert epochs == (1,)
+    assert [len(growth.report.layers) for growth in done.growths] == [1]
+    goes_on = UntilNoGain(epochs=1, min_delta=0.0)
+    epochs, _, _ = grown_epochs(model, digits, AutoGrow(layers=2), grow_when=goes_on, **needed)
+    assert len(epochs) > 1
+
+
+def test_growth_when_the_rank_is_near_full(model: nn.Module, digits: Splits) -> None:
+    low, full = OnFullRank(share=0.01, epochs=2), OnFullRank(share=1.0, threshold=0.9)
+    zero = ZeroOutgoing()
+    assert grown_epochs(model, digits, zero, grow_when=low)[0] == (2, 4)
+    assert grown_epochs(model, digits, zero, grow_when=full)[0] == ()
+
+
+def test_growth_by_promise(model: nn.Module, digits: Splits) -> None:
+    """At a rate of nothing training delivers nothing, so any promise is kept; else none is."""
+    options: dict[str, Any] = {"grow_when": ByPromise(), "epochs": 4, "grow_steps": 3}
+    idle, done, events = grown_epochs(model, digits, **options, lr=1e-12, weight_decay=0.0)
+    assert (
+        idle and len(done.growths) == len(idle) and done.before.parameters < done.after.parameters
+    )
+    assert not any(
+        isinstance(event, GrowthSkipped) for event in events[: events.index(first_growth(events))]
+    )
+    epochs, done, events = grown_epochs(model, digits, **options, lr=0.1)
+    skipped = [event for event in events if isinstance(event, GrowthSkipped)]
+    assert epochs == () and done.growths == ()
+    assert [(event.step, event.epoch) for event in skipped] == [(1, 2), (1, 3)]
+    assert all("promises less" in event.reason for event in skipped)
+    # What was tried leaves no trace.
+    plain, _ = run(
+        model, digits, SETTINGS.model_copy(update={"epochs": 4, "grow_steps": 0, "lr": 0.1})
+    )
+    assert same(state(done.final.module), state(plain.final.module))
+
+
+def first_growth(events: list[Event]) -> Event:
+    return next(event for event in events if isinstance(event, GrowthDone))
+
+
+def test_a_promise_needs_scores_that_are_gains(model: nn.Module, digits: Splits) -> None:
+    with pytest.raises(TrainingError) as caught:
+        grown_epochs(model, digits, ZeroOutgoing(), grow_when=ByPromise())
+    assert caught.value.code == "no-promise"
+
+
+@pytest.mark.parametrize("trigger", [OnFullRank(share=0.5), OnPlateau(patience=0, min_delta=0.5)])
+def test_triggered_runs_are_reproducible(
+    model: nn.Module, digits: Splits, trigger: Trigger
+) -> None:
+    states = []
+    for noise in (0, 123):
+        torch.manual_seed(noise)
+        epochs, done, _ = grown_epochs(
+            model, digits, ZeroOutgoing(), grow_when=trigger, epochs=4, grow_steps=2
+        )
+        states.append((epochs, state(done.final.module)))
+    assert states[0][0] == states[1][0] != ()
+    assert same(states[0][1], states[1][1])
+
+
+def test_examples_are_counted_by_the_first_tensor_with_an_axis() -> None:
+    def examples(*inputs: Any) -> int:
+        return GrowthRequest(inputs, METHOD, Budget(neurons=1), ALL_WIDTHS).examples
+
+    assert examples(torch.zeros(3, 2)) == 3
+    assert examples(torch.zeros(()), {"image": torch.zeros(5, 2)}) == 5
+    assert examples(torch.zeros(())) == examples() == examples(torch.zeros(0)) == 1

@@ -14,7 +14,7 @@ from fxgrow.errors import SpecError
 from fxgrow.growth.replay import replay
 from fxgrow.methods import Firefly
 from fxgrow.spec import read_spec
-from fxgrow.training.run import capture_network as described
+from fxgrow.training.network import capture_network as described
 from tools.fuzzing.damage import Damaged, values_damaged
 from tools.fuzzing.verdicts import Verdict, verdict_of
 

@@ -80,6 +80,11 @@ class Firefly(Settings):
         return self
 
     @property
+    def predicts_gain(self) -> bool:
+        """A score is eps times an integrated gradient: a decrease of the loss."""
+        return True
+
+    @property
     def search_steps(self) -> int:
         """How many growth batches the search steps over."""
         return self.rounds * self.steps + self.refine_steps

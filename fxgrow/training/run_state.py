@@ -1,0 +1,336 @@
+"""A run between two of its steps: an epoch, a decision of the trigger, a growth step."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+from torch.utils._pytree import tree_leaves
+
+from fxgrow.data import Batches, Splits, batches
+from fxgrow.errors import GrowthError, TrainingError
+from fxgrow.growth import (
+    Batch,
+    Budget,
+    Growth,
+    GrowthReport,
+    Method,
+    Scope,
+    StepOptions,
+    grow_step,
+    take_batches,
+)
+from fxgrow.randomness import seeded
+from fxgrow.surgery import StateTreatment
+from fxgrow.training.control import Control, control
+from fxgrow.training.epoch import train_epoch
+from fxgrow.training.evaluate import EVALUATION_BATCH, cross_entropy, evaluate
+from fxgrow.training.events import (
+    BatchDone,
+    EpochDone,
+    GrowthDone,
+    GrowthSkipped,
+    GrowthStarted,
+    Listener,
+    RunStarted,
+)
+from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
+from fxgrow.training.measure import (
+    RANK_IMAGES,
+    activation_spectra,
+    promise_of,
+    set_aside,
+    training_multiply_adds,
+)
+from fxgrow.training.network import Evaluations, Network
+from fxgrow.training.settings import RunSettings
+from fxgrow.training.sgd import set_rate, training_batches
+
+
+@dataclass(frozen=True, eq=False)
+class GrowthRequest:
+    """What the growth steps of a run have in common.
+
+    Args:
+        example_inputs: arguments of the model.
+        method: chooses what grows.
+        budget: how much a growth step may add.
+        scope: which widths may grow.
+    """
+
+    example_inputs: tuple[Any, ...]
+    method: Method
+    budget: Budget
+    scope: Scope
+
+    @property
+    def examples(self) -> int:
+        """How many examples the example inputs are, by the first tensor that has an axis."""
+        for leaf in tree_leaves(self.example_inputs):
+            if isinstance(leaf, Tensor) and leaf.dim():
+                return max(len(leaf), 1)
+        return 1
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A growth step that has been tried on copies.
+
+    Args:
+        batches: the growth batches.
+        growth: what came of it; None if it gained nothing.
+        reason: why it is left out, if it is.
+    """
+
+    batches: Sequence[Batch]
+    growth: Growth | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RunState:
+    """A run between two of its steps. Training changes ``network`` in place, growth replaces it."""
+
+    network: Network
+    optimizer: Optimizer
+    data: Splits
+    settings: RunSettings
+    request: GrowthRequest
+    callback: Listener
+    train: Batches
+    test: Batches
+    validation: Batches | None
+    growth_rng: torch.Generator
+    history: TrainingHistory
+    before: Evaluations | None = None
+    growths: tuple[Growth, ...] = ()
+    growth_epochs: tuple[int, ...] = ()
+    controls: tuple[Control, ...] = ()
+    seconds: tuple[float, ...] = ()
+
+    @staticmethod
+    def start(
+        network: Network,
+        data: Splits,
+        settings: RunSettings,
+        request: GrowthRequest,
+        callback: Listener,
+    ) -> "RunState":
+        """A run of which nothing is done yet."""
+        data, aside = set_aside(data, settings.validation, settings.seed)
+        shuffling = torch.Generator().manual_seed(settings.seed)
+        train = training_batches(data.train, settings.batch_size, shuffling)
+        callback(RunStarted(settings, len(train), network.spec.cost.parameters))
+        optimizer = SGD(
+            network.module.parameters(),
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        # A generator of its own, so that the order of training does not depend on what grows.
+        growth_rng = torch.Generator().manual_seed(settings.seed + 1)
+        test = batches(data.test, EVALUATION_BATCH)
+        validation = None if aside is None else batches(aside, EVALUATION_BATCH)
+        history = TrainingHistory((), epochs=settings.epochs, grow_steps=settings.grow_steps)
+        return RunState(
+            network,
+            optimizer,
+            data,
+            settings,
+            request,
+            callback,
+            train,
+            test,
+            validation,
+            growth_rng,
+            history,
+        )
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether there are epochs left to train a grown model, and growth steps."""
+        epochs_left = len(self.seconds) < self.settings.epochs
+        return epochs_left and len(self.history.growths) < self.settings.grow_steps
+
+    def evaluations(self) -> Evaluations:
+        """Evaluate the model on the training and test images, in evaluation mode."""
+        train = evaluate(self.network.module, batches(self.data.train, EVALUATION_BATCH))
+        if not math.isfinite(train.loss):
+            raise TrainingError(
+                "nan-loss",
+                f"the loss on the training images is {train.loss} after epoch "
+                f"{len(self.seconds)}, so the run is worthless; lower the learning rate (it starts "
+                f"at {self.settings.lr:g})",
+            )
+        test = evaluate(self.network.module, self.test)
+        return Evaluations(self.network.spec.cost.parameters, train, test)
+
+    def after_epoch(self) -> "RunState":
+        """Train for one epoch, and measure."""
+        epoch, start = len(self.seconds), time.perf_counter()
+
+        def on_step(batch: int, loss: float) -> None:
+            # The rate falls step by step; a step is this share of an epoch.
+            self._set_rate(epoch + (batch + 1) / len(self.train))
+            self.callback(BatchDone(epoch + 1, batch + 1, loss))
+
+        self._set_rate(epoch)
+        loss = train_epoch(self.network.module, self.train, cross_entropy, self.optimizer, on_step)
+        seconds = time.perf_counter() - start
+        test_accuracy = evaluate(self.network.module, self.test).accuracy
+        rate = self.optimizer.param_groups[0]["lr"]
+        phase = len(self.history.growths)
+        self.callback(EpochDone(epoch + 1, phase, loss, test_accuracy, rate, seconds))
+        measured = (*self.history.measurements, self._measurement(epoch + 1, loss))
+        history = replace(self.history, measurements=measured)
+        return replace(self, seconds=(*self.seconds, seconds), history=history)
+
+    def _measurement(self, epoch: int, loss: float) -> Measurement:
+        """What is known at the end of an epoch."""
+        per_pass = self.network.spec.cost.multiply_adds
+        spent = training_multiply_adds(per_pass, self.request.examples, len(self.data.train))
+        measurement = Measurement(
+            epoch=epoch,
+            step=epoch * len(self.train),
+            loss=loss,
+            multiply_adds=self.history.now.multiply_adds + spent,
+        )
+        if self.validation is None:
+            return measurement
+        result = evaluate(self.network.module, self.validation)
+        return replace(
+            measurement, validation_loss=result.loss, validation_accuracy=result.accuracy
+        )
+
+    def _set_rate(self, epochs: float) -> None:
+        """The learning rate after so many epochs, which need not be whole."""
+        set_rate(self.optimizer, self.settings.learning_rate(epochs / self.settings.epochs))
+
+    def after_decision(self) -> "RunState":
+        """Ask the trigger, and grow if it says so."""
+        trigger = self.settings.grow_when
+        asked = trigger.asks(self.history)
+        if asked == "promise":
+            return self._after_trial()
+        state = self._measured(spectra=self._spectra()) if asked == "spectra" else self
+        if not trigger.should_grow(state.history):
+            return state
+        state = state._evaluated()
+        return state._after_attempt(state._attempt())
+
+    def _after_trial(self) -> "RunState":
+        """Try a growth step, and keep it if the trigger likes what it promises."""
+        attempt = self._attempt()
+        promise = Promise(0.0, 0.0)  # of a growth step that gained nothing
+        if attempt.growth is not None:
+            size = len(attempt.batches[0][1])
+            promise = promise_of(attempt.growth.report, self.request.examples, size)
+        state = self._measured(promise=promise)
+        if self.settings.grow_when.should_grow(state.history):
+            # The network is what it was before the trial, which worked on copies.
+            return state._evaluated()._after_attempt(attempt)
+        reason = attempt.reason or "it promises less per multiply-add than training delivers"
+        self.callback(GrowthSkipped(self._next_step, len(self.seconds), reason))
+        return state
+
+    def _measured(self, **values: Any) -> "RunState":
+        """The run with more in its last measurement."""
+        *earlier, now = self.history.measurements
+        measurements = (*earlier, replace(now, **values))
+        return replace(self, history=replace(self.history, measurements=measurements))
+
+    def _spectra(self) -> tuple[Spectrum, ...]:
+        images = self.data.train.images[:RANK_IMAGES]
+        return activation_spectra(self.network.module, self.request.example_inputs, images)
+
+    def _evaluated(self) -> "RunState":
+        """The run with the evaluation before its first growth step."""
+        return self if self.before else replace(self, before=self.evaluations())
+
+    @property
+    def _next_step(self) -> int:
+        """The number of the next growth step, from 1."""
+        return len(self.history.growths) + 1
+
+    def _attempt(self) -> Attempt:
+        """Do a growth step on copies, so that one that gains nothing leaves no trace."""
+        kept = take_batches(self._growth_batches(), self.request.method)
+        self.callback(GrowthStarted(self._next_step, len(self.seconds)))
+        try:
+            growth = grow_step(
+                self.network.module,
+                kept,
+                cross_entropy,
+                method=self.request.method,
+                budget=self.request.budget,
+                options=self._growth_options(),
+            )
+        except GrowthError as error:
+            if error.code != "gained-nothing":
+                raise
+            return Attempt(kept, None, str(error))
+        return Attempt(kept, growth)
+
+    def _after_attempt(self, attempt: Attempt) -> "RunState":
+        """Go on with the grown model; with the old one, if the growth step gained nothing."""
+        step, epoch, growth = self._next_step, len(self.seconds), attempt.growth
+        # An attempt that gained nothing counts too, else a trigger would ask for it for ever.
+        marks = (*self.history.growths, len(self.history.measurements))
+        history = replace(self.history, growths=marks)
+        if growth is None:
+            # The epochs so far are not lost: the model trains on, and may grow at the next step.
+            self.callback(GrowthSkipped(step, epoch, attempt.reason))
+            return replace(self, history=history)
+        tested = evaluate(growth.module, self.test)
+        against = self._control(growth.report, tested.loss, attempt.batches)
+        self.callback(GrowthDone(step, epoch, growth.report, tested.accuracy, against))
+        return replace(
+            self,
+            network=Network(growth.module, growth.graph_module, growth.spec),
+            # The optimizer of the grown weights; their momentum has grown along, by the rule.
+            optimizer=growth.optimizer or self.optimizer,
+            history=history,
+            growths=(*self.growths, growth),
+            growth_epochs=(*self.growth_epochs, epoch),
+            controls=(*self.controls, against),
+        )
+
+    def _control(self, report: GrowthReport, loss: float, kept: Sequence[Batch]) -> Control:
+        """What the seconds of a growth would have done as training of the model before it."""
+        order = torch.Generator().manual_seed(self.settings.seed)  # the run's own stays unmoved
+        train = training_batches(self.data.train, self.settings.batch_size, order)
+        used = kept[: report.batches.searched] if report.batches else kept
+        model, optimizer = self.network.module, self.optimizer
+        # How long it trains depends on the clock, so whatever it draws must not move what follows.
+        with seeded(self.settings.seed):
+            return control(model, optimizer, loss, report.seconds, train, used, self.test)
+
+    def _growth_options(self) -> StepOptions:
+        """How a growth step runs."""
+        return StepOptions(
+            optimizer=self.optimizer,
+            seed=self.settings.seed + self._next_step,  # other candidates at every step
+            history=self.network.spec.history,
+            memory_limit=self.settings.memory_limit,
+            accept_no_gain=self.settings.accept_no_gain,
+            scope=self.request.scope,
+            example_inputs=self.request.example_inputs,
+            treatment=StateTreatment(self.settings.state, self.settings.new_entry_rate),
+        )
+
+    def _growth_batches(self) -> Batches:
+        """Training images in an order of their own, never more per batch than there are."""
+        settings, data = self.settings, self.data.train
+        size = min(settings.growth_batch_size, len(data))
+        return batches(
+            data,
+            size,
+            shuffle=True,
+            generator=self.growth_rng,
+            limit=settings.growth_batches,
+            drop_last=True,
+        )
