@@ -120,6 +120,19 @@ class Both(Stream):
         return self.head(torch.cat([y[:, 0], y.mean(1)], -1)) + self.raw(x).mean(1)
 
 
+class Mixed(Stream):
+    """One weight reads the stream before its norm and behind it."""
+
+    def __init__(self, norm: Callable[[], nn.Module]) -> None:
+        super().__init__(norm)
+        self.head = nn.Linear(2 * SIZE, WORDS)
+
+    def forward(self, words: Tensor) -> Tensor:
+        x = self.words(words) + self.places
+        x = x + self.branch(x)
+        return self.head(torch.cat([self.last(x), x], -1))
+
+
 def made(network: nn.Module) -> nn.Module:
     return randomised(network)
 
@@ -136,7 +149,7 @@ def error(wider: nn.Module, network: nn.Module) -> float:
 
 
 CASES = [(Stream, norm, 7) for norm in NORMS]
-for kind in (Scaled, Both):
+for kind in (Scaled, Both, Mixed):
     CASES += [(kind, norm, 1) for norm in ("layer norm", "RMS norm, 1 + gamma")]
 CASES += [(Stream, norm, SIZE) for norm in ("layer norm, bare", "RMS norm")]
 
@@ -298,19 +311,6 @@ class Power(Stream):
         return super().forward(words) + x.pow(2).mean(-1, keepdim=True)
 
 
-class Mixed(Stream):
-    """One weight reads the stream before its norm and behind it."""
-
-    def __init__(self, norm: Callable[[], nn.Module]) -> None:
-        super().__init__(norm)
-        self.head = nn.Linear(2 * SIZE, WORDS)
-
-    def forward(self, words: Tensor) -> Tensor:
-        x = self.words(words) + self.places
-        x = x + self.branch(x)
-        return self.head(torch.cat([self.last(x), x], -1))
-
-
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
@@ -318,7 +318,6 @@ class Mixed(Stream):
         (PostNorm, "post-norm"),
         (BarePatches, "last normalizes it together with others"),
         (Power, "used otherwise than to normalize it"),
-        (Mixed, "both before a norm and behind it"),
     ],
 )
 def test_the_reason_is_told(network: type[Stream], reason: str) -> None:
