@@ -208,21 +208,27 @@ def _split_directions(grown: OverGrown) -> Directions:
 
 
 def _incoming_directions(grown: OverGrown) -> Directions:
-    parts = []
+    return Directions.of(grown.candidates.new_eps, incoming_tensors(grown))
+
+
+def _outgoing_directions(grown: OverGrown) -> Directions:
+    return Directions.of(grown.candidates.new_eps, outgoing_tensors(grown))
+
+
+def incoming_tensors(grown: OverGrown) -> Iterator[SplitPart]:
+    """Yield all tensors that write new neurons."""
     for layer in overgrown_layers(grown):
         for tensor in layer.new or []:
             # The rows of all widths that the layer writes, one after the other.
             candidate = torch.cat([slots.candidate for slots in layer.rows]).to(tensor.device)
-            parts.append((tensor, candidate, 0))
-    return Directions.of(grown.candidates.new_eps, parts)
+            yield tensor, candidate, 0
 
 
-def _outgoing_directions(grown: OverGrown) -> Directions:
-    parts = []
+def outgoing_tensors(grown: OverGrown) -> Iterator[SplitPart]:
+    """Yield all tensors that read new neurons."""
     for layer in overgrown_layers(grown):
         for tensor, slots in zip(layer.outgoing, layer.columns, strict=True):
-            parts.append((tensor, slots.candidate.to(tensor.device), 1))
-    return Directions.of(grown.candidates.new_eps, parts)
+            yield tensor, slots.candidate.to(tensor.device), 1
 
 
 def split_tensors(grown: OverGrown) -> Iterator[SplitPart]:
