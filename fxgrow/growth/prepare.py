@@ -86,7 +86,10 @@ def prepare(
         new[numbers[coupling.widths[number].name]] = count
     for number in layers:
         new[number] = proposal.layers.neurons
-    translated = replace(proposal, split=frozenset(split), new=new)
+    refusals = {}
+    for number, refusal in proposal.refusals.items():
+        refusals[numbers[coupling.widths[number].name]] = refusal
+    translated = replace(proposal, split=frozenset(split), new=new, refusals=refusals)
     return PreparedModel(deeper, deeper_coupling, translated, layers)
 
 

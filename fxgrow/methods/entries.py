@@ -10,12 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fxgrow.methods.firefly.neighborhood import (
-    SplitPart,
-    incoming_tensors,
-    outgoing_tensors,
-    split_tensors,
-)
+from fxgrow.methods.firefly.neighborhood import SplitPart, split_tensors
 from fxgrow.rewrite import OverGrown
 from fxgrow.surgery import reshape_along
 
@@ -45,16 +40,6 @@ class NeuronEntries:
     def splits(grown: OverGrown) -> "NeuronEntries":
         """The directions of the neurons that may split."""
         return NeuronEntries.of(split_tensors(grown), grown.candidates.split_eps)
-
-    @staticmethod
-    def incoming(grown: OverGrown) -> "NeuronEntries":
-        """What enters new neurons: their rows, biases included."""
-        return NeuronEntries.of(incoming_tensors(grown), grown.candidates.new_eps)
-
-    @staticmethod
-    def outgoing(grown: OverGrown) -> "NeuronEntries":
-        """What leaves new neurons: their columns in all layers that read them."""
-        return NeuronEntries.of(outgoing_tensors(grown), grown.candidates.new_eps)
 
     @staticmethod
     def of(tensors: Iterable[SplitPart], eps: Tensor) -> "NeuronEntries":

@@ -23,10 +23,15 @@ from pydantic import BaseModel
 from fxgrow.documents import limits
 from fxgrow.errors import GrowthError
 from fxgrow.methods.auto import Auto
+from fxgrow.methods.fast_splitting import FastSplitting
 from fxgrow.methods.firefly import Firefly
+from fxgrow.methods.gradmax import GradMax
+from fxgrow.methods.net2wider import Net2Wider
 from fxgrow.methods.pool import GradientPool
 from fxgrow.methods.random import RandomGrowth
 from fxgrow.methods.splitting import Splitting
+from fxgrow.methods.tiny import TINY
+from fxgrow.methods.variance_transfer import VarianceTransfer
 from fxgrow.methods.zero_outgoing import ZeroOutgoing
 
 ENTRY_POINT_GROUP = "fxgrow.methods"
@@ -34,10 +39,15 @@ ENTRY_POINT_GROUP = "fxgrow.methods"
 METHODS: Mapping[str, type[Any]] = MappingProxyType(
     {
         "Auto": Auto,
+        "FastSplitting": FastSplitting,
         "Firefly": Firefly,
+        "GradMax": GradMax,
         "GradientPool": GradientPool,
+        "Net2Wider": Net2Wider,
         "RandomGrowth": RandomGrowth,
         "Splitting": Splitting,
+        "TINY": TINY,
+        "VarianceTransfer": VarianceTransfer,
         "ZeroOutgoing": ZeroOutgoing,
     }
 )
@@ -68,8 +78,8 @@ def available_methods() -> Mapping[str, str]:
         installed packages by name.
 
     Example:
-        >>> list(available_methods())
-        ['Auto', 'Firefly', 'GradientPool', 'RandomGrowth', 'Splitting', 'ZeroOutgoing']
+        >>> list(available_methods())[:4]
+        ['Auto', 'FastSplitting', 'Firefly', 'GradMax']
     """
     places = {
         name: f"{method.__module__}:{method.__qualname__}" for name, method in METHODS.items()

@@ -67,11 +67,7 @@ class Splitting(Settings):
         # There is no eigh in half precision.
         exact = matrices if matrices.dtype == torch.float64 else matrices.float()
         eigenvalues, eigenvectors = (result.to(matrices) for result in torch.linalg.eigh(exact))
-        lowest = eigenvalues[:, 0]
-        with torch.no_grad():
-            entries.write(eigenvectors[:, :, 0])
-            grown.candidates.split_eps.copy_(self.eps * (lowest < 0))
-        return Scores(-(self.eps**2) / 2 * lowest, grown.candidates.new_eps.detach())
+        return set_splits(grown, entries, eigenvalues[:, 0], eigenvectors[:, :, 0], self.eps)
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Do nothing: splits do not interact to second order."""
@@ -100,14 +96,57 @@ def splitting_matrices(
             f"the splitting matrices of {entries.count} neurons with up to {entries.size} weights "
             "each do not fit into memory; split a narrower model, or choose Firefly(new=0)",
         )
-    split_eps = grown.candidates.split_eps
-    with torch.no_grad():
-        split_eps.fill_(1.0)
     columns = []
-    for unit in torch.eye(entries.size, dtype=split_eps.dtype, device=entries.neuron.device):
+    like = grown.candidates.split_eps
+    for unit in torch.eye(entries.size, dtype=like.dtype, device=entries.neuron.device):
         # Every neuron moves along the same coordinate: there are no blocks between neurons.
-        entries.write(step * unit.expand(entries.count, -1))
-        gradients = mean_gradients(grown, objective.scoring, entries.parts)
-        columns.append(entries.read(gradients) / step)
+        alike = unit.expand(entries.count, -1)
+        columns.append(splitting_product(grown, objective, entries, alike, step))
     matrices = torch.stack(columns, 2)
     return (matrices + matrices.mT) / 2
+
+
+def splitting_product(
+    grown: OverGrown, objective: Objective, entries: NeuronEntries, vectors: Tensor, step: float
+) -> Tensor:
+    """Compute S_i v_i of every neuron by one gradient: dL/du_i (h v_i) / h = S_i v_i + O(h^2).
+
+    Args:
+        grown: the over-grown graph; its directions are changed.
+        objective: the loss; its batches to score on count.
+        entries: from ``NeuronEntries.splits(grown)``.
+        vectors: a v of its own for every neuron.
+        step: the finite difference h.
+
+    Shapes:
+        vectors: [neuron, coordinate].
+
+    Returns:
+        The products, [neuron, coordinate].
+    """
+    with torch.no_grad():
+        grown.candidates.split_eps.fill_(1.0)
+    entries.write(step * vectors)
+    gradients = mean_gradients(grown, objective.scoring, entries.parts)
+    return entries.read(gradients) / step
+
+
+@torch.no_grad()
+def set_splits(
+    grown: OverGrown, entries: NeuronEntries, lowest: Tensor, vectors: Tensor, eps: float
+) -> Scores:
+    """Split neurons along the lowest eigenvectors; one with lambda_i >= 0 is stable: its eps is 0.
+
+    Args:
+        grown: the over-grown graph, changed in place.
+        entries: from ``NeuronEntries.splits(grown)``.
+        lowest: the eigenvalues lambda_i.
+        vectors: the eigenvectors, [neuron, coordinate].
+        eps: length of the step.
+
+    Returns:
+        The gains, -eps^2 / 2 lambda_i.
+    """
+    entries.write(vectors)
+    grown.candidates.split_eps.copy_(eps * (lowest < 0))
+    return Scores(-(eps**2) / 2 * lowest, grown.candidates.new_eps.detach())

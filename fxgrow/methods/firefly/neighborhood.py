@@ -208,25 +208,25 @@ def _split_directions(grown: OverGrown) -> Directions:
 
 
 def _incoming_directions(grown: OverGrown) -> Directions:
-    return Directions.of(grown.candidates.new_eps, incoming_tensors(grown))
+    return Directions.of(grown.candidates.new_eps, incoming_tensors(overgrown_layers(grown)))
 
 
 def _outgoing_directions(grown: OverGrown) -> Directions:
-    return Directions.of(grown.candidates.new_eps, outgoing_tensors(grown))
+    return Directions.of(grown.candidates.new_eps, outgoing_tensors(overgrown_layers(grown)))
 
 
-def incoming_tensors(grown: OverGrown) -> Iterator[SplitPart]:
+def incoming_tensors(layers: Iterable[OvergrownLayer]) -> Iterator[SplitPart]:
     """Yield all tensors that write new neurons."""
-    for layer in overgrown_layers(grown):
+    for layer in layers:
         for tensor in layer.new or []:
             # The rows of all widths that the layer writes, one after the other.
             candidate = torch.cat([slots.candidate for slots in layer.rows]).to(tensor.device)
             yield tensor, candidate, 0
 
 
-def outgoing_tensors(grown: OverGrown) -> Iterator[SplitPart]:
+def outgoing_tensors(layers: Iterable[OvergrownLayer]) -> Iterator[SplitPart]:
     """Yield all tensors that read new neurons."""
-    for layer in overgrown_layers(grown):
+    for layer in layers:
         for tensor, slots in zip(layer.outgoing, layer.columns, strict=True):
             yield tensor, slots.candidate.to(tensor.device), 1
 
