@@ -20,6 +20,7 @@ the group ``fxgrow.methods`` in a package of your own.
 """
 
 from fxgrow.methods.auto import Auto
+from fxgrow.methods.catalog import CATALOG, MethodRow
 from fxgrow.methods.config import MethodConfig
 from fxgrow.methods.fast_splitting import FastSplitting
 from fxgrow.methods.firefly import Firefly
@@ -35,6 +36,7 @@ from fxgrow.methods.variance_transfer import VarianceTransfer
 from fxgrow.methods.zero_outgoing import ZeroOutgoing
 
 __all__ = [
+    "CATALOG",
     "METHODS",
     "TINY",
     "Auto",
@@ -43,6 +45,7 @@ __all__ = [
     "GradMax",
     "GradientPool",
     "MethodConfig",
+    "MethodRow",
     "Net2Wider",
     "RandomGrowth",
     "Splitting",
