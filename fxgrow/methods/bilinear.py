@@ -30,6 +30,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Objective
@@ -47,8 +48,8 @@ _LIFT = 16
 Correction = Callable[[], Sequence[Tensor]]
 """Terms that are added to the loss of a batch after its forward pass."""
 
-InMetric = Callable[[Tensor], Tensor]
-"""A symmetric linear map of incoming weights: [candidates, size] to the same."""
+Metric = Callable[[Tensor], Tensor]
+"""A symmetric linear map of the weights of every candidate: [candidates, size] to the same."""
 
 
 def lift(like: Tensor) -> float:
@@ -132,7 +133,8 @@ class BilinearForm:
         total = torch.zeros(other.count, other.size, dtype=torch.float64)
         if not one.size or not other.size:
             return total
-        with _lifted(self.grown):
+        # Fused attention has no second derivative, and gives the same numbers.
+        with _lifted(self.grown), sdpa_kernel(SDPBackend.MATH):
             for batch, size in zip(self.objective.batches, sizes, strict=True):
                 loss = self.objective.on(self.grown.graph_module, batch) * (size / sum(sizes))
                 for term in self.correction():
@@ -185,7 +187,7 @@ class SingularVectors:
 
     Args:
         values: of the candidates of a width, descending.
-        incoming: left singular vectors; those of plain weights have norm 1.
+        incoming: left singular vectors of norm 1.
         outgoing: right singular vectors of norm 1.
 
     Shapes:
@@ -203,9 +205,10 @@ def singular_vectors(
     form: BilinearForm,
     generator: torch.Generator,
     iterations: int,
-    in_metric: InMetric = unchanged,
+    in_metric: Metric = unchanged,
+    out_metric: Metric = unchanged,
 ) -> SingularVectors:
-    """The largest singular values and vectors of R M, where R is ``in_metric``.
+    """The largest singular values and vectors of R M Q, with R ``in_metric`` and Q ``out_metric``.
 
     By subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4): the candidates of a width
     start as an orthonormal basis of random outgoing weights, and M and M^T turn it in turns towards
@@ -217,6 +220,7 @@ def singular_vectors(
         iterations: how often both are applied; each takes 2 forward and 4 backward passes, and the
             end one product more.
         in_metric: R.
+        out_metric: Q.
 
     Returns:
         The triples. A width of rank r has r of them; the values and vectors after them are 0.
@@ -227,13 +231,13 @@ def singular_vectors(
     # What a candidate does not have (widths differ in their readers) is 0.
     right = _orthonormal(_owned(form.outgoing, start), widths)
     for _ in range(iterations):
-        left = _orthonormal(in_metric(form.times(right)), widths)
-        right = _orthonormal(form.transposed_times(in_metric(left)), widths)
-    image = in_metric(form.times(right))
+        left = _orthonormal(in_metric(form.times(out_metric(right))), widths)
+        right = _orthonormal(out_metric(form.transposed_times(in_metric(left))), widths)
+    image = in_metric(form.times(out_metric(right)))
     values = torch.zeros(len(image), dtype=torch.float64)
     incoming, outgoing = torch.zeros_like(image), torch.zeros_like(right)
     for places in widths:
-        # image = U S V^T holds R M c of every c of the basis; U turns the basis.
+        # image = U S V^T holds R M Q c of every c of the basis; U turns the basis.
         turn, singular, vectors = torch.linalg.svd(image[places], full_matrices=False)
         found = places.start + torch.arange(len(singular))
         values[found], incoming[found] = singular, vectors

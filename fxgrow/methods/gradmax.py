@@ -18,8 +18,8 @@ How we differ:
   authors' code grows at random.
 - Widths are compared by s_j^2, in units of the layers' weights.
 - A relu of exactly 0 has the derivative 0 in torch, and would stay dead. So new biases are the
-  smallest number above 0, or, in a layer without biases, incoming weights are as small. It is lost
-  in rounding: the function is kept to the bit of a float.
+  smallest number above 0, or, in a layer without biases, incoming weights are as small; beside what
+  a network computes with it is nothing.
 - Where a batch norm follows (its derivative at a constant channel is 1 / sqrt(eps), and what it
   gives after one step is of variance 1 at once) or where sigma(0) is not 0, incoming weights of 0 do
   not do. There the two ends change roles: outgoing weights are 0, which keeps the function whatever

@@ -99,15 +99,15 @@ class TINY(Settings):
         random = form.incoming.read(form.incoming.parts).double().cpu()
         form.start()
         moments = second_moments(form)
-        whiten = partial(_whiten, form, moments.whitening())
+        whiten, unscale = partial(_whiten, form, moments.whitening()), partial(_unscale, form)
         with moments.bottleneck(form) as projected:
-            found = singular_vectors(projected, generator, self.iterations, whiten)
+            found = singular_vectors(projected, generator, self.iterations, whiten, unscale)
         incoming = whiten(found.incoming)
         length = incoming.norm(dim=1, keepdim=True)
         exists = length > 0
         product = self.step * found.values[:, None] * torch.where(_normalized(grown), 1.0, length)
         incoming = torch.where(exists, incoming / length.clamp(min=1e-300), random)
-        outgoing = -product * found.outgoing  # V is minus the gradient
+        outgoing = -product * unscale(found.outgoing)  # V is minus the gradient
         new = _better_sign(form, incoming, outgoing)
         return Scores(torch.zeros(len(grown.candidates.split_eps)), new)
 
@@ -353,3 +353,14 @@ def _whiten(
         for part, piece in zip(new, pieces, strict=True):
             values[id(part)] = piece.reshape(part.shape)
     return form.incoming.read([values[id(part)].double() for part in parts]).cpu()
+
+
+def _unscale(form: BilinearForm, vectors: Tensor) -> Tensor:
+    """Outgoing weights in units of their layers: V is a step of the layers' outputs themselves."""
+    parts = list(form.outgoing.spread(vectors))
+    place = {id(part): number for number, part in enumerate(form.outgoing.parts)}
+    for layer in overgrown_layers(form.grown):
+        for part in layer.outgoing:
+            if id(part) in place:
+                parts[place[id(part)]] = parts[place[id(part)]] / layer.unit_column
+    return form.outgoing.read(parts).double().cpu()
