@@ -52,8 +52,8 @@ class SearchResult:
         refined: whether the selected candidates were adapted to each other.
         unknown: why the multiply-adds are not known.
         keeps_function: whether the selected candidates do not change what the model computes.
-        twin_noise: draws what tells the copies of split neurons apart, if no direction does; None
-            if directions do.
+        twin_noise: draws what tells the copies of split neurons apart, if the method keeps the
+            function: without a direction they would stay alike for ever. Else None.
     """
 
     overgrown: OverGrown
@@ -156,9 +156,7 @@ def search(
         with timer.phase("backtrack"), full_precision():
             backtracks = backtrack(chosen, objective.scoring, loss_before)
     changes = width_changes(prepared.coupling, chosen, selection)
-    # Splits that keep the function are copies alike, and would stay alike for ever.
-    twin_noise = generator if is_exact else None
-    told = (peak_memory, cost, refined, unknown, is_exact, twin_noise)
+    told = (peak_memory, cost, refined, unknown, is_exact, generator if is_exact else None)
     return SearchResult(chosen, selection, changes, loss_before, backtracks, groups, *told)
 
 

@@ -16,8 +16,8 @@ the matrix N of Verbockhaven et al., "Growing Tiny Networks", TMLR 2024, Proposi
 How we differ: the matrix is never formed. A product with it is a second derivative of the loss of
 the over-grown graph, which takes a vector of its own for *every* candidate of *all* widths in one
 forward and two backward passes. Whatever lies between the layers takes part as it is: convolutions
-of any kind on both ends, pooling, flattening, depthwise layers, several writers and readers. Weights
-are in units of their layers, as everywhere in the over-grown graph.
+of any kind on both ends, pooling, flattening, depthwise layers, several writers and readers.
+Weights are in units of their layers, as everywhere in the over-grown graph.
 
 sigma'(0) is the derivative from above, 1 for relu as in GradMax (torch says 0 at 0 exactly): the
 neurons are evaluated at ``lift`` instead of 0.
@@ -26,12 +26,14 @@ neurons are evaluated at ``lift`` instead of 0.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fxgrow.documents import limits
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Objective
 from fxgrow.methods.entries import NeuronEntries
@@ -44,6 +46,9 @@ from fxgrow.rewrite import OverGrown, OvergrownLayer
 
 _LIFT = 16
 """Smallest normal numbers that make a lift; products with it are still above 0."""
+
+_NO_DERIVATIVE = ("not implemented", "twice", "double back")
+"""What torch says of an operator that can be differentiated only once."""
 
 Correction = Callable[[], Sequence[Tensor]]
 """Terms that are added to the loss of a batch after its forward pass."""
@@ -133,6 +138,7 @@ class BilinearForm:
         total = torch.zeros(other.count, other.size, dtype=torch.float64)
         if not one.size or not other.size:
             return total
+        # The mean over all examples, batch by batch, as in ``mean_gradients``.
         # Fused attention has no second derivative, and gives the same numbers.
         with _lifted(self.grown), sdpa_kernel(SDPBackend.MATH):
             for batch, size in zip(self.objective.batches, sizes, strict=True):
@@ -147,21 +153,24 @@ def _second(
     loss: Tensor, one: Sequence[Tensor], along: Sequence[Tensor], other: Sequence[Tensor]
 ) -> Sequence[Tensor]:
     """The derivative by ``other`` of the derivative of the loss by ``one``, along a direction."""
-    options: dict[str, bool] = {"allow_unused": True, "materialize_grads": True}
     slope = loss.new_zeros(())
+    derivative = partial(torch.autograd.grad, allow_unused=True, materialize_grads=True)
     try:
-        first = torch.autograd.grad(loss, one, create_graph=True, **options)
+        first = derivative(loss, one, create_graph=True)
         for gradient, direction in zip(first, along, strict=True):
             slope = slope + (gradient * direction).sum()
         if not slope.requires_grad:  # the loss depends on no neuron
             return [torch.zeros_like(part) for part in other]
-        return torch.autograd.grad(slope, other, **options)
-    except (RuntimeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        return derivative(slope, other)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[: limits.MESSAGE]
+        if not any(words in reason for words in _NO_DERIVATIVE):
+            raise  # no memory left, say
         raise GrowthError(
             "no-second-derivative",
             f"the loss has no second derivative here ({reason}), so no gradient of new neurons can "
-            "be maximized; choose a method that takes first derivatives alone, such as GradientPool",
+            "be maximized; choose a method that needs first derivatives alone, such as "
+            "GradientPool",
         ) from error
 
 
@@ -177,7 +186,7 @@ def _lifted(grown: OverGrown) -> Iterator[None]:
 
 
 def _lift_new(layer: OvergrownLayer, _: Any, output: list[Tensor]) -> list[Tensor]:
-    start = len(output) - len(layer.rows)
+    start = len(output) - len(layer.rows)  # the lanes of new neurons come last
     return output[:start] + [lane + lift(lane.real) for lane in output[start:]]
 
 

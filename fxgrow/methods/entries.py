@@ -77,7 +77,8 @@ class NeuronEntries:
         # Entries of no candidate read any vector, and are set to 0.
         neuron = self.neuron.clamp(min=0)
         coordinate = self.coordinate.clamp(max=self.size - 1)
-        flat = vectors[neuron, coordinate] * (self.neuron >= 0)
+        here = vectors.to(neuron.device)
+        flat = here[neuron, coordinate] * (self.neuron >= 0)
         pieces = flat.split([part.numel() for part in self.parts])
         spread: list[Tensor] = []
         for part, values in zip(self.parts, pieces, strict=True):

@@ -10,9 +10,10 @@ and S v is one gradient of the over-grown graph, for a v of its own for every ne
 splitting takes as many passes as a neuron has weights, this takes two for each of a few steps.
 
 How we differ: the step along the gradient has no learning rate. R is minimized exactly over the
-plane of v and its gradient and, from the second step on, the direction of the last step (locally
-optimal conjugate gradient, Knyazev, SIAM J. Sci. Comput. 2001), which takes two products a step. The energy-aware choice of section 3.1, gain over added
-cost, is the selection within a budget of fxgrow for every method: ``Budget(multiply_adds=...)``.
+span of v, its gradient and, from the second step on, the direction of the last step (locally
+optimal conjugate gradient, Knyazev, SIAM J. Sci. Comput. 2001), which takes two products a step.
+The energy-aware choice of section 3.1, gain over added cost, is what selection within a budget does
+in fxgrow for every method (``growth.select``): ``Budget(multiply_adds=...)``.
 """
 
 from collections.abc import Callable, Sequence
@@ -118,13 +119,14 @@ def lowest_eigenpairs(product: Product, start: Tensor, steps: int) -> tuple[Tens
 def _lowest_of(basis: Tensor, images: Tensor) -> Tensor:
     """The combination of an orthonormal basis with the lowest quotient: [matrices, vectors]."""
     small = basis @ images.mT
-    small = (small + small.mT) / 2
+    small = (small + small.mT) / 2  # symmetric but for rounding and kinks
     # A direction that is 0 must not be chosen for its quotient of 0.
     is_nothing = basis.norm(dim=2) < 0.5
     above = small.abs().sum((1, 2), keepdim=True) + 1
     small = small + torch.diag_embed(is_nothing.to(small)) * above
     exact = small if small.dtype == torch.float64 else small.float()
-    return torch.linalg.eigh(exact).eigenvectors[:, :, 0].to(small)
+    vectors: Tensor = torch.linalg.eigh(exact).eigenvectors  # columns, the lowest first
+    return vectors[:, :, 0].to(small)
 
 
 def _across(

@@ -2,9 +2,9 @@
 
 Reference: Evci, van Merrienboer, Unterthiner, Vladymyrov, Pedregosa, "GradMax: Growing Neural
 Networks using Gradient Information", ICLR 2022, Eqs. 7 to 10. New neurons with incoming weights
-w_j = 0 keep the function, as sigma(0) = 0. With z = W h + sum_j c_j sigma(w_j^T x) in the layer that
-reads them, their gradients dL/dw_j = M c_j, M = sigma'(0) E[x (dL/dz)^T], depend on the outgoing
-weights alone, and
+w_j = 0 keep the function, as sigma(0) = 0. With z = W h + sum_j c_j sigma(w_j^T x) in the layer
+that reads them, their gradients dL/dw_j = M c_j, M = sigma'(0) E[x (dL/dz)^T], depend on the
+outgoing weights alone, and
 
     max over orthonormal c_1 ... c_k of  sum_j |M c_j|^2  =  s_1^2 + ... + s_k^2
 
@@ -21,10 +21,10 @@ How we differ:
   smallest number above 0, or, in a layer without biases, incoming weights are as small; beside what
   a network computes with it is nothing.
 - Where a batch norm follows (its derivative at a constant channel is 1 / sqrt(eps), and what it
-  gives after one step is of variance 1 at once) or where sigma(0) is not 0, incoming weights of 0 do
-  not do. There the two ends change roles: outgoing weights are 0, which keeps the function whatever
-  follows, and incoming weights are the left singular vectors, for which the gradient |M^T w_j| = s_j
-  of the outgoing weights is largest to first order in w.
+  gives after one step is of variance 1 at once) or where sigma(0) is not 0, incoming weights of 0
+  do not do. There the two ends change roles: outgoing weights are 0, which keeps the function
+  whatever follows, and incoming weights are the left singular vectors, for which the gradient
+  |M^T w_j| = s_j of the outgoing weights is largest to first order in w.
 - Candidates beyond the rank of M have random incoming weights and outgoing weights of 0.
 """
 
@@ -90,6 +90,7 @@ class GradMax(Settings):
         form.start()
         silent = _silent_at_zero(form)
         found = singular_vectors(form, generator, self.iterations)
+        # Three kinds: outgoing weights along c_j, incoming ones along w_j, or neither.
         has_vector = _within_rank(found.values, grown)
         by_outgoing = (has_vector & silent)[:, None]
         by_incoming = (has_vector & ~silent)[:, None]
@@ -130,6 +131,7 @@ def _silent_at_zero(form: BilinearForm) -> Tensor:
         for handle in handles:
             handle.remove()
     normalized = set()
+    # A batch norm has a running variance for each channel, also as a function.
     for entry in grown.entries:
         if entry.slots is not None and entry.parameter.endswith("running_var"):
             normalized.add(entry.slots.width)

@@ -5,9 +5,9 @@ Reference: Chen, Goodfellow, Shlens, "Net2Net: Accelerating Learning via Knowled
 n times, and its outgoing weights divided by n, so the function stays as it is.
 
 How we differ: a neuron is copied at most once in a growth step (the paper draws with replacement),
-so one step doubles a width at most; ``fxgrow.widen(how="split")`` goes further. The paper adds noise
-to the weights, which changes the function; here the outgoing weights of two copies differ by +-r,
-which keeps it (``growth.emit.part_twins``), as ``widen`` does.
+so one step doubles a width at most; ``fxgrow.widen(how="split")`` goes further. The paper adds
+noise to the weights, which changes the function; here the outgoing weights of two copies differ by
++-r, which keeps it (``growth.emit.part_twins``), as ``widen`` does.
 """
 
 import torch
@@ -46,6 +46,7 @@ class Net2Wider(Settings):
     ) -> Scores:
         """Draw which neurons are copied; their directions stay 0."""
         candidates = grown.candidates
+        # On, with directions of 0: twins, which emission parts by noise that sums to 0.
         with torch.no_grad():
             candidates.split_eps.fill_(ON)
         split = random_scores(candidates.split_eps, generator)

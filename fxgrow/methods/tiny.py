@@ -102,12 +102,14 @@ class TINY(Settings):
         whiten, unscale = partial(_whiten, form, moments.whitening()), partial(_unscale, form)
         with moments.bottleneck(form) as projected:
             found = singular_vectors(projected, generator, self.iterations, whiten, unscale)
+        # w_k = S^{-1/2} u_k, cut to the length of a row of the layer; c_k takes the rest.
         incoming = whiten(found.incoming)
         length = incoming.norm(dim=1, keepdim=True)
         exists = length > 0
         product = self.step * found.values[:, None] * torch.where(_normalized(grown), 1.0, length)
         incoming = torch.where(exists, incoming / length.clamp(min=1e-300), random)
-        outgoing = -product * unscale(found.outgoing)  # V is minus the gradient
+        # u_k and v_k are of N' = -N, the gradient: so c_k changes its sign.
+        outgoing = -product * unscale(found.outgoing)
         new = _better_sign(form, incoming, outgoing)
         return Scores(torch.zeros(len(grown.candidates.split_eps)), new)
 
@@ -119,10 +121,10 @@ def _unfit(width: Width) -> str:
     """Why a width has no second moment S of its own, as a part of a sentence; "" if it has."""
     writers = set()
     for site in width.sites:
+        module, _, name = site.parameter.rpartition(".")
+        if site.role is not Role.CARRIES and name not in ("weight", "bias"):
+            return f"{site.parameter} is no weight of a linear layer or convolution"
         if site.role is Role.WRITES:
-            module, _, name = site.parameter.rpartition(".")
-            if name not in ("weight", "bias"):
-                return f"{site.parameter} is no weight of a linear layer or convolution"
             writers.add(module)
     if len(writers) != 1:
         return f"{len(writers)} layers write it ({', '.join(sorted(writers)[:3])})"
@@ -162,10 +164,10 @@ def _gain(form: BilinearForm, incoming: Tensor, outgoing: Tensor) -> Tensor:
     form.incoming.write(incoming)
     form.outgoing.write(outgoing)
     estimate_statistics(grown, form.objective)
-    with torch.no_grad():
+    with torch.no_grad():  # at eps = 0 no candidate changes what another one is worth
         grown.candidates.new_eps.zero_()
     (slope,) = mean_gradients(grown, form.objective.scoring, [grown.candidates.new_eps])
-    return -slope
+    return -slope.double().cpu()  # downhill is a gain
 
 
 @dataclass
@@ -234,7 +236,8 @@ class SecondMoments:
 
         def add_term(layer: OvergrownLayer, given: Sequence[Any], _: Any) -> None:
             plus, lanes, new_eps, more = given[0], given[2], given[4], given[5:]
-            own = layer.product.form(plus, *own_step[layer], more).detach()
+            weight, bias = own_step[layer]
+            own = layer.product.form(plus, weight, bias, more).detach()
             for number, lane in enumerate(lanes):
                 columns = layer.columns_of(number, new_eps)
                 terms.append(-(own * layer.product.form(lane, columns, None, more)).sum())
@@ -245,8 +248,9 @@ class SecondMoments:
             yield replace(form, correction=take)
 
     def _own_step(self, layer: OvergrownLayer) -> tuple[Tensor, Tensor | None]:
-        """-D of a layer that reads new neurons, as a weight and a bias: dL/dz comes closest to it."""
+        """-D of a layer that reads new neurons, as a weight and a bias: closest to dL/dz."""
         squares, desired = self.squares[layer], self.desired[layer]
+        # Least squares, by the pseudo-inverse, since inputs may be 0 or alike.
         solution = desired @ torch.linalg.pinv(squares, hermitian=True, rtol=_SMALLEST)
         flat = solution.flatten(0, 1)  # [out, inputs]
         weight, bias = layer.base().weight, layer.bias
@@ -301,6 +305,7 @@ def layer_inputs(layer: OvergrownLayer, x: Tensor, more: Sequence[Any] = ()) -> 
     """
     form, weight = layer.product.form, layer.base().weight
     size = weight[0].numel()
+    # Row i of the identity picks input i: one of a patch, say.
     identity = torch.eye(size, dtype=weight.dtype, device=weight.device)
     rows = identity.reshape(size, *weight.shape[1:])
     of_all_groups = rows.repeat(form.groups, *[1] * (weight.dim() - 1))
@@ -325,7 +330,8 @@ def by_group(layer: OvergrownLayer, output: Tensor) -> Tensor:
     form = layer.product.form
     axis = 1 if form.row_dim == 1 and output.dim() > 1 else -1
     rows = output.detach().movedim(axis, -1).flatten(0, -2)
-    return rows.unflatten(1, (form.groups, -1)).transpose(0, 1)
+    grouped: Tensor = rows.unflatten(1, (form.groups, -1)).transpose(0, 1)
+    return grouped
 
 
 def _inverse_root(squares: Tensor) -> Tensor:
@@ -333,12 +339,11 @@ def _inverse_root(squares: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(squares)
     is_spanned = values > _SMALLEST * values.amax(-1, keepdim=True)
     roots = torch.where(is_spanned, values.clamp(min=1e-300).rsqrt(), 0.0)
-    return vectors * roots[..., None, :] @ vectors.mT
+    inverse_root: Tensor = vectors * roots[..., None, :] @ vectors.mT
+    return inverse_root
 
 
-def _whiten(
-    form: BilinearForm, whitening: dict[OvergrownLayer, Tensor], vectors: Tensor
-) -> Tensor:
+def _whiten(form: BilinearForm, whitening: dict[OvergrownLayer, Tensor], vectors: Tensor) -> Tensor:
     """S^{-1/2} w of every candidate, row by row of the layers that write it."""
     parts = form.incoming.parts
     values = dict(zip(map(id, parts), form.incoming.spread(vectors), strict=True))

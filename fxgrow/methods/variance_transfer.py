@@ -15,9 +15,9 @@ so are the activations that they make.
 How we differ: new entries have the variance of the old ones, which is the paper's ratio of the two,
 but old weights stay as they are. The common factor sqrt(C / C') of both would take the share
 1 - sqrt(C / C') off the layer's output (13 % at a growth by a third) unless a batch norm follows,
-which undoes it; growth in fxgrow changes no old weight. The other half of the paper, a learning rate
-for each stage of growth, is the setting ``new_entry_rate`` of ``fxgrow.grow``. A neuron whose twin
-the budget did not buy has outgoing weights of 0.
+which undoes it; growth in fxgrow changes no old weight. The other half of the paper, a learning
+rate for each stage of growth, is the setting ``new_entry_rate`` of ``fxgrow.grow``. A neuron whose
+twin the budget did not buy has outgoing weights of 0.
 """
 
 from collections import defaultdict
@@ -72,6 +72,7 @@ class VarianceTransfer(Settings):
         outgoing = NeuronEntries.of(outgoing_tensors(layers), candidates.new_eps)
         first, second = _pairs(grown)
         rows, columns = incoming.read(incoming.parts), outgoing.read(outgoing.parts)
+        # The same neuron twice, which leaves with opposite signs.
         rows[second] = rows[first]
         noise = torch.randn(columns[first].shape, generator=generator, dtype=torch.float64)
         # A column has as many entries as there are coordinates, so its norm is about 1.
@@ -121,6 +122,7 @@ def _share_carriers(grown: OverGrown, twin_of: Mapping[int, int]) -> None:
         places: dict[int, list[int]] = defaultdict(list)
         for place, candidate in enumerate(entry.slots.candidate.tolist()):
             places[candidate].append(place)
+        # A neuron may take several places (a flattened map), in the same order as its twin.
         source = list(range(len(entry.slots.candidate)))
         for second, first in twin_of.items():
             for place, twin_place in zip(places[second], places[first], strict=True):

@@ -46,6 +46,9 @@ MOST = {
     "RandomGrowth": "new eps draws",
     "GradientPool": "new",
     "Splitting": "eps step",
+    "FastSplitting": "eps step steps",
+    "GradMax": "new iterations",
+    "TINY": "new step iterations",
     "budget": "neurons parameters multiply_adds activation_memory latency per_width layers round_to",
 }
 HUGE = ("1" + "0" * 18, LONG, "-" + LONG, "1e18", "1e999", "-1e999", ".inf", ".nan", "1e1000000")

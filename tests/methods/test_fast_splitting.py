@@ -1,5 +1,7 @@
 """Eigenvectors by descent are those of the splitting matrices."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -52,7 +54,7 @@ def test_descent_never_rises_and_ends_at_the_lowest() -> None:
         return (matrices @ vectors[:, :, None])[:, :, 0]
 
     quotients = [lowest_eigenpairs(product, start, steps)[0] for steps in range(40)]
-    for one, next_one in zip(quotients, quotients[1:], strict=False):
+    for one, next_one in pairwise(quotients):
         assert (next_one <= one + 1e-12).all()
     lowest, vectors = lowest_eigenpairs(product, start, 40)
     values, exact = torch.linalg.eigh(matrices)

@@ -99,7 +99,7 @@ def test_convolutions_get_the_singular_vectors_of_the_whole_second_derivative() 
     scores = GradMax(new=8).search(grown, objective, torch.Generator(), choose_nothing)
     row_norms = (first.weight.flatten(1).square().sum(1) + first.bias.square()).sqrt()
     column_norms = last.weight.transpose(0, 1).flatten(1).norm(dim=1)
-    unit = float(row_norms.mean() * column_norms.mean())
+    unit = float((row_norms.mean() * column_norms.mean()).detach())
     torch.testing.assert_close(scores.new, (unit * values).square())
 
 

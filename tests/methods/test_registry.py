@@ -13,9 +13,14 @@ from fxgrow import Budget, Firefly, RandomGrowth
 from fxgrow.errors import GrowthError
 from fxgrow.methods import (
     METHODS,
+    TINY,
     Auto,
+    FastSplitting,
     GradientPool,
+    GradMax,
+    Net2Wider,
     Splitting,
+    VarianceTransfer,
     ZeroOutgoing,
     available_methods,
     find_method,
@@ -95,10 +100,15 @@ def refused(name: str) -> GrowthError:
 def test_our_own_methods() -> None:
     assert dict(METHODS) == {
         "Auto": Auto,
+        "FastSplitting": FastSplitting,
         "Firefly": Firefly,
+        "GradMax": GradMax,
         "GradientPool": GradientPool,
+        "Net2Wider": Net2Wider,
         "RandomGrowth": RandomGrowth,
         "Splitting": Splitting,
+        "TINY": TINY,
+        "VarianceTransfer": VarianceTransfer,
         "ZeroOutgoing": ZeroOutgoing,
     }
     for name, method in METHODS.items():
@@ -154,7 +164,7 @@ def test_an_unknown_name_is_answered_with_the_closest(
     install("stranger_names", InOrder="stranger_names:InOrder")
     error = refused(name)
     assert error.code == "unknown-method"
-    listed = "Auto, Firefly, GradientPool, RandomGrowth, Splitting, ZeroOutgoing, InOrder"
+    listed = ", ".join([*METHODS, "InOrder"])
     assert f"did you mean {closest!r}? There are {listed}" in str(error)
 
 

@@ -112,4 +112,6 @@ def test_too_large_is_said_before_memory_runs_out(monkeypatch: pytest.MonkeyPatc
     x, y = rbf_data()
     grown = over_grown(rbf(4), x)
     with pytest.raises(GrowthError, match="4 neurons with up to 2 weights"):
-        splitting_matrices(grown, Objective([(x, y)], F.mse_loss), NeuronEntries.splits(grown), STEP)
+        splitting_matrices(
+            grown, Objective([(x, y)], F.mse_loss), NeuronEntries.splits(grown), STEP
+        )
