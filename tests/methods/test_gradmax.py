@@ -130,8 +130,9 @@ def test_where_incoming_weights_cannot_be_zero_outgoing_ones_are(between: nn.Mod
     )
     grown, x = growth.module.eval(), data()[0]
     assert not grown[3].weight[:, 7:].any()
-    norms = (model[0].weight.square().sum(1) + model[0].bias.square()).sqrt()
-    weight, bias = grown[0].weight[7], grown[0].bias[7]
+    first, last = model[0], grown[0]
+    norms = (first.weight.square().sum(1) + first.bias.square()).sqrt().detach()
+    weight, bias = last.weight[7].detach(), last.bias[7].detach()
     assert float(weight.square().sum() + bias.square()) == pytest.approx(
         float(norms.mean()) ** 2, rel=1e-9
     )
