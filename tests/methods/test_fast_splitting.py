@@ -95,3 +95,18 @@ def test_grows_a_network_with_kinks_downhill(name: str) -> None:
     ).report
     assert report.loss_after < report.loss_before
     assert sum(w.split for w in report.widths) == 2 and sum(w.new for w in report.widths) == 0
+
+
+def test_where_kinks_mislead_the_descent_the_lowest_that_was_seen_stays() -> None:
+    """Not linear, as gradients at a finite distance of a relu: what is returned was measured."""
+    matrices = symmetric(7, 12)
+    start = torch.randn(7, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def product(vectors: Tensor) -> Tensor:
+        return (matrices @ vectors[:, :, None])[:, :, 0] + 4 * (20 * vectors).sin()
+
+    quotients = [lowest_eigenpairs(product, start, steps)[0] for steps in range(12)]
+    for one, next_one in pairwise(quotients):
+        assert (next_one <= one).all()
+    lowest, vectors = lowest_eigenpairs(product, start, 12)
+    torch.testing.assert_close((vectors * product(vectors)).sum(1), lowest)
