@@ -10,6 +10,7 @@ from fxgrow.cli.diff_directories import diff_directories
 from fxgrow.cli.export_model import export_model
 from fxgrow.cli.grow_model import grow_model
 from fxgrow.cli.inspect_model import inspect_model
+from fxgrow.cli.list_methods import list_methods
 from fxgrow.cli.print_schema import print_schema
 from fxgrow.cli.replay_history import replay_history
 from fxgrow.cli.run_recipe import run_recipe_file
@@ -32,6 +33,7 @@ app.command("log")(show_log)
 app.command("replay")(replay_history)
 app.command("check")(check_path)
 app.command("export")(export_model)
+app.command("methods")(list_methods)
 app.command("schema")(print_schema)
 app.add_typer(cells_app, name="cells")
 app.add_typer(continual_app, name="continual")

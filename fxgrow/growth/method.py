@@ -1,13 +1,14 @@
 """The Method protocol: all that the pipeline knows of a growth method."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fxgrow.coupling import Coupling
+from fxgrow.errors import Refusal
 from fxgrow.growth.objective import Objective
 from fxgrow.rewrite import DepthProposal, OverGrown
 
@@ -25,6 +26,7 @@ class Proposal:
         layers: candidate layers; None for none.
         follows_budget: raise the numbers of ``new`` to what the budget can buy.
         in_proportion: raise them in proportion to the sizes of the widths; else equally.
+        refusals: why the method has no candidates for a width that may grow, for the report.
     """
 
     split: frozenset[int]
@@ -32,6 +34,7 @@ class Proposal:
     layers: DepthProposal | None = None
     follows_budget: bool = False
     in_proportion: bool = False
+    refusals: Mapping[int, Refusal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,11 @@ class Method(Protocol):
     A property ``search_steps`` says how many steps a search takes that each need a growth batch of
     their own; without it, there are ``batch_roles.SCORING_BATCHES`` to search on. A property
     ``keeps_function`` that is true says that no candidate changes what the model computes (outgoing
-    weights of new neurons are 0), so that no step has to be halved. A property ``predicts_gain``
-    that is true says that scores are in units of the loss, so that their sum is what a growth
-    promises. A method ``pick`` from the number of neurons that there are after growth to a
-    ``Picked`` lets it stand for several others.
+    weights of new neurons are 0, directions of splits are 0), so that no step has to be halved, and
+    emission tells the copies of split neurons apart. A property ``predicts_gain`` that is true says
+    that scores are in units of the loss, so that their sum is what a growth promises. A method
+    ``pick`` from the number of neurons that there are after growth to a ``Picked`` lets it stand
+    for several others.
 
     Example:
         A method in one file, registered in ``fxgrow.methods.registry`` or by an entry point of the

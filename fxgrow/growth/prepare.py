@@ -88,7 +88,10 @@ def prepare(
         wanted = proposal.layers.neurons
         # Without a number the layer becomes as wide as what it reads.
         new[numbers[layer.width]] = point.channels if wanted is None else wanted
-    translated = replace(proposal, split=frozenset(split), new=new)
+    refusals = {}
+    for number, refusal in proposal.refusals.items():
+        refusals[numbers[coupling.widths[number].name]] = refusal
+    translated = replace(proposal, split=frozenset(split), new=new, refusals=refusals)
     return PreparedModel(deeper, deeper_coupling, translated, layers)
 
 

@@ -52,6 +52,8 @@ class SearchResult:
         refined: whether the selected candidates were adapted to each other.
         unknown: why the multiply-adds are not known.
         keeps_function: whether the selected candidates do not change what the model computes.
+        twin_noise: draws what tells the copies of split neurons apart, if the method keeps the
+            function: without a direction they would stay alike for ever. Else None.
     """
 
     overgrown: OverGrown
@@ -65,6 +67,7 @@ class SearchResult:
     refined: bool
     unknown: str = ""
     keeps_function: bool = False
+    twin_noise: torch.Generator | None = None
 
     @property
     def has_gain(self) -> bool:
@@ -153,7 +156,7 @@ def search(
         with timer.phase("backtrack"), full_precision():
             backtracks = backtrack(chosen, objective.scoring, loss_before)
     changes = width_changes(prepared.coupling, chosen, selection)
-    told = (peak_memory, cost, refined, unknown, is_exact)
+    told = (peak_memory, cost, refined, unknown, is_exact, generator if is_exact else None)
     return SearchResult(chosen, selection, changes, loss_before, backtracks, groups, *told)
 
 
@@ -201,6 +204,8 @@ def _overgrow_all(
         prepared.layers.keys(),
         halves=prepared.halves,
     )
+    refusals = {**proposal.refusals, **overgrown.refusals}
+    overgrown = replace(overgrown, refusals=refusals)
     _require_candidates(prepared, overgrown)
     require_equal_candidates(prepared.coupling, budget.ties, overgrown.candidates)
     return overgrown

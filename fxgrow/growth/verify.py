@@ -84,7 +84,16 @@ def emit_and_verify(
         )
         shapes_before = parameter_shapes(model)
         updates = parameter_updates(coupling, overgrown, result.selection)
-        emit(model, coupling, changes, updates, optimizer, treatment=treatment, unlocked=unlocked)
+        emit(
+            model,
+            coupling,
+            changes,
+            updates,
+            optimizer,
+            treatment=treatment,
+            unlocked=unlocked,
+            twin_noise=result.twin_noise,
+        )
         # What amplifies rounding at eps = 0 does so beside the graph, too.
         allowed = _excused(preservation_error) if unchecked else 0.0
         faithful_error = require_close(

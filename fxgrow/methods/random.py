@@ -84,8 +84,8 @@ class RandomGrowth(Settings):
                     dtype = torch.complex64 if outgoing.is_complex() else torch.float32
                     noise = torch.randn(outgoing.shape, generator=generator, dtype=dtype)
                     outgoing.copy_(noise / column_size**0.5)
-        split_scores = _random_scores(grown.candidates.split_eps, generator)
-        new_scores = _random_scores(grown.candidates.new_eps, generator)
+        split_scores = random_scores(grown.candidates.split_eps, generator)
+        new_scores = random_scores(grown.candidates.new_eps, generator)
         directions = [direction.detach().clone() for direction in candidate_directions(grown)]
         return _Draw(Scores(split_scores, new_scores), directions)
 
@@ -109,6 +109,12 @@ class RandomGrowth(Settings):
             direction.copy_(values)
 
 
-def _random_scores(like: Tensor, generator: torch.Generator) -> Tensor:
+def random_scores(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Scores that put candidates into a random order.
+
+    Args:
+        like: the eps of the candidates.
+        generator: draws the scores.
+    """
     # Drawn in float64, so that the order is the same whatever the model's dtype is.
     return torch.rand(len(like), generator=generator, dtype=torch.float64).to(like)

@@ -24,13 +24,18 @@ from fxgrow.documents import limits
 from fxgrow.errors import GrowthError
 from fxgrow.methods.auto import Auto
 from fxgrow.methods.autogrow import AutoGrow
+from fxgrow.methods.fast_splitting import FastSplitting
 from fxgrow.methods.firefly import Firefly
+from fxgrow.methods.gradmax import GradMax
 from fxgrow.methods.nash import NASH
 from fxgrow.methods.net2deeper import Net2Deeper
+from fxgrow.methods.net2wider import Net2Wider
 from fxgrow.methods.network_morphism import NetworkMorphism
 from fxgrow.methods.pool import GradientPool
 from fxgrow.methods.random import RandomGrowth
 from fxgrow.methods.splitting import Splitting
+from fxgrow.methods.tiny import TINY
+from fxgrow.methods.variance_transfer import VarianceTransfer
 from fxgrow.methods.zero_outgoing import ZeroOutgoing
 
 ENTRY_POINT_GROUP = "fxgrow.methods"
@@ -39,13 +44,18 @@ METHODS: Mapping[str, type[Any]] = MappingProxyType(
     {
         "Auto": Auto,
         "AutoGrow": AutoGrow,
+        "FastSplitting": FastSplitting,
         "Firefly": Firefly,
+        "GradMax": GradMax,
         "GradientPool": GradientPool,
         "NASH": NASH,
         "Net2Deeper": Net2Deeper,
+        "Net2Wider": Net2Wider,
         "NetworkMorphism": NetworkMorphism,
         "RandomGrowth": RandomGrowth,
         "Splitting": Splitting,
+        "TINY": TINY,
+        "VarianceTransfer": VarianceTransfer,
         "ZeroOutgoing": ZeroOutgoing,
     }
 )
@@ -77,7 +87,7 @@ def available_methods() -> Mapping[str, str]:
 
     Example:
         >>> list(available_methods())[:3]
-        ['Auto', 'AutoGrow', 'Firefly']
+        ['Auto', 'AutoGrow', 'FastSplitting']
     """
     places = {
         name: f"{method.__module__}:{method.__qualname__}" for name, method in METHODS.items()

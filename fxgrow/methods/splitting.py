@@ -15,9 +15,6 @@ How we differ: u is in units of the layer's weights (S_i times unit_row^2), as i
 second derivative is 0 everywhere (the S of a ReLU network).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -26,7 +23,7 @@ from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
-from fxgrow.methods.firefly.neighborhood import split_tensors
+from fxgrow.methods.entries import NeuronEntries
 from fxgrow.methods.gradients import mean_gradients
 from fxgrow.methods.proposals import growable_widths
 from fxgrow.rewrite import OverGrown
@@ -69,82 +66,16 @@ class Splitting(Settings):
 
         A neuron with lambda_i >= 0 is stable and gets eps = 0.
         """
-        entries = NeuronEntries.of(grown)
+        entries = NeuronEntries.splits(grown)
         matrices = splitting_matrices(grown, objective, entries, self.step)
         # eigh sorts the eigenvalues, the lowest first; the eigenvectors are columns.
         # There is no eigh in half precision.
         exact = matrices if matrices.dtype == torch.float64 else matrices.float()
         eigenvalues, eigenvectors = (result.to(matrices) for result in torch.linalg.eigh(exact))
-        lowest = eigenvalues[:, 0]
-        with torch.no_grad():
-            entries.write(eigenvectors[:, :, 0])
-            grown.candidates.split_eps.copy_(self.eps * (lowest < 0))
-        return Scores(-(self.eps**2) / 2 * lowest, grown.candidates.new_eps.detach())
+        return set_splits(grown, entries, eigenvalues[:, 0], eigenvectors[:, :, 0], self.eps)
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Do nothing: splits do not interact to second order."""
-
-
-@dataclass(frozen=True)
-class NeuronEntries:
-    """The split directions as one vector: the neuron of each entry, and its coordinate in that u.
-
-    A neuron may own rows of several layers, whose entries are coordinates of one u.
-
-    Args:
-        parts: the directions of all layers, whose entries in order make up the vector.
-        neuron: neuron of each entry; -1 where a row belongs to no candidate.
-        coordinate: coordinate of each entry in the u of its neuron.
-        count: number of neurons.
-        size: the largest number of coordinates of a neuron.
-    """
-
-    parts: Sequence[Tensor]
-    neuron: Tensor
-    coordinate: Tensor
-    count: int
-    size: int
-
-    @staticmethod
-    def of(grown: OverGrown) -> "NeuronEntries":
-        """Number the entries of the split directions of an over-grown graph."""
-        parts, neurons = [], []
-        for tensor, index, _ in split_tensors(grown):
-            parts.append(tensor)
-            row_size = tensor[0].numel()
-            neurons.append(index.repeat_interleave(row_size))
-        neuron = torch.cat(neurons)
-        # The coordinate of an entry is its rank among the entries of its neuron: sorted by neuron,
-        # its position minus the position of the neuron's first entry.
-        order = neuron.argsort(stable=True)
-        first = torch.searchsorted(neuron[order], neuron[order])
-        ranks = torch.arange(len(neuron), device=neuron.device) - first
-        coordinate = torch.empty_like(neuron).index_copy_(0, order, ranks)
-        size = int(coordinate[neuron >= 0].max()) + 1
-        return NeuronEntries(parts, neuron, coordinate, len(grown.candidates.split_eps), size)
-
-    @torch.no_grad()
-    def write(self, vectors: Tensor) -> None:
-        """Set all directions: ``vectors[i, c]`` is coordinate c of neuron i, [count, size]."""
-        # Entries of no candidate read any vector, and are set to 0.
-        neuron = self.neuron.clamp(min=0)
-        coordinate = self.coordinate.clamp(max=self.size - 1)
-        flat = vectors[neuron, coordinate] * (self.neuron >= 0)
-        sizes = [part.numel() for part in self.parts]
-        for part, values in zip(self.parts, flat.split(sizes), strict=True):
-            part.copy_(values.reshape(part.shape))
-
-    def read(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Arrange ``tensors``, shaped like the parts, by neuron.
-
-        Returns:
-            [count, size]; zero where a neuron has no such coordinate.
-        """
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        is_candidate = self.neuron >= 0
-        vectors = flat.new_zeros(self.count, self.size)
-        vectors[self.neuron[is_candidate], self.coordinate[is_candidate]] = flat[is_candidate]
-        return vectors
 
 
 def splitting_matrices(
@@ -155,7 +86,7 @@ def splitting_matrices(
     Args:
         grown: the over-grown graph; its directions are changed.
         objective: the loss.
-        entries: from ``NeuronEntries.of(grown)``.
+        entries: from ``NeuronEntries.splits(grown)``.
         step: the finite difference h.
 
     Returns:
@@ -170,14 +101,57 @@ def splitting_matrices(
             f"the splitting matrices of {entries.count} neurons with up to {entries.size} weights "
             "each do not fit into memory; split a narrower model, or choose Firefly(new=0)",
         )
-    split_eps = grown.candidates.split_eps
-    with torch.no_grad():
-        split_eps.fill_(1.0)
     columns = []
-    for unit in torch.eye(entries.size, dtype=split_eps.dtype, device=entries.neuron.device):
+    like = grown.candidates.split_eps
+    for unit in torch.eye(entries.size, dtype=like.dtype, device=entries.neuron.device):
         # Every neuron moves along the same coordinate: there are no blocks between neurons.
-        entries.write(step * unit.expand(entries.count, -1))
-        gradients = mean_gradients(grown, objective.scoring, entries.parts)
-        columns.append(entries.read(gradients) / step)
+        alike = unit.expand(entries.count, -1)
+        columns.append(splitting_product(grown, objective, entries, alike, step))
     matrices = torch.stack(columns, 2)
     return (matrices + matrices.mT) / 2
+
+
+def splitting_product(
+    grown: OverGrown, objective: Objective, entries: NeuronEntries, vectors: Tensor, step: float
+) -> Tensor:
+    """Compute S_i v_i of every neuron by one gradient: dL/du_i (h v_i) / h = S_i v_i + O(h^2).
+
+    Args:
+        grown: the over-grown graph; its directions are changed.
+        objective: the loss; its batches to score on count.
+        entries: from ``NeuronEntries.splits(grown)``.
+        vectors: a v of its own for every neuron.
+        step: the finite difference h.
+
+    Shapes:
+        vectors: [neuron, coordinate].
+
+    Returns:
+        The products, [neuron, coordinate].
+    """
+    with torch.no_grad():
+        grown.candidates.split_eps.fill_(1.0)
+    entries.write(step * vectors)
+    gradients = mean_gradients(grown, objective.scoring, entries.parts)
+    return entries.read(gradients) / step
+
+
+@torch.no_grad()
+def set_splits(
+    grown: OverGrown, entries: NeuronEntries, lowest: Tensor, vectors: Tensor, eps: float
+) -> Scores:
+    """Split neurons along the lowest eigenvectors; one with lambda_i >= 0 is stable: its eps is 0.
+
+    Args:
+        grown: the over-grown graph, changed in place.
+        entries: from ``NeuronEntries.splits(grown)``.
+        lowest: the eigenvalues lambda_i.
+        vectors: the eigenvectors, [neuron, coordinate].
+        eps: length of the step.
+
+    Returns:
+        The gains, -eps^2 / 2 lambda_i.
+    """
+    entries.write(vectors)
+    grown.candidates.split_eps.copy_(eps * (lowest < 0))
+    return Scores(-(eps**2) / 2 * lowest, grown.candidates.new_eps.detach())

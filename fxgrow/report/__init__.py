@@ -8,6 +8,7 @@ from fxgrow.report.continual_picture import draw_continual
 from fxgrow.report.diff import diff_tables
 from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
 from fxgrow.report.lineage import lineage_table
+from fxgrow.report.methods import methods_tables
 from fxgrow.report.numbers import (
     count_text,
     number_text,
@@ -33,6 +34,7 @@ __all__ = [
     "growth_lines",
     "growth_table",
     "lineage_table",
+    "methods_tables",
     "network_lines",
     "number_text",
     "percent_text",

@@ -55,6 +55,9 @@ MOST = {
     "UntilNoGain": "epochs min_delta",
     "OnFullRank": "share threshold epochs",
     "ByPromise": "epochs window",
+    "FastSplitting": "eps step steps",
+    "GradMax": "new iterations",
+    "TINY": "new step iterations",
     "budget": "neurons parameters multiply_adds activation_memory latency per_width layers round_to",
 }
 TRIGGERS = {"EveryEpochs", "OnPlateau", "UntilNoGain", "OnFullRank", "ByPromise"}

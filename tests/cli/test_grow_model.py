@@ -349,3 +349,19 @@ def test_no_epochs_train_nothing(fxgrow: Fxgrow, tmp_path: Path) -> None:
     assert done.exit_code == 2, done.output
     assert "0 epochs train nothing" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+RIVALS = ["FastSplitting", "GradMax", "Net2Wider", "TINY", "VarianceTransfer"]
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_rivals_of_firefly_by_name(fxgrow: Fxgrow, tmp_path: Path, name: str) -> None:
+    """A convolution with a batch norm, max-pooling and a linear layer, on real digits."""
+    words = ["--limit", 128, "--epochs", 2, "--grow-steps", 1, "--batch-size", 32, "--neurons", 4]
+    done = fxgrow("grow", TINY, "--method", name, "--out", tmp_path / "run", *words)
+    assert done.exit_code == 0, done.output
+    (step,) = read_spec(tmp_path / "run").history
+    assert step.method.name == name
+    assert sum(change.after - change.before for change in step.widths) == 4
+    (record,) = json.loads((tmp_path / "run/result.json").read_text())["steps"]
+    assert record["loss_after"] <= record["loss_before"] * (1 + 1e-5)

@@ -10,7 +10,8 @@ from fxgrow import Budget
 from fxgrow.errors import GrowthError
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.methods import Splitting, splitting
-from fxgrow.methods.splitting import NeuronEntries, splitting_matrices
+from fxgrow.methods.entries import NeuronEntries
+from fxgrow.methods.splitting import splitting_matrices
 from fxgrow.rewrite import OverGrown
 from tests.methods.firefly.test_importance import LABELS, Smooth
 from tests.methods.toys import RBF, rbf, rbf_data
@@ -36,7 +37,7 @@ def test_matrix_is_the_formula() -> None:
     model, (x, y) = rbf(3), rbf_data()
     grown = over_grown(model, x)
     found = splitting_matrices(
-        grown, Objective([(x, y)], F.mse_loss), NeuronEntries.of(grown), STEP
+        grown, Objective([(x, y)], F.mse_loss), NeuronEntries.splits(grown), STEP
     )
     unit = grown.graph_module.get_submodule("fxgrow_grown.inner").unit_row
     expected = by_hand(model, x, y)
@@ -59,7 +60,7 @@ def test_matrix_of_a_residual_network_is_the_second_derivative() -> None:
     torch.manual_seed(0)
     grown = over_grown(randomised(Smooth()), images(4))
     objective = Objective([(images(4), LABELS)], F.cross_entropy)
-    entries = NeuronEntries.of(grown)
+    entries = NeuronEntries.splits(grown)
     matrices = splitting_matrices(grown, objective, entries, STEP)
     vectors = torch.randn(entries.count, entries.size, dtype=torch.float64)
     entries.write(vectors)
@@ -111,4 +112,6 @@ def test_too_large_is_said_before_memory_runs_out(monkeypatch: pytest.MonkeyPatc
     x, y = rbf_data()
     grown = over_grown(rbf(4), x)
     with pytest.raises(GrowthError, match="4 neurons with up to 2 weights"):
-        splitting_matrices(grown, Objective([(x, y)], F.mse_loss), NeuronEntries.of(grown), STEP)
+        splitting_matrices(
+            grown, Objective([(x, y)], F.mse_loss), NeuronEntries.splits(grown), STEP
+        )

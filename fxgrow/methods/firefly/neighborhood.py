@@ -208,21 +208,27 @@ def _split_directions(grown: OverGrown) -> Directions:
 
 
 def _incoming_directions(grown: OverGrown) -> Directions:
-    parts = []
-    for layer in overgrown_layers(grown):
-        for tensor in layer.new or []:
-            # The rows of all widths that the layer writes, one after the other.
-            candidate = torch.cat([slots.candidate for slots in layer.rows]).to(tensor.device)
-            parts.append((tensor, candidate, 0))
-    return Directions.of(grown.candidates.new_eps, parts)
+    return Directions.of(grown.candidates.new_eps, incoming_tensors(overgrown_layers(grown)))
 
 
 def _outgoing_directions(grown: OverGrown) -> Directions:
-    parts = []
-    for layer in overgrown_layers(grown):
+    return Directions.of(grown.candidates.new_eps, outgoing_tensors(overgrown_layers(grown)))
+
+
+def incoming_tensors(layers: Iterable[OvergrownLayer]) -> Iterator[SplitPart]:
+    """Yield all tensors that write new neurons."""
+    for layer in layers:
+        for tensor in layer.new or []:
+            # The rows of all widths that the layer writes, one after the other.
+            candidate = torch.cat([slots.candidate for slots in layer.rows]).to(tensor.device)
+            yield tensor, candidate, 0
+
+
+def outgoing_tensors(layers: Iterable[OvergrownLayer]) -> Iterator[SplitPart]:
+    """Yield all tensors that read new neurons."""
+    for layer in layers:
         for tensor, slots in zip(layer.outgoing, layer.columns, strict=True):
-            parts.append((tensor, slots.candidate.to(tensor.device), 1))
-    return Directions.of(grown.candidates.new_eps, parts)
+            yield tensor, slots.candidate.to(tensor.device), 1
 
 
 def split_tensors(grown: OverGrown) -> Iterator[SplitPart]:
