@@ -217,6 +217,7 @@ def _offset_of(key: AxisKey, uses: Uses) -> float:
     """The number that is added to a parameter wherever it is used."""
     offsets = {scale.offset or 0.0 for scale in uses.scales if scale.key == key}
     used_otherwise = {one for one, _ in (*uses.direct, *uses.reads)}
+    # (c + w) s is no multiple of w: only where w is used with c everywhere.
     if len(offsets) > 1 or (any(offsets) and key in used_otherwise):
         raise NoRuleError(f"{key.parameter} is used with a number added to it and without")
     return offsets.pop() if offsets else 0.0
@@ -224,6 +225,7 @@ def _offset_of(key: AxisKey, uses: Uses) -> float:
 
 def _fill_of(key: AxisKey, uses: Uses, fills: Mapping[Place, Fill]) -> tuple[Fill, AxisKey | None]:
     """What the new entries of an axis are; of a weighted mean also the axis with the weights."""
+    # What a reader meets at a new neuron: behind a norm 0, elsewhere some number.
     read = {fills.get(place, Fill.MEAN) for one, place in uses.reads if one == key}
     for one, place in uses.direct:
         if one != key:

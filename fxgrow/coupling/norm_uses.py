@@ -86,15 +86,18 @@ def uses_of(coupling: Coupling, width: Width, opened: Context) -> Uses:
         NoRuleError: something is done with them that no rule under a norm covers.
     """
     record = opened.open_norms or OpenNorms()
+    # A tied parameter has a site once, however often it is used.
     runs = {site.key: _runs(coupling, width, site.key) for site in width.sites}
     places = _Places(opened, width.size)
     labels_of = {axis.key: axis.labels for axis in opened.axes}
     own = {key: places.number(labels_of[key]) for key in runs}
     scales = tuple(_scales(record, runs.keys(), places))
     reads = tuple(_reads(record, runs, places))
+    # Norms count that touch the width; others belong to other streams of the same size.
     touched = {*own.values(), *(place for _, place in reads)}
     for scale in scales:
         touched |= {scale.before, scale.behind}
+    # Dimensions are told apart by labels, so equal sizes do no harm.
     norms = tuple(_norms(record, touched, places))
     if not norms:
         raise NoRuleError("what normalizes it is no layer norm and no root mean square norm")
@@ -125,6 +128,7 @@ class _Places:
         """The place of these labels; None if they are not as many as the width has neurons."""
         if len(labels) != self.size:
             return None
+        # Neuron by neuron, so that another order of the same neurons is another place.
         classes = self.classes[labels]
         name = classes.tobytes()
         if name not in self.numbers:
@@ -141,6 +145,7 @@ class _Places:
 def _runs(coupling: Coupling, width: Width, key: AxisKey) -> list[int]:
     """Where each run of all neurons starts on an axis: what reads a concatenation has several."""
     number, owners = coupling.number_of[width.name], coupling.owners[key]
+    # A concatenation of k copies holds every neuron k times, in order each time.
     count = len(owners.width) // width.size
     in_order = np.tile(np.arange(width.size), count)
     is_whole = len(owners.width) == len(in_order) and (owners.width == number).all()
@@ -176,6 +181,7 @@ def _norms(record: OpenNorms, touched: set[Place | None], places: _Places) -> It
 
 
 def _require_known(uses: Uses) -> None:
+    # What neither writes, is added, scales nor reads would be resized without a rule.
     used = {key for key, _ in (*uses.direct, *uses.reads)}
     used |= {scale.key for scale in uses.scales}
     for key in uses.keys:
@@ -185,6 +191,7 @@ def _require_known(uses: Uses) -> None:
 
 def _require_free(opened: Context, places: _Places, seen: set[Place]) -> None:
     """Refuse what something other than a norm keeps from growing."""
+    # Norms pin nothing in this run, so each pin is another reason.
     for pin in opened.labels.pins:
         if places.hold(pin.labels, seen):
             raise NoRuleError(pin.reason)

@@ -54,6 +54,7 @@ def free_for_new_neurons(
         GrowthError: the code of a width's refusal, if no rule makes up for its norms, or if it
             cannot grow for another reason as well.
     """
+    # Three runs more than couple makes, and only for who asks for such a width.
     opened = _observed(model_or_captured, examples)
     rules = []
     for name in names:
@@ -94,6 +95,7 @@ def free_for_multiples(
     Raises:
         GrowthError: if one cannot grow for another reason as well.
     """
+    # No rule is needed: copies are plain splits, and the check of widen sees the rest.
     keys = [site.key for name in names for site in coupling.by_name[name].sites]
     freed = _coupled(model_or_captured, examples, UnderNorms(keys))
     for name in names:
@@ -142,6 +144,7 @@ def _coupled(
 def _under_norms(model: nn.Module, rules: Sequence[NormRule]) -> UnderNorms:
     keys = [site.key for rule in rules for site in rule.sites]
     bare: dict[str, AxisKey] = {}
+    # A norm with a weight takes its shape from that.
     for rule in rules:
         for path in rule.modules:
             module = model.get_submodule(path)

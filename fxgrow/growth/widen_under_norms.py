@@ -66,10 +66,12 @@ def widen_under_norms(
         new = _new_entries(old, rule, len(plain[rule.key].new), tensors, generator)
         updates[name] = ParameterUpdate(new={axis: new - shift})
         shifts[name] = shift
+    # All new entries are known by now: resizing replaces what they are computed from.
     resize(module, maps, optimizer, treatment)
     set_attributes(module, coupling, {number: change})
     require_sizes_of_torch(module)
     apply_updates(module, maps, updates)
+    # After the new entries, to which it is added as well.
     for name, shift in shifts.items():
         if shift:
             named_tensors(module)[name].data += shift

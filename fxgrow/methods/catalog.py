@@ -39,6 +39,16 @@ CATALOG: tuple[MethodRow, ...] = (
         "yes: both methods do",
     ),
     MethodRow(
+        "AutoGrow",
+        "Wen, Yan, Chen, Li, AutoGrow: Automatic Layer Growing in Deep Convolutional Networks, "
+        "KDD 2020",
+        "x + C phi(W x), one layer per growth, at a random place, C = 0 or random",
+        "none",
+        "to find a depth: with the trigger UntilNoGain, until accuracy stops improving",
+        "yes with init=zero, the default; with init=random eps is halved until the loss does "
+        "not rise",
+    ),
+    MethodRow(
         "FastSplitting",
         "Wang, Li, Wu, Chandra, Liu, Energy-Aware Neural Architecture Optimization with Fast "
         "Splitting Steepest Descent, 2019",
@@ -54,7 +64,7 @@ CATALOG: tuple[MethodRow, ...] = (
         "s_i = 1/eps_i integral of dL/d zeta_i over (0, eps_i), after descent on (eps, delta)",
         "(steps + refine_steps) x (1 forward + 1 backward) on one batch each, and points x (1 "
         "forward + 1 backward) per batch to score on; steps = 20, refine_steps = 10, points = 3",
-        "to let splits, new neurons and layers compete; the only method with layers",
+        "to let splits, new neurons and layers compete by one score",
         "no: eps is halved until the loss does not rise",
     ),
     MethodRow(
@@ -78,6 +88,25 @@ CATALOG: tuple[MethodRow, ...] = (
         "yes: outgoing weights are 0",
     ),
     MethodRow(
+        "NASH",
+        "Elsken, Metzen, Hutter, Simple and Efficient Architecture Search for CNNs, 2017",
+        "the child of least held-out loss among n random sets of morphisms, each trained "
+        "briefly with SGD and a cosine rate",
+        "children x steps training steps of the grown size, and children x 1 forward per batch "
+        "to score on",
+        "where few morphisms are possible and a decision may be expensive; a rival",
+        "yes: the structure of the best child is emitted, not its weights",
+    ),
+    MethodRow(
+        "Net2Deeper",
+        "Chen, Goodfellow, Shlens, Net2Net: Accelerating Learning via Knowledge Transfer, ICLR "
+        "2016",
+        "x + C phi(W x), C = 0, at random places",
+        "none",
+        "for more depth without a search; the control of every claim about depth",
+        "yes: the layers are the identity",
+    ),
+    MethodRow(
         "Net2Wider",
         "Chen, Goodfellow, Shlens, Net2Net: Accelerating Learning via Knowledge Transfer, ICLR "
         "2016",
@@ -85,6 +114,15 @@ CATALOG: tuple[MethodRow, ...] = (
         "none",
         "as a baseline: copies at random, the oldest way to grow",
         "yes, to rounding: copies share the outgoing weights",
+    ),
+    MethodRow(
+        "NetworkMorphism",
+        "Wei, Wang, Rui, Chen, Network Morphism, ICML 2016",
+        "width: outgoing weights 0; depth: x + C phi(W x), C = 0; in random order within the "
+        "budget",
+        "none",
+        "as the random control over width and depth together",
+        "yes: outgoing weights and layers begin at 0",
     ),
     MethodRow(
         "RandomGrowth",

@@ -52,6 +52,11 @@ class FastSplitting(Settings):
     step: float = Field(default=0.01, gt=0, le=limits.RATE)
     steps: int = Field(default=10, ge=1, le=limits.STEPS)
 
+    @property
+    def predicts_gain(self) -> bool:
+        """A score is the second-order term of the loss, with its sign changed."""
+        return True
+
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose that every growable neuron may split; there are no new neurons."""
         return Proposal(frozenset(growable_widths(coupling)), {})

@@ -55,7 +55,7 @@ _SMALLEST = 1e-6
 _AT_ONCE = 2**24
 """Numbers that layers see which are held in memory at once."""
 
-Hook = Callable[[OvergrownLayer, Any, Any], None]
+ForwardHook = Callable[[OvergrownLayer, Any, Any], None]
 
 
 class TINY(Settings):
@@ -243,7 +243,7 @@ class SecondMoments:
                 terms.append(-(own * layer.product.form(lane, columns, None, more)).sum())
 
         own_step = {layer: self._own_step(layer) for layer in self.desired}
-        hooks: dict[OvergrownLayer, Hook] = dict.fromkeys(own_step, add_term)
+        hooks: dict[OvergrownLayer, ForwardHook] = dict.fromkeys(own_step, add_term)
         with _hooked(hooks):
             yield replace(form, correction=take)
 
@@ -270,7 +270,9 @@ def second_moments(form: BilinearForm) -> SecondMoments:
     parts = [layer.outgoing[0] for layer in layers if layer.columns]
     for batch, size in zip(objective.batches, objective.sizes, strict=True):
         share = size / sum(objective.sizes)
-        hooks: dict[OvergrownLayer, Hook] = dict.fromkeys(layers, partial(moments.watch, share))
+        hooks: dict[OvergrownLayer, ForwardHook] = dict.fromkeys(
+            layers, partial(moments.watch, share)
+        )
         with _hooked(hooks):
             loss = objective.on(form.grown.graph_module, batch)
             if parts:  # the gradients of outputs come by on the way to the outgoing weights
@@ -279,7 +281,7 @@ def second_moments(form: BilinearForm) -> SecondMoments:
 
 
 @contextmanager
-def _hooked(hooks: dict[OvergrownLayer, Hook]) -> Iterator[None]:
+def _hooked(hooks: dict[OvergrownLayer, ForwardHook]) -> Iterator[None]:
     handles = [layer.register_forward_hook(hook) for layer, hook in hooks.items()]
     try:
         yield

@@ -45,6 +45,7 @@ def follow(ctx: Context, func: Any, args: Sequence[Any], out: Any) -> bool:
     rule = _RULES.get(name)
     if rule is not None and rule(ctx, args, out):
         return True
+    # A square by itself is an activation; a mean of squares is not, it must end in a norm.
     for operand in args:
         statistic = _statistic(operand)
         if statistic is not None and statistic.moment is not Moment.SQUARE:
@@ -102,6 +103,7 @@ def _square(ctx: Context, args: Sequence[Any], out: Any) -> bool:
 
 def _power(ctx: Context, args: Sequence[Any], out: Any) -> bool:
     x, exponent = args[:2]
+    # x^2 begins a norm, (mean + eps)^(+-1/2) goes on with one.
     if exponent == 2:
         return _square(ctx, args, out)
     statistic, moment = _statistic(x), _POWERS.get(exponent)
@@ -201,6 +203,7 @@ def _normalized_dim(ctx: Context, x: Any, factor: Any, moment: Moment) -> int | 
 def _open(ctx: Context, x: Tensor, dim: int, is_centered: bool, out: Tensor) -> None:
     """What a norm gives has labels of its own."""
     before = _along(ctx, x)[dim]
+    # New labels, else what reads behind the norm could not be told from what reads before it.
     inside = _relabel(ctx, x, dim, out)
     if ctx.open_norms is not None:
         ctx.open_norms.norms.append(Norm(before, inside, is_centered, ctx.modules[-1]))
@@ -231,6 +234,7 @@ def _scale(ctx: Context, x: Any, factor: Any, out: Tensor) -> bool:
         return False
     (dim,) = dims
     behind = _relabel(ctx, x, dim, out)
+    # The factor may be made of several parameters; those along this dimension scale.
     own = flat_labels(of_factor[out.dim() + dim,])
     for axis in axes:
         if np.isin(axis.labels, own).any():
@@ -249,6 +253,7 @@ def _layer_norm(ctx: Context, args: Sequence[Any], out: Any) -> bool:
     _open(ctx, x, -1, is_centered=True, out=result)
     if isinstance(weight, Tensor):
         _scale(ctx, result, weight, result)
+    # The shift is added behind the gain, where it is one of the neurons.
     if isinstance(bias, Tensor):
         along = (result.dim() - 1,)
         of_bias = broadcast(ctx, bias, result).get(along)
@@ -260,6 +265,7 @@ def _layer_norm(ctx: Context, args: Sequence[Any], out: Any) -> bool:
 def _by_neuron(ctx: Context, args: Sequence[Any], out: Any) -> bool:
     """Batch norms and depthwise convolutions: each neuron has its own statistics or kernel."""
     x = args[0]
+    # The number of groups is the last argument of a convolution.
     is_grouped = len(args) > 8 and isinstance(args[8], int) and args[8] > 1
     is_batch_norm = isinstance(out, (tuple, list))
     if is_grouped or is_batch_norm:
