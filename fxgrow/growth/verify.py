@@ -76,12 +76,18 @@ def emit_and_verify(
         if not result.keeps_function:  # else they are those of the search still
             estimate_statistics(overgrown, objective, preserving=True)
         expected = objective.output(overgrown.graph_module)
+        output_before = objective.output(model)
         no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
         preservation_error, unchecked = _preservation(
             model,
+            output_before,
             objective,
             lambda copied: emit(copied, coupling, changes, no_updates, unlocked=unlocked),
         )
+        # What amplifies rounding at eps = 0 does so beside the graph, too.
+        allowed = _excused(preservation_error) if unchecked else 0.0
+        if result.keeps_function:  # nothing was halved on the strength of that word
+            require_close("what its method promises to keep", expected, output_before, allowed)
         shapes_before = parameter_shapes(model)
         updates = parameter_updates(coupling, overgrown, result.selection)
         emit(
@@ -94,8 +100,6 @@ def emit_and_verify(
             unlocked=unlocked,
             twin_noise=result.twin_noise,
         )
-        # What amplifies rounding at eps = 0 does so beside the graph, too.
-        allowed = _excused(preservation_error) if unchecked else 0.0
         faithful_error = require_close(
             "faithful to the over-grown graph", _output(model, objective), expected, allowed
         )
@@ -115,16 +119,16 @@ def _excused(preservation_error: float) -> float:
 
 
 def _preservation(
-    model: nn.Module, objective: Objective, grow: Callable[[nn.Module], object]
+    model: nn.Module, output_before: Any, objective: Objective, grow: Callable[[nn.Module], object]
 ) -> tuple[float, str]:
     """The relative error of a growth with every eps at 0, and what excuses it.
 
     Args:
         model: the model before.
+        output_before: its output.
         objective: holds the batch on which outputs are compared.
         grow: grows a copy of the model in place, with every eps at 0.
     """
-    output_before = objective.output(model)
     # A model of its own: updates cannot be taken back to the bit.
     unchanged = copy_module(model)
     grow(unchanged)
