@@ -21,7 +21,17 @@ from fxgrow.errors import (
     TrainingError,
 )
 from fxgrow.export import export
-from fxgrow.growth import BatchLoss, Budget, Growth, GrowthReport, Method, Scope, Widened, widen
+from fxgrow.growth import (
+    BatchLoss,
+    Budget,
+    Growth,
+    GrowthReport,
+    Method,
+    Scope,
+    Widened,
+    grow_to,
+    widen,
+)
 from fxgrow.lowering import lower
 from fxgrow.methods import Auto, Firefly, RandomGrowth, Splitting, ZeroOutgoing
 from fxgrow.spec import ArchitectureSpec, SpecDiff, diff, load
@@ -66,6 +76,7 @@ __all__ = [
     "export",
     "follow_ages",
     "grow",
+    "grow_to",
     "load",
     "lower",
     "register_rule",

@@ -309,6 +309,9 @@ ROWS: Mapping[str, Row] = {
     },
     "lower": lambda r: {"model": r.model},
     "register_rule": lambda r: {"op": "aten::relu", "rule": pointwise, "replace": False},
+    "grow_to": lambda r: {
+        "model": r.model, "like": r.widened.module, "example_inputs": r.inputs, "seed": 0, "examples": (),
+    },
     "widen": lambda r: {
         "model_or_captured": r.model, "amounts": {"conv": 1}, "example_inputs": r.inputs, "how": "split", "seed": 0,
         "inplace": False, "round_to": None, "examples": (), "optimizer": None, "state": "reset", "new_entry_rate": None,

@@ -8,6 +8,7 @@ from fxgrow.growth.candidate_counts import with_candidates_for_budget
 from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
+from fxgrow.growth.grow_to import grow_to
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.method import (
@@ -73,6 +74,7 @@ __all__ = [
     "frozen_statistics",
     "full_precision",
     "grow_step",
+    "grow_to",
     "new_neuron_updates",
     "parameter_updates",
     "predicts_gain",

@@ -1,0 +1,136 @@
+"""Start a bigger model of the same family from a smaller trained one.
+
+Reference: Chen, Goodfellow, Shlens, "Net2Net", ICLR 2016, for the idea; Wang et al., "LEMON:
+Lossless Model Expansion", ICLR 2024, and Gesmundo and Maile (2023) for transformers. How we differ:
+no model family is known by name. The sizes of the bigger model's parameters say how much each width
+of the smaller one grows: an axis of a parameter that holds c_w entries per neuron of width w grows
+by sum_w c_w n_w, which is one linear equation per axis for the numbers n_w of new neurons.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from fxgrow.argument_checks import Seed, checked
+from fxgrow.capture import positional_inputs
+from fxgrow.copying import copy_module
+from fxgrow.coupling import Coupling, couple
+from fxgrow.errors import GrowthError
+from fxgrow.growth.preservation import Preservation
+from fxgrow.growth.widen import Widened, widen
+from fxgrow.surgery import parameter_shapes
+
+_Shapes = Mapping[str, tuple[int, ...]]
+_MAX_LISTED = 6
+
+
+@checked
+def grow_to(
+    model: nn.Module,
+    like: nn.Module,
+    example_inputs: Any = None,
+    seed: Seed = 0,
+    examples: Sequence[Any] = (),
+) -> Widened:
+    """Give a bigger model of the same family the function of a smaller one.
+
+    Widths of the smaller model get new neurons, streams under norms included, until each of its
+    parameters has the shape of the bigger model's parameter of the same name. A copy of the bigger
+    model takes these parameters, and is compared with the smaller model.
+
+    Args:
+        model: the smaller model, trained; it is not changed.
+        like: the bigger one; it is not changed, and its own parameters do not matter. Its layers
+            must have the names of the smaller one's: it differs in widths and not in depth.
+        example_inputs: of the smaller model.
+        seed: of new weights.
+        examples: more example inputs.
+
+    Returns:
+        A copy of ``like`` that computes what ``model`` does, as ``widen`` tells it.
+
+    Raises:
+        GrowthError: ``unlike-models`` if a parameter is missing in one of them, is smaller in
+            ``like``, or is larger along what is no width (classes, words, positions);
+            the refusal code of a width that cannot grow; ``broken-promise``.
+        ModelError: the smaller model does not run on its example inputs.
+
+    Example:
+        >>> bigger = fxgrow.grow_to(small, like=GPT(size=160, heads=10), example_inputs=words)
+        >>> bigger.module.load_state_dict  # of the class, sizes and config of like
+    """
+    given = [positional_inputs(model, example) for example in examples]
+    if example_inputs is not None or not given:
+        given.insert(0, positional_inputs(model, () if example_inputs is None else example_inputs))
+    coupling = couple(model, given[0], examples=given[1:])
+    amounts = _amounts(model, like, coupling)
+    if not amounts:
+        raise _unlike(model, like, "their parameters have the same shapes already")
+    wider = widen(model, amounts, given[0], how="new", seed=seed, examples=given[1:])
+    bigger = copy_module(like)
+    bigger.to(next(wider.module.parameters())).train(model.training)
+    bigger.load_state_dict(wider.module.state_dict())
+    # The wider model was compared with the smaller one; the numbers of both are the same.
+    error = Preservation.of(wider.module, *given).require(bigger)
+    return replace(wider, module=bigger, preservation_error=error)
+
+
+def _amounts(model: nn.Module, like: nn.Module, coupling: Coupling) -> dict[str, int]:
+    """How many neurons each width gains."""
+    small, big = parameter_shapes(model), parameter_shapes(like)
+    _require_same_names(model, like, small, big)
+    rows, growths = [], []
+    for name, shape in small.items():
+        for axis, size in enumerate(shape):
+            counts = _entries_per_neuron(coupling, name, axis)
+            growth = big[name][axis] - size
+            if growth < 0 or (growth and not counts.any()):
+                why = "is smaller there" if growth < 0 else "is no width, so no rule extends it"
+                raise _unlike(model, like, f"axis {axis} of {name} ({size} entries) {why}")
+            rows.append(counts)
+            growths.append(growth)
+    numbers = _solved(np.array(rows), np.array(growths))
+    if numbers is None:
+        raise _unlike(model, like, "no numbers of new neurons give all of the shapes at once")
+    names = [width.name for width in coupling.widths]
+    return {name: int(count) for name, count in zip(names, numbers, strict=True) if count}
+
+
+def _require_same_names(model: nn.Module, like: nn.Module, small: _Shapes, big: _Shapes) -> None:
+    different = sorted(small.keys() ^ big.keys())
+    different += [name for name in small.keys() & big.keys() if len(small[name]) != len(big[name])]
+    if different:
+        listed = ", ".join(different[:_MAX_LISTED])
+        raise _unlike(model, like, f"only one of them has {listed}, or in another form")
+
+
+def _entries_per_neuron(coupling: Coupling, name: str, axis: int) -> np.ndarray[Any, Any]:
+    """For each width how many entries of one axis a neuron of it owns."""
+    counts = np.zeros(len(coupling.widths))
+    owners = coupling.owners.get((name, axis))
+    if owners is not None:
+        owned, entries = np.unique(owners.width[owners.width >= 0], return_counts=True)
+        for number, count in zip(owned.tolist(), entries.tolist(), strict=True):
+            counts[number] = count / coupling.widths[number].size
+    return counts
+
+
+def _solved(
+    rows: np.ndarray[Any, Any], growths: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any] | None:
+    """Whole numbers n >= 0 with rows n = growths; None if there are none."""
+    numbers = np.linalg.lstsq(rows, growths, rcond=None)[0].round()
+    is_exact = np.allclose(rows @ numbers, growths) and bool((numbers >= 0).all())
+    return numbers if is_exact else None
+
+
+def _unlike(model: nn.Module, like: nn.Module, why: str) -> GrowthError:
+    small, big = type(model).__name__, type(like).__name__
+    return GrowthError(
+        "unlike-models",
+        f"{small} cannot grow to the sizes of {big}: {why}; give a model of the same family that "
+        "is wider and as deep",
+    )
