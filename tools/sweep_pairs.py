@@ -106,8 +106,8 @@ PAIRS: dict[str, Pair] = {
     "MobileNet-V2, 0.5 to 1.0": vision(
         "torchvision", "mobilenet_v2", {"width_mult": 0.5}, {"width_mult": 1.0}
     ),
-    "ResNet-18, wider groups": vision(
-        "timm", "resnet18", {"num_classes": 5}, {"base_width": 96, "block_args": {}}
+    "ResNet-26, wider inside its blocks": vision(
+        "timm", "resnet26", {"num_classes": 5}, {"base_width": 96}
     ),
 }  # fmt: skip
 

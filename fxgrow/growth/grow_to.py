@@ -9,7 +9,7 @@ by sum_w c_w n_w, which is one linear equation per axis for the numbers n_w of n
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -17,7 +17,7 @@ from torch import nn
 from fxgrow.argument_checks import Seed, checked
 from fxgrow.capture import positional_inputs
 from fxgrow.copying import copy_module
-from fxgrow.coupling import Coupling, couple
+from fxgrow.coupling import UNDER_NORMS, Coupling, couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth.preservation import Preservation
 from fxgrow.growth.widen import Widened, widen
@@ -38,8 +38,9 @@ def grow_to(
     """Give a bigger model of the same family the function of a smaller one.
 
     Widths of the smaller model get new neurons, streams under norms included, until each of its
-    parameters has the shape of the bigger model's parameter of the same name. A copy of the bigger
-    model takes these parameters, and is compared with the smaller model.
+    parameters has the shape of the bigger model's parameter of the same name. A stream for which
+    that has no rule (post-norm) is doubled or tripled by splits, if that is its size. A copy of the
+    bigger model takes these parameters, and is compared with the smaller model.
 
     Args:
         model: the smaller model, trained; it is not changed.
@@ -69,13 +70,43 @@ def grow_to(
     amounts = _amounts(model, like, coupling)
     if not amounts:
         raise _unlike(model, like, "their parameters have the same shapes already")
-    wider = widen(model, amounts, given[0], how="new", seed=seed, examples=given[1:])
+    wider = _widened(model, coupling, amounts, given, seed)
     bigger = copy_module(like)
     bigger.to(next(wider.module.parameters())).train(model.training)
     bigger.load_state_dict(wider.module.state_dict())
     # The wider model was compared with the smaller one; the numbers of both are the same.
     error = Preservation.of(wider.module, *given).require(bigger)
     return replace(wider, module=bigger, preservation_error=error)
+
+
+def _widened(
+    model: nn.Module,
+    coupling: Coupling,
+    amounts: Mapping[str, int],
+    examples: Sequence[Any],
+    seed: int,
+) -> Widened:
+    """New neurons everywhere; under norms that have no rule for them every neuron splits alike."""
+
+    def widened(
+        module: nn.Module, some: Mapping[str, int], how: Literal["split", "new"]
+    ) -> Widened:
+        return widen(module, some, examples[0], how=how, seed=seed, examples=examples[1:])
+
+    try:
+        return widened(model, amounts, "new")
+    except GrowthError as error:
+        multiples = {}
+        for name, count in amounts.items():
+            width = coupling.by_name[name]
+            is_under_norm = width.refusal is not None and width.refusal.code in UNDER_NORMS
+            if is_under_norm and count % width.size == 0:
+                multiples[name] = count
+        if error.code not in UNDER_NORMS or not multiples:
+            raise
+    split = widened(model, multiples, "split")
+    others = {name: count for name, count in amounts.items() if name not in multiples}
+    return widened(split.module, others, "new") if others else split
 
 
 def _amounts(model: nn.Module, like: nn.Module, coupling: Coupling) -> dict[str, int]:

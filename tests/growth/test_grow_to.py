@@ -70,6 +70,28 @@ def test_stream_heads_and_hidden_widths_at_once(norm: type[nn.Module]) -> None:
     assert all(torch.equal(numbers[name], value) for name, value in like.state_dict().items())
 
 
+class PostNorm(GPT):
+    """BERT's order: the stream is what a norm gives."""
+
+    def __init__(self, size: int = 6, hidden: int = 5) -> None:
+        super().__init__(size, hidden=hidden)
+        self.head = nn.Linear(size, WORDS)
+
+    def forward(self, words: Tensor) -> Tensor:
+        x = self.words(words) + self.places
+        for block in self.blocks:
+            x = block.before(x + block.down(F.gelu(block.up(x))))
+            x = block.between(x + block.out(torch.tanh(block.qkv(x)[..., :4])))
+        return self.head(self.last(x))
+
+
+def test_a_stream_without_a_rule_is_doubled() -> None:
+    small = randomised(PostNorm())
+    bigger = fxgrow.grow_to(small, PostNorm(size=12, hidden=7), words()).module
+    other = words(seed=1)
+    torch.testing.assert_close(bigger(other), small(other), rtol=1e-12, atol=1e-12)
+
+
 def test_one_width_alone() -> None:
     small = randomised(GPT())
     bigger = fxgrow.grow_to(small, GPT(hidden=7), words()).module
