@@ -14,6 +14,20 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 META = torch.device("meta")
 
+_PLAIN = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    type(None),
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+)
+"""What an operator may take besides tensors that a key can hold."""
+
 
 class _NotCacheableError(Exception):
     """An argument that cannot be part of a key, because the result may depend on its values."""
@@ -109,6 +123,8 @@ def _key(argument: Any) -> Any:
         return argument.shape, argument.stride(), argument.dtype
     if isinstance(argument, (list, tuple)):
         return tuple(map(_key, argument))
+    if not isinstance(argument, _PLAIN):  # an object of torch's C++ has no equality
+        raise _NotCacheableError
     # With its type, because 1, 1.0 and True are equal but promote dtypes differently.
     return type(argument), argument
 

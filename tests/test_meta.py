@@ -76,6 +76,24 @@ def test_tensors_with_values_and_what_has_no_hash_run_every_time() -> None:
     assert not cache.results
 
 
+class Opaque:
+    """As objects of torch's C++ are: with a hash, and no equality."""
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        raise NotImplementedError
+
+
+def test_what_cannot_be_compared_runs_every_time() -> None:
+    cache = ShapeCache()
+    for _ in range(2):  # a key of the second would be compared with that of the first
+        out = cache.run(aten.relu.default, (X, Opaque()), {}, lambda x, _: x.relu())
+        assert out.shape == X.shape
+    assert not cache.results
+
+
 def test_what_is_made_of_numbers_keeps_its_values() -> None:
     cache = ShapeCache()
     for _ in range(2):

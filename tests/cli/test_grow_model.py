@@ -21,7 +21,7 @@ KEYS = {
     "faithful_error", "backtracks", "growth_seconds", "epoch_seconds", "steps",
 }  # fmt: skip
 STEP_KEYS = {
-    "loss_before", "loss_after", "held_out_before", "held_out_after", "params", "split", "new", "seconds",
+    "loss_before", "loss_after", "held_out_before", "held_out_after", "epoch", "params", "split", "new", "seconds",
     "test_loss_before", "test_loss_after", "test_loss_trained", "trained_steps", "picked",
 }  # fmt: skip
 TIMES_OF_A_STEP = {"seconds", "trained_steps", "test_loss_trained"}

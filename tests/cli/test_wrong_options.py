@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "check": ("check", "saved"),
     "export": ("export", "saved", "--to", "dot", "--out", "new.dot"),
     "schema": ("schema",),
+    "methods": ("methods",),
     "cells search": ("cells", "search", "--limit", "1", "--out", "new"),
     "cells derive": ("cells", "derive", "searched"),
     "cells draw": ("cells", "draw", "DARTS_V2", "--out", "new.dot"),
