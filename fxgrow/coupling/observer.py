@@ -25,6 +25,7 @@ from fxgrow.coupling.rules.registry import REGISTRY
 from fxgrow.coupling.rules.unknown import refuse_unknown
 from fxgrow.coupling.size_reads import refuse_values
 from fxgrow.coupling.values import Context, Value
+from fxgrow.coupling.view_log import VIEWS
 from fxgrow.errors import ModelError
 
 _MAX_VALUES = 1 << 20
@@ -133,6 +134,11 @@ def _refuse_higher_order(func: Any) -> None:
         )
 
 
+def _record_view(ctx: Context, func: Any, args: Any, out: Any) -> None:
+    if func._schema.name in VIEWS:
+        ctx.view_log.record(args[0].shape, out.shape)
+
+
 class ShapeReads(TorchDispatchMode):
     """Runs operators on the meta device, without rules."""
 
@@ -146,7 +152,9 @@ class ShapeReads(TorchDispatchMode):
         _refuse_higher_order(func)
         self.ctx.steps += 1
         self.ctx.number_log.record(func, args, kwargs or {}, self.ctx)
-        return self.ctx.shape_cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
+        out = self.ctx.shape_cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
+        _record_view(self.ctx, func, args, out)
+        return out
 
 
 class Observer(TorchDispatchMode):
@@ -187,6 +195,7 @@ class Observer(TorchDispatchMode):
         if func is aten._local_scalar_dense.default:  # ``.item()``
             return _require_known(numbers)
         out = self._result(func, args, kwargs, numbers)
+        _record_view(self.ctx, func, args, out)
         if numbers is not None:
             self._attach_numbers(out, numbers)
         elif func._schema.is_mutable:

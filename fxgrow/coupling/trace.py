@@ -23,6 +23,7 @@ from fxgrow.coupling.size_reads import SizeReads
 from fxgrow.coupling.size_records import SizeRecord, watch_sizes
 from fxgrow.coupling.user_lines import packages_of
 from fxgrow.coupling.values import Axis, Context, Observed, Value
+from fxgrow.coupling.view_log import ViewLog
 from fxgrow.errors import ModelError
 from fxgrow.modes import plain_attention
 from fxgrow.randomness import seeded
@@ -212,6 +213,7 @@ def run_once(
     ctx.graph_node = ""
     wanted = ctx.number_log.wanted
     ctx.number_log = NumberLog(wanted)
+    ctx.view_log = ViewLog(ctx.views.get((subject, training)) if ctx.is_trial else None)
     ctx.names = {id(parameter): name for name, parameter in bare.named_parameters()}
     try:
         with _observation(ctx, modules, watch) as sizes:
@@ -224,6 +226,8 @@ def run_once(
         return error
     if not training:
         ctx.number_logs[subject] = ctx.number_log
+    if not ctx.is_trial:
+        ctx.views[subject, training] = ctx.view_log.seen
     leaves = output_leaves(output)
     shapes = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
     ctx.passes.setdefault(subject, {})[training] = tuple(shapes)

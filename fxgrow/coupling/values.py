@@ -28,6 +28,7 @@ from fxgrow.coupling.number_log import NumberLog
 from fxgrow.coupling.open_norms import OpenNorms
 from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeLog, Tracked
 from fxgrow.coupling.user_lines import running_frames, user_line
+from fxgrow.coupling.view_log import ViewLog, ViewShape
 from fxgrow.meta import ShapeCache
 
 _VALUE = "_fxgrow_value"
@@ -207,6 +208,8 @@ class Context:
         size_arguments: the numbers that come from sizes, of the function that is running.
         number_log: the numbers that the operators of the current run compute with.
         number_logs: those of every subject's run in eval mode.
+        view_log: the views of the current run.
+        views: those of every subject's run in each mode, before the model has grown.
         weight_products: products that sum over an axis of two weights.
         names: the names of the bare copy's parameters, by the ``id`` of the parameter.
         reached: the names of the parameters that some operator took.
@@ -253,6 +256,10 @@ class Context:
     size_arguments: tuple[Tracked, ...] = ()
     number_log: NumberLog = field(default_factory=NumberLog)
     number_logs: dict[Observed, NumberLog] = field(default_factory=dict)
+    view_log: ViewLog = field(default_factory=ViewLog)
+    views: dict[tuple[Observed, bool], list[tuple[ViewShape, ViewShape]]] = field(
+        default_factory=dict
+    )
     weight_products: list[WeightProduct] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
     reached: set[str] = field(default_factory=set)
@@ -273,6 +280,7 @@ class Context:
             packages=self.packages,
             normalized=self.normalized,
             is_trial=True,
+            views=self.views,
             shape_cache=self.shape_cache,
         )
 
