@@ -52,7 +52,9 @@ def main() -> None:
     outcomes = Counter(line["outcome"] for line in lines)
     print(dict(outcomes))
     if chosen.out is not None:
-        command = f"python -m tools.sweep_streams --zoo {' --zoo '.join(chosen.zoo)}"
+        options = [f"--zoo {zoo}" for zoo in chosen.zoo]
+        options += [f"--only '{one}'" for one in chosen.only or ()]
+        command = f"python -m tools.sweep_streams {' '.join(options)}"
         record = {"command": command, "outcomes": dict(outcomes), "streams": lines}
         chosen.out.write_text(json.dumps(record, indent=1) + "\n")
 
