@@ -1,6 +1,7 @@
 """Growth of the caller's own model, all or nothing, and of models that can have no specification."""
 
 import copy
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,10 @@ def interrupted_at(count: int, run: Any) -> int:
 
     def trace(frame: Any, event: str, arg: Any) -> None:
         nonlocal calls
-        if event == "call" and frame.f_code.co_filename.startswith(package):
+        # A generator that is given up is called once more to be closed: what is raised is lost.
+        is_generator = frame.f_code.co_flags & inspect.CO_GENERATOR
+        is_ours = frame.f_code.co_filename.startswith(package)
+        if event == "call" and is_ours and not is_generator:
             calls += 1
             if calls == count:
                 sys.settrace(None)
