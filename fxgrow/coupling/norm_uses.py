@@ -1,7 +1,7 @@
 """What is done with the neurons of a width under norms, place by place.
 
-A group is the neurons of the width at one place: before a norm, inside it, behind its gain. A run
-with open norms (``open_norms``) gives each place labels of its own.
+Neurons of a width are before a norm, inside it, behind its gain: each is a place. A run with open
+norms (``open_norms``) gives each place labels of its own.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 
 Place = int
-"""The number of a group."""
+"""The number of a place."""
 
 
 class NoRuleError(Exception):

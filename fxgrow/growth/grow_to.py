@@ -17,7 +17,7 @@ from torch import nn
 from fxgrow.argument_checks import Seed, checked
 from fxgrow.capture import positional_inputs
 from fxgrow.copying import copy_module
-from fxgrow.coupling import UNDER_NORMS, Coupling, couple
+from fxgrow.coupling import UNDER_NORMS, AxisKey, Coupling, couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth.preservation import Preservation
 from fxgrow.growth.widen import Widened, widen
@@ -113,13 +113,15 @@ def _amounts(model: nn.Module, like: nn.Module, coupling: Coupling) -> dict[str,
     """How many neurons each width gains."""
     small, big = parameter_shapes(model), parameter_shapes(like)
     _require_same_names(model, like, small, big)
+    fixed = {axis.key: axis.refusal.reason for axis in coupling.fixed_axes}
     rows, growths = [], []
     for name, shape in small.items():
         for axis, size in enumerate(shape):
             counts = _entries_per_neuron(coupling, name, axis)
             growth = big[name][axis] - size
             if growth < 0 or (growth and not counts.any()):
-                why = "is smaller there" if growth < 0 else "is no width, so no rule extends it"
+                reason = fixed.get(AxisKey(name, axis), "no parameter of a layer writes it")
+                why = "is smaller there" if growth < 0 else f"is no width: {reason}"
                 raise _unlike(model, like, f"axis {axis} of {name} ({size} entries) {why}")
             rows.append(counts)
             growths.append(growth)

@@ -30,10 +30,14 @@ from fxgrow.coupling import (
     free_for_new_neurons,
     require_multiple,
 )
-from fxgrow.errors import BudgetError, GrowthError
+from fxgrow.errors import GrowthError
+from fxgrow.growth.amounts import (
+    requested_amounts,
+    require_some,
+    round_amounts,
+)
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.preservation import Preservation, culprits, excuse
-from fxgrow.growth.scope import matching_widths, require_growable
 from fxgrow.growth.size_guard import require_growth_memory
 from fxgrow.growth.widen_under_norms import widen_under_norms
 from fxgrow.modes import exclusive_autograd, plain_attention
@@ -140,7 +144,7 @@ def widen(
     with exclusive_autograd():
         coupling, rules = _coupling_for(model_or_captured, given, amounts, how, round_to)
         counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
-        _require_some(counts, amounts)
+        require_some(counts, amounts)
         changes = _changes(coupling, counts, rule, random.Random(seed))
         widening = _Widening(coupling, changes, given, seed, growing, rules)
         return _checked(widening, model, inplace)
@@ -287,74 +291,6 @@ def _model_and_examples(
     if inputs is not None or not given:
         given.insert(0, inputs or ())
     return model, tuple(given)
-
-
-def requested_amounts(coupling: Coupling, amounts: Mapping[str, int]) -> dict[str, int]:
-    """Resolve names and patterns to widths.
-
-    Args:
-        coupling: the widths of the model.
-        amounts: neurons to add by name or pattern.
-
-    Returns:
-        Neurons to add by name of the width: those that patterns match first, then exact names.
-
-    Raises:
-        GrowthError: a name or pattern stands for no growable width.
-        BudgetError: ``empty-budget`` for a negative amount.
-    """
-    if any(count < 0 for count in amounts.values()):
-        raise _nothing_asked(amounts)
-    matched: dict[str, int] = {}
-    exact: dict[str, int] = {}
-    for name, count in amounts.items():
-        if name in coupling.by_name:
-            require_growable(coupling.by_name[name], name)
-            exact[name] = count
-        else:
-            for width in matching_widths(coupling, name):
-                matched[width.name] = count
-    return matched | exact
-
-
-def _require_some(counts: Mapping[str, int], amounts: Mapping[str, int]) -> None:
-    if not any(counts.values()):
-        raise _nothing_asked(amounts)
-
-
-def _nothing_asked(amounts: Mapping[str, int]) -> BudgetError:
-    return BudgetError(
-        "empty-budget", f"{dict(amounts)} adds no neuron; ask for at least one in some width"
-    )
-
-
-def round_amounts(
-    coupling: Coupling, amounts: Mapping[str, int], multiple: int | None
-) -> dict[str, int]:
-    """Raise the amounts so that each width ends at a multiple.
-
-    Args:
-        coupling: the widths of the model.
-        amounts: neurons to add by name of the width.
-        multiple: None leaves the amounts as they are.
-
-    Returns:
-        The raised amounts.
-
-    Raises:
-        BudgetError: ``bad-budget`` for a multiple below 1.
-    """
-    if multiple is None:
-        return dict(amounts)
-    if multiple < 1:
-        raise BudgetError(
-            "bad-budget", f"sizes cannot be rounded to multiples of {multiple}; say at least 1"
-        )
-    rounded = {}
-    for name, count in amounts.items():
-        missing = -(coupling.by_name[name].size + count) % multiple
-        rounded[name] = count + missing
-    return rounded
 
 
 def _names_under_norms(coupling: Coupling, amounts: Mapping[str, int]) -> list[str]:

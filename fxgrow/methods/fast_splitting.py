@@ -26,7 +26,7 @@ from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
 from fxgrow.methods.entries import NeuronEntries
-from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.proposals import propose_splits
 from fxgrow.methods.splitting import set_splits, splitting_product
 from fxgrow.rewrite import OverGrown
 
@@ -59,7 +59,7 @@ class FastSplitting(Settings):
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose that every growable neuron may split; there are no new neurons."""
-        return Proposal(frozenset(growable_widths(coupling)), {})
+        return propose_splits(coupling)
 
     def search(
         self,

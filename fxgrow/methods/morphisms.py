@@ -11,8 +11,10 @@ import torch
 
 from fxgrow.coupling import Coupling
 from fxgrow.documents import limits
-from fxgrow.growth import Proposal, Scores
+from fxgrow.growth import Objective, Proposal, Scores, estimate_statistics
+from fxgrow.methods.firefly.neighborhood import initialize
 from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.zero_outgoing import ON
 from fxgrow.rewrite import DepthProposal, OverGrown
 
 
@@ -30,6 +32,22 @@ def propose_morphisms(coupling: Coupling, wider: float, depth: DepthProposal | N
         wanted = math.ceil(wider * coupling.widths[number].size)
         counts[number] = min(wanted, limits.CANDIDATES)
     return Proposal(frozenset(), counts, depth, follows_budget=True)
+
+
+def draw_morphisms(grown: OverGrown, objective: Objective, generator: torch.Generator) -> Scores:
+    """Draw what new neurons start from, outgoing weights of 0, and the order of the morphisms.
+
+    Args:
+        grown: the over-grown graph, changed in place.
+        objective: its batches give batch norms of new neurons their statistics.
+        generator: of all random draws.
+
+    Returns:
+        The order, as ``draw_order`` gives it.
+    """
+    initialize(grown, ON, generator)
+    estimate_statistics(grown, objective)
+    return draw_order(grown, generator)
 
 
 def draw_order(grown: OverGrown, generator: torch.Generator) -> Scores:

@@ -16,10 +16,8 @@ from pydantic import Field
 
 from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
-from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
-from fxgrow.methods.firefly.neighborhood import initialize
-from fxgrow.methods.morphisms import draw_order
-from fxgrow.methods.zero_outgoing import ON
+from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
+from fxgrow.methods.morphisms import draw_morphisms
 from fxgrow.rewrite import DepthProposal, OverGrown
 
 
@@ -60,11 +58,7 @@ class Net2Deeper(Settings):
         choose: SelectFunction,
     ) -> Scores:
         """Draw incoming weights, and an order of the layers."""
-        # Outgoing weights become 0, so every layer is the identity, whatever it reads.
-        initialize(grown, ON, generator)
-        # A batch norm inside a layer starts with what the layer will see.
-        estimate_statistics(grown, objective)
-        return draw_order(grown, generator)
+        return draw_morphisms(grown, objective, generator)
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Do nothing: training moves the new layers."""

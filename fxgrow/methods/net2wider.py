@@ -15,7 +15,7 @@ import torch
 from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
-from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.proposals import propose_splits
 from fxgrow.methods.random import random_scores
 from fxgrow.methods.zero_outgoing import ON
 from fxgrow.rewrite import OverGrown
@@ -35,7 +35,7 @@ class Net2Wider(Settings):
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose that every growable neuron may be copied; there are no new neurons."""
-        return Proposal(frozenset(growable_widths(coupling)), {})
+        return propose_splits(coupling)
 
     def search(
         self,

@@ -22,10 +22,8 @@ from pydantic import Field, model_validator
 
 from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
-from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
-from fxgrow.methods.firefly.neighborhood import initialize
-from fxgrow.methods.morphisms import draw_order, propose_morphisms
-from fxgrow.methods.zero_outgoing import ON
+from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
+from fxgrow.methods.morphisms import draw_morphisms, propose_morphisms
 from fxgrow.rewrite import DepthProposal, OverGrown
 
 
@@ -79,10 +77,7 @@ class NetworkMorphism(Settings):
         choose: SelectFunction,
     ) -> Scores:
         """Draw incoming weights, and an order of the morphisms."""
-        # Outgoing weights become 0: of new neurons and of layers alike.
-        initialize(grown, ON, generator)
-        estimate_statistics(grown, objective)
-        return draw_order(grown, generator)
+        return draw_morphisms(grown, objective, generator)
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Do nothing: training moves what is new."""

@@ -12,6 +12,17 @@ def growable_widths(coupling: Coupling) -> list[int]:
     return [number for number, width in enumerate(coupling.widths) if width.growable]
 
 
+def propose_splits(coupling: Coupling) -> Proposal:
+    """Propose that every neuron may split that may change, and no new neurons."""
+    return Proposal(frozenset(growable_widths(coupling)), {})
+
+
+def propose_in_proportion(coupling: Coupling) -> Proposal:
+    """Propose as many new neurons as the budget buys, the same share of every width."""
+    counts = dict.fromkeys(growable_widths(coupling), 1)
+    return Proposal(frozenset(), counts, follows_budget=True, in_proportion=True)
+
+
 def propose_everywhere(coupling: Coupling, new: int | None, *, split: bool) -> Proposal:
     """Propose candidates in every width that may change.
 

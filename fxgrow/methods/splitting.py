@@ -25,7 +25,7 @@ from fxgrow.errors import GrowthError
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
 from fxgrow.methods.entries import NeuronEntries
 from fxgrow.methods.gradients import mean_gradients
-from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.proposals import propose_splits
 from fxgrow.rewrite import OverGrown
 
 # Entries of all splitting matrices together: 1 GiB in float32.
@@ -53,7 +53,7 @@ class Splitting(Settings):
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose that every growable neuron may split; there are no new neurons."""
-        return Proposal(frozenset(growable_widths(coupling)), {})
+        return propose_splits(coupling)
 
     def search(
         self,

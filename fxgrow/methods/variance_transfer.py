@@ -36,7 +36,7 @@ from fxgrow.methods.firefly.neighborhood import (
     outgoing_tensors,
     overgrown_layers,
 )
-from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.proposals import propose_in_proportion
 from fxgrow.methods.zero_outgoing import ON
 from fxgrow.rewrite import OverGrown
 
@@ -55,8 +55,7 @@ class VarianceTransfer(Settings):
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose as many new neurons as the budget buys, and no splits."""
-        counts = dict.fromkeys(growable_widths(coupling), 1)
-        return Proposal(frozenset(), counts, follows_budget=True, in_proportion=True)
+        return propose_in_proportion(coupling)
 
     def search(
         self,

@@ -16,7 +16,7 @@ from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.methods.firefly.neighborhood import initialize
-from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.proposals import propose_in_proportion
 from fxgrow.rewrite import OverGrown
 
 ON = 1.0
@@ -37,8 +37,7 @@ class ZeroOutgoing(Settings):
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose as many new neurons as the budget buys, and no splits."""
-        counts = dict.fromkeys(growable_widths(coupling), 1)
-        return Proposal(frozenset(), counts, follows_budget=True, in_proportion=True)
+        return propose_in_proportion(coupling)
 
     def search(
         self,

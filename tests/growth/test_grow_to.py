@@ -126,6 +126,23 @@ def test_another_family_is_refused(like: nn.Module, message: str) -> None:
     assert refusal.value.code == "unlike-models"
 
 
+class Positions(nn.Module):
+    """A table that is added to its input."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.table, self.layer = nn.Parameter(torch.zeros(count, 5)), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x + self.table[: x.shape[1]])
+
+
+def test_what_is_no_width_at_all_is_refused_with_the_reason_of_its_axis() -> None:
+    x = torch.randn(2, 3, 5, dtype=torch.float64)
+    with pytest.raises(GrowthError, match=r"axis 0 of table \(4 entries\) is no width: \w+"):
+        fxgrow.grow_to(randomised(Positions(4)), Positions(6), x)
+
+
 def test_what_is_no_hidden_width_is_refused_by_its_own_reason() -> None:
     with pytest.raises(GrowthError, match="looked up by number") as refusal:
         fxgrow.grow_to(randomised(GPT()), GPT(words=12), words())

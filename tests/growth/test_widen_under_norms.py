@@ -133,6 +133,13 @@ class Mixed(Stream):
         return self.head(torch.cat([self.last(x), x], -1))
 
 
+class Exponent(Stream):
+    """An exponent may be a tensor."""
+
+    def branch(self, x: Tensor) -> Tensor:
+        return super().branch(x) * torch.ones(1).double() ** x.new_ones(1)
+
+
 def made(network: nn.Module) -> nn.Module:
     return randomised(network)
 
@@ -151,6 +158,7 @@ def error(wider: nn.Module, network: nn.Module) -> float:
 CASES = [(Stream, norm, 7) for norm in NORMS]
 for kind in (Scaled, Both, Mixed):
     CASES += [(kind, norm, 1) for norm in ("layer norm", "RMS norm, 1 + gamma")]
+CASES += [(Exponent, "RMS norm", 1)]
 CASES += [(Stream, norm, SIZE) for norm in ("layer norm, bare", "RMS norm")]
 
 

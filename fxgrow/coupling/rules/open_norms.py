@@ -103,6 +103,8 @@ def _square(ctx: Context, args: Sequence[Any], out: Any) -> bool:
 
 def _power(ctx: Context, args: Sequence[Any], out: Any) -> bool:
     x, exponent = args[:2]
+    if not isinstance(exponent, int | float):  # an exponent for every element
+        return False
     # x^2 begins a norm, (mean + eps)^(+-1/2) goes on with one.
     if exponent == 2:
         return _square(ctx, args, out)
