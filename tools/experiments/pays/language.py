@@ -52,6 +52,10 @@ class ByteModel(nn.Module):
         self.blocks = nn.Sequential(*(Block(size, 4, width) for _ in range(2)))
         self.norm, self.head = nn.LayerNorm(size), nn.Linear(size, 256)
 
+    def reset_parameters(self) -> None:
+        """Draw the places anew, for training from scratch."""
+        nn.init.normal_(self.places, std=0.02)
+
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.norm(self.blocks(self.bytes(x) + self.places)))
         return logits
@@ -96,7 +100,7 @@ TASK = Task(
     problem,
     widths=(8, 96),
     steps=1500,
-    rates=(0.002, 0.004, 0.008),
+    rates=(0.002, 0.004, 0.008, 0.016),
     optimizer=partial(torch.optim.AdamW, fused=True),
     grown_widths=("*.up",),
     growth_ends=0.3,

@@ -21,6 +21,11 @@ SMALL_ARMS = (
     "net2net",
     "scratch",
     "narrow",
+    # "zero" begins the optimizer anew; these go on with it.
+    "zero, padded",
+    "zero, scaled",
+    "zero, own-age",
+    "zero, reset-grown",
 )
 
 
