@@ -197,6 +197,20 @@ def test_grow_excuses_what_widen_excuses() -> None:
     assert growth.report.preservation_error > rounding_tolerance(x)
 
 
+def test_rounding_is_told_of_a_model_that_runs_in_its_own_dtype_alone() -> None:
+    """LeViT keeps a cache of tensors that ``module.float()`` does not see."""
+
+    class KeepsATensor(Amplifies):
+        kept = {"bias": torch.zeros(1, dtype=torch.double)}  # noqa: RUF012
+
+        def between(self, h: Tensor) -> Tensor:
+            return h + self.kept["bias"]
+
+    with pytest.raises(RuntimeError, match="dtype"):
+        KeepsATensor().float()(X.float())
+    assert "it amplifies rounding" in widen(KeepsATensor(), {"a": 3, "b": 2}, X).unchecked
+
+
 def test_grow_excuses_nothing_where_all_digits_are_lost() -> None:
     """Else a wrong emission would go unseen; ``widen``, which emits no updates, may excuse it."""
     model, x, batches = amplifying(torch.float32)
