@@ -12,12 +12,13 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import UNTRACED_HOOK, Captured, Interpreter
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
+from fxgrow.rewrite.candidate_scaling import CandidateScaling
 from fxgrow.rewrite.candidates import Candidates, Entry
 from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
-from fxgrow.rewrite.rules import EPS, refusals_of_other_axes, rule_for
+from fxgrow.rewrite.rules import EPS, SCALING, refusals_of_other_axes, rule_for
 
 
 @dataclass(frozen=True)
@@ -198,10 +199,15 @@ def _build(
         if node.op != "placeholder" and not context.eps_nodes:
             for target in EPS:
                 context.eps_nodes.append(rewriter.get_attr(target, Provenance("layer")))
+            args = tuple(context.eps_nodes)
+            context.scaled_node = rewriter.call_module(
+                SCALING, args, "scaled_candidates", Provenance("layer")
+            )
         if node.op == "output":
             context.env[node] = Lanes(rewriter.copy(node, lambda n: context.env[n].plus))
         else:
             context.env[node] = rule_for(context, node).rewrite(context, node)
+    root.add_module(SCALING, CandidateScaling(tuple(context.layers.values())))
     if candidates.split or candidates.new:
         freeze_norms(rewriter.graph, root, INSERTED)
     graph_module = fx.GraphModule(root, rewriter.graph, f"OverGrown{type(old).__name__}").eval()

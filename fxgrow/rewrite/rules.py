@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from fxgrow.coupling import Role
 from fxgrow.errors import InternalError, Refusal
+from fxgrow.rewrite.candidate_scaling import scaled_candidates
 from fxgrow.rewrite.candidates import Entry, Slots
 from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
@@ -28,6 +29,7 @@ from fxgrow.rewrite.rewriter import Provenance
 from fxgrow.surgery import sync_size_attributes
 
 EPS = ("fxgrow_candidates.split_eps", "fxgrow_candidates.new_eps")
+SCALING = "fxgrow_scaling"
 
 
 class RewriteRule(Protocol):
@@ -110,7 +112,8 @@ class LinearRule:
         lanes_read = [source.new[slots.width] for slots in columns]
         plus = pick_lane(context.env, lambda lanes: lanes.plus)
         more = fx.node.map_arg(use.more, plus)
-        args = (source.plus, source.minus, lanes_read, *context.eps_nodes, *more)
+        blocks = context.blocks_of(target)
+        args = (source.plus, source.minus, lanes_read, blocks, *more)
         call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
         has_halves = split is not None and context.candidates.halves
         return _unpack(context, call, [slots.width for slots in rows], has_halves)
@@ -244,7 +247,7 @@ def _insert_layer(
             tensors[1 : 1 + len(product.others)],
             _gain_place(context, product),
         )
-        context.insert(key, product.weight.removesuffix(".weight"), layer)
+        context.layers[context.insert(key, product.weight.removesuffix(".weight"), layer)] = layer
         context.entries += layer_entries(layer)
     return context.targets[key]
 
@@ -624,15 +627,16 @@ def _gathered(product: LinearOp, slots: Slots, axis: int) -> Slots:
 
 
 def _delta_values(layer: OvergrownLayer, part: int, split_eps: Tensor, _: Tensor) -> Tensor:
-    block = layer.perturbation(split_eps)
+    block = scaled_candidates([layer], split_eps, None)[0].perturbation
     if block is None:
         raise InternalError("a layer without split candidates was asked for their directions")
     return layer.product.restored(block.tensors()[part])
 
 
 def _row_values(layer: OvergrownLayer, number: int, part: int, _: Tensor, __: Tensor) -> Tensor:
-    return layer.product.restored(layer.incoming_of(number)[part])
+    incoming = scaled_candidates([layer], None, None)[0].incoming
+    return layer.product.restored(layer.rows_of(number, incoming)[part])
 
 
 def _column_values(layer: OvergrownLayer, number: int, _: Tensor, new_eps: Tensor) -> Tensor:
-    return layer.product.restored(layer.columns_of(number, new_eps))
+    return layer.product.restored(scaled_candidates([layer], None, new_eps)[0].columns[number])
