@@ -1,6 +1,6 @@
 """What the rewrite rules read and write while a graph is walked."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -41,6 +41,7 @@ class RewriteContext:
         entries: what emission adds to which parameter, so far.
         eps_nodes: the nodes of ``split_eps`` and ``new_eps`` in the new graph.
         targets: where in the new root things have been inserted, by a key of their kind.
+        written_constants: the constants that neurons are written into (see ``constants``).
     """
 
     model: nn.Module
@@ -54,6 +55,7 @@ class RewriteContext:
     entries: list[Entry] = field(default_factory=list)
     eps_nodes: list[fx.Node] = field(default_factory=list)
     targets: dict[Hashable, str] = field(default_factory=dict)
+    written_constants: Mapping[fx.Node, frozenset[int]] = field(default_factory=dict)
 
     @cached_property
     def gains(self) -> dict[str, str]:

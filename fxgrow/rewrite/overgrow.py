@@ -13,6 +13,7 @@ from fxgrow.capture import UNTRACED_HOOK, Captured, Interpreter
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Candidates, Entry
+from fxgrow.rewrite.constants import written_constants
 from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
@@ -193,6 +194,7 @@ def _build(
     context = RewriteContext(
         captured.model, old, coupling, candidates, rewriter, generator, tensorless
     )
+    context.written_constants = written_constants(context)
     for node in old.graph.nodes:
         # Placeholders come first in a graph, then what the graph reads of its own.
         if node.op != "placeholder" and not context.eps_nodes:

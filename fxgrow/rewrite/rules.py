@@ -5,7 +5,6 @@
 
 import copy
 import inspect
-import math
 import operator
 from collections.abc import Sequence
 from functools import partial
@@ -15,10 +14,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from fxgrow.capture import writes_in_place
 from fxgrow.coupling import Role
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Entry, Slots
+from fxgrow.rewrite.constants import holds_no_neurons, lane_argument, written_lanes
 from fxgrow.rewrite.context import RewriteContext
+from fxgrow.rewrite.lane_sizes import dims_of_neurons, lane_shape, lane_size
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at
@@ -107,7 +109,8 @@ class LinearRule:
         if not has_candidates and source.minus is None:
             return Lanes(_copy_plus(context, node))
         target = _insert_layer(context, use.product, split, rows, columns)
-        lanes_read = [source.new[slots.width] for slots in columns]
+        # Of a value without a lane of its own the old neurons, with which the graph does not run.
+        lanes_read = [source.lane(slots.width) for slots in columns]
         plus = pick_lane(context.env, lambda lanes: lanes.plus)
         more = fx.node.map_arg(use.more, plus)
         args = (source.plus, source.minus, lanes_read, *context.eps_nodes, *more)
@@ -390,6 +393,8 @@ class ConcatRule:
             # Of the parts only those that have a lane of this width's new neurons are concatenated.
             lanes_of_width = [context.env[a].new.get(width) for a in node.all_input_nodes]
             parts: Any = new.args[0]
+            if isinstance(parts, fx.Node):
+                continue  # all parts are of one value (``cat(h.split(2))``)
             new.args = ([part for part in parts if part in lanes_of_width], *new.args[1:])
         return lanes
 
@@ -433,7 +438,7 @@ class ReshapeRule:
     def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
         lanes = PathRule().rewrite(context, node)
         for width, new in lanes.new.items():
-            dims = self._dims_of_neurons(context, node, width)
+            dims = dims_of_neurons(context, node, width)
             if len(dims) != 1:
                 continue  # nothing tells which number is that of the neurons
             x, *sizes = new.args
@@ -442,27 +447,9 @@ class ReshapeRule:
                 continue  # read off the lane itself
             with context.rewriter.graph.inserting_before(new):
                 function = context.rewriter.graph.call_function
-                size = self._lane_size(context, node, width, dims[0])
+                size = lane_size(context, node, width, dims[0])
                 new.args = (x, function(lane_shape, (x, shape, dims[0], size)))
         return lanes
-
-    def _lane_size(self, context: RewriteContext, node: fx.Node, width: int, dim: int) -> int:
-        """The size of a lane along the dimension of its neurons."""
-        entries = context.coupling.shapes[node.name].size[dim]
-        per_neuron = entries // context.coupling.widths[width].size
-        places = context.candidates.new[width]
-        return int(per_neuron * (places.stop - places.start))
-
-    def _dims_of_neurons(self, context: RewriteContext, node: fx.Node, width: int) -> list[int]:
-        """The dimensions of a value whose size is a multiple of the number of a width's neurons."""
-        shape = context.coupling.shapes.get(node.name)
-        if shape is None:
-            return []
-        count = context.coupling.widths[width].size
-        fitting = [dim for dim in sorted(shape.dims) if shape.size[dim] % count == 0]
-        # Three heads beside queries, keys and values: only along one of both are there neurons.
-        along = shape.grids.get(width, frozenset())
-        return [dim for dim in fitting if dim in along] if len(fitting) > 1 else fitting
 
 
 RESHAPES = (
@@ -473,26 +460,6 @@ RESHAPES = (
     torch.ops.aten.reshape.default,
     torch.ops.aten._unsafe_view.default,
 )
-
-
-def lane_shape(x: Tensor, shape: Any, dim: int, size: int) -> Any:
-    """The shape that a lane takes where the old neurons take ``shape``.
-
-    Args:
-        x: the lane.
-        shape: a shape in which other sizes than that of the neurons are right for the lane.
-        dim: the dimension of the neurons.
-        size: that of the lane in ``dim``.
-
-    Returns:
-        ``shape`` if it holds as many elements as the lane; else it follows in ``dim``.
-    """
-    sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]
-    if sizes[dim] == -1 or math.prod(sizes) == x.numel():
-        return sizes
-    # Another dimension may follow from the rest (-1), so this one cannot.
-    sizes[dim] = size if -1 in sizes else -1
-    return sizes
 
 
 class PathRule:
@@ -518,14 +485,17 @@ class PathRule:
         new = {}
         for width in self._new_widths(context, node, sources):
             provenance = Provenance("path", context.coupling.widths[width].name, NEW)
-            lane_of_width = pick_lane(context.env, partial(Lanes.lane, width=width))
+            lane_of_width = partial(lane_argument, context, node, width)
             new[width] = context.rewriter.copy(node, lane_of_width, provenance)
             if context.holds_width(node, width):
                 new[width].target = self._carrier_module(context, node, width)
-        return Lanes(plus, minus, new)
+        return Lanes(plus, minus, written_lanes(context, node, plus, new))
 
     def _is_split(self, context: RewriteContext, node: fx.Node, sources: list[Lanes]) -> bool:
-        """Whether the two halves of split neurons pass through a node."""
+        """Whether the two halves of split neurons pass through a node, or are written into it."""
+        written = context.written_constants.get(node, frozenset())
+        if not written.isdisjoint(context.candidates.split):
+            return context.candidates.halves
         carried = context.coupling.carries.get(node.name, frozenset())
         if carried.isdisjoint(context.candidates.split):
             return False
@@ -538,10 +508,20 @@ class PathRule:
         widths: set[int] = set()
         for source in sources:
             widths.update(source.new)
+        target = node.args[0] if node.args else None
+        if isinstance(target, fx.Node) and writes_in_place(node, context.old):
+            widths &= context.env[target].new.keys()  # else the old one is written twice
         # A size carries no neurons, but is read off every lane, since lanes differ in size.
-        if node.name not in context.tensorless:
-            widths &= context.coupling.carries.get(node.name, frozenset())
-        return sorted(widths)
+        if node.name in context.tensorless:
+            return sorted(widths)
+        if not holds_no_neurons(context.coupling, node):
+            return sorted(widths & context.coupling.carries[node.name])
+        # A constant that was made of sizes differs in size as well.
+        made_of: set[int] = set()
+        for source in node.all_input_nodes:
+            if holds_no_neurons(context.coupling, source):
+                made_of.update(context.env[source].new)
+        return sorted(widths & made_of)
 
     def _carrier_module(self, context: RewriteContext, node: fx.Node, width: int) -> str:
         """The target of a module like the node's own, for the new neurons of one width alone."""
