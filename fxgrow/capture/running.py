@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture.hooks import HOOK_TABLES
@@ -213,6 +214,8 @@ def _same_leaf(x: Any, y: Any) -> bool:
         return not is_plain or x == y
     if x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
         return False
+    if isinstance(x, FakeTensor) or isinstance(y, FakeTensor):
+        return False  # a graph that kept what it was traced with
     if x.is_meta:  # there are no values to compare
         return True
     if x.dtype.is_floating_point or x.dtype.is_complex:

@@ -81,6 +81,10 @@ class Tracer(fx.Tracer):
         # While nodes are run for their values, modules are called and not traced.
         self.running = False
         self.changing = frozenset(changing)
+        # Modules whose class does not say what they compute (``layer.forward = ...``).
+        self.own_forwards = {
+            id(module) for module in model.modules() if "forward" in vars(module)
+        }
         # By path, the hooks of a leaf that are in the graph.
         self.traced_hooks: dict[str, set[int]] = {}
         # torch.fx patches torch for all threads; those that are not tracing must notice nothing.
@@ -106,7 +110,7 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if module_qualified_name in self.opaque or _is_library_leaf(m):
             return True
-        if type(m) in _TAKEN_APART:
+        if type(m) in _TAKEN_APART or id(m) in self.own_forwards:
             return False
         return super().is_leaf_module(m, module_qualified_name)
 

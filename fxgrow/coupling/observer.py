@@ -210,23 +210,26 @@ class Observer(TorchDispatchMode):
         if func is aten._local_scalar_dense.default:  # ``.item()``
             return _require_known(numbers)
         out = self._result(func, args, kwargs, numbers)
-        if func in _EMPTY and not out.is_meta:
-            out.zero_()
         _record_view(self.ctx, func, args, out)
         if numbers is not None:
             self._attach_numbers(out, numbers)
             if tensors and not self.ctx.numbers:
                 self._note_constant(func, numbers)
         self.ctx.operator = str(func)
-        is_recorded = self.ctx.open_norms is not None and follow(self.ctx, func, args, out)
-        if not is_recorded and any(self.ctx.fields(tensor) for tensor in tensors):
-            self._apply_rule(func, args, tensors, out)
-            for view in bare_views:
+        self._follow_neurons(func, args, tensors, out)
+        for view in bare_views:
+            if self.ctx.fields(view):
                 carry_to_base(self.ctx, view, self._to_meta(view._base))
         if numbers is None and func._schema.is_mutable:
             for written in _written(func, args):
                 self.ctx.note_overwritten(written)
         return out
+
+    def _follow_neurons(self, func: Any, args: Any, tensors: Sequence[Tensor], out: Any) -> None:
+        """Apply the rule of an operator that neurons reach."""
+        is_recorded = self.ctx.open_norms is not None and follow(self.ctx, func, args, out)
+        if not is_recorded and any(self.ctx.fields(tensor) for tensor in tensors):
+            self._apply_rule(func, args, tensors, out)
 
     def _tell_twins(self) -> None:
         """What was written into the meta twin of a tensor is in the tensor that the model has."""
@@ -314,7 +317,8 @@ class Observer(TorchDispatchMode):
     def _result(self, func: Any, args: Any, kwargs: Any, numbers: Any) -> Any:
         """The operator's result on the meta device; where numbers decide on its shape, theirs."""
         if numbers is None or not _is_data_dependent(func):
-            return self.ctx.shape_cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
+            out = self.ctx.shape_cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
+            return out.zero_() if func in _EMPTY and not out.is_meta else out
         return tree_map(_meta_like, numbers)
 
     def _attach_numbers(self, out: Any, numbers: Any) -> None:

@@ -274,7 +274,8 @@ def test_a_backward_pass_that_fails() -> None:
 
     class Model(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:
-            return OneWay.apply(super().forward(x))
+            result: Tensor = OneWay.apply(super().forward(x))  # type: ignore[no-untyped-call]
+            return result
 
     model, x = Model(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(5, 3)
     with pytest.raises(GrowthError, match=r"cannot be differentiated .*no way back") as caught:
