@@ -67,7 +67,15 @@ def into_a_flat_one(h: Tensor) -> Tensor:
     return out
 
 
-@pytest.mark.parametrize("between", [into_half, into_a_flat_one])
+def shifted(h: Tensor) -> Tensor:
+    """Neuron 0 lies in column 6, and so on round the corner."""
+    batch, size = h.shape
+    out = torch.zeros(batch + 1, size, dtype=h.dtype)
+    out.as_strided((batch, size), (size, 1), size // 2).copy_(h)
+    return out
+
+
+@pytest.mark.parametrize("between", [into_half, into_a_flat_one, shifted])
 def test_what_is_written_into_a_part_is_lost(between: Callable[[Tensor], Tensor]) -> None:
     width = fxgrow.couple(sized(lambda h, _: between(h)), INPUT).by_name["a"]
     assert width.refusal is not None
