@@ -95,7 +95,9 @@ def test_what_cannot_be_copied_is_shared(inplace: bool) -> None:
 def test_what_cannot_be_shared_or_copied_is_refused() -> None:
     model = _with_attributes()
     model.parts = [model[0], threading.Lock()]  # type: ignore[assignment]
-    with pytest.raises(ModelError, match="'parts' of Sequential holds parts of the model") as caught:
+    with pytest.raises(
+        ModelError, match="'parts' of Sequential holds parts of the model"
+    ) as caught:
         fxgrow.couple(model, torch.randn(4, 5, dtype=torch.float64))
     assert caught.value.code == "uncopyable-model"
 

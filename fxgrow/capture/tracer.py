@@ -82,9 +82,7 @@ class Tracer(fx.Tracer):
         self.running = False
         self.changing = frozenset(changing)
         # Modules whose class does not say what they compute (``layer.forward = ...``).
-        self.own_forwards = {
-            id(module) for module in model.modules() if "forward" in vars(module)
-        }
+        self.own_forwards = {id(module) for module in model.modules() if "forward" in vars(module)}
         # By path, the hooks of a leaf that are in the graph.
         self.traced_hooks: dict[str, set[int]] = {}
         # torch.fx patches torch for all threads; those that are not tracing must notice nothing.

@@ -14,9 +14,11 @@ from torch import fx
 
 from fxgrow.capture import writes_in_place
 from fxgrow.coupling import Coupling
+from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.lane_sizes import dims_of_neurons, lane_constant, lane_size
 from fxgrow.rewrite.lanes import NEW
+from fxgrow.rewrite.linear_use import LinearUse
 from fxgrow.rewrite.rewriter import Provenance
 
 
@@ -92,10 +94,8 @@ def lane_argument(context: RewriteContext, node: fx.Node, width: int, argument: 
         The argument in the lane; a constant beside the neurons has the lane's size.
     """
     lanes = context.env[argument]
-    is_beside = isinstance(node.target, torch._ops.OpOverload) and (
-        torch.Tag.pointwise in node.target.tags
-    )
-    if width in lanes.new or not is_beside or not _is_constant(context, argument):
+    is_beside = _is_pointwise(node.target) and _is_constant(context, argument)
+    if width in lanes.new or not is_beside:
         return lanes.lane(width)
     shapes = context.coupling.shapes
     dims = dims_of_neurons(context, node, width)
@@ -106,6 +106,34 @@ def lane_argument(context: RewriteContext, node: fx.Node, width: int, argument: 
     if len(own_size) < -dim or own_size[dim] != size[dim] or size[dim] == 1:
         return lanes.plus
     return _cut(context, width, lanes.plus, dim, lane_size(context, node, width, *dims))
+
+
+_POINTWISE = ("add", "sub", "mul", "truediv", "div", "true_divide", "where", "maximum", "minimum")
+"""Names of functions and methods with two operands that are combined element by element."""
+
+
+def _is_pointwise(target: Any) -> bool:
+    if isinstance(target, torch._ops.OpOverload):
+        return torch.Tag.pointwise in target.tags
+    return (target if isinstance(target, str) else getattr(target, "__name__", "")) in _POINTWISE
+
+
+def constant_read(context: RewriteContext, use: LinearUse, slots: Slots) -> fx.Node:
+    """What a layer reads of the new neurons of a width.
+
+    Args:
+        context: the graph being rewritten.
+        use: the layer as a product.
+        slots: its columns for them.
+
+    Returns:
+        Their lane; of a constant (the state that a recurrence starts from) as much as they need.
+        Of a value without a lane the old neurons, with which the graph does not run.
+    """
+    lanes, dim = context.env[use.input], use.product.form.row_dim
+    if slots.width in lanes.new or dim is None or not _is_constant(context, use.input):
+        return lanes.lane(slots.width)
+    return _cut(context, slots.width, lanes.plus, dim, len(slots.candidate))
 
 
 def _cut(context: RewriteContext, width: int, plus: fx.Node, dim: int, size: int) -> fx.Node:

@@ -18,7 +18,12 @@ from fxgrow.capture import writes_in_place
 from fxgrow.coupling import Role
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Entry, Slots
-from fxgrow.rewrite.constants import holds_no_neurons, lane_argument, written_lanes
+from fxgrow.rewrite.constants import (
+    constant_read,
+    holds_no_neurons,
+    lane_argument,
+    written_lanes,
+)
 from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.lane_sizes import dims_of_neurons, lane_shape, lane_size
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
@@ -109,8 +114,7 @@ class LinearRule:
         if not has_candidates and source.minus is None:
             return Lanes(_copy_plus(context, node))
         target = _insert_layer(context, use.product, split, rows, columns)
-        # Of a value without a lane of its own the old neurons, with which the graph does not run.
-        lanes_read = [source.lane(slots.width) for slots in columns]
+        lanes_read = [constant_read(context, use, slots) for slots in columns]
         plus = pick_lane(context.env, lambda lanes: lanes.plus)
         more = fx.node.map_arg(use.more, plus)
         args = (source.plus, source.minus, lanes_read, *context.eps_nodes, *more)
@@ -275,10 +279,16 @@ def _unpack(
     return Lanes(plus, minus, new)
 
 
-def _only_its_type(node: fx.Node) -> bool:
-    """Whether nothing but the dtype or device of a parameter is read."""
+_ATTRIBUTES_WITHOUT_VALUES = ("dtype", "device", "shape", "ndim")
+_METHODS_WITHOUT_VALUES = ("size", "dim", "numel", "nelement")
+
+
+def _only_its_form(node: fx.Node) -> bool:
+    """Whether nothing but the dtype, device or sizes of a parameter are read."""
     for user in node.users:
-        if user.target is not getattr or user.args[1] not in ("dtype", "device"):
+        if user.target is getattr and user.args[1] in _ATTRIBUTES_WITHOUT_VALUES:
+            continue
+        if user.op != "call_method" or user.target not in _METHODS_WITHOUT_VALUES:
             return False
     return bool(node.users)
 
@@ -356,7 +366,7 @@ class ParameterRule:
     """
 
     def match(self, context: RewriteContext, node: fx.Node) -> bool:
-        if node.op != "get_attr" or node in context.parameter_nodes or _only_its_type(node):
+        if node.op != "get_attr" or node in context.parameter_nodes or _only_its_form(node):
             return False
         return bool(context.touched(node))
 

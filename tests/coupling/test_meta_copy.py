@@ -36,9 +36,7 @@ def test_parameters_of_a_subclass() -> None:
     assert caught.value.code == "uncopyable-model"
     fxgrow.widen(model, {"0": 2}, X, inplace=True)
     assert model[0].weight.shape == (8, 5)
-    torch.testing.assert_close(
-        model(X).as_subclass(torch.Tensor), expected, rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(model(X).as_subclass(torch.Tensor), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

@@ -39,7 +39,18 @@ def counted(h: Tensor) -> Tensor:
     return h * count[:, None]
 
 
-MORE: list[Callable[[Tensor], Tensor]] = [copied_into, full, made_of_constants, counted]
+def counted_in_place(h: Tensor) -> Tensor:
+    count = h.new_zeros(len(X)).add_(h.new_ones(h.shape[0]))  # one sized by a number, one by h
+    return h * count[:, None]
+
+
+MORE: list[Callable[[Tensor], Tensor]] = [
+    copied_into,
+    full,
+    made_of_constants,
+    counted,
+    counted_in_place,
+]
 
 
 def _model(between: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -78,3 +89,54 @@ def test_a_constant_as_long_as_a_lane() -> None:
     assert longer.tolist() == [[1.0] * 6, [2.0] * 6]
     longer[0, 0] = 5  # its own memory
     assert longer[0, 1] == 1
+
+
+class Recurrence(nn.Module):
+    """A recurrent layer by hand, with or without gates; ``start`` makes the state at the start."""
+
+    def __init__(self, start: Callable[[Any, Tensor], Tensor], gates: int = 1) -> None:
+        super().__init__()
+        self.start, self.gates = start, gates
+        self.i, self.h, self.o = nn.Linear(5, 6 * gates), nn.Linear(6, 6 * gates), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = self.start(self, x)
+        for step in x.unbind(1):
+            z = self.i(step) + self.h(h)
+            if self.gates > 1:
+                forget, write, show = z.chunk(3, 1)
+                c = torch.sigmoid(forget) * c + torch.tanh(write)
+                z = c * torch.sigmoid(show)
+            h = torch.tanh(z)
+        return self.o(h)
+
+
+def by_attribute(net: Recurrence, x: Tensor) -> Tensor:
+    return x.new_zeros(x.shape[0], net.h.in_features)
+
+
+def by_weight(net: Recurrence, x: Tensor) -> Tensor:
+    return torch.full((x.shape[0], net.h.weight.shape[1]), 0.5, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("start", [by_attribute, by_weight])
+@pytest.mark.parametrize("gates", [1, 3])
+def test_a_state_that_a_recurrence_starts_from(start: Any, gates: int) -> None:
+    torch.manual_seed(0)
+    model = Recurrence(start, gates).double()
+    x, other = torch.randn(2, 4, 5, dtype=torch.float64), torch.randn(3, 4, 5, dtype=torch.float64)
+    for how in ("split", "new"):
+        wider = fxgrow.widen(model, {"i": 2}, x, how=how).module
+        torch.testing.assert_close(wider(other), model(other), rtol=1e-12, atol=1e-12)
+    _, grown = assert_faithful(fxgrow.capture(model, (x,)), regrows=False)
+    assert not grown.refusals
+
+
+def test_what_activations_are_summed_over_stays_as_it_is() -> None:
+    """A constant that is read by a weight follows; one that sums activations does not."""
+    between = lambda h, _: h @ torch.ones(h.shape[1], 4, dtype=h.dtype)  # noqa: E731
+    model = sized(between)
+    model.b = nn.Linear(4, 3)
+    refusal = fxgrow.couple(model, INPUT).by_name["a"].refusal
+    assert refusal is not None
+    assert refusal.code == "fixed-size"

@@ -115,10 +115,13 @@ def _contracted(
     right = _with_contracted(ctx, sides[1], along[1], maps[1], shape)
     for support in left.keys() & right.keys() if is_united else ():
         ctx.unite(left[support], right[support])
-    for fields, other in ((left, right), (right, left)):
+    for number, (fields, other) in enumerate(((left, right), (right, left))):
         # The other side has a size along it but no neurons.
         for dim in summed:
-            if (dim,) in fields and (dim,) not in other:
+            if (dim,) not in fields or (dim,) in other:
+                continue
+            place = along[1 - number][dim - out.dim()]
+            if not _reads_one_number(ctx, sides[number], sides[1 - number], place):
                 ctx.pin(fields[dim,], "fixed-size", FIXED_INPUT)
         for support, field in fields.items():
             is_line = all((dim,) in fields for dim in summed if dim in support)
@@ -128,6 +131,14 @@ def _contracted(
     for fields in (left, right):
         contracted += [fields[dim,] for dim in summed if (dim,) in fields]
     return contracted
+
+
+def _reads_one_number(ctx: Context, weight: Tensor, constant: Tensor, dim: int) -> bool:
+    """Whether a weight reads a constant of one number, as the state that a recurrence starts from.
+
+    Columns that share the weight of one, or are zero, give the same for each such neuron.
+    """
+    return bool(ctx.value(weight).axes) and ctx.is_uniform(constant, [dim])
 
 
 def _with_contracted(
