@@ -3,8 +3,8 @@
 ``copy.deepcopy`` stops at four things that models hold in practice. A function is shared, not
 copied, so that a hook which was made inside the model (``lambda *a: self.kept.append(a)``) goes on
 writing into the old one. A tensor that a module keeps of its last run has a history, and cannot be
-copied. What else cannot (a lock, a Python module) is shared. And an optimizer's copy gets copies of *all* its parameters, those of other modules
-included, and forgets its own attributes.
+copied. What else cannot (a lock, a Python module) is shared. And an optimizer's copy gets copies of
+*all* its parameters, those of other modules included, and forgets its own attributes.
 """
 
 import copy

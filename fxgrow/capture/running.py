@@ -212,10 +212,10 @@ def _same_leaf(x: Any, y: Any) -> bool:
         # Of other objects (caches) only the type is compared.
         is_plain = isinstance(x, (bool, int, float, str, type(None)))
         return not is_plain or x == y
-    if x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
+    # A graph that kept what it was traced with gives fake tensors.
+    is_fake = isinstance(x, FakeTensor) or isinstance(y, FakeTensor)
+    if is_fake or x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
         return False
-    if isinstance(x, FakeTensor) or isinstance(y, FakeTensor):
-        return False  # a graph that kept what it was traced with
     if x.is_meta:  # there are no values to compare
         return True
     if x.dtype.is_floating_point or x.dtype.is_complex:
