@@ -3,6 +3,7 @@
 from fxgrow.capture.admission import require_growable_model
 from fxgrow.capture.capture import capture, verify_capture
 from fxgrow.capture.hooks import HOOKS_LEFT_OUT, UNTRACED_HOOK
+from fxgrow.capture.in_place import writes_in_place
 from fxgrow.capture.inputs import bind_call, move_to, positional_inputs
 from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
@@ -26,6 +27,7 @@ __all__ = [
     "preserve_state",
     "require_growable_model",
     "verify_capture",
+    "writes_in_place",
 ]
 
 # Old names, which go with the next version.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture.hooks import HOOK_TABLES
@@ -211,7 +212,9 @@ def _same_leaf(x: Any, y: Any) -> bool:
         # Of other objects (caches) only the type is compared.
         is_plain = isinstance(x, (bool, int, float, str, type(None)))
         return not is_plain or x == y
-    if x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
+    # A graph that kept what it was traced with gives fake tensors.
+    is_fake = isinstance(x, FakeTensor) or isinstance(y, FakeTensor)
+    if is_fake or x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
         return False
     if x.is_meta:  # there are no values to compare
         return True

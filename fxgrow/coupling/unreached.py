@@ -34,6 +34,22 @@ def unreached_parameters(ctx: Context) -> list[str]:
     return [name for name in names if name not in ctx.reached]
 
 
+def unreached_buffers(ctx: Context, model: nn.Module) -> list[str]:
+    """The names of the buffers of real or complex numbers that no run took, in the model's order.
+
+    Whole numbers are indices, which are not combined with neurons.
+    """
+    buffers = dict(model.named_buffers())
+    names = dict.fromkeys(axis.parameter for axis in ctx.axes if axis.constant)
+    unreached = []
+    for name in names:
+        buffer = buffers.get(name)
+        is_number = buffer is not None and (buffer.is_floating_point() or buffer.is_complex())
+        if is_number and name not in ctx.reached:
+            unreached.append(name)
+    return unreached
+
+
 def follow_siblings(ctx: Context, model: nn.Module) -> dict[str, str]:
     """Couple modules that no example reaches as their siblings are.
 
@@ -204,12 +220,17 @@ class UnreachedReport:
 
 
 def check_unreached(
-    ctx: Context, classes: NeuronClasses, coupling: Coupling, followed: Mapping[str, str]
+    ctx: Context,
+    model: nn.Module,
+    classes: NeuronClasses,
+    coupling: Coupling,
+    followed: Mapping[str, str],
 ) -> UnreachedReport:
-    """Refuse the growable widths that a parameter may read which no example reaches.
+    """Refuse the growable widths that a parameter or buffer may read which no example reaches.
 
     Args:
         ctx: what was observed.
+        model: the model.
         classes: the neurons.
         coupling: the widths.
         followed: the modules that follow a sibling.
@@ -221,7 +242,7 @@ def check_unreached(
     by_module: dict[str, list[str]] = defaultdict(list)
     sizes: dict[str, set[int]] = defaultdict(set)
     shapes = {axis.key: len(axis.labels) for axis in ctx.axes}
-    for parameter in unreached_parameters(ctx):
+    for parameter in (*unreached_parameters(ctx), *unreached_buffers(ctx, model)):
         owner = parameter.rpartition(".")[0]
         by_module[owner].append(parameter)
         sizes[owner].update(size for key, size in shapes.items() if key[0] == parameter)

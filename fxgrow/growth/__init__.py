@@ -19,7 +19,7 @@ from fxgrow.growth.method import (
     SelectFunction,
     predicts_gain,
 )
-from fxgrow.growth.objective import Batch, LossFunction, Objective
+from fxgrow.growth.objective import Batch, LossFunction, Objective, gradients_of
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.replay import replay
@@ -73,6 +73,7 @@ __all__ = [
     "estimate_statistics",
     "frozen_statistics",
     "full_precision",
+    "gradients_of",
     "grow_step",
     "grow_to",
     "new_neuron_updates",

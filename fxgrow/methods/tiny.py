@@ -41,7 +41,14 @@ from torch import Tensor
 from fxgrow.coupling import Coupling, Role, Width
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import Refusal
-from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
+from fxgrow.growth import (
+    Objective,
+    Proposal,
+    Scores,
+    SelectFunction,
+    estimate_statistics,
+    gradients_of,
+)
 from fxgrow.methods.bilinear import BilinearForm, singular_vectors
 from fxgrow.methods.firefly.neighborhood import initialize, overgrown_layers
 from fxgrow.methods.gradients import mean_gradients
@@ -275,7 +282,7 @@ def second_moments(form: BilinearForm) -> SecondMoments:
         with _hooked(hooks):
             loss = objective.on(form.grown.graph_module, batch)
             if parts:  # the gradients of outputs come by on the way to the outgoing weights
-                torch.autograd.grad(loss, parts, allow_unused=True)
+                gradients_of(loss, parts, allow_unused=True)
     return moments
 
 

@@ -1,7 +1,7 @@
 """What the rewrite rules read and write while a graph is walked."""
 
 import operator
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -45,6 +45,7 @@ class RewriteContext:
         scaled_node: the node that gives the candidates' weights of all ``layers``.
         layers: the layers with candidates in the new graph by their targets.
         targets: where in the new root things have been inserted, by a key of their kind.
+        written_constants: the constants that neurons are written into (see ``constants``).
     """
 
     model: nn.Module
@@ -60,6 +61,7 @@ class RewriteContext:
     scaled_node: fx.Node | None = None
     layers: dict[str, OvergrownLayer] = field(default_factory=dict)
     targets: dict[Hashable, str] = field(default_factory=dict)
+    written_constants: Mapping[fx.Node, frozenset[int]] = field(default_factory=dict)
 
     @cached_property
     def gains(self) -> dict[str, str]:

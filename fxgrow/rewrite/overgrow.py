@@ -14,9 +14,11 @@ from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidate_scaling import CandidateScaling
 from fxgrow.rewrite.candidates import Candidates, Entry
+from fxgrow.rewrite.constants import written_constants
 from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
+from fxgrow.rewrite.overgrown_layer import OvergrownLayer
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
 from fxgrow.rewrite.rules import EPS, SCALING, refusals_of_other_axes, rule_for
 
@@ -101,7 +103,8 @@ def overgrow(
         if failure is None:
             return grown
         node, message = failure
-        at_fault = _new_widths_at(node, coupling) & new_counts.keys()
+        at_fault = _new_widths_at(node, coupling) or _widths_read(grown.graph_module, node)
+        at_fault &= new_counts.keys()
         if not at_fault:
             raise InternalError(
                 f"the over-grown graph does not run at {node.format_node()}: {message}"
@@ -135,6 +138,14 @@ def _new_widths_at(node: fx.Node, coupling: Coupling) -> set[int]:
         if widths:
             return widths
     return set()
+
+
+def _widths_read(graph_module: nn.Module, node: fx.Node) -> set[int]:
+    """The widths whose new neurons a layer reads, of which some have no lane."""
+    if node.op != "call_module":
+        return set()
+    layer = graph_module.get_submodule(str(node.target))
+    return {slots.width for slots in layer.columns} if isinstance(layer, OvergrownLayer) else set()
 
 
 def _refusals(
@@ -194,6 +205,7 @@ def _build(
     context = RewriteContext(
         captured.model, old, coupling, candidates, rewriter, generator, tensorless
     )
+    context.written_constants = written_constants(context)
     for node in old.graph.nodes:
         # Placeholders come first in a graph, then what the graph reads of its own.
         if node.op != "placeholder" and not context.eps_nodes:
