@@ -106,12 +106,11 @@ def test_candidates_have_no_entries_at_blank_neurons() -> None:
     )
     for parameter in (*layer.delta, *layer.new, *layer.outgoing):  # type: ignore[misc]
         nn.init.ones_(parameter)
-    delta, incoming, _ = scaled_candidates([layer], torch.ones(2), None)[0]
+    delta, incoming, (columns,) = scaled_candidates([layer], torch.ones(2), torch.ones(2))[0]
     assert delta is not None and incoming is not None
     for rows in (delta, incoming):
         assert bool((rows.weight[:, :2] != 0).all()) and not rows.weight[:, 2].any()
         assert rows.bias is not None and bool((rows.bias != 0).all())
-    columns = layer.columns_of(0, torch.ones(2))
     assert columns[0].any() and not columns[1].any()
     lane, x = torch.randn(4, 1), torch.randn(4, 3)
     blocks = scaled_candidates([layer], torch.zeros(2), torch.ones(2))[0]
