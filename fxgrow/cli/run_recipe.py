@@ -4,9 +4,10 @@
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -38,18 +39,21 @@ from fxgrow.documents import (
     resolve_target,
 )
 from fxgrow.errors import RunError
-from fxgrow.growth import Growth
 from fxgrow.report import diff_tables, run_lines, verdict_lines
 from fxgrow.spec import diff
 from fxgrow.training import (
     LOG,
     Event,
+    GrowthRecord,
     Listener,
     Log,
     Recipe,
     Run,
+    RunNotes,
     RunResult,
+    UnfinishedRun,
     WrittenSpecs,
+    new_run,
     read_recipe,
     run_directory,
     run_result,
@@ -139,19 +143,64 @@ def run_recipe(
     # The graphs are the outer context: if moving them into place fails, the run is already there.
     with (
         _graphs_directory(output) as graphs,
-        run_directory(output.directory, replace=output.force) as staging,
+        new_run(output.directory, force=output.force) as unfinished,
     ):
-        run, label = _train(recipe, Log(staging / LOG), announce, torch_device, trust)
-        result = run_result(run, recipe.settings, model=label, data=recipe.data.name)
-        written = write_run(staging, run, result, recipe)
-        _write_graphs(run.growths, graphs)
-    _print_result(result, written, output)
+        unfinished.begin(recipe, _notes(output, device))
+        done = _train(unfinished, recipe, announce, torch_device, trust)
+        written = _publish(unfinished, done, recipe, output.force, graphs)
+    print_result(done.result, written, output)
+
+
+def _notes(output: OutputOptions, device: str) -> RunNotes:
+    """What a run needs to know beside its recipe when it is resumed."""
+    graphs = None if output.graphs is None else str(output.graphs.absolute())
+    return RunNotes(
+        schema_version=1,
+        force=output.force,
+        device=device,
+        threads=torch.get_num_threads(),
+        graphs=graphs,
+    )
+
+
+def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust) -> None:
+    """Carry out what is left of a recipe, and publish and print as ``run_recipe`` does.
+
+    Args:
+        unfinished: a run that was stopped, which nobody else works on.
+        output: where the run goes; the graphs go where they were to go.
+        trust: which modules the model may come from.
+
+    Raises:
+        FxgrowError: of the class that fits; what was trained is kept.
+    """
+    recipe, notes = unfinished.recipe(), unfinished.notes()
+    read_reference(recipe.model, trust)
+    device = arguments.resolve_device(notes.device)
+    torch.set_num_threads(notes.threads)  # sums are split among threads, and round accordingly
+    output = replace(output, force=notes.force, graphs=notes.graphs and Path(notes.graphs))
+    with _graphs_directory(output) as graphs:
+        done = _train(unfinished, recipe, _announce_nothing, device, trust)
+        written = _publish(unfinished, done, recipe, notes.force, graphs)
+    print_result(done.result, written, output)
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """A run that is trained to its end, and its numbers."""
+
+    run: Run
+    result: RunResult
 
 
 def _train(
-    recipe: Recipe, log: Listener, announce: ModelListener, device: torch.device, trust: Trust
-) -> tuple[Run, str]:
-    """The finished run, and the label of its model."""
+    unfinished: UnfinishedRun,
+    recipe: Recipe,
+    announce: ModelListener,
+    device: torch.device,
+    trust: Trust,
+) -> _Done:
+    """Train to the end; from the last checkpoint on, if there is one."""
     loaded, splits = load_model_and_data(
         recipe.model, recipe.data, seed=recipe.settings.seed, trust=trust
     )
@@ -159,7 +208,8 @@ def _train(
         loaded = lower_model(loaded)
     announce(loaded)
     loaded, splits = loaded.to(device), splits.to(device)
-    with progress_display(console(stderr=True)) as draw:
+    log = Log(unfinished.log)
+    with progress_display(console(stderr=True)) as draw, run_writing_errors(unfinished.target):
         run = train_and_grow(
             loaded.model,
             splits,
@@ -170,8 +220,21 @@ def _train(
             history=loaded.history,
             scope=recipe.scope,
             callback=_call_both(draw, log),
+            checkpoints=unfinished.checkpoints,
         )
-    return run, loaded.label
+    return _Done(run, run_result(run, recipe.settings, model=loaded.label, data=recipe.data.name))
+
+
+def _publish(
+    unfinished: UnfinishedRun, done: _Done, recipe: Recipe, force: bool, graphs: Path | None
+) -> WrittenSpecs:
+    """Write the finished run, which takes its place in one piece."""
+    with run_directory(unfinished.target, replace=force) as staging:
+        with run_writing_errors(unfinished.target):
+            shutil.copyfile(unfinished.log, staging / LOG)
+        written = write_run(staging, done.run, done.result, recipe)
+        _write_graphs(done.run.records, graphs)
+    return written
 
 
 def _call_both(first: Listener, second: Listener) -> Listener:
@@ -180,6 +243,15 @@ def _call_both(first: Listener, second: Listener) -> Listener:
         second(event)
 
     return callback
+
+
+def print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:
+    """Print a run that is written; nothing is lost if nobody reads that."""
+    try:
+        _print_result(result, written, output)
+    except BrokenPipeError as error:
+        error.add_note(f"the run is complete in {output.directory}")
+        raise
 
 
 def _print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:
@@ -221,10 +293,10 @@ def _graphs_directory(output: OutputOptions) -> Iterator[Path | None]:
         yield staging
 
 
-def _write_graphs(growths: Sequence[Growth], directory: Path | None) -> None:
+def _write_graphs(records: Sequence[GrowthRecord], directory: Path | None) -> None:
     if directory is None:
         return
     with run_writing_errors(directory):
-        for step, growth in enumerate(growths, start=1):
-            for name, text in growth.graphs.items():
+        for step, record in enumerate(records, start=1):
+            for name, text in record.graphs.items():
                 (directory / f"step{step}.{name}.txt").write_text(text, encoding="utf-8")

@@ -22,7 +22,7 @@ from fxgrow.growth.method import (
 from fxgrow.growth.objective import Batch, LossFunction, Objective
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.prepare import PreparedModel
-from fxgrow.growth.replay import replay
+from fxgrow.growth.replay import regrow, replay
 from fxgrow.growth.result import Growth, GrowthReport
 from fxgrow.growth.scale import reinitialize, scale_widths
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
@@ -79,6 +79,7 @@ __all__ = [
     "parameter_updates",
     "predicts_gain",
     "refresh_statistics",
+    "regrow",
     "reinitialize",
     "replay",
     "require_close",

@@ -26,15 +26,20 @@ from fxgrow.growth import (
 )
 from fxgrow.randomness import seeded
 from fxgrow.spec import GrowthStep
+from fxgrow.training.checkpoints import Checkpoints
 from fxgrow.training.control import Control
 from fxgrow.training.events import (
     Listener,
+    RunResumed,
+    RunStarted,
     no_callback,
 )
 from fxgrow.training.network import Evaluations, Network, capture_network
+from fxgrow.training.resume import checkpoint_of, request_digest, restored, with_weights
 from fxgrow.training.run_state import GrowthRequest, RunState
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.step_memory import require_step_memory
+from fxgrow.training.step_result import GrowthRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +51,9 @@ class Run:
         final: the network at the end.
         before: evaluation just before the first growth step.
         after: evaluation at the end; the same object as ``before`` if nothing was grown.
-        growths: the growth steps, in order.
+        growths: the growth steps, in order; of a run that was resumed, those since then.
         epoch_seconds: time of training of every epoch.
-        controls: what the seconds of each growth step would have done as plain training.
-        growth_epochs: how many epochs were done before each growth step.
+        records: all growth steps in numbers.
 
     Example:
         >>> run = train_and_grow(model, data, settings, **growth)
@@ -63,8 +67,17 @@ class Run:
     after: Evaluations
     growths: tuple[Growth, ...]
     epoch_seconds: tuple[float, ...]
-    controls: tuple[Control, ...] = ()
-    growth_epochs: tuple[int, ...] = ()
+    records: tuple[GrowthRecord, ...] = ()
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """What the seconds of each growth step would have done as plain training."""
+        return tuple(record.control for record in self.records)
+
+    @property
+    def growth_epochs(self) -> tuple[int, ...]:
+        """How many epochs were done before each growth step."""
+        return tuple(record.epoch for record in self.records)
 
 
 @checked
@@ -79,10 +92,12 @@ def train_and_grow(
     history: Sequence[GrowthStep] = (),
     scope: Scope = ALL_WIDTHS,
     callback: Listener = no_callback,
+    checkpoints: Checkpoints | None = None,
 ) -> Run:
     """Train a copy of a model, and grow it between epochs, when the trigger says so.
 
-    The same settings give the same result; the state of torch's generators is restored.
+    The same settings give the same result; the state of torch's generators is restored. A run that
+    was stopped goes on from its last checkpoint, and on the CPU ends with the same bits.
 
     Args:
         model: a classifier; it is not changed.
@@ -94,6 +109,8 @@ def train_and_grow(
         history: growth steps that the model has behind it.
         scope: which widths may grow, and which grow alike.
         callback: called with every event, in order.
+        checkpoints: written after every epoch and around every growth step; if there are some
+            already, the run goes on from the last one. None: nothing is kept on the way.
 
     Returns:
         The finished run.
@@ -103,6 +120,8 @@ def train_and_grow(
             the method does not give (``no-promise``) or the model (``no-activations``).
         CaptureError: the model cannot be captured.
         GrowthError: the model cannot be grown.
+        RunError: ``other-run`` or ``damaged-checkpoint``: the checkpoints are of no such run;
+            ``unwritable-run``: one cannot be written; those before it are kept.
 
     Example:
         >>> data = fxgrow.data.load_data("digits", channels=1, size=8)
@@ -121,13 +140,57 @@ def train_and_grow(
     # One copy of module and graph together, so that they go on sharing their parameters.
     state = RunState.start(copy.deepcopy(initial), data, settings, request, callback)
     with seeded(settings.seed):
-        while len(state.seconds) < settings.epochs:
-            state = state.after_epoch()
-            if state.may_grow:
-                state = state.after_decision()
+        if checkpoints is None:
+            _announce(state)
+            state = _to_the_end(state)
+        else:
+            initial, state = _kept_to_the_end(initial, state, checkpoints)
         after = state.evaluations()
-    told = (state.growths, state.seconds, state.controls, state.growth_epochs)
+    told = (state.growths, state.seconds, state.records)
     return Run(initial, state.network, state.before or after, after, *told)
+
+
+def _announce(state: RunState) -> None:
+    parameters = state.network.spec.cost.parameters
+    state.callback(RunStarted(state.settings, len(state.train), parameters))
+
+
+def _to_the_end(state: RunState) -> RunState:
+    while not state.is_done:
+        state = state.after_next()
+    return state
+
+
+def _kept_to_the_end(
+    initial: Network, state: RunState, checkpoints: Checkpoints
+) -> tuple[Network, RunState]:
+    """Start a run, or go on with it, and keep each of its steps.
+
+    Args:
+        initial: the network before the run.
+        state: the run at its start.
+        checkpoints: its checkpoints, if it was started before.
+
+    Returns:
+        The network that the run started from, and the run at its end.
+    """
+    request = request_digest(state, initial)
+    last = checkpoints.last()
+    if last is None:
+        _announce(state)
+        checkpoints.save(checkpoint_of(state, request))
+    else:
+        state = restored(state, last, request)
+        first = checkpoints.first()
+        initial = initial if first is None else with_weights(initial, first)
+        done = len(state.seconds)
+        state.callback(RunResumed(state.settings, len(state.train), done, state.undecided))
+    while not state.is_done:
+        before, state = state, state.after_next()
+        # A trigger that said no has changed nothing.
+        if len(state.seconds) > len(before.seconds) or state.history.growths != before.history.growths:
+            checkpoints.save(checkpoint_of(state, request))
+    return initial, state
 
 
 def _require_gains(settings: RunSettings, method: Method) -> None:
