@@ -88,3 +88,18 @@ def set_random_states(states: Mapping[str, Any]) -> None:
         (kind, words.numpy().astype(np.uint32), position, has_gauss, gauss)
     )
     random.setstate((version, tuple(numbers.tolist()), next_gauss))
+
+
+@contextmanager
+def kept_random_states() -> Iterator[None]:
+    """Let nobody draw inside the context as far as those outside can tell.
+
+    Example:
+        >>> with kept_random_states():
+        ...     model(inputs)  # may draw from torch, numpy and Python
+    """
+    states = random_states()
+    try:
+        yield
+    finally:
+        set_random_states(states)

@@ -10,7 +10,7 @@ from fxgrow.cli.arguments import AsJsonOption, TrustModulesOption
 from fxgrow.cli.console import print_parts, print_text
 from fxgrow.cli.run_recipe import OutputOptions, continue_run
 from fxgrow.cli.trust import trust_modules
-from fxgrow.training import read_result, stopped_run
+from fxgrow.training import read_result, resume_command, stopped_run
 
 ResumedDirectory = Annotated[
     Path,
@@ -31,7 +31,8 @@ def resume_run(
     bit for bit. Its recipe is read from a file, so --trust names the modules that it may call.
     """
     trusted = trust_modules(trust or ())
-    with stopped_run(directory) as unfinished:
+    words = [resume_command(directory), *(f"--trust {module}" for module in trust or ())]
+    with stopped_run(directory, go_on=" ".join(words)) as unfinished:
         if unfinished is not None:
             continue_run(unfinished, OutputOptions(directory, as_json=as_json), trusted)
             return

@@ -29,7 +29,7 @@ from fxgrow.cli.arguments import (
 from fxgrow.cli.console import console, print_parts, print_text
 from fxgrow.cli.model_and_data import ModelAndData, load_model_and_data, lower_model
 from fxgrow.cli.progress import progress_display
-from fxgrow.cli.resolve import read_reference
+from fxgrow.cli.resolve import PYTHON, read_reference, split_reference
 from fxgrow.cli.trust import Trust, trust_modules
 from fxgrow.documents import (
     GRAPH_DUMP_DIRECTORY,
@@ -55,6 +55,7 @@ from fxgrow.training import (
     WrittenSpecs,
     new_run,
     read_recipe,
+    resume_command,
     run_directory,
     run_result,
     run_writing_errors,
@@ -140,15 +141,22 @@ def run_recipe(
     # Both checks come first, before anything is loaded or written.
     read_reference(recipe.model, trust)
     torch_device = arguments.resolve_device(device)
+    go_on = _how_to_go_on(output.directory, recipe.model)
     # The graphs are the outer context: if moving them into place fails, the run is already there.
     with (
         _graphs_directory(output) as graphs,
-        new_run(output.directory, force=output.force) as unfinished,
+        new_run(output.directory, force=output.force, go_on=go_on) as unfinished,
     ):
         unfinished.begin(recipe, _notes(output, device))
         done = _train(unfinished, recipe, announce, torch_device, trust)
         written = _publish(unfinished, done, recipe, output.force, graphs)
     print_result(done.result, written, output)
+
+
+def _how_to_go_on(out: Path, model: str) -> str:
+    """The command that resumes a run; it reads a file, so it must say whom to trust."""
+    command, (scheme, rest) = resume_command(out), split_reference(model)
+    return f"{command} --trust {rest.partition(':')[0]}" if scheme == PYTHON else command
 
 
 def _notes(output: OutputOptions, device: str) -> RunNotes:

@@ -33,7 +33,7 @@ from fxgrow.growth.statistics import (
     frozen_statistics,
     refresh_statistics,
 )
-from fxgrow.growth.step import StepOptions, grow_step
+from fxgrow.growth.step import StepOptions, check_step, grow_step
 from fxgrow.growth.verify import emit_and_verify
 from fxgrow.growth.widen import Widened, new_neuron_updates, widen
 
@@ -67,6 +67,7 @@ __all__ = [
     "Widened",
     "assign_roles",
     "backtrack",
+    "check_step",
     "described_model",
     "emit",
     "emit_and_verify",

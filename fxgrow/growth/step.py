@@ -27,10 +27,11 @@ from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import neurons_after, with_candidates_for_budget
 from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision, require_close
-from fxgrow.growth.method import Method, pick_method
+from fxgrow.growth.method import Method, Picked, pick_method
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
 from fxgrow.growth.report import (
+    Description,
     Measured,
     describe_if_possible,
     grown_spec,
@@ -39,7 +40,7 @@ from fxgrow.growth.report import (
 )
 from fxgrow.growth.result import Growth, graph_text
 from fxgrow.growth.scope import ALL_WIDTHS, Scope, resolve_ties
-from fxgrow.growth.search import SearchLimits, SearchResult, search
+from fxgrow.growth.search import SearchLimits, SearchResult, require_searchable, search
 from fxgrow.growth.statistics import (
     BatchNormGap,
     all_statistics,
@@ -149,20 +150,14 @@ def _grown(
     options: StepOptions,
 ) -> Growth:
     """Grow the model and the optimizer that are changed; the caller puts them back on failure."""
-    scope, timer, more = options.scope, Timer(), options.examples
+    timer, more = Timer(), options.examples
     inputs = _example_inputs(work, options.example_inputs, objective)
+    kept_statistics, counts = frozen_statistics(work), options.counts_costs
     frozen = () if options.grow_frozen else _frozen_names(work)
-    kept_statistics = frozen_statistics(work)
     with frozen_parameters(work), evaluation_mode(work):
-        captured = timer.run("capture", capture, work, inputs)
-        within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
-        coupling = timer.run("couple", couple, captured, examples=more, **within)
-        described, counts = coupling if options.describe else None, options.counts_costs
-        before = timer.run("describe", describe_if_possible, captured, described, counts)
-        prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
-        resolved = timer.run("budget", _resolve, prepared, budget, scope)
-        picked = pick_method(method, partial(neurons_after, prepared, resolved))
-        prepared = _with_candidates(prepared, method, picked.method, resolved)
+        ready = _ready(work, inputs, method, budget, options, frozen, timer)
+        before, prepared = ready.before, ready.prepared
+        resolved, picked = ready.resolved, ready.picked
         objective, roles = assign_roles(objective, picked.method)
         stale = None
         if options.refresh_statistics:
@@ -195,6 +190,75 @@ def _grown(
         "emitted": graph_text(again.graph_module),
     }
     return Growth(again.model, again.graph_module, optimizer, spec, report, graphs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A model before the search: steps 1 to 4 of a growth step."""
+
+    before: Description
+    prepared: PreparedModel
+    resolved: ResolvedBudget
+    picked: Picked
+
+
+def _ready(
+    work: nn.Module,
+    inputs: tuple[Any, ...],
+    method: Method,
+    budget: Budget,
+    options: StepOptions,
+    frozen: tuple[str, ...],
+    timer: Timer,
+) -> _Ready:
+    """Capture, couple, prepare, and resolve the budget; the parameters are frozen meanwhile."""
+    scope, more = options.scope, options.examples
+    captured = timer.run("capture", capture, work, inputs)
+    within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
+    coupling = timer.run("couple", couple, captured, examples=more, **within)
+    described, counts = coupling if options.describe else None, options.counts_costs
+    before = timer.run("describe", describe_if_possible, captured, described, counts)
+    prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
+    resolved = timer.run("budget", _resolve, prepared, budget, scope)
+    picked = pick_method(method, partial(neurons_after, prepared, resolved))
+    prepared = _with_candidates(prepared, method, picked.method, resolved)
+    return _Ready(before, prepared, resolved, picked)
+
+
+def check_step(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: LossFunction,
+    *,
+    method: Method,
+    budget: Budget,
+    options: StepOptions = StepOptions(),
+) -> str:
+    """Carry a growth step out as far as nothing is computed but shapes, on a copy.
+
+    What can't be granted (a budget that buys nothing, patterns that match nothing, unequal ties, too
+    little memory) is refused here as there, before anybody trains for it.
+
+    Args:
+        model, batches, loss_fn, method, budget, options: as for ``grow_step``; one batch of the
+            size that there will be is enough.
+
+    Returns:
+        Why the multiply-adds of its search are not known; "" if they are.
+
+    Raises:
+        FxgrowError: what ``grow_step`` raises before it searches.
+    """
+    kept = take_batches(batches, method)
+    with exclusive_autograd(), plain_attention():
+        work, _ = _to_grow(model, replace(options, inplace=False))
+        objective = Objective.of(kept, loss_fn, work)
+        inputs = _example_inputs(work, options.example_inputs, objective)
+        limits = SearchLimits(options.memory_limit, options.counts_costs)
+        frozen = () if options.grow_frozen else _frozen_names(work)
+        with frozen_parameters(work), evaluation_mode(work):
+            ready = _ready(work, inputs, method, budget, options, frozen, Timer())
+            return require_searchable(ready.prepared, objective, ready.resolved, limits)
 
 
 def _with_candidates(

@@ -15,14 +15,12 @@ from torch import nn
 
 from fxgrow.argument_checks import checked
 from fxgrow.data import Splits
-from fxgrow.errors import TrainingError
 from fxgrow.growth import (
     ALL_WIDTHS,
     Budget,
     Growth,
     Method,
     Scope,
-    predicts_gain,
 )
 from fxgrow.randomness import seeded
 from fxgrow.spec import GrowthStep
@@ -35,6 +33,7 @@ from fxgrow.training.events import (
     no_callback,
 )
 from fxgrow.training.network import Evaluations, Network, capture_network
+from fxgrow.training.preflight import require_gains, require_possible_run
 from fxgrow.training.resume import checkpoint_of, request_digest, restored, with_weights
 from fxgrow.training.run_state import GrowthRequest, RunState
 from fxgrow.training.settings import RunSettings
@@ -119,8 +118,9 @@ def train_and_grow(
         TrainingError: the loss is not a finite number (``nan-loss``), or the trigger needs what
             the method does not give (``no-promise``) or the model (``no-activations``).
         CaptureError: the model cannot be captured.
-        GrowthError: the model cannot be grown.
-        RunError: ``other-run`` or ``damaged-checkpoint``: the checkpoints are of no such run;
+        GrowthError, BudgetError: the model cannot be grown as it is asked for; mostly that is said
+            before the first training step.
+        RunError: ``disk-full``: there is no room for the checkpoints; ``other-run`` or ``damaged-checkpoint``: the checkpoints are of no such run;
             ``unwritable-run``: one cannot be written; those before it are kept.
 
     Example:
@@ -134,14 +134,15 @@ def train_and_grow(
         8
     """
     require_step_memory(model, data.train.images, settings.batch_size)
-    _require_gains(settings, method)
     initial = capture_network(model, example_inputs, history)
     request = GrowthRequest(example_inputs, method, budget, scope)
     # One copy of module and graph together, so that they go on sharing their parameters.
     state = RunState.start(copy.deepcopy(initial), data, settings, request, callback)
+    require_gains(state)
     with seeded(settings.seed):
         if checkpoints is None:
             _announce(state)
+            require_possible_run(state, None)
             state = _to_the_end(state)
         else:
             initial, state = _kept_to_the_end(initial, state, checkpoints)
@@ -178,6 +179,7 @@ def _kept_to_the_end(
     last = checkpoints.last()
     if last is None:
         _announce(state)
+        require_possible_run(state, checkpoints.directory)
         checkpoints.save(checkpoint_of(state, request))
     else:
         state = restored(state, last, request)
@@ -191,14 +193,3 @@ def _kept_to_the_end(
         if len(state.seconds) > len(before.seconds) or state.history.growths != before.history.growths:
             checkpoints.save(checkpoint_of(state, request))
     return initial, state
-
-
-def _require_gains(settings: RunSettings, method: Method) -> None:
-    """Check that the scores of a method are gains, if the trigger compares them with training."""
-    trigger = settings.grow_when
-    if "gains" in trigger.needs and settings.grow_steps and not predicts_gain(method):
-        raise TrainingError(
-            "no-promise",
-            f"{trigger.name} compares scores with the loss, and those of {type(method).__name__} "
-            "are not in its units; choose Firefly, Splitting or another trigger",
-        )

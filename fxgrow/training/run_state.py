@@ -24,7 +24,7 @@ from fxgrow.growth import (
     grow_step,
     take_batches,
 )
-from fxgrow.randomness import seeded
+from fxgrow.randomness import kept_random_states, seeded
 from fxgrow.surgery import StateTreatment
 from fxgrow.training.control import Control, control
 from fxgrow.training.epoch import train_epoch
@@ -289,7 +289,7 @@ class RunState:
                 cross_entropy,
                 method=self.request.method,
                 budget=self.request.budget,
-                options=self._growth_options(),
+                options=self.growth_options(),
             )
         except GrowthError as error:
             if error.code != "gained-nothing":
@@ -327,12 +327,14 @@ class RunState:
         used = kept[: report.batches.searched] if report.batches else kept
         model, optimizer = self.network.module, self.optimizer
         # How long it trains depends on the clock, so whatever it draws must not move what follows.
-        with seeded(self.settings.seed):
+        with kept_random_states(), seeded(self.settings.seed):
             return control(model, optimizer, loss, report.seconds, train, used, self.test)
 
-    def _growth_options(self) -> StepOptions:
-        """How a growth step runs."""
+    def growth_options(self, describe: bool = True, costs: bool | None = None) -> StepOptions:
+        """How the next growth step runs."""
         return StepOptions(
+            describe=describe,
+            costs=costs,
             optimizer=self.optimizer,
             seed=self.settings.seed + self._next_step,  # other candidates at every step
             history=self.network.spec.history,

@@ -135,7 +135,9 @@ class UnfinishedRun:
 
 @checked
 @contextmanager
-def new_run(target: Path, *, force: bool = False) -> Iterator[UnfinishedRun]:
+def new_run(
+    target: Path, *, force: bool = False, go_on: str | None = None
+) -> Iterator[UnfinishedRun]:
     """Begin a run that will become a directory, and keep all others from doing so.
 
     If the body raises, what was trained is kept from the first epoch on, and the error gets a note
@@ -144,6 +146,7 @@ def new_run(target: Path, *, force: bool = False) -> Iterator[UnfinishedRun]:
     Args:
         target: the directory of the finished run.
         force: replace an earlier run, and begin anew in the place of one that was stopped.
+        go_on: the command that goes on with it; ``fxgrow resume`` and the target if None.
 
     Returns:
         A context manager that gives the run, in an empty directory.
@@ -161,18 +164,19 @@ def new_run(target: Path, *, force: bool = False) -> Iterator[UnfinishedRun]:
     check_target(resolved, RUN_OUTPUT, FOREIGN_TO_RUN, force=force)
     with _locked(resolved) as run:
         _make_room(run, force)
-        with _kept_on_failure(run, target):
+        with _kept_on_failure(run, go_on or resume_command(target)):
             yield run
         run.remove()
 
 
 @checked
 @contextmanager
-def stopped_run(target: Path) -> Iterator[UnfinishedRun | None]:
+def stopped_run(target: Path, *, go_on: str | None = None) -> Iterator[UnfinishedRun | None]:
     """Go on with a run that was stopped.
 
     Args:
         target: the directory that it was to become.
+        go_on: as for ``new_run``.
 
     Returns:
         A context manager that gives the run; None if the run in ``target`` is finished.
@@ -201,7 +205,7 @@ def stopped_run(target: Path) -> Iterator[UnfinishedRun | None]:
             run.remove()
             yield None
             return
-        with _kept_on_failure(run, target):
+        with _kept_on_failure(run, go_on or resume_command(target)):
             yield run
         run.remove()
 
@@ -237,14 +241,14 @@ def _make_room(run: UnfinishedRun, force: bool) -> None:
     _require_ours(run)
     epochs = run.epochs()
     if epochs and not force:
-        place = shlex.quote(str(run.target))
         raise RunError(
             "unfinished-run",
-            f"a run to {run.target} was stopped after {epochs} epochs and is kept; go on with it "
-            f"(fxgrow resume {place}), or start anew (--force)",
+            f"a run to {run.target} was stopped after {_counted(epochs)} and is kept; go on with it "
+            f"({resume_command(run.target)}), or start anew (--force)",
         )
     warnings.warn(
-        f"{run.path} was left by a run that was stopped after {epochs} epochs, and is cleared away",
+        f"{run.path} was left by a run that was stopped after {_counted(epochs)}, and is cleared "
+        "away",
         RecoveryWarning,
         stacklevel=2,
     )
@@ -275,15 +279,23 @@ def _is_published(run: UnfinishedRun) -> bool:
 
 
 @contextmanager
-def _kept_on_failure(run: UnfinishedRun, typed: Path) -> Iterator[None]:
+def _kept_on_failure(run: UnfinishedRun, go_on: str) -> Iterator[None]:
     """Keep what was trained if the body raises, and note how to go on; else leave nothing."""
     try:
         yield
     except BaseException as error:
         epochs = run.epochs()
         if epochs:
-            place = shlex.quote(os.fspath(typed))
-            error.add_note(f"{epochs} epochs are kept; fxgrow resume {place} goes on from there")
+            error.add_note(f"{_counted(epochs)} kept; {go_on} goes on from there")
         else:
             run.remove()
         raise
+
+
+def resume_command(target: Path) -> str:
+    """The command that goes on with a run, for a shell."""
+    return f"fxgrow resume {shlex.quote(os.fspath(target))}"
+
+
+def _counted(epochs: int) -> str:
+    return "1 epoch" if epochs == 1 else f"{epochs} epochs"
