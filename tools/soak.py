@@ -93,7 +93,7 @@ def is_undecided(place: Path) -> bool:
 MOMENTS: dict[str, tuple[Callable[[Path], bool], float]] = {
     "anywhere": (lambda place: (place / HIDDEN / "checkpoint-0").exists(), 2.0),
     "growing": (is_undecided, 0.5),
-    "keeping": (is_writing, 0.01),
+    "keeping": (is_writing, 0.005),
     "publishing": (is_publishing, 0.02),
 }
 
@@ -168,7 +168,7 @@ class Soak:
             died += 1
             self.deaths[moment_of_death(place)] += 1
             print(f"{sum(self.deaths.values())} killed: {moment_of_death(place)}", flush=True)
-            is_kept = (place / NAME).exists() or (place / HIDDEN / "checkpoint-1").exists()
+            is_kept = (place / NAME).exists() or any((place / HIDDEN).glob("checkpoint-[1-9]*"))
             words = [*self.resume, str(place / NAME)] if is_kept else words
         self.runs += 1
         self.most = max(self.most, died)

@@ -62,6 +62,7 @@ def notes_of(error: BaseException) -> list[str]:
 def plain_warnings() -> Iterator[None]:
     """Print warnings of leftovers and damage as one line each; others as ever."""
     with warnings.catch_warnings():
+        warnings.simplefilter("always", RecoveryWarning)
         show = warnings.showwarning
 
         def one_line(message: Any, category: Any, *place: Any, **more: Any) -> None:

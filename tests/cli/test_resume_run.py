@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -70,6 +71,8 @@ def forked(words: tuple[object, ...], error: Path, prepare: Prepare = lambda: No
         os.dup2(descriptor, 2)
         os.dup2(descriptor, 1)
         prepare()
+        # Those of pytest keep what they are given.
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
         app([str(word) for word in words], prog_name="fxgrow")
     except SystemExit as exited:
         code = exited.code if isinstance(exited.code, int) else 0
@@ -191,17 +194,25 @@ def test_nobody_reads_the_output(fxgrow: Fxgrow, whole: Path, tmp_path: Path) ->
     (last,) = [line for line in said.read_text().splitlines() if line.startswith("fxgrow: ")]
     assert last == f"fxgrow: nobody reads the output any more; the run is complete in {out}"
     require_same(out, whole)
-    other = tmp_path / "b" / "run"
 
-    def close_both() -> None:
-        close_output()
-        os.dup2(1, 2)
 
-    child = forked(("grow", TINY, "--out", other, *SHORT), said, close_both)
+def test_nobody_reads_the_progress_any_more(fxgrow: Fxgrow, whole: Path, tmp_path: Path) -> None:
+    """As with ``2>&1 | head``: from the first epoch on the other end of the pipe is closed."""
+    out, (reading, writing) = tmp_path / "runs" / "run", os.pipe()
+
+    def into_the_pipe() -> None:
+        os.close(reading)
+        for descriptor in (1, 2):
+            os.dup2(writing, descriptor)
+
+    child = forked(("grow", TINY, "--out", out, *SHORT), tmp_path / "said", into_the_pipe)
+    os.close(writing)
+    wait_for(tmp_path, "runs/.run.unfinished/checkpoint-1")
+    os.close(reading)
     assert ended(child) == 141
-    assert not other.exists()
-    assert fxgrow("resume", other, *TRUST).exit_code == 0
-    require_same(other, whole)
+    assert not out.exists()
+    assert fxgrow("resume", out, *TRUST).exit_code == 0
+    require_same(out, whole)
 
 
 def test_two_runs_into_one_directory(fxgrow: Fxgrow, tmp_path: Path) -> None:
