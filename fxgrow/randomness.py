@@ -58,7 +58,8 @@ def random_states() -> dict[str, Any]:
         >>> torch.equal(first, torch.rand(3))
         True
     """
-    kind, words, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    numpy_state: Any = np.random.get_state(legacy=True)
+    kind, words, position, has_gauss, gauss = numpy_state
     version, numbers, next_gauss = random.getstate()
     uses_cuda = torch.cuda.is_initialized()
     return {
@@ -84,9 +85,7 @@ def set_random_states(states: Mapping[str, Any]) -> None:
     if torch.cuda.is_initialized():
         for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, device)
-    np.random.set_state(  # noqa: NPY002
-        (kind, words.numpy().astype(np.uint32), position, has_gauss, gauss)
-    )
+    np.random.set_state((kind, words.numpy().astype(np.uint32), position, has_gauss, gauss))
     random.setstate((version, tuple(numbers.tolist()), next_gauss))
 
 

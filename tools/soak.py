@@ -40,7 +40,13 @@ settings: {{epochs: 6, grow_steps: 3, batch_size: 32, accept_no_gain: true, lr: 
 method: {{name: Firefly, settings: {{new: 1, steps: 2}}}}
 budget: {{neurons: 3}}
 """
-FILES = ("config.json", "model.safetensors", "recipe.yaml", "initial/config.json", "initial/model.safetensors")
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "recipe.yaml",
+    "initial/config.json",
+    "initial/model.safetensors",
+)
 TIMES = ("growth_seconds", "epoch_seconds")
 TIMES_OF_A_STEP = ("seconds", "trained_steps", "test_loss_trained")
 
@@ -80,7 +86,9 @@ def is_writing(place: Path) -> bool:
 
 def is_undecided(place: Path) -> bool:
     """Whether the last checkpoint lies before a decision to grow: the growth step is what follows."""
-    for number in sorted((int(path.name[11:]) for path in (place / HIDDEN).glob("checkpoint-*")), reverse=True):
+    for number in sorted(
+        (int(path.name[11:]) for path in (place / HIDDEN).glob("checkpoint-*")), reverse=True
+    ):
         try:
             state = json.loads((place / HIDDEN / f"checkpoint-{number}" / "state.json").read_text())
         except (OSError, ValueError):
@@ -89,9 +97,16 @@ def is_undecided(place: Path) -> bool:
     return False
 
 
+def is_training(place: Path) -> bool:
+    """Whether the next thing is an epoch."""
+    is_kept = any((place / HIDDEN).glob("checkpoint-[1-9]*"))
+    return is_kept and not is_writing(place) and not is_undecided(place)
+
+
 # What to wait for, and the seconds within which the process is killed from then on.
 MOMENTS: dict[str, tuple[Callable[[Path], bool], float]] = {
     "anywhere": (lambda place: (place / HIDDEN / "checkpoint-0").exists(), 2.0),
+    "training": (is_training, 0.03),
     "growing": (is_undecided, 0.5),
     "keeping": (is_writing, 0.005),
     "publishing": (is_publishing, 0.02),
@@ -104,7 +119,7 @@ def moment_of_death(place: Path) -> str:
         return "publishing"
     if is_writing(place):
         return "writing a checkpoint"
-    return "growing or before it" if is_undecided(place) else "training"
+    return "growing" if is_undecided(place) else "training"
 
 
 def numbers(run: Path) -> Any:
@@ -121,7 +136,11 @@ def numbers(run: Path) -> Any:
 def is_same(run: Path, whole: Path) -> bool:
     """Whether two runs have the same bits, and neither left anything beside itself."""
     alike = all((run / name).read_bytes() == (whole / name).read_bytes() for name in FILES)
-    return alike and numbers(run) == numbers(whole) and [path.name for path in run.parent.iterdir()] == [NAME]
+    return (
+        alike
+        and numbers(run) == numbers(whole)
+        and [path.name for path in run.parent.iterdir()] == [NAME]
+    )
 
 
 class Soak:

@@ -45,6 +45,7 @@ class ErrorHandlingGroup(TyperGroup):
             _say(f"{word}; {_what_is_left(error, 'nothing was written')}")
             raise typer.Exit(TERMINATED if is_terminated else INTERRUPTED) from error
         except BrokenPipeError as error:
+            # Of ``| head``, say: no failure of ours, and nothing to be loud about.
             _discard_output()
             _say(f"nobody reads the output any more; {_what_is_left(error, 'it was cut short')}")
             raise typer.Exit(PIPE_CLOSED) from error
@@ -60,6 +61,7 @@ def _termination_raises() -> Iterator[None]:
     def terminate(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
+    # Only the main thread may set a handler, and only it gets the exception.
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield

@@ -14,9 +14,7 @@ from fxgrow.training import read_result, resume_command, stopped_run
 
 ResumedDirectory = Annotated[
     Path,
-    typer.Argument(
-        metavar="DIR", help="the --out of the run that was stopped", show_default=False
-    ),
+    typer.Argument(metavar="DIR", help="the --out of the run that was stopped", show_default=False),
 ]
 
 
@@ -36,6 +34,7 @@ def resume_run(
         if unfinished is not None:
             continue_run(unfinished, OutputOptions(directory, as_json=as_json), trusted)
             return
+    # Nothing is left to do, and the lock is given back.
     result = read_result(directory)
     if as_json:
         print_text(result.model_dump_json(indent=2))

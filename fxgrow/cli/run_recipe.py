@@ -44,13 +44,13 @@ from fxgrow.spec import diff
 from fxgrow.training import (
     LOG,
     Event,
-    GrowthRecord,
     Listener,
     Log,
     Recipe,
     Run,
     RunNotes,
     RunResult,
+    StepRecord,
     UnfinishedRun,
     WrittenSpecs,
     new_run,
@@ -186,7 +186,8 @@ def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust)
     read_reference(recipe.model, trust)
     device = arguments.resolve_device(notes.device)
     torch.set_num_threads(notes.threads)  # sums are split among threads, and round accordingly
-    output = replace(output, force=notes.force, graphs=notes.graphs and Path(notes.graphs))
+    graphs_directory = None if notes.graphs is None else Path(notes.graphs)
+    output = replace(output, force=notes.force, graphs=graphs_directory)
     with _graphs_directory(output) as graphs:
         done = _train(unfinished, recipe, _announce_nothing, device, trust)
         written = _publish(unfinished, done, recipe, notes.force, graphs)
@@ -301,7 +302,7 @@ def _graphs_directory(output: OutputOptions) -> Iterator[Path | None]:
         yield staging
 
 
-def _write_graphs(records: Sequence[GrowthRecord], directory: Path | None) -> None:
+def _write_graphs(records: Sequence[StepRecord], directory: Path | None) -> None:
     if directory is None:
         return
     with run_writing_errors(directory):

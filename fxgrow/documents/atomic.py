@@ -4,9 +4,10 @@ Until then it lies in a hidden directory beside its target (``.NAME.HEX.tmp``). 
 replaced is moved aside first (``.NAME.HEX.old``). If the process is killed before the new one has
 taken its place, the next command that looks for the target moves the old one back
 (``recover_directory``), and the next one that writes it removes hidden directories that nobody
-writes to any more (``_clear_leftovers``): who writes holds a lock. What may be replaced is decided by the caller's ``ForeignCheck``; the
-current directory, the home directory and what contains them are never a target
-(``resolve_target``).
+writes to any more (``_clear_leftovers``): who writes holds a lock.
+
+What may be replaced is decided by the caller's ``ForeignCheck``; the current directory, the home
+directory and what contains them are never a target (``resolve_target``).
 """
 
 import os
@@ -323,6 +324,7 @@ def _make_locked(path: Path) -> int:
 
 def _clear_leftovers(target: Path, foreign_check: ForeignCheck) -> None:
     """Remove what processes left beside a target that were killed while they wrote it."""
+    # Whoever writes at this moment holds a lock on the directory, and keeps it.
     for path in _hidden_directories(target, STAGING):
         if not _is_held(path):
             _clear(path, "was left by a process that was killed")

@@ -62,6 +62,7 @@ def lock_holder(path: Path) -> str:
 
 def _open_current(path: Path) -> int:
     """Open the file that has this name now: another one may have been removed while it opened."""
+    # A lock on a file that has lost its name keeps nobody out.
     for _ in range(_ATTEMPTS):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -83,7 +84,7 @@ def try_lock(descriptor: int) -> bool:
     Raises:
         OSError: the file system has no locks.
     """
-    if fcntl is None:
+    if not CAN_LOCK:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

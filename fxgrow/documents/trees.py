@@ -38,6 +38,7 @@ def encode_tree(value: Any, tensors: dict[str, Tensor], prefix: str) -> Tree:
         >>> encode_tree({"betas": (0.9, 0.99), "step": torch.ones(())}, tensors, "adam")
         {'table': [['betas', {'tuple': [0.9, 0.99]}], ['step', {'tensor': 'adam.0'}]]}
     """
+    # The exact type: a subclass would come back as something else.
     if type(value) in _PLAIN:
         return value
     if isinstance(value, float):
@@ -78,6 +79,7 @@ def decode_tree(tree: Tree, tensors: Mapping[str, Tensor]) -> Any:
         return tree
     if isinstance(tree, list):
         return [decode_tree(item, tensors) for item in tree]
+    # Every object of such data has one key, which says what it stands for.
     if isinstance(tree, dict) and len(tree) == 1:
         ((kind, content),) = tree.items()
         if kind == _TENSOR and isinstance(content, str):

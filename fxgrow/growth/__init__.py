@@ -5,6 +5,7 @@ from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import BatchLoss
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
+from fxgrow.growth.companions import require_alike
 from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
@@ -83,6 +84,7 @@ __all__ = [
     "regrow",
     "reinitialize",
     "replay",
+    "require_alike",
     "require_close",
     "resolve_budget",
     "scale_widths",

@@ -114,9 +114,7 @@ def _described(
     return describe(module, inputs, widths=widths, history=history, trust=trust)
 
 
-def _grown(
-    module: nn.Module, inputs: tuple[Any, ...], step: GrowthStep, number: int
-) -> Captured:
+def _grown(module: nn.Module, inputs: tuple[Any, ...], step: GrowthStep, number: int) -> Captured:
     """Carry one step out.
 
     The model is captured anew, because that is what named the nodes when the model grew.

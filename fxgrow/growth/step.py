@@ -4,7 +4,8 @@ Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2
 steps 2 and 3.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from fxgrow.growth.batch_roles import assign_roles, take_batches
 from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import neurons_after, with_candidates_for_budget
+from fxgrow.growth.companions import grow_companion, require_alike, require_no_layers
 from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision, require_close
 from fxgrow.growth.method import Method, Picked, pick_method
 from fxgrow.growth.objective import LossFunction, Objective
@@ -84,6 +86,7 @@ class StepOptions:
         accept_no_gain: grow even if no step of the selected candidates lowers the loss, so that eps
             ends at 0: split neurons are twins, and new ones have no effect yet.
         treatment: what becomes of the optimizer's state.
+        companions: networks like the model that grow with it, in place.
     """
 
     optimizer: Optimizer | None = None
@@ -100,6 +103,7 @@ class StepOptions:
     refresh_statistics: bool = True
     accept_no_gain: bool = False
     treatment: StateTreatment = DEFAULT_TREATMENT
+    companions: Sequence[nn.Module] = ()
 
     @property
     def counts_costs(self) -> bool:
@@ -135,10 +139,19 @@ def grow_step(
     # Fused attention cuts padding out, so what it gives there is not what the graph gives.
     with exclusive_autograd(), plain_attention():
         work, optimizer = _to_grow(model, options)
-        with restore_on_failure(work, optimizer):
+        with restore_on_failure(work, optimizer), _restored_on_failure(options.companions):
             objective = Objective.of(kept, loss_fn, work)
             objective.require_gradient(work)
             return _grown(work, optimizer, objective, method, budget, options)
+
+
+@contextmanager
+def _restored_on_failure(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Put all of these modules back as they were when the body raises."""
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(restore_on_failure(module))
+        yield
 
 
 def _grown(
@@ -156,6 +169,7 @@ def _grown(
     frozen = () if options.grow_frozen else _frozen_names(work)
     with frozen_parameters(work), evaluation_mode(work):
         ready = _ready(work, inputs, method, budget, options, frozen, timer)
+        # Nothing of the model has changed so far; from here on its statistics may.
         before, prepared = ready.before, ready.prepared
         resolved, picked = ready.resolved, ready.picked
         objective, roles = assign_roles(objective, picked.method)
@@ -172,6 +186,9 @@ def _grown(
         emission, emitted = timer.run(
             "emit", _emit, prepared, result, objective, optimizer, options.treatment
         )
+        # Before the layers that were not used go: numbers of widths are those of the coupling.
+        for companion in options.companions:
+            grow_companion(companion, prepared, result.width_changes, objective)
     remove_unused_layers(prepared, result.width_changes, work, optimizer)
     # Outside of the frozen context: the specification records which parameters learn.
     again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
@@ -222,6 +239,7 @@ def _ready(
     resolved = timer.run("budget", _resolve, prepared, budget, scope)
     picked = pick_method(method, partial(neurons_after, prepared, resolved))
     prepared = _with_candidates(prepared, method, picked.method, resolved)
+    require_no_layers(options.companions, prepared)
     return _Ready(before, prepared, resolved, picked)
 
 
@@ -236,8 +254,8 @@ def check_step(
 ) -> str:
     """Carry a growth step out as far as nothing is computed but shapes, on a copy.
 
-    What can't be granted (a budget that buys nothing, patterns that match nothing, unequal ties, too
-    little memory) is refused here as there, before anybody trains for it.
+    What can't be granted (a budget that buys nothing, patterns that match nothing, unequal ties,
+    too little memory) is refused here as there, before anybody trains for it.
 
     Args:
         model, batches, loss_fn, method, budget, options: as for ``grow_step``; one batch of the
@@ -304,6 +322,7 @@ def _to_grow(model: nn.Module, options: StepOptions) -> tuple[nn.Module, Optimiz
     require_growable_model(model, values=True)
     if options.optimizer is not None:
         options.treatment.require(options.optimizer, model)
+    require_alike(options.companions, model)
     if options.inplace:
         return model, options.optimizer
     return copy_with_optimizer(model, options.optimizer)

@@ -40,6 +40,7 @@ from fxgrow.training.events import (
     RunResumed,
     RunStarted,
 )
+from fxgrow.training.grower import Grower
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.log import Log
 from fxgrow.training.recipe import (
@@ -62,7 +63,7 @@ from fxgrow.training.sgd import (
     training_batches,
 )
 from fxgrow.training.step_memory import require_step_memory as require_step_memory
-from fxgrow.training.step_result import GrowthRecord, StepResult
+from fxgrow.training.step_result import StepRecord, StepResult
 from fxgrow.training.triggers import (
     AtEpochs,
     AtSteps,
@@ -102,8 +103,8 @@ __all__ = [
     "Evaluation",
     "Event",
     "EveryEpochs",
+    "Grower",
     "GrowthDone",
-    "GrowthRecord",
     "GrowthSkipped",
     "GrowthStarted",
     "Listener",
@@ -119,6 +120,7 @@ __all__ = [
     "RunSettings",
     "RunStarted",
     "Spectrum",
+    "StepRecord",
     "StepResult",
     "TrainingHistory",
     "Trigger",

@@ -40,7 +40,7 @@ from fxgrow.errors import SpecError
 from fxgrow.spec import ArchitectureSpec, dense_tensor, read_spec, save_tensors, to_json
 from fxgrow.training.history import TrainingHistory
 from fxgrow.training.network import Evaluations
-from fxgrow.training.step_result import GrowthRecord
+from fxgrow.training.step_result import StepRecord
 
 CHECKPOINT_VERSION: Literal[1] = 1
 STATE, TENSORS, MANIFEST = "state.json", "state.safetensors", "manifest.json"
@@ -74,7 +74,7 @@ class CheckpointState(StrictModel):
     undecided: bool
     history: TrainingHistory
     before: Evaluations | None
-    records: tuple[GrowthRecord, ...]
+    records: tuple[StepRecord, ...]
     frozen: tuple[str, ...]
     values: Tree
     versions: dict[str, str]

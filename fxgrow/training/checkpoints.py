@@ -71,6 +71,7 @@ class Checkpoints:
             finally:  # on a full disk, to give the room back
                 shutil.rmtree(partial, ignore_errors=True)
         self._last = number
+        # The first one is not counted: its weights are part of the result.
         for old in self.numbers[1:]:
             if old <= number - KEPT:
                 shutil.rmtree(self._place(old), ignore_errors=True)
@@ -84,6 +85,7 @@ class Checkpoints:
             RunError: ``damaged-checkpoint``: there are some, and none is sound.
         """
         damaged = ""
+        # From the newest back: mostly the first that is read is sound.
         for number in reversed(self.numbers):
             try:
                 checkpoint = read_checkpoint(self._place(number))

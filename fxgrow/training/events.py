@@ -159,15 +159,7 @@ class GrowthSkipped:
 
 
 # In the order in which a run meets them.
-Event = (
-    RunStarted
-    | RunResumed
-    | BatchDone
-    | EpochDone
-    | GrowthStarted
-    | GrowthDone
-    | GrowthSkipped
-)
+Event = RunStarted | RunResumed | BatchDone | EpochDone | GrowthStarted | GrowthDone | GrowthSkipped
 Listener = Callable[[Event], None]
 """A function that is called with every event, in the order in which they happen."""
 

@@ -59,8 +59,8 @@ _UNLOGGED = (BatchDone, GrowthStarted)
 class Log:
     """A listener that appends events to a file, one JSON object per line.
 
-    The file is opened anew for every event, so a run that is interrupted leaves a complete log. When
-    it goes on from a checkpoint, what was logged after that one is dropped: it happens again.
+    The file is opened anew for every event, so a run that is interrupted leaves a complete log.
+    When it goes on from a checkpoint, what was logged after that one is dropped: it happens again.
 
     Args:
         path: the file; created with the first event.
@@ -96,12 +96,14 @@ class Log:
                 lines.append(line)
         rewound = self.path.with_suffix(".partial")
         rewound.write_text("".join(lines), encoding="utf-8")
+        # By one rename: a process that is killed here must not lose the log.
         rewound.replace(self.path)
 
 
 def _is_before(row: Mapping[str, Any], event: RunResumed) -> bool:
     """Whether a line of the log lies before a checkpoint."""
     epoch = row.get("epoch", 0)
+    # Before a decision, the growth step of this epoch has not happened yet.
     if row.get("event") in ("growth", "growth-skipped") and event.undecided:
         return bool(epoch < event.epochs)
     return bool(epoch <= event.epochs)

@@ -45,6 +45,7 @@ def load_optimizer_values(
     Raises:
         SpecError: ``bad-value``: the values are of another model, or of another optimizer.
     """
+    # A group without an option of its class would fail in the middle of a step.
     expected = optimizer.param_groups[0].keys()
     groups = []
     for group in values["groups"]:
@@ -56,6 +57,7 @@ def load_optimizer_values(
     for name, kept in values["state"].items():
         parameter = _named(name, parameters)
         state[parameter] = {key: _placed(value, parameter) for key, value in kept.items()}
+    # The list and the table stay the same objects, for whoever holds them.
     optimizer.param_groups[:] = groups
     optimizer.state.clear()
     optimizer.state.update(state)

@@ -42,6 +42,7 @@ def require_possible_run(state: RunState, checkpoints: Path | None) -> None:
 
 def _require_growth(state: RunState) -> None:
     settings, request, train = state.settings, state.request, state.data.train
+    # One batch of the size that growth batches will have; none is drawn for it.
     size = min(settings.growth_batch_size, len(train))
     unknown = check_step(
         state.network.module,
@@ -82,6 +83,7 @@ def _require_disk(state: RunState, directory: Path) -> None:
     # Momentum is as large as the weights; the first checkpoint has none.
     with_optimizer = weights * (2 if state.settings.momentum else 1)
     needed = (KEPT + 1) * (with_optimizer + _SMALL_FILES) + 3 * weights
+    # The directory is made with the first checkpoint.
     existing = directory.absolute()
     while not existing.exists():
         existing = existing.parent

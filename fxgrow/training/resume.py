@@ -64,9 +64,10 @@ def _data_digest(data: Splits) -> str:
 
 def _add(found: "hashlib._Hash", part: DataSet) -> None:
     for tensor in (part.images, part.labels):
+        # The shape too: the same bytes make other images in another one.
         found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         # Without a copy of the whole set, where it is on the CPU.
-        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        found.update(memoryview(tensor.detach().cpu().contiguous().numpy()).cast("B"))
 
 
 def checkpoint_of(state: RunState, request: str) -> Checkpoint:
@@ -114,7 +115,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def with_weights(network: Network, checkpoint: Checkpoint) -> Network:
+def network_at(network: Network, checkpoint: Checkpoint) -> Network:
     """A copy of a network with the weights of a checkpoint of the same architecture.
 
     Raises:
@@ -173,11 +174,13 @@ def restored(state: RunState, checkpoint: Checkpoint, request: str) -> RunState:
 
 def _regrown(state: RunState, checkpoint: Checkpoint) -> Network:
     """The network of a checkpoint, which grows out of the one that the run started from."""
+    # Of a model that had grown before the run, only the steps of the run are repeated.
     start, spec = state.network, checkpoint.spec
     inputs = state.request.example_inputs
     steps = spec.history[len(start.spec.history) :]
     module = regrow(start.module, inputs, steps)
     _load_weights(module, checkpoint)
+    # Layers that are inserted again do not learn yet.
     frozen = set(checkpoint.state.frozen)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in frozen)

@@ -34,11 +34,11 @@ from fxgrow.training.events import (
 )
 from fxgrow.training.network import Evaluations, Network, capture_network
 from fxgrow.training.preflight import require_gains, require_possible_run
-from fxgrow.training.resume import checkpoint_of, request_digest, restored, with_weights
+from fxgrow.training.resume import checkpoint_of, network_at, request_digest, restored
 from fxgrow.training.run_state import GrowthRequest, RunState
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.step_memory import require_step_memory
-from fxgrow.training.step_result import GrowthRecord
+from fxgrow.training.step_result import StepRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Run:
     after: Evaluations
     growths: tuple[Growth, ...]
     epoch_seconds: tuple[float, ...]
-    records: tuple[GrowthRecord, ...] = ()
+    records: tuple[StepRecord, ...] = ()
 
     @property
     def controls(self) -> tuple[Control, ...]:
@@ -105,11 +105,10 @@ def train_and_grow(
         example_inputs: arguments of the model, for its capture.
         method: chooses what grows.
         budget: how much a growth step may add.
-        history: growth steps that the model has behind it.
-        scope: which widths may grow, and which grow alike.
+        history, scope: growth steps behind the model; which widths may grow, which grow alike.
         callback: called with every event, in order.
-        checkpoints: written after every epoch and around every growth step; if there are some
-            already, the run goes on from the last one. None: nothing is kept on the way.
+        checkpoints: written after every epoch and growth step; if there are some already, the run
+            goes on from the last one. None: nothing is kept on the way.
 
     Returns:
         The finished run.
@@ -117,11 +116,9 @@ def train_and_grow(
     Raises:
         TrainingError: the loss is not a finite number (``nan-loss``), or the trigger needs what
             the method does not give (``no-promise``) or the model (``no-activations``).
-        CaptureError: the model cannot be captured.
-        GrowthError, BudgetError: the model cannot be grown as it is asked for; mostly that is said
-            before the first training step.
-        RunError: ``disk-full``: there is no room for the checkpoints; ``other-run`` or ``damaged-checkpoint``: the checkpoints are of no such run;
-            ``unwritable-run``: one cannot be written; those before it are kept.
+        FxgrowError: the model cannot be captured, or grown as it is asked for.
+        RunError: the checkpoints have no room (``disk-full``), are of another run (``other-run``),
+            are ``damaged-checkpoint``s, or one cannot be written (``unwritable-run``).
 
     Example:
         >>> data = fxgrow.data.load_data("digits", channels=1, size=8)
@@ -140,26 +137,28 @@ def train_and_grow(
     state = RunState.start(copy.deepcopy(initial), data, settings, request, callback)
     require_gains(state)
     with seeded(settings.seed):
-        if checkpoints is None:
-            _announce(state)
-            require_possible_run(state, None)
-            state = _to_the_end(state)
-        else:
-            initial, state = _kept_to_the_end(initial, state, checkpoints)
+        initial, state = _carried_out(initial, state, checkpoints)
         after = state.evaluations()
     told = (state.growths, state.seconds, state.records)
     return Run(initial, state.network, state.before or after, after, *told)
 
 
+def _carried_out(
+    initial: Network, state: RunState, checkpoints: Checkpoints | None
+) -> tuple[Network, RunState]:
+    """The network that a run started from, and the run at its end."""
+    if checkpoints is not None:
+        return _kept_to_the_end(initial, state, checkpoints)
+    _announce(state)
+    require_possible_run(state, None)
+    while not state.is_done:
+        state = state.after_next()
+    return initial, state
+
+
 def _announce(state: RunState) -> None:
     parameters = state.network.spec.cost.parameters
     state.callback(RunStarted(state.settings, len(state.train), parameters))
-
-
-def _to_the_end(state: RunState) -> RunState:
-    while not state.is_done:
-        state = state.after_next()
-    return state
 
 
 def _kept_to_the_end(
@@ -184,12 +183,15 @@ def _kept_to_the_end(
     else:
         state = restored(state, last, request)
         first = checkpoints.first()
-        initial = initial if first is None else with_weights(initial, first)
+        initial = initial if first is None else network_at(initial, first)
         done = len(state.seconds)
         state.callback(RunResumed(state.settings, len(state.train), done, state.undecided))
     while not state.is_done:
         before, state = state, state.after_next()
         # A trigger that said no has changed nothing.
-        if len(state.seconds) > len(before.seconds) or state.history.growths != before.history.growths:
+        if (
+            len(state.seconds) > len(before.seconds)
+            or state.history.growths != before.history.growths
+        ):
             checkpoints.save(checkpoint_of(state, request))
     return initial, state

@@ -48,7 +48,7 @@ from fxgrow.training.measure import (
 from fxgrow.training.network import Evaluations, Network
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import set_rate, training_batches
-from fxgrow.training.step_result import GrowthRecord, growth_record
+from fxgrow.training.step_result import StepRecord, step_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class RunState:
     history: TrainingHistory
     before: Evaluations | None = None
     growths: tuple[Growth, ...] = ()
-    records: tuple[GrowthRecord, ...] = ()
+    records: tuple[StepRecord, ...] = ()
     seconds: tuple[float, ...] = ()
     undecided: bool = False
     """Whether the trigger is to be asked before the next epoch."""
@@ -317,7 +317,7 @@ class RunState:
             optimizer=growth.optimizer or self.optimizer,
             history=history,
             growths=(*self.growths, growth),
-            records=(*self.records, growth_record(growth, against, epoch)),
+            records=(*self.records, step_record(growth, against, epoch)),
         )
 
     def _control(self, report: GrowthReport, loss: float, kept: Sequence[Batch]) -> Control:

@@ -51,7 +51,7 @@ class StepResult(StrictModel):
     picked: str = ""
 
 
-class GrowthRecord(StrictModel):
+class StepRecord(StrictModel):
     """What a run keeps of a growth step when the models before and after it are gone.
 
     Args:
@@ -77,10 +77,10 @@ class GrowthRecord(StrictModel):
     graphs: dict[str, str]
 
 
-def growth_record(growth: Growth, against: Control, epoch: int) -> GrowthRecord:
+def step_record(growth: Growth, against: Control, epoch: int) -> StepRecord:
     """What a run keeps of a growth, and of training in its time."""
     report = growth.report
-    return GrowthRecord(
+    return StepRecord(
         result=step_result(report, against, epoch),
         control=against,
         epoch=epoch,

@@ -191,6 +191,7 @@ def stopped_run(target: Path, *, go_on: str | None = None) -> Iterator[Unfinishe
     resolved = resolve_target(target, RUN_OUTPUT)
     recover_directory(resolved)
     path = unfinished_path(resolved)
+    # A lock would make the directory, so it is looked for first.
     if not path.is_dir() or path.is_symlink():
         if (resolved / RESULT).is_file():
             yield None
@@ -243,8 +244,8 @@ def _make_room(run: UnfinishedRun, force: bool) -> None:
     if epochs and not force:
         raise RunError(
             "unfinished-run",
-            f"a run to {run.target} was stopped after {_counted(epochs)} and is kept; go on with it "
-            f"({resume_command(run.target)}), or start anew (--force)",
+            f"a run to {run.target} was stopped after {_counted(epochs)} and is kept; go on with "
+            f"it ({resume_command(run.target)}), or start anew (--force)",
         )
     warnings.warn(
         f"{run.path} was left by a run that was stopped after {_counted(epochs)}, and is cleared "
@@ -252,6 +253,7 @@ def _make_room(run: UnfinishedRun, force: bool) -> None:
         RecoveryWarning,
         stacklevel=2,
     )
+    # The lock stays, which this process holds.
     with os_errors_as(run.target, RUN_OUTPUT):
         for path in leftover:
             if path.is_dir():
@@ -285,6 +287,7 @@ def _kept_on_failure(run: UnfinishedRun, go_on: str) -> Iterator[None]:
         yield
     except BaseException as error:
         epochs = run.epochs()
+        # A note goes with the error to whoever prints it, and changes neither class nor code.
         if epochs:
             error.add_note(f"{_counted(epochs)} kept; {go_on} goes on from there")
         else:

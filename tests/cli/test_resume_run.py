@@ -72,7 +72,7 @@ def forked(words: tuple[object, ...], error: Path, prepare: Prepare = lambda: No
         os.dup2(descriptor, 1)
         prepare()
         # Those of pytest keep what they are given.
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         app([str(word) for word in words], prog_name="fxgrow")
     except SystemExit as exited:
         code = exited.code if isinstance(exited.code, int) else 0

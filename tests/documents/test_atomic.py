@@ -204,12 +204,12 @@ def test_only_what_nobody_writes_to_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     linked.symlink_to(old)
     check = foreign_in_directory(ANY_DIRECTORY)
-    with pytest.warns(RecoveryWarning) as warned:
-        with (
-            atomic_directory(tmp_path / "run", RUN_OUTPUT, check, force=True) as first,
-            atomic_directory(tmp_path / "run", RUN_OUTPUT, check, force=True) as second,
-        ):
-            assert first.is_dir() and second.is_dir()
+    with (
+        pytest.warns(RecoveryWarning) as warned,
+        atomic_directory(tmp_path / "run", RUN_OUTPUT, check, force=True) as first,
+        atomic_directory(tmp_path / "run", RUN_OUTPUT, check, force=True) as second,
+    ):
+        assert first.is_dir() and second.is_dir()
     assert [str(one.message).split(" ")[0] for one in warned] == [str(dead), str(old)]
     assert names(tmp_path) == sorted((linked.name, "run"))
 

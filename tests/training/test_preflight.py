@@ -50,13 +50,16 @@ def frozen() -> nn.Module:
     return network().requires_grad_(requires_grad=False)
 
 
+THREE, ZERO = Budget(neurons=3), ZeroOutgoing()
+
+
 @dataclass(frozen=True)
 class Impossible:
     """A request, and the code of its refusal."""
 
     code: str
-    budget: Budget = Budget(neurons=3)
-    method: Method = ZeroOutgoing()
+    budget: Budget = THREE
+    method: Method = ZERO
     scope: Scope = ALL_WIDTHS
     model: Callable[[], nn.Module] = network
     settings: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +69,9 @@ IMPOSSIBLE = {
     "a budget that buys nothing": Impossible("empty-budget", Budget(parameters=3)),
     "a share of too little": Impossible("empty-budget", Budget(neurons=0.01)),
     "no width has room": Impossible("empty-budget", Budget(neurons=9, per_width=1, round_to=8)),
-    "only a module that is not there": Impossible("unknown-module", scope=Scope(only=("layer9.*",))),
+    "only a module that is not there": Impossible(
+        "unknown-module", scope=Scope(only=("layer9.*",))
+    ),
     "ignore a module that is not there": Impossible("unknown-module", scope=Scope(ignore=("x",))),
     "a tie of widths that are not there": Impossible("unknown-width", scope=Scope(tie=(("x*",),))),
     "a tie of one": Impossible("single-tie", scope=Scope(tie=(("0",),))),
@@ -141,7 +146,7 @@ def test_looking_ahead_changes_nothing(digits: Splits, monkeypatch: pytest.Monke
 def test_a_disk_without_room(digits: Splits, tmp_path: Path) -> None:
     subprocess.run(("mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", tmp_path), check=True)
     try:
-        with pytest.raises(FxgrowError, match="and there are [0-9]+ free at") as caught:
+        with pytest.raises(FxgrowError, match="free at") as caught:
             train_and_grow(
                 network(),
                 digits,
