@@ -108,7 +108,7 @@ def train_and_grow(
         history, scope: growth steps behind the model; which widths may grow, which grow alike.
         callback: called with every event, in order.
         checkpoints: written after every epoch and growth step; if there are some already, the run
-            goes on from the last one. None: nothing is kept on the way.
+            goes on from the last. None: nothing is kept.
 
     Returns:
         The finished run.
@@ -117,8 +117,7 @@ def train_and_grow(
         TrainingError: the loss is not a finite number (``nan-loss``), or the trigger needs what
             the method does not give (``no-promise``) or the model (``no-activations``).
         FxgrowError: the model cannot be captured, or grown as it is asked for.
-        RunError: the checkpoints have no room (``disk-full``), are of another run (``other-run``),
-            are ``damaged-checkpoint``s, or one cannot be written (``unwritable-run``).
+        RunError: checkpoints have no room (``disk-full``), are of an ``other-run``, or damaged.
 
     Example:
         >>> data = fxgrow.data.load_data("digits", channels=1, size=8)
@@ -133,14 +132,14 @@ def train_and_grow(
     require_step_memory(model, data.train.images, settings.batch_size)
     initial = capture_network(model, example_inputs, history)
     request = GrowthRequest(example_inputs, method, budget, scope)
-    # One copy of module and graph together, so that they go on sharing their parameters.
+    # Module and graph are copied together, so that they go on sharing their parameters.
     state = RunState.start(copy.deepcopy(initial), data, settings, request, callback)
     require_gains(state)
     with seeded(settings.seed):
         initial, state = _carried_out(initial, state, checkpoints)
         after = state.evaluations()
-    told = (state.growths, state.seconds, state.records)
-    return Run(initial, state.network, state.before or after, after, *told)
+    before, told = state.before or after, (state.growths, state.seconds, state.records)
+    return Run(initial, state.network, before, after, *told)
 
 
 def _carried_out(
