@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 from dataclasses import replace
+from typing import Any
 
 import torch
 from pydantic import BaseModel
@@ -67,7 +68,8 @@ def _add(found: "hashlib._Hash", part: DataSet) -> None:
         # The shape too: the same bytes make other images in another one.
         found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         # Without a copy of the whole set, where it is on the CPU.
-        found.update(memoryview(tensor.detach().cpu().contiguous().numpy()).cast("B"))
+        content: Any = tensor.detach().cpu().contiguous().numpy()
+        found.update(memoryview(content).cast("B"))
 
 
 def checkpoint_of(state: RunState, request: str) -> Checkpoint:
