@@ -5,6 +5,7 @@ from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import BatchLoss
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
+from fxgrow.growth.companions import require_alike
 from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
@@ -22,7 +23,7 @@ from fxgrow.growth.method import (
 from fxgrow.growth.objective import Batch, LossFunction, Objective, gradients_of
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.prepare import PreparedModel
-from fxgrow.growth.replay import replay
+from fxgrow.growth.replay import regrow, replay
 from fxgrow.growth.result import Growth, GrowthReport
 from fxgrow.growth.scale import reinitialize, scale_widths
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
@@ -33,7 +34,7 @@ from fxgrow.growth.statistics import (
     frozen_statistics,
     refresh_statistics,
 )
-from fxgrow.growth.step import StepOptions, grow_step
+from fxgrow.growth.step import StepOptions, check_step, grow_step
 from fxgrow.growth.verify import emit_and_verify
 from fxgrow.growth.widen import Widened, new_neuron_updates, widen
 
@@ -67,6 +68,7 @@ __all__ = [
     "Widened",
     "assign_roles",
     "backtrack",
+    "check_step",
     "described_model",
     "emit",
     "emit_and_verify",
@@ -80,8 +82,10 @@ __all__ = [
     "parameter_updates",
     "predicts_gain",
     "refresh_statistics",
+    "regrow",
     "reinitialize",
     "replay",
+    "require_alike",
     "require_close",
     "resolve_budget",
     "scale_widths",

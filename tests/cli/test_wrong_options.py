@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "inspect": ("inspect", "tests.cli.models:tiny"),
     "grow": GROW,
     "run": ("run", "missing.yaml", "--out", "new"),
+    "resume": ("resume", "missing"),
     "diff": ("diff", "saved", "saved"),
     "log": ("log", "saved"),
     "replay": ("replay", "saved", "--from", "saved"),
