@@ -119,7 +119,11 @@ def by_weight(net: Recurrence, x: Tensor) -> Tensor:
     return torch.full((x.shape[0], net.h.weight.shape[1]), 0.5, dtype=x.dtype)
 
 
-@pytest.mark.parametrize("start", [by_attribute, by_weight])
+def by_method(net: Recurrence, x: Tensor) -> Tensor:
+    return x.new_ones(x.shape[0], net.h.weight.size(1))
+
+
+@pytest.mark.parametrize("start", [by_attribute, by_weight, by_method])
 @pytest.mark.parametrize("gates", [1, 3])
 def test_a_state_that_a_recurrence_starts_from(start: Any, gates: int) -> None:
     torch.manual_seed(0)
