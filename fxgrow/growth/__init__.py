@@ -6,6 +6,7 @@ from fxgrow.growth.batches import BatchLoss
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
 from fxgrow.growth.cost_models import UNITS
+from fxgrow.growth.deepen import Deepened, deepen
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.grow_to import grow_to
@@ -44,6 +45,7 @@ __all__ = [
     "BatchLoss",
     "BatchRoles",
     "Budget",
+    "Deepened",
     "DescribedModel",
     "Growth",
     "GrowthReport",
@@ -67,6 +69,7 @@ __all__ = [
     "Widened",
     "assign_roles",
     "backtrack",
+    "deepen",
     "described_model",
     "emit",
     "emit_and_verify",

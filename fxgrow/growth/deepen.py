@@ -1,0 +1,359 @@
+"""Make a model deeper by blocks of its own kind; its class and its forward stay.
+
+References: Wu et al., "LLaMA Pro: Progressive LLaMA with Block Expansion", ACL 2024, section 3.2,
+for copies that start as the identity; Du et al., "Stacking Your Transformers", NeurIPS 2024
+(G_stack), and Kim et al., "SOLAR 10.7B", NAACL 2024, for copies that do not. How we differ: any
+model with a list of residual blocks, whichever they are; what is said to keep the function is run
+and compared.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from fxgrow.argument_checks import Amount, Seed, checked
+from fxgrow.capture import direct_tensors, positional_inputs
+from fxgrow.copying import copy_with_optimizer
+from fxgrow.errors import BudgetError, GrowthError
+from fxgrow.growth.block_identity import Assignments, identity_assignments
+from fxgrow.growth.block_lists import (
+    Layout,
+    block_list,
+    draw_weights,
+    insert_blocks,
+    layout_of,
+    middle_order,
+    order_after,
+    own_parameters,
+    spread_positions,
+    stacked_order,
+)
+from fxgrow.growth.block_reach import require_reached
+from fxgrow.growth.block_trace import trace_blocks
+from fxgrow.growth.objective import LossFunction, Objective
+from fxgrow.growth.preservation import Preservation, direct_outputs
+from fxgrow.memory import device_of, require_memory
+from fxgrow.modes import exclusive_autograd, plain_attention
+from fxgrow.surgery import (
+    DEFAULT_TREATMENT,
+    ConfigUpdate,
+    DepthChange,
+    restore_on_failure,
+    update_depth,
+)
+
+HowToDeepen = Literal["copied", "new", "stack", "middle"]
+"""What new blocks are."""
+_EXACT = ("copied", "new")
+
+
+@dataclass(frozen=True)
+class Deepened:
+    """A deeper model.
+
+    Args:
+        module: the model, of the same class.
+        new_blocks: the path of each new block, and the path that the block which it is a copy of
+            had before.
+        renamed: the new path of each old block that others were put in front of; empty if all new
+            ones lie at the end.
+        exact: whether the function is kept: it is by ``"copied"`` and ``"new"``.
+        zeroed: the parameters that make the new blocks the identity, and their value (0, or -1 of
+            a gain that is used as 1 + gamma).
+        config: what became of a Hugging Face style config; None if the model has none.
+        preservation_error: the largest difference of its output on the example inputs from that of
+            the model before, relative to the largest output; None if it was not compared.
+        unchecked: why it was not compared ("" if it was).
+        loss_before, loss_after: on the given batches, in evaluation mode; None without batches.
+        optimizer: the grown optimizer, None if none was given.
+        example_inputs: the arguments that it was deepened with; ``fxgrow.save`` captures it on
+            them.
+
+    Example:
+        >>> deeper = fxgrow.deepen(model, {"model.layers": 2}, inputs)
+        >>> list(deeper.new_blocks)
+        ['model.layers.4', 'model.layers.5']
+    """
+
+    module: nn.Module
+    new_blocks: Mapping[str, str]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    exact: bool = True
+    zeroed: Mapping[str, float] = field(default_factory=dict)
+    config: ConfigUpdate | None = None
+    preservation_error: float | None = None
+    unchecked: str = ""
+    loss_before: float | None = None
+    loss_after: float | None = None
+    optimizer: Optimizer | None = None
+    example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
+
+
+@checked
+def deepen(
+    model: nn.Module,
+    blocks: Mapping[str, Amount | Sequence[Amount]],
+    example_inputs: Any = None,
+    how: HowToDeepen = "copied",
+    where: Literal["end", "spread"] = "end",
+    seed: Seed = 0,
+    inplace: bool = False,
+    examples: Sequence[Any] = (),
+    optimizer: Optimizer | None = None,
+    batches: Iterable[Any] = (),
+    loss_fn: LossFunction | None = None,
+) -> Deepened:
+    """Make lists of residual blocks longer, in the model's own class.
+
+    A new block is a copy of the one before it. It starts as the identity: what its branches are
+    last multiplied with (a projection, a layer scale, the gain of a last norm) and what is added
+    after that is zero, so that it learns at once. The model is run before and after. Attributes
+    that number the blocks, and a ``config``, follow.
+
+    Args:
+        model: any model with an ``nn.ModuleList`` or ``nn.Sequential`` of residual blocks.
+        blocks: by the path of a list how many new blocks it gets, or after which old ones (counted
+            from 0) they lie.
+        example_inputs: in one of the forms of an input.
+        how: ``"copied"``, or ``"new"`` for matrices and kernels that are drawn anew; both keep the
+            function. Not exact: ``"stack"`` puts whole copies of all blocks in order at the end
+            (G_stack), ``"middle"`` copies of the middle ones behind these (SOLAR).
+        where: of a number of exact blocks: at the end, or spread evenly.
+        seed: of new weights.
+        inplace: change the model and the optimizer themselves, all or nothing; else copies.
+        examples: more example inputs, to reach what one does not; the models are compared on all.
+        optimizer: the new parameters join the groups of those that they are copies of, and have no
+            state yet.
+        batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after.
+
+    Returns:
+        The deeper model.
+
+    Raises:
+        GrowthError: ``unknown-blocks``, ``bad-blocks`` for a number or place that cannot be,
+            ``not-residual`` for a block that no zeros make the identity (post-norm),
+            ``unreached-blocks`` if the model's code does not run the new ones, ``broken-promise``.
+        BudgetError: ``empty-budget`` if no block is asked for, ``too-large``.
+
+    Example:
+        >>> deeper = fxgrow.deepen(model, {"model.layers": 2}, inputs, where="spread")
+        >>> deeper.module.config.num_hidden_layers
+    """
+    given = [positional_inputs(model, example) for example in examples]
+    if example_inputs is not None or not given:
+        given.insert(0, positional_inputs(model, () if example_inputs is None else example_inputs))
+    if optimizer is not None:
+        DEFAULT_TREATMENT.require(optimizer, model)
+    layouts = _layouts(model, blocks, how, where)
+    objective = None
+    if loss_fn is not None:
+        objective = Objective.of(batches, loss_fn, model)
+    with exclusive_autograd(), plain_attention():
+        _require_memory(model, layouts)
+        before = Preservation.of(model, *given, leaves=direct_tensors)
+        is_comparable = how in _EXACT and not before.skipped
+        expected = direct_outputs(model, given[0]) if is_comparable else None
+        zeros = _zeros(model, layouts, given) if how in _EXACT else {}
+        loss_before = None if objective is None else objective.mean(model)
+        if not inplace:
+            model, optimizer = copy_with_optimizer(model, optimizer)
+        with restore_on_failure(model, optimizer):
+            _insert(model, layouts, how, seed, zeros, optimizer)
+            config = update_depth(model, _changes(layouts), given[0], direct_outputs, expected)
+            if not before.skipped:
+                require_reached(model, layouts, given)
+            error = before.require(model) if how in _EXACT else before.error(model)
+            loss_after = None if objective is None else objective.mean(model)
+    return Deepened(
+        module=model,
+        new_blocks=_union(layout.new_blocks for layout in layouts),
+        renamed=_union(layout.renamed for layout in layouts),
+        exact=how in _EXACT,
+        zeroed=_zeroed(layouts, zeros),
+        config=config,
+        preservation_error=error,
+        unchecked=before.skipped,
+        loss_before=loss_before,
+        loss_after=loss_after,
+        optimizer=optimizer,
+        example_inputs=given[0],
+    )
+
+
+_Zeros = Mapping[str, Assignments]
+"""By the path of each block that is copied: what makes its copy the identity."""
+
+
+def _layouts(
+    model: nn.Module,
+    blocks: Mapping[str, int | Sequence[int]],
+    how: str,
+    where: str,
+) -> tuple[Layout, ...]:
+    """The longer lists; those that get nothing are left out."""
+    layouts = []
+    for path, asked in blocks.items():
+        found = block_list(model, path)
+        order = _order(len(found._modules), path, asked, how, where)
+        if len(order) > len(found._modules):
+            layouts.append(layout_of(found, path, order))
+    if not layouts:
+        raise BudgetError("empty-budget", "no list is to get a block; ask for at least one")
+    for layout in layouts:
+        for other in layouts:
+            if other is not layout and other.path.startswith(f"{layout.path}."):
+                message = f"{other.path!r} lies in a block of {layout.path!r}"
+                raise _bad_blocks(message, "deepen one after the other")
+    return tuple(layouts)
+
+
+def _order(
+    length: int, path: str, asked: int | Sequence[int], how: str, where: str
+) -> list[tuple[int, bool]]:
+    """For each place of a longer list the old number of a block, and whether it is a copy."""
+    if not isinstance(asked, int):
+        if how not in _EXACT:
+            message = f"how={how!r} says itself where the new blocks of {path!r} lie"
+            raise _bad_blocks(message, "give their number")
+        wrong = [position for position in asked if position >= length]
+        if wrong:
+            message = f"{path!r} has {length} blocks, so none lies behind block {wrong[0]}"
+            raise _bad_blocks(message, f"count from 0 to {length - 1}")
+        return order_after(length, asked)
+    if how == "stack":
+        return stacked_order(length, asked)
+    if how == "middle":
+        if asked > length:
+            message = f"{path!r} has {length} blocks, so {asked} have no middle there"
+            raise _bad_blocks(message, f"ask for {length} at most, or say how='stack'")
+        return middle_order(length, asked)
+    if where == "spread":
+        return order_after(length, spread_positions(length, asked))
+    return order_after(length, [length - 1] * asked)
+
+
+def _bad_blocks(what: str, advice: str) -> GrowthError:
+    return GrowthError("bad-blocks", f"{what}; {advice}")
+
+
+def _changes(layouts: Sequence[Layout]) -> list[DepthChange]:
+    changes = []
+    for layout in layouts:
+        changes.append(DepthChange(layout.path, len(layout.old_names), layout.sources))
+    return changes
+
+
+def _require_memory(model: nn.Module, layouts: Sequence[Layout]) -> None:
+    """Check that the new blocks fit into memory, before any of it is taken."""
+    needed = 0
+    for layout in layouts:
+        for path in layout.new_blocks.values():
+            block = model.get_submodule(path)
+            for tensor in (*block.parameters(), *block.buffers()):
+                needed += tensor.numel() * tensor.element_size()
+    require_memory(needed, "so many blocks", "add fewer", BudgetError, device_of(model))
+
+
+def _zeros(
+    model: nn.Module, layouts: Sequence[Layout], examples: Sequence[tuple[Any, ...]]
+) -> dict[str, Assignments]:
+    """What makes the copy of each block that is copied the identity."""
+    paths = []
+    for layout in layouts:
+        paths += [layout.old_path(number) for number in layout.copied]
+    found = {}
+    for path, traces in trace_blocks(model, paths, examples).items():
+        block = model.get_submodule(path)
+        values = identity_assignments(traces, [name for name, _ in block.named_parameters()])
+        if values is None:
+            raise _not_residual(block, path, is_called=bool(traces))
+        found[path] = values
+    return found
+
+
+def _not_residual(block: nn.Module, path: str, is_called: bool) -> GrowthError:
+    why = "the example inputs do not reach it"
+    if is_called:
+        why = (
+            "its input is no term of its output (a norm follows the addition: post-norm, say), or "
+            "a branch does not end in a product with a parameter"
+        )
+    return GrowthError(
+        "not-residual",
+        f"{type(block).__name__} at {path!r} is no block that zeros make the identity: {why}; "
+        "choose other blocks, or how='stack', which does not keep the function",
+    )
+
+
+def _insert(
+    model: nn.Module,
+    layouts: Sequence[Layout],
+    how: str,
+    seed: int,
+    zeros: _Zeros,
+    optimizer: Optimizer | None,
+) -> None:
+    """Put the new blocks into their lists, with the values that they start from."""
+    originals = {}
+    for layout in layouts:
+        for path in layout.new_blocks.values():
+            originals[path] = model.get_submodule(path)
+    generator = torch.Generator().manual_seed(seed)
+    for layout in layouts:
+        insert_blocks(model, layout)
+        for path, source in layout.new_blocks.items():
+            original = originals[source]
+            own = own_parameters(model.get_submodule(path), original)
+            if how == "new":
+                draw_weights(own.values(), generator)
+            _assign(own, zeros.get(source, {}), source)
+            if optimizer is not None:
+                _join_groups(optimizer, own, original)
+
+
+@torch.no_grad()
+def _assign(own: Mapping[str, nn.Parameter], values: Assignments, source: str) -> None:
+    """Give parameters of a copied block constant values."""
+    for name, value in values.items():
+        if name not in own:
+            raise GrowthError(
+                "not-residual",
+                f"{source}.{name} would have to be zero in a copy of {source!r}, but other modules "
+                "hold it, too; untie it",
+            )
+        own[name].fill_(value)
+
+
+def _join_groups(
+    optimizer: Optimizer, own: Mapping[str, nn.Parameter], original: nn.Module
+) -> None:
+    """Put new parameters into the groups of those that they are copies of."""
+    groups: dict[int, dict[str, Any]] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            groups[id(parameter)] = group
+    for name, parameter in own.items():
+        neighbour = id(original.get_parameter(name))
+        if neighbour in groups:
+            groups[neighbour]["params"].append(parameter)
+
+
+def _zeroed(layouts: Sequence[Layout], zeros: _Zeros) -> dict[str, float]:
+    """The parameters of new blocks that have a constant value, by their whole name."""
+    found = {}
+    for layout in layouts:
+        for path, source in layout.new_blocks.items():
+            for name, value in zeros.get(source, {}).items():
+                found[f"{path}.{name}"] = value
+    return found
+
+
+def _union(tables: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    union: dict[str, str] = {}
+    for table in tables:
+        union.update(table)
+    return union
