@@ -9,13 +9,13 @@ and compared.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.argument_checks import Amount, Seed, checked
+from fxgrow.argument_checks import Amount, Seed, Within, checked
 from fxgrow.capture import direct_tensors, positional_inputs
 from fxgrow.copying import copy_with_optimizer
 from fxgrow.errors import BudgetError, GrowthError
@@ -49,6 +49,8 @@ from fxgrow.surgery import (
 HowToDeepen = Literal["copied", "new", "stack", "middle"]
 """What new blocks are."""
 _EXACT = ("copied", "new")
+_BlockCount = Annotated[int, Within(0, 2**10)]
+"""A number of blocks, which are made one by one."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Deepened:
 @checked
 def deepen(
     model: nn.Module,
-    blocks: Mapping[str, Amount | Sequence[Amount]],
+    blocks: Mapping[str, _BlockCount | Sequence[Amount]],
     example_inputs: Any = None,
     how: HowToDeepen = "copied",
     where: Literal["end", "spread"] = "end",
@@ -104,7 +106,7 @@ def deepen(
     inplace: bool = False,
     examples: Sequence[Any] = (),
     optimizer: Optimizer | None = None,
-    batches: Iterable[Any] = (),
+    batches: Sequence[Any] = (),
     loss_fn: LossFunction | None = None,
 ) -> Deepened:
     """Make lists of residual blocks longer, in the model's own class.
@@ -128,7 +130,7 @@ def deepen(
         examples: more example inputs, to reach what one does not; the models are compared on all.
         optimizer: the new parameters join the groups of those that they are copies of, and have no
             state yet.
-        batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after.
+        batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after; all are used.
 
     Returns:
         The deeper model.
