@@ -88,6 +88,10 @@ class Right:
         return Stack().eval()
 
     @cached_property
+    def expanded(self) -> fxgrow.Expanded:
+        return fxgrow.grow_to(self.model, self.widened.module, self.inputs)
+
+    @cached_property
     def deepened(self) -> fxgrow.Deepened:
         return fxgrow.deepen(self.stack, {"blocks": 1}, self.inputs)
 
@@ -367,6 +371,7 @@ ROWS: Mapping[str, Row] = {
     "SpecDiff": lambda r: dumped(r.difference),
     "Splitting": lambda r: dumped(fxgrow.Splitting()),
     "Widened": lambda r: fields_of(r.widened),
+    "Expanded": lambda r: fields_of(r.expanded),
     "Deepened": lambda r: fields_of(r.deepened),
     "Width": lambda r: fields_of(r.coupling.widths[0]),
     # fxgrow.cells

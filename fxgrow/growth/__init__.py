@@ -9,7 +9,7 @@ from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.deepen import Deepened, deepen
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
-from fxgrow.growth.grow_to import grow_to
+from fxgrow.growth.grow_to import Expanded, grow_to
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.method import (
@@ -47,6 +47,7 @@ __all__ = [
     "Budget",
     "Deepened",
     "DescribedModel",
+    "Expanded",
     "Growth",
     "GrowthReport",
     "LossFunction",

@@ -25,7 +25,7 @@ _MAX_LISTED = 8
 
 
 @dataclass(frozen=True)
-class Layout:
+class BlockLayout:
     """A longer list, place by place.
 
     Args:
@@ -97,7 +97,7 @@ def block_list(model: nn.Module, path: str) -> nn.Module:
     )
 
 
-def layout_of(blocks: nn.Module, path: str, order: Sequence[tuple[int, bool]]) -> Layout:
+def layout_of(blocks: nn.Module, path: str, order: Sequence[tuple[int, bool]]) -> BlockLayout:
     """The longer list of the given order.
 
     Args:
@@ -111,7 +111,7 @@ def layout_of(blocks: nn.Module, path: str, order: Sequence[tuple[int, bool]]) -
     old_names = tuple(blocks._modules)
     sources, is_new = zip(*order, strict=True)
     new_names = tuple(_continued(old_names, len(order), path))
-    return Layout(path, tuple(sources), tuple(is_new), old_names, new_names)
+    return BlockLayout(path, tuple(sources), tuple(is_new), old_names, new_names)
 
 
 def _continued(names: Sequence[str], length: int, path: str) -> Iterator[str]:
@@ -165,7 +165,7 @@ def middle_order(length: int, count: int) -> list[tuple[int, bool]]:
     return order + [(number, False) for number in range(start + count, length)]
 
 
-def insert_blocks(model: nn.Module, layout: Layout) -> None:
+def insert_blocks(model: nn.Module, layout: BlockLayout) -> None:
     """Make a list longer in place.
 
     Old blocks stay the same objects. A copy shares with the model what its original shares with

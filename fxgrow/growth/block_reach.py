@@ -13,13 +13,13 @@ from torch import nn
 
 from fxgrow.capture import first_line, preserve_state
 from fxgrow.errors import GrowthError
-from fxgrow.growth.block_lists import Layout
+from fxgrow.growth.block_lists import BlockLayout
 
 _MAX_LISTED = 8
 
 
 def require_reached(
-    model: nn.Module, layouts: Sequence[Layout], examples: Sequence[tuple[Any, ...]]
+    model: nn.Module, layouts: Sequence[BlockLayout], examples: Sequence[tuple[Any, ...]]
 ) -> None:
     """Check that all new blocks run; a number of blocks that the model holds follows if need be.
 
@@ -50,7 +50,7 @@ def require_reached(
 
 
 def _unreached(
-    model: nn.Module, layouts: Sequence[Layout], examples: Sequence[tuple[Any, ...]]
+    model: nn.Module, layouts: Sequence[BlockLayout], examples: Sequence[tuple[Any, ...]]
 ) -> list[str]:
     """The new blocks that no example runs."""
     reached: set[nn.Module] = set()
@@ -71,7 +71,7 @@ def _unreached(
 
 
 def _length_attributes(
-    model: nn.Module, layouts: Sequence[Layout]
+    model: nn.Module, layouts: Sequence[BlockLayout]
 ) -> Iterator[tuple[nn.Module, str, int]]:
     """Numbers that may be the length of a list, in the modules that hold it, and what it is now."""
     for layout in layouts:

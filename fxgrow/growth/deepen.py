@@ -16,12 +16,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Amount, Seed, Within, checked
-from fxgrow.capture import direct_tensors, positional_inputs
+from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_with_optimizer
 from fxgrow.errors import BudgetError, GrowthError
 from fxgrow.growth.block_identity import Assignments, identity_assignments
 from fxgrow.growth.block_lists import (
-    Layout,
+    BlockLayout,
     block_list,
     draw_weights,
     insert_blocks,
@@ -35,7 +35,8 @@ from fxgrow.growth.block_lists import (
 from fxgrow.growth.block_reach import require_reached
 from fxgrow.growth.block_trace import trace_blocks
 from fxgrow.growth.objective import LossFunction, Objective
-from fxgrow.growth.preservation import Preservation, direct_outputs
+from fxgrow.growth.preservation import Preservation
+from fxgrow.growth.widen import model_and_examples
 from fxgrow.memory import device_of, require_memory
 from fxgrow.modes import exclusive_autograd, plain_attention
 from fxgrow.surgery import (
@@ -128,8 +129,7 @@ def deepen(
         seed: of new weights.
         inplace: change the model and the optimizer themselves, all or nothing; else copies.
         examples: more example inputs, to reach what one does not; the models are compared on all.
-        optimizer: the new parameters join the groups of those that they are copies of, and have no
-            state yet.
+        optimizer: gets new parameters in the groups of those that they are copies of, stateless.
         batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after; all are used.
 
     Returns:
@@ -143,47 +143,92 @@ def deepen(
 
     Example:
         >>> deeper = fxgrow.deepen(model, {"model.layers": 2}, inputs, where="spread")
-        >>> deeper.module.config.num_hidden_layers
     """
-    given = [positional_inputs(model, example) for example in examples]
-    if example_inputs is not None or not given:
-        given.insert(0, positional_inputs(model, () if example_inputs is None else example_inputs))
+    _, given = model_and_examples(model, example_inputs, examples)
     if optimizer is not None:
         DEFAULT_TREATMENT.require(optimizer, model)
-    layouts = _layouts(model, blocks, how, where)
-    objective = None
-    if loss_fn is not None:
-        objective = Objective.of(batches, loss_fn, model)
+    deepening = _Deepening(_layouts(model, blocks, how, where), how, seed, given)
     with exclusive_autograd(), plain_attention():
-        _require_memory(model, layouts)
-        before = Preservation.of(model, *given, leaves=direct_tensors)
-        is_comparable = how in _EXACT and not before.skipped
-        expected = direct_outputs(model, given[0]) if is_comparable else None
-        zeros = _zeros(model, layouts, given) if how in _EXACT else {}
-        loss_before = None if objective is None else objective.mean(model)
+        return deepening.carried_out(model, optimizer, inplace, _Losses.of(model, batches, loss_fn))
+
+
+@dataclass
+class _Losses:
+    """The loss of a model, if it is to be told."""
+
+    objective: Objective | None
+    before: float | None
+
+    @staticmethod
+    def of(model: nn.Module, batches: Sequence[Any], loss_fn: LossFunction | None) -> "_Losses":
+        """The loss before."""
+        if loss_fn is None:
+            return _Losses(None, None)
+        objective = Objective.of(batches, loss_fn, model)
+        return _Losses(objective, objective.mean(model))
+
+    def after(self, model: nn.Module) -> float | None:
+        """The loss of the deeper model."""
+        return None if self.objective is None else self.objective.mean(model)
+
+
+@dataclass(frozen=True)
+class _Deepening:
+    """What is to be done to a model."""
+
+    layouts: tuple[BlockLayout, ...]
+    how: HowToDeepen
+    seed: int
+    examples: tuple[tuple[Any, ...], ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether it keeps the function."""
+        return self.how in _EXACT
+
+    def carried_out(
+        self, model: nn.Module, optimizer: Optimizer | None, inplace: bool, losses: _Losses
+    ) -> Deepened:
+        """Deepen a model or a copy of it, and compare it with what it was."""
+        _require_memory(model, self.layouts)
+        before = Preservation.of(model, *self.examples, leaves=direct_tensors)
+        # Looked for in the old model, whose blocks have the values that they are copied with.
+        zeros = _zeros(model, self.layouts, self.examples) if self.exact else {}
         if not inplace:
             model, optimizer = copy_with_optimizer(model, optimizer)
         with restore_on_failure(model, optimizer):
-            _insert(model, layouts, how, seed, zeros, optimizer)
-            config = update_depth(model, _changes(layouts), given[0], direct_outputs, expected)
+            _insert(model, self, zeros, optimizer)
+            config = self._updated_config(model, before)
+            # Without values nothing can be run.
             if not before.skipped:
-                require_reached(model, layouts, given)
-            error = before.require(model) if how in _EXACT else before.error(model)
-            loss_after = None if objective is None else objective.mean(model)
-    return Deepened(
-        module=model,
-        new_blocks=_union(layout.new_blocks for layout in layouts),
-        renamed=_union(layout.renamed for layout in layouts),
-        exact=how in _EXACT,
-        zeroed=_zeroed(layouts, zeros),
-        config=config,
-        preservation_error=error,
-        unchecked=before.skipped,
-        loss_before=loss_before,
-        loss_after=loss_after,
-        optimizer=optimizer,
-        example_inputs=given[0],
-    )
+                require_reached(model, self.layouts, self.examples)
+            error = before.require(model) if self.exact else before.error(model)
+            loss_after = losses.after(model)
+        return Deepened(
+            module=model,
+            new_blocks=_union(layout.new_blocks for layout in self.layouts),
+            renamed=_union(layout.renamed for layout in self.layouts),
+            exact=self.exact,
+            zeroed=_zeroed(self.layouts, zeros),
+            config=config,
+            preservation_error=error,
+            unchecked=before.skipped,
+            loss_before=losses.before,
+            loss_after=loss_after,
+            optimizer=optimizer,
+            example_inputs=self.examples[0],
+        )
+
+    def _updated_config(self, model: nn.Module, before: Preservation) -> ConfigUpdate | None:
+        """Bring a config in line with the deeper model."""
+        changes = []
+        for layout in self.layouts:
+            changes.append(DepthChange(layout.path, len(layout.old_names), layout.sources))
+        # What is not exact has no outputs that it has to have, only shapes.
+        expected = before.expected if self.exact and not before.skipped else None
+        return update_depth(
+            model, changes, self.examples[0], lambda module, _: before.outputs(module), expected
+        )
 
 
 _Zeros = Mapping[str, Assignments]
@@ -195,7 +240,7 @@ def _layouts(
     blocks: Mapping[str, int | Sequence[int]],
     how: str,
     where: str,
-) -> tuple[Layout, ...]:
+) -> tuple[BlockLayout, ...]:
     """The longer lists; those that get nothing are left out."""
     layouts = []
     for path, asked in blocks.items():
@@ -207,7 +252,8 @@ def _layouts(
         raise BudgetError("empty-budget", "no list is to get a block; ask for at least one")
     for layout in layouts:
         for other in layouts:
-            if other is not layout and other.path.startswith(f"{layout.path}."):
+            is_inside = not layout.path or other.path.startswith(f"{layout.path}.")
+            if other is not layout and is_inside:
                 message = f"{other.path!r} lies in a block of {layout.path!r}"
                 raise _bad_blocks(message, "deepen one after the other")
     return tuple(layouts)
@@ -242,14 +288,7 @@ def _bad_blocks(what: str, advice: str) -> GrowthError:
     return GrowthError("bad-blocks", f"{what}; {advice}")
 
 
-def _changes(layouts: Sequence[Layout]) -> list[DepthChange]:
-    changes = []
-    for layout in layouts:
-        changes.append(DepthChange(layout.path, len(layout.old_names), layout.sources))
-    return changes
-
-
-def _require_memory(model: nn.Module, layouts: Sequence[Layout]) -> None:
+def _require_memory(model: nn.Module, layouts: Sequence[BlockLayout]) -> None:
     """Check that the new blocks fit into memory, before any of it is taken."""
     needed = 0
     for layout in layouts:
@@ -261,7 +300,7 @@ def _require_memory(model: nn.Module, layouts: Sequence[Layout]) -> None:
 
 
 def _zeros(
-    model: nn.Module, layouts: Sequence[Layout], examples: Sequence[tuple[Any, ...]]
+    model: nn.Module, layouts: Sequence[BlockLayout], examples: Sequence[tuple[Any, ...]]
 ) -> dict[str, Assignments]:
     """What makes the copy of each block that is copied the identity."""
     paths = []
@@ -292,25 +331,22 @@ def _not_residual(block: nn.Module, path: str, is_called: bool) -> GrowthError:
 
 
 def _insert(
-    model: nn.Module,
-    layouts: Sequence[Layout],
-    how: str,
-    seed: int,
-    zeros: _Zeros,
-    optimizer: Optimizer | None,
+    model: nn.Module, deepening: _Deepening, zeros: _Zeros, optimizer: Optimizer | None
 ) -> None:
     """Put the new blocks into their lists, with the values that they start from."""
+    layouts = deepening.layouts
+    # Before any list changes, since names in it may then mean other blocks.
     originals = {}
     for layout in layouts:
         for path in layout.new_blocks.values():
             originals[path] = model.get_submodule(path)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(deepening.seed)
     for layout in layouts:
         insert_blocks(model, layout)
         for path, source in layout.new_blocks.items():
             original = originals[source]
             own = own_parameters(model.get_submodule(path), original)
-            if how == "new":
+            if deepening.how == "new":
                 draw_weights(own.values(), generator)
             _assign(own, zeros.get(source, {}), source)
             if optimizer is not None:
@@ -344,7 +380,7 @@ def _join_groups(
             groups[neighbour]["params"].append(parameter)
 
 
-def _zeroed(layouts: Sequence[Layout], zeros: _Zeros) -> dict[str, float]:
+def _zeroed(layouts: Sequence[BlockLayout], zeros: _Zeros) -> dict[str, float]:
     """The parameters of new blocks that have a constant value, by their whole name."""
     found = {}
     for layout in layouts:

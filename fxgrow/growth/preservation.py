@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fxgrow.capture import direct_tensors, first_line, output_leaves, preserve_state
+from fxgrow.capture import first_line, output_leaves, preserve_state
 from fxgrow.copying import copy_module
 from fxgrow.errors import GrowthError
 from fxgrow.growth.invariants import (
@@ -106,7 +106,7 @@ class Preservation:
         if self.skipped:
             return None
         try:
-            outputs = _outputs(module, self.examples, leaves=self.leaves)
+            outputs = self.outputs(module)
         except Exception as error:  # the model's own code may raise anything
             message = f"the grown model does not run: {first_line(error)}"
             raise GrowthError("broken-promise", message) from error
@@ -114,6 +114,10 @@ class Preservation:
             message = f"the grown model's output has the shapes {_shapes(outputs)}"
             raise GrowthError("broken-promise", message)
         return require_close("what it was before", outputs, self.expected)
+
+    def outputs(self, module: nn.Module) -> tuple[Tensor, ...]:
+        """What a model gives of what is compared, for all examples; it is left as it was."""
+        return _outputs(module, self.examples, leaves=self.leaves)
 
     def error(self, module: nn.Module) -> float | None:
         """How far the output of a model is from what it was, where it need not be the same.
@@ -126,7 +130,7 @@ class Preservation:
         """
         if self.skipped:
             return None
-        return _error(_outputs(module, self.examples, leaves=self.leaves), self.expected)
+        return _error(self.outputs(module), self.expected)
 
 
 def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], object]) -> str:
@@ -254,19 +258,6 @@ def _in_dtype(examples: Any, dtype: torch.dtype) -> Any:
         return leaf.to(dtype) if is_floating else leaf
 
     return tree_map(cast, examples)
-
-
-def direct_outputs(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """What a model gives beside what there is once per block (caches, states of all blocks).
-
-    Args:
-        model: is run in evaluation mode and left as it was.
-        inputs: its positional arguments.
-
-    Returns:
-        The tensors that its output holds itself.
-    """
-    return _outputs(model, (inputs,), leaves=direct_tensors)
 
 
 def _outputs(

@@ -103,7 +103,8 @@ OTHERS = {
 def assignments(
     forward: Callable[[Parts, Tensor], Tensor],
 ) -> tuple[Parts, dict[str, float] | None]:
-    block = randomised(Parts(forward))
+    block = Parts(forward)
+    randomised(block)
     x = torch.randn(3, SIZE, dtype=torch.float64)
     (traces,) = trace_blocks(Around(block), ["block"], [(x,)]).values()
     return block, identity_assignments(traces, [name for name, _ in block.named_parameters()])

@@ -23,13 +23,12 @@ class Numbered(nn.Module):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.layer_idx, self.third, self.size = number, number, 1
-        self.inner = nn.Linear(2, 2)
-        self.inner.block_id = number
-        self.inner.other_id = 2 * number
+        self.inner: Any = nn.Linear(2, 2)
+        self.inner.block_id, self.inner.other_id = number, 2 * number
 
 
-def model(count: int) -> nn.Module:
-    whole = nn.Module()
+def model(count: int) -> Any:
+    whole: Any = nn.Module()
     whole.blocks = nn.ModuleList(Numbered(number) for number in range(count))
     return whole
 

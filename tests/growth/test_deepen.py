@@ -236,8 +236,9 @@ class Tied(Stack):
 
     def __init__(self) -> None:
         super().__init__()
+        first: Any = self.blocks[0]
         for block in self.blocks:
-            block.down = self.blocks[0].down
+            block.down = first.down
 
 
 def test_a_zero_that_others_would_see_is_refused() -> None:
@@ -248,7 +249,8 @@ def test_a_zero_that_others_would_see_is_refused() -> None:
 
 def test_what_blocks_share_is_shared_by_new_ones() -> None:
     model = randomised(Stack())
-    model.blocks[1].norm = model.blocks[2].norm = model.blocks[0].norm
+    for block in model.blocks:
+        block.norm = model.blocks[0].norm
     deeper = fxgrow.deepen(model, {"blocks": 1}, points()).module
     assert deeper.blocks[3].norm is deeper.blocks[0].norm
     equal(deeper, model)

@@ -84,7 +84,9 @@ def test_encoder_and_decoder() -> None:
 
 def test_the_callers_config_stays() -> None:
     small = made("GPT2LMHeadModel", GPT2)
-    fxgrow.deepen(small, {"transformer.h": 1}, {"input_ids": WORDS})
+    other = {"input_ids": WORDS[:1, :2]}
+    deeper = fxgrow.deepen(small, {"transformer.h": 1}, {"input_ids": WORDS}, examples=[other])
+    assert deeper.config is not None and deeper.config.fields == {"config.n_layer": 4}
     assert small.config.n_layer == 3 and len(small.transformer.h) == 3
 
 
