@@ -58,6 +58,7 @@ def expand_model(
     small = load_model(model, seed=seed)
     if weights is not None:
         _take_weights(small, weights)
+    # Its own parameters do not matter, but they are as random with one seed as with another.
     big = load_model(to, seed=seed)
     with run_directory(out, replace=force) as staging:
         expanded = grow_to(small.model, big.model, small.example_inputs, seed=seed)

@@ -81,6 +81,7 @@ def identity_assignments(traces: Sequence[BlockTrace], names: Iterable[str]) -> 
         if merged is None:
             return None
         found, reached = merged, reached | trace.reached
+    # Experts without tokens are no part of any expression, and would write into the stream later.
     by_pattern = {_without_numbers(name): value for name, value in found.items()}
     for name in set(names) - reached:
         if _without_numbers(name) in by_pattern:
@@ -106,6 +107,7 @@ def _as_input(expression: object) -> Assignments | None:
         return {}
     if not isinstance(expression, Applied):
         return None
+    # What comes out of a relu before this block is not below 0, so another one gives it back.
     if expression.operator in _MOVES or expression.operator == "relu":
         return _as_input(expression.arguments[0])
     terms = list(_terms(expression))
@@ -114,6 +116,7 @@ def _as_input(expression: object) -> Assignments | None:
         solved = _as_input(term)
         if solved is not None:
             others = [other for other in terms if other is not term]
+            # Whatever else is added up there has to be nothing.
             branches = _merged(_all_zero(others), _product_as_zero(expression))
             return _merged(solved, branches)
     return None
@@ -130,8 +133,10 @@ def _as_constant(expression: object, value: float) -> Assignments | None:
     first = expression.arguments[0] if expression.arguments else None
     if expression.operator in _MOVES:
         return _as_constant(first, value)
+    # 1 + gamma = 0: the gain itself is what is left of the value.
     if expression.operator == "add" and _is_number(expression.arguments[1]):
         return _as_constant(first, value - expression.arguments[1])
+    # A product or a nonlinear function is known to be constant only where it is zero.
     return None if value else _as_zero(expression)
 
 
@@ -157,6 +162,7 @@ def _product_as_zero(expression: Applied) -> Assignments | None:
     for factor in sorted(factors, key=_is_activation):
         solved = _as_constant(factor, 0.0)
         if solved is not None:
+            # One factor is enough. With both at zero, neither had a gradient.
             return solved
     return None
 

@@ -117,7 +117,7 @@ def layout_of(blocks: nn.Module, path: str, order: Sequence[tuple[int, bool]]) -
 def _continued(names: Sequence[str], length: int, path: str) -> Iterator[str]:
     """Names that count on as those of a list do (``layer_0``, ``layer_1``)."""
     prefix, first = re.fullmatch(r"(.*?)(\d*)", names[0]).groups()  # type: ignore[union-attr]
-    start = int(first or 0)
+    start = int(first or 0)  # torchvision's lists count from 0, those of others from 1
     counted = [f"{prefix}{start + number}" for number in range(max(length, len(names)))]
     if not first or counted[: len(names)] != list(names):
         raise GrowthError(
@@ -178,11 +178,13 @@ def insert_blocks(model: nn.Module, layout: BlockLayout) -> None:
     """
     blocks = model.get_submodule(layout.path)
     old = [blocks._modules[name] for name in layout.old_names]
+    # Before the list changes: afterwards two blocks have the same number.
     counted = _number_attributes(old)
     table: dict[str, nn.Module | None] = {}
     places = zip(layout.new_names, layout.sources, layout.is_new, strict=True)
     for name, source, is_new in places:
         table[name] = _copy_block(model, layout.old_path(source)) if is_new else old[source]
+    # In its own table, so that lists of any class stay what they are, with their attributes.
     blocks._modules.clear()
     blocks._modules.update(table)
     for place, block in enumerate(table.values()):
@@ -197,6 +199,7 @@ def _number_attributes(blocks: Sequence[nn.Module | None]) -> list[tuple[str, st
     for block in blocks:
         for path, module in [] if block is None else block.named_modules():
             for name, value in vars(module).items():
+                # Exactly int: True and False are numbers, too.
                 if type(value) is int and not name.startswith("_"):
                     values.setdefault((path, name), []).append(value)
     found = []
@@ -210,6 +213,7 @@ def _number_attributes(blocks: Sequence[nn.Module | None]) -> list[tuple[str, st
 def _copy_block(model: nn.Module, path: str) -> nn.Module:
     """A deep copy of a block, but for what is not its own."""
     memo: Memo = {id(outside): outside for outside in _held_outside(model, path)}
+    # One config is held by all modules; a copy would not follow when it is replaced.
     for module in model.get_submodule(path).modules():
         for value in vars(module).values():
             if is_config(value):

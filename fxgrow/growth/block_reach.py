@@ -34,6 +34,7 @@ def require_reached(
     missed = _unreached(model, layouts, examples)
     if not missed:
         return
+    # One at a time: other numbers may be as large by accident.
     for module, name, length in _length_attributes(model, layouts):
         before = vars(module)[name]
         vars(module)[name] = length

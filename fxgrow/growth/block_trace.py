@@ -77,6 +77,7 @@ class _Recorder(TorchDispatchMode):
         """What stands for an argument: an expression for a tensor, else itself."""
         if not isinstance(leaf, Tensor):
             return leaf
+        # Met for the first time: a parameter, a buffer, or a constant of the model's own code.
         if id(leaf) not in self.known:
             name = self.names.get(id(leaf), "")
             self.reached.add(name)
@@ -88,6 +89,7 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         operator = func._schema.name.removeprefix("aten::").rstrip("_")
         for leaf in tree_leaves(result):
+            # What works in place gives back its argument, which is something else from here on.
             if isinstance(leaf, Tensor):
                 self.known[id(leaf)] = leaf, Applied(operator, arguments)
         return result
@@ -145,6 +147,7 @@ def _recorded(block: nn.Module, found: list[BlockTrace]) -> Iterator[None]:
 
 def _trace(recorder: _Recorder, output: Any) -> BlockTrace:
     reached = frozenset(recorder.reached - {""})
+    # The stream comes first; behind it lie attention maps, caches, what a router decided.
     for leaf in output_leaves(output):
         if isinstance(leaf, Tensor) and leaf.is_floating_point():
             return BlockTrace(recorder.expression(leaf), reached)

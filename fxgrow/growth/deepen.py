@@ -119,16 +119,14 @@ def deepen(
 
     Args:
         model: any model with an ``nn.ModuleList`` or ``nn.Sequential`` of residual blocks.
-        blocks: by the path of a list how many new blocks it gets, or after which old ones (counted
-            from 0) they lie.
+        blocks: by the path of a list how many it gets, or after which old ones (from 0) they lie.
         example_inputs: in one of the forms of an input.
         how: ``"copied"``, or ``"new"`` for matrices and kernels that are drawn anew; both keep the
             function. Not exact: ``"stack"`` puts whole copies of all blocks in order at the end
             (G_stack), ``"middle"`` copies of the middle ones behind these (SOLAR).
         where: of a number of exact blocks: at the end, or spread evenly.
-        seed: of new weights.
+        seed, examples: of new weights; more example inputs, to reach what one does not.
         inplace: change the model and the optimizer themselves, all or nothing; else copies.
-        examples: more example inputs, to reach what one does not; the models are compared on all.
         optimizer: gets new parameters in the groups of those that they are copies of, stateless.
         batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after; all are used.
 
@@ -137,8 +135,8 @@ def deepen(
 
     Raises:
         GrowthError: ``unknown-blocks``, ``bad-blocks`` for a number or place that cannot be,
-            ``not-residual`` for a block that no zeros make the identity (post-norm),
-            ``unreached-blocks`` if the model's code does not run the new ones, ``broken-promise``.
+            ``not-residual`` for one that no zeros make the identity (post-norm),
+            ``unreached-blocks`` if the model's code does not run new ones, ``broken-promise``.
         BudgetError: ``empty-budget`` if no block is asked for, ``too-large``.
 
     Example:
@@ -242,6 +240,7 @@ def _layouts(
     where: str,
 ) -> tuple[BlockLayout, ...]:
     """The longer lists; those that get nothing are left out."""
+    # Zeros are allowed, as for ``widen``: a caller may count per list.
     layouts = []
     for path, asked in blocks.items():
         found = block_list(model, path)
@@ -290,7 +289,7 @@ def _bad_blocks(what: str, advice: str) -> GrowthError:
 
 def _require_memory(model: nn.Module, layouts: Sequence[BlockLayout]) -> None:
     """Check that the new blocks fit into memory, before any of it is taken."""
-    needed = 0
+    needed = 0  # bytes
     for layout in layouts:
         for path in layout.new_blocks.values():
             block = model.get_submodule(path)
@@ -349,6 +348,7 @@ def _insert(
             if deepening.how == "new":
                 draw_weights(own.values(), generator)
             _assign(own, zeros.get(source, {}), source)
+            # Shared parameters are in a group already.
             if optimizer is not None:
                 _join_groups(optimizer, own, original)
 
@@ -374,6 +374,7 @@ def _join_groups(
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             groups[id(parameter)] = group
+    # At the end of each group: what an optimizer keeps by position stays in place.
     for name, parameter in own.items():
         neighbour = id(original.get_parameter(name))
         if neighbour in groups:

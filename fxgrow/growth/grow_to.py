@@ -121,6 +121,7 @@ def _as_deep(
 ) -> tuple[nn.Module, dict[str, str]]:
     """The smaller model with as many blocks as the bigger one, and which of them are new."""
     new_blocks: dict[str, str] = {}
+    # Lists inside of blocks are met again when their blocks are as many as they have to be.
     while longer := _longer_lists(model, like):
         deeper = deepen(model, longer, examples[0], examples=examples[1:])
         model = deeper.module

@@ -20,6 +20,7 @@ def expansion_table(expanded: Expanded) -> Table:
     for name, count in expanded.amounts.items():
         before = expanded.sizes[name]
         table.add_row(*cell_texts(name, str(before), str(before + count), "neurons"))
+    # A block has no size: it was not there, and is one now.
     for path, source in expanded.new_blocks.items():
         table.add_row(*cell_texts(path, "0", "1", f"block, starts as the identity beside {source}"))
     return table

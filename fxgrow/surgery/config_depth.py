@@ -101,6 +101,7 @@ class _DeeperModule(ConfiguredModule):
         """The first assignment that describes the model."""
         for assignment in itertools.islice(self._assignments(), _MAX_BUILDS):
             model = build_from_config(type(self.module), self.module.config, assignment)
+            # On the meta device, so that wrong ones cost no memory.
             if model is None or parameter_shapes(model) != self.after:
                 continue
             if not self.can_load(assignment):
@@ -145,6 +146,7 @@ class _DeeperModule(ConfiguredModule):
         old_modules = dict(before.named_modules())
         for path, new_module in built.named_modules():
             current = vars(self.module.get_submodule(path))
+            # Of a list the blocks have moved, so that a path means another block than before.
             if path in old_modules and not self._is_in_list(path):
                 update_attributes(current, dict(vars(old_modules[path])), dict(vars(new_module)))
             for key, value in vars(new_module).items():
