@@ -60,34 +60,31 @@ def grow_to(
 ) -> Expanded:
     """Give a bigger model of the same family the function of a smaller one.
 
-    Lists of blocks get as many as the bigger model has, with last projections of zero; old ones
-    come first. Widths get new neurons, streams under norms included, until each parameter has the
-    shape of the bigger model's parameter of the same name. A stream for which that has no rule
-    (post-norm) is doubled or tripled by splits, if that is its size. A copy of the bigger model
-    takes these parameters, and is compared with the smaller model.
+    Lists of blocks get as many as the bigger model has, old ones first (``deepen``). Widths get new
+    neurons, streams under norms included, until each parameter has the shape of the bigger model's
+    parameter of the same name; a stream without a rule for that (post-norm) splits by multiples.
+    A copy of the bigger model takes these parameters, and is compared with the smaller model.
 
     Args:
         model: the smaller model, trained; it is not changed.
-        like: the bigger one; it is not changed, and its own parameters do not matter. Beside those
-            of new blocks its layers must have the names of the smaller one's.
+        like: the bigger one, which stays, and whose parameters do not matter. Beside those of new
+            blocks its layers must have the names of the smaller one's.
         example_inputs: of the smaller model.
         seed: of new weights.
         examples: more example inputs.
 
     Returns:
-        A copy of ``like`` that computes what ``model`` does, as ``widen`` tells it, and what grew.
+        A copy of ``like`` that computes what ``model`` does, and what grew.
 
     Raises:
         GrowthError: ``unlike-models`` if a parameter is missing in one of them, is smaller in
-            ``like``, or is larger along what is no width (classes, words, positions);
-            the refusal code of a width that cannot grow; what ``deepen`` raises for blocks
-            (``not-residual`` under post-norm); ``broken-promise``.
+            ``like``, or is larger along what is no width (classes, words, positions); the refusal
+            code of a width that cannot grow; what ``deepen`` raises; ``broken-promise``.
         ModelError: the smaller model does not run on its example inputs.
 
     Example:
         >>> big = GPT(size=160, heads=10, blocks=8)
-        >>> bigger = fxgrow.grow_to(small, like=big, example_inputs=words)
-        >>> bigger.module.load_state_dict  # of the class, sizes and config of big
+        >>> bigger = fxgrow.grow_to(small, like=big, example_inputs=words).module
     """
     _, given = model_and_examples(model, example_inputs, examples)
     model, new_blocks = _as_deep(model, like, given)
@@ -95,6 +92,7 @@ def grow_to(
     amounts = _amounts(model, like, coupling)
     if not amounts and not new_blocks:
         raise _unlike(model, like, "their parameters have the same shapes already")
+    # If only blocks are new, no axis changes.
     wider = Widened(model, {}, example_inputs=given[0])
     if amounts:
         wider = _widened(model, coupling, amounts, given, seed)
@@ -103,6 +101,7 @@ def grow_to(
     bigger.load_state_dict(wider.module.state_dict())
     # The wider model was compared with the smaller one; the numbers of both are the same.
     before = Preservation.of(wider.module, *given, leaves=direct_tensors)
+    sizes = {name: coupling.by_name[name].size for name in amounts}
     return Expanded(
         bigger,
         wider.index_maps,
@@ -111,7 +110,7 @@ def grow_to(
         before.skipped,
         example_inputs=given[0],
         amounts=amounts,
-        sizes={name: coupling.by_name[name].size for name in amounts},
+        sizes=sizes,
         new_blocks=new_blocks,
     )
 

@@ -128,6 +128,7 @@ class Preservation:
         Returns:
             The relative error; None if there is nothing to compare.
         """
+        # As ``require``, which says more where they have to be equal.
         if self.skipped:
             return None
         return _error(self.outputs(module), self.expected)

@@ -124,6 +124,7 @@ class _DeeperModule(ConfiguredModule):
         # A list may have as many entries by accident, so as few as possible get longer.
         entries = self._entries(config)
         longer = [{}, *({path: value} for path, value in entries.items()), entries]
+        # Two lists may be told by one number, or by one each.
         for lists in longer:
             for chosen in itertools.product(*numbers):
                 yield {**dict(chosen), **lists}

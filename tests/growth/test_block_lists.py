@@ -23,8 +23,9 @@ class Numbered(nn.Module):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.layer_idx, self.third, self.size = number, number, 1
-        self.inner: Any = nn.Linear(2, 2)
-        self.inner.block_id, self.inner.other_id = number, 2 * number
+        inner: Any = nn.Linear(2, 2)
+        inner.block_id, inner.other_id = number, 2 * number
+        self.inner = inner
 
 
 def model(count: int) -> Any:
