@@ -70,8 +70,7 @@ def grow_to(
         like: the bigger one, which stays, and whose parameters do not matter. Beside those of new
             blocks its layers must have the names of the smaller one's.
         example_inputs: of the smaller model.
-        seed: of new weights.
-        examples: more example inputs.
+        seed, examples: of new weights; more example inputs.
 
     Returns:
         A copy of ``like`` that computes what ``model`` does, and what grew.
@@ -83,8 +82,7 @@ def grow_to(
         ModelError: the smaller model does not run on its example inputs.
 
     Example:
-        >>> big = GPT(size=160, heads=10, blocks=8)
-        >>> bigger = fxgrow.grow_to(small, like=big, example_inputs=words).module
+        >>> bigger = fxgrow.grow_to(small, like=GPT(size=160, blocks=8), example_inputs=words)
     """
     _, given = model_and_examples(model, example_inputs, examples)
     model, new_blocks = _as_deep(model, like, given)
@@ -93,13 +91,13 @@ def grow_to(
     if not amounts and not new_blocks:
         raise _unlike(model, like, "their parameters have the same shapes already")
     # If only blocks are new, no axis changes.
-    wider = Widened(model, {}, example_inputs=given[0])
+    wider = Widened(model, {})
     if amounts:
         wider = _widened(model, coupling, amounts, given, seed)
     bigger = copy_module(like)
     bigger.to(next(wider.module.parameters())).train(model.training)
     bigger.load_state_dict(wider.module.state_dict())
-    # The wider model was compared with the smaller one; the numbers of both are the same.
+    # What grew was compared with the smaller model already.
     before = Preservation.of(wider.module, *given, leaves=direct_tensors)
     sizes = {name: coupling.by_name[name].size for name in amounts}
     return Expanded(

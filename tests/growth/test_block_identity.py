@@ -56,6 +56,11 @@ def gated(m: Parts, x: Tensor) -> Tensor:
     return x + torch.sigmoid(m.flat(m.hidden(x))) * m.down(m.hidden(x))
 
 
+def shifted_gate(m: Parts, x: Tensor) -> Tensor:
+    """No zero of its last product makes the gate zero."""
+    return x + (1.0 + m.flat(m.hidden(x))) * m.down(m.hidden(x))
+
+
 def rms(x: Tensor) -> Tensor:
     return x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
 
@@ -82,6 +87,7 @@ BRANCHES = {
     "rms norm": (lambda m, x: x + m.rms_norm(m.down(m.hidden(x))), {"rms_norm.weight": 0}),
     "1 + gamma": (lambda m, x: x + rms(m.down(m.hidden(x))) * (1.0 + m.gain), {"gain": -1}),
     "gated": (gated, {"down.weight": 0, "down.bias": 0}),
+    "a gate around 1": (shifted_gate, {"down.weight": 0, "down.bias": 0}),
     "a raw product": (lambda m, x: torch.addmm(x, m.hidden(x)[:, :SIZE], m.scale), {"scale": 0}),
     "in halves": (
         lambda m, x: x + torch.cat([m.flat(m.hidden(x))[:, :1], (m.gain * x)[:, 1:]], 1),
