@@ -5,7 +5,6 @@ only if that number follows, and one that lists the blocks by name never does.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -57,12 +56,11 @@ def _unreached(
     reached: set[nn.Module] = set()
     paths = [path for layout in layouts for path in layout.new_blocks]
     try:
-        # Hooks that are there before would lose what they noted when the state is put back.
-        with preserve_state(model), torch.no_grad(), ExitStack() as hooks:
+        # Hooks that are made inside are gone on leaving; those before would lose what they noted.
+        with preserve_state(model), torch.no_grad():
             for path in paths:
                 block = model.get_submodule(path)
-                handle = block.register_forward_pre_hook(lambda module, _: reached.add(module))
-                hooks.callback(handle.remove)
+                block.register_forward_pre_hook(lambda module, _: reached.add(module))
             for inputs in examples:
                 model(*inputs)
     except Exception as error:  # the model's own code may raise anything

@@ -5,8 +5,7 @@ made up. What a parameter, an input, and the result of an operator stand for is 
 identity of tensors; a tensor that is written into stands for the last thing written.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,17 +108,17 @@ def trace_blocks(
         By path, one trace for every call; none for a module that is not called.
     """
     traces: dict[str, list[BlockTrace]] = {path: [] for path in paths}
-    with preserve_state(model), torch.no_grad(), ExitStack() as stack:
+    # On leaving, every module has its own forward again.
+    with preserve_state(model), torch.no_grad():
         for path, found in traces.items():
-            stack.enter_context(_recorded(model.get_submodule(path), found))
+            _record(model.get_submodule(path), found)
         for inputs in examples:
             model(*inputs)
     return traces
 
 
-@contextmanager
-def _recorded(block: nn.Module, found: list[BlockTrace]) -> Iterator[None]:
-    """Record every call of a block inside the context."""
+def _record(block: nn.Module, found: list[BlockTrace]) -> None:
+    """Record every call of a block from now on."""
     forward: Any = block.forward
     names = {id(parameter): name for name, parameter in block.named_parameters()}
 
@@ -134,15 +133,7 @@ def _recorded(block: nn.Module, found: list[BlockTrace]) -> Iterator[None]:
         return output
 
     # On the instance, in front of the method of its class.
-    had_own = "forward" in vars(block)
     block.forward = recorded
-    try:
-        yield
-    finally:
-        if had_own:
-            block.forward = forward
-        else:
-            del block.forward
 
 
 def _trace(recorder: _Recorder, output: Any) -> BlockTrace:

@@ -155,13 +155,32 @@ class Counted(Stack):
 
     def __init__(self) -> None:
         super().__init__()
-        self.depth = 3
+        self.width = self.depth = 3
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         for number in range(self.depth):
             x = self.blocks[number](x)
         return self.head(x)
+
+
+class Talkative(Stack):
+    """Gives the states of all blocks as well, of which there are more in a deeper model."""
+
+    def forward(self, x: Tensor) -> Any:
+        x, states = self.stem(x), []
+        for block in self.blocks:
+            x = block(x)
+            states.append(x)
+        return {"logits": self.head(x), "states": states}
+
+
+def test_what_there_is_of_every_block_is_not_compared() -> None:
+    model = randomised(Talkative())
+    deeper = fxgrow.deepen(model, {"blocks": (0,)}, points()).module
+    before, after = model(points()), deeper(points())
+    assert torch.equal(after["logits"], before["logits"])
+    assert len(after["states"]) == len(before["states"]) + 1
 
 
 class Named(Stack):
@@ -175,7 +194,7 @@ class Named(Stack):
 def test_a_number_of_blocks_that_the_model_holds_follows() -> None:
     model = randomised(Counted())
     deeper = fxgrow.deepen(model, {"blocks": 2}, points()).module
-    assert deeper.depth == 5 and model.depth == 3
+    assert deeper.depth == 5 and deeper.width == 3 and model.depth == 3
     equal(deeper, model)
 
 
@@ -229,6 +248,8 @@ def test_in_place() -> None:
     assert fxgrow.deepen(model, {"blocks": 1}, points(), inplace=True).module is model
     assert len(model.blocks) == 4 and model.blocks[2] is last
     assert torch.equal(model(points()), expected)
+    for block in model.blocks:
+        assert "forward" not in vars(block) and not block._forward_pre_hooks
 
 
 class Tied(Stack):
