@@ -347,7 +347,7 @@ ROWS: Mapping[str, Row] = {
         "model": r.model, "like": r.widened.module, "example_inputs": r.inputs, "seed": 0, "examples": (),
     },
     "deepen": lambda r: {
-        "model": r.stack, "blocks": {"blocks": 1}, "example_inputs": r.inputs, "how": "stack", "where": "end",
+        "model": r.stack, "blocks": {"blocks": 1}, "example_inputs": r.inputs, "how": "copied", "where": "end",
         "seed": 0, "inplace": False, "examples": (), "optimizer": None, "batches": r.batches,
         "loss_fn": nn.functional.cross_entropy,
     },

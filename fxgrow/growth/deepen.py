@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from fxgrow.argument_checks import Amount, Seed, Within, checked
 from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_with_optimizer
-from fxgrow.errors import BudgetError, GrowthError
+from fxgrow.errors import BudgetError, GrowthError, ModelError
 from fxgrow.growth.block_identity import Assignments, identity_assignments
 from fxgrow.growth.block_lists import (
     BlockLayout,
@@ -33,12 +33,13 @@ from fxgrow.growth.block_lists import (
     stacked_order,
 )
 from fxgrow.growth.block_reach import require_reached
-from fxgrow.growth.block_trace import trace_blocks
+from fxgrow.growth.block_trace import BlockTrace, trace_blocks
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.preservation import Preservation
 from fxgrow.growth.widen import model_and_examples
 from fxgrow.memory import device_of, require_memory
 from fxgrow.modes import exclusive_autograd, plain_attention
+from fxgrow.running import errors_as
 from fxgrow.surgery import (
     DEFAULT_TREATMENT,
     ConfigUpdate,
@@ -137,7 +138,7 @@ def deepen(
         GrowthError: ``unknown-blocks``, ``bad-blocks`` for a number or place that cannot be,
             ``not-residual`` for one that no zeros make the identity (post-norm),
             ``unreached-blocks`` if the model's code does not run new ones, ``broken-promise``.
-        BudgetError: ``empty-budget`` if no block is asked for, ``too-large``.
+        BudgetError, ModelError: ``empty-budget`` without a block, ``too-large``; ``does-not-run``.
 
     Example:
         >>> deeper = fxgrow.deepen(model, {"model.layers": 2}, inputs, where="spread")
@@ -190,16 +191,15 @@ class _Deepening:
         """Deepen a model or a copy of it, and compare it with what it was."""
         _require_memory(model, self.layouts)
         before = Preservation.of(model, *self.examples, leaves=direct_tensors)
-        # Looked for in the old model, whose blocks have the values that they are copied with.
-        zeros = _zeros(model, self.layouts, self.examples) if self.exact else {}
+        traces = self._traces(model)
+        zeros = _zeros(model, traces) if self.exact else {}
         if not inplace:
             model, optimizer = copy_with_optimizer(model, optimizer)
         with restore_on_failure(model, optimizer):
             _insert(model, self, zeros, optimizer)
             config = self._updated_config(model, before)
-            # Without values nothing can be run.
-            if not before.skipped:
-                require_reached(model, self.layouts, self.examples)
+            # Without values, too: on the meta device it runs as well.
+            require_reached(model, self.layouts, self.examples)
             error = before.require(model) if self.exact else before.error(model)
             loss_after = losses.after(model)
         return Deepened(
@@ -216,6 +216,15 @@ class _Deepening:
             optimizer=optimizer,
             example_inputs=self.examples[0],
         )
+
+    def _traces(self, model: nn.Module) -> dict[str, list[BlockTrace]]:
+        """What each block that is copied computes, in the old model."""
+        paths = []
+        for layout in self.layouts:
+            paths += [layout.old_path(number) for number in layout.copied]
+        what = f"{type(model).__name__} does not run on its example inputs"
+        with errors_as(ModelError, "does-not-run", what, "give inputs that its forward takes"):
+            return trace_blocks(model, paths, self.examples)
 
     def _updated_config(self, model: nn.Module, before: Preservation) -> ConfigUpdate | None:
         """Bring a config in line with the deeper model."""
@@ -298,15 +307,10 @@ def _require_memory(model: nn.Module, layouts: Sequence[BlockLayout]) -> None:
     require_memory(needed, "so many blocks", "add fewer", BudgetError, device_of(model))
 
 
-def _zeros(
-    model: nn.Module, layouts: Sequence[BlockLayout], examples: Sequence[tuple[Any, ...]]
-) -> dict[str, Assignments]:
+def _zeros(model: nn.Module, traced: Mapping[str, Sequence[BlockTrace]]) -> dict[str, Assignments]:
     """What makes the copy of each block that is copied the identity."""
-    paths = []
-    for layout in layouts:
-        paths += [layout.old_path(number) for number in layout.copied]
     found = {}
-    for path, traces in trace_blocks(model, paths, examples).items():
+    for path, traces in traced.items():
         block = model.get_submodule(path)
         values = identity_assignments(traces, [name for name, _ in block.named_parameters()])
         if values is None:

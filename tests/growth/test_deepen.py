@@ -326,6 +326,13 @@ def test_wrong_requests(blocks: Any, options: Any, error: Any, code: str) -> Non
     assert refusal.value.code == code
 
 
+@pytest.mark.parametrize("how", ["copied", "stack"])
+def test_inputs_that_the_model_does_not_take(how: Any) -> None:
+    with pytest.raises(fxgrow.ModelError, match="does not run on its example") as refusal:
+        fxgrow.deepen(Stack(), {"blocks": 1}, torch.zeros(2, 7), how=how)
+    assert refusal.value.code == "does-not-run"
+
+
 class Nested(nn.Module):
     def __init__(self) -> None:
         super().__init__()
