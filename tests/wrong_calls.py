@@ -45,6 +45,28 @@ class Convolutional(nn.Module):
         return self.fc(self.norm(self.conv(x)).relu().mean((2, 3)))
 
 
+class Block(nn.Module):
+    """A residual block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
+
+
+class Stack(nn.Module):
+    """A classifier with a list of residual blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks, self.fc = nn.Sequential(Block()), nn.Linear(3, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.blocks(x).mean((2, 3)))
+
+
 def images(count: int = 8) -> DataSet:
     generator = torch.Generator().manual_seed(0)
     return DataSet(torch.randn(count, 3, 6, 6, generator=generator), torch.arange(count) % CLASSES)
@@ -60,6 +82,18 @@ class Right:
     @cached_property
     def model(self) -> nn.Module:
         return Convolutional().eval()
+
+    @cached_property
+    def stack(self) -> nn.Module:
+        return Stack().eval()
+
+    @cached_property
+    def expanded(self) -> fxgrow.Expanded:
+        return fxgrow.grow_to(self.model, self.widened.module, self.inputs)
+
+    @cached_property
+    def deepened(self) -> fxgrow.Deepened:
+        return fxgrow.deepen(self.stack, {"blocks": 1}, self.inputs)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -327,6 +361,11 @@ ROWS: Mapping[str, Row] = {
     "grow_to": lambda r: {
         "model": r.model, "like": r.widened.module, "example_inputs": r.inputs, "seed": 0, "examples": (),
     },
+    "deepen": lambda r: {
+        "model": r.stack, "blocks": {"blocks": 1}, "example_inputs": r.inputs, "how": "copied", "where": "end",
+        "seed": 0, "inplace": False, "examples": (), "optimizer": None, "batches": r.batches,
+        "loss_fn": nn.functional.cross_entropy,
+    },
     "widen": lambda r: {
         "model_or_captured": r.model, "amounts": {"conv": 1}, "example_inputs": r.inputs, "how": "split", "seed": 0,
         "inplace": False, "round_to": None, "examples": (), "optimizer": None, "state": "reset", "new_entry_rate": None,
@@ -347,6 +386,8 @@ ROWS: Mapping[str, Row] = {
     "SpecDiff": lambda r: dumped(r.difference),
     "Splitting": lambda r: dumped(fxgrow.Splitting()),
     "Widened": lambda r: fields_of(r.widened),
+    "Expanded": lambda r: fields_of(r.expanded),
+    "Deepened": lambda r: fields_of(r.deepened),
     "Width": lambda r: fields_of(r.coupling.widths[0]),
     # fxgrow.cells
     "AuxiliaryScores": lambda r: {"logits": torch.zeros(2, 2), "auxiliary": torch.zeros(2, 2)},

@@ -7,7 +7,12 @@ from fxgrow.capture.in_place import writes_in_place
 from fxgrow.capture.inputs import bind_call, move_to, positional_inputs
 from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
-from fxgrow.capture.running import output_leaves, preserve_attributes, preserve_state
+from fxgrow.capture.running import (
+    direct_tensors,
+    output_leaves,
+    preserve_attributes,
+    preserve_state,
+)
 from fxgrow.deprecation import renamed_attributes
 
 __all__ = [
@@ -19,6 +24,7 @@ __all__ = [
     "PartReport",
     "bind_call",
     "capture",
+    "direct_tensors",
     "first_line",
     "move_to",
     "output_leaves",

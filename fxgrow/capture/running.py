@@ -1,7 +1,7 @@
 """Run a model without leaving a trace in it, and compare the outputs of two runs."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -153,6 +153,29 @@ def output_leaves(output: Any) -> list[Any]:
     leaves: list[Any] = []
     _add_leaves(output, leaves, set())
     return leaves
+
+
+def direct_tensors(output: Any) -> list[Any]:
+    """The tensors that an output holds itself, not in a container or an object inside it.
+
+    What a model gives per block (caches, the states of all blocks) lies in such containers.
+
+    Args:
+        output: what a model gave.
+
+    Returns:
+        The tensors in order; all leaves if none of them has floating-point numbers.
+    """
+    entries: Sequence[Any] = [output]
+    if isinstance(output, Mapping):
+        entries = list(output.values())
+    elif dataclasses.is_dataclass(output):
+        entries = [getattr(output, field.name, None) for field in dataclasses.fields(output)]
+    elif isinstance(output, (tuple, list)):
+        entries = output
+    tensors = [entry for entry in entries if isinstance(entry, Tensor)]
+    has_floats = any(tensor.is_floating_point() for tensor in tensors)
+    return tensors if has_floats else output_leaves(output)
 
 
 def _add_leaves(output: Any, leaves: list[Any], seen: set[int]) -> None:

@@ -7,9 +7,10 @@ from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
 from fxgrow.growth.companions import require_alike
 from fxgrow.growth.cost_models import UNITS
+from fxgrow.growth.deepen import Deepened, deepen
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
-from fxgrow.growth.grow_to import grow_to
+from fxgrow.growth.grow_to import Expanded, grow_to
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.method import (
@@ -45,7 +46,9 @@ __all__ = [
     "BatchLoss",
     "BatchRoles",
     "Budget",
+    "Deepened",
     "DescribedModel",
+    "Expanded",
     "Growth",
     "GrowthReport",
     "LossFunction",
@@ -69,6 +72,7 @@ __all__ = [
     "assign_roles",
     "backtrack",
     "check_step",
+    "deepen",
     "described_model",
     "emit",
     "emit_and_verify",
