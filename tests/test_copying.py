@@ -76,25 +76,25 @@ def test_a_function_without_the_model_in_it_is_shared() -> None:
 
 def _with_attributes() -> nn.Sequential:
     model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
-    model.lock, model.functions = threading.Lock(), F  # type: ignore[assignment]
-    model[0].stream = (number for number in range(3))
+    vars(model).update(lock=threading.Lock(), functions=F)
+    vars(model[0])["stream"] = (number for number in range(3))
     return model
 
 
 @pytest.mark.parametrize("inplace", [False, True])
 def test_what_cannot_be_copied_is_shared(inplace: bool) -> None:
     model, x = _with_attributes(), torch.randn(4, 5, dtype=torch.float64)
-    expected, stream = model(x), model[0].stream
+    expected, stream = model(x), vars(model[0])["stream"]
     wider = fxgrow.widen(model, {"0": 2}, x, inplace=inplace).module
-    assert wider.lock is model.lock
-    assert wider.functions is F
-    assert wider[0].stream is stream
+    assert vars(wider)["lock"] is vars(model)["lock"]
+    assert vars(wider)["functions"] is F
+    assert vars(wider.get_submodule("0"))["stream"] is stream
     torch.testing.assert_close(wider(x), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_what_cannot_be_shared_or_copied_is_refused() -> None:
     model = _with_attributes()
-    model.parts = [model[0], threading.Lock()]  # type: ignore[assignment]
+    vars(model)["parts"] = [model[0], threading.Lock()]
     with pytest.raises(
         ModelError, match="'parts' of Sequential holds parts of the model"
     ) as caught:

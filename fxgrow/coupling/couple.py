@@ -180,8 +180,8 @@ class _NodeByNode(Interpreter):
 
     def _written(self, n: fx.Node) -> Any:
         """What a node without a value writes into (``out[rows] = h``)."""
-        is_write = n.target is operator.setitem and isinstance(n.args[0], fx.Node)
-        return self.env[n.args[0]] if is_write else None
+        target = n.args[0] if n.target is operator.setitem else None
+        return self.env[target] if isinstance(target, fx.Node) else None
 
     def _record_labels(self, name: str, result: Any) -> None:
         labels = []

@@ -276,13 +276,19 @@ def _differentiable(model: nn.Module) -> list[str]:
     return names
 
 
-def gradients_of(loss: Tensor, learning: Sequence[Tensor], **settings: bool) -> tuple[Any, ...]:
+def gradients_of(
+    loss: Tensor,
+    learning: Sequence[Tensor],
+    allow_unused: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Any, ...]:
     """The gradients of a growth batch's loss, as ``torch.autograd.grad`` gives them.
 
     Args:
         loss: the loss.
         learning: what it is differentiated by.
-        settings: those of ``torch.autograd.grad``.
+        allow_unused: what the loss does not depend on has None for a gradient, and is no error.
+        materialize_grads: it has zeros instead.
 
     Returns:
         One gradient for each of ``learning``; None where the loss does not depend on it.
@@ -292,7 +298,9 @@ def gradients_of(loss: Tensor, learning: Sequence[Tensor], **settings: bool) -> 
     """
     what = "the loss of a growth batch cannot be differentiated"
     with errors_as(GrowthError, "bad-loss", what, _FITTING):
-        return torch.autograd.grad(loss, learning, **settings)
+        return torch.autograd.grad(
+            loss, learning, allow_unused=allow_unused, materialize_grads=materialize_grads
+        )
 
 
 def _mean_loss(loss: Any) -> Tensor:

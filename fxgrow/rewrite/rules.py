@@ -531,9 +531,9 @@ class PathRule:
             return sorted(widths & context.coupling.carries[node.name])
         # A constant that was made of sizes differs in size as well.
         made_of: set[int] = set()
-        for source in node.all_input_nodes:
-            if holds_no_neurons(context.coupling, source):
-                made_of.update(context.env[source].new)
+        for argument in node.all_input_nodes:
+            if holds_no_neurons(context.coupling, argument):
+                made_of.update(context.env[argument].new)
         return sorted(widths & made_of)
 
     def _carrier_module(self, context: RewriteContext, node: fx.Node, width: int) -> str:
