@@ -92,6 +92,7 @@ def _columns(
     reading = [layer for layer in layers if layer.columns]
     if not reading or new_eps is None:
         return {}
+    # One list each for all layers, in the order of ``reading`` and of a layer's ``columns``.
     indices = [index for layer in reading for index in layer.column_index]
     units = [layer.unit_column.expand(len(i)) for layer in reading for i in layer.column_index]
     factors = new_eps.index_select(0, torch.cat(indices)) * torch.cat(units)
@@ -118,6 +119,7 @@ def _scaled_along(
         The products, packed as the tensors were.
     """
     counts = [some[0].shape[axis] for some in tensors]
+    # Factors of tensors of one rank are views of one vector: [n, 1, ...] with n as counted.
     by_rank: dict[int, tuple[Tensor, ...]] = {}
     left, right = [], []
     for number, some in enumerate(tensors):
