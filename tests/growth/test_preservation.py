@@ -33,10 +33,10 @@ class Net(nn.Module):
 
 
 class ScaledByLength(Net):
-    """The length of a vector without neurons is its sum: coupling cannot know."""
+    """Coupling runs without values, and cannot know what is done to them."""
 
     def between(self, h: Tensor) -> Tensor:
-        return h / torch.ones(self.a.out_features).sum() ** 0.5
+        return h if h.is_meta else h / torch.ones(self.a.out_features).sum() ** 0.5
 
 
 class BreaksWhenWide(Net):
@@ -53,7 +53,8 @@ class NoiseOnTheWidth(Net):
 
 class NoiseAndScale(Net):
     def between(self, h: Tensor) -> Tensor:
-        return (h + 1e-4 * torch.randn_like(h)) / torch.ones(self.a.out_features).sum() ** 2
+        noisy = h + 1e-4 * torch.randn_like(h)
+        return noisy if h.is_meta else noisy / torch.ones(self.a.out_features).sum() ** 2
 
 
 class NoiseBehind(Net):
@@ -83,6 +84,8 @@ class AmplifiesAndScales(Amplifies):
     """Wrong by little, which is amplified, too, to more than rounding is."""
 
     def between(self, h: Tensor) -> Tensor:
+        if h.is_meta:
+            return h
         return h * (1 + 1e-11 * torch.ones(self.a.out_features, dtype=h.dtype).sum())
 
 
