@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test test-avx2 check format bench rbf pays steady fuzz random sweep cells continual specs clean
+.PHONY: help venv demo chromium test test-avx2 check format bench rbf pays steady soak fuzz random sweep cells continual specs clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -69,6 +69,9 @@ pays: $(STAMP)  ## does growth, and choosing neurons, pay? (hours, resumable; DA
 
 steady: $(STAMP)  ## 100 random models, moments and budgets: does training go on steadily after growth? (ten minutes)
 	$(BIN)/python -W ignore -m tools.experiments.steady --draws 100 --out docs/results/steady.json
+
+soak: $(STAMP)  ## kill runs at random moments, resume them, compare the bits (three minutes)
+	$(BIN)/python tools/soak.py --kills 50 --out docs/results/soak.json
 
 # The model zoos are large and only sweeps and benchmarks need them, so they have a stamp of their own.
 $(ZOO): $(STAMP)

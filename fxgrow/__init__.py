@@ -1,7 +1,7 @@
 """fxgrow: a graph-rewriting compiler that makes neural networks grow."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fxgrow.api import grow, save
 from fxgrow.capture import Captured, capture
@@ -24,11 +24,14 @@ from fxgrow.export import export
 from fxgrow.growth import (
     BatchLoss,
     Budget,
+    Deepened,
+    Expanded,
     Growth,
     GrowthReport,
     Method,
     Scope,
     Widened,
+    deepen,
     grow_to,
     widen,
 )
@@ -37,6 +40,9 @@ from fxgrow.methods import Auto, Firefly, RandomGrowth, Splitting, ZeroOutgoing
 from fxgrow.spec import ArchitectureSpec, SpecDiff, diff, load
 from fxgrow.surgery import NewEntryRate, follow_ages
 from fxgrow.version import __version__
+
+if TYPE_CHECKING:
+    from fxgrow.training import Grower
 
 __all__ = [
     "ArchitectureSpec",
@@ -48,9 +54,12 @@ __all__ = [
     "Captured",
     "Coupling",
     "DataError",
+    "Deepened",
+    "Expanded",
     "ExportError",
     "Firefly",
     "FxgrowError",
+    "Grower",
     "Growth",
     "GrowthError",
     "GrowthReport",
@@ -72,6 +81,7 @@ __all__ = [
     "__version__",
     "capture",
     "couple",
+    "deepen",
     "diff",
     "export",
     "follow_ages",
@@ -91,6 +101,8 @@ _LAZY_PACKAGES = frozenset({"cells", "cli", "continual", "data", "report", "trai
 
 def __getattr__(name: str) -> Any:
     """Import a package on first use, so that ``fxgrow.cells`` needs no import of its own."""
+    if name == "Grower":  # needs the package ``training``, which most programs do not
+        return importlib.import_module("fxgrow.training").Grower
     if name in _LAZY_PACKAGES:
         return importlib.import_module(f"fxgrow.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -98,4 +110,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """What ``dir(fxgrow)`` lists: the public names, and the packages that are not imported yet."""
-    return sorted({*globals(), *_LAZY_PACKAGES})
+    return sorted({*globals(), *__all__, *_LAZY_PACKAGES})

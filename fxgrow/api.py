@@ -14,6 +14,7 @@ from fxgrow.argument_checks import AboveZero, Seed, checked
 from fxgrow.deprecation import renamed_arguments
 from fxgrow.growth import (
     Budget,
+    Deepened,
     Growth,
     LossFunction,
     Method,
@@ -109,18 +110,18 @@ def _history(given: Sequence[GrowthStep], model: nn.Module) -> Sequence[GrowthSt
 
 @checked
 def save(
-    growth_or_model: Growth | Widened | nn.Module,
+    growth_or_model: Growth | Widened | Deepened | nn.Module,
     directory: str | Path,
     example_inputs: Any = None,
 ) -> ArchitectureSpec:
-    """Write a growth, a widened, a loaded or any other model to a directory.
+    """Write a growth, a widened, deepened, loaded or any other model to a directory.
 
     Args:
-        growth_or_model: what ``fxgrow.grow`` or ``fxgrow.widen`` gave (its module's weights as they
+        growth_or_model: what ``grow``, ``widen`` or ``deepen`` gave (its module's weights as they
             are now), a model that ``fxgrow.load`` gave, or any other module.
         directory: gets ``config.json`` and ``model.safetensors``; an earlier model there is
             replaced, anything else is kept.
-        example_inputs: of a module that was neither grown, widened nor loaded by fxgrow.
+        example_inputs: of a module that fxgrow neither grew nor loaded.
 
     Returns:
         The specification as it was written.

@@ -1,20 +1,23 @@
 """Copies of models that work on their own.
 
-``copy.deepcopy`` stops at three things that models hold in practice. A function is shared, not
+``copy.deepcopy`` stops at four things that models hold in practice. A function is shared, not
 copied, so that a hook which was made inside the model (``lambda *a: self.kept.append(a)``) goes on
 writing into the old one. A tensor that a module keeps of its last run has a history, and cannot be
-copied. And an optimizer's copy gets copies of *all* its parameters, those of other modules
-included, and forgets its own attributes.
+copied. What else cannot (a lock, a Python module) is shared. And an optimizer's copy gets copies of
+*all* its parameters, those of other modules included, and forgets its own attributes.
 """
 
 import copy
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from types import CellType, FunctionType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
+
+from fxgrow.errors import ModelError
 
 Memo = dict[int, Any]
 """What stands for each object in the copy, by the object's ``id``, as for ``copy.deepcopy``."""
@@ -39,9 +42,70 @@ def copy_module(model: nn.Module, memo: Memo | None = None) -> nn.Module:
     memo = {} if memo is None else memo
     for tensor in derived_tensors(model):
         memo[id(tensor)] = tensor.detach().clone()
-    copied = copy.deepcopy(model, memo)
+    copied = copy_or_share(copy.deepcopy, model, memo)
     rebind_functions(copied, memo)
     return copied
+
+
+def copy_or_share(
+    copy_all: Callable[[nn.Module, Memo], nn.Module], model: nn.Module, memo: Memo
+) -> nn.Module:
+    """Copy a model; attributes that cannot be copied are shared (locks, generators, modules).
+
+    Args:
+        copy_all: copies a model, as ``copy.deepcopy`` does.
+        model: the model.
+        memo: what stands for objects that are not to be copied; it is filled.
+
+    Returns:
+        The copy.
+
+    Raises:
+        ModelError: ``uncopyable-model``, if what cannot be copied holds a part of the model.
+    """
+    before = dict(memo)
+    try:
+        return copy_all(model, memo)
+    except _UNCOPYABLE:
+        memo.clear()
+        memo.update(before)
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name.startswith("_") or type(value) in _ATOMS or _is_copyable(value, before):
+                continue
+            if _holds_parts(value):
+                where = f"{path}.{name}".lstrip(".")
+                raise ModelError(
+                    "uncopyable-model",
+                    f"the attribute {where!r} of {type(model).__name__} holds parts of the model "
+                    "and something that cannot be copied, so no copy of the model can be grown; "
+                    "keep these apart",
+                )
+            memo[id(value)] = value
+    try:
+        return copy_all(model, memo)
+    except _UNCOPYABLE as error:
+        raise ModelError(
+            "uncopyable-model",
+            f"{type(model).__name__} cannot be copied ({error}), so it cannot be grown; give the "
+            "class that says so a __deepcopy__",
+        ) from error
+
+
+_UNCOPYABLE = (TypeError, RuntimeError, copy.Error, pickle.PicklingError)
+"""What ``copy.deepcopy`` raises for objects that it cannot copy."""
+
+
+def _is_copyable(value: Any, memo: Memo) -> bool:
+    try:
+        copy.deepcopy(value, dict(memo))
+    except _UNCOPYABLE:
+        return False
+    return True
+
+
+def _holds_parts(value: Any) -> bool:
+    return any(isinstance(leaf, (nn.Module, Tensor)) for leaf in tree_leaves(value))
 
 
 def copy_with_optimizer(

@@ -121,6 +121,18 @@ class TrainingError(FxgrowError):
     """
 
 
+class RecoveryWarning(UserWarning):
+    """Warns of what a process left that was killed, or of a file that was damaged since.
+
+    The message says what is done about it.
+
+    Example:
+        >>> from fxgrow.errors import RecoveryWarning
+        >>> issubclass(RecoveryWarning, UserWarning)
+        True
+    """
+
+
 class RunError(FxgrowError):
     """Raised when a run or a command cannot write its output to the path that it was given.
 

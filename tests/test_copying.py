@@ -1,13 +1,17 @@
 """A copy of a model works on its own: its functions are its own, and what cannot be copied is left out."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+import fxgrow
 from fxgrow.copying import copy_module
+from fxgrow.errors import ModelError
 
 
 class Wired(nn.Module):
@@ -68,3 +72,40 @@ def test_a_function_without_the_model_in_it_is_shared() -> None:
     assert list(copied._forward_hooks.values()) == [hook]
     copied(torch.randn(2, 3))
     assert len(seen) == 1
+
+
+def _with_attributes() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    vars(model).update(lock=threading.Lock(), functions=F)
+    vars(model[0])["stream"] = (number for number in range(3))
+    return model
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_what_cannot_be_copied_is_shared(inplace: bool) -> None:
+    model, x = _with_attributes(), torch.randn(4, 5, dtype=torch.float64)
+    expected, stream = model(x), vars(model[0])["stream"]
+    wider = fxgrow.widen(model, {"0": 2}, x, inplace=inplace).module
+    assert vars(wider)["lock"] is vars(model)["lock"]
+    assert vars(wider)["functions"] is F
+    assert vars(wider.get_submodule("0"))["stream"] is stream
+    torch.testing.assert_close(wider(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_what_cannot_be_shared_or_copied_is_refused() -> None:
+    model = _with_attributes()
+    vars(model)["parts"] = [model[0], threading.Lock()]
+    with pytest.raises(
+        ModelError, match="'parts' of Sequential holds parts of the model"
+    ) as caught:
+        fxgrow.couple(model, torch.randn(4, 5, dtype=torch.float64))
+    assert caught.value.code == "uncopyable-model"
+
+
+def test_a_class_that_cannot_be_copied_is_refused() -> None:
+    class Single(nn.Linear):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise TypeError("there is only one")
+
+    with pytest.raises(ModelError, match="there is only one"):
+        fxgrow.couple(nn.Sequential(Single(5, 6), nn.Linear(6, 3)), torch.randn(4, 5))

@@ -45,6 +45,28 @@ class Convolutional(nn.Module):
         return self.fc(self.norm(self.conv(x)).relu().mean((2, 3)))
 
 
+class Block(nn.Module):
+    """A residual block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
+
+
+class Stack(nn.Module):
+    """A classifier with a list of residual blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks, self.fc = nn.Sequential(Block()), nn.Linear(3, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.blocks(x).mean((2, 3)))
+
+
 def images(count: int = 8) -> DataSet:
     generator = torch.Generator().manual_seed(0)
     return DataSet(torch.randn(count, 3, 6, 6, generator=generator), torch.arange(count) % CLASSES)
@@ -60,6 +82,18 @@ class Right:
     @cached_property
     def model(self) -> nn.Module:
         return Convolutional().eval()
+
+    @cached_property
+    def stack(self) -> nn.Module:
+        return Stack().eval()
+
+    @cached_property
+    def expanded(self) -> fxgrow.Expanded:
+        return fxgrow.grow_to(self.model, self.widened.module, self.inputs)
+
+    @cached_property
+    def deepened(self) -> fxgrow.Deepened:
+        return fxgrow.deepen(self.stack, {"blocks": 1}, self.inputs)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -118,6 +152,21 @@ class Right:
     @property
     def settings(self) -> training.RunSettings:
         return training.RunSettings(epochs=1, grow_steps=0)
+
+    @property
+    def grower_arguments(self) -> dict[str, Any]:
+        model = Convolutional()
+        return {
+            "model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+            "loss_fn": nn.functional.cross_entropy, "when": training.AtEpochs(epochs=(9,)), "method": None, "budget": None,
+            "example_inputs": None, "inplace": True, "schedulers": (), "state": "reset", "new_entry_rate": None,
+            "seed": 0, "scope": fxgrow.Scope(), "memory_limit": None, "grow_frozen": False, "accept_no_gain": True,
+            "epochs": 3, "grow_steps": 2,
+        }  # fmt: skip
+
+    @property
+    def grower(self) -> training.Grower:
+        return training.Grower(**self.grower_arguments)
 
     @cached_property
     def run(self) -> training.Run:
@@ -312,6 +361,11 @@ ROWS: Mapping[str, Row] = {
     "grow_to": lambda r: {
         "model": r.model, "like": r.widened.module, "example_inputs": r.inputs, "seed": 0, "examples": (),
     },
+    "deepen": lambda r: {
+        "model": r.stack, "blocks": {"blocks": 1}, "example_inputs": r.inputs, "how": "copied", "where": "end",
+        "seed": 0, "inplace": False, "examples": (), "optimizer": None, "batches": r.batches,
+        "loss_fn": nn.functional.cross_entropy,
+    },
     "widen": lambda r: {
         "model_or_captured": r.model, "amounts": {"conv": 1}, "example_inputs": r.inputs, "how": "split", "seed": 0,
         "inplace": False, "round_to": None, "examples": (), "optimizer": None, "state": "reset", "new_entry_rate": None,
@@ -332,6 +386,8 @@ ROWS: Mapping[str, Row] = {
     "SpecDiff": lambda r: dumped(r.difference),
     "Splitting": lambda r: dumped(fxgrow.Splitting()),
     "Widened": lambda r: fields_of(r.widened),
+    "Expanded": lambda r: fields_of(r.expanded),
+    "Deepened": lambda r: fields_of(r.deepened),
     "Width": lambda r: fields_of(r.coupling.widths[0]),
     # fxgrow.cells
     "AuxiliaryScores": lambda r: {"logits": torch.zeros(2, 2), "auxiliary": torch.zeros(2, 2)},
@@ -450,11 +506,23 @@ ROWS: Mapping[str, Row] = {
     },
     "GrowthStarted": lambda r: {"step": 1, "epoch": 1},
     "Log": lambda r: {"path": r.new_path},
+    "Checkpoints": lambda r: {"directory": r.new_path},
+    "Grower": lambda r: r.grower_arguments,
+    "Grower.follow": lambda r: {"self": r.grower, "companion": Convolutional()},
+    "Grower.step": lambda r: {
+        "self": r.grower, "batches": r.batches, "loss": 1.0, "epoch": 1, "step": None, "validation_loss": None,
+        "validation_accuracy": None, "multiply_adds": 0.0,
+    },
+    "StepRecord": lambda r: {
+        "result": training.StepResult(loss_before=1.0, loss_after=1.0, params=1, split=1, new=1, seconds=1.0),
+        "control": Control(1, 1.0, 1.0, 1.0), "epoch": 1, "faithful_error": 0.0, "backtracks": 0, "graphs": {},
+    },
     "Recipe": lambda r: dumped(r.recipe),
     "Run": lambda r: fields_of(r.run),
     "RunResult": lambda r: dumped(r.result),
     "RunSettings": lambda r: dumped(training.RunSettings()),
     "RunSettings.learning_rate": lambda r: {"self": training.RunSettings(), "progress": 0.5},
+    "RunResumed": lambda r: {"settings": r.settings, "batches_per_epoch": 1, "epochs": 1, "undecided": True},
     "RunStarted": lambda r: {"settings": r.settings, "batches_per_epoch": 1, "parameters": 1},
     "StepResult": lambda r: {
         "loss_before": 1.0, "loss_after": 1.0, "params": 1, "split": 1, "new": 1, "seconds": 1.0,
@@ -500,7 +568,7 @@ ROWS: Mapping[str, Row] = {
     "train_and_grow": lambda r: {
         "model": r.model, "data": r.splits, "settings": r.settings, "example_inputs": r.inputs,
         "method": fxgrow.Firefly(), "budget": fxgrow.Budget(neurons=1), "history": (), "scope": fxgrow.Scope(),
-        "callback": print_nothing,
+        "callback": print_nothing, "checkpoints": None,
     },
     "train_epoch": lambda r: {
         "model": r.fresh, "batches": r.batches, "loss": training.cross_entropy, "optimizer": r.optimizer,
@@ -547,7 +615,7 @@ CALLED_BY_FXGROW = {
     "Firefly.begin", "Firefly.propose", "Firefly.refine", "Firefly.search",
     "RandomGrowth.propose", "RandomGrowth.refine", "RandomGrowth.search",
     "Splitting.propose", "Splitting.refine", "Splitting.search",
-    "ScoredExpansion.expand", "CellModule.forward", "EvaluationNetwork.forward",
+    "Checkpoints.save", "ScoredExpansion.expand", "CellModule.forward", "EvaluationNetwork.forward",
 }  # fmt: skip
 """Methods of the protocols of growth and of modules: fxgrow or torch calls them, with what it made itself."""
 

@@ -1,4 +1,4 @@
-"""The table of what the sweep found: specs/coverage.json and specs/coverage.md from the logs in runs/sweep.
+"""The tables of what the sweep found: specs/coverage.{json,md} and specs/growth.{json,md} from runs/sweep.
 
 python -m tools.coverage
 """
@@ -72,10 +72,54 @@ def section(zoo: str, lines: Sequence[Line]) -> list[str]:
     return [*text, head, "|" + "---|" * 11, *map(row, shown), ""] if shown else text
 
 
+def growth_section(zoo: str, lines: Sequence[Line]) -> list[str]:
+    """How many models of a zoo ``grow`` grows once, and why not the others."""
+    grown = sum(line["status"] == "ok" for line in lines)
+    text = [f"## {zoo}, grown", "", f"{grown} of {len(lines)} models grow.", ""]
+    others = [line for line in lines if line["status"] != "ok"]
+    if not others:
+        return text
+    reasons = []
+    for line in others:
+        reason = line["message"].split("\n")[0].replace("|", "/") or "no width can grow"
+        reasons.append(f"| {line['name']} | {line['growable']} | {reason} |")
+    return [*text, "| model | growable widths | why it does not |", "|---|---|---|", *reasons, ""]
+
+
+def growths(logs: Path) -> dict[str, list[Line]]:
+    """The lines of ``--check grow`` by zoo."""
+    found = {zoo: list(logged(logs / f"{zoo}-grow.jsonl").values()) for zoo in ZOOS}
+    return {zoo: lines for zoo, lines in found.items() if lines}
+
+
+def write_growths(logs: Path, out: Path) -> None:
+    """Write growth.json and growth.md, if a model was grown."""
+    grown = growths(logs)
+    if not grown:
+        return
+    kept = ("name", "status", "growable", "message", "note", "seconds")
+    records = {}
+    for zoo, lines in grown.items():
+        records[zoo] = [{key: line[key] for key in kept} for line in lines]
+    (out / "growth.json").write_text(json.dumps(records, indent=1) + "\n")
+    text = [
+        "# Growth of whole zoos",
+        "",
+        "Written by `make sweep`: every model grown once by `fxgrow.grow` in float64, as cheaply as that can be done. It checks itself",
+        "that the function is kept and that the grown model is the over-grown graph.",
+        "",
+    ]
+    lines = [line for zoo in grown for line in growth_section(zoo, grown[zoo])]
+    (out / "growth.md").write_text("\n".join([*text, *lines]).rstrip() + "\n")
+
+
 def write(logs: Path, out: Path) -> None:
-    """Write both files from the logs that there are."""
+    """Write the files from the logs that there are; those of a check that was not run stay."""
+    write_growths(logs, out)
     zoos = {zoo: list(logged(logs / f"{zoo}.jsonl").values()) for zoo in ZOOS}
     zoos = {zoo: lines for zoo, lines in zoos.items() if lines}
+    if not zoos:
+        return
     found = {
         zoo: {"summary": summary(lines), "rows": [] if zoo == "random" else lines}
         for zoo, lines in zoos.items()

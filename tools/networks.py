@@ -1,6 +1,7 @@
-"""Networks of the paper's experiments, written with torchvision's parts."""
+"""Networks of the paper's experiments, written with torchvision's parts, and of the tools."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 
@@ -15,3 +16,19 @@ def vgg19(channels: int | None = 16, num_classes: int = 10) -> nn.Module:
     return nn.Sequential(
         make_layers(plan, batch_norm=True), nn.Flatten(), nn.Linear(channels or 512, num_classes)
     )
+
+
+def soaked(num_classes: int = 10) -> tuple[nn.Module, tuple[Tensor]]:
+    """A small network for 1x8x8 images, with batch norm and dropout (``tools/soak.py``)."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(36, 8),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(8, num_classes),
+    )
+    return network, (torch.zeros(2, 1, 8, 8),)

@@ -59,6 +59,17 @@ def vision(library: str, name: str, small: dict[str, Any], big: dict[str, Any]) 
     return pair
 
 
+def models(library: str, small: str, big: str, sizes: dict[str, Any] | None = None) -> Pair:
+    """Two models of timm or torchvision with names of their own; ``sizes`` are the big one's."""
+
+    def pair() -> tuple[nn.Module, nn.Module, Any]:
+        first, _, inputs = vision(library, small, {"num_classes": 5}, {})()
+        second, _, _ = vision(library, big, {"num_classes": 5, **(sizes or {})}, {})()
+        return first, second, inputs
+
+    return pair
+
+
 LLAMA = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8,
@@ -105,6 +116,50 @@ PAIRS: dict[str, Pair] = {
     ),
     "MobileNet-V2, 0.5 to 1.0": vision(
         "torchvision", "mobilenet_v2", {"width_mult": 0.5}, {"width_mult": 1.0}
+    ),
+    "GPT-2, twice as deep": language(
+        "GPT2LMHeadModel", "GPT2Config", GPT2, {"n_layer": 4}
+    ),
+    "GPT-2, stream and heads and MLP and blocks": language(
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        GPT2,
+        {"n_embd": 80, "n_head": 10, "n_inner": 160, "n_layer": 4},
+    ),
+    "Llama, grouped queries, and blocks": language(
+        "LlamaForCausalLM", "LlamaConfig", LLAMA, {**BIG_LLAMA, "num_hidden_layers": 5}
+    ),
+    "Gemma-2, blocks": language(
+        "Gemma2ForCausalLM", "Gemma2Config", LLAMA, {"num_hidden_layers": 5}
+    ),
+    "T5, blocks": language(
+        "T5EncoderModel",
+        "T5Config",
+        {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4},
+        {"d_ff": 96, "num_layers": 4},
+    ),
+    "Mixtral, blocks": language(
+        "MixtralForCausalLM",
+        "MixtralConfig",
+        {**LLAMA, "num_local_experts": 3, "experts_implementation": "eager"},
+        {"num_hidden_layers": 4},
+    ),
+    "BERT, twice as deep": language(
+        "BertForMaskedLM", "BertConfig", BERT, {"num_hidden_layers": 4}
+    ),
+    "ViT, Ti to S, twice as deep": vision(
+        "timm", "vit_tiny_patch16_224", VIT, {"embed_dim": 96, "num_heads": 6, "depth": 4}
+    ),
+    "ConvNeXt, deeper": vision(
+        "timm",
+        "convnext_atto",
+        {"dims": (16, 24, 32, 40), "depths": (1, 1, 2, 1), "num_classes": 5},
+        {"depths": (2, 2, 6, 2)},
+    ),
+    "Swin-T to Swin-S": models("torchvision", "swin_t", "swin_s"),
+    "ResNet-18 to ResNet-34": models("timm", "resnet18", "resnet34"),
+    "ResNet-18 to ResNet-34, 1.5 times as wide behind its first stage": models(
+        "timm", "resnet18", "resnet34", {"channels": (64, 192, 384, 768)}
     ),
     "ResNet-26, wider inside its blocks": vision(
         "timm", "resnet26", {"num_classes": 5}, {"base_width": 96}

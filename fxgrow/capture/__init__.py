@@ -3,10 +3,16 @@
 from fxgrow.capture.admission import require_growable_model
 from fxgrow.capture.capture import capture, verify_capture
 from fxgrow.capture.hooks import HOOKS_LEFT_OUT, UNTRACED_HOOK
+from fxgrow.capture.in_place import writes_in_place
 from fxgrow.capture.inputs import bind_call, move_to, positional_inputs
 from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
-from fxgrow.capture.running import output_leaves, preserve_attributes, preserve_state
+from fxgrow.capture.running import (
+    direct_tensors,
+    output_leaves,
+    preserve_attributes,
+    preserve_state,
+)
 from fxgrow.deprecation import renamed_attributes
 
 __all__ = [
@@ -18,6 +24,7 @@ __all__ = [
     "PartReport",
     "bind_call",
     "capture",
+    "direct_tensors",
     "first_line",
     "move_to",
     "output_leaves",
@@ -26,6 +33,7 @@ __all__ = [
     "preserve_state",
     "require_growable_model",
     "verify_capture",
+    "writes_in_place",
 ]
 
 # Old names, which go with the next version.

@@ -1,13 +1,14 @@
 """Run a model without leaving a trace in it, and compare the outputs of two runs."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture.hooks import HOOK_TABLES
@@ -154,6 +155,29 @@ def output_leaves(output: Any) -> list[Any]:
     return leaves
 
 
+def direct_tensors(output: Any) -> list[Any]:
+    """The tensors that an output holds itself, not in a container or an object inside it.
+
+    What a model gives per block (caches, the states of all blocks) lies in such containers.
+
+    Args:
+        output: what a model gave.
+
+    Returns:
+        The tensors in order; all leaves if none of them has floating-point numbers.
+    """
+    entries: Sequence[Any] = [output]
+    if isinstance(output, Mapping):
+        entries = list(output.values())
+    elif dataclasses.is_dataclass(output):
+        entries = [getattr(output, field.name, None) for field in dataclasses.fields(output)]
+    elif isinstance(output, (tuple, list)):
+        entries = output
+    tensors = [entry for entry in entries if isinstance(entry, Tensor)]
+    has_floats = any(tensor.is_floating_point() for tensor in tensors)
+    return tensors if has_floats else output_leaves(output)
+
+
 def _add_leaves(output: Any, leaves: list[Any], seen: set[int]) -> None:
     """Add the leaves of an output; ``seen``: the ids of objects met before, which may recur."""
     for leaf in tree_leaves(output):
@@ -211,7 +235,9 @@ def _same_leaf(x: Any, y: Any) -> bool:
         # Of other objects (caches) only the type is compared.
         is_plain = isinstance(x, (bool, int, float, str, type(None)))
         return not is_plain or x == y
-    if x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
+    # A graph that kept what it was traced with gives fake tensors.
+    is_fake = isinstance(x, FakeTensor) or isinstance(y, FakeTensor)
+    if is_fake or x.shape != y.shape or x.dtype != y.dtype or x.is_meta != y.is_meta:
         return False
     if x.is_meta:  # there are no values to compare
         return True

@@ -23,6 +23,7 @@ from torch.nn.utils import rnn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture.hooks import UNTRACED_HOOK, has_hooks, hook_numbers, replaced_forward
+from fxgrow.capture.in_place import writes_in_place
 from fxgrow.capture.inputs import argument_names
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.running import ModelState
@@ -80,6 +81,8 @@ class Tracer(fx.Tracer):
         # While nodes are run for their values, modules are called and not traced.
         self.running = False
         self.changing = frozenset(changing)
+        # Modules whose class does not say what they compute (``layer.forward = ...``).
+        self.own_forwards = {id(module) for module in model.modules() if "forward" in vars(module)}
         # By path, the hooks of a leaf that are in the graph.
         self.traced_hooks: dict[str, set[int]] = {}
         # torch.fx patches torch for all threads; those that are not tracing must notice nothing.
@@ -105,7 +108,7 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if module_qualified_name in self.opaque or _is_library_leaf(m):
             return True
-        if type(m) in _TAKEN_APART:
+        if type(m) in _TAKEN_APART or id(m) in self.own_forwards:
             return False
         return super().is_leaf_module(m, module_qualified_name)
 
@@ -446,29 +449,6 @@ def _timm_functions() -> tuple[Any, ...]:
 def drop_unused(graph_module: fx.GraphModule) -> None:
     """Remove the nodes that nothing uses, unless they write into a tensor or assert something."""
     graph_module.graph.eliminate_dead_code(
-        lambda node: node.is_impure() or _writes_in_place(node, graph_module)
+        lambda node: node.is_impure() or writes_in_place(node, graph_module)
     )
     graph_module.recompile()
-
-
-def _writes_in_place(node: fx.Node, graph_module: fx.GraphModule) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(graph_module.get_submodule(str(node.target)), "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if name in {"setitem", "__setitem__"}:
-        return True
-    # torch's convention: relu_ works in place.
-    if name.endswith("_") and not name.endswith("__"):
-        return True
-    if node.op == "call_function" and name in _IN_PLACE_OPERATORS:
-        return True
-    return bool(node.kwargs.get("inplace"))
-
-
-def _in_place_operators() -> set[str]:
-    """The functions of ``operator`` such as ``iadd``: "i" and the name of another one."""
-    names = dir(operator)
-    return {name for name in names if name.startswith("i") and name[1:] in names}
-
-
-_IN_PLACE_OPERATORS = _in_place_operators()

@@ -1,20 +1,31 @@
 """How all commands end.
 
 The exit code is 0 if the command did its work, 1 for a bug (with its traceback), 2 for wrong input
-(one sentence), 130 if it was interrupted.
+(one sentence), 130 or 143 if it was interrupted or terminated, 141 if nobody reads its output.
 """
 
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from fxgrow.cli.console import print_error
+from fxgrow.cli.console import notes_of, plain_warnings, print_error
 from fxgrow.errors import FxgrowError
 
 WRONG_INPUT = 2
-# 128 + SIGINT, as shells report it.
-INTERRUPTED = 130
+# 128 + the number of the signal, as shells report it.
+INTERRUPTED, TERMINATED, PIPE_CLOSED = 130, 143, 141
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM), as batch systems do before they kill."""
 
 
 class ErrorHandlingGroup(TyperGroup):
@@ -23,10 +34,57 @@ class ErrorHandlingGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command; all other exceptions are bugs and pass through with their traceback."""
         try:
-            return super().invoke(ctx)
+            with _termination_raises(), plain_warnings():
+                return super().invoke(ctx)
         except FxgrowError as error:
             print_error(error)
             raise typer.Exit(WRONG_INPUT) from error
         except KeyboardInterrupt as error:
-            typer.echo("fxgrow: interrupted; nothing was written", err=True)
-            raise typer.Exit(INTERRUPTED) from error
+            is_terminated = isinstance(error, Terminated)
+            word = "terminated" if is_terminated else "interrupted"
+            _say(f"{word}; {_what_is_left(error, 'nothing was written')}")
+            raise typer.Exit(TERMINATED if is_terminated else INTERRUPTED) from error
+        except BrokenPipeError as error:
+            # Of ``| head``, say: no failure of ours, and nothing to be loud about.
+            _discard_output()
+            _say(f"nobody reads the output any more; {_what_is_left(error, 'it was cut short')}")
+            raise typer.Exit(PIPE_CLOSED) from error
+
+
+@contextmanager
+def _termination_raises() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    # Only the main thread may set a handler, and only it gets the exception.
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _what_is_left(error: BaseException, otherwise: str) -> str:
+    return "; ".join(notes_of(error)) or otherwise
+
+
+def _say(sentence: str) -> None:
+    """Print a sentence to the standard error, which may be closed too."""
+    with suppress(BrokenPipeError):
+        typer.echo(f"fxgrow: {sentence}", err=True)
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere: Python would fail once more when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(null, stream.fileno())
+    os.close(null)

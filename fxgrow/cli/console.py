@@ -4,15 +4,26 @@ Tables and results go to the standard output, progress and errors to the standar
 """
 
 import sys
-from typing import TextIO
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console, RenderableType
 
-from fxgrow.errors import FxgrowError
+from fxgrow.errors import FxgrowError, RecoveryWarning
 
 # Columns of tables that go to a file or a pipe, where there is no screen to fit.
 PIPE_WIDTH = 200
+
+
+class _Console(Console):
+    """A console that leaves it to the command what a closed pipe means; rich would exit."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich while it handles the error, which goes on to the command."""
+        raise  # noqa: PLE0704
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -20,7 +31,7 @@ def console(*, stderr: bool = False) -> Console:
     # Looked up at every call: tests and callers may replace the streams.
     stream: TextIO = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False)
+    return _Console(stderr=stderr, width=width, highlight=False)
 
 
 def print_parts(*parts: RenderableType) -> None:
@@ -36,7 +47,29 @@ def print_text(text: str) -> None:
 
 
 def print_error(error: FxgrowError) -> None:
-    """Print an error as one line to the standard error."""
+    """Print an error, and how to go on if that was noted, as one line to the standard error."""
     # Messages may quote other libraries, whose messages have several lines.
-    sentence = " ".join(str(error).split())
+    sentence = " ".join("; ".join((str(error), *notes_of(error))).split())
     typer.echo(f"fxgrow: {sentence} [{error.code}]", err=True)
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """What was noted on an error while it passed."""
+    return getattr(error, "__notes__", [])
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print warnings of leftovers and damage as one line each; others as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RecoveryWarning)
+        show = warnings.showwarning
+
+        def one_line(message: Any, category: Any, *place: Any, **more: Any) -> None:
+            if issubclass(category, RecoveryWarning):
+                typer.echo(f"fxgrow: warning: {message}", err=True)
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = one_line
+        yield

@@ -7,12 +7,14 @@ from fxgrow.cli.check_path import check_path
 from fxgrow.cli.commands import ErrorHandlingGroup
 from fxgrow.cli.continual.app import continual_app
 from fxgrow.cli.diff_directories import diff_directories
+from fxgrow.cli.expand_model import expand_model
 from fxgrow.cli.export_model import export_model
 from fxgrow.cli.grow_model import grow_model
 from fxgrow.cli.inspect_model import inspect_model
 from fxgrow.cli.list_methods import list_methods
 from fxgrow.cli.print_schema import print_schema
 from fxgrow.cli.replay_history import replay_history
+from fxgrow.cli.resume_run import resume_run
 from fxgrow.cli.run_recipe import run_recipe_file
 from fxgrow.cli.show_log import show_log
 
@@ -27,7 +29,9 @@ app = typer.Typer(
 # In the order in which the help lists them.
 app.command("inspect")(inspect_model)
 app.command("grow")(grow_model)
+app.command("expand")(expand_model)
 app.command("run")(run_recipe_file)
+app.command("resume")(resume_run)
 app.command("diff")(diff_directories)
 app.command("log")(show_log)
 app.command("replay")(replay_history)

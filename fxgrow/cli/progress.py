@@ -32,6 +32,7 @@ from fxgrow.training import (
     GrowthSkipped,
     GrowthStarted,
     Listener,
+    RunResumed,
     RunStarted,
 )
 
@@ -66,6 +67,7 @@ class ProgressDisplay:
         self.epochs = 0
         self.handlers: Mapping[type[Event], Callable[[Any], None]] = {
             RunStarted: self._start_run,
+            RunResumed: self._resume_run,
             BatchDone: self._show_batch,
             EpochDone: self._show_epoch,
             GrowthStarted: self._start_growth,
@@ -81,6 +83,14 @@ class ProgressDisplay:
         self.epochs = event.settings.epochs
         batches = self.epochs * event.batches_per_epoch
         self.task = self.progress.add_task("training", total=batches, loss="-")
+
+    def _resume_run(self, event: RunResumed) -> None:
+        self.epochs = event.settings.epochs
+        batches, done = event.batches_per_epoch, event.epochs
+        self.task = self.progress.add_task(
+            "training", total=self.epochs * batches, completed=done * batches, loss="-"
+        )
+        self._print_line(f"{done} of {self.epochs} epochs are done; going on from there")
 
     def _show_batch(self, event: BatchDone) -> None:
         description = f"epoch {event.epoch}/{self.epochs}"

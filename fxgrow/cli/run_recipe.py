@@ -4,9 +4,10 @@
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from fxgrow.cli.arguments import (
 from fxgrow.cli.console import console, print_parts, print_text
 from fxgrow.cli.model_and_data import ModelAndData, load_model_and_data, lower_model
 from fxgrow.cli.progress import progress_display
-from fxgrow.cli.resolve import read_reference
+from fxgrow.cli.resolve import PYTHON, read_reference, split_reference
 from fxgrow.cli.trust import Trust, trust_modules
 from fxgrow.documents import (
     GRAPH_DUMP_DIRECTORY,
@@ -38,7 +39,6 @@ from fxgrow.documents import (
     resolve_target,
 )
 from fxgrow.errors import RunError
-from fxgrow.growth import Growth
 from fxgrow.report import diff_tables, run_lines, verdict_lines
 from fxgrow.spec import diff
 from fxgrow.training import (
@@ -48,9 +48,14 @@ from fxgrow.training import (
     Log,
     Recipe,
     Run,
+    RunNotes,
     RunResult,
+    StepRecord,
+    UnfinishedRun,
     WrittenSpecs,
+    new_run,
     read_recipe,
+    resume_command,
     run_directory,
     run_result,
     run_writing_errors,
@@ -136,22 +141,75 @@ def run_recipe(
     # Both checks come first, before anything is loaded or written.
     read_reference(recipe.model, trust)
     torch_device = arguments.resolve_device(device)
+    go_on = _how_to_go_on(output.directory, recipe.model)
     # The graphs are the outer context: if moving them into place fails, the run is already there.
     with (
         _graphs_directory(output) as graphs,
-        run_directory(output.directory, replace=output.force) as staging,
+        new_run(output.directory, force=output.force, go_on=go_on) as unfinished,
     ):
-        run, label = _train(recipe, Log(staging / LOG), announce, torch_device, trust)
-        result = run_result(run, recipe.settings, model=label, data=recipe.data.name)
-        written = write_run(staging, run, result, recipe)
-        _write_graphs(run.growths, graphs)
-    _print_result(result, written, output)
+        unfinished.begin(recipe, _notes(output, device))
+        done = _train(unfinished, recipe, announce, torch_device, trust)
+        written = _publish(unfinished, done, recipe, output.force, graphs)
+    print_result(done.result, written, output)
+
+
+def _how_to_go_on(out: Path, model: str) -> str:
+    """The command that resumes a run; it reads a file, so it must say whom to trust."""
+    command, (scheme, rest) = resume_command(out), split_reference(model)
+    return f"{command} --trust {rest.partition(':')[0]}" if scheme == PYTHON else command
+
+
+def _notes(output: OutputOptions, device: str) -> RunNotes:
+    """What a run needs to know beside its recipe when it is resumed."""
+    graphs = None if output.graphs is None else str(output.graphs.absolute())
+    return RunNotes(
+        schema_version=1,
+        force=output.force,
+        device=device,
+        threads=torch.get_num_threads(),
+        graphs=graphs,
+    )
+
+
+def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust) -> None:
+    """Carry out what is left of a recipe, and publish and print as ``run_recipe`` does.
+
+    Args:
+        unfinished: a run that was stopped, which nobody else works on.
+        output: where the run goes; the graphs go where they were to go.
+        trust: which modules the model may come from.
+
+    Raises:
+        FxgrowError: of the class that fits; what was trained is kept.
+    """
+    recipe, notes = unfinished.recipe(), unfinished.notes()
+    read_reference(recipe.model, trust)
+    device = arguments.resolve_device(notes.device)
+    torch.set_num_threads(notes.threads)  # sums are split among threads, and round accordingly
+    graphs_directory = None if notes.graphs is None else Path(notes.graphs)
+    output = replace(output, force=notes.force, graphs=graphs_directory)
+    with _graphs_directory(output) as graphs:
+        done = _train(unfinished, recipe, _announce_nothing, device, trust)
+        written = _publish(unfinished, done, recipe, notes.force, graphs)
+    print_result(done.result, written, output)
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """A run that is trained to its end, and its numbers."""
+
+    run: Run
+    result: RunResult
 
 
 def _train(
-    recipe: Recipe, log: Listener, announce: ModelListener, device: torch.device, trust: Trust
-) -> tuple[Run, str]:
-    """The finished run, and the label of its model."""
+    unfinished: UnfinishedRun,
+    recipe: Recipe,
+    announce: ModelListener,
+    device: torch.device,
+    trust: Trust,
+) -> _Done:
+    """Train to the end; from the last checkpoint on, if there is one."""
     loaded, splits = load_model_and_data(
         recipe.model, recipe.data, seed=recipe.settings.seed, trust=trust
     )
@@ -159,7 +217,8 @@ def _train(
         loaded = lower_model(loaded)
     announce(loaded)
     loaded, splits = loaded.to(device), splits.to(device)
-    with progress_display(console(stderr=True)) as draw:
+    log = Log(unfinished.log)
+    with progress_display(console(stderr=True)) as draw, run_writing_errors(unfinished.target):
         run = train_and_grow(
             loaded.model,
             splits,
@@ -170,8 +229,21 @@ def _train(
             history=loaded.history,
             scope=recipe.scope,
             callback=_call_both(draw, log),
+            checkpoints=unfinished.checkpoints,
         )
-    return run, loaded.label
+    return _Done(run, run_result(run, recipe.settings, model=loaded.label, data=recipe.data.name))
+
+
+def _publish(
+    unfinished: UnfinishedRun, done: _Done, recipe: Recipe, force: bool, graphs: Path | None
+) -> WrittenSpecs:
+    """Write the finished run, which takes its place in one piece."""
+    with run_directory(unfinished.target, replace=force) as staging:
+        with run_writing_errors(unfinished.target):
+            shutil.copyfile(unfinished.log, staging / LOG)
+        written = write_run(staging, done.run, done.result, recipe)
+        _write_graphs(done.run.records, graphs)
+    return written
 
 
 def _call_both(first: Listener, second: Listener) -> Listener:
@@ -180,6 +252,15 @@ def _call_both(first: Listener, second: Listener) -> Listener:
         second(event)
 
     return callback
+
+
+def print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:
+    """Print a run that is written; nothing is lost if nobody reads that."""
+    try:
+        _print_result(result, written, output)
+    except BrokenPipeError as error:
+        error.add_note(f"the run is complete in {output.directory}")
+        raise
 
 
 def _print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:
@@ -221,10 +302,10 @@ def _graphs_directory(output: OutputOptions) -> Iterator[Path | None]:
         yield staging
 
 
-def _write_graphs(growths: Sequence[Growth], directory: Path | None) -> None:
+def _write_graphs(records: Sequence[StepRecord], directory: Path | None) -> None:
     if directory is None:
         return
     with run_writing_errors(directory):
-        for step, growth in enumerate(growths, start=1):
-            for name, text in growth.graphs.items():
+        for step, record in enumerate(records, start=1):
+            for name, text in record.graphs.items():
                 (directory / f"step{step}.{name}.txt").write_text(text, encoding="utf-8")

@@ -1,6 +1,7 @@
 """Find the neurons of a model: which parameter slices together make one, and which can grow."""
 
 import gc
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -156,15 +157,31 @@ class _NodeByNode(Interpreter):
     def __init__(self, module: nn.Module, graph: fx.Graph, ctx: Context) -> None:
         super().__init__(module, graph=graph)
         self.ctx = ctx
+        self.constants: dict[str, Tensor] = {}
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        result = super().run(*args, **kwargs)
+        with unobserved():
+            for name, constant in self.constants.items():  # neurons may have been written into it
+                self._record_shape(name, constant)
+        return result
 
     def run_node(self, n: fx.Node) -> Any:
         self.ctx.graph_node = n.name
         result = super().run_node(n)
+        value = self._written(n) if result is None else result
         with unobserved():
-            self._record_labels(n.name, result)
-            if isinstance(result, Tensor):
-                self._record_shape(n.name, result)
+            self._record_labels(n.name, value)
+            if isinstance(value, Tensor):
+                self._record_shape(n.name, value)
+                if not self.ctx.fields(value):
+                    self.constants[n.name] = value
         return result
+
+    def _written(self, n: fx.Node) -> Any:
+        """What a node without a value writes into (``out[rows] = h``)."""
+        target = n.args[0] if n.target is operator.setitem else None
+        return self.env[target] if isinstance(target, fx.Node) else None
 
     def _record_labels(self, name: str, result: Any) -> None:
         labels = []

@@ -8,7 +8,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_map
 
-from fxgrow.copying import Memo, derived_tensors, rebind_functions
+from fxgrow.copying import Memo, copy_or_share, derived_tensors, rebind_functions
+from fxgrow.errors import ModelError
 
 _ATOMS = {type(None), bool, int, float, str}
 
@@ -27,7 +28,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
         memo[id(derived)] = torch.empty_like(derived, device="meta")
     # The code of a graph module is not needed: its graph is interpreted.
     is_graph = isinstance(model, fx.GraphModule)
-    copied = _bare_root(model, memo) if is_graph else _bare_copy(model, memo)
+    copied = copy_or_share(_bare_root if is_graph else _bare_copy, model, memo)
     rebind_functions(copied, memo)
     for module in copied.modules():
         if isinstance(module, _NormBase):
@@ -36,7 +37,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 
 def _bare_tensor(tensor: Tensor) -> Tensor:
-    bare = torch.empty_like(tensor, device="meta")
+    bare = torch.empty_like(_plain(tensor.detach()), device="meta")
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(bare, tensor.requires_grad)
     return bare
@@ -103,7 +104,20 @@ def meta_inputs(example_inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _to_meta(x: Any) -> Any:
-    return x.to("meta") if isinstance(x, Tensor) and holds_reals(x) else x
+    if not isinstance(x, Tensor):
+        return x
+    if x.is_nested:
+        raise ModelError(
+            "bad-inputs",
+            "the example inputs hold a nested tensor, through which neurons cannot be followed; "
+            "give a padded one and a mask",
+        )
+    return _plain(x).to("meta") if holds_reals(x) else _plain(x)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor without its subclass, which makes new objects of all that is known of."""
+    return tensor if type(tensor) in (Tensor, nn.Parameter) else tensor.as_subclass(Tensor)
 
 
 def holds_reals(tensor: Tensor) -> bool:

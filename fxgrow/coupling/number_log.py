@@ -13,6 +13,9 @@ from itertools import zip_longest
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 _LAYOUT_NAMES = (
     "view _unsafe_view _reshape_alias as_strided expand t transpose permute alias detach clone"
@@ -55,6 +58,15 @@ class NumberEntry:
         return all(map(_close, self.numbers, other.numbers))
 
 
+def _only_number(result: Any) -> float:
+    """The number of which a tensor consists; NaN if it consists of several, or is no real one."""
+    if not isinstance(result, Tensor) or not result.numel() or result.is_complex():
+        return math.nan
+    with _disable_current_modes():
+        first = result.flatten()[0]
+        return float(first) if bool((result == first).all()) else math.nan
+
+
 def _close(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=_REL_TOL) or (a != a and b != b)
 
@@ -92,6 +104,20 @@ class NumberLog:
             ctx: the context of the run.
         """
         self._add("torch.tensor", tuple(_numbers(value)), ctx)
+
+    def record_result(self, func: Any, result: Any, ctx: Any) -> None:
+        """Add what an operator made of constants alone, where that is one number.
+
+        A constant of ones may follow a size, but its sum is that size (``ones(d).sum()``).
+
+        Args:
+            func: the operator.
+            result: its result in numbers.
+            ctx: the context of the run.
+        """
+        if func._schema.name not in _LAYOUT:
+            numbers = tuple(map(_only_number, tree_leaves(result)))
+            self._add(f"{func._schema.name}, of constants", numbers, ctx)
 
     def _add(self, operator: str, numbers: tuple[float, ...], ctx: Any) -> None:
         node = ""

@@ -26,6 +26,7 @@ from fxgrow.coupling.rules.unknown import refuse_unknown
 from fxgrow.coupling.size_reads import refuse_values
 from fxgrow.coupling.values import Context, Value
 from fxgrow.coupling.view_log import VIEWS
+from fxgrow.coupling.written_views import carry_to_base
 from fxgrow.errors import ModelError
 
 _MAX_VALUES = 1 << 20
@@ -106,6 +107,9 @@ _SHAPE_KERNELS = _shape_kernels()
 _UNIFORM_FACTORIES = {aten.zeros.default, aten.ones.default, aten.full.default}
 """Operators that make a tensor of one number, from its size and perhaps the number."""
 
+_EMPTY = {aten.empty.memory_format, aten.new_empty.default}
+"""Operators whose numbers are whatever lay in memory; here they are zeros."""
+
 _FACTORIES_OF_A_TYPE = {
     aten.new_zeros.default,
     aten.new_ones.default,
@@ -132,6 +136,13 @@ def _refuse_higher_order(func: Any) -> None:
             f"torch's operator {func} takes functions, which neurons cannot be followed through; "
             "write the branch or the loop in Python",
         )
+
+
+def _written(func: Any, args: Any) -> Iterator[Tensor]:
+    """The tensors that an operator writes into."""
+    for argument, schema in zip(args, func._schema.arguments, strict=False):
+        if schema.is_write and isinstance(argument, Tensor):
+            yield argument
 
 
 def _record_view(ctx: Context, func: Any, args: Any, out: Any) -> None:
@@ -184,7 +195,10 @@ class Observer(TorchDispatchMode):
         self.ctx.mark_operands(tensors)
         self.ctx.steps += 1
         try:
-            return self._observed(func, args, kwargs, tensors)
+            out = self._observed(func, args, kwargs, tensors)
+            if func._schema.is_mutable:
+                self._tell_twins()
+            return out
         except Exception as error:
             self.ctx.note_failure(error, tensors)
             raise
@@ -192,19 +206,43 @@ class Observer(TorchDispatchMode):
     def _observed(self, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
         """The result of an operator, with what is known of it."""
         numbers = self._numbers(func, args, kwargs, tensors)
+        bare_views = list(self._views_without_neurons(func, args))
         if func is aten._local_scalar_dense.default:  # ``.item()``
             return _require_known(numbers)
         out = self._result(func, args, kwargs, numbers)
         _record_view(self.ctx, func, args, out)
         if numbers is not None:
             self._attach_numbers(out, numbers)
-        elif func._schema.is_mutable:
-            self._note_overwritten(func, args)
+            if tensors and not self.ctx.numbers:
+                self._note_constant(func, numbers)
         self.ctx.operator = str(func)
+        self._follow_neurons(func, args, tensors, out)
+        for view in bare_views:
+            if self.ctx.fields(view):
+                carry_to_base(self.ctx, view, self._to_meta(view._base))
+        if numbers is None and func._schema.is_mutable:
+            for written in _written(func, args):
+                self.ctx.note_overwritten(written)
+        return out
+
+    def _follow_neurons(self, func: Any, args: Any, tensors: Sequence[Tensor], out: Any) -> None:
+        """Apply the rule of an operator that neurons reach."""
         is_recorded = self.ctx.open_norms is not None and follow(self.ctx, func, args, out)
         if not is_recorded and any(self.ctx.fields(tensor) for tensor in tensors):
             self._apply_rule(func, args, tensors, out)
-        return out
+
+    def _tell_twins(self) -> None:
+        """What was written into the meta twin of a tensor is in the tensor that the model has."""
+        for tensor, bare in self.twins.values():
+            if self.ctx.fields(bare):
+                self.ctx.set_value(tensor, self.ctx.value(bare))
+
+    def _views_without_neurons(self, func: Any, args: Any) -> Iterator[Tensor]:
+        """The views that an operator writes into, of tensors that hold no neurons."""
+        if func._schema.is_mutable:
+            for written in _written(func, args):
+                if written._is_view() and not self.ctx.fields(written):
+                    yield written
 
     def _apply_rule(self, func: Any, args: Any, tensors: Sequence[Tensor], out: Any) -> None:
         self.ctx.steady &= _is_steady(func)
@@ -232,7 +270,10 @@ class Observer(TorchDispatchMode):
         if func in _FACTORIES_OF_A_TYPE:  # the numbers of their tensor do not matter
             example = torch.empty(0, dtype=tensors[0].dtype, device="cpu")
             on_cpu = {**kwargs, "device": "cpu"}
-            return None if self._too_many(args[1]) else func(example, *args[1:], **on_cpu)
+            if self._too_many(args[1]):
+                return None
+            numbers = func(example, *args[1:], **on_cpu)
+            return numbers.zero_() if func in _EMPTY else numbers
         for tensor in tensors:
             real = self._real(tensor)
             if real is None or self._too_many(real.shape):
@@ -242,11 +283,11 @@ class Observer(TorchDispatchMode):
             real_kwargs["device"] = "cpu"
         return func(*real_args, **real_kwargs)
 
-    def _note_overwritten(self, func: Any, args: Any) -> None:
-        """Numbers that are not known were written: what was known of the memory is out of date."""
-        for argument, schema in zip(args, func._schema.arguments, strict=False):
-            if schema.is_write and isinstance(argument, Tensor):
-                self.ctx.note_overwritten(argument)
+    def _note_constant(self, func: Any, numbers: Any) -> None:
+        """What was made of constants may be a size (``ones(d).sum()``): the trial compares it."""
+        if func not in _FACTORIES_OF_A_TYPE:
+            self.ctx.steady = False  # so that the trial computes it too
+            self.ctx.number_log.record_result(func, numbers, self.ctx)
 
     def _too_many(self, shape: Sequence[int]) -> bool:
         return math.prod(shape) > _MAX_VALUES and not self.ctx.numbers
@@ -270,12 +311,14 @@ class Observer(TorchDispatchMode):
             return None
         if self._too_many(bare.shape):
             return _expanded_numbers(func, args, kwargs)
-        return func(*args, **{**kwargs, "device": "cpu"})
+        numbers: Tensor = func(*args, **{**kwargs, "device": "cpu"})
+        return numbers.zero_() if func in _EMPTY else numbers
 
     def _result(self, func: Any, args: Any, kwargs: Any, numbers: Any) -> Any:
         """The operator's result on the meta device; where numbers decide on its shape, theirs."""
         if numbers is None or not _is_data_dependent(func):
-            return self.ctx.shape_cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
+            out = self.ctx.shape_cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
+            return out.zero_() if func in _EMPTY and not out.is_meta else out
         return tree_map(_meta_like, numbers)
 
     def _attach_numbers(self, out: Any, numbers: Any) -> None:

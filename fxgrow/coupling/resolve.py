@@ -206,7 +206,7 @@ def _attempt(setting: _Setting, assumptions: _Assumptions) -> _Attempt:
     ctx, subject = setting.ctx, setting.subjects[0]
     classes = classify(ctx, assumptions.banned, assumptions.pins)
     coupling = build_widths(ctx, classes, setting.patterns, subject, assumptions.workarounds)
-    report = check_unreached(ctx, classes, coupling, setting.followed)
+    report = check_unreached(ctx, setting.model, classes, coupling, setting.followed)
     coupling = replace(coupling, unreached=report.unreached)
     attempt = _Attempt(assumptions, classes, coupling, subject, None)
     # The cheapest checks first.

@@ -33,7 +33,13 @@ UNEVEN_CHUNKS = "the number of chunks does not divide it, so with more neurons t
 
 _SHAPE = Tensor.shape.__get__  # type: ignore[attr-defined]
 _COUNTS = (Tensor.numel, Tensor.nelement, torch.numel)
-_MAKE_VALUES = (torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor)
+_MAKE_VALUES = (
+    torch.tensor,
+    torch.as_tensor,
+    torch.asarray,
+    torch.scalar_tensor,
+    Tensor.new_tensor,
+)
 """Functions whose numbers are values, which no operator tells: tensors are made before."""
 
 _CHUNKS = (torch.chunk, Tensor.chunk, torch.tensor_split, Tensor.tensor_split)

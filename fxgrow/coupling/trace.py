@@ -214,7 +214,7 @@ def run_once(
     wanted = ctx.number_log.wanted
     ctx.number_log = NumberLog(wanted)
     ctx.view_log = ViewLog(ctx.views.get((subject, training)) if ctx.is_trial else None)
-    ctx.names = {id(parameter): name for name, parameter in bare.named_parameters()}
+    ctx.names = {id(tensor): name for name, tensor in named_tensors(bare).items()}
     try:
         with _observation(ctx, modules, watch) as sizes:
             if ctx.follows_sizes:

@@ -34,6 +34,22 @@ def unreached_parameters(ctx: Context) -> list[str]:
     return [name for name in names if name not in ctx.reached]
 
 
+def unreached_buffers(ctx: Context, model: nn.Module) -> list[str]:
+    """The names of the buffers of real or complex numbers that no run took, in the model's order.
+
+    Whole numbers are indices, which are not combined with neurons.
+    """
+    buffers = dict(model.named_buffers())
+    names = dict.fromkeys(axis.parameter for axis in ctx.axes if axis.constant)
+    unreached = []
+    for name in names:
+        buffer = buffers.get(name)
+        is_number = buffer is not None and (buffer.is_floating_point() or buffer.is_complex())
+        if is_number and name not in ctx.reached:
+            unreached.append(name)
+    return unreached
+
+
 def follow_siblings(ctx: Context, model: nn.Module) -> dict[str, str]:
     """Couple modules that no example reaches as their siblings are.
 
@@ -204,12 +220,17 @@ class UnreachedReport:
 
 
 def check_unreached(
-    ctx: Context, classes: NeuronClasses, coupling: Coupling, followed: Mapping[str, str]
+    ctx: Context,
+    model: nn.Module,
+    classes: NeuronClasses,
+    coupling: Coupling,
+    followed: Mapping[str, str],
 ) -> UnreachedReport:
-    """Refuse the growable widths that a parameter may read which no example reaches.
+    """Refuse the growable widths that a parameter or buffer may read which no example reaches.
 
     Args:
         ctx: what was observed.
+        model: the model.
         classes: the neurons.
         coupling: the widths.
         followed: the modules that follow a sibling.
@@ -217,14 +238,8 @@ def check_unreached(
     Returns:
         The refusals, and the report.
     """
-    # By the module that owns them: it is where a value would arrive.
-    by_module: dict[str, list[str]] = defaultdict(list)
-    sizes: dict[str, set[int]] = defaultdict(set)
-    shapes = {axis.key: len(axis.labels) for axis in ctx.axes}
-    for parameter in unreached_parameters(ctx):
-        owner = parameter.rpartition(".")[0]
-        by_module[owner].append(parameter)
-        sizes[owner].update(size for key, size in shapes.items() if key[0] == parameter)
+    by_module = _by_owner(ctx, model)
+    sizes = _sizes_by_owner(ctx, by_module)
     if not by_module:
         return UnreachedReport((), ())
     of = width_of_class(ctx, classes, coupling.owners)
@@ -241,11 +256,31 @@ def check_unreached(
                 labels = np.flatnonzero(of[classes.of] == number)
                 reason = REFUSED % by_module[owner][0]
                 pins.append(Pin(labels[labels != FIXED], "unreached", reason, owner or "model"))
+    buffers = set(unreached_buffers(ctx, model))
     reports = []
     for owner, parameters in by_module.items():
-        sibling = _follower(owner, followed)
-        reports.append(Unreached(owner, tuple(parameters), tuple(touched[owner]), sibling))
+        # A table that nothing needs, and that no neuron comes near, is not worth a word.
+        if touched[owner] or not buffers.issuperset(parameters):
+            sibling = _follower(owner, followed)
+            reports.append(Unreached(owner, tuple(parameters), tuple(touched[owner]), sibling))
     return UnreachedReport(tuple(pins), tuple(reports))
+
+
+def _by_owner(ctx: Context, model: nn.Module) -> dict[str, list[str]]:
+    """What no run took, by the module that owns it: there a value would arrive."""
+    by_module: dict[str, list[str]] = defaultdict(list)
+    for parameter in (*unreached_parameters(ctx), *unreached_buffers(ctx, model)):
+        by_module[parameter.rpartition(".")[0]].append(parameter)
+    return by_module
+
+
+def _sizes_by_owner(ctx: Context, by_module: Mapping[str, list[str]]) -> dict[str, set[int]]:
+    axes = _axes_by_parameter(ctx)
+    sizes: dict[str, set[int]] = defaultdict(set)
+    for owner, parameters in by_module.items():
+        for parameter in parameters:
+            sizes[owner].update(len(axis.labels) for axis in axes[parameter])
+    return sizes
 
 
 def _follower(owner: str, followed: Mapping[str, str]) -> str:

@@ -212,7 +212,7 @@ class Context:
         views: those of every subject's run in each mode, before the model has grown.
         weight_products: products that sum over an axis of two weights.
         names: the names of the bare copy's parameters, by the ``id`` of the parameter.
-        reached: the names of the parameters that some operator took.
+        reached: the names of the parameters and buffers that some operator took.
         visible: what modules got, and what they gave to those that called them.
         entered: the paths of the modules that ran.
         open_norms: what a run with open norms records; None: norms are closed.
@@ -409,7 +409,7 @@ class Context:
             self.labels.pin(pin.labels, pin.code, pin.reason, pin.node)
 
     def mark_operands(self, tensors: Iterable[Tensor]) -> None:
-        """Note what an operator takes: values that are read, and parameters that are reached."""
+        """Note what an operator takes: values that are read, and parameters and buffers."""
         for tensor in tensors:
             self.mark_read(tensor)
             name = self.names.get(id(tensor))

@@ -7,6 +7,8 @@
 - ``limits``: every bound on what a file may claim.
 - ``document``: versioned documents, and the migration of older versions.
 - ``tensor_files``: tensors from safetensors files.
+- ``trees``: nested values with tensors in them, as JSON data and tensors.
+- ``locks``: who may write, until the process ends.
 """
 
 from fxgrow.documents.atomic import (
@@ -21,6 +23,7 @@ from fxgrow.documents.atomic import (
     os_errors_as,
     recover_directory,
     resolve_target,
+    sync,
 )
 from fxgrow.documents.canonical import canonical_json, digest
 from fxgrow.documents.document import Document, JsonData, as_spec_error
@@ -36,6 +39,7 @@ from fxgrow.documents.files import (
     staged_directory,
 )
 from fxgrow.documents.limits import MESSAGE
+from fxgrow.documents.locks import exclusive_lock, lock_holder
 from fxgrow.documents.model import StrictModel
 from fxgrow.documents.parsing import parse_yaml, yaml_text
 from fxgrow.documents.recognition import (
@@ -51,7 +55,8 @@ from fxgrow.documents.recognition import (
 )
 from fxgrow.documents.renaming import rename_key
 from fxgrow.documents.settings import Settings
-from fxgrow.documents.tensor_files import aligned_copy
+from fxgrow.documents.tensor_files import aligned_copy, read_tensors
+from fxgrow.documents.trees import Tree, decode_tree, encode_tree
 
 __all__ = [
     "CONFIG",
@@ -68,6 +73,7 @@ __all__ = [
     "JsonData",
     "Settings",
     "StrictModel",
+    "Tree",
     "aligned_copy",
     "as_spec_error",
     "atomic_directory",
@@ -78,15 +84,20 @@ __all__ = [
     "check_replaceable",
     "check_target",
     "contains_bytes",
+    "decode_tree",
     "digest",
+    "encode_tree",
+    "exclusive_lock",
     "foreign_file",
     "foreign_in_directory",
     "is_genotype",
     "is_schema",
     "is_source",
+    "lock_holder",
     "os_errors_as",
     "parse_yaml",
     "read_bytes",
+    "read_tensors",
     "read_text",
     "reading_errors",
     "recover_directory",
@@ -94,5 +105,6 @@ __all__ = [
     "resolve_target",
     "sha256",
     "staged_directory",
+    "sync",
     "yaml_text",
 ]

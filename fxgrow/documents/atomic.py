@@ -3,21 +3,25 @@
 Until then it lies in a hidden directory beside its target (``.NAME.HEX.tmp``). A directory that is
 replaced is moved aside first (``.NAME.HEX.old``). If the process is killed before the new one has
 taken its place, the next command that looks for the target moves the old one back
-(``recover_directory``). What may be replaced is decided by the caller's ``ForeignCheck``; the
-current directory, the home directory and what contains them are never a target
-(``resolve_target``).
+(``recover_directory``), and the next one that writes it removes hidden directories that nobody
+writes to any more (``_clear_leftovers``): who writes holds a lock.
+
+What may be replaced is decided by the caller's ``ForeignCheck``; the current directory, the home
+directory and what contains them are never a target (``resolve_target``).
 """
 
 import os
 import re
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fxgrow.errors import ExportError, FxgrowError, RunError, SpecError
+from fxgrow.documents.locks import CAN_LOCK, try_lock
+from fxgrow.errors import ExportError, FxgrowError, RecoveryWarning, RunError, SpecError
 
 STAGING, ASIDE = ".tmp", ".old"
 # How often a directory is swapped again after another process has moved the old one back.
@@ -247,10 +251,13 @@ class _Staging:
         """Move ``output`` to the target, which may have appeared or changed in the meantime."""
         with os_errors_as(self.target, self.kind):
             check_target(self.target, self.kind, self.foreign_check, force=self.force)
+            # The content has to be on the disk before its name is: power may fail.
+            _sync_all(output)
             if output.is_dir() and os.path.lexists(self.target):
                 self._swap(output, keep_foreign)
             else:
                 output.replace(self.target)
+            sync(self.target.parent)
 
     def _swap(self, output: Path, keep_foreign: bool) -> None:
         """Replace a directory. No single rename can, so the old one is moved aside first."""
@@ -294,11 +301,77 @@ def _staged(
     with os_errors_as(resolved, kind):
         if parents:
             resolved.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir()
+        _clear_leftovers(resolved, foreign_check)
+        held = _make_locked(path)
     try:
         yield _Staging(path, resolved, kind, foreign_check, force)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+        os.close(held)
+
+
+def _make_locked(path: Path) -> int:
+    """Make a directory, and hold a lock on it; gives what is to be closed."""
+    # Locked before it gets its name: by that name it would be taken for one that nobody holds.
+    unnamed = path.with_suffix(".new")
+    unnamed.mkdir()
+    descriptor = os.open(unnamed, os.O_RDONLY)
+    with suppress(OSError):  # a file system without locks
+        try_lock(descriptor)
+    unnamed.rename(path)
+    return descriptor
+
+
+def _clear_leftovers(target: Path, foreign_check: ForeignCheck) -> None:
+    """Remove what processes left beside a target that were killed while they wrote it."""
+    # Whoever writes at this moment holds a lock on the directory, and keeps it.
+    for path in _hidden_directories(target, STAGING):
+        if not _is_held(path):
+            _clear(path, "was left by a process that was killed")
+    # Of a target that was replaced: without one, it is moved back instead.
+    for path in _hidden_directories(target, ASIDE) if os.path.lexists(target) else ():
+        # By then the new directory is in its place, and so is the lock on it.
+        if not _is_held(target) and foreign_check(path) is None:
+            _clear(path, "was left by a process that was killed after it had replaced it")
+
+
+def _clear(path: Path, why: str) -> None:
+    warnings.warn(f"{path} {why}, and is cleared away", RecoveryWarning, stacklevel=2)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds a lock on a directory, or nobody can tell."""
+    if not CAN_LOCK:
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return True
+    try:
+        return not try_lock(descriptor)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _sync_all(output: Path) -> None:
+    """Wait until a file, or a directory with all that is in it, is on the disk."""
+    for path in (*output.rglob("*"), output):
+        if path.is_symlink():
+            continue
+        if path.is_file() or path.is_dir():
+            sync(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or directory is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _move_missing(old: Path, new: Path) -> None:
@@ -321,7 +394,7 @@ def recover_directory(target: Path) -> bool:
     if os.path.lexists(target):
         return False
     try:
-        candidates = _directories_aside(target)
+        candidates = _hidden_directories(target, ASIDE)
         if not candidates:
             return False
         last_moved = max(candidates, key=_changed_at)
@@ -331,12 +404,12 @@ def recover_directory(target: Path) -> bool:
     return True
 
 
-def _directories_aside(target: Path) -> list[Path]:
-    """List the old versions of ``target`` that were moved aside."""
-    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}{re.escape(ASIDE)}")
+def _hidden_directories(target: Path, suffix: str) -> list[Path]:
+    """List what lies beside ``target`` under one of the names that fxgrow gives."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}{re.escape(suffix)}")
     directories = []
     for path in target.parent.iterdir():
-        # Only what fxgrow moves aside: a link of that name may lead anywhere.
+        # Only what fxgrow made: a link of that name may lead anywhere.
         if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             directories.append(path)
     return directories

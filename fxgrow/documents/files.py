@@ -160,15 +160,6 @@ def _open_binary(path: Path) -> BufferedReader:
     return os.fdopen(os.open(path, os.O_RDONLY | flags), "rb")
 
 
-def fsync_path(path: Path) -> None:
-    """Wait until a file or directory is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def check_replaceable(target: Path) -> None:
     """Check that a spec may be written to ``target``; other files in it will be kept.
 
@@ -225,12 +216,12 @@ def _publish(staging: Path, target: Path) -> None:
     names = [name for name in (WEIGHTS, CONFIG) if (staging / name).exists()]
     # The content has to be on the disk before its name is, or a power failure leaves empty files.
     for name in names:
-        fsync_path(staging / name)
-    fsync_path(staging)
+        atomic.sync(staging / name)
+    atomic.sync(staging)
     if target.exists():
         for name in names:
             (staging / name).replace(target / name)
-        fsync_path(target)
+        atomic.sync(target)
     else:
         staging.rename(target)
-    fsync_path(target.parent)
+    atomic.sync(target.parent)

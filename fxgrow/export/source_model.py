@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.errors import ExportError, SpecError
-from fxgrow.growth import DescribedModel, Widened, described_model
+from fxgrow.growth import Deepened, DescribedModel, Widened, described_model
 from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.spec import (
     ArchitectureSpec,
@@ -36,7 +36,7 @@ class HasSpec(Protocol):
     def spec(self) -> ArchitectureSpec: ...
 
 
-ExportableModel = str | Path | nn.Module | Widened | HasSpec
+ExportableModel = str | Path | nn.Module | Widened | Deepened | HasSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def export_source(
         loaded = load(model, trust=trust)
         return _with_inputs(loaded, spec_of(loaded))
     described: HasSpec | DescribedModel
-    if isinstance(model, (nn.Module, Widened)):
+    if isinstance(model, (nn.Module, Widened, Deepened)):
         described = described_model(model, example_inputs)
     else:
         described = model

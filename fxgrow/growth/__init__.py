@@ -5,10 +5,12 @@ from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import BatchLoss
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
+from fxgrow.growth.companions import require_alike
 from fxgrow.growth.cost_models import UNITS
+from fxgrow.growth.deepen import Deepened, deepen
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
-from fxgrow.growth.grow_to import grow_to
+from fxgrow.growth.grow_to import Expanded, grow_to
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.method import (
@@ -19,10 +21,10 @@ from fxgrow.growth.method import (
     SelectFunction,
     predicts_gain,
 )
-from fxgrow.growth.objective import Batch, LossFunction, Objective
+from fxgrow.growth.objective import Batch, LossFunction, Objective, gradients_of
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.prepare import PreparedModel
-from fxgrow.growth.replay import replay
+from fxgrow.growth.replay import regrow, replay
 from fxgrow.growth.result import Growth, GrowthReport
 from fxgrow.growth.scale import reinitialize, scale_widths
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
@@ -33,7 +35,7 @@ from fxgrow.growth.statistics import (
     frozen_statistics,
     refresh_statistics,
 )
-from fxgrow.growth.step import StepOptions, grow_step
+from fxgrow.growth.step import StepOptions, check_step, grow_step
 from fxgrow.growth.verify import emit_and_verify
 from fxgrow.growth.widen import Widened, new_neuron_updates, widen
 
@@ -44,7 +46,9 @@ __all__ = [
     "BatchLoss",
     "BatchRoles",
     "Budget",
+    "Deepened",
     "DescribedModel",
+    "Expanded",
     "Growth",
     "GrowthReport",
     "LossFunction",
@@ -67,20 +71,25 @@ __all__ = [
     "Widened",
     "assign_roles",
     "backtrack",
+    "check_step",
+    "deepen",
     "described_model",
     "emit",
     "emit_and_verify",
     "estimate_statistics",
     "frozen_statistics",
     "full_precision",
+    "gradients_of",
     "grow_step",
     "grow_to",
     "new_neuron_updates",
     "parameter_updates",
     "predicts_gain",
     "refresh_statistics",
+    "regrow",
     "reinitialize",
     "replay",
+    "require_alike",
     "require_close",
     "resolve_budget",
     "scale_widths",

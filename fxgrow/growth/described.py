@@ -1,4 +1,4 @@
-"""The specification of a model that has none yet: a widened one, or any module with its inputs."""
+"""The specification of a model that has none yet: a wider, a deeper, or any one with its inputs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,7 @@ from torch import fx, nn
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.errors import SpecError
+from fxgrow.growth.deepen import Deepened
 from fxgrow.growth.widen import Widened
 from fxgrow.spec import META_KEY, ArchitectureSpec, describe, spec_of
 
@@ -25,12 +26,14 @@ class DescribedModel:
     spec: ArchitectureSpec
 
 
-def described_model(model: Widened | nn.Module, example_inputs: Any = None) -> DescribedModel:
+def described_model(
+    model: Widened | Deepened | nn.Module, example_inputs: Any = None
+) -> DescribedModel:
     """Capture and describe a model, unless it was loaded with its specification.
 
     Args:
-        model: a loaded model, any other module, or what ``fxgrow.widen`` gave.
-        example_inputs: inputs of the model; None: those that it was widened with.
+        model: a loaded model, any other module, or what ``widen`` or ``deepen`` gave.
+        example_inputs: inputs of the model; None: those that it grew with.
 
     Returns:
         Its graph and its specification.
@@ -42,7 +45,7 @@ def described_model(model: Widened | nn.Module, example_inputs: Any = None) -> D
     """
     if isinstance(model, fx.GraphModule) and example_inputs is None and META_KEY in model.meta:
         return DescribedModel(model, spec_of(model))
-    if isinstance(model, Widened):
+    if isinstance(model, (Widened, Deepened)):
         module = model.module
         example_inputs = model.example_inputs if example_inputs is None else example_inputs
     else:

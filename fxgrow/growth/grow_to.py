@@ -2,29 +2,52 @@
 
 Reference: Chen, Goodfellow, Shlens, "Net2Net", ICLR 2016, for the idea; Wang et al., "LEMON:
 Lossless Model Expansion", ICLR 2024, and Gesmundo and Maile (2023) for transformers. How we differ:
-no model family is known by name. The sizes of the bigger model's parameters say how much each width
-of the smaller one grows: an axis of a parameter that holds c_w entries per neuron of width w grows
-by sum_w c_w n_w, which is one linear equation per axis for the numbers n_w of new neurons.
+no model family is known by name. Lists of blocks are matched by the order of their blocks, and what
+the smaller model lacks starts as the identity (``deepen``). The sizes of the bigger model's
+parameters then say how much each width grows: an axis of a parameter that holds c_w entries per
+neuron of width w grows by sum_w c_w n_w, which is one linear equation per axis for the numbers n_w
+of new neurons.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from torch import nn
 
 from fxgrow.argument_checks import Seed, checked
-from fxgrow.capture import positional_inputs
+from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_module
 from fxgrow.coupling import UNDER_NORMS, AxisKey, Coupling, couple
 from fxgrow.errors import GrowthError
+from fxgrow.growth.block_lists import is_block_list
+from fxgrow.growth.deepen import deepen
 from fxgrow.growth.preservation import Preservation
-from fxgrow.growth.widen import Widened, widen
+from fxgrow.growth.widen import Widened, model_and_examples, widen
 from fxgrow.surgery import parameter_shapes
 
 _Shapes = Mapping[str, tuple[int, ...]]
 _MAX_LISTED = 6
+
+
+@dataclass(frozen=True)
+class Expanded(Widened):
+    """A bigger model with the function of a smaller one.
+
+    Args:
+        amounts: by the name of each width of the smaller model that grew how many neurons it got.
+        sizes: how many it had.
+        new_blocks: the path of each new block, and of the block that it started from.
+
+    Example:
+        >>> bigger = fxgrow.grow_to(small, like=big, example_inputs=words)
+        >>> bigger.amounts, bigger.new_blocks
+    """
+
+    amounts: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    new_blocks: Mapping[str, str] = field(default_factory=dict)
 
 
 @checked
@@ -34,49 +57,87 @@ def grow_to(
     example_inputs: Any = None,
     seed: Seed = 0,
     examples: Sequence[Any] = (),
-) -> Widened:
+) -> Expanded:
     """Give a bigger model of the same family the function of a smaller one.
 
-    Widths of the smaller model get new neurons, streams under norms included, until each of its
-    parameters has the shape of the bigger model's parameter of the same name. A stream for which
-    that has no rule (post-norm) is doubled or tripled by splits, if that is its size. A copy of the
-    bigger model takes these parameters, and is compared with the smaller model.
+    Lists of blocks get as many as the bigger model has, old ones first (``deepen``). Widths get new
+    neurons, streams under norms included, until each parameter has the shape of the bigger model's
+    parameter of the same name; a stream without a rule for that (post-norm) splits by multiples.
+    A copy of the bigger model takes these parameters, and is compared with the smaller model.
 
     Args:
         model: the smaller model, trained; it is not changed.
-        like: the bigger one; it is not changed, and its own parameters do not matter. Its layers
-            must have the names of the smaller one's: it differs in widths and not in depth.
+        like: the bigger one, which stays, and whose parameters do not matter. Beside those of new
+            blocks its layers must have the names of the smaller one's.
         example_inputs: of the smaller model.
-        seed: of new weights.
-        examples: more example inputs.
+        seed, examples: of new weights; more example inputs.
 
     Returns:
-        A copy of ``like`` that computes what ``model`` does, as ``widen`` tells it.
+        A copy of ``like`` that computes what ``model`` does, and what grew.
 
     Raises:
         GrowthError: ``unlike-models`` if a parameter is missing in one of them, is smaller in
-            ``like``, or is larger along what is no width (classes, words, positions);
-            the refusal code of a width that cannot grow; ``broken-promise``.
+            ``like``, or is larger along what is no width (classes, words, positions); the refusal
+            code of a width that cannot grow; what ``deepen`` raises; ``broken-promise``.
         ModelError: the smaller model does not run on its example inputs.
 
     Example:
-        >>> bigger = fxgrow.grow_to(small, like=GPT(size=160, heads=10), example_inputs=words)
-        >>> bigger.module.load_state_dict  # of the class, sizes and config of like
+        >>> bigger = fxgrow.grow_to(small, like=GPT(size=160, blocks=8), example_inputs=words)
     """
-    given = [positional_inputs(model, example) for example in examples]
-    if example_inputs is not None or not given:
-        given.insert(0, positional_inputs(model, () if example_inputs is None else example_inputs))
+    _, given = model_and_examples(model, example_inputs, examples)
+    model, new_blocks = _as_deep(model, like, given)
     coupling = couple(model, given[0], examples=given[1:])
     amounts = _amounts(model, like, coupling)
-    if not amounts:
+    if not amounts and not new_blocks:
         raise _unlike(model, like, "their parameters have the same shapes already")
-    wider = _widened(model, coupling, amounts, given, seed)
+    # If only blocks are new, no axis changes.
+    wider = Widened(model, {})
+    if amounts:
+        wider = _widened(model, coupling, amounts, given, seed)
     bigger = copy_module(like)
     bigger.to(next(wider.module.parameters())).train(model.training)
     bigger.load_state_dict(wider.module.state_dict())
-    # The wider model was compared with the smaller one; the numbers of both are the same.
-    error = Preservation.of(wider.module, *given).require(bigger)
-    return replace(wider, module=bigger, preservation_error=error)
+    # What grew was compared with the smaller model already.
+    before = Preservation.of(wider.module, *given, leaves=direct_tensors)
+    sizes = {name: coupling.by_name[name].size for name in amounts}
+    return Expanded(
+        bigger,
+        wider.index_maps,
+        wider.config,
+        before.require(bigger),
+        before.skipped,
+        example_inputs=given[0],
+        amounts=amounts,
+        sizes=sizes,
+        new_blocks=new_blocks,
+    )
+
+
+def _as_deep(
+    model: nn.Module, like: nn.Module, examples: Sequence[Any]
+) -> tuple[nn.Module, dict[str, str]]:
+    """The smaller model with as many blocks as the bigger one, and which of them are new."""
+    new_blocks: dict[str, str] = {}
+    # Lists inside of blocks are met again when their blocks are as many as they have to be.
+    while longer := _longer_lists(model, like):
+        deeper = deepen(model, longer, examples[0], examples=examples[1:])
+        model = deeper.module
+        new_blocks.update(deeper.new_blocks)
+    return model, new_blocks
+
+
+def _longer_lists(model: nn.Module, like: nn.Module) -> dict[str, int]:
+    """How many blocks more each list has in the bigger model; those inside of others come later."""
+    found: dict[str, int] = {}
+    lists = dict(like.named_modules())
+    for path, blocks in model.named_modules():
+        is_inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
+        if path not in lists or is_inside or not is_block_list(blocks):
+            continue
+        more = len(lists[path]._modules) - len(blocks._modules)
+        if is_block_list(lists[path]) and more > 0:
+            found[path] = more
+    return found
 
 
 def _widened(
@@ -165,5 +226,5 @@ def _unlike(model: nn.Module, like: nn.Module, why: str) -> GrowthError:
     return GrowthError(
         "unlike-models",
         f"{small} cannot grow to the sizes of {big}: {why}; give a model of the same family that "
-        "is wider and as deep",
+        "is wider or deeper",
     )

@@ -248,7 +248,7 @@ class Objective:
                 loss = self.on(model, self.batches[0])
             learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
             if learning and loss.requires_grad:
-                gradients = torch.autograd.grad(loss, learning, allow_unused=True)
+                gradients = gradients_of(loss, learning, allow_unused=True)
                 if any(gradient is not None for gradient in gradients):
                     return
         raise GrowthError(
@@ -274,6 +274,33 @@ def _differentiable(model: nn.Module) -> list[str]:
         if parameter.is_floating_point() or parameter.is_complex():
             names.append(name)
     return names
+
+
+def gradients_of(
+    loss: Tensor,
+    learning: Sequence[Tensor],
+    allow_unused: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Any, ...]:
+    """The gradients of a growth batch's loss, as ``torch.autograd.grad`` gives them.
+
+    Args:
+        loss: the loss.
+        learning: what it is differentiated by.
+        allow_unused: what the loss does not depend on has None for a gradient, and is no error.
+        materialize_grads: it has zeros instead.
+
+    Returns:
+        One gradient for each of ``learning``; None where the loss does not depend on it.
+
+    Raises:
+        GrowthError: ``bad-loss``, if the backward pass of the model or the loss raises an error.
+    """
+    what = "the loss of a growth batch cannot be differentiated"
+    with errors_as(GrowthError, "bad-loss", what, _FITTING):
+        return torch.autograd.grad(
+            loss, learning, allow_unused=allow_unused, materialize_grads=materialize_grads
+        )
 
 
 def _mean_loss(loss: Any) -> Tensor:

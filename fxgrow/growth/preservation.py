@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from fxgrow.capture import first_line, output_leaves, preserve_state
 from fxgrow.copying import copy_module
@@ -32,6 +32,9 @@ from fxgrow.randomness import seeded
 Grow = Callable[[nn.Module, Sequence[str]], object]
 """Widens a model in place by the widths of these names, as they were asked for."""
 
+Leaves = Callable[[Any], list[Any]]
+"""Gives what of a model's output is compared."""
+
 _NO_VALUES = "the model or its example inputs have shapes but no values"
 _NO_FLOATS = "its output holds no floating-point numbers"
 _RANDOM = "its output is random in evaluation mode, too"
@@ -42,7 +45,8 @@ _ROUNDING = (
 MAX_NOISE_RATIO = 4.0
 """How much farther than two runs of a random model apart a grown one may be."""
 
-_FINER = 16 * torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+_COARSE = torch.finfo(torch.float32).eps
+_FINER = 16 * torch.finfo(torch.float64).eps / _COARSE
 """What rounding moves in float64 over what it moves in float32.
 
 Kernels add up in other orders in both, hence the factor. A wrong growth is as wrong in both.
@@ -57,31 +61,36 @@ class Preservation:
         examples: its positional arguments, of each example.
         expected: the tensors of its output, in evaluation mode.
         skipped: why nothing can be compared ("" if it can).
+        leaves: what of an output is compared.
     """
 
     examples: tuple[tuple[Any, ...], ...]
     expected: tuple[Tensor, ...] = ()
     skipped: str = ""
+    leaves: Leaves = output_leaves
 
     @staticmethod
-    def of(model: nn.Module, *examples: tuple[Any, ...]) -> "Preservation":
+    def of(
+        model: nn.Module, *examples: tuple[Any, ...], leaves: Leaves = output_leaves
+    ) -> "Preservation":
         """Run a model that is still as it was.
 
         Args:
             model: is left in its mode and state.
             examples: its positional arguments, of each example; it cannot change them.
+            leaves: what of an output is compared.
         """
         tensors = (*model.parameters(), *model.buffers(), *tree_leaves(examples))
         if any(_has_no_values(tensor) for tensor in tensors):
             return Preservation(examples, skipped=_NO_VALUES)
         try:
-            expected = _outputs(model, examples)
+            expected = _outputs(model, examples, leaves=leaves)
         # Coupling needs shapes only, so what runs there need not run here (another device, say).
         except Exception as error:  # noqa: BLE001 - whatever the model's own code raises
             return Preservation(examples, skipped=f"the model does not run: {first_line(error)}")
         if not any(map(is_inexact, expected)):
             return Preservation(examples, skipped=_NO_FLOATS)
-        return Preservation(examples, expected)
+        return Preservation(examples, expected, leaves=leaves)
 
     def require(self, module: nn.Module) -> float | None:
         """Compare a grown model.
@@ -98,7 +107,7 @@ class Preservation:
         if self.skipped:
             return None
         try:
-            outputs = _outputs(module, self.examples)
+            outputs = self.outputs(module)
         except Exception as error:  # the model's own code may raise anything
             message = f"the grown model does not run: {first_line(error)}"
             raise GrowthError("broken-promise", message) from error
@@ -106,6 +115,24 @@ class Preservation:
             message = f"the grown model's output has the shapes {_shapes(outputs)}"
             raise GrowthError("broken-promise", message)
         return require_close("what it was before", outputs, self.expected)
+
+    def outputs(self, module: nn.Module) -> tuple[Tensor, ...]:
+        """What a model gives of what is compared, for all examples; it is left as it was."""
+        return _outputs(module, self.examples, leaves=self.leaves)
+
+    def error(self, module: nn.Module) -> float | None:
+        """How far the output of a model is from what it was, where it need not be the same.
+
+        Args:
+            module: the model; it is left in its mode and state.
+
+        Returns:
+            The relative error; None if there is nothing to compare.
+        """
+        # As ``require``, which says more where they have to be equal.
+        if self.skipped:
+            return None
+        return _error(self.outputs(module), self.expected)
 
 
 def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], object]) -> str:
@@ -133,9 +160,10 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
     grow(wider)
     try:
         with _all_in_float64():
-            expected = _outputs(finer, _in_dtype(before.examples, torch.float64))
-            error = _error(_outputs(wider, _in_dtype(before.examples, torch.float64)), expected)
-        allowed = max(tolerance, _rounding_in_float64(model, before.examples, expected))
+            examples = _in_dtype(before.examples, torch.float64)
+            expected = _outputs(finer, examples)
+            error = _error(_outputs(wider, examples), expected)
+            allowed = max(tolerance, _rounding(finer, examples, expected))
     except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
         return ""
     return _ROUNDING if error <= allowed else ""
@@ -168,20 +196,32 @@ def _all_in_float64() -> Iterator[None]:
         torch.set_default_dtype(default)
 
 
-def _rounding_in_float64(
+def _rounding(
     model: nn.Module, examples: tuple[tuple[Any, ...], ...], expected: tuple[Tensor, ...]
 ) -> float:
-    """How far rounding may move an output in float64, told from what it moves in float32.
+    """How far rounding in float64 may move an output, told from what rounding to float32 moves it.
 
-    A model in float64 cannot be compared with a finer one, but its copy in float32 can.
+    A model in float64 cannot be compared with a finer one. A copy in float32 need not run (tensors
+    that it keeps to itself stay in float64), so its numbers are moved as rounding would do it.
 
     Args:
-        model: the model as it was.
+        model: the model as it was, in float64.
         examples: its positional arguments, of each example.
-        expected: its outputs in float64.
+        expected: its outputs.
     """
-    coarser = copy_module(model).float()
-    error = _error(_outputs(coarser, _in_dtype(examples, torch.float32)), expected)
+    generator = torch.Generator().manual_seed(0)
+
+    def rounded(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        moves = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        return tensor + tensor * (_COARSE * moves.to(tensor))
+
+    moved = copy_module(model)
+    with torch.no_grad():
+        for tensor in (*moved.parameters(), *moved.buffers()):
+            tensor.copy_(rounded(tensor))
+        error = _error(_outputs(moved, tree_map_only(Tensor, rounded, examples)), expected)
     # Beyond 1 an error says no more than that all digits are lost.
     return _FINER * min(error, 1.0) if math.isfinite(error) else 0.0
 
@@ -236,21 +276,25 @@ def _in_dtype(examples: Any, dtype: torch.dtype) -> Any:
 
 
 def _outputs(
-    model: nn.Module, examples: Sequence[tuple[Any, ...]], seed: int = 0
+    model: nn.Module,
+    examples: Sequence[tuple[Any, ...]],
+    seed: int = 0,
+    leaves: Leaves = output_leaves,
 ) -> tuple[Tensor, ...]:
     """The tensors of a model's outputs in evaluation mode; the model is left as it was."""
     outputs: list[Tensor] = []
     for inputs in examples:
-        outputs += _outputs_of_one(model, inputs, seed)
+        outputs += _outputs_of_one(model, inputs, seed, leaves)
     return tuple(outputs)
 
 
-def _outputs_of_one(model: nn.Module, inputs: tuple[Any, ...], seed: int) -> list[Tensor]:
+def _outputs_of_one(
+    model: nn.Module, inputs: tuple[Any, ...], seed: int, leaves: Leaves
+) -> list[Tensor]:
     with preserve_state(model), full_precision(), torch.no_grad(), seeded(seed):
         output = model(*tree_map(_copy, inputs))
-        leaves = output_leaves(output)
         # What the model keeps and gives out may be put back on leaving.
-        return [leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor)]
+        return [leaf.detach().clone() for leaf in leaves(output) if isinstance(leaf, Tensor)]
 
 
 def _copy(leaf: Any) -> Any:

@@ -1,5 +1,7 @@
 """Replay: from a first specification and a history to the grown architecture, without weights.
 
+``regrow`` does the same to a model of the caller's class.
+
 A growth step is recorded as what it did to the widths and where it inserted layers
 (``GrowthStep``), so that doing the same to the parent's graph gives the child's. Fingerprints prove
 it: every step names its parent.
@@ -7,14 +9,15 @@ it: every step names its parent.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
-from torch import fx
+from torch import fx, nn
 
 from fxgrow.capture import Captured, capture
 from fxgrow.coupling import Coupling, Width, couple
 from fxgrow.errors import GrowthError, SpecError
 from fxgrow.growth.emit import emit
+from fxgrow.modes import evaluation_mode
 from fxgrow.rewrite import DepthProposal, InsertionPoint, LayerForm, insert_layers, insertion_points
 from fxgrow.spec import (
     ArchitectureSpec,
@@ -26,7 +29,7 @@ from fxgrow.spec import (
     meta_example_inputs,
     meta_module,
 )
-from fxgrow.surgery import Change
+from fxgrow.surgery import Change, parameter_shapes, update_config
 
 _NO_TRUST: Trust = frozenset()
 
@@ -51,9 +54,40 @@ def replay(
     specs = [first]
     for number, step in enumerate(history):
         _require_parent(step, specs[-1], number)
-        module = _grown(module, meta_example_inputs(first), step, number)
+        module = _grown(module, meta_example_inputs(first), step, number).graph_module
         specs.append(_described(module, first, (*specs[-1].history, step), trust))
     return tuple(specs[1:])
+
+
+def regrow(
+    module: nn.Module, example_inputs: tuple[Any, ...], history: Sequence[GrowthStep]
+) -> nn.Module:
+    """Let a model grow again as it did, for weights that are put into it afterwards.
+
+    Args:
+        module: the model before the first step; it is changed in place.
+        example_inputs: its positional arguments.
+        history: the steps.
+
+    Returns:
+        The grown model, of the same class (a graph module if layers were inserted). Its weights are
+        copies and zeros.
+
+    Raises:
+        SpecError: ``not-replayable``, at the first step that does not fit.
+
+    Example:
+        >>> grown = regrow(model, inputs, spec.history)
+        >>> grown.load_state_dict(state)
+    """
+    for number, step in enumerate(history):
+        with evaluation_mode(module):
+            shapes_before = parameter_shapes(module)
+            grown = _grown(module, example_inputs, step, number).model
+            sizes = ((change.before, change.after) for change in step.widths)
+            update_config(grown, shapes_before, sizes, example_inputs)
+        module = grown
+    return module
 
 
 def _require_parent(step: GrowthStep, spec: ArchitectureSpec, number: int) -> None:
@@ -80,9 +114,7 @@ def _described(
     return describe(module, inputs, widths=widths, history=history, trust=trust)
 
 
-def _grown(
-    module: fx.GraphModule, inputs: tuple[torch.Tensor, ...], step: GrowthStep, number: int
-) -> fx.GraphModule:
+def _grown(module: nn.Module, inputs: tuple[Any, ...], step: GrowthStep, number: int) -> Captured:
     """Carry one step out.
 
     The model is captured anew, because that is what named the nodes when the model grew.
@@ -95,7 +127,7 @@ def _grown(
         emit(deeper.model, coupling, _changes(coupling, step.widths, layers), {})
     except GrowthError as error:
         raise _broken(number, str(error)) from error
-    return capture(deeper.model, inputs).graph_module
+    return capture(deeper.model, inputs)
 
 
 def _deepened(

@@ -129,14 +129,8 @@ def search(
     timer = timer or Timer()
     generator = torch.Generator().manual_seed(seed)
     with timer.phase("overgrow"):
-        overgrown = _overgrow_all(prepared, budget, generator)
-        memory = _StepMemory(objective, limits)
-        needed = memory.largest([overgrown])
-        if needed is not None and limits.memory is None:
-            limits = replace(limits, memory=available_memory(device_of(prepared.captured.model)))
-        groups = partition_widths(prepared, overgrown, objective, limits.memory, needed)
-        whole = replace(prepared.captured, graph_module=overgrown.graph_module)
-        cost, unknown = countable_multiply_adds(whole, limits.costs)
+        start = _start(prepared, objective, budget, generator, limits)
+    overgrown, groups, memory, limits = start.overgrown, start.groups, start.memory, start.limits
     with timer.phase("search"):
         with full_precision():
             loss_before = objective.scoring.mean(prepared.captured.graph_module)
@@ -156,8 +150,64 @@ def search(
         with timer.phase("backtrack"), full_precision():
             backtracks = backtrack(chosen, objective.scoring, loss_before)
     changes = width_changes(prepared.coupling, chosen, selection)
-    told = (peak_memory, cost, refined, unknown, is_exact, generator if is_exact else None)
-    return SearchResult(chosen, selection, changes, loss_before, backtracks, groups, *told)
+    found = (chosen, selection, changes, loss_before, backtracks, groups, peak_memory)
+    twin_noise = generator if is_exact else None
+    return SearchResult(*found, start.multiply_adds, refined, start.unknown, is_exact, twin_noise)
+
+
+def require_searchable(
+    prepared: PreparedModel,
+    objective: Objective,
+    budget: ResolvedBudget,
+    limits: SearchLimits = NO_LIMITS,
+) -> str:
+    """Check that a search can begin, as far as shapes tell: nothing is searched.
+
+    Args:
+        prepared: the model, its coupling and the proposed candidates.
+        objective: holds a growth batch of the size that there will be.
+        budget: what may be added.
+        limits: how much memory a step may keep.
+
+    Returns:
+        Why the multiply-adds of a search are not known; "" if they are.
+
+    Raises:
+        GrowthError: ``no-candidates``, or ``unequal-tie`` for unlike tied widths.
+        BudgetError: ``memory-bound``, ``too-large``.
+    """
+    return _start(prepared, objective, budget, torch.Generator(), limits).unknown
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """The over-grown graph before anything is searched in it, and how it is to be searched."""
+
+    overgrown: OverGrown
+    groups: tuple[SearchGroup, ...]
+    memory: "_StepMemory"
+    limits: SearchLimits
+    multiply_adds: int | None
+    unknown: str
+
+
+def _start(
+    prepared: PreparedModel,
+    objective: Objective,
+    budget: ResolvedBudget,
+    generator: torch.Generator,
+    limits: SearchLimits,
+) -> _Start:
+    """Over-grow the model, and see which candidates fit into memory beside each other."""
+    overgrown = _overgrow_all(prepared, budget, generator)
+    memory = _StepMemory(objective, limits)
+    needed = memory.largest([overgrown])
+    if needed is not None and limits.memory is None:
+        limits = replace(limits, memory=available_memory(device_of(prepared.captured.model)))
+    groups = partition_widths(prepared, overgrown, objective, limits.memory, needed)
+    whole = replace(prepared.captured, graph_module=overgrown.graph_module)
+    cost, unknown = countable_multiply_adds(whole, limits.costs)
+    return _Start(overgrown, groups, memory, limits, cost, unknown)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2
 steps 2 and 3.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,11 +27,13 @@ from fxgrow.growth.batch_roles import assign_roles, take_batches
 from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import neurons_after, with_candidates_for_budget
+from fxgrow.growth.companions import grow_companion, require_alike, require_no_layers
 from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision, require_close
-from fxgrow.growth.method import Method, pick_method
+from fxgrow.growth.method import Method, Picked, pick_method
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
 from fxgrow.growth.report import (
+    Description,
     Measured,
     describe_if_possible,
     grown_spec,
@@ -39,7 +42,7 @@ from fxgrow.growth.report import (
 )
 from fxgrow.growth.result import Growth, graph_text
 from fxgrow.growth.scope import ALL_WIDTHS, Scope, resolve_ties
-from fxgrow.growth.search import SearchLimits, SearchResult, search
+from fxgrow.growth.search import SearchLimits, SearchResult, require_searchable, search
 from fxgrow.growth.statistics import (
     BatchNormGap,
     all_statistics,
@@ -83,6 +86,7 @@ class StepOptions:
         accept_no_gain: grow even if no step of the selected candidates lowers the loss, so that eps
             ends at 0: split neurons are twins, and new ones have no effect yet.
         treatment: what becomes of the optimizer's state.
+        companions: networks like the model that grow with it, in place.
     """
 
     optimizer: Optimizer | None = None
@@ -99,6 +103,7 @@ class StepOptions:
     refresh_statistics: bool = True
     accept_no_gain: bool = False
     treatment: StateTreatment = DEFAULT_TREATMENT
+    companions: Sequence[nn.Module] = ()
 
     @property
     def counts_costs(self) -> bool:
@@ -134,10 +139,19 @@ def grow_step(
     # Fused attention cuts padding out, so what it gives there is not what the graph gives.
     with exclusive_autograd(), plain_attention():
         work, optimizer = _to_grow(model, options)
-        with restore_on_failure(work, optimizer):
+        with restore_on_failure(work, optimizer), _restored_on_failure(options.companions):
             objective = Objective.of(kept, loss_fn, work)
             objective.require_gradient(work)
             return _grown(work, optimizer, objective, method, budget, options)
+
+
+@contextmanager
+def _restored_on_failure(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Put all of these modules back as they were when the body raises."""
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(restore_on_failure(module))
+        yield
 
 
 def _grown(
@@ -149,20 +163,15 @@ def _grown(
     options: StepOptions,
 ) -> Growth:
     """Grow the model and the optimizer that are changed; the caller puts them back on failure."""
-    scope, timer, more = options.scope, Timer(), options.examples
+    timer, more = Timer(), options.examples
     inputs = _example_inputs(work, options.example_inputs, objective)
+    kept_statistics, counts = frozen_statistics(work), options.counts_costs
     frozen = () if options.grow_frozen else _frozen_names(work)
-    kept_statistics = frozen_statistics(work)
     with frozen_parameters(work), evaluation_mode(work):
-        captured = timer.run("capture", capture, work, inputs)
-        within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
-        coupling = timer.run("couple", couple, captured, examples=more, **within)
-        described, counts = coupling if options.describe else None, options.counts_costs
-        before = timer.run("describe", describe_if_possible, captured, described, counts)
-        prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
-        resolved = timer.run("budget", _resolve, prepared, budget, scope)
-        picked = pick_method(method, partial(neurons_after, prepared, resolved))
-        prepared = _with_candidates(prepared, method, picked.method, resolved)
+        ready = _ready(work, inputs, method, budget, options, frozen, timer)
+        # Nothing of the model has changed so far; from here on its statistics may.
+        before, prepared = ready.before, ready.prepared
+        resolved, picked = ready.resolved, ready.picked
         objective, roles = assign_roles(objective, picked.method)
         stale = None
         if options.refresh_statistics:
@@ -177,6 +186,9 @@ def _grown(
         emission, emitted = timer.run(
             "emit", _emit, prepared, result, objective, optimizer, options.treatment
         )
+        # Before the layers that were not used go: numbers of widths are those of the coupling.
+        for companion in options.companions:
+            grow_companion(companion, prepared, result.width_changes, objective)
     remove_unused_layers(prepared, result.width_changes, work, optimizer)
     # Outside of the frozen context: the specification records which parameters learn.
     again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
@@ -195,6 +207,76 @@ def _grown(
         "emitted": graph_text(again.graph_module),
     }
     return Growth(again.model, again.graph_module, optimizer, spec, report, graphs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A model before the search: steps 1 to 4 of a growth step."""
+
+    before: Description
+    prepared: PreparedModel
+    resolved: ResolvedBudget
+    picked: Picked
+
+
+def _ready(
+    work: nn.Module,
+    inputs: tuple[Any, ...],
+    method: Method,
+    budget: Budget,
+    options: StepOptions,
+    frozen: tuple[str, ...],
+    timer: Timer,
+) -> _Ready:
+    """Capture, couple, prepare, and resolve the budget; the parameters are frozen meanwhile."""
+    scope, more = options.scope, options.examples
+    captured = timer.run("capture", capture, work, inputs)
+    within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
+    coupling = timer.run("couple", couple, captured, examples=more, **within)
+    described, counts = coupling if options.describe else None, options.counts_costs
+    before = timer.run("describe", describe_if_possible, captured, described, counts)
+    prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
+    resolved = timer.run("budget", _resolve, prepared, budget, scope)
+    picked = pick_method(method, partial(neurons_after, prepared, resolved))
+    prepared = _with_candidates(prepared, method, picked.method, resolved)
+    require_no_layers(options.companions, prepared)
+    return _Ready(before, prepared, resolved, picked)
+
+
+def check_step(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: LossFunction,
+    *,
+    method: Method,
+    budget: Budget,
+    options: StepOptions = StepOptions(),
+) -> str:
+    """Carry a growth step out as far as nothing is computed but shapes, on a copy.
+
+    What can't be granted (a budget that buys nothing, patterns that match nothing, unequal ties,
+    too little memory) is refused here as there, before anybody trains for it.
+
+    Args:
+        model, batches, loss_fn, method, budget, options: as for ``grow_step``; one batch of the
+            size that there will be is enough.
+
+    Returns:
+        Why the multiply-adds of its search are not known; "" if they are.
+
+    Raises:
+        FxgrowError: what ``grow_step`` raises before it searches.
+    """
+    kept = take_batches(batches, method)
+    with exclusive_autograd(), plain_attention():
+        work, _ = _to_grow(model, replace(options, inplace=False))
+        objective = Objective.of(kept, loss_fn, work)
+        inputs = _example_inputs(work, options.example_inputs, objective)
+        limits = SearchLimits(options.memory_limit, options.counts_costs)
+        frozen = () if options.grow_frozen else _frozen_names(work)
+        with frozen_parameters(work), evaluation_mode(work):
+            ready = _ready(work, inputs, method, budget, options, frozen, Timer())
+            return require_searchable(ready.prepared, objective, ready.resolved, limits)
 
 
 def _with_candidates(
@@ -240,6 +322,7 @@ def _to_grow(model: nn.Module, options: StepOptions) -> tuple[nn.Module, Optimiz
     require_growable_model(model, values=True)
     if options.optimizer is not None:
         options.treatment.require(options.optimizer, model)
+    require_alike(options.companions, model)
     if options.inplace:
         return model, options.optimizer
     return copy_with_optimizer(model, options.optimizer)

@@ -138,7 +138,7 @@ def widen(
         >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16, "*mlp*": 4}, inputs, round_to=8)
     """
     rule = _widening_rule(how)
-    model, given = _model_and_examples(model_or_captured, example_inputs, examples)
+    model, given = model_and_examples(model_or_captured, example_inputs, examples)
     growing = _Growing(optimizer, StateTreatment(state, new_entry_rate))
     growing.require(model)
     with exclusive_autograd():
@@ -275,7 +275,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{listed} and {hidden} more" if hidden > 0 else listed
 
 
-def _model_and_examples(
+def model_and_examples(
     model_or_captured: nn.Module | Captured, example_inputs: Any, examples: Sequence[Any]
 ) -> tuple[nn.Module, tuple[tuple[Any, ...], ...]]:
     """The model itself, and each example as positional arguments."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fxgrow.growth import Objective
+from fxgrow.growth import Objective, gradients_of
 from fxgrow.rewrite import OverGrown
 
 
@@ -27,7 +27,7 @@ def mean_gradients(
     means = [torch.zeros_like(parameter) for parameter in parameters]
     for batch, size in zip(objective.batches, sizes, strict=True):
         loss = objective.on(grown.graph_module, batch)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        gradients = gradients_of(loss, parameters, allow_unused=True, materialize_grads=True)
         for mean, gradient in zip(means, gradients, strict=True):
             mean.add_(gradient, alpha=size / total_size)
     return means

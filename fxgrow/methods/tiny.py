@@ -41,7 +41,14 @@ from torch import Tensor
 from fxgrow.coupling import Coupling, Role, Width
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import Refusal
-from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
+from fxgrow.growth import (
+    Objective,
+    Proposal,
+    Scores,
+    SelectFunction,
+    estimate_statistics,
+    gradients_of,
+)
 from fxgrow.methods.bilinear import BilinearForm, singular_vectors
 from fxgrow.methods.firefly.neighborhood import initialize, overgrown_layers
 from fxgrow.methods.gradients import mean_gradients
@@ -197,7 +204,7 @@ class SecondMoments:
         """Add what a layer sees; and, once the gradient of its output is there, what it lacks."""
         parts = _examples_at_once(layer, given, output[0])
         for part in given[0].split(parts):
-            inputs = layer_inputs(layer, part, given[5:])
+            inputs = layer_inputs(layer, part, given[4:])
             self.squares[layer] = self.squares.get(layer, 0.0) + inputs.mT @ inputs
             self.positions[layer] += inputs.shape[1]
 
@@ -205,7 +212,7 @@ class SecondMoments:
             pairs = zip(given[0].split(parts), gradient.split(parts), strict=True)
             for part, of_part in pairs:
                 by_position = share * by_group(layer, of_part).double()
-                asked = by_position.mT @ layer_inputs(layer, part, given[5:])
+                asked = by_position.mT @ layer_inputs(layer, part, given[4:])
                 self.desired[layer] = self.desired.get(layer, 0.0) + asked
 
         if layer.columns:
@@ -235,11 +242,10 @@ class SecondMoments:
             return taken
 
         def add_term(layer: OvergrownLayer, given: Sequence[Any], _: Any) -> None:
-            plus, lanes, new_eps, more = given[0], given[2], given[4], given[5:]
+            plus, lanes, blocks, more = given[0], given[2], given[3], given[4:]
             weight, bias = own_step[layer]
             own = layer.product.form(plus, weight, bias, more).detach()
-            for number, lane in enumerate(lanes):
-                columns = layer.columns_of(number, new_eps)
+            for lane, columns in zip(lanes, blocks.columns, strict=True):
                 terms.append(-(own * layer.product.form(lane, columns, None, more)).sum())
 
         own_step = {layer: self._own_step(layer) for layer in self.desired}
@@ -276,7 +282,7 @@ def second_moments(form: BilinearForm) -> SecondMoments:
         with _hooked(hooks):
             loss = objective.on(form.grown.graph_module, batch)
             if parts:  # the gradients of outputs come by on the way to the outgoing weights
-                torch.autograd.grad(loss, parts, allow_unused=True)
+                gradients_of(loss, parts, allow_unused=True)
     return moments
 
 

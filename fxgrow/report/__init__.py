@@ -6,6 +6,7 @@ from fxgrow.report.cells import network_lines
 from fxgrow.report.continual import continual_lines, continual_tables, task_line
 from fxgrow.report.continual_picture import draw_continual
 from fxgrow.report.diff import diff_tables
+from fxgrow.report.expansion import expansion_line, expansion_table
 from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
 from fxgrow.report.lineage import lineage_table
 from fxgrow.report.methods import methods_tables
@@ -30,6 +31,8 @@ __all__ = [
     "diff_page",
     "diff_tables",
     "draw_continual",
+    "expansion_line",
+    "expansion_table",
     "fixed_axes_table",
     "growth_lines",
     "growth_table",

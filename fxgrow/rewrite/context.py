@@ -1,6 +1,7 @@
 """What the rewrite rules read and write while a graph is walked."""
 
-from collections.abc import Hashable
+import operator
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -14,8 +15,9 @@ from fxgrow.rewrite.equation_use import match_equation
 from fxgrow.rewrite.lanes import Environment
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at, match_linear
+from fxgrow.rewrite.overgrown_layer import OvergrownLayer
 from fxgrow.rewrite.recurrent import recurrent_module, recurrent_weights
-from fxgrow.rewrite.rewriter import Rewriter
+from fxgrow.rewrite.rewriter import Provenance, Rewriter
 from fxgrow.surgery import carrier_entries, normalized_weights, run_starts
 
 INSERTED = "fxgrow_grown"
@@ -40,7 +42,10 @@ class RewriteContext:
         env: the lanes of each node that has been rewritten.
         entries: what emission adds to which parameter, so far.
         eps_nodes: the nodes of ``split_eps`` and ``new_eps`` in the new graph.
+        scaled_node: the node that gives the candidates' weights of all ``layers``.
+        layers: the layers with candidates in the new graph by their targets.
         targets: where in the new root things have been inserted, by a key of their kind.
+        written_constants: the constants that neurons are written into (see ``constants``).
     """
 
     model: nn.Module
@@ -53,7 +58,10 @@ class RewriteContext:
     env: Environment = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     eps_nodes: list[fx.Node] = field(default_factory=list)
+    scaled_node: fx.Node | None = None
+    layers: dict[str, OvergrownLayer] = field(default_factory=dict)
     targets: dict[Hashable, str] = field(default_factory=dict)
+    written_constants: Mapping[fx.Node, frozenset[int]] = field(default_factory=dict)
 
     @cached_property
     def gains(self) -> dict[str, str]:
@@ -191,6 +199,13 @@ class RewriteContext:
         for name, axis, _ in self.labeled_axes(node):
             widths.update(self.widths_of(name, axis))
         return frozenset(widths)
+
+    def blocks_of(self, target: str) -> fx.Node:
+        """A node that gives the candidates' weights of the layer at a target."""
+        place = list(self.layers).index(target)
+        return self.rewriter.call_function(
+            operator.getitem, (self.scaled_node, place), Provenance("layer")
+        )
 
     def carrier(self, name: str, axis: int, tensor: Tensor, width: int) -> str:
         """Where the values of new neurons in a tensor that carries them lie; inserted if need be.

@@ -12,12 +12,15 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import UNTRACED_HOOK, Captured, Interpreter
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
+from fxgrow.rewrite.candidate_scaling import CandidateScaling
 from fxgrow.rewrite.candidates import Candidates, Entry
+from fxgrow.rewrite.constants import written_constants
 from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
+from fxgrow.rewrite.overgrown_layer import OvergrownLayer
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
-from fxgrow.rewrite.rules import EPS, refusals_of_other_axes, rule_for
+from fxgrow.rewrite.rules import EPS, SCALING, refusals_of_other_axes, rule_for
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def overgrow(
         if failure is None:
             return grown
         node, message = failure
-        at_fault = _new_widths_at(node, coupling) & new_counts.keys()
+        at_fault = _new_widths_at(node, coupling) or _widths_read(grown.graph_module, node)
+        at_fault &= new_counts.keys()
         if not at_fault:
             raise InternalError(
                 f"the over-grown graph does not run at {node.format_node()}: {message}"
@@ -134,6 +138,14 @@ def _new_widths_at(node: fx.Node, coupling: Coupling) -> set[int]:
         if widths:
             return widths
     return set()
+
+
+def _widths_read(graph_module: nn.Module, node: fx.Node) -> set[int]:
+    """The widths whose new neurons a layer reads, of which some have no lane."""
+    if node.op != "call_module":
+        return set()
+    layer = graph_module.get_submodule(str(node.target))
+    return {slots.width for slots in layer.columns} if isinstance(layer, OvergrownLayer) else set()
 
 
 def _refusals(
@@ -193,15 +205,21 @@ def _build(
     context = RewriteContext(
         captured.model, old, coupling, candidates, rewriter, generator, tensorless
     )
+    context.written_constants = written_constants(context)
     for node in old.graph.nodes:
         # Placeholders come first in a graph, then what the graph reads of its own.
         if node.op != "placeholder" and not context.eps_nodes:
             for target in EPS:
                 context.eps_nodes.append(rewriter.get_attr(target, Provenance("layer")))
+            args = tuple(context.eps_nodes)
+            context.scaled_node = rewriter.call_module(
+                SCALING, args, "scaled_candidates", Provenance("layer")
+            )
         if node.op == "output":
             context.env[node] = Lanes(rewriter.copy(node, lambda n: context.env[n].plus))
         else:
             context.env[node] = rule_for(context, node).rewrite(context, node)
+    root.add_module(SCALING, CandidateScaling(tuple(context.layers.values())))
     if candidates.split or candidates.new:
         freeze_norms(rewriter.graph, root, INSERTED)
     graph_module = fx.GraphModule(root, rewriter.graph, f"OverGrown{type(old).__name__}").eval()

@@ -54,6 +54,20 @@ class WeightBlock(NamedTuple):
         return [self.weight, *self.others, *biases]
 
 
+class CandidateBlocks(NamedTuple):
+    """The weights of a layer's candidates, in the units of its own and times their eps.
+
+    Args:
+        perturbation: eps_i delta_i of every row, zero where it is no candidate; None if none is.
+        incoming: the rows of all new neurons that the layer writes; None if it writes none.
+        columns: eps_j times the columns of the new neurons that it reads, of each width.
+    """
+
+    perturbation: WeightBlock | None
+    incoming: WeightBlock | None
+    columns: tuple[Tensor, ...]
+
+
 class Kept(NamedTuple):
     """Where candidates have entries in a weight: 1, and 0 at the blank neurons of candidate layers.
 
@@ -181,62 +195,23 @@ class OvergrownLayer(nn.Module):
             zeros.append(nn.Parameter(tensor.new_zeros((count, *tensor.shape[1:]))))
         return zeros
 
-    def perturbation(self, split_eps: Tensor) -> WeightBlock | None:
-        """eps_i delta_i of every row, in the units of the weight; zero where it is no candidate.
-
-        Args:
-            split_eps: the eps of all split candidates.
-
-        Returns:
-            One row per row of the layer; None if none of them is a candidate.
-        """
-        delta = self.delta
-        if delta is None:
-            return None
-        eps = split_eps.index_select(0, self.split_place) * self.split_unit
-        return self._block([rows * reshape_along(eps, 0, rows.dim()) for rows in delta])
-
-    def incoming(self) -> WeightBlock | None:
-        """The rows of all new neurons, in the units of the weight."""
-        new = self.new
-        if new is None:
-            return None
-        unit = self.unit_row
-        return self._block([rows * unit for rows in new])
-
-    def _block(self, rows: list[Tensor]) -> WeightBlock:
+    def block(self, rows: list[Tensor]) -> WeightBlock:
         """Rows of each of the parameters, without their entries at blank neurons."""
         bias = None if self.bias is None else rows.pop()
-        return WeightBlock(_masked(rows[0], self.kept_columns, 1), bias, tuple(rows[1:]))
+        return WeightBlock(masked(rows[0], self.kept_columns, 1), bias, tuple(rows[1:]))
 
-    def incoming_of(self, number: int) -> list[Tensor]:
-        """The rows of the new neurons of ``rows[number]``, of each of the layer's parameters."""
-        incoming = self.incoming()
+    def rows_of(self, number: int, incoming: WeightBlock | None) -> list[Tensor]:
+        """Those of ``rows[number]`` among the rows of new neurons."""
         if incoming is None:
             return []
         return [tensor.split(self._row_counts)[number] for tensor in incoming.tensors()]
-
-    def columns_of(self, number: int, new_eps: Tensor) -> Tensor:
-        """eps_j times the outgoing weights of the new neurons of ``columns[number]``.
-
-        Args:
-            number: which of ``columns``.
-            new_eps: the eps of all new neurons.
-
-        Returns:
-            ``[out, new neurons, ...]`` in the units of the weight.
-        """
-        outgoing: Tensor = getattr(self, self._lists["outgoing"][number])
-        factors = new_eps.index_select(0, self.column_index[number]) * self.unit_column
-        return _masked(outgoing * reshape_along(factors, 1, outgoing.dim()), self.kept_rows, 0)
 
     def forward(
         self,
         plus: Tensor,
         minus: Tensor | None,
         lanes: Sequence[Tensor],
-        split_eps: Tensor,
-        new_eps: Tensor,
+        blocks: CandidateBlocks,
         *more: Any,
     ) -> list[Tensor]:
         """The layer and its candidates.
@@ -245,8 +220,7 @@ class OvergrownLayer(nn.Module):
             plus: the first half of the input.
             minus: the second half; None if it is the same.
             lanes: the new neurons of each of ``columns``.
-            split_eps: the eps of all split candidates.
-            new_eps: the eps of all new neurons.
+            blocks: the weights of its candidates, as ``scaled_candidates`` gives them.
             more: what the product's form takes besides.
 
         Returns:
@@ -255,17 +229,17 @@ class OvergrownLayer(nn.Module):
         """
         x = plus if minus is None else torch.lerp(plus, minus, 0.5)
         if self.product.is_computed or not self.product.form.additive:
-            return self._row_by_row(x, lanes, split_eps, new_eps, more)
+            return self._row_by_row(x, lanes, blocks, more)
         form = self.product.form
         # One product for all rows: [W; eps D; R] x.
-        candidate_rows = (self.perturbation(split_eps), self.incoming())
-        blocks = [(block.weight, block.bias) for block in candidate_rows if block is not None]
-        base = self.base()
-        z, *parts = blockwise_apply(form, x, (base.weight, base.bias), blocks, more)
-        for number, lane in enumerate(lanes):
-            z = z + form(lane, self.columns_of(number, new_eps), None, more)
+        candidate_rows = (blocks.perturbation, blocks.incoming)
+        rows = [(block.weight, block.bias) for block in candidate_rows if block is not None]
+        base = self.product.oriented(self.weight), self.bias
+        z, *parts = blockwise_apply(form, x, base, rows, more)
+        for lane, columns in zip(lanes, blocks.columns, strict=True):
+            z = z + form(lane, columns, None, more)
         # New tensors, not views of one product: what follows may work in place.
-        if self._lists["delta"]:
+        if blocks.perturbation is not None:
             dz = parts[0]
             out = [z + dz, z - dz] if self.halves else [z + dz]
         else:
@@ -278,8 +252,7 @@ class OvergrownLayer(nn.Module):
         self,
         x: Tensor,
         lanes: Sequence[Tensor],
-        split_eps: Tensor,
-        new_eps: Tensor,
+        candidates: CandidateBlocks,
         more: Sequence[Any],
     ) -> list[Tensor]:
         """What ``forward`` gives, of a weight that is a nonlinear function of its parameters.
@@ -288,14 +261,13 @@ class OvergrownLayer(nn.Module):
         lie the columns that read new neurons, make one larger weight. This costs a product with the
         base layer more than where perturbations can be added to what it gives.
         """
-        outgoing = [self.columns_of(number, new_eps) for number in range(len(self.columns))]
-        blocks = self.row_blocks(split_eps)
+        blocks = self.row_blocks(candidates)
         num_old = len(blocks) - len(self.rows)
         for number, block in enumerate(blocks):
             is_old = number < num_old  # a new neuron reads no other one
             beside = [
                 columns if is_old else columns.new_zeros((len(block[0]), *columns.shape[1:]))
-                for columns in outgoing
+                for columns in candidates.columns
             ]
             longer = torch.cat([block[0], *beside], 1)
             if self.gain is not None:
@@ -309,29 +281,28 @@ class OvergrownLayer(nn.Module):
         parts = split_rows(out, [len(block[0]) for block in blocks], form)
         return [part.clone() for part in parts]
 
-    def row_blocks(self, split_eps: Tensor) -> list[list[Tensor]]:
+    def row_blocks(self, candidates: CandidateBlocks) -> list[list[Tensor]]:
         """All rows of the layer's parameters with its candidates, in the order of its results.
 
         Args:
-            split_eps: the eps of all split candidates.
+            candidates: as ``scaled_candidates`` gives them.
 
         Returns:
             First halves, second halves if there are some, and the new neurons of each of ``rows``:
             for each of these one tensor per parameter.
         """
         base = [tensor.detach() for tensor in self.base().tensors()]
-        perturbation = self.perturbation(split_eps)
-        if perturbation is None:
+        if candidates.perturbation is None:
             blocks = [base]
         else:
-            moved = perturbation.tensors()
+            moved = candidates.perturbation.tensors()
             blocks = [[own + delta for own, delta in zip(base, moved, strict=True)]]
             if self.halves:
                 blocks.append([own - delta for own, delta in zip(base, moved, strict=True)])
-        return blocks + [self.incoming_of(number) for number in range(len(self.rows))]
+        return blocks + [self.rows_of(i, candidates.incoming) for i in range(len(self.rows))]
 
 
-def _masked(weight: Tensor, kept: Tensor | None, axis: int) -> Tensor:
+def masked(weight: Tensor, kept: Tensor | None, axis: int) -> Tensor:
     """A weight without its entries at the blank neurons along an axis."""
     if kept is None:
         return weight

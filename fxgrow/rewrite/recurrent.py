@@ -25,6 +25,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 
+from fxgrow.rewrite.candidate_scaling import scaled_candidates
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.operators import LINEAR_FORM
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
@@ -289,10 +290,11 @@ class OvergrownRecurrent(nn.Module):
         for weight, layer in zip(self.weights, self.layers, strict=True):
             reads = self.layouts[weight.reads]
             padding = self.layouts[HIDDEN].padding if weight.reads != HIDDEN else 0
-            row_blocks = layer.row_blocks(split_eps)  # type: ignore[operator]
+            (candidates,) = scaled_candidates([layer], split_eps, new_eps)  # type: ignore[list-item]
+            outgoing = candidates.columns
+            row_blocks = layer.row_blocks(candidates)  # type: ignore[operator]
             num_old = len(row_blocks) - len(layer.rows)  # type: ignore[arg-type]
             biases = [block[1] for block in row_blocks if len(block) > 1]
-            outgoing = [layer.columns_of(i, new_eps) for i in range(len(layer.columns))]  # type: ignore[operator,arg-type]
             blocks = []
             for number, (rows, *_) in enumerate(row_blocks):
                 is_old = number < num_old  # a new neuron reads no other one

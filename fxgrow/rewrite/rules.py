@@ -5,7 +5,6 @@
 
 import copy
 import inspect
-import math
 import operator
 from collections.abc import Sequence
 from functools import partial
@@ -15,10 +14,19 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from fxgrow.capture import writes_in_place
 from fxgrow.coupling import Role
 from fxgrow.errors import InternalError, Refusal
+from fxgrow.rewrite.candidate_scaling import scaled_candidates
 from fxgrow.rewrite.candidates import Entry, Slots
+from fxgrow.rewrite.constants import (
+    constant_read,
+    holds_no_neurons,
+    lane_argument,
+    written_lanes,
+)
 from fxgrow.rewrite.context import RewriteContext
+from fxgrow.rewrite.lane_sizes import dims_of_neurons, lane_shape, lane_size
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at
@@ -28,6 +36,7 @@ from fxgrow.rewrite.rewriter import Provenance
 from fxgrow.surgery import sync_size_attributes
 
 EPS = ("fxgrow_candidates.split_eps", "fxgrow_candidates.new_eps")
+SCALING = "fxgrow_scaling"
 
 
 class RewriteRule(Protocol):
@@ -107,10 +116,11 @@ class LinearRule:
         if not has_candidates and source.minus is None:
             return Lanes(_copy_plus(context, node))
         target = _insert_layer(context, use.product, split, rows, columns)
-        lanes_read = [source.new[slots.width] for slots in columns]
+        lanes_read = [constant_read(context, use, slots) for slots in columns]
         plus = pick_lane(context.env, lambda lanes: lanes.plus)
         more = fx.node.map_arg(use.more, plus)
-        args = (source.plus, source.minus, lanes_read, *context.eps_nodes, *more)
+        blocks = context.blocks_of(target)
+        args = (source.plus, source.minus, lanes_read, blocks, *more)
         call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
         has_halves = split is not None and context.candidates.halves
         return _unpack(context, call, [slots.width for slots in rows], has_halves)
@@ -244,7 +254,7 @@ def _insert_layer(
             tensors[1 : 1 + len(product.others)],
             _gain_place(context, product),
         )
-        context.insert(key, product.weight.removesuffix(".weight"), layer)
+        context.layers[context.insert(key, product.weight.removesuffix(".weight"), layer)] = layer
         context.entries += layer_entries(layer)
     return context.targets[key]
 
@@ -272,10 +282,16 @@ def _unpack(
     return Lanes(plus, minus, new)
 
 
-def _only_its_type(node: fx.Node) -> bool:
-    """Whether nothing but the dtype or device of a parameter is read."""
+_ATTRIBUTES_WITHOUT_VALUES = ("dtype", "device", "shape", "ndim")
+_METHODS_WITHOUT_VALUES = ("size", "dim", "numel", "nelement")
+
+
+def _only_its_form(node: fx.Node) -> bool:
+    """Whether nothing but the dtype, device or sizes of a parameter are read."""
     for user in node.users:
-        if user.target is not getattr or user.args[1] not in ("dtype", "device"):
+        if user.target is getattr and user.args[1] in _ATTRIBUTES_WITHOUT_VALUES:
+            continue
+        if user.op != "call_method" or user.target not in _METHODS_WITHOUT_VALUES:
             return False
     return bool(node.users)
 
@@ -353,7 +369,7 @@ class ParameterRule:
     """
 
     def match(self, context: RewriteContext, node: fx.Node) -> bool:
-        if node.op != "get_attr" or node in context.parameter_nodes or _only_its_type(node):
+        if node.op != "get_attr" or node in context.parameter_nodes or _only_its_form(node):
             return False
         return bool(context.touched(node))
 
@@ -390,6 +406,8 @@ class ConcatRule:
             # Of the parts only those that have a lane of this width's new neurons are concatenated.
             lanes_of_width = [context.env[a].new.get(width) for a in node.all_input_nodes]
             parts: Any = new.args[0]
+            if isinstance(parts, fx.Node):
+                continue  # all parts are of one value (``cat(h.split(2))``)
             new.args = ([part for part in parts if part in lanes_of_width], *new.args[1:])
         return lanes
 
@@ -433,7 +451,7 @@ class ReshapeRule:
     def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
         lanes = PathRule().rewrite(context, node)
         for width, new in lanes.new.items():
-            dims = self._dims_of_neurons(context, node, width)
+            dims = dims_of_neurons(context, node, width)
             if len(dims) != 1:
                 continue  # nothing tells which number is that of the neurons
             x, *sizes = new.args
@@ -442,27 +460,9 @@ class ReshapeRule:
                 continue  # read off the lane itself
             with context.rewriter.graph.inserting_before(new):
                 function = context.rewriter.graph.call_function
-                size = self._lane_size(context, node, width, dims[0])
+                size = lane_size(context, node, width, dims[0])
                 new.args = (x, function(lane_shape, (x, shape, dims[0], size)))
         return lanes
-
-    def _lane_size(self, context: RewriteContext, node: fx.Node, width: int, dim: int) -> int:
-        """The size of a lane along the dimension of its neurons."""
-        entries = context.coupling.shapes[node.name].size[dim]
-        per_neuron = entries // context.coupling.widths[width].size
-        places = context.candidates.new[width]
-        return int(per_neuron * (places.stop - places.start))
-
-    def _dims_of_neurons(self, context: RewriteContext, node: fx.Node, width: int) -> list[int]:
-        """The dimensions of a value whose size is a multiple of the number of a width's neurons."""
-        shape = context.coupling.shapes.get(node.name)
-        if shape is None:
-            return []
-        count = context.coupling.widths[width].size
-        fitting = [dim for dim in sorted(shape.dims) if shape.size[dim] % count == 0]
-        # Three heads beside queries, keys and values: only along one of both are there neurons.
-        along = shape.grids.get(width, frozenset())
-        return [dim for dim in fitting if dim in along] if len(fitting) > 1 else fitting
 
 
 RESHAPES = (
@@ -473,26 +473,6 @@ RESHAPES = (
     torch.ops.aten.reshape.default,
     torch.ops.aten._unsafe_view.default,
 )
-
-
-def lane_shape(x: Tensor, shape: Any, dim: int, size: int) -> Any:
-    """The shape that a lane takes where the old neurons take ``shape``.
-
-    Args:
-        x: the lane.
-        shape: a shape in which other sizes than that of the neurons are right for the lane.
-        dim: the dimension of the neurons.
-        size: that of the lane in ``dim``.
-
-    Returns:
-        ``shape`` if it holds as many elements as the lane; else it follows in ``dim``.
-    """
-    sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]
-    if sizes[dim] == -1 or math.prod(sizes) == x.numel():
-        return sizes
-    # Another dimension may follow from the rest (-1), so this one cannot.
-    sizes[dim] = size if -1 in sizes else -1
-    return sizes
 
 
 class PathRule:
@@ -518,14 +498,17 @@ class PathRule:
         new = {}
         for width in self._new_widths(context, node, sources):
             provenance = Provenance("path", context.coupling.widths[width].name, NEW)
-            lane_of_width = pick_lane(context.env, partial(Lanes.lane, width=width))
+            lane_of_width = partial(lane_argument, context, node, width)
             new[width] = context.rewriter.copy(node, lane_of_width, provenance)
             if context.holds_width(node, width):
                 new[width].target = self._carrier_module(context, node, width)
-        return Lanes(plus, minus, new)
+        return Lanes(plus, minus, written_lanes(context, node, plus, new))
 
     def _is_split(self, context: RewriteContext, node: fx.Node, sources: list[Lanes]) -> bool:
-        """Whether the two halves of split neurons pass through a node."""
+        """Whether the two halves of split neurons pass through a node, or are written into it."""
+        written = context.written_constants.get(node, frozenset())
+        if not written.isdisjoint(context.candidates.split):
+            return context.candidates.halves
         carried = context.coupling.carries.get(node.name, frozenset())
         if carried.isdisjoint(context.candidates.split):
             return False
@@ -538,10 +521,20 @@ class PathRule:
         widths: set[int] = set()
         for source in sources:
             widths.update(source.new)
+        target = node.args[0] if node.args else None
+        if isinstance(target, fx.Node) and writes_in_place(node, context.old):
+            widths &= context.env[target].new.keys()  # else the old one is written twice
         # A size carries no neurons, but is read off every lane, since lanes differ in size.
-        if node.name not in context.tensorless:
-            widths &= context.coupling.carries.get(node.name, frozenset())
-        return sorted(widths)
+        if node.name in context.tensorless:
+            return sorted(widths)
+        if not holds_no_neurons(context.coupling, node):
+            return sorted(widths & context.coupling.carries[node.name])
+        # A constant that was made of sizes differs in size as well.
+        made_of: set[int] = set()
+        for argument in node.all_input_nodes:
+            if holds_no_neurons(context.coupling, argument):
+                made_of.update(context.env[argument].new)
+        return sorted(widths & made_of)
 
     def _carrier_module(self, context: RewriteContext, node: fx.Node, width: int) -> str:
         """The target of a module like the node's own, for the new neurons of one width alone."""
@@ -624,15 +617,16 @@ def _gathered(product: LinearOp, slots: Slots, axis: int) -> Slots:
 
 
 def _delta_values(layer: OvergrownLayer, part: int, split_eps: Tensor, _: Tensor) -> Tensor:
-    block = layer.perturbation(split_eps)
+    block = scaled_candidates([layer], split_eps, None)[0].perturbation
     if block is None:
         raise InternalError("a layer without split candidates was asked for their directions")
     return layer.product.restored(block.tensors()[part])
 
 
 def _row_values(layer: OvergrownLayer, number: int, part: int, _: Tensor, __: Tensor) -> Tensor:
-    return layer.product.restored(layer.incoming_of(number)[part])
+    incoming = scaled_candidates([layer], None, None)[0].incoming
+    return layer.product.restored(layer.rows_of(number, incoming)[part])
 
 
 def _column_values(layer: OvergrownLayer, number: int, _: Tensor, new_eps: Tensor) -> Tensor:
-    return layer.product.restored(layer.columns_of(number, new_eps))
+    return layer.product.restored(scaled_candidates([layer], None, new_eps)[0].columns[number])

@@ -7,7 +7,8 @@ state (``apply_maps`` on one tensor), the latter by the rule of a ``StateTreatme
 beforehand whether the state can follow; ``follow_ages`` attaches what some rules do in every step.
 ``restore_on_failure`` takes it all back if anything fails. New entries start from
 ``random_entries`` or ``carrier_entries``. ``sync_size_attributes`` and ``update_config`` bring
-attributes and a Hugging Face style config in line with the new shapes.
+attributes and a Hugging Face style config in line with the new shapes, ``update_depth`` one with
+new blocks.
 """
 
 from fxgrow.surgery.attributes import (
@@ -19,6 +20,8 @@ from fxgrow.surgery.attributes import (
     sync_size_attributes,
 )
 from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config
+from fxgrow.surgery.config_depth import DepthChange, update_depth
+from fxgrow.surgery.config_search import is_config
 from fxgrow.surgery.entry_ages import NewEntryRate, follow_ages
 from fxgrow.surgery.index_map import (
     NEW_INDEX,
@@ -52,6 +55,7 @@ __all__ = [
     "STATE_RULES",
     "Change",
     "ConfigUpdate",
+    "DepthChange",
     "IndexMap",
     "IntArray",
     "KeptNorms",
@@ -65,6 +69,7 @@ __all__ = [
     "carrier_entries",
     "follow_ages",
     "has_size_attributes",
+    "is_config",
     "named_tensors",
     "normalized_weights",
     "parameter_shapes",
@@ -78,4 +83,5 @@ __all__ = [
     "set_integer",
     "sync_size_attributes",
     "update_config",
+    "update_depth",
 ]

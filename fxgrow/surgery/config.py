@@ -6,7 +6,7 @@ shapes (more heads, or larger ones): the one is taken whose model also computes 
 example inputs. transformers itself is not needed here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,9 @@ __all__ = ["ConfigUpdate", "parameter_shapes", "update_config"]
 FOREIGN = "the model was not what its config describes before it grew either"
 UNSAVED = "a buffer that is not saved has grown, and the constructor would make it anew"
 UNEVEN = "no values of its fields describe the grown model (layers may have grown unevenly)"
+Outputs = Callable[[nn.Module, tuple[Any, ...]], Sequence[Tensor]]
+"""Gives the tensors of a model's output that are compared, from its positional arguments."""
+
 _PLAIN_TYPES = (int, float, tuple, list)
 
 
@@ -44,7 +47,7 @@ class ConfigUpdate:
         note: why the config was left as it was, although parameters have grown ("" if it was not).
     """
 
-    fields: Mapping[str, int | float] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
 
@@ -71,20 +74,20 @@ def update_config(
     """
     size_changes = frozenset(sizes)
     updates = []
-    for path in _config_paths(module):
-        update = _ConfiguredModule(module, path, before).update(size_changes, example_inputs)
+    for path in config_paths(module):
+        update = ConfiguredModule(module, path, before).update(size_changes, example_inputs)
         if update is not None:
             updates.append(update)
     if not updates:
         return None
-    fields: dict[str, int | float] = {}
+    fields: dict[str, Any] = {}
     for update in updates:
         fields.update(update.fields)
     notes = [update.note for update in updates if update.note]
     return ConfigUpdate(fields, "; ".join(notes))
 
 
-def _config_paths(module: nn.Module) -> list[str]:
+def config_paths(module: nn.Module) -> list[str]:
     """The paths of the outermost modules that have a config."""
     paths: list[str] = []
     for path, submodule in module.named_modules():
@@ -98,11 +101,34 @@ def _is_inside(path: str, outer: str) -> bool:
     return not outer or path.startswith(f"{outer}.")
 
 
-class _ConfiguredModule:
+def model_outputs(module: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
+    """The tensors of a module's output in evaluation mode.
+
+    Args:
+        module: random ones draw the same numbers every time.
+        example_inputs: its positional arguments.
+
+    Returns:
+        The tensors, in the order of the output.
+    """
+    with evaluation_mode(module), torch.no_grad(), seeded(0):
+        output = module(*example_inputs)
+        leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+class ConfiguredModule:
     """The module at ``path``, which has a config, inside ``root``, which can be run."""
 
-    def __init__(self, root: nn.Module, path: str, before: ParameterShapes) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        path: str,
+        before: ParameterShapes,
+        outputs: Outputs = model_outputs,
+    ) -> None:
         self.root = root
+        self.outputs = outputs
         self.path = path
         self.module: Any = root.get_submodule(path)
         self.before: ParameterShapes = {}
@@ -157,13 +183,13 @@ class _ConfiguredModule:
         search = ConfigSearch(type(self.module), config, self.after)
         for changes in search.solutions(sizes, frozenset(known)):
             expected = expected or model_outputs(self.root, example_inputs)
-            can_load = self._can_load(with_changes(config, changes))
-            if can_load and self._computes_the_same(changes, expected, example_inputs):
+            if self.can_load(changes) and self.computes_the_same(changes, expected, example_inputs):
                 return changes
         return None
 
-    def _can_load(self, config: Any) -> bool:
-        """Whether the config is the same after it was written and read again."""
+    def can_load(self, changes: ConfigChanges) -> bool:
+        """Whether the changed config is the same after it was written and read again."""
+        config = with_changes(self.module.config, changes)
         from_dict = getattr(type(config), "from_dict", None)
         if from_dict is None:
             return True
@@ -174,8 +200,8 @@ class _ConfiguredModule:
         model = build_from_config(type(self.module), loaded)
         return model is not None and parameter_shapes(model) == self.after
 
-    def _computes_the_same(
-        self, changes: ConfigChanges, expected: list[Tensor], example_inputs: tuple[Any, ...]
+    def computes_the_same(
+        self, changes: ConfigChanges, expected: Sequence[Tensor], example_inputs: tuple[Any, ...]
     ) -> bool:
         """Whether the model of the changed config computes the same with the grown tensors."""
         # Without memory first. Tensors that are neither parameters nor buffers have no values on
@@ -190,17 +216,17 @@ class _ConfiguredModule:
                 continue
         return False
 
-    def _run_as(self, model: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
+    def _run_as(self, model: nn.Module, example_inputs: tuple[Any, ...]) -> Sequence[Tensor]:
         """The outputs of the root with another model, which gets our tensors, in our place."""
         model.load_state_dict(self.module.state_dict(), assign=True)
         for path, submodule in model.named_modules():
             for name in submodule._non_persistent_buffers_set:
                 submodule._buffers[name] = self.module.get_submodule(path)._buffers[name]
         if not self.path:
-            return model_outputs(model, example_inputs)
+            return self.outputs(model, example_inputs)
         self.root.set_submodule(self.path, model)
         try:
-            return model_outputs(self.root, example_inputs)
+            return self.outputs(self.root, example_inputs)
         finally:
             self.root.set_submodule(self.path, self.module)
 
@@ -214,10 +240,10 @@ class _ConfiguredModule:
             return
         for path, new_module in built.named_modules():
             old = vars(reference.get_submodule(path))
-            _update_attributes(vars(self.module.get_submodule(path)), old, vars(new_module))
+            update_attributes(vars(self.module.get_submodule(path)), old, vars(new_module))
 
 
-def _update_attributes(current: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> None:
+def update_attributes(current: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> None:
     """Change the attributes in which the models of the old and of the new config differ."""
     for key, value in new.items():
         before: Any = old.get(key)
@@ -228,23 +254,7 @@ def _update_attributes(current: dict[str, Any], old: dict[str, Any], new: dict[s
             current[key] = value  # else the user has set it by hand
 
 
-def model_outputs(module: nn.Module, example_inputs: tuple[Any, ...]) -> list[Tensor]:
-    """The tensors of a module's output in evaluation mode.
-
-    Args:
-        module: random ones draw the same numbers every time.
-        example_inputs: its positional arguments.
-
-    Returns:
-        The tensors, in the order of the output.
-    """
-    with evaluation_mode(module), torch.no_grad(), seeded(0):
-        output = module(*example_inputs)
-        leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
-        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-def _are_close(outputs: list[Tensor], expected: list[Tensor]) -> bool:
+def _are_close(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     """Whether outputs are equal to half the digits of their type.
 
     The same weights in another arrangement give outputs that are far away.

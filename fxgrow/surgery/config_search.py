@@ -23,7 +23,7 @@ FieldPath = tuple[str | int, ...]
 ParameterShapes = dict[str, tuple[int, ...]]
 SizeChanges = frozenset[tuple[int, int]]
 """(Old, new) sizes."""
-ConfigChanges = Mapping[FieldPath, int | float]
+ConfigChanges = Mapping[FieldPath, Any]
 WrongShapes = frozenset[tuple[str, int]]
 """(parameter or buffer, axis) with another size than wanted."""
 
@@ -87,7 +87,7 @@ def with_changes(config: Any, changes: ConfigChanges) -> Any:
     return changed
 
 
-def _replaced(node: Any, path: FieldPath, value: int | float) -> Any:
+def _replaced(node: Any, path: FieldPath, value: Any) -> Any:
     if not path:
         return value
     key, rest = path[0], path[1:]

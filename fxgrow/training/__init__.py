@@ -2,6 +2,7 @@
 
 from fxgrow.deprecation import renamed_attributes
 from fxgrow.randomness import seeded
+from fxgrow.training.checkpoints import Checkpoints
 from fxgrow.training.control import Control
 from fxgrow.training.directory import (
     FOREIGN_TO_RUN,
@@ -36,8 +37,10 @@ from fxgrow.training.events import (
     GrowthSkipped,
     GrowthStarted,
     Listener,
+    RunResumed,
     RunStarted,
 )
+from fxgrow.training.grower import Grower
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.log import Log
 from fxgrow.training.recipe import (
@@ -47,7 +50,7 @@ from fxgrow.training.recipe import (
     read_recipe,
     recipe_text,
 )
-from fxgrow.training.result import RunResult, StepResult, run_result
+from fxgrow.training.result import RunResult, run_result
 from fxgrow.training.run import Run, train_and_grow
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import (
@@ -60,6 +63,7 @@ from fxgrow.training.sgd import (
     training_batches,
 )
 from fxgrow.training.step_memory import require_step_memory as require_step_memory
+from fxgrow.training.step_result import StepRecord, StepResult
 from fxgrow.training.triggers import (
     AtEpochs,
     AtSteps,
@@ -71,6 +75,13 @@ from fxgrow.training.triggers import (
     Trigger,
     UntilNoGain,
 )
+
+# Used by fxgrow's other packages; not part of the public interface.
+from fxgrow.training.unfinished import RunNotes as RunNotes
+from fxgrow.training.unfinished import UnfinishedRun as UnfinishedRun
+from fxgrow.training.unfinished import new_run as new_run
+from fxgrow.training.unfinished import resume_command as resume_command
+from fxgrow.training.unfinished import stopped_run as stopped_run
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -84,6 +95,7 @@ __all__ = [
     "AtSteps",
     "BatchDone",
     "ByPromise",
+    "Checkpoints",
     "Control",
     "DataChoice",
     "EpochDone",
@@ -91,6 +103,7 @@ __all__ = [
     "Evaluation",
     "Event",
     "EveryEpochs",
+    "Grower",
     "GrowthDone",
     "GrowthSkipped",
     "GrowthStarted",
@@ -103,9 +116,11 @@ __all__ = [
     "Recipe",
     "Run",
     "RunResult",
+    "RunResumed",
     "RunSettings",
     "RunStarted",
     "Spectrum",
+    "StepRecord",
     "StepResult",
     "TrainingHistory",
     "Trigger",

@@ -29,6 +29,28 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class RunResumed:
+    """A run that was stopped goes on from a checkpoint.
+
+    Args:
+        settings: the settings of the run.
+        batches_per_epoch: training steps in every epoch.
+        epochs: how many epochs are done.
+        undecided: whether the trigger is asked again that was asked after the last of them.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, RunResumed):
+        ...         print("on from epoch", event.epochs)
+    """
+
+    settings: RunSettings
+    batches_per_epoch: int
+    epochs: int
+    undecided: bool
+
+
+@dataclass(frozen=True)
 class BatchDone:
     """One step of the optimizer is done.
 
@@ -137,7 +159,7 @@ class GrowthSkipped:
 
 
 # In the order in which a run meets them.
-Event = RunStarted | BatchDone | EpochDone | GrowthStarted | GrowthDone | GrowthSkipped
+Event = RunStarted | RunResumed | BatchDone | EpochDone | GrowthStarted | GrowthDone | GrowthSkipped
 Listener = Callable[[Event], None]
 """A function that is called with every event, in the order in which they happen."""
 

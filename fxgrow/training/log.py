@@ -1,6 +1,7 @@
 """``log.jsonl``: one JSON object per event, with its kind, written while the run goes on."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +15,10 @@ from fxgrow.training.events import (
     GrowthDone,
     GrowthSkipped,
     GrowthStarted,
+    RunResumed,
     RunStarted,
 )
-from fxgrow.training.result import step_result
+from fxgrow.training.step_result import step_result
 
 
 def _run_started(event: Any) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class Log:
     """A listener that appends events to a file, one JSON object per line.
 
     The file is opened anew for every event, so a run that is interrupted leaves a complete log.
+    When it goes on from a checkpoint, what was logged after that one is dropped: it happens again.
 
     Args:
         path: the file; created with the first event.
@@ -72,9 +75,35 @@ class Log:
 
     def __call__(self, event: Event) -> None:
         """Append one event, if its kind is logged."""
+        if isinstance(event, RunResumed):
+            self._rewind(event)
+            return
         row = _EVENT_ROWS.get(type(event))
         if row is not None:
             kind, content = row
             with self.path.open("a", encoding="utf-8") as file:
                 # NaN is no JSON, and a line that cannot be read back is worse than an error.
                 file.write(json.dumps({"event": kind, **content(event)}, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # no checkpoint is on the disk before its log is
+
+    def _rewind(self, event: RunResumed) -> None:
+        """Keep what lies before a checkpoint; the last line may be half written."""
+        lines = []
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        for line in text.splitlines(keepends=True):
+            if line.endswith("\n") and _is_before(json.loads(line), event):
+                lines.append(line)
+        rewound = self.path.with_suffix(".partial")
+        rewound.write_text("".join(lines), encoding="utf-8")
+        # By one rename: a process that is killed here must not lose the log.
+        rewound.replace(self.path)
+
+
+def _is_before(row: Mapping[str, Any], event: RunResumed) -> bool:
+    """Whether a line of the log lies before a checkpoint."""
+    epoch = row.get("epoch", 0)
+    # Before a decision, the growth step of this epoch has not happened yet.
+    if row.get("event") in ("growth", "growth-skipped") and event.undecided:
+        return bool(epoch < event.epochs)
+    return bool(epoch <= event.epochs)

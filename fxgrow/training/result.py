@@ -1,6 +1,5 @@
 """``result.json``: a run in numbers."""
 
-import math
 import platform
 from collections.abc import Mapping
 from typing import Literal
@@ -8,56 +7,13 @@ from typing import Literal
 import torch
 
 from fxgrow.argument_checks import checked
-from fxgrow.growth import GrowthReport
 from fxgrow.spec import Document, StrictModel
-from fxgrow.training.control import Control
 from fxgrow.training.migrations import rename_memory
 from fxgrow.training.run import Run
 from fxgrow.training.settings import RunSettings
+from fxgrow.training.step_result import StepResult
 
 RESULT_VERSION: Literal[2] = 2
-
-
-class StepResult(StrictModel):
-    """One growth step in numbers.
-
-    Args:
-        loss_before: loss on the growth batches that scored, before the step.
-        loss_after: loss on them after it.
-        held_out_before: loss on growth batches that decided nothing, before the step; None in
-            results of earlier versions of fxgrow.
-        held_out_after: the same after it.
-        test_loss_before: loss on the test images before it; None in results of earlier versions.
-        test_loss_after: the same right after it.
-        test_loss_trained: the same after training for as long instead; None also if that diverged.
-        trained_steps: how many steps of training that is.
-        epoch: how many epochs were done before it; None in results of earlier versions.
-        picked: which method was picked and why; "" if the recipe names one.
-        params: number of parameters after it.
-        split: number of neurons that were split.
-        new: number of new neurons.
-        seconds: time that the step took.
-
-    Example:
-        >>> step = read_result(Path("runs/first")).steps[0]
-        >>> step.held_out_before - step.held_out_after
-        0.13
-    """
-
-    loss_before: float
-    loss_after: float
-    params: int
-    split: int
-    new: int
-    seconds: float
-    held_out_before: float | None = None
-    held_out_after: float | None = None
-    test_loss_before: float | None = None
-    test_loss_after: float | None = None
-    test_loss_trained: float | None = None
-    trained_steps: int = 0
-    epoch: int | None = None
-    picked: str = ""
 
 
 class RunResult(StrictModel):
@@ -130,7 +86,7 @@ def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> Run
         >>> run_result(run, settings, model="net", data="digits").params_after
         385
     """
-    reports = [growth.report for growth in run.growths]
+    records = run.records
     return RunResult(
         schema_version=RESULT_VERSION,
         model=model,
@@ -145,36 +101,12 @@ def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> Run
         test_accuracy_before=run.before.test.accuracy,
         test_accuracy_after=run.after.test.accuracy,
         # Without growth steps there is no error.
-        faithful_error=max((report.faithful_error for report in reports), default=0.0),
-        backtracks=sum(report.backtracks for report in reports),
-        growth_seconds=sum(report.seconds for report in reports),
+        faithful_error=max((record.faithful_error for record in records), default=0.0),
+        backtracks=sum(record.backtracks for record in records),
+        growth_seconds=sum(record.result.seconds for record in records),
         epoch_seconds=sum(run.epoch_seconds) / len(run.epoch_seconds),  # one epoch at least
-        steps=tuple(map(step_result, reports, run.controls, run.growth_epochs)),
+        steps=tuple(record.result for record in records),
     )
-
-
-def step_result(report: GrowthReport, against: Control, epoch: int) -> StepResult:
-    """One growth step in numbers, and training in its time."""
-    return StepResult(
-        loss_before=report.loss_before,
-        loss_after=report.loss_after,
-        params=report.params_after,
-        split=sum(change.split for change in report.widths),
-        new=sum(change.new for change in report.widths),
-        seconds=report.seconds,
-        held_out_before=report.held_out_before,
-        held_out_after=report.held_out_after,
-        test_loss_before=_if_finite(against.loss_before),
-        test_loss_after=_if_finite(against.loss_grown),
-        test_loss_trained=_if_finite(against.loss_trained),
-        trained_steps=against.steps,
-        epoch=epoch,
-        picked=report.picked,
-    )
-
-
-def _if_finite(loss: float) -> float | None:
-    return loss if math.isfinite(loss) else None
 
 
 def _versions(recorded: Mapping[str, str]) -> dict[str, str]:

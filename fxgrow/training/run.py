@@ -15,26 +15,30 @@ from torch import nn
 
 from fxgrow.argument_checks import checked
 from fxgrow.data import Splits
-from fxgrow.errors import TrainingError
 from fxgrow.growth import (
     ALL_WIDTHS,
     Budget,
     Growth,
     Method,
     Scope,
-    predicts_gain,
 )
 from fxgrow.randomness import seeded
 from fxgrow.spec import GrowthStep
+from fxgrow.training.checkpoints import Checkpoints
 from fxgrow.training.control import Control
 from fxgrow.training.events import (
     Listener,
+    RunResumed,
+    RunStarted,
     no_callback,
 )
 from fxgrow.training.network import Evaluations, Network, capture_network
+from fxgrow.training.preflight import require_gains, require_possible_run
+from fxgrow.training.resume import checkpoint_of, network_at, request_digest, restored
 from fxgrow.training.run_state import GrowthRequest, RunState
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.step_memory import require_step_memory
+from fxgrow.training.step_result import StepRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +50,9 @@ class Run:
         final: the network at the end.
         before: evaluation just before the first growth step.
         after: evaluation at the end; the same object as ``before`` if nothing was grown.
-        growths: the growth steps, in order.
+        growths: the growth steps, in order; of a run that was resumed, those since then.
         epoch_seconds: time of training of every epoch.
-        controls: what the seconds of each growth step would have done as plain training.
-        growth_epochs: how many epochs were done before each growth step.
+        records: all growth steps in numbers.
 
     Example:
         >>> run = train_and_grow(model, data, settings, **growth)
@@ -63,8 +66,17 @@ class Run:
     after: Evaluations
     growths: tuple[Growth, ...]
     epoch_seconds: tuple[float, ...]
-    controls: tuple[Control, ...] = ()
-    growth_epochs: tuple[int, ...] = ()
+    records: tuple[StepRecord, ...] = ()
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """What the seconds of each growth step would have done as plain training."""
+        return tuple(record.control for record in self.records)
+
+    @property
+    def growth_epochs(self) -> tuple[int, ...]:
+        """How many epochs were done before each growth step."""
+        return tuple(record.epoch for record in self.records)
 
 
 @checked
@@ -79,10 +91,12 @@ def train_and_grow(
     history: Sequence[GrowthStep] = (),
     scope: Scope = ALL_WIDTHS,
     callback: Listener = no_callback,
+    checkpoints: Checkpoints | None = None,
 ) -> Run:
     """Train a copy of a model, and grow it between epochs, when the trigger says so.
 
-    The same settings give the same result; the state of torch's generators is restored.
+    The same settings give the same result; the state of torch's generators is restored. A run that
+    was stopped goes on from its last checkpoint, and on the CPU ends with the same bits.
 
     Args:
         model: a classifier; it is not changed.
@@ -91,9 +105,10 @@ def train_and_grow(
         example_inputs: arguments of the model, for its capture.
         method: chooses what grows.
         budget: how much a growth step may add.
-        history: growth steps that the model has behind it.
-        scope: which widths may grow, and which grow alike.
+        history, scope: growth steps behind the model; which widths may grow, which grow alike.
         callback: called with every event, in order.
+        checkpoints: written after every epoch and growth step; if there are some already, the run
+            goes on from the last. None: nothing is kept.
 
     Returns:
         The finished run.
@@ -101,8 +116,8 @@ def train_and_grow(
     Raises:
         TrainingError: the loss is not a finite number (``nan-loss``), or the trigger needs what
             the method does not give (``no-promise``) or the model (``no-activations``).
-        CaptureError: the model cannot be captured.
-        GrowthError: the model cannot be grown.
+        FxgrowError: the model cannot be captured, or grown as it is asked for.
+        RunError: checkpoints have no room (``disk-full``), are of an ``other-run``, or damaged.
 
     Example:
         >>> data = fxgrow.data.load_data("digits", channels=1, size=8)
@@ -115,27 +130,67 @@ def train_and_grow(
         8
     """
     require_step_memory(model, data.train.images, settings.batch_size)
-    _require_gains(settings, method)
     initial = capture_network(model, example_inputs, history)
     request = GrowthRequest(example_inputs, method, budget, scope)
-    # One copy of module and graph together, so that they go on sharing their parameters.
+    # Module and graph are copied together, so that they go on sharing their parameters.
     state = RunState.start(copy.deepcopy(initial), data, settings, request, callback)
+    require_gains(state)
     with seeded(settings.seed):
-        while len(state.seconds) < settings.epochs:
-            state = state.after_epoch()
-            if state.may_grow:
-                state = state.after_decision()
+        initial, state = _carried_out(initial, state, checkpoints)
         after = state.evaluations()
-    told = (state.growths, state.seconds, state.controls, state.growth_epochs)
-    return Run(initial, state.network, state.before or after, after, *told)
+    before, told = state.before or after, (state.growths, state.seconds, state.records)
+    return Run(initial, state.network, before, after, *told)
 
 
-def _require_gains(settings: RunSettings, method: Method) -> None:
-    """Check that the scores of a method are gains, if the trigger compares them with training."""
-    trigger = settings.grow_when
-    if "gains" in trigger.needs and settings.grow_steps and not predicts_gain(method):
-        raise TrainingError(
-            "no-promise",
-            f"{trigger.name} compares scores with the loss, and those of {type(method).__name__} "
-            "are not in its units; choose Firefly, Splitting or another trigger",
-        )
+def _carried_out(
+    initial: Network, state: RunState, checkpoints: Checkpoints | None
+) -> tuple[Network, RunState]:
+    """The network that a run started from, and the run at its end."""
+    if checkpoints is not None:
+        return _kept_to_the_end(initial, state, checkpoints)
+    _announce(state)
+    require_possible_run(state, None)
+    while not state.is_done:
+        state = state.after_next()
+    return initial, state
+
+
+def _announce(state: RunState) -> None:
+    parameters = state.network.spec.cost.parameters
+    state.callback(RunStarted(state.settings, len(state.train), parameters))
+
+
+def _kept_to_the_end(
+    initial: Network, state: RunState, checkpoints: Checkpoints
+) -> tuple[Network, RunState]:
+    """Start a run, or go on with it, and keep each of its steps.
+
+    Args:
+        initial: the network before the run.
+        state: the run at its start.
+        checkpoints: its checkpoints, if it was started before.
+
+    Returns:
+        The network that the run started from, and the run at its end.
+    """
+    request = request_digest(state, initial)
+    last = checkpoints.last()
+    if last is None:
+        _announce(state)
+        require_possible_run(state, checkpoints.directory)
+        checkpoints.save(checkpoint_of(state, request))
+    else:
+        state = restored(state, last, request)
+        first = checkpoints.first()
+        initial = initial if first is None else network_at(initial, first)
+        done = len(state.seconds)
+        state.callback(RunResumed(state.settings, len(state.train), done, state.undecided))
+    while not state.is_done:
+        before, state = state, state.after_next()
+        # A trigger that said no has changed nothing.
+        if (
+            len(state.seconds) > len(before.seconds)
+            or state.history.growths != before.history.growths
+        ):
+            checkpoints.save(checkpoint_of(state, request))
+    return initial, state

@@ -12,7 +12,7 @@ from torch.optim import SGD, Optimizer
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.data import Batches, Splits, batches
-from fxgrow.errors import GrowthError, TrainingError
+from fxgrow.errors import GrowthError, InternalError, TrainingError
 from fxgrow.growth import (
     Batch,
     Budget,
@@ -24,7 +24,7 @@ from fxgrow.growth import (
     grow_step,
     take_batches,
 )
-from fxgrow.randomness import seeded
+from fxgrow.randomness import kept_random_states, seeded
 from fxgrow.surgery import StateTreatment
 from fxgrow.training.control import Control, control
 from fxgrow.training.epoch import train_epoch
@@ -36,7 +36,6 @@ from fxgrow.training.events import (
     GrowthSkipped,
     GrowthStarted,
     Listener,
-    RunStarted,
 )
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.measure import (
@@ -49,6 +48,7 @@ from fxgrow.training.measure import (
 from fxgrow.training.network import Evaluations, Network
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import set_rate, training_batches
+from fxgrow.training.step_result import StepRecord, step_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +108,10 @@ class RunState:
     history: TrainingHistory
     before: Evaluations | None = None
     growths: tuple[Growth, ...] = ()
-    growth_epochs: tuple[int, ...] = ()
-    controls: tuple[Control, ...] = ()
+    records: tuple[StepRecord, ...] = ()
     seconds: tuple[float, ...] = ()
+    undecided: bool = False
+    """Whether the trigger is to be asked before the next epoch."""
 
     @staticmethod
     def start(
@@ -124,7 +125,6 @@ class RunState:
         data, aside = set_aside(data, settings.validation, settings.seed)
         shuffling = torch.Generator().manual_seed(settings.seed)
         train = training_batches(data.train, settings.batch_size, shuffling)
-        callback(RunStarted(settings, len(train), network.spec.cost.parameters))
         optimizer = SGD(
             network.module.parameters(),
             lr=settings.lr,
@@ -151,10 +151,26 @@ class RunState:
         )
 
     @property
-    def may_grow(self) -> bool:
+    def shuffling(self) -> torch.Generator:
+        """Draws the order of the training images."""
+        generator = self.train.generator
+        if generator is None:
+            raise InternalError("training images are taken in a random order, always")
+        return generator
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return len(self.seconds) >= self.settings.epochs
+
+    def _may_grow(self, epochs: int) -> bool:
         """Whether there are epochs left to train a grown model, and growth steps."""
-        epochs_left = len(self.seconds) < self.settings.epochs
+        epochs_left = epochs < self.settings.epochs
         return epochs_left and len(self.history.growths) < self.settings.grow_steps
+
+    def after_next(self) -> "RunState":
+        """The next step: an epoch, or what the trigger says between two of them."""
+        return self._after_decision() if self.undecided else self._after_epoch()
 
     def evaluations(self) -> Evaluations:
         """Evaluate the model on the training and test images, in evaluation mode."""
@@ -169,7 +185,7 @@ class RunState:
         test = evaluate(self.network.module, self.test)
         return Evaluations(self.network.spec.cost.parameters, train, test)
 
-    def after_epoch(self) -> "RunState":
+    def _after_epoch(self) -> "RunState":
         """Train for one epoch, and measure."""
         epoch, start = len(self.seconds), time.perf_counter()
 
@@ -187,7 +203,10 @@ class RunState:
         self.callback(EpochDone(epoch + 1, phase, loss, test_accuracy, rate, seconds))
         measured = (*self.history.measurements, self._measurement(epoch + 1, loss))
         history = replace(self.history, measurements=measured)
-        return replace(self, seconds=(*self.seconds, seconds), history=history)
+        # What is not in a checkpoint must not be there for what follows either.
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds_so_far, undecided = (*self.seconds, seconds), self._may_grow(epoch + 1)
+        return replace(self, seconds=seconds_so_far, history=history, undecided=undecided)
 
     def _measurement(self, epoch: int, loss: float) -> Measurement:
         """What is known at the end of an epoch."""
@@ -210,8 +229,11 @@ class RunState:
         """The learning rate after so many epochs, which need not be whole."""
         set_rate(self.optimizer, self.settings.learning_rate(epochs / self.settings.epochs))
 
-    def after_decision(self) -> "RunState":
+    def _after_decision(self) -> "RunState":
         """Ask the trigger, and grow if it says so."""
+        return replace(self._grown_or_not(), undecided=False)
+
+    def _grown_or_not(self) -> "RunState":
         trigger = self.settings.grow_when
         asked = trigger.asks(self.history)
         if asked == "promise":
@@ -267,7 +289,7 @@ class RunState:
                 cross_entropy,
                 method=self.request.method,
                 budget=self.request.budget,
-                options=self._growth_options(),
+                options=self.growth_options(),
             )
         except GrowthError as error:
             if error.code != "gained-nothing":
@@ -295,8 +317,7 @@ class RunState:
             optimizer=growth.optimizer or self.optimizer,
             history=history,
             growths=(*self.growths, growth),
-            growth_epochs=(*self.growth_epochs, epoch),
-            controls=(*self.controls, against),
+            records=(*self.records, step_record(growth, against, epoch)),
         )
 
     def _control(self, report: GrowthReport, loss: float, kept: Sequence[Batch]) -> Control:
@@ -306,12 +327,14 @@ class RunState:
         used = kept[: report.batches.searched] if report.batches else kept
         model, optimizer = self.network.module, self.optimizer
         # How long it trains depends on the clock, so whatever it draws must not move what follows.
-        with seeded(self.settings.seed):
+        with kept_random_states(), seeded(self.settings.seed):
             return control(model, optimizer, loss, report.seconds, train, used, self.test)
 
-    def _growth_options(self) -> StepOptions:
-        """How a growth step runs."""
+    def growth_options(self, describe: bool = True, costs: bool | None = None) -> StepOptions:
+        """How the next growth step runs."""
         return StepOptions(
+            describe=describe,
+            costs=costs,
             optimizer=self.optimizer,
             seed=self.settings.seed + self._next_step,  # other candidates at every step
             history=self.network.spec.history,

@@ -1,5 +1,6 @@
 """Capture: the graph shares the model's parameters, reports what it could not trace, and leaves the model as it was."""
 
+import types
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from fxgrow import Firefly, grow
 from fxgrow.capture import How, capture, verify_capture
 from fxgrow.coupling import couple
 from fxgrow.errors import ModelError
@@ -271,3 +274,35 @@ def test_constants_that_tracing_makes_belong_to_the_graph() -> None:
     assert captured.how is How.TRACED
     assert any(node.op == "get_attr" for node in captured.graph_module.graph.nodes)
     assert not any("constant" in name for name in vars(model))
+
+
+def test_a_layer_with_a_forward_of_its_own() -> None:
+    """Its class does not say what it computes."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    plus_one = lambda layer, x: F.linear(x, layer.weight, layer.bias) + 1  # noqa: E731
+    model[0].forward = types.MethodType(plus_one, model[0])
+    x = torch.randn(4, 5, dtype=torch.float64)
+    captured = capture(model, (x,))
+    assert not captured.graph_module.graph.find_nodes(op="call_module", target="0")
+    growth = grow(
+        model, [(x, torch.zeros(4, 3, dtype=torch.float64))], F.mse_loss, method=Firefly(new=1)
+    )
+    assert growth.module[0].out_features > 6
+    assert growth.report.faithful_error < 1e-12
+
+
+def test_a_graph_that_gives_fake_tensors_is_none() -> None:
+    """What ``torch.func.grad`` leaves in an exported graph."""
+
+    class Slopes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            slope = torch.func.grad(lambda z: z.sum())(x)
+            return self.b(torch.relu(self.a(x))) + slope.sum()
+
+    model, x = Slopes(), torch.randn(4, 5)
+    torch.testing.assert_close(capture(model, (x,)).graph_module(x), model(x))

@@ -16,6 +16,27 @@ def unstated(num_classes: int = 10, channels: int = 4) -> nn.Module:
     return _network(num_classes, channels)
 
 
+def residual(
+    num_classes: int = 10, layers: int = 1, channels: int = 4
+) -> tuple[nn.Module, tuple[Tensor]]:
+    """Residual blocks between a stem and a classifier, with example inputs as ``tiny`` has them."""
+    blocks = nn.Sequential(*(Residual(channels) for _ in range(layers)))
+    stem = nn.Conv2d(1, channels, 3, padding=1)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    return nn.Sequential(stem, blocks, head), (torch.zeros(1, *IMAGE),)
+
+
+class Residual(nn.Module):
+    """A residual block without norms."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Conv2d(channels, 3, 1), nn.Conv2d(3, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(self.up(x).relu())
+
+
 def _network(classes: int, channels: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, channels, 3, padding=1, bias=False),

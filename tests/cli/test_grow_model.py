@@ -312,13 +312,13 @@ def test_ctrl_c_in_the_middle_of_a_run(tmp_path: Path) -> None:
         "grow", TINY, "--out", str(tmp_path / "run"), "--epochs", "1000", "--grow-steps", "0"
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".run.*/log.jsonl")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".run.*/checkpoint-1")) and time.monotonic() < deadline:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=30)
     assert running.returncode == 130, errors
-    assert "interrupted" in errors
-    assert left(tmp_path) == []
+    assert "interrupted; " in errors and "kept; fxgrow resume" in errors
+    assert left(tmp_path) == [".run.unfinished"]
 
 
 def test_what_may_grow_and_what_grows_alike(fxgrow: Fxgrow, tmp_path: Path) -> None:

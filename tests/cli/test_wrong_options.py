@@ -33,7 +33,16 @@ NO_GROWTH = ("grow", "tests.cli.models:tiny", "--epochs", "1", "--grow-steps", "
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "inspect": ("inspect", "tests.cli.models:tiny"),
     "grow": GROW,
+    "expand": (
+        "expand",
+        "tests.cli.models:tiny",
+        "--to",
+        "tests.cli.models:tiny?channels=5",
+        "--out",
+        "new",
+    ),
     "run": ("run", "missing.yaml", "--out", "new"),
+    "resume": ("resume", "missing"),
     "diff": ("diff", "saved", "saved"),
     "log": ("log", "saved"),
     "replay": ("replay", "saved", "--from", "saved"),

@@ -254,3 +254,28 @@ def test_grow_takes_several_examples() -> None:
     grown = grow(model, batches, loss, budget=Budget(neurons=2), examples=[MANY]).module
     assert grown.get_submodule("c").weight.shape == (3, 8)
     assert grown(MANY).shape == (200, 3)
+
+
+class Centered(nn.Module):
+    """Subtracts the mean of a buffer, if asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 3)
+        self.register_buffer("mean", torch.randn(6), persistent=False)
+        self.register_buffer("number", torch.arange(6))
+
+    def forward(self, x: Tensor, centered: bool = False) -> Tensor:
+        h = torch.tanh(self.a(x))
+        return self.b(h - self.mean if centered else h)
+
+
+def test_a_buffer_that_no_example_reaches() -> None:
+    model = Centered().double()
+    width = couple(model, (X,)).by_name["a"]
+    assert width.refusal is not None and width.refusal.code == "unreached"
+    assert "mean" in width.refusal.reason
+    assert couple(model, (X, True)).by_name["a"].growable
+    wider = widen(model, {"a": 2}, (X,), examples=[(X, True)]).module
+    assert wider.mean.shape == (8,)
+    torch.testing.assert_close(wider(MANY, True), model(MANY, True), rtol=1e-12, atol=1e-12)

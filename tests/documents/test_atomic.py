@@ -22,7 +22,7 @@ from fxgrow.documents.recognition import (
     foreign_file,
     foreign_in_directory,
 )
-from fxgrow.errors import FxgrowError, RunError
+from fxgrow.errors import FxgrowError, RecoveryWarning, RunError
 
 ROOT = Path(__file__).parents[2]
 OLD = '{"schema_version": 2, "fingerprint": "", "inputs": [], "nodes": [], "cost": {}}'
@@ -183,14 +183,47 @@ def test_a_kill_between_the_renames_hides_nothing(tmp_path: Path) -> None:
     assert not recover_directory(tmp_path / "run"), "it is there"
     (left,) = (name for name in names(tmp_path) if name != "run")
     assert left.endswith(".tmp")
+    with (
+        pytest.warns(RecoveryWarning, match=f"{left} was left by a process that was killed"),
+        atomic_directory(
+            tmp_path / "run", RUN_OUTPUT, foreign_in_directory(ANY_DIRECTORY), force=True
+        ) as staging,
+    ):
+        (staging / "config.json").write_text("new")
+    assert names(tmp_path) == ["run"]
+    assert (tmp_path / "run" / "config.json").read_text() == "new"
+
+
+def test_only_what_nobody_writes_to_is_cleared_away(tmp_path: Path) -> None:
+    """Two at a time write the same target, and a third finds what a dead one left."""
+    dead, linked = tmp_path / f".run.{'0' * 32}.tmp", tmp_path / f".run.{'1' * 32}.tmp"
+    old = tmp_path / f".run.{'2' * 32}.old"
+    for path in (dead, old):
+        path.mkdir()
+        (path / "config.json").write_text(OLD)
+    (tmp_path / "run").mkdir()
+    linked.symlink_to(old)
+    check = foreign_in_directory(ANY_DIRECTORY)
+    with (
+        pytest.warns(RecoveryWarning) as warned,
+        atomic_directory(tmp_path / "run", RUN_OUTPUT, check, force=True) as first,
+        atomic_directory(tmp_path / "run", RUN_OUTPUT, check, force=True) as second,
+    ):
+        assert first.is_dir() and second.is_dir()
+    assert [str(one.message).split(" ")[0] for one in warned] == [str(dead), str(old)]
+    assert names(tmp_path) == sorted((linked.name, "run"))
+
+
+def test_what_was_replaced_stays_if_it_holds_more_than_ours(tmp_path: Path) -> None:
+    old = tmp_path / f".run.{'2' * 32}.old"
+    old.mkdir()
+    (old / "thesis.txt").touch()
+    (tmp_path / "run").mkdir()
     with atomic_directory(
         tmp_path / "run", RUN_OUTPUT, foreign_in_directory(ANY_DIRECTORY), force=True
-    ) as staging:
-        (staging / "config.json").write_text("new")
-    assert (
-        names(tmp_path) == sorted((left, "run"))
-        and (tmp_path / "run" / "config.json").read_text() == "new"
-    )
+    ):
+        pass
+    assert names(tmp_path) == sorted((old.name, "run"))
 
 
 def test_links_and_files_are_not_brought_back(tmp_path: Path) -> None:

@@ -70,6 +70,45 @@ def test_stream_heads_and_hidden_widths_at_once(norm: type[nn.Module]) -> None:
     assert all(torch.equal(numbers[name], value) for name, value in like.state_dict().items())
 
 
+def test_widths_and_blocks_at_once() -> None:
+    small, like = randomised(GPT()), GPT(size=11, heads=5, hidden=9, blocks=4)
+    bigger = fxgrow.grow_to(small, like=like, example_inputs=words())
+    assert bigger.new_blocks == {"blocks.2": "blocks.1", "blocks.3": "blocks.1"}
+    assert bigger.sizes["words"] == 6 and bigger.amounts["words"] == 5
+    other = words(seed=1, batch=3)
+    torch.testing.assert_close(bigger.module(other), small(other), rtol=1e-12, atol=1e-12)
+    for block in bigger.module.blocks[2:]:
+        assert not block.out.weight.any() and not block.down.weight.any() and block.up.weight.any()
+
+
+def test_blocks_alone() -> None:
+    small, like = randomised(GPT()), GPT(blocks=3)
+    bigger = fxgrow.grow_to(small, like, words())
+    assert bigger.amounts == {} and list(bigger.new_blocks) == ["blocks.2"]
+    assert torch.equal(bigger.module(words(seed=1)), small(words(seed=1)))
+    assert len(small.blocks) == 2 and bigger.module is not like
+
+
+class Branch(nn.Module):
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(Block(4, 2, 3, nn.LayerNorm) for _ in range(depth)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def test_lists_inside_of_blocks() -> None:
+    def network(outer: int, inner: int) -> nn.Module:
+        branches = (Branch(inner) for _ in range(outer))
+        return nn.Sequential(nn.Linear(2, 4), nn.Sequential(*branches))
+
+    small, x = randomised(network(1, 1)), torch.randn(2, 3, 2, dtype=torch.float64)
+    bigger = fxgrow.grow_to(small, network(2, 3), x)
+    assert len(bigger.new_blocks) == 5
+    torch.testing.assert_close(bigger.module(x), small(x), rtol=1e-12, atol=1e-12)
+
+
 class PostNorm(GPT):
     """BERT's order: the stream is what a norm gives."""
 
@@ -90,6 +129,14 @@ def test_a_stream_without_a_rule_is_doubled() -> None:
     bigger = fxgrow.grow_to(small, PostNorm(size=12, hidden=7), words()).module
     other = words(seed=1)
     torch.testing.assert_close(bigger(other), small(other), rtol=1e-12, atol=1e-12)
+
+
+def test_blocks_without_a_rule_are_refused() -> None:
+    like = PostNorm()
+    like.blocks.append(Block(6, 2, 5, nn.LayerNorm))
+    with pytest.raises(GrowthError) as refusal:
+        fxgrow.grow_to(randomised(PostNorm()), like, words())
+    assert refusal.value.code == "not-residual"
 
 
 def test_one_width_alone() -> None:
@@ -116,7 +163,7 @@ def test_channels_of_a_convolutional_network() -> None:
     [
         (GPT(), "same shapes already"),
         (GPT(hidden=4), r"axis 0 of blocks\.0\.up\.weight \(5 entries\) is smaller"),
-        (GPT(blocks=3), "only one of them has blocks.2"),
+        (GPT(blocks=1), "only one of them has blocks.1"),
         (nn.Linear(2, 2), "only one of them has"),
     ],
 )

@@ -24,13 +24,14 @@ BIG = {
 }
 
 
-@pytest.mark.parametrize("family", ["Llama", "Qwen3"])
-def test_a_bigger_language_model(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "layers"), [("Llama", 3), ("Qwen3", 1)])
+def test_a_bigger_language_model(family: str, layers: int, tmp_path: Path) -> None:
     kind = getattr(transformers, f"{family}ForCausalLM")
     config = getattr(transformers, f"{family}Config")
     small: Any = randomised(kind(config(**SMALL)))
     inputs = {"input_ids": WORDS}
-    bigger: Any = fxgrow.grow_to(small, kind(config(**SMALL | BIG)), inputs).module.eval()
+    sizes = SMALL | BIG | {"num_hidden_layers": layers}
+    bigger: Any = fxgrow.grow_to(small, kind(config(**sizes)), inputs).module.eval()
     bigger.save_pretrained(tmp_path)
     loaded = kind.from_pretrained(tmp_path, dtype=torch.float64).eval()
     with torch.no_grad():

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 import fxgrow
 import fxgrow.growth.objective as objective_module
 from fxgrow import BatchLoss, Firefly
-from fxgrow.growth import Objective
+from fxgrow.errors import GrowthError
+from fxgrow.growth import Objective, gradients_of
 from fxgrow.growth.batch_roles import assign_roles
 
 torch.manual_seed(0)
@@ -259,3 +260,24 @@ def test_kernels_are_looked_at_once_per_shape(monkeypatch: pytest.MonkeyPatch) -
     model = Watched(3, 2)
     Objective(batches, F.mse_loss).require_safe_kernels(model)
     assert seen == [((4, 3), (3, 1)), ((4, 3), (1, 4)), ((2, 3), (3, 1))]
+
+
+def test_a_backward_pass_that_fails() -> None:
+    class OneWay(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            raise RuntimeError("there is no way back")
+
+    class Model(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = OneWay.apply(super().forward(x))  # type: ignore[no-untyped-call]
+            return result
+
+    model, x = Model(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(5, 3)
+    with pytest.raises(GrowthError, match=r"cannot be differentiated .*no way back") as caught:
+        gradients_of(model(x).sum(), list(model.parameters()))
+    assert caught.value.code == "bad-loss"

@@ -33,10 +33,10 @@ class Net(nn.Module):
 
 
 class ScaledByLength(Net):
-    """The length of a vector without neurons is its sum: coupling cannot know."""
+    """Coupling runs without values, and cannot know what is done to them."""
 
     def between(self, h: Tensor) -> Tensor:
-        return h / torch.ones(self.a.out_features).sum() ** 0.5
+        return h if h.is_meta else h / torch.ones(self.a.out_features).sum() ** 0.5
 
 
 class BreaksWhenWide(Net):
@@ -53,7 +53,8 @@ class NoiseOnTheWidth(Net):
 
 class NoiseAndScale(Net):
     def between(self, h: Tensor) -> Tensor:
-        return (h + 1e-4 * torch.randn_like(h)) / torch.ones(self.a.out_features).sum() ** 2
+        noisy = h + 1e-4 * torch.randn_like(h)
+        return noisy if h.is_meta else noisy / torch.ones(self.a.out_features).sum() ** 2
 
 
 class NoiseBehind(Net):
@@ -83,6 +84,8 @@ class AmplifiesAndScales(Amplifies):
     """Wrong by little, which is amplified, too, to more than rounding is."""
 
     def between(self, h: Tensor) -> Tensor:
+        if h.is_meta:
+            return h
         return h * (1 + 1e-11 * torch.ones(self.a.out_features, dtype=h.dtype).sum())
 
 
@@ -195,6 +198,20 @@ def test_grow_excuses_what_widen_excuses() -> None:
     assert growth.report.unchecked == widened.unchecked
     assert "it amplifies rounding" in widened.unchecked
     assert growth.report.preservation_error > rounding_tolerance(x)
+
+
+def test_rounding_is_told_of_a_model_that_runs_in_its_own_dtype_alone() -> None:
+    """LeViT keeps a cache of tensors that ``module.float()`` does not see."""
+
+    class KeepsATensor(Amplifies):
+        kept = {"bias": torch.zeros(1, dtype=torch.double)}  # noqa: RUF012
+
+        def between(self, h: Tensor) -> Tensor:
+            return h + self.kept["bias"]
+
+    with pytest.raises(RuntimeError, match="dtype"):
+        KeepsATensor().float()(X.float())
+    assert "it amplifies rounding" in widen(KeepsATensor(), {"a": 3, "b": 2}, X).unchecked
 
 
 def test_grow_excuses_nothing_where_all_digits_are_lost() -> None:

@@ -10,6 +10,7 @@ from fxgrow import Budget
 from fxgrow.growth import Objective
 from fxgrow.methods import AutoGrow
 from fxgrow.methods.morphisms import draw_order
+from fxgrow.rewrite.candidate_scaling import scaled_candidates
 from tests.methods.growing import (
     assert_kept,
     assert_seeded,
@@ -63,7 +64,8 @@ def test_a_random_layer_is_drawn_as_torch_draws_one() -> None:
     weights = []
     for path, module in graph.graph_module.named_modules():
         if path.endswith("outgoing"):
-            weights.append(module.columns_of(0, graph.candidates.new_eps).flatten())
+            (blocks,) = scaled_candidates([module], None, graph.candidates.new_eps)
+            weights.append(blocks.columns[0].flatten())
     drawn = torch.cat(weights)
     assert len(drawn) == 300 * (4 + 5 + 4 + 3 + 6)
     assert float(drawn.detach().std()) == pytest.approx((3 * 300) ** -0.5, rel=0.05)

@@ -13,6 +13,7 @@ from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.methods import GradientPool
 from fxgrow.methods.pool import Features, pursue
 from fxgrow.rewrite import OverGrown, OvergrownLayer
+from fxgrow.rewrite.candidate_scaling import scaled_candidates
 from tests.methods.toys import RBF, rbf, rbf_data
 from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import over_grown
@@ -34,7 +35,9 @@ def activations(grown: OverGrown, x: Tensor) -> Tensor:
     """What the candidates of an RBF network compute: [examples, candidates]."""
     layer = grown.graph_module.get_submodule("fxgrow_grown.inner")
     assert isinstance(layer, OvergrownLayer)
-    weight, bias = layer.incoming_of(0)
+    (blocks,) = scaled_candidates([layer], None, None)
+    assert blocks.incoming is not None and blocks.incoming.bias is not None
+    weight, bias = blocks.incoming.weight, blocks.incoming.bias
     return torch.exp(-F.linear(x, weight, bias).square() / 2).detach()
 
 

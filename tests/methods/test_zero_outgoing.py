@@ -11,6 +11,7 @@ import fxgrow
 from fxgrow import Budget, ZeroOutgoing
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.rewrite import OvergrownLayer
+from fxgrow.rewrite.candidate_scaling import scaled_candidates
 from tests.methods.toys import rbf, rbf_data
 from tests.networks import NETWORKS, images, network
 from tests.rewrite.rewriting import over_grown
@@ -81,7 +82,9 @@ def test_what_enters_new_neurons_is_as_long_as_what_enters_old_ones() -> None:
     assert scores.new.tolist() == [1.0] * 5
     layer = model.graph_module.get_submodule("fxgrow_grown.inner")
     assert isinstance(layer, OvergrownLayer)
-    weight, bias = layer.incoming_of(0)
+    (blocks,) = scaled_candidates([layer], None, None)
+    assert blocks.incoming is not None and blocks.incoming.bias is not None
+    weight, bias = blocks.incoming.weight, blocks.incoming.bias
     new = (weight.square().sum(1) + bias.square()).sqrt()
     base = layer.base()
     assert base.bias is not None

@@ -65,21 +65,23 @@ def test_exact_text_and_edits() -> None:
     module = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2)).double()
     expected = """\
 %input_1 : [num_users=1] = placeholder[target=input]
-%fxgrow_candidates_split_eps : [num_users=2] = get_attr[target=fxgrow_candidates.split_eps]  # layer
-%fxgrow_candidates_new_eps : [num_users=2] = get_attr[target=fxgrow_candidates.new_eps]  # layer
-%_0 : [num_users=2] = call_module[target=fxgrow_grown.0](args = (%input_1, None, [], %fxgrow_candidates_split_eps, \
+%fxgrow_candidates_split_eps : [num_users=1] = get_attr[target=fxgrow_candidates.split_eps]  # layer
+%fxgrow_candidates_new_eps : [num_users=1] = get_attr[target=fxgrow_candidates.new_eps]  # layer
+%scaled_candidates : [num_users=2] = call_module[target=fxgrow_scaling](args = (%fxgrow_candidates_split_eps, \
 %fxgrow_candidates_new_eps), kwargs = {})  # layer
-%getitem : [num_users=1] = call_function[target=operator.getitem](args = (%_0, 0), kwargs = {})  # layer  plus
-%getitem_1 : [num_users=1] = call_function[target=operator.getitem](args = (%_0, 1), kwargs = {})  # layer  minus
-%_1 : [num_users=1] = call_module[target=1](args = (%getitem,), kwargs = {})  # path  plus
-%_1_1 : [num_users=1] = call_module[target=1](args = (%getitem_1,), kwargs = {})  # path  minus
-%_2 : [num_users=1] = call_module[target=fxgrow_grown.2](args = (%_1, %_1_1, [], %fxgrow_candidates_split_eps, \
-%fxgrow_candidates_new_eps), kwargs = {})  # layer
-%getitem_2 : [num_users=1] = call_function[target=operator.getitem](args = (%_2, 0), kwargs = {})  # layer  plus
-return getitem_2
+%getitem : [num_users=1] = call_function[target=operator.getitem](args = (%scaled_candidates, 0), kwargs = {})  # layer
+%_0 : [num_users=2] = call_module[target=fxgrow_grown.0](args = (%input_1, None, [], %getitem), kwargs = {})  # layer
+%getitem_1 : [num_users=1] = call_function[target=operator.getitem](args = (%_0, 0), kwargs = {})  # layer  plus
+%getitem_2 : [num_users=1] = call_function[target=operator.getitem](args = (%_0, 1), kwargs = {})  # layer  minus
+%_1 : [num_users=1] = call_module[target=1](args = (%getitem_1,), kwargs = {})  # path  plus
+%_1_1 : [num_users=1] = call_module[target=1](args = (%getitem_2,), kwargs = {})  # path  minus
+%getitem_3 : [num_users=1] = call_function[target=operator.getitem](args = (%scaled_candidates, 1), kwargs = {})  # layer
+%_2 : [num_users=1] = call_module[target=fxgrow_grown.2](args = (%_1, %_1_1, [], %getitem_3), kwargs = {})  # layer
+%getitem_4 : [num_users=1] = call_function[target=operator.getitem](args = (%_2, 0), kwargs = {})  # layer  plus
+return getitem_4
 """
     assert_rewrite(
-        module, torch.randn(4, 3, dtype=torch.float64), expected, {"layer": 7, "path": 2}
+        module, torch.randn(4, 3, dtype=torch.float64), expected, {"layer": 10, "path": 2}
     )
 
 

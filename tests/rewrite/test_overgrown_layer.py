@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from fxgrow.rewrite.candidate_scaling import scaled_candidates
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.linear_op import LinearOp, blockwise_apply
 from fxgrow.rewrite.operators import LINEAR_FORM, LINEAR_MODULES
@@ -60,7 +61,7 @@ def test_equations() -> None:
         torch.tensor([0.5], dtype=torch.float64),
         torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64),
     )
-    plus, minus, new = layer(x, None, [lane], split_eps, new_eps)
+    plus, minus, new = layer(x, None, [lane], scaled_candidates([layer], split_eps, new_eps)[0])
     theta = torch.cat(
         [base.weight, base.bias[:, None]], 1
     )  # the ball is over all that writes a neuron
@@ -76,7 +77,7 @@ def test_reads_the_mean_of_the_halves() -> None:
     base = nn.Linear(3, 2)
     layer = overgrown_layer(base, None, [], [])
     plus, minus = torch.randn(2, 4, 3)
-    (out,) = layer(plus, minus, [], torch.empty(0), torch.empty(0))
+    (out,) = layer(plus, minus, [], scaled_candidates([layer], None, None)[0])
     torch.testing.assert_close(out, (base(plus) + base(minus)) / 2)
 
 
@@ -105,15 +106,15 @@ def test_candidates_have_no_entries_at_blank_neurons() -> None:
     )
     for parameter in (*layer.delta, *layer.new, *layer.outgoing):  # type: ignore[misc]
         nn.init.ones_(parameter)
-    delta, incoming = layer.perturbation(torch.ones(2)), layer.incoming()
+    delta, incoming, (columns,) = scaled_candidates([layer], torch.ones(2), torch.ones(2))[0]
     assert delta is not None and incoming is not None
     for rows in (delta, incoming):
         assert bool((rows.weight[:, :2] != 0).all()) and not rows.weight[:, 2].any()
         assert rows.bias is not None and bool((rows.bias != 0).all())
-    columns = layer.columns_of(0, torch.ones(2))
     assert columns[0].any() and not columns[1].any()
     lane, x = torch.randn(4, 1), torch.randn(4, 3)
-    plus, _, new = layer(x, None, [lane], torch.zeros(2), torch.ones(2))
+    blocks = scaled_candidates([layer], torch.zeros(2), torch.ones(2))[0]
+    plus, _, new = layer(x, None, [lane], blocks)
     torch.testing.assert_close(plus[:, 1], base(x)[:, 1])
     moved = x + torch.tensor([0.0, 0.0, 1.0])
-    torch.testing.assert_close(layer(moved, None, [lane], torch.zeros(2), torch.ones(2))[2], new)
+    torch.testing.assert_close(layer(moved, None, [lane], blocks)[2], new)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
-from fxgrow.rewrite.rules import lane_shape
+from fxgrow.rewrite.lane_sizes import lane_shape
 
 
 class Attention(nn.Module):

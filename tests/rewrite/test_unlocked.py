@@ -10,6 +10,7 @@ from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.growth.result import graph_text
 from fxgrow.rewrite import OverGrown, OvergrownLayer, overgrow
+from fxgrow.rewrite.candidate_scaling import scaled_candidates
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.operators import LINEAR_FORM
@@ -77,7 +78,7 @@ def test_a_layer_without_halves_gives_one_value() -> None:
     for parameter in (*layer.delta, *layer.new):  # type: ignore[misc]
         nn.init.normal_(parameter)
     x, eps = torch.randn(5, 3).double(), torch.tensor([0.5]).double()
-    z, new = layer(x, None, [], eps, torch.tensor([0.1]).double())
+    z, new = layer(x, None, [], scaled_candidates([layer], eps, torch.tensor([0.1]).double())[0])
     change = layer.unit_row * 0.5 * (x @ layer.delta[0][0] + layer.delta[1][0])  # type: ignore[index]
     torch.testing.assert_close(z, base(x) + torch.stack([change, torch.zeros(5).double()], 1))
     assert new.shape == (5, 1)

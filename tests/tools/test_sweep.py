@@ -66,3 +66,18 @@ def test_the_table_counts_the_rows(tmp_path: Path) -> None:
     assert (summary["models"], summary["ok"], summary["fails"], summary["growable"]) == (2, 1, 1, 1)
     text = (tmp_path / "coverage.md").read_text()
     assert "| net | test | ok | 1 of 2 | 4 | 1 of 1 | output 1 |" in text
+
+
+def test_growths_have_a_table_of_their_own(tmp_path: Path) -> None:
+    """What was not swept again stays as it is."""
+    grown = sweep.Result("timm", "net", "test", status="ok", growable=3)
+    late = sweep.Result("timm", "late", "test", growable=2, message="not | done\nyet")
+    lines = "".join(json.dumps(asdict(one)) + "\n" for one in (grown, late))
+    (tmp_path / "timm-grow.jsonl").write_text(lines)
+    coverage.write(tmp_path, tmp_path)
+    assert not (tmp_path / "coverage.json").exists()
+    records = json.loads((tmp_path / "growth.json").read_text())["timm"]
+    assert [(one["name"], one["status"]) for one in records] == [("net", "ok"), ("late", "fails")]
+    text = (tmp_path / "growth.md").read_text()
+    assert "1 of 2 models grow." in text and "| late | 2 | not / done |" in text
+    assert "| net |" not in text

@@ -290,7 +290,7 @@ VISION = (
     _row("mobilenet_v1", "vision", "MobileNetV1ForImageClassification", "MobileNetV1Config",
          {"image_size": 32, "depth_multiplier": 0.25, "num_labels": 5}, pixels(32)),
     _row("mobilenet_v2", "vision", "MobileNetV2ForImageClassification", "MobileNetV2Config",
-         {"image_size": 32, "depth_multiplier": 0.25, "num_labels": 5}, pixels(32)),
+         {"image_size": 128, "depth_multiplier": 0.25, "num_labels": 5}, pixels(128)),
     _row("mobilevit", "vision", "MobileViTForImageClassification", "MobileViTConfig",
          {"image_size": 32, "patch_size": 2, "hidden_sizes": [12, 16, 20],
           "neck_hidden_sizes": [4, 8, 8, 12, 12, 16, 20], "num_attention_heads": 4, "mlp_ratio": 2.0,

@@ -115,11 +115,8 @@ def _contracted(
     right = _with_contracted(ctx, sides[1], along[1], maps[1], shape)
     for support in left.keys() & right.keys() if is_united else ():
         ctx.unite(left[support], right[support])
+    _pin_fixed_inputs(ctx, sides, along, (left, right), out.dim())
     for fields, other in ((left, right), (right, left)):
-        # The other side has a size along it but no neurons.
-        for dim in summed:
-            if (dim,) in fields and (dim,) not in other:
-                ctx.pin(fields[dim,], "fixed-size", FIXED_INPUT)
         for support, field in fields.items():
             is_line = all((dim,) in fields for dim in summed if dim in support)
             if not is_line and support not in other:
@@ -128,6 +125,34 @@ def _contracted(
     for fields in (left, right):
         contracted += [fields[dim,] for dim in summed if (dim,) in fields]
     return contracted
+
+
+def _pin_fixed_inputs(
+    ctx: Context,
+    sides: OperandSides,
+    along: ContractedDims,
+    fields: tuple[Fields, Fields],
+    rank: int,
+) -> None:
+    """Refuse neurons of one side where the other one has a size but no neurons.
+
+    ``fields`` have the contracted dimensions from ``rank`` on.
+    """
+    for number, other in ((0, 1), (1, 0)):
+        for place, dim in enumerate(along[other]):
+            field = fields[number].get((rank + place,))
+            if field is None or (rank + place,) in fields[other]:
+                continue
+            if not _reads_one_number(ctx, sides[number], sides[other], dim):
+                ctx.pin(field, "fixed-size", FIXED_INPUT)
+
+
+def _reads_one_number(ctx: Context, weight: Tensor, constant: Tensor, dim: int) -> bool:
+    """Whether a weight reads a constant of one number, as the state that a recurrence starts from.
+
+    Columns that share the weight of one, or are zero, give the same for each such neuron.
+    """
+    return bool(ctx.value(weight).axes) and ctx.is_uniform(constant, [dim])
 
 
 def _with_contracted(

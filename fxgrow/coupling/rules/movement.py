@@ -262,16 +262,9 @@ def glu(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 
 
 def copy(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
-    """``x.copy_(source)``: element by element.
-
-    What is written into a view of a tensor without neurons is not seen in its base.
-    """
+    """``x.copy_(source)``: element by element, whatever ``x`` held before."""
     x, source = args[0], args[1]
-    is_lost = not ctx.fields(x) and x._is_view()
     combine(ctx, [x, source] if ctx.fields(x) else [source], out)
-    if is_lost:
-        reason = "written into a part of another tensor"
-        ctx.pin_fields(ctx.fields(source).values(), "written", reason)
 
 
 def pad(ctx: Context, args: Sequence[Any], out: Tensor) -> None:

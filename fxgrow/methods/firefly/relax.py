@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
-from fxgrow.growth import Objective
+from fxgrow.growth import Objective, gradients_of
 from fxgrow.methods.firefly.neighborhood import Neighborhood, candidate_directions
 from fxgrow.rewrite import OverGrown
 
@@ -124,7 +124,7 @@ def relax(
         optimizer.zero_grad(set_to_none=True)
         loss = objective.on(grown.graph_module, batch) + constraint.added(neighborhood)
         # Not ``backward()``: it would leave gradients in the loss's own parameters and in inputs.
-        gradients = torch.autograd.grad(loss, learning, allow_unused=True)
+        gradients = gradients_of(loss, learning, allow_unused=True)
         for parameter, gradient in zip(learning, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()

@@ -1,0 +1,352 @@
+"""Growth inside anybody's own training loop: when to grow, and who grows along."""
+
+import functools
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
+
+from fxgrow.argument_checks import AboveZero, Amount, Count, Seed, checked
+from fxgrow.capture import capture, positional_inputs
+from fxgrow.coupling import couple
+from fxgrow.errors import GrowthError, TrainingError
+from fxgrow.growth import (
+    ALL_WIDTHS,
+    Budget,
+    Growth,
+    LossFunction,
+    Method,
+    Scope,
+    StepOptions,
+    grow_step,
+    predicts_gain,
+    require_alike,
+    take_batches,
+)
+from fxgrow.methods import Auto
+from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
+from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
+from fxgrow.training.history import Measurement, Promise, TrainingHistory
+from fxgrow.training.measure import activation_spectra, promise_of
+from fxgrow.training.triggers import Trigger
+
+_DEFAULT_BUDGET = Budget(neurons=0.3)
+
+
+class Grower:
+    """Grows a model in your own training loop, whenever a trigger says so.
+
+    By default in place: model and optimizer stay the objects that they are, so that schedulers,
+    gradient scalers, clipping, hooks and loggers go on. ``follow`` adds networks that grow along.
+    Parameters that do not learn (``requires_grad`` off), and with them the widths that they write
+    or read, stay as they are unless ``grow_frozen`` is set.
+
+    Args:
+        model: what is trained.
+        optimizer: of its parameters, and of whatever else; None if it is to be left alone.
+        loss_fn: as for ``fxgrow.grow``.
+        when: the trigger; any of ``fxgrow.training``, or one of your own.
+        method: how to choose what grows; ``Auto()`` if None.
+        budget: how much one growth step may add; ``Budget(neurons=0.3)`` if None.
+        example_inputs: arguments of the model; those of the first growth batch if None.
+        inplace: grow the model and the optimizer themselves. Else copies grow, which are ``model``
+            and ``optimizer`` of the grower from then on.
+        schedulers: of the optimizer; they go on with its copy. In place they need not be named.
+        state, new_entry_rate: what becomes of the optimizer's state (``docs/optimizers.md``).
+        seed: of the first directions.
+        scope: which widths may grow, and which grow alike.
+        memory_limit: bytes that a search step may keep.
+        grow_frozen: grow widths that frozen parameters write or read, too.
+        accept_no_gain: grow even where nothing that was found lowers the loss.
+        epochs: of the whole training, for triggers that ask (``EqualPhases``).
+        grow_steps: the most growth steps.
+
+    Raises:
+        GrowthError: the optimizer cannot grow along, by name of its class (``optimizer-state``,
+            ``state-rule``, ``foreign-optimizer``); ``lost-scheduler``: a scheduler would go on with
+            the optimizer that was copied; ``foreign-scheduler``: one is of another optimizer.
+        TrainingError: ``no-promise``: the trigger compares gains, and the method predicts none.
+
+    Example:
+        >>> grower = fxgrow.Grower(
+        ...     model, optimizer, loss_fn=loss_fn, when=OnPlateau(patience=2), grow_steps=4
+        ... )
+        >>> grower.follow(average)
+        >>> for epoch in range(30):
+        ...     loss = train(model, loader, optimizer, scheduler, average)
+        ...     grower.step(loader, loss=loss)
+    """
+
+    @checked
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | None = None,
+        *,
+        loss_fn: LossFunction,
+        when: Trigger,
+        method: Method | None = None,
+        budget: Budget | None = None,
+        example_inputs: Any = None,
+        inplace: bool = True,
+        schedulers: Sequence[Any] = (),
+        state: StateRuleName = DEFAULT_STATE,
+        new_entry_rate: NewEntryRate | None = None,
+        seed: Seed = 0,
+        scope: Scope = ALL_WIDTHS,
+        memory_limit: AboveZero | None = None,
+        grow_frozen: bool = False,
+        accept_no_gain: bool = False,
+        epochs: Amount = 0,
+        grow_steps: Count = 1,
+    ) -> None:
+        self.model, self.when = model, when
+        self.optimizer: Optimizer | None = optimizer
+        self.method, self.budget = method or Auto(), budget or _DEFAULT_BUDGET
+        self.schedulers, self.companions = tuple(schedulers), list[nn.Module]()
+        self.history = TrainingHistory((), epochs=epochs, grow_steps=grow_steps)
+        self.skipped = ""
+        """Why the last growth step that was due gained nothing, in a sentence; "" if it did."""
+        self._loss_fn = loss_fn
+        self._options = StepOptions(
+            seed=seed,
+            history=_lineage(model),
+            inplace=inplace,
+            memory_limit=memory_limit,
+            scope=scope,
+            example_inputs=example_inputs,
+            grow_frozen=grow_frozen,
+            accept_no_gain=accept_no_gain,
+            treatment=StateTreatment(state, new_entry_rate),
+        )
+        self._require_possible()
+
+    @checked
+    def follow(self, companion: nn.Module) -> None:
+        """Let another network grow along: torch's ``AveragedModel``, a teacher, any copy.
+
+        It keeps its function at every growth step, is changed in place whatever ``inplace`` says,
+        and is put back if a step fails.
+
+        Args:
+            companion: of the model's architecture as it is now, with tensors of its own.
+
+        Raises:
+            GrowthError: ``unlike-models``: it has other tensors, or the model's own.
+        """
+        require_alike([companion], self.model)
+        self.companions.append(companion)
+
+    @checked
+    def step(
+        self,
+        batches: Iterable[Any],
+        *,
+        loss: float,
+        epoch: Count | None = None,
+        step: Count | None = None,
+        validation_loss: float | None = None,
+        validation_accuracy: float | None = None,
+        multiply_adds: float = 0.0,
+    ) -> Growth | None:
+        """Tell what was measured, and grow if the trigger says so.
+
+        Call it once per epoch, or as often as you measure.
+
+        Args:
+            batches: to grow on; looked at only if the model grows.
+            loss: the mean training loss since the call before.
+            epoch: how many epochs are done; one more than at the call before if None.
+            step: how many steps of the optimizer are done, for triggers that ask (``AtSteps``).
+            validation_loss: on examples that are set aside, for triggers that ask.
+            validation_accuracy: on them, from 0 to 1.
+            multiply_adds: of all training so far, for ``ByPromise``.
+
+        Returns:
+            What grew; None if nothing did. A growth step that gains nothing counts as one, and
+            ``skipped`` says why.
+
+        Raises:
+            FxgrowError: as ``fxgrow.grow``; nothing is changed then.
+        """
+        number = self.history.now.epoch + 1 if epoch is None else epoch
+        measured = Measurement(
+            epoch=number,
+            step=self.history.now.step if step is None else step,
+            loss=loss,
+            multiply_adds=multiply_adds,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+        )
+        measurements = (*self.history.measurements, measured)
+        self.history = replace(self.history, measurements=measurements)
+        if len(self.history.growths) >= self.history.grow_steps:
+            return None
+        # Batches are taken only where they are needed: a loader may be long.
+        asked = self.when.asks(self.history)
+        if asked is None:
+            return self._grown(batches) if self.when.should_grow(self.history) else None
+        kept = take_batches(batches, self.method)
+        self._measure(asked, kept)
+        return self._grown(kept) if self.when.should_grow(self.history) else None
+
+    def _measure(self, asked: str, batches: Sequence[Any]) -> None:
+        """Measure what the trigger asks for, and nobody else could tell."""
+        values: dict[str, Any] = {}
+        inputs = self._example_inputs(batches)
+        if asked == "spectra":
+            values["spectra"] = activation_spectra(self.model, inputs, batches[0][0])
+        else:
+            values["promise"] = self._promise(batches, inputs)
+        *earlier, now = self.history.measurements
+        self.history = replace(self.history, measurements=(*earlier, replace(now, **values)))
+
+    def _promise(self, batches: Sequence[Any], inputs: tuple[Any, ...]) -> Promise:
+        """What a growth step on copies promises, which is thrown away."""
+        options = replace(self._step_options(), inplace=False, companions=())
+        try:
+            growth = self._growth_step(batches, options)
+        except GrowthError as error:
+            if error.code != "gained-nothing":
+                raise
+            return Promise(0.0, 0.0)
+        return promise_of(growth.report, _examples(inputs), _examples(batches[0]))
+
+    def _grown(self, batches: Iterable[Any]) -> Growth | None:
+        """Grow now."""
+        self._require_possible()  # the optimizer has done its first steps by now
+        kept, self.skipped = take_batches(batches, self.method), ""
+        if self._options.inplace or self.companions:
+            self._require_no_layers(kept)
+        growth = None
+        try:
+            growth = self._growth_step(kept, self._step_options())
+        except GrowthError as error:
+            if error.code != "gained-nothing":
+                raise
+            self.skipped = str(error)
+        # One that gained nothing counts too, else a trigger would ask for it for ever.
+        marks = (*self.history.growths, len(self.history.measurements))
+        self.history = replace(self.history, growths=marks)
+        if growth is not None:
+            self._go_on_with(growth)
+        return growth
+
+    def _growth_step(self, batches: Sequence[Any], options: StepOptions) -> Growth:
+        method, budget = self.method, self.budget
+        return grow_step(
+            self.model, batches, self._loss_fn, method=method, budget=budget, options=options
+        )
+
+    def _step_options(self) -> StepOptions:
+        seed = self._options.seed + len(self.history.growths)  # other candidates at every step
+        companions = tuple(self.companions)
+        return replace(self._options, optimizer=self.optimizer, seed=seed, companions=companions)
+
+    def _go_on_with(self, growth: Growth) -> None:
+        if isinstance(growth.described, ArchitectureSpec):
+            self._options = replace(self._options, history=growth.described.history)
+        self.model = growth.module
+        if growth.optimizer is not None and growth.optimizer is not self.optimizer:
+            for scheduler in _with_parts(self.schedulers):
+                _rebind(scheduler, growth.optimizer)
+            self.optimizer = growth.optimizer
+
+    def _require_possible(self) -> None:
+        """Check what can be told of optimizer, schedulers and trigger, before anything changes."""
+        if "gains" in self.when.needs and not predicts_gain(self.method):
+            raise TrainingError(
+                "no-promise",
+                f"{type(self.when).__name__} compares scores with the loss, and those of "
+                f"{type(self.method).__name__} are not in its units; choose Firefly, Splitting or "
+                "another trigger",
+            )
+        optimizer: Any = self.optimizer
+        if optimizer is None:
+            return
+        self._options.treatment.require(optimizer, self.model)
+        for scheduler in _with_parts(self.schedulers):
+            if getattr(scheduler, "optimizer", None) is not self.optimizer:
+                raise GrowthError(
+                    "foreign-scheduler",
+                    f"the {type(scheduler).__name__} is no scheduler of the optimizer, so it could "
+                    "not go on with a copy of it; give those of this optimizer",
+                )
+        # A scheduler that nobody named knows the old optimizer alone.
+        is_left_behind = not self._options.inplace and not self.schedulers
+        if is_left_behind and _is_scheduled(optimizer):
+            raise GrowthError(
+                "lost-scheduler",
+                f"a scheduler sets the learning rate of the {type(self.optimizer).__name__}, and "
+                "would go on with the old one when a copy grows; give schedulers=, or inplace=True",
+            )
+
+    def _require_no_layers(self, batches: Sequence[Any]) -> None:
+        """Check that no layer would be inserted: the model would have to become a graph."""
+        if not getattr(self.method, "layers", 0) and self.budget.layers is None:
+            return
+        captured = capture(self.model, self._example_inputs(batches))
+        if self.method.propose(couple(captured)).layers is not None:
+            raise GrowthError(
+                "companion-layers",
+                f"{type(self.method).__name__} inserts layers, which makes another module of the "
+                "model and leaves followers behind; say inplace=False and let nothing follow, or "
+                "grow widths alone",
+            )
+
+    def _example_inputs(self, batches: Sequence[Any]) -> tuple[Any, ...]:
+        given = self._options.example_inputs
+        return positional_inputs(self.model, batches[0][0] if given is None else given)
+
+
+def _lineage(model: nn.Module) -> Sequence[GrowthStep]:
+    """The growth steps of a model that was loaded from a spec directory."""
+    spec = model.meta.get(META_KEY) if isinstance(model, fx.GraphModule) else None
+    return spec.history if isinstance(spec, ArchitectureSpec) else ()
+
+
+def _examples(batch: Any) -> int:
+    """How many examples there are, by the first tensor that has an axis."""
+    for leaf in tree_leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.dim():
+            return max(len(leaf), 1)
+    return 1
+
+
+def _with_parts(schedulers: Iterable[Any]) -> list[Any]:
+    """Schedulers, and those that they are made of (``SequentialLR``, ``ChainedScheduler``)."""
+    found = []
+    for scheduler in schedulers:
+        found.append(scheduler)
+        found += _with_parts(getattr(scheduler, "_schedulers", ()))
+    return found
+
+
+def _is_scheduled(optimizer: Optimizer) -> bool:
+    """Whether a scheduler of torch counts the steps of an optimizer."""
+    return hasattr(optimizer.step, "_wrapped_by_lr_sched")
+
+
+def _rebind(scheduler: Any, optimizer: Optimizer) -> None:
+    """Let a scheduler go on with a copy of its optimizer."""
+    scheduler.optimizer = optimizer
+    if not _is_scheduled(optimizer):
+        _let_steps_be_counted(optimizer)
+
+
+def _let_steps_be_counted(optimizer: Optimizer) -> None:
+    """Mark an optimizer's steps as torch's schedulers do, which else warn that they see none."""
+    step, reference = type(optimizer).step, weakref.ref(optimizer)
+
+    @functools.wraps(step)
+    def counted(*args: Any, **options: Any) -> Any:
+        stepped: Any = reference()
+        stepped._opt_called = True
+        return step(stepped, *args, **options)
+
+    counted._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
+    optimizer.step = counted  # type: ignore[method-assign]

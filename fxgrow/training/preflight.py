@@ -1,0 +1,96 @@
+"""What a run cannot do is refused before its first training step, not when it gets there."""
+
+import shutil
+from pathlib import Path
+
+from fxgrow.data import batches
+from fxgrow.errors import RunError, TrainingError
+from fxgrow.growth import check_step, predicts_gain
+from fxgrow.modes import evaluation_mode
+from fxgrow.randomness import kept_random_states
+from fxgrow.surgery import named_tensors
+from fxgrow.training.checkpoints import KEPT
+from fxgrow.training.evaluate import cross_entropy
+from fxgrow.training.measure import activation_spectra
+from fxgrow.training.run_state import RunState
+from fxgrow.training.triggers import ByPromise, OnFullRank
+
+_SMALL_FILES = 2**17
+"""Bytes of everything but tensors, per checkpoint: generators, numbers, architecture."""
+
+
+def require_possible_run(state: RunState, checkpoints: Path | None) -> None:
+    """Check that a run can do what it is asked for, as far as that can be told before it starts.
+
+    A growth step is carried out on shapes: its budget, its patterns and ties, its memory. Room on
+    the disk is counted for the network as it is now.
+
+    Args:
+        state: the run at its start.
+        checkpoints: where it keeps checkpoints, if it does.
+
+    Raises:
+        FxgrowError: what a growth step would raise; ``disk-full`` (``RunError``);
+            ``no-promise``, ``no-activations`` (``TrainingError``).
+    """
+    if checkpoints is not None:
+        _require_disk(state, checkpoints)
+    if state.settings.grow_steps:
+        with kept_random_states():  # the same run with and without this check
+            _require_growth(state)
+
+
+def _require_growth(state: RunState) -> None:
+    settings, request, train = state.settings, state.request, state.data.train
+    # One batch of the size that growth batches will have; none is drawn for it.
+    size = min(settings.growth_batch_size, len(train))
+    unknown = check_step(
+        state.network.module,
+        list(batches(train.first(size), size)),
+        cross_entropy,
+        method=request.method,
+        budget=request.budget,
+        options=state.growth_options(describe=False, costs=True),
+    )
+    trigger = settings.grow_when
+    if isinstance(trigger, ByPromise) and unknown:
+        raise TrainingError(
+            "no-promise",
+            f"what a search costs is not known ({unknown}), so it cannot be compared with "
+            "training; choose another trigger",
+        )
+    if isinstance(trigger, OnFullRank):
+        with evaluation_mode(state.network.module):
+            activation_spectra(state.network.module, request.example_inputs, train.images[:2])
+
+
+def require_gains(state: RunState) -> None:
+    """Check that the scores of a method are gains, if the trigger compares them with training."""
+    trigger, method = state.settings.grow_when, state.request.method
+    if "gains" in trigger.needs and state.settings.grow_steps and not predicts_gain(method):
+        raise TrainingError(
+            "no-promise",
+            f"{trigger.name} compares scores with the loss, and those of {type(method).__name__} "
+            "are not in its units; choose Firefly, Splitting or another trigger",
+        )
+
+
+def _require_disk(state: RunState, directory: Path) -> None:
+    """The checkpoints that lie there at a time, the one that is written, and the result."""
+    weights = 0
+    for tensor in named_tensors(state.network.module).values():
+        weights += tensor.numel() * tensor.element_size()
+    # Momentum is as large as the weights; the first checkpoint has none.
+    with_optimizer = weights * (2 if state.settings.momentum else 1)
+    needed = (KEPT + 1) * (with_optimizer + _SMALL_FILES) + 3 * weights
+    # The directory is made with the first checkpoint.
+    existing = directory.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise RunError(
+            "disk-full",
+            f"the checkpoints and the result of this run take {needed} bytes before anything has "
+            f"grown, and there are {free} free at {existing}; make room, or choose another disk",
+        )
