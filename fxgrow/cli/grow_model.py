@@ -34,7 +34,7 @@ from fxgrow.cli.trust import TRUST_TYPED
 from fxgrow.growth import Scope
 from fxgrow.methods import MethodConfig, find_method
 from fxgrow.training import (
-    OPTIMIZERS,
+    RUN_OPTIMIZERS,
     RECIPE_VERSION,
     SCHEDULES,
     DataChoice,
@@ -135,7 +135,9 @@ def _training_settings(
     """How a recipe trains; its optimizer and its schedule by name."""
     return {
         "label_smoothing": label_smoothing,
-        "optimizer": build_settings(find_named("optimizer", optimizer, OPTIMIZERS), name=optimizer),
+        "optimizer": build_settings(
+            find_named("optimizer", optimizer, RUN_OPTIMIZERS), name=optimizer
+        ),
         "schedule": build_settings(
             find_named("schedule", schedule, SCHEDULES), name=schedule, warmup=warmup
         ),

@@ -7,7 +7,7 @@ import typer
 from fxgrow.cli.arguments import DEFAULT_NEURONS
 from fxgrow.methods import METHODS
 from fxgrow.surgery import STATE_RULES
-from fxgrow.training import OPTIMIZERS, SCHEDULES
+from fxgrow.training import RUN_OPTIMIZERS, SCHEDULES
 
 EpochsOption = Annotated[int, typer.Option(help="epochs of training in all")]
 GrowStepsOption = Annotated[
@@ -19,7 +19,7 @@ OptimizerOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help=f"the optimizer: {', '.join(OPTIMIZERS)}; adamw wants a smaller --lr, 0.001 say",
+        help=f"the optimizer: {', '.join(RUN_OPTIMIZERS)}; adamw wants a smaller --lr, 0.001 say",
     ),
 ]
 ScheduleOption = Annotated[

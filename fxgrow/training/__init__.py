@@ -43,7 +43,7 @@ from fxgrow.training.events import (
 from fxgrow.training.grower import Grower
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.log import Log
-from fxgrow.training.optimizers import OPTIMIZERS as OPTIMIZERS
+from fxgrow.training.optimizers import RUN_OPTIMIZERS as RUN_OPTIMIZERS
 from fxgrow.training.optimizers import AdamWSettings, SGDSettings
 from fxgrow.training.recipe import (
     RECIPE_VERSION,

@@ -85,10 +85,13 @@ def _kinds_of(kinds: Sequence[Any], name: str, key: str, inside: dict[str, Any])
     fields = {}
     for kind in kinds:
         fields.update(kind.model_fields)
+    # Nothing is known of what a mapping holds; what is wrong in it is found when all is read.
     if not fields:
         return []
+    # Members of a union count alike here; which of them it is, its name says in the end.
     if name not in fields:
         raise _unknown(name, key, list(fields))
+    # The settings of a method are those of its class, which is looked up by name.
     if kinds == [MethodConfig] and name == "settings":
         method = inside.get("name", kinds[0].model_fields["name"].default)
         # What is no name is refused when the recipe is read.

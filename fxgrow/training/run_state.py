@@ -158,6 +158,7 @@ class RunState:
     @property
     def loss(self) -> LossFunction:
         """The loss that is trained, and that growth lowers; evaluations are by cross entropy."""
+        # Without smoothing the function itself, as before there was any.
         smoothing = self.settings.label_smoothing
         return partial(cross_entropy, label_smoothing=smoothing) if smoothing else cross_entropy
 

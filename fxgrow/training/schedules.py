@@ -54,6 +54,7 @@ class _Schedule(Settings):
         # One of the two is 0.
         share = self.warmup / epochs + self.warmup_steps / steps
         if progress < share or share >= 1:
+            # Step t = progress * steps + 1 of w = share * steps: lr * t / w.
             return lr * min(1.0, (progress + 1 / steps) / share)
         # Without a warm-up this is ``progress``, to the bit.
         return self._rate_after_warmup(lr, final_lr, (progress - share) / (1 - share))
@@ -132,6 +133,7 @@ class StepRate(_Schedule):
     gamma: float = Field(default=0.1, gt=0, le=1)
 
     def _rate_after_warmup(self, lr: float, final_lr: float, progress: float) -> float:
+        # lr * gamma^k after k milestones.
         passed = sum(progress >= milestone for milestone in self.milestones)
         return float(lr * self.gamma**passed)
 

@@ -137,6 +137,7 @@ class RunSettings(Settings):
                 f"momentum={self.momentum:g} has no effect on {self.optimizer.name}, which has "
                 "betas; leave it out",
             )
+        # Only a cosine ends at a rate of its own.
         if self.schedule.name != "cosine" and self.final_lr:
             raise TrainingError(
                 "bad-setting",
