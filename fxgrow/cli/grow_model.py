@@ -34,8 +34,8 @@ from fxgrow.cli.trust import TRUST_TYPED
 from fxgrow.growth import Scope
 from fxgrow.methods import MethodConfig, find_method
 from fxgrow.training import (
-    RUN_OPTIMIZERS,
     RECIPE_VERSION,
+    RUN_OPTIMIZERS,
     SCHEDULES,
     DataChoice,
     Recipe,
