@@ -51,7 +51,7 @@ class AdamWSettings(Settings):
     eps: float = Field(default=1e-8, gt=0, le=1)
 
 
-RUN_OPTIMIZERS = {"sgd": SGDSettings, "adamw": AdamWSettings}
+RUN_OPTIMIZERS: dict[str, type[Settings]] = {"sgd": SGDSettings, "adamw": AdamWSettings}
 """All optimizers by name."""
 
 OptimizerSettings = Annotated[SGDSettings | AdamWSettings, Field(discriminator="name")]

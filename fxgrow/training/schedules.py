@@ -138,7 +138,11 @@ class StepRate(_Schedule):
         return float(lr * self.gamma**passed)
 
 
-SCHEDULES = {"constant": ConstantRate, "cosine": CosineRate, "step": StepRate}
+SCHEDULES: dict[str, type[Settings]] = {
+    "constant": ConstantRate,
+    "cosine": CosineRate,
+    "step": StepRate,
+}
 """All schedules by name."""
 
 Schedule = Annotated[ConstantRate | CosineRate | StepRate, Field(discriminator="name")]
