@@ -53,7 +53,7 @@ class _Schedule(Settings):
         """
         # One of the two is 0.
         share = self.warmup / epochs + self.warmup_steps / steps
-        if progress < share or share >= 1:
+        if share and (progress < share or share >= 1):
             # Step t = progress * steps + 1 of w = share * steps: lr * t / w.
             return lr * min(1.0, (progress + 1 / steps) / share)
         # Without a warm-up this is ``progress``, to the bit.
