@@ -521,7 +521,13 @@ ROWS: Mapping[str, Row] = {
     "Run": lambda r: fields_of(r.run),
     "RunResult": lambda r: dumped(r.result),
     "RunSettings": lambda r: dumped(training.RunSettings()),
-    "RunSettings.learning_rate": lambda r: {"self": training.RunSettings(), "progress": 0.5},
+    "RunSettings.learning_rate": lambda r: {"self": training.RunSettings(), "progress": 0.5, "steps": 10},
+    "RunSettings.new_optimizer": lambda r: {"self": training.RunSettings(), "model": r.model},
+    "SGDSettings": lambda r: {},
+    "AdamWSettings": lambda r: dumped(training.AdamWSettings()),
+    "ConstantRate": lambda r: dumped(training.ConstantRate()),
+    "CosineRate": lambda r: dumped(training.CosineRate()),
+    "StepRate": lambda r: dumped(training.StepRate()),
     "RunResumed": lambda r: {"settings": r.settings, "batches_per_epoch": 1, "epochs": 1, "undecided": True},
     "RunStarted": lambda r: {"settings": r.settings, "batches_per_epoch": 1, "parameters": 1},
     "StepResult": lambda r: {
@@ -549,7 +555,9 @@ ROWS: Mapping[str, Row] = {
     "FOREIGN_TO_RUN": lambda r: {"path": r.directory},
     "accuracy": lambda r: {"model": r.model, "batches": r.batches},
     "cosine_rate": lambda r: {"initial": 1.0, "final": 0.0, "progress": 0.5, "total": 1.0},
-    "cross_entropy": lambda r: {"output": torch.zeros(2, 3), "target": torch.tensor([0, 1])},
+    "cross_entropy": lambda r: {
+        "output": torch.zeros(2, 3), "target": torch.tensor([0, 1]), "label_smoothing": 0.1,
+    },
     "endless": lambda r: {"data": batches(images(), 4)},
     "evaluate": lambda r: {"model": r.model, "batches": r.batches, "loss": training.cross_entropy},
     "logits": lambda r: {"output": torch.zeros(2, 3)},
@@ -572,7 +580,7 @@ ROWS: Mapping[str, Row] = {
     },
     "train_epoch": lambda r: {
         "model": r.fresh, "batches": r.batches, "loss": training.cross_entropy, "optimizer": r.optimizer,
-        "on_step": print_nothing,
+        "on_step": print_nothing, "clip": 1.0,
     },
     "training_batches": lambda r: {"data": images(), "size": 4, "generator": torch.Generator()},
     "write_run": lambda r: {"directory": r.new_path, "run": r.run, "result": r.result, "recipe": None},
@@ -603,9 +611,18 @@ def asked(name: str) -> Row:
     return lambda right: {"self": TRIGGERS[name], "history": HISTORY}
 
 
+def rated(name: str) -> Row:
+    """The row of the rate of a schedule."""
+    schedule = getattr(training, name)()
+    return lambda right: {
+        "self": schedule, "lr": 0.1, "final_lr": 0.0, "progress": 0.5, "epochs": 2, "steps": 10,
+    }  # fmt: skip
+
+
 ROWS = {
     **ROWS,
     **{f"{name}.{method}": asked(name) for name in TRIGGERS for method in ("asks", "should_grow")},
+    **{f"{name}.rate": rated(name) for name in ("ConstantRate", "CosineRate", "StepRate")},
 }
 
 CALLED_BY_FXGROW = {

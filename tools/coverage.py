@@ -99,8 +99,8 @@ def write_growths(logs: Path, out: Path) -> None:
         return
     kept = ("name", "status", "growable", "message", "note", "seconds")
     records = {}
-    for zoo, lines in grown.items():
-        records[zoo] = [{key: line[key] for key in kept} for line in lines]
+    for zoo, models in grown.items():
+        records[zoo] = [{key: line[key] for key in kept} for line in models]
     (out / "growth.json").write_text(json.dumps(records, indent=1) + "\n")
     text = [
         "# Growth of whole zoos",

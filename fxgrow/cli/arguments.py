@@ -33,6 +33,16 @@ TrustModulesOption = Annotated[
         show_default="none",
     ),
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="another value for a field of the recipe, in YAML; dots for nested ones "
+        "(settings.lr=0.05)",
+        show_default="none",
+    ),
+]
 LowerOption = Annotated[
     bool,
     typer.Option(
@@ -75,7 +85,7 @@ SeedOption = Annotated[
     typer.Option(help="random seed of the weights, the order of the images and the candidates"),
 ]
 LearningRateOption = Annotated[
-    float, typer.Option("--lr", help="learning rate at the start; it falls to 0")
+    float, typer.Option("--lr", help="learning rate at the start, before it falls")
 ]
 BatchSizeOption = Annotated[int, typer.Option(help="images per training step")]
 DeviceOption = Annotated[
@@ -161,12 +171,30 @@ def find_method(name: str, methods: Mapping[str, _Entry]) -> _Entry:
     Raises:
         TrainingError: ``bad-setting`` if there is none.
     """
-    if name not in methods:
+    return find_named("method", name, methods)
+
+
+def find_named(option: str, name: str, entries: Mapping[str, _Entry]) -> _Entry:
+    """Look up the value of an option in a table.
+
+    Args:
+        option: as a parameter of the command.
+        name: as the user gave it.
+        entries: what the option may name.
+
+    Returns:
+        The entry of that name.
+
+    Raises:
+        TrainingError: ``bad-setting`` if there is none.
+    """
+    if name not in entries:
         raise TrainingError(
             "bad-setting",
-            f"--method {name} is unknown, so nothing was run; choose one of {', '.join(methods)}",
+            f"{flag(option)} {name} is unknown, so nothing was run; choose one of "
+            f"{', '.join(entries)}",
         )
-    return methods[name]
+    return entries[name]
 
 
 def build_method(

@@ -1,6 +1,7 @@
 """``fxgrow grow``: train a model and grow it between the epochs."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -24,6 +25,7 @@ from fxgrow.cli.arguments import (
     build_budget,
     build_method,
     build_settings,
+    find_named,
     require_used,
     without_none,
 )
@@ -31,17 +33,26 @@ from fxgrow.cli.run_recipe import OutputOptions, run_recipe
 from fxgrow.cli.trust import TRUST_TYPED
 from fxgrow.growth import Scope
 from fxgrow.methods import MethodConfig, find_method
-from fxgrow.training import RECIPE_VERSION, DataChoice, Recipe, RunSettings
+from fxgrow.training import (
+    RECIPE_VERSION,
+    RUN_OPTIMIZERS,
+    SCHEDULES,
+    DataChoice,
+    Recipe,
+    RunSettings,
+)
 
 # Candidates for the hidden neurons of each residual layer.
 LAYER_NEURONS = 8
 
 _DEFAULTS = RunSettings()
-# What only a growth step looks at.
-_GROWTH_OPTIONS = (
+# What a budget limits, and all that only a growth step looks at.
+_AMOUNTS = (
     "neurons", "parameters", "multiply_adds", "activation_memory", "latency", "per_width",
-    "round_to", "method", "new", "layers", "at", "only", "ignore", "tie", "eps", "memory_limit",
-    "accept_no_gain", "state", "dump_graphs",
+)  # fmt: skip
+_GROWTH_OPTIONS = (
+    *_AMOUNTS, "round_to", "method", "new", "layers", "at", "only", "ignore", "tie", "eps",
+    "memory_limit", "accept_no_gain", "state", "dump_graphs",
 )  # fmt: skip
 
 
@@ -61,7 +72,11 @@ def grow_model(
     per_width: options.PerWidthOption = None,
     round_to: options.RoundToOption = 1,
     seed: SeedOption = _DEFAULTS.seed,
+    optimizer: options.OptimizerOption = _DEFAULTS.optimizer.name,
+    schedule: options.ScheduleOption = _DEFAULTS.schedule.name,
+    warmup: options.WarmupOption = _DEFAULTS.schedule.warmup,
     lr: LearningRateOption = _DEFAULTS.lr,
+    label_smoothing: options.LabelSmoothingOption = _DEFAULTS.label_smoothing,
     batch_size: BatchSizeOption = _DEFAULTS.batch_size,
     method: options.MethodOption = None,
     new: options.NewCandidatesOption = None,
@@ -84,27 +99,49 @@ def grow_model(
     as_json: AsJsonOption = False,
 ) -> None:
     """Train MODEL, grow it between the epochs, and write a complete run directory or none."""
-    require_used(ctx, ("at",), bool(layers), "--layers")
-    require_used(ctx, _GROWTH_OPTIONS, grow_steps != 0, "a growth step (--grow-steps)")
-    amounts = {"neurons": neurons, "parameters": parameters, "multiply_adds": multiply_adds}
-    amounts |= {"activation_memory": activation_memory, "latency": latency, "per_width": per_width}
-    schedule: dict[str, Any] = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr}
-    schedule |= {"batch_size": batch_size, "memory_limit": memory_limit, "state": state}
-    recipe = Recipe(
+    _require_growth_options_used(ctx, layers, grow_steps)
+    amounts = (neurons, parameters, multiply_adds, activation_memory, latency, per_width)
+    settings: dict[str, Any] = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "seed": seed}
+    settings |= {"batch_size": batch_size, "memory_limit": memory_limit, "state": state}
+    settings |= _training_settings(optimizer, schedule, warmup, label_smoothing)
+    recipe = Recipe(  # in this order, as the first wrong option is the one that is reported
         schema_version=RECIPE_VERSION,
         model=model,
-        # The first wrong option is the one that is reported.
-        budget=build_budget(round_to, layers, **amounts),
-        data=build_settings(
-            DataChoice, name=data, root=data_root, limit=limit, classes=classes, size=size
-        ),
-        settings=build_settings(RunSettings, **schedule, seed=seed, accept_no_gain=accept_no_gain),
+        budget=build_budget(round_to, layers, **dict(zip(_AMOUNTS, amounts, strict=True))),
+        data=_data_choice(data, data_root, limit, classes, size),
+        settings=build_settings(RunSettings, **settings, accept_no_gain=accept_no_gain),
         method=_method_config(method, {"new": new, "eps": eps, **_depth_settings(layers, at)}),
         scope=_scope(only, ignore, tie),
         lower=lower,
     )
     files = OutputOptions(out, force, dump_graphs, as_json)
     run_recipe(recipe, files, device=device, trust=TRUST_TYPED)
+
+
+def _require_growth_options_used(ctx: typer.Context, layers: int, grow_steps: int) -> None:
+    require_used(ctx, ("at",), bool(layers), "--layers")
+    require_used(ctx, _GROWTH_OPTIONS, grow_steps != 0, "a growth step (--grow-steps)")
+
+
+def _data_choice(
+    name: str, root: Path | None, limit: int | None, classes: int | None, size: int | None
+) -> DataChoice:
+    return build_settings(DataChoice, name=name, root=root, limit=limit, classes=classes, size=size)
+
+
+def _training_settings(
+    optimizer: str, schedule: str, warmup: float, label_smoothing: float
+) -> dict[str, Any]:
+    """How a recipe trains; its optimizer and its schedule by name."""
+    return {
+        "label_smoothing": label_smoothing,
+        "optimizer": build_settings(
+            find_named("optimizer", optimizer, RUN_OPTIMIZERS), name=optimizer
+        ),
+        "schedule": build_settings(
+            find_named("schedule", schedule, SCHEDULES), name=schedule, warmup=warmup
+        ),
+    }
 
 
 def _depth_settings(layers: int, at: Sequence[str] | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from fxgrow.cli.arguments import (
     DumpGraphsOption,
     ForceOption,
     OutOption,
+    SetOption,
     TrustModulesOption,
     require_used,
 )
@@ -53,6 +54,7 @@ from fxgrow.training import (
     StepRecord,
     UnfinishedRun,
     WrittenSpecs,
+    changed_recipe,
     new_run,
     read_recipe,
     resume_command,
@@ -87,6 +89,7 @@ def run_recipe_file(
         Path, typer.Argument(metavar="RECIPE", help="a YAML file", show_default=False)
     ],
     out: OutOption,
+    changes: SetOption = None,
     data_root: DataRootOption = None,
     dump_graphs: DumpGraphsOption = None,
     trust: TrustModulesOption = None,
@@ -97,10 +100,10 @@ def run_recipe_file(
     """Train and grow a model as RECIPE says; write a complete run directory or none.
 
     A recipe runs no code but that of fxgrow and of installed libraries, unless --trust names a
-    module.
+    module; so does a field of it that --set names.
     """
     trusted = trust_modules(trust or ())
-    content = read_recipe(recipe)
+    content = changed_recipe(read_recipe(recipe), changes or ())
     steps = content.settings.grow_steps
     require_used(ctx, ("dump_graphs",), steps != 0, "a growth step in the recipe")
     if data_root is not None:

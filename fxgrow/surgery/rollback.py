@@ -77,8 +77,9 @@ def _undo_optimizer(optimizer: Optimizer) -> Undo:
         groups.append((group, dict(group), list(group["params"])))
 
     def put_back() -> None:
-        for parameter in [parameter for parameter in optimizer.state if parameter not in state]:
-            del optimizer.state[parameter]
+        # In the old order, too: what was reset has lost its place.
+        kept = {parameter: optimizer.state[parameter] for parameter in state}
+        _replace_contents(optimizer.state, kept)
         for parameter, values in state.items():
             _replace_contents(optimizer.state[parameter], values)
         for group, options, parameters in groups:

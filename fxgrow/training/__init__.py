@@ -43,6 +43,8 @@ from fxgrow.training.events import (
 from fxgrow.training.grower import Grower
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.log import Log
+from fxgrow.training.optimizers import RUN_OPTIMIZERS as RUN_OPTIMIZERS
+from fxgrow.training.optimizers import AdamWSettings, SGDSettings
 from fxgrow.training.recipe import (
     RECIPE_VERSION,
     DataChoice,
@@ -50,8 +52,11 @@ from fxgrow.training.recipe import (
     read_recipe,
     recipe_text,
 )
+from fxgrow.training.recipe_changes import changed_recipe as changed_recipe
 from fxgrow.training.result import RunResult, run_result
 from fxgrow.training.run import Run, train_and_grow
+from fxgrow.training.schedules import SCHEDULES as SCHEDULES
+from fxgrow.training.schedules import ConstantRate, CosineRate, StepRate
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import (
     WeightTraining,
@@ -91,12 +96,15 @@ __all__ = [
     "RECIPE_VERSION",
     "RESULT",
     "SEARCHED",
+    "AdamWSettings",
     "AtEpochs",
     "AtSteps",
     "BatchDone",
     "ByPromise",
     "Checkpoints",
+    "ConstantRate",
     "Control",
+    "CosineRate",
     "DataChoice",
     "EpochDone",
     "EqualPhases",
@@ -119,7 +127,9 @@ __all__ = [
     "RunResumed",
     "RunSettings",
     "RunStarted",
+    "SGDSettings",
     "Spectrum",
+    "StepRate",
     "StepRecord",
     "StepResult",
     "TrainingHistory",

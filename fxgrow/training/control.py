@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from fxgrow.capture import capture
 from fxgrow.copying import copy_with_optimizer
 from fxgrow.errors import TrainingError
-from fxgrow.growth import Batch, Objective, frozen_statistics, refresh_statistics
+from fxgrow.growth import Batch, LossFunction, Objective, frozen_statistics, refresh_statistics
 from fxgrow.modes import evaluation_mode
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import cross_entropy, evaluate
@@ -49,6 +49,9 @@ def control(
     train: Iterable[Batch],
     statistics: Sequence[Batch],
     test: Iterable[Batch],
+    *,
+    trained_loss: LossFunction = cross_entropy,
+    clip: float | None = None,
 ) -> Control:
     """Train a copy of a model for as long as its growth took, and compare.
 
@@ -60,6 +63,8 @@ def control(
         train: training batches, taken again from the start when they run out.
         statistics: those on which growth estimated the statistics of batch norms.
         test: test batches for the losses.
+        trained_loss: what is trained; all losses of the result are cross entropies.
+        clip: gradients whose total norm is larger are scaled down to this norm.
 
     Returns:
         The losses.
@@ -81,7 +86,7 @@ def control(
 
     try:
         # The copy has an optimizer, as the model has one.
-        train_epoch(copied, _for_seconds(train, seconds), cross_entropy, its_optimizer, count)  # type: ignore[arg-type]
+        train_epoch(copied, _for_seconds(train, seconds), trained_loss, its_optimizer, count, clip)  # type: ignore[arg-type]
         trained = test_loss()
     except TrainingError:
         trained = math.nan

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.argument_checks import checked
+from fxgrow.argument_checks import Positive, checked
 from fxgrow.errors import DataError, TrainingError
 from fxgrow.growth import Batch, LossFunction
 from fxgrow.kernel_guard import guard_unsafe_kernel
 from fxgrow.running import errors_as, input_target_pairs
 from fxgrow.training.evaluate import loss_of, run_on_batch
+from fxgrow.training.sgd import clip_gradients
 
 _ADVICE = "give a loss that depends on the parameters of the model"
 
@@ -30,6 +31,7 @@ def train_epoch(
     loss: LossFunction,
     optimizer: Optimizer,
     on_step: OnStep = _no_callback,
+    clip: Positive | None = None,
 ) -> float:
     """Train a model on every batch once.
 
@@ -39,6 +41,7 @@ def train_epoch(
         loss: from the model's output and the targets to a scalar.
         optimizer: the optimizer of the model's parameters.
         on_step: called after every step with the number of the batch, from 0, and its loss.
+        clip: gradients whose total norm is larger are scaled down to this norm; None: never.
 
     Returns:
         The mean loss per batch, each taken before its step.
@@ -69,6 +72,8 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         with errors_as(TrainingError, "bad-loss", "the loss has no gradient", _ADVICE):
             value.backward()
+        if clip is not None:
+            clip_gradients(optimizer, clip)
         optimizer.step()
         on_step(batch, losses[-1])
     if not losses:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fxgrow.argument_checks import checked
+from fxgrow.argument_checks import Probability, checked
 from fxgrow.errors import DataError, ModelError, TrainingError
 from fxgrow.growth import Batch, LossFunction
 from fxgrow.modes import evaluation_mode
@@ -74,7 +74,7 @@ def logits(output: Any) -> Tensor:
 
 
 @checked
-def cross_entropy(output: Any, target: Tensor) -> Tensor:
+def cross_entropy(output: Any, target: Tensor, label_smoothing: Probability = 0.0) -> Tensor:
     """Mean cross entropy of a model's output against class indices.
 
     An output with a field ``auxiliary``, the class scores of a second classifier, has 0.4 times
@@ -83,6 +83,8 @@ def cross_entropy(output: Any, target: Tensor) -> Tensor:
     Args:
         output: what a model returned: class scores, or something that holds them (``logits``).
         target: the class index of every image.
+        label_smoothing: share of the target that goes to all classes alike (Szegedy et al.,
+            "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, Sec. 7).
 
     Shapes:
         class scores: [batch, classes]
@@ -107,11 +109,12 @@ def cross_entropy(output: Any, target: Tensor) -> Tensor:
         f"the labels do not fit class scores of shape {tuple(scores.shape)}",
         "give one index of a class per row",
     ):
-        loss = F.cross_entropy(scores, target)
+        loss = F.cross_entropy(scores, target, label_smoothing=label_smoothing)
     auxiliary = getattr(output, "auxiliary", None)
     if auxiliary is None:
         return loss
-    return loss + AUXILIARY_WEIGHT * F.cross_entropy(auxiliary, target)
+    second = F.cross_entropy(auxiliary, target, label_smoothing=label_smoothing)
+    return loss + AUXILIARY_WEIGHT * second
 
 
 def run_on_batch(model: nn.Module, inputs: Any) -> Any:

@@ -10,8 +10,8 @@ from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import kept_random_states
 from fxgrow.surgery import named_tensors
 from fxgrow.training.checkpoints import KEPT
-from fxgrow.training.evaluate import cross_entropy
 from fxgrow.training.measure import activation_spectra
+from fxgrow.training.optimizers import AdamWSettings
 from fxgrow.training.run_state import RunState
 from fxgrow.training.triggers import ByPromise, OnFullRank
 
@@ -31,13 +31,26 @@ def require_possible_run(state: RunState, checkpoints: Path | None) -> None:
 
     Raises:
         FxgrowError: what a growth step would raise; ``disk-full`` (``RunError``);
-            ``no-promise``, ``no-activations`` (``TrainingError``).
+            ``no-promise``, ``no-activations``, ``bad-setting`` for a warm-up as long as the run
+            (``TrainingError``).
     """
+    _require_short_warmup(state)
     if checkpoints is not None:
         _require_disk(state, checkpoints)
     if state.settings.grow_steps:
         with kept_random_states():  # the same run with and without this check
             _require_growth(state)
+
+
+def _require_short_warmup(state: RunState) -> None:
+    """One in epochs is compared with the run where the settings are made."""
+    warmup, steps = state.settings.schedule.warmup_steps, state.settings.epochs * len(state.train)
+    if warmup >= steps:
+        raise TrainingError(
+            "bad-setting",
+            f"a warm-up of {warmup} steps leaves nothing of a run of {steps}; ask for a shorter "
+            "one",
+        )
 
 
 def _require_growth(state: RunState) -> None:
@@ -47,7 +60,7 @@ def _require_growth(state: RunState) -> None:
     unknown = check_step(
         state.network.module,
         list(batches(train.first(size), size)),
-        cross_entropy,
+        state.loss,
         method=request.method,
         budget=request.budget,
         options=state.growth_options(describe=False, costs=True),
@@ -80,8 +93,10 @@ def _require_disk(state: RunState, directory: Path) -> None:
     weights = 0
     for tensor in named_tensors(state.network.module).values():
         weights += tensor.numel() * tensor.element_size()
-    # Momentum is as large as the weights; the first checkpoint has none.
-    with_optimizer = weights * (2 if state.settings.momentum else 1)
+    # Each moment is as large as the weights; the first checkpoint has none.
+    settings = state.settings
+    moments = 2 if isinstance(settings.optimizer, AdamWSettings) else int(settings.momentum > 0)
+    with_optimizer = weights * (1 + moments)
     needed = (KEPT + 1) * (with_optimizer + _SMALL_FILES) + 3 * weights
     # The directory is made with the first checkpoint.
     existing = directory.absolute()

@@ -101,7 +101,7 @@ def train_and_grow(
     Args:
         model: a classifier; it is not changed.
         data: training images, and test images that nothing is decided by.
-        settings: how long to train, how often to grow, and the settings of SGD.
+        settings: how long to train, how often to grow, and by which optimizer.
         example_inputs: arguments of the model, for its capture.
         method: chooses what grows.
         budget: how much a growth step may add.

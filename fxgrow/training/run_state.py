@@ -4,11 +4,12 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.data import Batches, Splits, batches
@@ -18,6 +19,7 @@ from fxgrow.growth import (
     Budget,
     Growth,
     GrowthReport,
+    LossFunction,
     Method,
     Scope,
     StepOptions,
@@ -125,12 +127,7 @@ class RunState:
         data, aside = set_aside(data, settings.validation, settings.seed)
         shuffling = torch.Generator().manual_seed(settings.seed)
         train = training_batches(data.train, settings.batch_size, shuffling)
-        optimizer = SGD(
-            network.module.parameters(),
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
+        optimizer = settings.new_optimizer(network.module)
         # A generator of its own, so that the order of training does not depend on what grows.
         growth_rng = torch.Generator().manual_seed(settings.seed + 1)
         test = batches(data.test, EVALUATION_BATCH)
@@ -157,6 +154,13 @@ class RunState:
         if generator is None:
             raise InternalError("training images are taken in a random order, always")
         return generator
+
+    @property
+    def loss(self) -> LossFunction:
+        """The loss that is trained, and that growth lowers; evaluations are by cross entropy."""
+        # Without smoothing the function itself, as before there was any.
+        smoothing = self.settings.label_smoothing
+        return partial(cross_entropy, label_smoothing=smoothing) if smoothing else cross_entropy
 
     @property
     def is_done(self) -> bool:
@@ -195,7 +199,8 @@ class RunState:
             self.callback(BatchDone(epoch + 1, batch + 1, loss))
 
         self._set_rate(epoch)
-        loss = train_epoch(self.network.module, self.train, cross_entropy, self.optimizer, on_step)
+        model, optimizer, clip = self.network.module, self.optimizer, self.settings.clip
+        loss = train_epoch(model, self.train, self.loss, optimizer, on_step, clip)
         seconds = time.perf_counter() - start
         test_accuracy = evaluate(self.network.module, self.test).accuracy
         rate = self.optimizer.param_groups[0]["lr"]
@@ -227,7 +232,9 @@ class RunState:
 
     def _set_rate(self, epochs: float) -> None:
         """The learning rate after so many epochs, which need not be whole."""
-        set_rate(self.optimizer, self.settings.learning_rate(epochs / self.settings.epochs))
+        settings = self.settings
+        steps = settings.epochs * len(self.train)
+        set_rate(self.optimizer, settings.learning_rate(epochs / settings.epochs, steps))
 
     def _after_decision(self) -> "RunState":
         """Ask the trigger, and grow if it says so."""
@@ -286,7 +293,7 @@ class RunState:
             growth = grow_step(
                 self.network.module,
                 kept,
-                cross_entropy,
+                self.loss,
                 method=self.request.method,
                 budget=self.request.budget,
                 options=self.growth_options(),
@@ -328,7 +335,17 @@ class RunState:
         model, optimizer = self.network.module, self.optimizer
         # How long it trains depends on the clock, so whatever it draws must not move what follows.
         with kept_random_states(), seeded(self.settings.seed):
-            return control(model, optimizer, loss, report.seconds, train, used, self.test)
+            return control(
+                model,
+                optimizer,
+                loss,
+                report.seconds,
+                train,
+                used,
+                self.test,
+                trained_loss=self.loss,
+                clip=self.settings.clip,
+            )
 
     def growth_options(self, describe: bool = True, costs: bool | None = None) -> StepOptions:
         """How the next growth step runs."""

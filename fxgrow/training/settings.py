@@ -6,21 +6,26 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
+from torch.optim import SGD, AdamW, Optimizer
 
-from fxgrow.argument_checks import Finite, checked
+from fxgrow.argument_checks import Count, Finite, Trainable, checked
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName
-from fxgrow.training.sgd import cosine_rate
+from fxgrow.training.optimizers import AdamWSettings, OptimizerSettings, SGDSettings
+from fxgrow.training.schedules import CosineRate, Schedule
 from fxgrow.training.triggers import AtEpochs, EqualPhases, GrowWhen, equal_phases
+
+_MOMENTUM = 0.9
 
 
 class RunSettings(Settings):
-    """How long to train, how often to grow, and the settings of SGD.
+    """How long to train, by which optimizer, and how often to grow.
 
     A growth step lies between two epochs, never after the last one; ``grow_when`` says where. By
     default the epochs are cut into ``grow_steps`` + 1 phases of equal length (to one epoch). The
-    learning rate follows half a cosine from ``lr`` to ``final_lr`` over the whole run.
+    learning rate follows its schedule over the whole run, by default half a cosine from ``lr`` to
+    ``final_lr``.
 
     Args:
         epochs: passes over the training images in the whole run; more than ``grow_steps``.
@@ -30,14 +35,20 @@ class RunSettings(Settings):
             ``OnPlateau``, ``UntilNoGain``, ``OnFullRank`` or ``ByPromise``.
         validation: share of the training images that are set aside for the trigger to measure on,
             and not trained on; at least one image if it is not 0.
-        lr: learning rate at the start.
-        final_lr: learning rate at the end; the same value as ``lr`` keeps the rate constant.
+        optimizer: ``SGDSettings`` or ``AdamWSettings``.
+        schedule: ``CosineRate``, ``ConstantRate`` or ``StepRate``, each with a warm-up.
+        lr: learning rate at the start, after the warm-up if there is one.
+        final_lr: learning rate at the end of a cosine.
         momentum: momentum of SGD.
-        weight_decay: L2 penalty of SGD.
+        weight_decay: L2 penalty of SGD, decoupled weight decay of AdamW.
+        label_smoothing: share of the target that goes to all classes alike, in the loss that is
+            trained and that growth lowers; evaluations are without it.
+        clip: gradients whose total norm is larger are scaled down to this norm; None: never.
         batch_size: images per training step.
         growth_batches: most batches that a growth step looks at; None: as many as it can use once.
         growth_batch_size: training images in each of them.
-        state: what becomes of SGD's momentum when the model grows (``docs/optimizers.md``).
+        state: what becomes of the optimizer's moments when the model grows
+            (``docs/optimizers.md``).
         new_entry_rate: how much faster than the rest new entries learn; None: as fast.
         memory_limit: bytes that a growth step may hold for its candidates; None: no limit.
         accept_no_gain: grow even where nothing that was found lowers the loss; else such a growth
@@ -47,7 +58,7 @@ class RunSettings(Settings):
     Raises:
         TrainingError: there is no epoch (``no-epochs``) or not one per phase (``too-few-epochs``);
             the trigger needs images that are set aside (``no-validation``); ``bad-setting`` for a
-            value out of range.
+            value out of range, or one without effect.
 
     Example:
         >>> settings = RunSettings(epochs=6, grow_steps=2, lr=0.1)
@@ -65,10 +76,14 @@ class RunSettings(Settings):
     grow_steps: int = Field(default=2, ge=0, le=limits.GROWTH_STEPS)
     grow_when: GrowWhen = EqualPhases()
     validation: float = Field(default=0.0, ge=0, lt=1)
+    optimizer: OptimizerSettings = SGDSettings()
+    schedule: Schedule = CosineRate()
     lr: float = Field(default=0.01, gt=0, le=limits.RATE)
     final_lr: float = Field(default=0.0, ge=0, le=limits.RATE)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float = Field(default=_MOMENTUM, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0, le=limits.RATE)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    clip: float | None = Field(default=None, gt=0, le=limits.RATE)
     batch_size: int = Field(default=32, ge=1, le=limits.BATCH)
     growth_batches: int | None = Field(default=None, ge=1, le=limits.BATCHES)
     growth_batch_size: int = Field(default=64, ge=1, le=limits.BATCH)
@@ -113,6 +128,30 @@ class RunSettings(Settings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> "RunSettings":
+        # The defaults pass: recipes of runs have every setting written out.
+        if self.optimizer.name != "sgd" and self.momentum != _MOMENTUM:
+            raise TrainingError(
+                "bad-setting",
+                f"momentum={self.momentum:g} has no effect on {self.optimizer.name}, which has "
+                "betas; leave it out",
+            )
+        # Only a cosine ends at a rate of its own.
+        if self.schedule.name != "cosine" and self.final_lr:
+            raise TrainingError(
+                "bad-setting",
+                f"final_lr={self.final_lr:g} has no effect on the schedule {self.schedule.name}, "
+                "which does not end there; leave it out",
+            )
+        if self.schedule.warmup >= self.epochs:
+            raise TrainingError(
+                "bad-setting",
+                f"a warm-up of {self.schedule.warmup:g} epochs leaves nothing of a run of "
+                f"{self.epochs}; ask for a shorter one",
+            )
+        return self
+
     @classmethod
     def _error(cls, sentence: str) -> TrainingError:
         """The error that a wrong value raises."""
@@ -125,6 +164,24 @@ class RunSettings(Settings):
         return tuple(end - start for start, end in pairwise(ends))
 
     @checked
-    def learning_rate(self, progress: Finite) -> float:
-        """The learning rate when the share ``progress`` (0 to 1) of the run is done."""
-        return cosine_rate(self.lr, self.final_lr, progress)
+    def learning_rate(self, progress: Finite, steps: Count = limits.TRAINING_STEPS) -> float:
+        """The learning rate when the share ``progress`` (0 to 1) of the run is done.
+
+        Only a warm-up asks how many ``steps`` the whole run has; by default so many that one is
+        next to nothing.
+        """
+        return self.schedule.rate(self.lr, self.final_lr, progress, self.epochs, steps)
+
+    @checked
+    def new_optimizer(self, model: Trainable) -> Optimizer:
+        """The optimizer of all parameters of ``model``, before its first step."""
+        chosen, parameters = self.optimizer, model.parameters()
+        if isinstance(chosen, AdamWSettings):
+            return AdamW(
+                parameters,
+                lr=self.lr,
+                betas=chosen.betas,
+                eps=chosen.eps,
+                weight_decay=self.weight_decay,
+            )
+        return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)

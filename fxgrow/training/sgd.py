@@ -216,10 +216,15 @@ def sgd_step(optimizer: Optimizer, loss: ScalarLoss, clip: Positive) -> float:
     # chosen path feel neither weight decay nor momentum.
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    clip_gradients(optimizer, clip)
+    optimizer.step()
+    return value
+
+
+def clip_gradients(optimizer: Optimizer, clip: float) -> None:
+    """Scale the gradients of all weights down, so that their total norm is ``clip`` at most."""
     weights: list[Tensor] = []
     for group in optimizer.param_groups:
         weights.extend(group["params"])
     # One norm over all weights together.
     clip_grad_norm_(weights, clip)
-    optimizer.step()
-    return value

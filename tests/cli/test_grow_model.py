@@ -11,7 +11,7 @@ import torch
 
 from fxgrow.cli.arguments import build_budget
 from fxgrow.spec import load, read_spec, spec_of
-from fxgrow.training import read_recipe
+from fxgrow.training import AdamWSettings, StepRate, read_recipe
 from tests.cli.conftest import SHORT, Fxgrow
 
 TINY = "tests.cli.models:tiny"
@@ -365,3 +365,15 @@ def test_rivals_of_firefly_by_name(fxgrow: Fxgrow, tmp_path: Path, name: str) ->
     assert sum(change.after - change.before for change in step.widths) == 4
     (record,) = json.loads((tmp_path / "run/result.json").read_text())["steps"]
     assert record["loss_after"] <= record["loss_before"] * (1 + 1e-5)
+
+
+def test_how_it_is_trained_stands_in_the_recipe(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = (
+        "--optimizer", "adamw", "--schedule", "step", "--warmup", 0.5, "--label-smoothing", 0.1, "--lr", 0.001,
+    )  # fmt: skip
+    done = fxgrow("grow", TINY, "--neurons", 0.5, "--out", out, *words, *SHORT)
+    assert done.exit_code == 0, done.output
+    settings = read_recipe(out / "recipe.yaml").settings
+    assert (settings.optimizer, settings.schedule) == (AdamWSettings(), StepRate(warmup=0.5))
+    assert (settings.lr, settings.label_smoothing) == (0.001, 0.1)

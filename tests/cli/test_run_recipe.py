@@ -126,3 +126,39 @@ def test_a_recipe_whose_trigger_does_not_fit(fxgrow: Fxgrow, tmp_path: Path) -> 
     refused = fxgrow("run", path, "--out", tmp_path / "run", *TRUST)
     assert refused.exit_code == 2 and "[no-promise]" in refused.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_fields_are_set_from_the_command_line(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    path, out = tmp_path / "recipe.yaml", tmp_path / "run"
+    path.write_text(RECIPE)
+    words = ("settings.lr=1e-3", "settings.optimizer={name: adamw}", "settings.schedule.warmup=1")
+    chosen = [word for pair in words for word in ("--set", pair)]
+    done = fxgrow("run", path, "--out", out, *chosen, *TRUST)
+    assert done.exit_code == 0, done.output
+    written = read_recipe(out / "recipe.yaml")
+    assert (written.settings.lr, written.settings.optimizer.name) == (1e-3, "adamw")
+    assert written.settings.schedule.warmup == 1
+    assert fxgrow("run", out / "recipe.yaml", "--out", tmp_path / "again", *TRUST).exit_code == 0
+    weights = [(place / "model.safetensors").read_bytes() for place in (out, tmp_path / "again")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "code"),
+    [
+        ("settings.weight_deacy=1", "bad-setting"),
+        ("settings.lr=-1", "bad-value"),
+        ("model=tests.cli.models:unstated", "untrusted-factory"),
+        ("model=os:system", "untrusted-factory"),
+    ],
+)
+def test_what_may_not_be_set_is_refused_before_any_work(
+    assignment: str, code: str, fxgrow: Fxgrow, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        RECIPE.replace("tests.cli.models:tiny", "torchvision:resnet18")
+    )
+    done = fxgrow("run", tmp_path / "recipe.yaml", "--out", tmp_path / "run", "--set", assignment)
+    assert done.exit_code == 2
+    assert done.stderr.rstrip().endswith(f"[{code}]")
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]

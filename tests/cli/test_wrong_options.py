@@ -191,6 +191,25 @@ LARGE = [
 ]
 
 
+TRAINED_WRONGLY = [
+    (("--optimizer", "lion"), "--optimizer lion is unknown, so nothing was run; choose one of sgd, adamw"),
+    (("--schedule", "linear"), "--schedule linear is unknown, so nothing was run; choose one of constant, cosine, step"),
+    (("--warmup", "-1"), "--warmup -1.0 cannot be used"),
+    (("--warmup", "2"), "a warm-up of 2 epochs leaves nothing of a run of 2"),
+    (("--label-smoothing", "1"), "--label-smoothing 1.0 cannot be used"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "sentence"), TRAINED_WRONGLY)
+def test_wrong_settings_of_training_are_named_by_their_option(
+    words: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*GROW, *words)
+    assert result.exit_code == 2, result.output
+    assert sentence in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize("words", LARGE, ids=lambda words: " ".join(words))
 def test_what_does_not_fit_is_refused_with_the_bytes(
     words: tuple[str, ...], place: Path, monkeypatch: pytest.MonkeyPatch

@@ -154,7 +154,8 @@ def interrupted_at(count: int, run: Any) -> int:
     return calls
 
 
-def test_an_interrupt_at_any_moment_leaves_the_old_model() -> None:
+@pytest.mark.parametrize("state", ["padded", "reset-grown"])
+def test_an_interrupt_at_any_moment_leaves_the_old_model(state: str) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)).train()
     module[1].eval()
@@ -167,7 +168,7 @@ def test_an_interrupt_at_any_moment_leaves_the_old_model() -> None:
 
     def grow(model: nn.Module = module, with_optimizer: torch.optim.Optimizer = optimizer) -> None:
         options: dict[str, Any] = {"method": method, "optimizer": with_optimizer, "inplace": True}
-        fxgrow.grow(model, [(inputs, LABELS)], F.cross_entropy, **options)
+        fxgrow.grow(model, [(inputs, LABELS)], F.cross_entropy, state=state, **options)
 
     copies = copy_with_optimizer(module, optimizer)
     total = interrupted_at(-1, lambda: grow(*copies))

@@ -19,10 +19,12 @@ from fxgrow.errors import RecoveryWarning, RunError, SpecError
 from fxgrow.growth import Budget, Method
 from fxgrow.methods import AutoGrow, Firefly, ZeroOutgoing
 from fxgrow.training import (
+    AdamWSettings,
     AtEpochs,
     BatchDone,
     ByPromise,
     Checkpoints,
+    CosineRate,
     Event,
     GrowthDone,
     GrowthStarted,
@@ -32,6 +34,7 @@ from fxgrow.training import (
     Run,
     RunResumed,
     RunSettings,
+    StepRate,
     run_result,
     train_and_grow,
 )
@@ -137,12 +140,20 @@ def test_a_run_that_is_stopped_again_and_again_ends_with_the_same_bits(
     require_same_bits(run(model, digits, into=tmp_path / "kept"), whole)
 
 
+ADAMW: dict[str, Any] = {
+    "optimizer": AdamWSettings(betas=(0.8, 0.99)),
+    "schedule": CosineRate(warmup=1.5),
+    "label_smoothing": 0.1,
+    "clip": 0.5,
+}
 KINDS: list[tuple[Method, dict[str, Any]]] = [
     (Firefly(new=1, steps=1), {"momentum": 0.0}),
     (ZeroOutgoing(), {"state": "own-age", "new_entry_rate": NewEntryRate()}),
     (AutoGrow(layers=1), {}),
     (ZeroOutgoing(), {"grow_when": OnFullRank(share=0.01), "validation": 0.2}),
     (Firefly(new=1, steps=1), {"grow_when": ByPromise(), "epochs": 4, "lr": 1e-12}),
+    (ZeroOutgoing(), ADAMW),
+    (ZeroOutgoing(), ADAMW | {"state": "own-age", "schedule": StepRate(warmup_steps=2)}),
 ]
 
 

@@ -37,6 +37,22 @@ def test_one_epoch_is_the_hand_written_loop() -> None:
     assert mean == sum(losses) / 5
 
 
+def test_gradients_are_clipped_to_a_total_norm() -> None:
+    """A step of SGD at rate 1 moves all weights together by the norm of their gradients."""
+    torch.manual_seed(0)
+    batches = [(torch.randn(4, 3), torch.randn(4, 1))]
+    lengths = []
+    for clip in (None, 1e9, 0.25):
+        torch.manual_seed(1)
+        model = nn.Linear(3, 1)
+        before = torch.cat([p.detach().clone().flatten() for p in model.parameters()])
+        train_epoch(model, batches, mse_loss, SGD(model.parameters(), lr=1.0), clip=clip)
+        after = torch.cat([p.detach().flatten() for p in model.parameters()])
+        lengths.append(float((after - before).norm()))
+    assert lengths[0] == lengths[1] > 0.3
+    assert lengths[2] == pytest.approx(0.25, rel=1e-4)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_never_reaches_the_weights(value: float) -> None:
     model = nn.Linear(1, 1)

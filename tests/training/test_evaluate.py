@@ -42,6 +42,19 @@ def test_a_second_classifier_counts_two_fifths() -> None:
     )
 
 
+def test_label_smoothing_is_cross_entropy_against_a_mixture() -> None:
+    """Szegedy et al. 2016, Eq. 5: (1 - s) times that of the label, and s times the mean over all classes."""
+    torch.manual_seed(0)
+    scores, helper = torch.randn(2, 5, 3, dtype=torch.float64)
+    target = torch.tensor([0, 2, 1, 0, 1])
+    each = torch.stack([cross_entropy(scores, torch.full((5,), label)) for label in range(3)])
+    expected = 0.9 * cross_entropy(scores, target) + 0.1 * each.mean()
+    torch.testing.assert_close(cross_entropy(scores, target, label_smoothing=0.1), expected)
+    second = cross_entropy(helper, target, label_smoothing=0.1)
+    helped = cross_entropy(Helped(scores, helper), target, label_smoothing=0.1)
+    torch.testing.assert_close(helped, expected + 0.4 * second)
+
+
 def test_batches_count_by_their_images() -> None:
     right, wrong = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 9.0]])
     batches = [

@@ -19,6 +19,7 @@ from fxgrow.training import (
     BatchDone,
     ByPromise,
     Checkpoints,
+    CosineRate,
     Event,
     RunSettings,
     train_and_grow,
@@ -88,6 +89,10 @@ IMPOSSIBLE = {
         "no-edges", Budget(neurons=3, layers=1), Firefly(layers=2, at=("nowhere",))
     ),
     "a frozen model": Impossible("nothing-growable", model=frozen),
+    # Three epochs of four batches.
+    "a warm-up as long as the run": Impossible(
+        "bad-setting", settings={"schedule": CosineRate(warmup_steps=12)}
+    ),
 }
 
 

@@ -13,9 +13,12 @@ from fxgrow.errors import FxgrowError, SpecError
 from fxgrow.growth import Budget
 from fxgrow.methods import Firefly, MethodConfig
 from fxgrow.training import (
+    AdamWSettings,
     AtEpochs,
     AtSteps,
     ByPromise,
+    ConstantRate,
+    CosineRate,
     DataChoice,
     EqualPhases,
     EveryEpochs,
@@ -23,6 +26,8 @@ from fxgrow.training import (
     OnPlateau,
     Recipe,
     RunSettings,
+    SGDSettings,
+    StepRate,
     UntilNoGain,
     read_recipe,
     recipe_text,
@@ -64,6 +69,14 @@ TRIGGERS = st.one_of(
     st.builds(OnFullRank, share=st.floats(0.1, 1)),
     st.builds(ByPromise, window=st.integers(1, 9)),
 )
+OPTIMIZERS = st.builds(SGDSettings) | st.builds(
+    AdamWSettings, betas=st.tuples(st.floats(0, 0.99), st.floats(0, 0.99))
+)
+SCHEDULES = st.one_of(
+    st.builds(ConstantRate, warmup_steps=st.integers(0, 2**40)),
+    st.builds(CosineRate, warmup=st.floats(0, 8.5)),
+    st.builds(StepRate, milestones=st.just((0.25, 0.5)), gamma=st.floats(1e-3, 1)),
+)
 RECIPES = st.builds(
     Recipe,
     schema_version=st.just(2),
@@ -77,6 +90,10 @@ RECIPES = st.builds(
         memory_limit=st.none() | st.just(2e9),
         validation=st.just(0.1),
         grow_when=TRIGGERS,
+        optimizer=OPTIMIZERS,
+        schedule=SCHEDULES,
+        label_smoothing=st.floats(0, 0.99),
+        clip=st.none() | st.floats(1e-9, 1e9),
     ),
     method=METHODS,
     budget=st.builds(Budget, neurons=POSITIVE, latency=st.none() | POSITIVE),
@@ -103,6 +120,7 @@ def test_every_setting_is_written() -> None:
         "memory_limit",
         "growth_batches",
         "new_entry_rate",
+        "clip",
     }
 
 

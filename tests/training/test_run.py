@@ -12,10 +12,13 @@ from fxgrow.growth import ALL_WIDTHS, Budget, Method, Objective
 from fxgrow.methods import AutoGrow, Firefly, ZeroOutgoing
 from fxgrow.rewrite import OverGrown
 from fxgrow.training import (
+    AdamWSettings,
     AtEpochs,
     AtSteps,
     BatchDone,
     ByPromise,
+    ConstantRate,
+    CosineRate,
     EpochDone,
     EqualPhases,
     Event,
@@ -149,6 +152,49 @@ def test_the_learning_rate_falls_over_the_whole_run(model: nn.Module, digits: Sp
     _, events = run(model, digits)
     rates = [event.lr for event in events if isinstance(event, EpochDone)]
     assert rates == pytest.approx([SETTINGS.lr * 0.75, SETTINGS.lr * 0.25, 0])
+
+
+def test_growth_does_not_disturb_the_schedule(model: nn.Module, digits: Splits) -> None:
+    """Of every step: the rate that the settings give for its place in the whole run."""
+    schedule = CosineRate(warmup_steps=5)
+    settings = SETTINGS.model_copy(update={"optimizer": AdamWSettings(), "schedule": schedule})
+    done, events = run(model, digits, settings, ZeroOutgoing())
+    assert len(done.growths) == 2
+    rates = [event.lr for event in events if isinstance(event, EpochDone)]
+    # Three batches of 32 images an epoch: after one of them step 4 of the warm-up follows.
+    expected = [SETTINGS.lr * 0.8, settings.learning_rate(2 / 3, steps=9), 0.0]
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": AdamWSettings()},
+        {"schedule": ConstantRate()},
+        {"label_smoothing": 0.2},
+        {"clip": 0.1},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_each_setting_of_training_is_used(
+    model: nn.Module, digits: Splits, changes: dict[str, object]
+) -> None:
+    settings = RunSettings(epochs=1, grow_steps=0)
+    plain, _ = run(model, digits, settings)
+    changed, _ = run(model, digits, settings.model_copy(update=changes))
+    assert not same(state(plain.final.module), state(changed.final.module))
+
+
+def test_a_growth_step_lowers_the_loss_that_is_trained(model: nn.Module, digits: Splits) -> None:
+    """Its loss is smoothed, and the evaluations around it are not."""
+    settings = SETTINGS.model_copy(update={"label_smoothing": 0.5, "grow_steps": 1, "lr": 1e-9})
+    done, _ = run(model, digits, settings, ZeroOutgoing())
+    (record,) = done.records
+    plain, _ = run(
+        model, digits, settings.model_copy(update={"label_smoothing": 0.0}), ZeroOutgoing()
+    )
+    assert record.result.loss_before != pytest.approx(plain.records[0].result.loss_before, rel=1e-3)
+    assert done.before.test.loss == pytest.approx(plain.before.test.loss, rel=1e-5)
 
 
 def test_plain_training_grows_nothing(model: nn.Module, digits: Splits) -> None:

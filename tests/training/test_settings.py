@@ -1,10 +1,12 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fxgrow
 from fxgrow.errors import TrainingError
-from fxgrow.training import RunSettings
+from fxgrow.training import AdamWSettings, ConstantRate, CosineRate, RunSettings, StepRate
 
 
 @pytest.mark.parametrize(
@@ -56,4 +58,24 @@ def test_the_rule_for_the_optimizer_is_a_setting() -> None:
     assert settings.new_entry_rate == fxgrow.NewEntryRate(half_life=9)
     with pytest.raises(TrainingError, match="own-age") as caught:
         RunSettings(state="old-age")
+    assert caught.value.code == "bad-setting"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"optimizer": AdamWSettings(), "momentum": 0.8}, "momentum=0.8 has no effect on adamw"),
+        (
+            {"schedule": StepRate(), "final_lr": 0.1},
+            "final_lr=0.1 has no effect on the schedule step",
+        ),
+        ({"schedule": ConstantRate(), "final_lr": 0.1}, "no effect on the schedule constant"),
+        ({"schedule": CosineRate(warmup=6)}, "a warm-up of 6 epochs leaves nothing of a run of 6"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"clip": 0.0}, "clip=0.0"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(TrainingError, match=sentence) as caught:
+        RunSettings(**values)
     assert caught.value.code == "bad-setting"
