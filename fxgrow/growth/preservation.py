@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.capture import first_line, output_leaves, preserve_state
 from fxgrow.copying import copy_module
@@ -159,11 +159,11 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
     wider = copy_module(finer)
     grow(wider)
     try:
-        with _all_in_float64():
+        with _in_float64(_AllInFloat64()):
             examples = _in_dtype(before.examples, torch.float64)
             expected = _outputs(finer, examples)
             error = _error(_outputs(wider, examples), expected)
-            allowed = max(tolerance, _rounding(finer, examples, expected))
+        allowed = max(tolerance, _rounding(finer, examples, expected))
     except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
         return ""
     return _ROUNDING if error <= allowed else ""
@@ -186,42 +186,49 @@ _COARSER = {torch.float32, torch.float16, torch.bfloat16}
 
 
 @contextmanager
-def _all_in_float64() -> Iterator[None]:
+def _in_float64(mode: _AllInFloat64) -> Iterator[None]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _AllInFloat64():  # type: ignore[no-untyped-call]
+        with mode:
             yield
     finally:
         torch.set_default_dtype(default)
 
 
+class _RoundedToFloat32(_AllInFloat64):
+    """Computes in float64, and rounds what every operator gives to the digits of float32."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        if not _is_view(func):
+            for leaf in tree_leaves(result):
+                if isinstance(leaf, Tensor) and leaf.dtype == torch.float64:
+                    leaf.copy_(leaf.float())
+        return result
+
+
+def _is_view(func: Any) -> bool:
+    """Whether an operator gives the memory of its arguments, and writes nothing into it."""
+    aliases = [returned.alias_info for returned in func._schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
 def _rounding(
     model: nn.Module, examples: tuple[tuple[Any, ...], ...], expected: tuple[Tensor, ...]
 ) -> float:
-    """How far rounding in float64 may move an output, told from what rounding to float32 moves it.
+    """How far rounding in float64 may move an output, told from what float32's digits move it.
 
-    A model in float64 cannot be compared with a finer one. A copy in float32 need not run (tensors
-    that it keeps to itself stay in float64), so its numbers are moved as rounding would do it.
+    Not every model runs in float32: tensors that it keeps to itself stay in float64.
 
     Args:
         model: the model as it was, in float64.
-        examples: its positional arguments, of each example.
+        examples: its positional arguments, of each example, in float64.
         expected: its outputs.
     """
-    generator = torch.Generator().manual_seed(0)
-
-    def rounded(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        moves = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        return tensor + tensor * (_COARSE * moves.to(tensor))
-
-    moved = copy_module(model)
-    with torch.no_grad():
-        for tensor in (*moved.parameters(), *moved.buffers()):
-            tensor.copy_(rounded(tensor))
-        error = _error(_outputs(moved, tree_map_only(Tensor, rounded, examples)), expected)
+    coarse = copy_module(model)
+    with _in_float64(_RoundedToFloat32()):
+        error = _error(_outputs(coarse, examples), expected)
     # Beyond 1 an error says no more than that all digits are lost.
     return _FINER * min(error, 1.0) if math.isfinite(error) else 0.0
 
