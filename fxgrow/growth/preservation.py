@@ -159,7 +159,7 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
     wider = copy_module(finer)
     grow(wider)
     try:
-        with _in_float64(_AllInFloat64()):
+        with _in_float64(_AllInFloat64()):  # type: ignore[no-untyped-call]
             examples = _in_dtype(before.examples, torch.float64)
             expected = _outputs(finer, examples)
             error = _error(_outputs(wider, examples), expected)
@@ -227,7 +227,7 @@ def _rounding(
         expected: its outputs.
     """
     coarse = copy_module(model)
-    with _in_float64(_RoundedToFloat32()):
+    with _in_float64(_RoundedToFloat32()):  # type: ignore[no-untyped-call]
         error = _error(_outputs(coarse, examples), expected)
     # Beyond 1 an error says no more than that all digits are lost.
     return _FINER * min(error, 1.0) if math.isfinite(error) else 0.0
