@@ -51,8 +51,8 @@ TIMES = ("growth_seconds", "epoch_seconds")
 TIMES_OF_A_STEP = ("seconds", "trained_steps", "test_loss_trained")
 
 
-def fork(words: list[str], said: Path) -> int:
-    """Run a command in a child; the number of its process."""
+def fork(words: list[str], said: Path, prepare: Callable[[], object] = lambda: None) -> int:
+    """Run a command in a child, which prepares itself first; the number of its process."""
     child = os.fork()
     if child:
         return child
@@ -61,6 +61,9 @@ def fork(words: list[str], said: Path) -> int:
         descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        prepare()
+        # Those of pytest keep what they are given.
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         app(words, prog_name="fxgrow")
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0
@@ -122,15 +125,19 @@ def moment_of_death(place: Path) -> str:
     return "growing" if is_undecided(place) else "training"
 
 
-def numbers(run: Path) -> Any:
-    """``result.json`` but for times, and for how far training comes in a time."""
-    result = json.loads((run / "result.json").read_text())
+def without_times(result: dict[str, Any]) -> dict[str, Any]:
+    """A result but for times, and for how far training comes in a time."""
     for name in TIMES:
         del result[name]
     for step in result["steps"]:
         for name in TIMES_OF_A_STEP:
             del step[name]
     return result
+
+
+def numbers(run: Path) -> dict[str, Any]:
+    """``result.json`` but for times."""
+    return without_times(json.loads((run / "result.json").read_text()))
 
 
 def is_same(run: Path, whole: Path) -> bool:

@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 import platform
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from fxgrow.data import DataSet, Splits
 from fxgrow.documents import encode_tree
-from fxgrow.errors import RunError, SpecError
+from fxgrow.errors import RecoveryWarning, RunError, SpecError
 from fxgrow.growth import regrow
 from fxgrow.randomness import random_states, set_random_states
 from fxgrow.surgery import named_tensors
@@ -117,6 +118,20 @@ def _versions() -> dict[str, str]:
     }
 
 
+def _tell_of_other_versions(kept: dict[str, str]) -> None:
+    """Warn where a run goes on with other packages than it was begun with."""
+    now = _versions()
+    others = [name for name in now if kept.get(name) != now[name]]
+    if others:
+        changed = ", ".join(f"{name} {now[name]} instead of {kept.get(name)}" for name in others)
+        warnings.warn(
+            f"the run goes on with {changed}: its numbers may differ in the last digits from "
+            "those of a run that was not stopped",
+            RecoveryWarning,
+            stacklevel=2,
+        )
+
+
 def network_at(network: Network, checkpoint: Checkpoint) -> Network:
     """A copy of a network with the weights of a checkpoint of the same architecture.
 
@@ -150,6 +165,7 @@ def restored(state: RunState, checkpoint: Checkpoint, request: str) -> RunState:
             "the checkpoint is of a run with other settings, data or network, so it cannot go on; "
             "give the same ones, or start anew",
         )
+    _tell_of_other_versions(numbers.versions)
     network = _regrown(state, checkpoint)
     state = replace(
         state,

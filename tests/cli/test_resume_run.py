@@ -9,7 +9,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typer.testing import CliRunner
 
 from fxgrow.cli.main import app
 from tests.cli.conftest import Fxgrow
+from tools.soak import FILES, fork, numbers
 
 TINY = "tests.cli.models:tiny"
 TRUST = ("--trust", "tests.cli.models")
@@ -27,7 +27,6 @@ SHORT = (
     *("--limit", "64", "--epochs", "3", "--grow-steps", "1", "--method", "ZeroOutgoing"),
     *("--neurons", "3", "--batch-size", "32", "--accept-no-gain"),
 )
-FILES = ("config.json", "model.safetensors", "recipe.yaml", "initial/model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -46,38 +45,12 @@ def require_same(out: Path, whole: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
-def numbers(out: Path) -> object:
-    """``result.json`` but for times, and for how far training comes in a time."""
-    result = json.loads((out / "result.json").read_text())
-    for name in ("growth_seconds", "epoch_seconds"):
-        del result[name]
-    for step in result["steps"]:
-        for name in ("seconds", "trained_steps", "test_loss_trained"):
-            del step[name]
-    return result
-
-
 Prepare = Callable[[], object]
 
 
 def forked(words: tuple[object, ...], error: Path, prepare: Prepare = lambda: None) -> int:
     """Run a command in a child of this process; what it says goes to a file."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        descriptor = os.open(error, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.dup2(descriptor, 2)
-        os.dup2(descriptor, 1)
-        prepare()
-        # Those of pytest keep what they are given.
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-        app([str(word) for word in words], prog_name="fxgrow")
-    except SystemExit as exited:
-        code = exited.code if isinstance(exited.code, int) else 0
-    finally:
-        os._exit(code)
+    return fork([str(word) for word in words], error, prepare)
 
 
 def ended(child: int) -> int:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from fxgrow.data import Splits, load_data
+from tools.networks import soaked
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +26,5 @@ def digits() -> Splits:
 def model() -> nn.Module:
     """A small classifier with batch norm and dropout."""
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, stride=2),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(36, 8),
-        nn.BatchNorm1d(8),
-        nn.ReLU(),
-        nn.Dropout(0.1),
-        nn.Linear(8, 10),
-    )
+    network, _ = soaked()
+    return network

@@ -39,6 +39,7 @@ from fxgrow.training import (
     train_and_grow,
 )
 from fxgrow.training.checkpoint import MANIFEST, STATE, TENSORS, read_checkpoint
+from tools.soak import without_times
 
 SETTINGS = RunSettings(
     epochs=3,
@@ -86,14 +87,9 @@ def run(
 
 
 def numbers(done: Run, settings: RunSettings = SETTINGS) -> dict[str, Any]:
-    """``result.json`` but for times, and for how far training comes in a time."""
-    result = run_result(done, settings, model="net", data="digits").model_dump(mode="json")
-    for name in ("growth_seconds", "epoch_seconds"):
-        del result[name]
-    for step in result["steps"]:
-        for name in ("seconds", "trained_steps", "test_loss_trained"):
-            del step[name]
-    return result
+    """``result.json`` but for times."""
+    result = run_result(done, settings, model="net", data="digits")
+    return without_times(result.model_dump(mode="json"))
 
 
 def require_same_bits(one: Run, other: Run, settings: RunSettings = SETTINGS) -> None:
@@ -379,6 +375,14 @@ def test_what_no_run_has_written_is_refused(
     with pytest.raises(SpecError) as caught:
         go_on()
     assert caught.value.code in ("schema-version", "unknown-key", "bad-value")
+
+
+def test_other_versions_are_told(stopped: Path, digits: Splits, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    shutil.copytree(stopped, kept)
+    rewritten(kept / "checkpoint-4", lambda state: state["versions"].update(torch="2.10.0"))
+    with pytest.warns(RecoveryWarning, match=r"torch .* instead of 2\.10\.0: its numbers may"):
+        run(plain(), digits, into=kept)
 
 
 def test_losses_that_are_no_numbers_come_back(stopped: Path, tmp_path: Path) -> None:
