@@ -26,7 +26,13 @@ from fxgrow.growth import (
 )
 from fxgrow.methods import Auto
 from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
-from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
+from fxgrow.surgery import (
+    DEFAULT_STATE,
+    NewEntryRate,
+    StateRuleName,
+    StateTreatment,
+    config_paths,
+)
 
 
 @renamed_arguments(loss="loss_fn", memory="memory_limit")
@@ -50,6 +56,7 @@ def grow(
     tie: Sequence[Sequence[str]] = (),
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    expressible: bool = False,
     grow_frozen: bool = False,
     refresh_statistics: bool = True,
     accept_no_gain: bool = False,
@@ -71,6 +78,7 @@ def grow(
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
         only: patterns of module paths; widths that no such module writes stay as they are.
         ignore: patterns of module paths; widths that touch such a module stay as they are.
+        expressible: grow only what a Hugging Face config can describe, alike in all layers.
         grow_frozen: grow widths that frozen parameters write or read, too.
         refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.
         accept_no_gain: grow even where nothing that was found lowers the loss.
@@ -84,13 +92,28 @@ def grow(
     Example:
         >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
-    scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
+    ties = tuple(map(tuple, tie))
+    scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=ties, expressible=expressible)
     known, treatment = _history(history, model), StateTreatment(state, new_entry_rate)
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
     method, budget = method or Auto(), budget or Budget(neurons=0.3)
+    _warn_of_configs(model, expressible)
     return _warn(grow_step(model, batches, loss_fn, method=method, budget=budget, options=options))
+
+
+def _warn_of_configs(model: nn.Module, expressible: bool) -> None:
+    """Warn, before anything is spent, of a growth that a config may be unable to describe."""
+    if not expressible and config_paths(model):
+        kind = type(model).__name__
+        warnings.warn(
+            f"{kind} has a config, which cannot describe layers that grow unevenly: "
+            "from_pretrained would not load what save_pretrained writes then; say "
+            "expressible=True, or save by fxgrow.save",
+            UserWarning,
+            stacklevel=5,  # 2 decorators, 2 checks
+        )
 
 
 def _warn(growth: Growth) -> Growth:

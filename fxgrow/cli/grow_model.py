@@ -51,8 +51,8 @@ _AMOUNTS = (
     "neurons", "parameters", "multiply_adds", "activation_memory", "latency", "per_width",
 )  # fmt: skip
 _GROWTH_OPTIONS = (
-    *_AMOUNTS, "round_to", "method", "new", "layers", "at", "only", "ignore", "tie", "eps",
-    "memory_limit", "accept_no_gain", "state", "dump_graphs",
+    *_AMOUNTS, "round_to", "method", "new", "layers", "at", "only", "ignore", "tie",
+    "expressible", "eps", "memory_limit", "accept_no_gain", "state", "dump_graphs",
 )  # fmt: skip
 
 
@@ -85,6 +85,7 @@ def grow_model(
     only: options.OnlyOption = None,
     ignore: options.IgnoreOption = None,
     tie: options.TieOption = None,
+    expressible: options.ExpressibleOption = False,
     eps: options.RadiusOption = None,
     memory_limit: options.StepMemoryOption = None,
     accept_no_gain: options.AcceptNoGainOption = False,
@@ -111,7 +112,7 @@ def grow_model(
         data=_data_choice(data, data_root, limit, classes, size),
         settings=build_settings(RunSettings, **settings, accept_no_gain=accept_no_gain),
         method=_method_config(method, {"new": new, "eps": eps, **_depth_settings(layers, at)}),
-        scope=_scope(only, ignore, tie),
+        scope=_scope(only, ignore, tie, expressible),
         lower=lower,
     )
     files = OutputOptions(out, force, dump_graphs, as_json)
@@ -160,8 +161,12 @@ def _method_config(name: str | None, values: Mapping[str, Any]) -> MethodConfig:
 
 
 def _scope(
-    only: Sequence[str] | None, ignore: Sequence[str] | None, tie: Sequence[str] | None
+    only: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+    tie: Sequence[str] | None,
+    expressible: bool,
 ) -> Scope:
     # Each pattern of --tie is a group by itself: all widths that match it grow alike.
     groups = tuple((pattern,) for pattern in tie or ())
-    return Scope(only=tuple(only or ()), ignore=tuple(ignore or ()), tie=groups)
+    modules, ignored = tuple(only or ()), tuple(ignore or ())
+    return Scope(only=modules, ignore=ignored, tie=groups, expressible=expressible)

@@ -144,6 +144,13 @@ TieOption = Annotated[
         show_default="none",
     ),
 ]
+ExpressibleOption = Annotated[
+    bool,
+    typer.Option(
+        "--expressible",
+        help="of a Hugging Face model, grow only what its config can describe, alike in all layers",
+    ),
+]
 ModelSizeOption = Annotated[
     int | None,
     typer.Option(

@@ -19,6 +19,9 @@ class Scope(Settings):
         ignore: patterns of module paths; a width that touches such a module stays as it is.
         tie: groups of widths, by names or patterns. The widths of one group grow alike: candidates
             at the same place of all of them are one candidate.
+        expressible: of a model with a config (Hugging Face), only what the config can describe
+            grows, alike in all layers, so that ``from_pretrained`` loads what ``save_pretrained``
+            wrote.
 
     Example:
         >>> Scope(only=("layer1.*",), tie=(("layer1.0.conv1", "layer1.1.conv1"),))
@@ -27,6 +30,7 @@ class Scope(Settings):
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     tie: tuple[tuple[str, ...], ...] = ()
+    expressible: bool = False
 
 
 ALL_WIDTHS = Scope()

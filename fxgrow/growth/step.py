@@ -28,6 +28,7 @@ from fxgrow.growth.batches import outside_inference
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import neurons_after, with_candidates_for_budget
 from fxgrow.growth.companions import grow_companion, require_alike, require_no_layers
+from fxgrow.growth.expressible import limit_to_config, require_expressed
 from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision, require_close
 from fxgrow.growth.method import Method, Picked, pick_method
 from fxgrow.growth.objective import LossFunction, Objective
@@ -186,6 +187,8 @@ def _grown(
         emission, emitted = timer.run(
             "emit", _emit, prepared, result, objective, optimizer, options.treatment
         )
+        if options.scope.expressible:
+            require_expressed(emission.config)
         # Before the layers that were not used go: numbers of widths are those of the coupling.
         for companion in options.companions:
             grow_companion(companion, prepared, result.width_changes, objective)
@@ -234,6 +237,9 @@ def _ready(
     within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
     coupling = timer.run("couple", couple, captured, examples=more, **within)
     described, counts = coupling if options.describe else None, options.counts_costs
+    if scope.expressible:
+        coupling, ties = timer.run("couple", limit_to_config, captured, coupling, method)
+        scope = scope.model_copy(update={"tie": (*scope.tie, *ties)})
     before = timer.run("describe", describe_if_possible, captured, described, counts)
     prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
     resolved = timer.run("budget", _resolve, prepared, budget, scope)

@@ -19,7 +19,12 @@ from fxgrow.surgery.attributes import (
     set_integer,
     sync_size_attributes,
 )
-from fxgrow.surgery.config import ConfigUpdate, parameter_shapes, update_config
+from fxgrow.surgery.config import (
+    ConfigUpdate,
+    config_paths,
+    parameter_shapes,
+    update_config,
+)
 from fxgrow.surgery.config_depth import DepthChange, update_depth
 from fxgrow.surgery.config_search import is_config
 from fxgrow.surgery.entry_ages import NewEntryRate, follow_ages
@@ -67,6 +72,7 @@ __all__ = [
     "apply_maps",
     "axis_map",
     "carrier_entries",
+    "config_paths",
     "follow_ages",
     "has_size_attributes",
     "is_config",

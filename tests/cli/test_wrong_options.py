@@ -161,7 +161,7 @@ UNUSED = [
         for option, value in {
             "--neurons": ["2"], "--parameters": ["2"], "--multiply-adds": ["2"], "--activation-memory": ["2"],
             "--latency": ["2"], "--per-width": ["2"], "--round-to": ["1"], "--method": ["Firefly"], "--new": ["2"],
-            "--layers": ["2"], "--only": ["0"], "--ignore": ["0"], "--tie": ["*"], "--eps": ["0.1"],
+            "--layers": ["2"], "--only": ["0"], "--ignore": ["0"], "--tie": ["*"], "--expressible": [], "--eps": ["0.1"],
             "--memory-limit": ["1e9"], "--state": ["reset"], "--dump-graphs": ["graphs"],
         }.items()
     ],

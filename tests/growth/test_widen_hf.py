@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import fxgrow
 from fxgrow.capture import positional_inputs
 from fxgrow.coupling import couple
 from fxgrow.growth.widen import widen
@@ -191,3 +192,17 @@ def test_attributes_and_the_configs_of_parts_follow() -> None:
     widen(llama, {"*self_attn*": 2}, WORDS, inplace=True)
     assert llama.model.layers[0].self_attn.num_key_value_groups == 2
     assert llama.model.layers[0].self_attn.config.num_attention_heads == 8
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", "vit"])
+def test_grown_within_what_the_config_says(name: str, tmp_path: Path) -> None:
+    kind, options, inputs, *_ = ROUND_TRIPS[name]
+    model = model_of(kind, options)
+    loss = fxgrow.BatchLoss(lambda model, batch: model(**batch).logits.square().mean())
+    growth = fxgrow.grow(model, [doubled(inputs)], loss, expressible=True, accept_no_gain=True)
+    grown: Any = growth.module
+    assert grown.config.intermediate_size > model.config.intermediate_size
+    grown.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path, dtype=torch.double).eval()
+    found, expected = (one(**doubled(inputs)).logits for one in (loaded, grown.eval()))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
