@@ -76,8 +76,8 @@ def grow(
         inplace: grow the model and the optimizer themselves; else copies.
         memory_limit: bytes that a search step may keep; more is searched in turn.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
-        only: patterns of module paths; widths that no such module writes stay as they are.
-        ignore: patterns of module paths; widths that touch such a module stay as they are.
+        only, ignore: patterns of modules; what none of the first writes, or what touches one of the
+            second, stays as it is.
         expressible: grow only what a Hugging Face config can describe, alike in all layers.
         grow_frozen: grow widths that frozen parameters write or read, too.
         refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.
@@ -92,34 +92,44 @@ def grow(
     Example:
         >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
-    ties = tuple(map(tuple, tie))
-    scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=ties, expressible=expressible)
+    scope = _scope(only, ignore, tie, expressible)
     known, treatment = _history(history, model), StateTreatment(state, new_entry_rate)
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
-    method, budget = method or Auto(), budget or Budget(neurons=0.3)
-    _warn_of_configs(model, expressible)
-    return _warn(grow_step(model, batches, loss_fn, method=method, budget=budget, options=options))
+    return _warned(model, batches, loss_fn, method or Auto(), budget, options)
 
 
-def _warn_of_configs(model: nn.Module, expressible: bool) -> None:
-    """Warn, before anything is spent, of a growth that a config may be unable to describe."""
-    if not expressible and config_paths(model):
-        kind = type(model).__name__
+def _scope(
+    only: Sequence[str], ignore: Sequence[str], tie: Sequence[Sequence[str]], expressible: bool
+) -> Scope:
+    ties = tuple(map(tuple, tie))
+    return Scope(only=tuple(only), ignore=tuple(ignore), tie=ties, expressible=expressible)
+
+
+def _warned(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: LossFunction,
+    method: Method,
+    budget: Budget | None,
+    options: StepOptions,
+) -> Growth:
+    """Grow, and warn of what the command line prints in its report."""
+    level = 6  # two decorators, two checks
+    if not options.scope.expressible and config_paths(model):
+        # Before anything is spent.
         warnings.warn(
-            f"{kind} has a config, which cannot describe layers that grow unevenly: "
-            "from_pretrained would not load what save_pretrained writes then; say "
+            f"{type(model).__name__} has a config, which cannot describe layers that grow "
+            "unevenly: from_pretrained would not load what save_pretrained writes then; say "
             "expressible=True, or save by fxgrow.save",
             UserWarning,
-            stacklevel=5,  # 2 decorators, 2 checks
+            stacklevel=level,
         )
-
-
-def _warn(growth: Growth) -> Growth:
-    """Warn of a budget that was not spent; the command line prints the report instead."""
+    budget = budget or Budget(neurons=0.3)
+    growth = grow_step(model, batches, loss_fn, method=method, budget=budget, options=options)
     if growth.report.unspent:
-        warnings.warn(growth.report.unspent, UserWarning, stacklevel=5)  # 2 decorators, 2 checks
+        warnings.warn(growth.report.unspent, UserWarning, stacklevel=level)
     return growth
 
 

@@ -115,7 +115,11 @@ def grow_model(
         scope=_scope(only, ignore, tie, expressible),
         lower=lower,
     )
-    files = OutputOptions(out, force, dump_graphs, as_json)
+    _run(recipe, OutputOptions(out, force, dump_graphs, as_json), device)
+
+
+def _run(recipe: Recipe, files: OutputOptions, device: str) -> None:
+    # What was typed may name code.
     run_recipe(recipe, files, device=device, trust=TRUST_TYPED)
 
 
