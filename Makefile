@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ZOO    := $(VENV)/.installed-zoo
 DEMO   := runs/demo
-SOURCES := fxgrow tests $(wildcard tools)
+SOURCES := fxgrow tests examples $(wildcard tools)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo chromium test test-avx2 check format bench rbf pays steady soak fuzz random sweep cells continual specs clean

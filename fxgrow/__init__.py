@@ -96,7 +96,9 @@ __all__ = [
 
 # Packages that are attributes of fxgrow but are imported only when somebody asks for them; those
 # that the names above need are attributes anyway. ``fxgrow.export`` is the function.
-_LAZY_PACKAGES = frozenset({"cells", "cli", "continual", "data", "report", "training"})
+_LAZY_PACKAGES = frozenset(
+    {"cells", "cli", "continual", "data", "integrations", "report", "training"}
+)
 
 
 def __getattr__(name: str) -> Any:

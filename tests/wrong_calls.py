@@ -513,6 +513,12 @@ ROWS: Mapping[str, Row] = {
         "self": r.grower, "batches": r.batches, "loss": 1.0, "epoch": 1, "step": None, "validation_loss": None,
         "validation_accuracy": None, "multiply_adds": 0.0,
     },
+    "Grower.inputs_of": lambda r: {"self": r.grower, "batch": r.batches[0]},
+    "Grower.state_dict": lambda r: {"self": r.grower},
+    "Grower.load_state_dict": lambda r: {"self": r.grower, "state": r.grower.state_dict()},
+    "regrow_from_state": lambda r: {
+        "model": Convolutional(), "state": r.grower.state_dict(), "example_inputs": r.batches[0][0],
+    },
     "StepRecord": lambda r: {
         "result": training.StepResult(loss_before=1.0, loss_after=1.0, params=1, split=1, new=1, seconds=1.0),
         "control": Control(1, 1.0, 1.0, 1.0), "epoch": 1, "faithful_error": 0.0, "backtracks": 0, "graphs": {},

@@ -2,7 +2,7 @@
 
 from fxgrow.deprecation import renamed_attributes
 from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
-from fxgrow.growth.batches import BatchLoss
+from fxgrow.growth.batches import BatchLoss, input_and_target, record_calls
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
 from fxgrow.growth.companions import require_alike
@@ -82,9 +82,11 @@ __all__ = [
     "gradients_of",
     "grow_step",
     "grow_to",
+    "input_and_target",
     "new_neuron_updates",
     "parameter_updates",
     "predicts_gain",
+    "record_calls",
     "refresh_statistics",
     "regrow",
     "reinitialize",

@@ -73,6 +73,7 @@ def limit_to_config(
             f"the config of {type(model).__name__} can describe one neuron more of no width that "
             "can grow; leave out expressible=True and save by fxgrow.save",
         )
+    # Those that no group names stay in the coupling, each with the reason why it stays as it is.
     named = {name for group in groups for name in group}
     widths = tuple(width if width.name in named else _refused(width) for width in coupling.widths)
     ties = tuple(group for group in groups if len(group) > 1)
@@ -102,6 +103,7 @@ def _alike(coupling: Coupling) -> list[tuple[str, ...]]:
     groups: Mapping[tuple[str, int], list[str]] = defaultdict(list)
     for width in coupling.widths:
         if width.growable:
+            # model.layers.0.mlp and model.layers.1.mlp are one place.
             place = re.sub(r"\d+", "*", width.name)
             groups[place, width.size].append(width.name)
     return [tuple(names) for names in groups.values()]
@@ -113,6 +115,7 @@ def _follows(captured: Captured, coupling: Coupling, group: Sequence[str]) -> bo
     for name in group:
         size = coupling.by_name[name].size
         changes[coupling.number_of[name]] = Change((1,) * size, 1)
+    # On a copy, as the config is found by what the grown model computes.
     copied: nn.Module = copy_module(captured.model)
     shapes_before = parameter_shapes(copied)
     try:

@@ -9,7 +9,7 @@ it: every step names its parent.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from torch import fx, nn
 
@@ -32,6 +32,15 @@ from fxgrow.spec import (
 from fxgrow.surgery import Change, parameter_shapes, update_config
 
 _NO_TRUST: Trust = frozenset()
+
+
+class _GrownParts(Protocol):
+    """What of a growth step changes the architecture: a ``GrowthStep``, or a report of one."""
+
+    @property
+    def widths(self) -> Sequence[WidthChange]: ...
+    @property
+    def layers(self) -> Sequence[LayerInsertion]: ...
 
 
 def replay(
@@ -60,7 +69,7 @@ def replay(
 
 
 def regrow(
-    module: nn.Module, example_inputs: tuple[Any, ...], history: Sequence[GrowthStep]
+    module: nn.Module, example_inputs: tuple[Any, ...], history: Sequence[_GrownParts]
 ) -> nn.Module:
     """Let a model grow again as it did, for weights that are put into it afterwards.
 
@@ -114,7 +123,7 @@ def _described(
     return describe(module, inputs, widths=widths, history=history, trust=trust)
 
 
-def _grown(module: nn.Module, inputs: tuple[Any, ...], step: GrowthStep, number: int) -> Captured:
+def _grown(module: nn.Module, inputs: tuple[Any, ...], step: _GrownParts, number: int) -> Captured:
     """Carry one step out.
 
     The model is captured anew, because that is what named the nodes when the model grew.

@@ -41,6 +41,7 @@ from fxgrow.training.events import (
     RunStarted,
 )
 from fxgrow.training.grower import Grower
+from fxgrow.training.grower_state import regrow_from_state
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.log import Log
 from fxgrow.training.optimizers import RUN_OPTIMIZERS as RUN_OPTIMIZERS
@@ -146,6 +147,7 @@ __all__ = [
     "read_recipe",
     "read_result",
     "recipe_text",
+    "regrow_from_state",
     "run_directory",
     "run_result",
     "run_writing_errors",

@@ -2,7 +2,7 @@
 
 import functools
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError, TrainingError
 from fxgrow.growth import (
     ALL_WIDTHS,
+    BatchLoss,
     Budget,
     Growth,
     LossFunction,
@@ -23,13 +24,16 @@ from fxgrow.growth import (
     Scope,
     StepOptions,
     grow_step,
+    input_and_target,
     predicts_gain,
+    record_calls,
     require_alike,
     take_batches,
 )
 from fxgrow.methods import Auto
 from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
+from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_state
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
 from fxgrow.training.measure import activation_spectra, promise_of
 from fxgrow.training.triggers import Trigger
@@ -109,6 +113,7 @@ class Grower:
         self.method, self.budget = method or Auto(), budget or _DEFAULT_BUDGET
         self.schedulers, self.companions = tuple(schedulers), list[nn.Module]()
         self.history = TrainingHistory((), epochs=epochs, grow_steps=grow_steps)
+        self._grown_parts: tuple[GrownParts, ...] = ()
         self.skipped = ""
         """Why the last growth step that was due gained nothing, in a sentence; "" if it did."""
         self._loss_fn = loss_fn
@@ -194,12 +199,36 @@ class Grower:
         self._measure(asked, kept)
         return self._grown(kept) if self.when.should_grow(self.history) else None
 
+    @checked
+    def state_dict(self) -> dict[str, Any]:
+        """What this grower has measured, and how its model grew, as plain values (JSON).
+
+        Save it beside the weights and the optimizer's state; ``regrow_from_state`` gives the model
+        that these fit, and ``load_state_dict`` another grower that goes on.
+        """
+        state = GrowerState(schema_version=1, history=self.history, grown=self._grown_parts)
+        return state.model_dump(mode="json")
+
+    @checked
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on as another grower would have done.
+
+        Args:
+            state: what its ``state_dict`` gave. The model has grown as it says by now.
+
+        Raises:
+            SpecError: it holds what no grower has written.
+        """
+        loaded = read_grower_state(state)
+        self.history, self._grown_parts = loaded.history, loaded.grown
+
     def _measure(self, asked: str, batches: Sequence[Any]) -> None:
         """Measure what the trigger asks for, and nobody else could tell."""
         values: dict[str, Any] = {}
         inputs = self._example_inputs(batches)
         if asked == "spectra":
-            values["spectra"] = activation_spectra(self.model, inputs, batches[0][0])
+            batch = self.inputs_of(batches[0])
+            values["spectra"] = activation_spectra(self.model, inputs, batch)
         else:
             values["promise"] = self._promise(batches, inputs)
         *earlier, now = self.history.measurements
@@ -233,6 +262,9 @@ class Grower:
         marks = (*self.history.growths, len(self.history.measurements))
         self.history = replace(self.history, growths=marks)
         if growth is not None:
+            report = growth.report
+            parts = GrownParts(widths=report.widths, layers=report.layers)
+            self._grown_parts = (*self._grown_parts, parts)
             self._go_on_with(growth)
         return growth
 
@@ -298,9 +330,25 @@ class Grower:
                 "grow widths alone",
             )
 
+    @checked
+    def inputs_of(self, batch: Any) -> tuple[Any, ...]:
+        """The positional arguments of the model that a growth batch gives it.
+
+        Args:
+            batch: an (input, target) pair, or what the ``BatchLoss`` takes.
+
+        Raises:
+            DataError: ``bad-batch``: it is neither.
+        """
+        if isinstance(self._loss_fn, BatchLoss):
+            return record_calls(self.model, self._loss_fn, batch).arguments[0]
+        return positional_inputs(self.model, input_and_target(batch)[0])
+
     def _example_inputs(self, batches: Sequence[Any]) -> tuple[Any, ...]:
         given = self._options.example_inputs
-        return positional_inputs(self.model, batches[0][0] if given is None else given)
+        if given is not None:
+            return positional_inputs(self.model, given)
+        return self.inputs_of(batches[0])
 
 
 def _lineage(model: nn.Module) -> Sequence[GrowthStep]:

@@ -90,17 +90,17 @@ def promise_of(report: GrowthReport, examples: int, batch_size: int) -> Promise:
 
 
 def activation_spectra(
-    model: nn.Module, example_inputs: tuple[Any, ...], images: Tensor
+    model: nn.Module, example_inputs: tuple[Any, ...], inputs: tuple[Any, ...]
 ) -> tuple[Spectrum, ...]:
     """The singular values of the activations of every growable width.
 
-    Of a width with activations H, [positions of all images, neurons], these are the singular values
+    Of a width with activations H, [all positions, neurons], these are the singular values
     of H / sqrt(positions), after the last operation before a layer reads the width.
 
     Args:
-        model: is run once on the images, in evaluation mode.
+        model: is run once on the inputs, in evaluation mode.
         example_inputs: for its capture.
-        images: what it is run on.
+        inputs: positional arguments that it is run on.
 
     Returns:
         One spectrum per width whose neurons lie along one axis of some value.
@@ -114,7 +114,7 @@ def activation_spectra(
         wanted = _last_values(captured.graph_module, coupling)
         recorder = _Recorder(captured.graph_module, wanted, coupling)
         with torch.no_grad():
-            recorder.run(images)
+            recorder.run(*inputs)
     if not recorder.spectra:
         raise TrainingError(
             "no-activations",

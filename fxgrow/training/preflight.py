@@ -74,7 +74,7 @@ def _require_growth(state: RunState) -> None:
         )
     if isinstance(trigger, OnFullRank):
         with evaluation_mode(state.network.module):
-            activation_spectra(state.network.module, request.example_inputs, train.images[:2])
+            activation_spectra(state.network.module, request.example_inputs, (train.images[:2],))
 
 
 def require_gains(state: RunState) -> None:

@@ -274,7 +274,7 @@ class RunState:
 
     def _spectra(self) -> tuple[Spectrum, ...]:
         images = self.data.train.images[:RANK_IMAGES]
-        return activation_spectra(self.network.module, self.request.example_inputs, images)
+        return activation_spectra(self.network.module, self.request.example_inputs, (images,))
 
     def _evaluated(self) -> "RunState":
         """The run with the evaluation before its first growth step."""

@@ -1,6 +1,8 @@
 """Growth inside a training loop: what goes on, what grows along, and what is refused before."""
 
 import copy
+import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import fxgrow
 from fxgrow import Budget, Firefly, Grower, ZeroOutgoing
-from fxgrow.errors import FxgrowError, GrowthError
+from fxgrow.errors import FxgrowError, GrowthError, SpecError
 from fxgrow.methods import AutoGrow, Net2Wider
 from fxgrow.training import (
     AtEpochs,
@@ -23,6 +25,7 @@ from fxgrow.training import (
     OnFullRank,
     OnPlateau,
     UntilNoGain,
+    regrow_from_state,
 )
 
 LOSS = nn.functional.cross_entropy
@@ -465,3 +468,93 @@ def test_a_step_that_gains_nothing_counts_and_says_why() -> None:
     assert "gained nothing" in own.skipped
     assert own.history.growths == (1,) and sizes(model) == before
     assert own.step(data(), loss=1.0) is None, "it was the only one"
+
+
+def trained(grower: Grower, epochs: int) -> None:
+    for _ in range(epochs):
+        for images, labels in data():
+            assert grower.optimizer is not None
+            grower.optimizer.zero_grad()
+            loss = LOSS(grower.model(images), labels)
+            loss.backward()
+            grower.optimizer.step()
+        grower.step(data(), loss=float(loss.detach()))
+
+
+def new_grower(model: nn.Module) -> Grower:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    options: dict[str, Any] = {"when": AtEpochs(epochs=(1, 3)), "grow_steps": 2}
+    budget = Budget(neurons=2)
+    return Grower(
+        model,
+        optimizer,
+        loss_fn=LOSS,
+        budget=budget,
+        accept_no_gain=True,
+        state="own-age",
+        **options,
+    )
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_grower_is_saved_and_goes_on(stop: int) -> None:
+    torch.manual_seed(1)
+    start = Net()
+    whole = new_grower(copy.deepcopy(start))
+    trained(whole, 4)
+    half = new_grower(copy.deepcopy(start))
+    trained(half, stop)
+    kept = json.loads(json.dumps(half.state_dict()))
+    model = regrow_from_state(copy.deepcopy(start), kept, data()[0][0])
+    model.load_state_dict(half.model.state_dict())
+    again = new_grower(model)
+    assert half.optimizer is not None and again.optimizer is not None
+    again.optimizer.load_state_dict(half.optimizer.state_dict())
+    fxgrow.follow_ages(again.optimizer)
+    again.load_state_dict(kept)
+    trained(again, 4 - stop)
+    assert model.conv.out_channels + model.hidden.out_features > 9  # type: ignore[operator, union-attr]
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor), name
+    assert again.history == whole.history
+
+
+HOSTILE_STATES: list[tuple[Any, str]] = [
+    ({}, "missing-key"),
+    ({"schema_version": 2, "history": {}, "grown": []}, "schema-version"),
+    ({"schema_version": 1, "history": {"measurements": []}, "grown": [{"widths": 3}]}, "bad-value"),
+    ({"schema_version": 1, "history": {"measurements": []}, "code": "import os"}, "unknown-key"),
+    ({"schema_version": 1, "history": torch.zeros(2)}, "bad-value"),
+]
+
+
+@pytest.mark.parametrize(("state", "code"), HOSTILE_STATES)
+def test_a_state_that_no_grower_has_written_is_refused(state: Any, code: str) -> None:
+    grower = new_grower(Net())
+    before = grower.history
+    with pytest.raises(SpecError) as caught:
+        grower.load_state_dict(state)
+    assert caught.value.code == code
+    assert grower.history is before
+
+
+def test_losses_that_are_no_numbers_are_kept() -> None:
+    grower = new_grower(Net())
+    grower.step(data(), loss=float("nan"), epoch=9)
+    other = new_grower(Net())
+    other.load_state_dict(json.loads(json.dumps(grower.state_dict())))
+    assert math.isnan(other.history.now.loss)
+
+
+def test_triggers_that_measure_take_what_a_batch_loss_takes() -> None:
+    """A batch is a dict here, so nobody but the loss knows what the model gets of it."""
+    batches = [{"x": images, "y": labels} for images, labels in data()]
+    loss = fxgrow.BatchLoss(lambda model, batch: LOSS(model(batch["x"]), batch["y"]))
+    for when in (OnFullRank(share=0.01), ByPromise()):
+        grower = Grower(
+            Net(), loss_fn=loss, when=when, method=Firefly(new=1, steps=1), accept_no_gain=True
+        )
+        for loss_so_far in (1.0, 0.9, 0.8):
+            grower.step(batches, loss=loss_so_far, multiply_adds=1e12 / loss_so_far)
+        measured = grower.history.measurements
+        assert any(one.spectra or one.promise for one in measured)

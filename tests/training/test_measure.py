@@ -61,7 +61,7 @@ def test_spectra_are_of_what_readers_see() -> None:
     torch.manual_seed(0)
     model = Twins().double().train()
     images = torch.randn(40, 1, 8, 8, dtype=torch.float64)
-    spectra = activation_spectra(model, (images[:1],), images)
+    spectra = activation_spectra(model, (images[:1],), (images,))
     by_width = {spectrum.width: spectrum for spectrum in spectra}
     assert by_width.keys() == {"conv", "hidden"}
     assert by_width["conv"].rank_share(1e-6) == 0.75
@@ -76,7 +76,7 @@ def test_no_width_has_activations() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     images = torch.randn(4, 1, 8, 8)
     with pytest.raises(TrainingError) as caught:
-        activation_spectra(model, (images[:1],), images)
+        activation_spectra(model, (images[:1],), (images,))
     assert caught.value.code == "no-activations"
 
 
