@@ -514,7 +514,6 @@ ROWS: Mapping[str, Row] = {
         "validation_accuracy": None, "multiply_adds": 0.0,
     },
     "Grower.inputs_of": lambda r: {"self": r.grower, "batch": r.batches[0]},
-    "Grower.state_dict": lambda r: {"self": r.grower},
     "Grower.load_state_dict": lambda r: {"self": r.grower, "state": r.grower.state_dict()},
     "regrow_from_state": lambda r: {
         "model": Convolutional(), "state": r.grower.state_dict(), "example_inputs": r.batches[0][0],

@@ -26,8 +26,6 @@ from fxgrow.surgery import (
     update_config,
 )
 
-NOT_EXPRESSIBLE = "not-expressible"
-
 
 def limit_to_config(
     captured: Captured, coupling: Coupling, method: Method
@@ -53,13 +51,13 @@ def limit_to_config(
     model = captured.model
     if not config_paths(model):
         raise GrowthError(
-            NOT_EXPRESSIBLE,
+            "not-expressible",
             f"{type(model).__name__} has no config, so none can say what may grow; leave out "
             "expressible=True",
         )
     if method.propose(coupling).layers is not None:
         raise GrowthError(
-            NOT_EXPRESSIBLE,
+            "not-expressible",
             f"{type(method).__name__} inserts layers of which the config of "
             f"{type(model).__name__} cannot tell; grow widths alone, or deepen by fxgrow.deepen",
         )
@@ -69,7 +67,7 @@ def limit_to_config(
             groups.append(group)
     if not groups:
         raise GrowthError(
-            NOT_EXPRESSIBLE,
+            "not-expressible",
             f"the config of {type(model).__name__} can describe one neuron more of no width that "
             "can grow; leave out expressible=True and save by fxgrow.save",
         )
@@ -92,7 +90,7 @@ def require_expressed(update: ConfigUpdate | None) -> None:
     note = "nothing that it describes has grown" if update is None else update.note
     if note:
         raise GrowthError(
-            NOT_EXPRESSIBLE,
+            "not-expressible",
             f"the config cannot describe what grew together ({note}); nothing was changed; name "
             "fewer widths (only=), or leave out expressible=True",
         )
@@ -131,4 +129,4 @@ def _refused(width: Width) -> Width:
     if width.refusal:
         return width
     reason = "the model's config cannot describe one neuron more of it, and that was asked for"
-    return replace(width, refusal=Refusal(NOT_EXPRESSIBLE, reason))
+    return replace(width, refusal=Refusal("not-expressible", reason))

@@ -199,7 +199,6 @@ class Grower:
         self._measure(asked, kept)
         return self._grown(kept) if self.when.should_grow(self.history) else None
 
-    @checked
     def state_dict(self) -> dict[str, Any]:
         """What this grower has measured, and how its model grew, as plain values (JSON).
 
