@@ -76,6 +76,7 @@ CODES: dict[str, str] = {
     # weights
     "bad-weights": "model.safetensors is truncated or not a safetensors file.",
     "weights-mismatch": "model.safetensors is not the file the spec was saved with.",
+    "no-growth": "The checkpoint of a trainer says nothing of growth.",
     "not-replayable": (
         "A growth step in the history does not fit the architecture that the steps before "
         "it lead to."
