@@ -52,7 +52,7 @@ def test_type_checkers_read_what_is_there() -> None:
     """The imports for type checkers, the homes of the names and ``__all__`` say the same."""
     tree = ast.parse(Path(fxgrow.__file__).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
-    typed = {}
+    typed: dict[str, str | None] = {}
     for statement in block.body:
         assert isinstance(statement, ast.ImportFrom)
         typed |= {name.name: statement.module for name in statement.names}

@@ -17,7 +17,7 @@ from tests.cli.conftest import Fxgrow
 
 GROUPS: tuple[type[LazyGroup], ...] = (FxgrowGroup, CellsGroup, ContinualGroup)
 ROWS = [row for group in GROUPS for row in group.table]
-HEAVY = "torch numpy pydantic networkx scipy sympy torchvision onnx yaml safetensors"
+HEAVY = "torch numpy networkx scipy sympy torchvision onnx yaml safetensors"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.target)
