@@ -1,9 +1,11 @@
 """What ``import fxgrow`` offers: names, lazily imported packages, and old spellings."""
 
+import ast
 import importlib
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,11 @@ RENAMED = {
 OLD_NAMES = [(package, name) for package, names in RENAMED.items() for name in names]
 
 
+def run_alone(code: str) -> None:
+    """Run lines in an interpreter of their own."""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
 @pytest.mark.parametrize(("package", "name"), OLD_NAMES)
 def test_old_names_work_for_one_version(package: str, name: str) -> None:
     module = importlib.import_module(package)
@@ -41,13 +48,51 @@ def test_everything_that_is_listed_is_there() -> None:
     assert fxgrow.__version__.count(".") == 2
 
 
-def test_packages_are_imported_when_they_are_asked_for() -> None:
+def test_type_checkers_read_what_is_there() -> None:
+    """The imports for type checkers, the homes of the names and ``__all__`` say the same."""
+    tree = ast.parse(Path(fxgrow.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    typed: dict[str, str | None] = {}
+    for statement in block.body:
+        assert isinstance(statement, ast.ImportFrom)
+        typed |= {name.name: statement.module for name in statement.names}
+    assert typed == fxgrow._HOME_OF
+    assert sorted([*typed, "__version__"]) == sorted(fxgrow.__all__)
+    assert set(fxgrow.__all__) <= set(dir(fxgrow))
+
+
+def test_importing_fxgrow_imports_nothing_heavy() -> None:
     code = (
         "import sys, fxgrow\n"
-        "assert 'fxgrow.cells' not in sys.modules and 'fxgrow.continual' not in sys.modules\n"
-        "assert fxgrow.cells.GENOTYPES and fxgrow.continual.Master\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'networkx', 'scipy', 'sympy', 'rich', 'typer'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    run_alone(code)
+
+
+def test_growing_imports_nothing_that_it_does_not_use() -> None:
+    code = (
+        "import torch, sys\n"
+        "before = set(sys.modules)\n"
+        "import fxgrow; fxgrow.grow, fxgrow.widen, fxgrow.couple, fxgrow.load\n"
+        "heavy = {'torch.export', 'torch._dynamo', 'torch._inductor', 'networkx', 'scipy', 'sympy',\n"
+        "  'onnx', 'torchvision', 'rich', 'typer', 'fxgrow.cells', 'fxgrow.continual'} - before\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    run_alone(code)
+
+
+def test_packages_are_imported_when_they_are_asked_for() -> None:
+    run_alone("import fxgrow; assert fxgrow.cells.GENOTYPES and fxgrow.continual.Master")
+
+
+def test_functions_are_not_hidden_by_packages_of_their_name() -> None:
+    run_alone(
+        "import fxgrow.capture, fxgrow.export.export, fxgrow\n"
+        "from fxgrow.capture import capture\n"
+        "from fxgrow import export\n"
+        "assert fxgrow.capture is capture and callable(capture) and fxgrow.export is export\n"
+    )
 
 
 def test_a_name_that_never_was_is_an_attribute_error() -> None:

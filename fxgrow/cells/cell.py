@@ -5,8 +5,8 @@ the paths of a cell): Larsson, Maire, Shakhnarovich 2017.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +15,9 @@ from fxgrow.cells.genotype import INPUT_STATES, Cell, Edge
 from fxgrow.cells.operations import OPERATIONS, add_all
 from fxgrow.cells.stack import CellPosition, preprocess
 from fxgrow.errors import ModelError
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 OperationBuilder = Callable[[Edge, CellPosition], nn.Module]
 """From an edge and the position of its cell to the operation on it."""
@@ -40,6 +43,8 @@ def dag(cell: Cell) -> "nx.MultiDiGraph[int]":
         >>> dag(GENOTYPES["DARTS_V2"].normal).nodes[2]
         {'kind': 'node'}
     """
+    import networkx as nx
+
     # A multigraph, as two operations may lead from one state to another.
     graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
     output = cell.states

@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from fxgrow.cli.console import notes_of, plain_warnings, print_error
+from fxgrow.cli.lazy_group import LazyGroup
 from fxgrow.errors import FxgrowError
 
 WRONG_INPUT = 2
@@ -28,7 +28,7 @@ class Terminated(KeyboardInterrupt):
     """The process was told to end (SIGTERM), as batch systems do before they kill."""
 
 
-class ErrorHandlingGroup(TyperGroup):
+class ErrorHandlingGroup(LazyGroup):
     """A group of commands that turns user errors into one sentence and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:

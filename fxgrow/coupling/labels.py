@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -84,6 +82,10 @@ def components(count: int, pairs: Sequence[tuple[Ints, Ints]]) -> Ints:
     """
     if not pairs:
         return np.arange(count)
+    # Imported here: it takes a fifth of a second, and many programs couple nothing.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     left = np.concatenate([pair[0] for pair in pairs])
     right = np.concatenate([pair[1] for pair in pairs])
     keep = (left != right) & (left != FIXED) & (right != FIXED)

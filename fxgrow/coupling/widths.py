@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 
 from fxgrow.argument_checks import checked
@@ -26,6 +26,9 @@ from fxgrow.coupling.size_numbers import SizeAttributeGuess
 from fxgrow.coupling.values import Axis, Context, Observed, Role
 from fxgrow.errors import Refusal
 from fxgrow.surgery import named_tensors
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 REFUSAL_PRECEDENCE = (Role.READS, Role.WRITES, Role.CARRIES)
 """An axis that reads neurons somewhere is a reader: splitting must halve it."""
@@ -208,6 +211,8 @@ class Coupling:
         Returns:
             A graph in which every edge is a site, with attributes ``axis`` and ``role``.
         """
+        import networkx as nx
+
         graph: nx.MultiGraph[str] = nx.MultiGraph()
         for width in self.widths:
             graph.add_node(width.name, kind="width", size=width.size, growable=width.growable)

@@ -15,7 +15,6 @@ from fxgrow.running import CALLED_CODE_ERRORS
 
 # Batches to trace and to compare with. Sizes 0 and 1 are special to torch.export.
 _TRACED, _OTHER = 2, 3
-_EXPORT_ERRORS = (*CALLED_CODE_ERRORS, torch._dynamo.exc.TorchDynamoException)
 _MAX_MESSAGE = 300
 
 
@@ -52,13 +51,13 @@ def exported_model(source: ExportSource, dynamic: bool | None) -> ExportedModel:
     if dynamic is not False:
         try:
             return _dynamic(source)
-        except _EXPORT_ERRORS as error:
+        except _export_errors() as error:
             # Without a demand for any batch size, a fixed one is tried below.
             if dynamic:
                 raise _refused("a batch of any size", error) from error
     try:
         program = torch.export.export(source.graph_module, source.example_inputs)
-    except _EXPORT_ERRORS as error:
+    except _export_errors() as error:
         raise _refused("its example inputs", error) from error
     return ExportedModel(program, (source.example_inputs,), dynamic=False)
 
@@ -72,6 +71,11 @@ def _dynamic(source: ExportSource) -> ExportedModel:
     source.run(other)
     program = torch.export.export(source.graph_module, example, dynamic_shapes=shapes)
     return ExportedModel(program, (source.example_inputs, example, other), dynamic=True)
+
+
+def _export_errors() -> tuple[type[Exception], ...]:
+    """What a failed export may raise; torch imports its compiler, which takes a second, for it."""
+    return (*CALLED_CODE_ERRORS, torch._dynamo.exc.TorchDynamoException)
 
 
 def _refused(what: str, error: Exception) -> ExportError:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
-from torch.utils.flop_counter import flop_registry
 
 from fxgrow.meta import ShapeCache
 from fxgrow.spec.bare_run import count_bare, run_bare
@@ -196,6 +195,10 @@ class _Counting(TorchDispatchMode):
         self.counts: list[Any] = []
         self.shape_cache = ShapeCache()
         self.meeting = MetaMeeting()
+        # Imported here: it brings Triton, and many programs count nothing.
+        from torch.utils.flop_counter import flop_registry
+
+        self.formulas = flop_registry
         self.elementary: set[Any] = set()  # operators that are made of no others
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -204,7 +207,7 @@ class _Counting(TorchDispatchMode):
             return self._costlier_branch(*args[1:])
         # Formulas see the arguments as they were: some read values (where sequences end).
         met_args, met_kwargs = self.meeting.arguments(func, args, kwargs)
-        formula = flop_registry.get(func.overloadpacket)
+        formula = self.formulas.get(func.overloadpacket)
         if formula is None:
             # Operators that are made of others, which the branches of torch.cond do not split.
             if func not in self.elementary:

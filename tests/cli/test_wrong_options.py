@@ -61,7 +61,8 @@ WORDS = ("", "x", "-1", "0", "1000000000", "1" * 400, "nan", "1e400", "a" * 5000
 
 
 def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
+    for name in group.commands:
+        command = group.load(name)
         if hasattr(command, "commands"):
             yield from commands(command, f"{prefix}{name} ")
         else:
