@@ -121,8 +121,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.s
 # What is an attribute of fxgrow without an import of its own. The attributes ``fxgrow.capture``
 # and ``fxgrow.export`` are the functions.
 _PACKAGES = (
-    "cells", "cli", "continual", "coupling", "data", "documents", "errors", "growth", "integrations",
-    "lowering", "methods", "report", "rewrite", "spec", "surgery", "training",
+    "cells", "cli", "continual", "coupling", "data", "documents", "errors", "growth",
+    "integrations", "lowering", "methods", "report", "rewrite", "spec", "surgery", "training",
 )  # fmt: skip
 
 
