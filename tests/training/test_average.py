@@ -14,6 +14,7 @@ from fxgrow.training import (
     ByPromise,
     EpochDone,
     Event,
+    GrowthSkipped,
     MovingAverage,
     Run,
     RunSettings,
@@ -114,9 +115,13 @@ def test_a_growth_step_that_is_only_tried_leaves_it_alone(digits: Splits) -> Non
     """ByPromise tries a growth step after every epoch, and throws it away here."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10))
-    changes = {"grow_when": ByPromise(), "grow_steps": 1, "ema": MovingAverage(decay=0.9)}
+    changes = {"grow_when": ByPromise(), "epochs": 4, "ema": MovingAverage(decay=0.9)}
     settings = SETTINGS.model_copy(update=changes)
-    done = run(model, digits, settings, Firefly(new=1, steps=1, eps=1e-9))
+    events: list[Event] = []
+    done = run(model, digits, settings, Firefly(new=1, steps=1, eps=1e-9), events)
+    assert any(
+        "promises less" in event.reason for event in events if isinstance(event, GrowthSkipped)
+    )
     ungrown = run(model, digits, settings.model_copy(update={"grow_steps": 0}), Firefly(new=1))
     assert not done.records
     require_equal(done.final.module, ungrown.final.module)
