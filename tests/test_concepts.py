@@ -1,4 +1,4 @@
-"""The Python of docs/concepts.md and docs/optimizers.md is one program each, and runs as it stands."""
+"""The Python of docs/concepts.md, docs/optimizers.md and others is one program each, and runs as it stands."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "concepts.md"
 
 
-@pytest.mark.parametrize("name", ["concepts", "optimizers", "when-to-grow", "resuming"])
+@pytest.mark.parametrize("name", ["concepts", "optimizers", "when-to-grow", "resuming", "training"])
 def test_the_program_runs(name: str) -> None:
     page = DOCS / f"{name}.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)

@@ -9,6 +9,7 @@ import torch
 import typer
 from pydantic import BaseModel, ValidationError
 
+from fxgrow.argument_checks import shown
 from fxgrow.data import SOURCES
 from fxgrow.errors import ArgumentError, BudgetError, TrainingError
 from fxgrow.growth import Budget
@@ -129,6 +130,33 @@ def build_settings(kind: type[_Settings], **values: Any) -> _Settings:
         raise TrainingError(
             "bad-setting",
             f"{flag(name)} {first['input']} cannot be used: {first['msg'].lower()}",
+        ) from error
+
+
+def build_option(option: str, kind: type[_Settings], **values: Any) -> _Settings:
+    """Build settings that a single option is about.
+
+    Args:
+        option: as a parameter of the command.
+        kind: the class of the settings, a pydantic model.
+        values: by the name of the setting.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        TrainingError: ``bad-setting``, about the first value that is out of range.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        place = f" with {name}={shown(first['input'])}" if name else ""
+        reason = first["msg"].removeprefix("Value error, ")
+        raise TrainingError(
+            "bad-setting",
+            f"{flag(option)} cannot be used{place}: {reason[:1].lower()}{reason[1:]}",
         ) from error
 
 

@@ -1,12 +1,12 @@
 """``fxgrow grow``: train a model and grow it between the epochs."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from fxgrow.cli import growth_arguments as options
+from fxgrow.cli import training_arguments as training
 from fxgrow.cli.arguments import (
     AsJsonOption,
     BatchSizeOption,
@@ -22,24 +22,24 @@ from fxgrow.cli.arguments import (
     ModelReference,
     OutOption,
     SeedOption,
+    SetOption,
     build_budget,
     build_method,
     build_settings,
-    find_named,
     require_used,
     without_none,
 )
 from fxgrow.cli.run_recipe import OutputOptions, run_recipe
+from fxgrow.cli.training_arguments import training_settings
 from fxgrow.cli.trust import TRUST_TYPED
 from fxgrow.growth import Scope
 from fxgrow.methods import MethodConfig, find_method
 from fxgrow.training import (
     RECIPE_VERSION,
-    RUN_OPTIMIZERS,
-    SCHEDULES,
     DataChoice,
     Recipe,
     RunSettings,
+    changed_recipe,
 )
 
 # Candidates for the hidden neurons of each residual layer.
@@ -53,6 +53,11 @@ _AMOUNTS = (
 _GROWTH_OPTIONS = (
     *_AMOUNTS, "round_to", "method", "new", "layers", "at", "only", "ignore", "tie",
     "expressible", "eps", "memory_limit", "accept_no_gain", "state", "dump_graphs",
+)  # fmt: skip
+# Settings of the run that an option of the same name gives.
+_SETTINGS = (
+    "epochs", "grow_steps", "lr", "seed", "batch_size", "memory_limit", "state", "label_smoothing",
+    "precision", "validation", "accept_no_gain",
 )  # fmt: skip
 
 
@@ -72,12 +77,18 @@ def grow_model(
     per_width: options.PerWidthOption = None,
     round_to: options.RoundToOption = 1,
     seed: SeedOption = _DEFAULTS.seed,
-    optimizer: options.OptimizerOption = _DEFAULTS.optimizer.name,
-    schedule: options.ScheduleOption = _DEFAULTS.schedule.name,
-    warmup: options.WarmupOption = _DEFAULTS.schedule.warmup,
+    optimizer: training.OptimizerOption = _DEFAULTS.optimizer.name,
+    schedule: training.ScheduleOption = _DEFAULTS.schedule.name,
+    warmup: training.WarmupOption = _DEFAULTS.schedule.warmup,
     lr: LearningRateOption = _DEFAULTS.lr,
-    label_smoothing: options.LabelSmoothingOption = _DEFAULTS.label_smoothing,
+    label_smoothing: training.LabelSmoothingOption = _DEFAULTS.label_smoothing,
     batch_size: BatchSizeOption = _DEFAULTS.batch_size,
+    augment: training.AugmentOption = None,
+    precision: training.PrecisionOption = _DEFAULTS.precision,
+    ema: training.EmaOption = None,
+    validation: training.ValidationOption = _DEFAULTS.validation,
+    early_stop: training.EarlyStopOption = None,
+    compiled: training.CompileOption = False,
     method: options.MethodOption = None,
     new: options.NewCandidatesOption = None,
     layers: options.LayersOption = 0,
@@ -97,56 +108,46 @@ def grow_model(
     device: DeviceOption = "cpu",
     force: ForceOption = False,
     lower: LowerOption = False,
+    changes: SetOption = None,
     as_json: AsJsonOption = False,
 ) -> None:
     """Train MODEL, grow it between the epochs, and write a complete run directory or none."""
-    _require_growth_options_used(ctx, layers, grow_steps)
-    amounts = (neurons, parameters, multiply_adds, activation_memory, latency, per_width)
-    settings: dict[str, Any] = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "seed": seed}
-    settings |= {"batch_size": batch_size, "memory_limit": memory_limit, "state": state}
-    settings |= _training_settings(optimizer, schedule, warmup, label_smoothing)
-    recipe = Recipe(  # in this order, as the first wrong option is the one that is reported
-        schema_version=RECIPE_VERSION,
-        model=model,
-        budget=build_budget(round_to, layers, **dict(zip(_AMOUNTS, amounts, strict=True))),
-        data=_data_choice(data, data_root, limit, classes, size),
-        settings=build_settings(RunSettings, **settings, accept_no_gain=accept_no_gain),
-        method=_method_config(method, {"new": new, "eps": eps, **_depth_settings(layers, at)}),
-        scope=_scope(only, ignore, tie, expressible),
-        lower=lower,
-    )
-    _run(recipe, OutputOptions(out, force, dump_graphs, as_json), device)
-
-
-def _run(recipe: Recipe, files: OutputOptions, device: str) -> None:
-    # What was typed may name code.
+    recipe = changed_recipe(_recipe(locals()), changes or ())
+    # Counted after --set, which may ask for growth steps too.
+    steps = recipe.settings.grow_steps
+    require_used(ctx, ("at",), bool(layers), "--layers")
+    require_used(ctx, _GROWTH_OPTIONS, steps != 0, "a growth step (--grow-steps)")
+    files = OutputOptions(out, force, dump_graphs, as_json)
     run_recipe(recipe, files, device=device, trust=TRUST_TYPED)
 
 
-def _require_growth_options_used(ctx: typer.Context, layers: int, grow_steps: int) -> None:
-    require_used(ctx, ("at",), bool(layers), "--layers")
-    require_used(ctx, _GROWTH_OPTIONS, grow_steps != 0, "a growth step (--grow-steps)")
+def _recipe(given: Mapping[str, Any]) -> Recipe:
+    """The recipe that the options of the command ask for.
 
-
-def _data_choice(
-    name: str, root: Path | None, limit: int | None, classes: int | None, size: int | None
-) -> DataChoice:
-    return build_settings(DataChoice, name=name, root=root, limit=limit, classes=classes, size=size)
-
-
-def _training_settings(
-    optimizer: str, schedule: str, warmup: float, label_smoothing: float
-) -> dict[str, Any]:
-    """How a recipe trains; its optimizer and its schedule by name."""
-    return {
-        "label_smoothing": label_smoothing,
-        "optimizer": build_settings(
-            find_named("optimizer", optimizer, RUN_OPTIMIZERS), name=optimizer
+    Args:
+        given: by the names of the parameters.
+    """
+    layers = given["layers"]
+    settings = {name: given[name] for name in _SETTINGS} | training_settings(given)
+    candidates = {"new": given["new"], "eps": given["eps"]} | _depth_settings(layers, given["at"])
+    amounts = {name: given[name] for name in _AMOUNTS}
+    return Recipe(  # in this order, as the first wrong option is the one that is reported
+        schema_version=RECIPE_VERSION,
+        model=given["model"],
+        budget=build_budget(given["round_to"], layers, **amounts),
+        data=build_settings(
+            DataChoice,
+            name=given["data"],
+            root=given["data_root"],
+            limit=given["limit"],
+            classes=given["classes"],
+            size=given["size"],
         ),
-        "schedule": build_settings(
-            find_named("schedule", schedule, SCHEDULES), name=schedule, warmup=warmup
-        ),
-    }
+        settings=build_settings(RunSettings, **settings),
+        method=_method_config(given["method"], candidates),
+        scope=_scope(given["only"], given["ignore"], given["tie"], given["expressible"]),
+        lower=given["lower"],
+    )
 
 
 def _depth_settings(layers: int, at: Sequence[str] | None) -> dict[str, Any]:

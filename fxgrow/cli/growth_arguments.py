@@ -7,33 +7,10 @@ import typer
 from fxgrow.cli.arguments import DEFAULT_NEURONS
 from fxgrow.methods import METHODS
 from fxgrow.surgery import STATE_RULES
-from fxgrow.training import RUN_OPTIMIZERS, SCHEDULES
 
 EpochsOption = Annotated[int, typer.Option(help="epochs of training in all")]
 GrowStepsOption = Annotated[
     int, typer.Option(help="growth steps, at equal distances between the epochs")
-]
-
-# How it is trained.
-OptimizerOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help=f"the optimizer: {', '.join(RUN_OPTIMIZERS)}; adamw wants a smaller --lr, 0.001 say",
-    ),
-]
-ScheduleOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help=f"how the learning rate goes over the whole run: {', '.join(SCHEDULES)}",
-    ),
-]
-WarmupOption = Annotated[
-    float, typer.Option(help="epochs in which the learning rate rises to --lr, step by step")
-]
-LabelSmoothingOption = Annotated[
-    float, typer.Option(help="share of the target that goes to all classes alike")
 ]
 
 # Limits of one growth step: each is a count or a fraction of what the model has.

@@ -34,6 +34,7 @@ from fxgrow.training import (
     Listener,
     RunResumed,
     RunStarted,
+    StoppedEarly,
 )
 
 
@@ -73,6 +74,7 @@ class ProgressDisplay:
             GrowthStarted: self._start_growth,
             GrowthDone: self._show_growth,
             GrowthSkipped: self._show_skipped,
+            StoppedEarly: self._show_stop,
         }
 
     def __call__(self, event: Event) -> None:
@@ -98,9 +100,12 @@ class ProgressDisplay:
         self.progress.update(self.task, advance=1, description=description, loss=loss)
 
     def _show_epoch(self, event: EpochDone) -> None:
+        accuracy = percent_text(event.test_accuracy)
+        if event.average_accuracy is not None:
+            accuracy += f" (averaged weights {percent_text(event.average_accuracy)})"
         self._print_line(
             f"epoch {event.epoch}/{self.epochs}  loss {number_text(event.loss)}  test accuracy "
-            f"{percent_text(event.test_accuracy)}  {seconds_text(event.seconds)}"
+            f"{accuracy}  {seconds_text(event.seconds)}"
         )
 
     def _start_growth(self, event: GrowthStarted) -> None:
@@ -116,6 +121,12 @@ class ProgressDisplay:
 
     def _show_skipped(self, event: GrowthSkipped) -> None:
         self._print_line(f"growth step {event.step} is left out: {event.reason}")
+
+    def _show_stop(self, event: StoppedEarly) -> None:
+        self._print_line(
+            f"stopped after {event.epoch} of {self.epochs} epochs: no better validation loss for "
+            f"more than {event.patience}"
+        )
 
     def _print_line(self, line: str) -> None:
         # As ``Text``, because rich would read square brackets in a string as markup.

@@ -39,7 +39,7 @@ def resume_run(
     if as_json:
         print_text(result.model_dump_json(indent=2))
         return
-    epochs, steps = result.settings.epochs, len(result.steps)
+    epochs, steps = result.trained_epochs, len(result.steps)
     sentence = (
         f"the run in {directory} is finished ({epochs} epochs, {steps} growth steps), so there is "
         f"nothing to go on with; to train it on: fxgrow grow {directory} --out ANOTHER"

@@ -12,7 +12,7 @@ def run_lines(result: RunResult) -> tuple[Text, ...]:
     accuracy_after = percent_text(result.test_accuracy_after)
     loss = f"{number_text(result.loss_before, 4)} -> {number_text(result.loss_after, 4)}"
     since = "before the first growth step -> at the end" if result.steps else "no growth step"
-    epochs = quantity_text(result.settings.epochs, "epoch")
+    epochs = quantity_text(result.trained_epochs, "epoch")
     steps = quantity_text(len(result.steps), "growth step")
     epoch_time, growth_time = result.epoch_seconds, result.growth_seconds
     return (

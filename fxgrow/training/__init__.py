@@ -2,7 +2,10 @@
 
 from fxgrow.deprecation import renamed_attributes
 from fxgrow.randomness import seeded
+from fxgrow.training.augmentation import Augmentation
+from fxgrow.training.average import MovingAverage
 from fxgrow.training.checkpoints import Checkpoints
+from fxgrow.training.compiled import Compilation
 from fxgrow.training.control import Control
 from fxgrow.training.directory import (
     FOREIGN_TO_RUN,
@@ -16,6 +19,7 @@ from fxgrow.training.directory import (
     run_writing_errors,
     write_run,
 )
+from fxgrow.training.early_stop import EarlyStop
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import (
     EVALUATION_BATCH,
@@ -39,6 +43,7 @@ from fxgrow.training.events import (
     Listener,
     RunResumed,
     RunStarted,
+    StoppedEarly,
 )
 from fxgrow.training.grower import Grower
 from fxgrow.training.grower_state import regrow_from_state
@@ -100,13 +105,16 @@ __all__ = [
     "AdamWSettings",
     "AtEpochs",
     "AtSteps",
+    "Augmentation",
     "BatchDone",
     "ByPromise",
     "Checkpoints",
+    "Compilation",
     "ConstantRate",
     "Control",
     "CosineRate",
     "DataChoice",
+    "EarlyStop",
     "EpochDone",
     "EqualPhases",
     "Evaluation",
@@ -119,6 +127,7 @@ __all__ = [
     "Listener",
     "Log",
     "Measurement",
+    "MovingAverage",
     "OnFullRank",
     "OnPlateau",
     "Promise",
@@ -133,6 +142,7 @@ __all__ = [
     "StepRate",
     "StepRecord",
     "StepResult",
+    "StoppedEarly",
     "TrainingHistory",
     "Trigger",
     "UntilNoGain",

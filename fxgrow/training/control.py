@@ -15,6 +15,7 @@ from fxgrow.growth import Batch, LossFunction, Objective, frozen_statistics, ref
 from fxgrow.modes import evaluation_mode
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import cross_entropy, evaluate
+from fxgrow.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def control(
     *,
     trained_loss: LossFunction = cross_entropy,
     clip: float | None = None,
+    precision: Precision | None = None,
 ) -> Control:
     """Train a copy of a model for as long as its growth took, and compare.
 
@@ -65,6 +67,7 @@ def control(
         test: test batches for the losses.
         trained_loss: what is trained; all losses of the result are cross entropies.
         clip: gradients whose total norm is larger are scaled down to this norm.
+        precision: of the passes of training; None: full.
 
     Returns:
         The losses.
@@ -85,8 +88,15 @@ def control(
         steps = batch + 1
 
     try:
-        # The copy has an optimizer, as the model has one.
-        train_epoch(copied, _for_seconds(train, seconds), trained_loss, its_optimizer, count, clip)  # type: ignore[arg-type]
+        train_epoch(
+            copied,
+            _for_seconds(train, seconds),
+            trained_loss,
+            its_optimizer,  # type: ignore[arg-type]  # the copy has one, as the model has
+            count,
+            clip,
+            precision,
+        )
         trained = test_loss()
     except TrainingError:
         trained = math.nan

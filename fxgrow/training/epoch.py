@@ -12,7 +12,7 @@ from fxgrow.growth import Batch, LossFunction
 from fxgrow.kernel_guard import guard_unsafe_kernel
 from fxgrow.running import errors_as, input_target_pairs
 from fxgrow.training.evaluate import loss_of, run_on_batch
-from fxgrow.training.sgd import clip_gradients
+from fxgrow.training.precision import Precision, precision_of
 
 _ADVICE = "give a loss that depends on the parameters of the model"
 
@@ -32,6 +32,7 @@ def train_epoch(
     optimizer: Optimizer,
     on_step: OnStep = _no_callback,
     clip: Positive | None = None,
+    precision: Precision | None = None,
 ) -> float:
     """Train a model on every batch once.
 
@@ -42,6 +43,7 @@ def train_epoch(
         optimizer: the optimizer of the model's parameters.
         on_step: called after every step with the number of the batch, from 0, and its loss.
         clip: gradients whose total norm is larger are scaled down to this norm; None: never.
+        precision: of the passes; None: full, or whatever autocast the caller is in.
 
     Returns:
         The mean loss per batch, each taken before its step.
@@ -58,10 +60,11 @@ def train_epoch(
         2.31
     """
     model.train()
+    passes = precision or precision_of("float32", model)
     losses: list[float] = []
     for batch, (inputs, target) in enumerate(input_target_pairs(batches)):
         # Looks at the shapes of this forward pass, as an unsafe backward pass cannot be undone.
-        with guard_unsafe_kernel(model):
+        with guard_unsafe_kernel(model), passes.autocast():
             output = run_on_batch(model, inputs)
             value = loss_of(loss, output, target)
         losses.append(float(value.detach()))
@@ -71,10 +74,8 @@ def train_epoch(
         # None instead of zero: parameters without a gradient are not even decayed.
         optimizer.zero_grad(set_to_none=True)
         with errors_as(TrainingError, "bad-loss", "the loss has no gradient", _ADVICE):
-            value.backward()
-        if clip is not None:
-            clip_gradients(optimizer, clip)
-        optimizer.step()
+            passes.backward(value)
+        passes.step(optimizer, clip)
         on_step(batch, losses[-1])
     if not losses:
         raise DataError("no-batches", "there is no image to train on; give at least one")

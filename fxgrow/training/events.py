@@ -81,6 +81,7 @@ class EpochDone:
         test_accuracy: accuracy on the test images at its end, from 0 to 1.
         lr: learning rate at its end.
         seconds: time of training, without the evaluation.
+        average_accuracy: the same of the moving average of the weights; None if there is none.
 
     Example:
         >>> def callback(event):
@@ -94,6 +95,7 @@ class EpochDone:
     test_accuracy: float
     lr: float
     seconds: float
+    average_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,34 @@ class GrowthSkipped:
     reason: str
 
 
-# In the order in which a run meets them.
-Event = RunStarted | RunResumed | BatchDone | EpochDone | GrowthStarted | GrowthDone | GrowthSkipped
+@dataclass(frozen=True)
+class StoppedEarly:
+    """The run ends before all of its epochs are over.
+
+    Args:
+        epoch: number of epochs done.
+        patience: more epochs than these were without a better validation loss.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, StoppedEarly):
+        ...         print("stopped after", event.epoch, "epochs")
+    """
+
+    epoch: int
+    patience: int
+
+
+Event = (  # in the order in which a run meets them
+    RunStarted
+    | RunResumed
+    | BatchDone
+    | EpochDone
+    | GrowthStarted
+    | GrowthDone
+    | GrowthSkipped
+    | StoppedEarly
+)
 Listener = Callable[[Event], None]
 """A function that is called with every event, in the order in which they happen."""
 

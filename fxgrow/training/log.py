@@ -17,6 +17,7 @@ from fxgrow.training.events import (
     GrowthStarted,
     RunResumed,
     RunStarted,
+    StoppedEarly,
 )
 from fxgrow.training.step_result import step_result
 
@@ -51,6 +52,7 @@ _EVENT_ROWS: Mapping[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] =
     EpochDone: ("epoch", asdict),
     GrowthDone: ("growth", _growth_done),
     GrowthSkipped: ("growth-skipped", asdict),
+    StoppedEarly: ("stopped-early", asdict),
 }
 # Events without a row: there are too many batches, and a growth step is logged when it is done.
 _UNLOGGED = (BatchDone, GrowthStarted)
@@ -103,7 +105,7 @@ class Log:
 def _is_before(row: Mapping[str, Any], event: RunResumed) -> bool:
     """Whether a line of the log lies before a checkpoint."""
     epoch = row.get("epoch", 0)
-    # Before a decision, the growth step of this epoch has not happened yet.
-    if row.get("event") in ("growth", "growth-skipped") and event.undecided:
+    # Before a decision, what follows from it has not happened yet.
+    if row.get("event") in ("growth", "growth-skipped", "stopped-early") and event.undecided:
         return bool(epoch < event.epochs)
     return bool(epoch <= event.epochs)

@@ -3,20 +3,47 @@
 import shutil
 from pathlib import Path
 
-from fxgrow.data import batches
+from torch import nn
+
+from fxgrow.data import Splits, batches
 from fxgrow.errors import RunError, TrainingError
 from fxgrow.growth import check_step, predicts_gain
 from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import kept_random_states
 from fxgrow.surgery import named_tensors
+from fxgrow.training.augmentation import require_augmentation
 from fxgrow.training.checkpoints import KEPT
+from fxgrow.training.compiled import require_compilation
 from fxgrow.training.measure import activation_spectra
 from fxgrow.training.optimizers import AdamWSettings
+from fxgrow.training.precision import require_precision
 from fxgrow.training.run_state import RunState
+from fxgrow.training.settings import RunSettings
+from fxgrow.training.step_memory import require_step_memory
 from fxgrow.training.triggers import ByPromise, OnFullRank
 
 _SMALL_FILES = 2**17
 """Bytes of everything but tensors, per checkpoint: generators, numbers, architecture."""
+
+
+def require_possible_training(model: nn.Module, data: Splits, settings: RunSettings) -> None:
+    """Check what training alone needs, before anything is made for it.
+
+    Args:
+        model: what is trained, on its device.
+        data: what it is trained on.
+        settings: of the run.
+
+    Raises:
+        TrainingError: ``too-large``; ``bad-setting`` for a precision, a backend or an augmentation
+            that there is not for this device or these images; ``not-compilable``;
+            ``missing-extra``.
+        ModelError: ``unsafe-convolution``.
+    """
+    require_step_memory(model, data.train.images, settings.batch_size)
+    require_precision(settings.precision, model, data.train.images[:1])
+    require_augmentation(settings.augmentation, data)
+    require_compilation(settings.compile, model)
 
 
 def require_possible_run(state: RunState, checkpoints: Path | None) -> None:
@@ -63,7 +90,7 @@ def _require_growth(state: RunState) -> None:
         state.loss,
         method=request.method,
         budget=request.budget,
-        options=state.growth_options(describe=False, costs=True),
+        options=state.growth_options(state.average, describe=False, costs=True),
     )
     trigger = settings.grow_when
     if isinstance(trigger, ByPromise) and unknown:
@@ -97,7 +124,8 @@ def _require_disk(state: RunState, directory: Path) -> None:
     settings = state.settings
     moments = 2 if isinstance(settings.optimizer, AdamWSettings) else int(settings.momentum > 0)
     with_optimizer = weights * (1 + moments)
-    needed = (KEPT + 1) * (with_optimizer + _SMALL_FILES) + 3 * weights
+    averaged = 0 if state.average is None else weights
+    needed = (KEPT + 1) * (with_optimizer + averaged + _SMALL_FILES) + 3 * weights
     # The directory is made with the first checkpoint.
     existing = directory.absolute()
     while not existing.exists():

@@ -40,6 +40,8 @@ class RunResult(StrictModel):
         growth_seconds: time of all growth steps.
         epoch_seconds: mean time of one epoch of training.
         steps: the growth steps, in order.
+        epochs: how many were trained, which an early stop makes fewer than the settings say; None
+            in results of earlier versions.
 
     Example:
         >>> result = run_result(run, settings, model="net", data="digits")
@@ -64,6 +66,12 @@ class RunResult(StrictModel):
     growth_seconds: float
     epoch_seconds: float
     steps: tuple[StepResult, ...]
+    epochs: int | None = None
+
+    @property
+    def trained_epochs(self) -> int:
+        """How many epochs were trained."""
+        return self.settings.epochs if self.epochs is None else self.epochs
 
 
 RUN_RESULT_DOCUMENT = Document("run result", RunResult, RESULT_VERSION, {1: rename_memory})
@@ -104,6 +112,7 @@ def run_result(run: Run, settings: RunSettings, *, model: str, data: str) -> Run
         faithful_error=max((record.faithful_error for record in records), default=0.0),
         backtracks=sum(record.backtracks for record in records),
         growth_seconds=sum(record.result.seconds for record in records),
+        epochs=len(run.epoch_seconds),
         epoch_seconds=sum(run.epoch_seconds) / len(run.epoch_seconds),  # one epoch at least
         steps=tuple(record.result for record in records),
     )

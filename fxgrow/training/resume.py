@@ -23,6 +23,7 @@ from fxgrow.errors import RecoveryWarning, RunError, SpecError
 from fxgrow.growth import regrow
 from fxgrow.randomness import random_states, set_random_states
 from fxgrow.surgery import named_tensors
+from fxgrow.training.average import average_values, load_average, new_average
 from fxgrow.training.checkpoint import CHECKPOINT_VERSION, Checkpoint, CheckpointState
 from fxgrow.training.network import Network, capture_network
 from fxgrow.training.optimizer_values import load_optimizer_values, optimizer_values
@@ -91,6 +92,8 @@ def checkpoint_of(state: RunState, request: str) -> Checkpoint:
         "random": random_states(),
         "shuffle": state.shuffling.get_state(),
         "growth": state.growth_rng.get_state(),
+        "scaler": state.precision.scaler.state_dict(),
+        "average": None if state.average is None else average_values(state.average),
     }
     values = encode_tree(kept, tensors, "value")
     frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
@@ -166,10 +169,10 @@ def restored(state: RunState, checkpoint: Checkpoint, request: str) -> RunState:
             "give the same ones, or start anew",
         )
     _tell_of_other_versions(numbers.versions)
-    network = _regrown(state, checkpoint)
+    network, ema = _regrown(state, checkpoint), state.settings.ema
+    average = None if ema is None else new_average(network.module, ema.decay)
     state = replace(
-        state,
-        network=network,
+        state.with_network(network, average),
         history=numbers.history,
         before=numbers.before,
         records=numbers.records,
@@ -182,6 +185,9 @@ def restored(state: RunState, checkpoint: Checkpoint, request: str) -> RunState:
         load_optimizer_values(state.optimizer, values["optimizer"], parameters)
         state.shuffling.set_state(values["shuffle"])
         state.growth_rng.set_state(values["growth"])
+        state.precision.scaler.load_state_dict(values["scaler"])
+        if average is not None:
+            load_average(average, values["average"])
         set_random_states(values["random"])
     except _WRONG_VALUES as error:
         raise SpecError(

@@ -33,11 +33,14 @@ from fxgrow.training.events import (
     no_callback,
 )
 from fxgrow.training.network import Evaluations, Network, capture_network
-from fxgrow.training.preflight import require_gains, require_possible_run
+from fxgrow.training.preflight import (
+    require_gains,
+    require_possible_run,
+    require_possible_training,
+)
 from fxgrow.training.resume import checkpoint_of, network_at, request_digest, restored
 from fxgrow.training.run_state import GrowthRequest, RunState
 from fxgrow.training.settings import RunSettings
-from fxgrow.training.step_memory import require_step_memory
 from fxgrow.training.step_result import StepRecord
 
 
@@ -129,7 +132,7 @@ def train_and_grow(
         >>> run.final.module[1].out_features
         8
     """
-    require_step_memory(model, data.train.images, settings.batch_size)
+    require_possible_training(model, data, settings)
     initial = capture_network(model, example_inputs, history)
     request = GrowthRequest(example_inputs, method, budget, scope)
     # Module and graph are copied together, so that they go on sharing their parameters.
@@ -139,7 +142,7 @@ def train_and_grow(
         initial, state = _carried_out(initial, state, checkpoints)
         after = state.evaluations()
     before, told = state.before or after, (state.growths, state.seconds, state.records)
-    return Run(initial, state.network, before, after, *told)
+    return Run(initial, state.published, before, after, *told)
 
 
 def _carried_out(

@@ -1,15 +1,17 @@
 """A run between two of its steps: an epoch, a decision of the trigger, a growth step."""
 
+import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.data import Batches, Splits, batches
@@ -28,6 +30,9 @@ from fxgrow.growth import (
 )
 from fxgrow.randomness import kept_random_states, seeded
 from fxgrow.surgery import StateTreatment
+from fxgrow.training.augmentation import augmented
+from fxgrow.training.average import averaged_network, new_average
+from fxgrow.training.compiled import training_model
 from fxgrow.training.control import Control, control
 from fxgrow.training.epoch import train_epoch
 from fxgrow.training.evaluate import EVALUATION_BATCH, cross_entropy, evaluate
@@ -38,6 +43,7 @@ from fxgrow.training.events import (
     GrowthSkipped,
     GrowthStarted,
     Listener,
+    StoppedEarly,
 )
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.measure import (
@@ -48,6 +54,7 @@ from fxgrow.training.measure import (
     training_multiply_adds,
 )
 from fxgrow.training.network import Evaluations, Network
+from fxgrow.training.precision import Precision, copy_precision, precision_of
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import set_rate, training_batches
 from fxgrow.training.step_result import StepRecord, step_record
@@ -85,11 +92,13 @@ class Attempt:
     Args:
         batches: the growth batches.
         growth: what came of it; None if it gained nothing.
+        average: the moving average, grown along; None if there is none.
         reason: why it is left out, if it is.
     """
 
     batches: Sequence[Batch]
     growth: Growth | None
+    average: AveragedModel | None = None
     reason: str = ""
 
 
@@ -108,6 +117,10 @@ class RunState:
     validation: Batches | None
     growth_rng: torch.Generator
     history: TrainingHistory
+    trained: nn.Module
+    """What training steps run: the network's module, or that compiled."""
+    precision: Precision
+    average: AveragedModel | None
     before: Evaluations | None = None
     growths: tuple[Growth, ...] = ()
     records: tuple[StepRecord, ...] = ()
@@ -133,6 +146,7 @@ class RunState:
         test = batches(data.test, EVALUATION_BATCH)
         validation = None if aside is None else batches(aside, EVALUATION_BATCH)
         history = TrainingHistory((), epochs=settings.epochs, grow_steps=settings.grow_steps)
+        model, ema = network.module, settings.ema
         return RunState(
             network,
             optimizer,
@@ -145,7 +159,15 @@ class RunState:
             validation,
             growth_rng,
             history,
+            trained=training_model(model, settings.compile),
+            precision=precision_of(settings.precision, model),
+            average=None if ema is None else new_average(model, ema.decay),
         )
+
+    def with_network(self, network: Network, average: AveragedModel | None) -> "RunState":
+        """The run with another network, and with its moving average if there is one."""
+        trained = training_model(network.module, self.settings.compile)
+        return replace(self, network=network, trained=trained, average=average)
 
     @property
     def shuffling(self) -> torch.Generator:
@@ -164,8 +186,19 @@ class RunState:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do."""
-        return len(self.seconds) >= self.settings.epochs
+        """Whether nothing is left to do; a growth step that is due comes before an early stop."""
+        if len(self.seconds) >= self.settings.epochs:
+            return True
+        stop = self.settings.early_stop
+        return stop is not None and not self.undecided and stop.is_due(self.history)
+
+    @property
+    def published(self) -> Network:
+        """What the run gives if it ends now: the network, or with averaged weights."""
+        ema = self.settings.ema
+        if self.average is None or ema is None or not ema.publish:
+            return self.network
+        return averaged_network(self.network, self.average)
 
     def _may_grow(self, epochs: int) -> bool:
         """Whether there are epochs left to train a grown model, and growth steps."""
@@ -174,11 +207,16 @@ class RunState:
 
     def after_next(self) -> "RunState":
         """The next step: an epoch, or what the trigger says between two of them."""
-        return self._after_decision() if self.undecided else self._after_epoch()
+        state = self._after_decision() if self.undecided else self._after_epoch()
+        stop, epochs = self.settings.early_stop, len(state.seconds)
+        if stop is not None and state.is_done and epochs < self.settings.epochs:
+            self.callback(StoppedEarly(epochs, stop.patience))
+        return state
 
     def evaluations(self) -> Evaluations:
-        """Evaluate the model on the training and test images, in evaluation mode."""
-        train = evaluate(self.network.module, batches(self.data.train, EVALUATION_BATCH))
+        """Evaluate what is published on the training and test images, in evaluation mode."""
+        network = self.published
+        train = evaluate(network.module, batches(self.data.train, EVALUATION_BATCH))
         if not math.isfinite(train.loss):
             raise TrainingError(
                 "nan-loss",
@@ -186,32 +224,45 @@ class RunState:
                 f"{len(self.seconds)}, so the run is worthless; lower the learning rate (it starts "
                 f"at {self.settings.lr:g})",
             )
-        test = evaluate(self.network.module, self.test)
-        return Evaluations(self.network.spec.cost.parameters, train, test)
+        test = evaluate(network.module, self.test)
+        return Evaluations(network.spec.cost.parameters, train, test)
 
     def _after_epoch(self) -> "RunState":
         """Train for one epoch, and measure."""
         epoch, start = len(self.seconds), time.perf_counter()
 
         def on_step(batch: int, loss: float) -> None:
+            if self.average is not None:
+                self.average.update_parameters(self.network.module)
             # The rate falls step by step; a step is this share of an epoch.
             self._set_rate(epoch + (batch + 1) / len(self.train))
             self.callback(BatchDone(epoch + 1, batch + 1, loss))
 
         self._set_rate(epoch)
-        model, optimizer, clip = self.network.module, self.optimizer, self.settings.clip
-        loss = train_epoch(model, self.train, self.loss, optimizer, on_step, clip)
+        images, clip = self._augmented(self.train), self.settings.clip
+        loss = train_epoch(
+            self.trained, images, self.loss, self.optimizer, on_step, clip, self.precision
+        )
         seconds = time.perf_counter() - start
-        test_accuracy = evaluate(self.network.module, self.test).accuracy
-        rate = self.optimizer.param_groups[0]["lr"]
-        phase = len(self.history.growths)
-        self.callback(EpochDone(epoch + 1, phase, loss, test_accuracy, rate, seconds))
+        self._announce_epoch(epoch + 1, loss, seconds)
         measured = (*self.history.measurements, self._measurement(epoch + 1, loss))
         history = replace(self.history, measurements=measured)
         # What is not in a checkpoint must not be there for what follows either.
         self.optimizer.zero_grad(set_to_none=True)
         seconds_so_far, undecided = (*self.seconds, seconds), self._may_grow(epoch + 1)
         return replace(self, seconds=seconds_so_far, history=history, undecided=undecided)
+
+    def _augmented(self, train: Batches) -> Iterable[Batch]:
+        return augmented(train, self.settings.augmentation, self.data)
+
+    def _announce_epoch(self, epoch: int, loss: float, seconds: float) -> None:
+        test_accuracy = evaluate(self.network.module, self.test).accuracy
+        averaged = None
+        if self.average is not None:
+            averaged = evaluate(self.average.module, self.test).accuracy
+        rate = self.optimizer.param_groups[0]["lr"]
+        phase = len(self.history.growths)
+        self.callback(EpochDone(epoch, phase, loss, test_accuracy, rate, seconds, averaged))
 
     def _measurement(self, epoch: int, loss: float) -> Measurement:
         """What is known at the end of an epoch."""
@@ -289,6 +340,8 @@ class RunState:
         """Do a growth step on copies, so that one that gains nothing leaves no trace."""
         kept = take_batches(self._growth_batches(), self.request.method)
         self.callback(GrowthStarted(self._next_step, len(self.seconds)))
+        # Companions grow in place, and this step may be thrown away.
+        average = copy.deepcopy(self.average)
         try:
             growth = grow_step(
                 self.network.module,
@@ -296,13 +349,13 @@ class RunState:
                 self.loss,
                 method=self.request.method,
                 budget=self.request.budget,
-                options=self.growth_options(),
+                options=self.growth_options(average),
             )
         except GrowthError as error:
             if error.code != "gained-nothing":
                 raise
-            return Attempt(kept, None, str(error))
-        return Attempt(kept, growth)
+            return Attempt(kept, None, reason=str(error))
+        return Attempt(kept, growth, average)
 
     def _after_attempt(self, attempt: Attempt) -> "RunState":
         """Go on with the grown model; with the old one, if the growth step gained nothing."""
@@ -317,9 +370,9 @@ class RunState:
         tested = evaluate(growth.module, self.test)
         against = self._control(growth.report, tested.loss, attempt.batches)
         self.callback(GrowthDone(step, epoch, growth.report, tested.accuracy, against))
+        network = Network(growth.module, growth.graph_module, growth.spec)
         return replace(
-            self,
-            network=Network(growth.module, growth.graph_module, growth.spec),
+            self.with_network(network, attempt.average),
             # The optimizer of the grown weights; their momentum has grown along, by the rule.
             optimizer=growth.optimizer or self.optimizer,
             history=history,
@@ -340,16 +393,20 @@ class RunState:
                 optimizer,
                 loss,
                 report.seconds,
-                train,
+                self._augmented(train),
                 used,
                 self.test,
                 trained_loss=self.loss,
                 clip=self.settings.clip,
+                precision=copy_precision(self.precision),
             )
 
-    def growth_options(self, describe: bool = True, costs: bool | None = None) -> StepOptions:
-        """How the next growth step runs."""
+    def growth_options(
+        self, average: AveragedModel | None, describe: bool = True, costs: bool | None = None
+    ) -> StepOptions:
+        """How the next growth step runs; the average grows along, in place."""
         return StepOptions(
+            companions=() if average is None else (average,),
             describe=describe,
             costs=costs,
             optimizer=self.optimizer,

@@ -12,7 +12,12 @@ from fxgrow.argument_checks import Count, Finite, Trainable, checked
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName
+from fxgrow.training.augmentation import Augmentation
+from fxgrow.training.average import MovingAverage
+from fxgrow.training.compiled import Compilation
+from fxgrow.training.early_stop import EarlyStop
 from fxgrow.training.optimizers import AdamWSettings, OptimizerSettings, SGDSettings
+from fxgrow.training.precision import PrecisionName
 from fxgrow.training.schedules import CosineRate, Schedule
 from fxgrow.training.triggers import AtEpochs, EqualPhases, GrowWhen, equal_phases
 
@@ -33,8 +38,8 @@ class RunSettings(Settings):
             0 is plain training.
         grow_when: the trigger: ``EqualPhases``, ``EveryEpochs``, ``AtEpochs``, ``AtSteps``,
             ``OnPlateau``, ``UntilNoGain``, ``OnFullRank`` or ``ByPromise``.
-        validation: share of the training images that are set aside for the trigger to measure on,
-            and not trained on; at least one image if it is not 0.
+        validation: share of the training images that are set aside for the trigger and the early
+            stop to measure on, and not trained on; at least one image if it is not 0.
         optimizer: ``SGDSettings`` or ``AdamWSettings``.
         schedule: ``CosineRate``, ``ConstantRate`` or ``StepRate``, each with a warm-up.
         lr: learning rate at the start, after the warm-up if there is one.
@@ -45,6 +50,13 @@ class RunSettings(Settings):
             trained and that growth lowers; evaluations are without it.
         clip: gradients whose total norm is larger are scaled down to this norm; None: never.
         batch_size: images per training step.
+        augmentation: what becomes of the training images in every pass.
+        precision: of the passes of training steps: ``bfloat16`` and ``float16`` by
+            ``torch.autocast``, the latter with scaled losses and on GPUs only. Growth steps and
+            evaluations are in full precision.
+        ema: a moving average of the weights, which grows along; None: none is kept.
+        early_stop: when to end before all epochs are over; None: never.
+        compile: training steps by ``torch.compile``; None: as the model's code says.
         growth_batches: most batches that a growth step looks at; None: as many as it can use once.
         growth_batch_size: training images in each of them.
         state: what becomes of the optimizer's moments when the model grows
@@ -57,8 +69,8 @@ class RunSettings(Settings):
 
     Raises:
         TrainingError: there is no epoch (``no-epochs``) or not one per phase (``too-few-epochs``);
-            the trigger needs images that are set aside (``no-validation``); ``bad-setting`` for a
-            value out of range, or one without effect.
+            the trigger or the early stop needs images that are set aside (``no-validation``);
+            ``bad-setting`` for a value out of range, or one without effect.
 
     Example:
         >>> settings = RunSettings(epochs=6, grow_steps=2, lr=0.1)
@@ -85,6 +97,11 @@ class RunSettings(Settings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     clip: float | None = Field(default=None, gt=0, le=limits.RATE)
     batch_size: int = Field(default=32, ge=1, le=limits.BATCH)
+    augmentation: Augmentation = Augmentation()
+    precision: PrecisionName = "float32"
+    ema: MovingAverage | None = None
+    early_stop: EarlyStop | None = None
+    compile: Compilation | None = None
     growth_batches: int | None = Field(default=None, ge=1, le=limits.BATCHES)
     growth_batch_size: int = Field(default=64, ge=1, le=limits.BATCH)
     state: StateRuleName = DEFAULT_STATE
@@ -126,6 +143,24 @@ class RunSettings(Settings):
                     f"{self.epochs} epochs with grow_steps={self.grow_steps} cannot grow after all "
                     "of them and train on; correct one of these",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _can_stop_early(self) -> "RunSettings":
+        if self.early_stop is None:
+            return self
+        if not self.validation:
+            raise TrainingError(
+                "no-validation",
+                "an early stop decides by images that are set aside, and there are none; give "
+                "validation=0.1, say",
+            )
+        if self.early_stop.patience >= self.epochs - 1:
+            raise TrainingError(
+                "bad-setting",
+                f"an early stop with patience={self.early_stop.patience} has no effect on a run of "
+                f"{self.epochs} epochs; give a smaller one, or leave it out",
+            )
         return self
 
     @model_validator(mode="after")

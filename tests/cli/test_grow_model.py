@@ -11,7 +11,15 @@ import torch
 
 from fxgrow.cli.arguments import build_budget
 from fxgrow.spec import load, read_spec, spec_of
-from fxgrow.training import AdamWSettings, StepRate, read_recipe
+from fxgrow.training import (
+    AdamWSettings,
+    Augmentation,
+    EarlyStop,
+    MovingAverage,
+    StepRate,
+    read_recipe,
+    read_result,
+)
 from tests.cli.conftest import SHORT, Fxgrow
 
 TINY = "tests.cli.models:tiny"
@@ -377,3 +385,22 @@ def test_how_it_is_trained_stands_in_the_recipe(fxgrow: Fxgrow, tmp_path: Path) 
     settings = read_recipe(out / "recipe.yaml").settings
     assert (settings.optimizer, settings.schedule) == (AdamWSettings(), StepRate(warmup=0.5))
     assert (settings.lr, settings.label_smoothing) == (0.001, 0.1)
+
+
+def test_all_of_training_at_once(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    """Each has an option, --set holds over them, and an epoch says how well the average does."""
+    out = tmp_path / "run"
+    words = (
+        "--augment", "flip=0.5", "--augment", "mixup=0.2", "--precision", "bfloat16", "--ema", 0.9,
+        "--validation", 0.25, "--early-stop", 0, "--lr", 1e-9, "--set", "settings.epochs=5",
+        "--set", "settings.augmentation.flip=0.25",
+    )  # fmt: skip
+    done = fxgrow("grow", TINY, "--neurons", 4, "--out", out, *SHORT, *words)
+    assert done.exit_code == 0, done.output
+    assert "averaged weights" in done.output and "stopped after" in done.output
+    settings = read_recipe(out / "recipe.yaml").settings
+    assert settings.augmentation == Augmentation(flip=0.25, mixup=0.2)
+    assert (settings.ema, settings.early_stop) == (MovingAverage(decay=0.9), EarlyStop(patience=0))
+    assert (settings.precision, settings.compile, settings.epochs) == ("bfloat16", None, 5)
+    result = read_result(out)
+    assert result.epochs is not None and result.epochs < 5

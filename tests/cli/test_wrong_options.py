@@ -198,6 +198,18 @@ TRAINED_WRONGLY = [
     (("--warmup", "-1"), "--warmup -1.0 cannot be used"),
     (("--warmup", "2"), "a warm-up of 2 epochs leaves nothing of a run of 2"),
     (("--label-smoothing", "1"), "--label-smoothing 1.0 cannot be used"),
+    (("--augment", "flop=1"), "--augment flop is unknown, so nothing was run; choose one of flip, crop,"),
+    (("--augment", "flip"), "--augment flip has no value; write NAME=VALUE (flip=0.5)"),
+    (("--augment", "flip=2"), "--augment cannot be used with flip=2: input should be less than or equal to 1"),
+    (("--augment", "magnitude=3"), "--augment cannot be used: a magnitude has no effect without rand_augment"),
+    (("--precision", "half"), "--precision half cannot be used: input should be 'float32', 'bfloat16' or 'float16'"),
+    (("--ema", "1"), "--ema cannot be used with decay=1.0: input should be less than 1"),
+    (("--validation", "1"), "--validation 1.0 cannot be used"),
+    (("--early-stop", "-1"), "--early-stop cannot be used with patience=-1"),
+    (("--early-stop", "0"), "an early stop decides by images that are set aside"),
+    (("--early-stop", "1", "--validation", "0.5"), "an early stop with patience=1 has no effect on a run of 2 epochs"),
+    (("--set", "settings.leraning=1"), "recipes have no field 'leraning' there"),
+    (("--set", "settings.ema.decai=1"), "did you mean decay?"),
 ]  # fmt: skip
 
 

@@ -21,14 +21,17 @@ from fxgrow.methods import AutoGrow, Firefly, ZeroOutgoing
 from fxgrow.training import (
     AdamWSettings,
     AtEpochs,
+    Augmentation,
     BatchDone,
     ByPromise,
     Checkpoints,
+    Compilation,
     CosineRate,
     Event,
     GrowthDone,
     GrowthStarted,
     Log,
+    MovingAverage,
     OnFullRank,
     OnPlateau,
     Run,
@@ -142,6 +145,8 @@ ADAMW: dict[str, Any] = {
     "label_smoothing": 0.1,
     "clip": 0.5,
 }
+AUGMENTATION = Augmentation(flip=0.5, crop=1, rand_augment=2, erase=0.5, mixup=0.4)
+TRIED: dict[str, Any] = {"epochs": 4, "ema": MovingAverage(publish=False)}
 KINDS: list[tuple[Method, dict[str, Any]]] = [
     (Firefly(new=1, steps=1), {"momentum": 0.0}),
     (ZeroOutgoing(), {"state": "own-age", "new_entry_rate": NewEntryRate()}),
@@ -150,6 +155,10 @@ KINDS: list[tuple[Method, dict[str, Any]]] = [
     (Firefly(new=1, steps=1), {"grow_when": ByPromise(), "epochs": 4, "lr": 1e-12}),
     (ZeroOutgoing(), ADAMW),
     (ZeroOutgoing(), ADAMW | {"state": "own-age", "schedule": StepRate(warmup_steps=2)}),
+    (ZeroOutgoing(), {"augmentation": AUGMENTATION}),
+    (ZeroOutgoing(), {"ema": MovingAverage(decay=0.9), "precision": "bfloat16"}),
+    (Firefly(new=1, steps=1), {"grow_when": ByPromise(), "lr": 1e-12} | TRIED),
+    (ZeroOutgoing(), {"compile": Compilation(backend="eager")}),
 ]
 
 

@@ -16,11 +16,14 @@ from fxgrow.errors import FxgrowError
 from fxgrow.growth import ALL_WIDTHS, Budget, Method, Scope
 from fxgrow.methods import AutoGrow, Firefly, ZeroOutgoing
 from fxgrow.training import (
+    Augmentation,
     BatchDone,
     ByPromise,
     Checkpoints,
+    Compilation,
     CosineRate,
     Event,
+    MovingAverage,
     RunSettings,
     train_and_grow,
 )
@@ -45,6 +48,13 @@ def hooked() -> nn.Module:
     model = nn.Sequential(network())
     model[0].register_forward_hook(lambda *_: None)
     return model
+
+
+def vanishing() -> nn.Module:
+    """Its last convolution goes over images of 1 x 1 in steps of 2."""
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 4, 3, 2, 1), nn.Flatten(), nn.Linear(4, 10)
+    )
 
 
 def frozen() -> nn.Module:
@@ -89,6 +99,22 @@ IMPOSSIBLE = {
         "no-edges", Budget(neurons=3, layers=1), Firefly(layers=2, at=("nowhere",))
     ),
     "a frozen model": Impossible("nothing-growable", model=frozen),
+    "a crop larger than the image": Impossible(
+        "bad-setting", settings={"augmentation": Augmentation(crop=9)}
+    ),
+    "float16 on the processor": Impossible("bad-setting", settings={"precision": "float16"}),
+    "a bfloat16 without a gradient": Impossible(
+        "unsafe-convolution", model=vanishing, settings={"precision": "bfloat16"}
+    ),
+    "a backend that there is not": Impossible(
+        "bad-setting", settings={"compile": Compilation(backend="x")}
+    ),
+    "an average of a model with new layers": Impossible(
+        "companion-layers",
+        Budget(neurons=99, layers=1),
+        AutoGrow(layers=1),
+        settings={"ema": MovingAverage()},
+    ),
     # Three epochs of four batches.
     "a warm-up as long as the run": Impossible(
         "bad-setting", settings={"schedule": CosineRate(warmup_steps=12)}

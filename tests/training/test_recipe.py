@@ -16,12 +16,16 @@ from fxgrow.training import (
     AdamWSettings,
     AtEpochs,
     AtSteps,
+    Augmentation,
     ByPromise,
+    Compilation,
     ConstantRate,
     CosineRate,
     DataChoice,
+    EarlyStop,
     EqualPhases,
     EveryEpochs,
+    MovingAverage,
     OnFullRank,
     OnPlateau,
     Recipe,
@@ -77,6 +81,9 @@ SCHEDULES = st.one_of(
     st.builds(CosineRate, warmup=st.floats(0, 8.5)),
     st.builds(StepRate, milestones=st.just((0.25, 0.5)), gamma=st.floats(1e-3, 1)),
 )
+AUGMENTATIONS = st.builds(Augmentation) | st.builds(
+    Augmentation, crop=st.integers(0, 9), rand_augment=st.just(1), mixup=st.floats(0.001, 1)
+)
 RECIPES = st.builds(
     Recipe,
     schema_version=st.just(2),
@@ -94,6 +101,11 @@ RECIPES = st.builds(
         schedule=SCHEDULES,
         label_smoothing=st.floats(0, 0.99),
         clip=st.none() | st.floats(1e-9, 1e9),
+        augmentation=AUGMENTATIONS,
+        precision=st.sampled_from(["float32", "bfloat16", "float16"]),
+        ema=st.none() | st.builds(MovingAverage, decay=st.floats(0, 0.9999)),
+        early_stop=st.none() | st.builds(EarlyStop, patience=st.integers(0, 7)),
+        compile=st.none() | st.builds(Compilation, backend=st.just("aot_eager")),
     ),
     method=METHODS,
     budget=st.builds(Budget, neurons=POSITIVE, latency=st.none() | POSITIVE),
@@ -121,6 +133,9 @@ def test_every_setting_is_written() -> None:
         "growth_batches",
         "new_entry_rate",
         "clip",
+        "ema",
+        "early_stop",
+        "compile",
     }
 
 

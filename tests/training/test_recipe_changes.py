@@ -7,7 +7,11 @@ from fxgrow.growth import Budget
 from fxgrow.methods import Firefly, MethodConfig
 from fxgrow.training import (
     AdamWSettings,
+    Augmentation,
+    Compilation,
     CosineRate,
+    EarlyStop,
+    MovingAverage,
     OnPlateau,
     Recipe,
     RunSettings,
@@ -34,6 +38,13 @@ def test_fields_get_other_values() -> None:
             "settings.schedule={name: step, milestones: [0.5]}",
             "settings.new_entry_rate.half_life=9",
             "settings.grow_when.patience=5",
+            "settings.augmentation.flip=0.5",
+            "settings.augmentation.crop=2",
+            "settings.ema.decay=0.99",
+            "settings.early_stop={patience: 3}",
+            "settings.validation=0.1",
+            "settings.compile={}",
+            "settings.precision=bfloat16",
             "method.settings.eps=0.25",
             "model=timm:resnet18?num_classes=10",
             "budget.neurons=64",
@@ -47,6 +58,9 @@ def test_fields_get_other_values() -> None:
     assert settings.schedule == StepRate(milestones=(0.5,))
     assert settings.new_entry_rate is not None and settings.new_entry_rate.half_life == 9
     assert settings.grow_when == OnPlateau(patience=5)
+    assert settings.augmentation == Augmentation(flip=0.5, crop=2)
+    assert (settings.ema, settings.compile) == (MovingAverage(decay=0.99), Compilation())
+    assert (settings.early_stop, settings.precision) == (EarlyStop(patience=3), "bfloat16")
     assert (settings.lr, settings.epochs) == (1e-3, 9)
     assert changed.method.settings == Firefly(new=4, eps=0.25)
     assert (changed.model, changed.lower) == ("timm:resnet18?num_classes=10", False)
@@ -70,6 +84,8 @@ def test_values_need_to_fit_together_only_at_the_end() -> None:
         ("settings.schedule.warmup_step=1", "bad-setting", "did you mean warmup_steps?"),
         ("settings.optimizer.beta=1", "bad-setting", "did you mean betas?"),
         ("settings.grow_when.patiense=1", "bad-setting", "did you mean patience?"),
+        ("settings.augmentation.flop=1", "bad-setting", "did you mean flip?"),
+        ("settings.ema.decai=1", "bad-setting", "did you mean decay?"),
         ("method.settings.stepps=1", "bad-setting", "did you mean steps?"),
         ("=1", "bad-setting", "no field ''"),
         ("settings.lr.value=1", "bad-setting", "settings.lr has no fields; set it itself"),

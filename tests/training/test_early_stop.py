@@ -1,0 +1,125 @@
+"""A run ends when the loss on images that are set aside no longer falls; growth comes first."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fxgrow.data import Splits
+from fxgrow.errors import TrainingError
+from fxgrow.growth import Budget
+from fxgrow.methods import ZeroOutgoing
+from fxgrow.training import (
+    Checkpoints,
+    EarlyStop,
+    EpochDone,
+    Event,
+    GrowthDone,
+    Log,
+    Measurement,
+    OnPlateau,
+    Run,
+    RunSettings,
+    StoppedEarly,
+    TrainingHistory,
+    run_result,
+    train_and_grow,
+)
+
+# At this rate nothing is learnt, so the loss that was measured first stays the best.
+IDLE = RunSettings(
+    epochs=9, grow_steps=0, batch_size=48, growth_batches=2, growth_batch_size=16, lr=1e-9,
+    validation=0.2, early_stop=EarlyStop(patience=1), accept_no_gain=True,
+)  # fmt: skip
+
+
+def run(model: nn.Module, data: Splits, settings: RunSettings, **options: Any) -> Run:
+    return train_and_grow(
+        model,
+        data,
+        settings,
+        example_inputs=(data.train.images[:1],),
+        method=ZeroOutgoing(),
+        budget=Budget(neurons=2),
+        **options,
+    )
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10))
+
+
+def test_epochs_are_counted_from_the_best_and_from_growth() -> None:
+    losses = [3.0, 2.0, 2.5, 2.0, 1.99999, 2.1]
+    measured = tuple(
+        Measurement(epoch, epoch, 1.0, validation_loss=loss) for epoch, loss in enumerate(losses, 1)
+    )
+    due = [EarlyStop(patience=2).is_due(TrainingHistory(measured[:n])) for n in range(7)]
+    assert due == [False, False, False, False, False, True, True]
+    for growth in (4, 6):
+        assert not EarlyStop(patience=2).is_due(TrainingHistory(measured, growths=(growth,)))
+
+
+def test_a_run_stops_and_says_so(digits: Splits) -> None:
+    events: list[Event] = []
+    done = run(perceptron(), digits, IDLE, callback=events.append)
+    assert len(done.epoch_seconds) == 3
+    assert events[-1] == StoppedEarly(epoch=3, patience=1)
+    result = run_result(done, IDLE, model="net", data="digits")
+    assert (result.epochs, result.settings.epochs) == (3, 9)
+
+
+def test_growth_that_is_due_comes_first_and_gives_new_patience(digits: Splits) -> None:
+    settings = IDLE.model_copy(
+        update={"grow_steps": 1, "grow_when": OnPlateau(patience=1, of="validation_loss")}
+    )
+    events: list[Event] = []
+    done = run(perceptron(), digits, settings, callback=events.append)
+    kinds = [type(event) for event in events if isinstance(event, (EpochDone, GrowthDone))]
+    assert kinds == [EpochDone] * 3 + [GrowthDone] + [EpochDone] * 2
+    assert done.growth_epochs == (3,)
+
+
+class Stopped(Exception):  # noqa: N818
+    """As Ctrl-C would."""
+
+
+def test_it_is_resumed_to_the_same_end(digits: Splits, tmp_path: Path) -> None:
+    """Stopped just before the decision after which it ends; the log tells of the end once."""
+    settings = IDLE.model_copy(
+        update={"grow_steps": 1, "grow_when": OnPlateau(patience=5, of="validation_loss")}
+    )
+    log = Log(tmp_path / "log.jsonl")
+
+    def stop_at_the_end(event: Event) -> None:
+        log(event)
+        if isinstance(event, StoppedEarly):
+            raise Stopped
+
+    checkpoints = Checkpoints(tmp_path / "kept")
+    torch.manual_seed(0)
+    model = perceptron()
+    with pytest.raises(Stopped):
+        run(model, digits, settings, checkpoints=checkpoints, callback=stop_at_the_end)
+    done = run(model, digits, settings, checkpoints=checkpoints, callback=log)
+    assert len(done.epoch_seconds) == 3
+    again = run(model, digits, settings, checkpoints=checkpoints, callback=log)
+    assert again.after.test == done.after.test
+    events = [json.loads(line)["event"] for line in log.path.read_text().splitlines()]
+    assert events == ["run-started", "epoch", "epoch", "epoch", "stopped-early"]
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"early_stop": EarlyStop()}, "no-validation"),
+        ({"early_stop": EarlyStop(patience=8), "validation": 0.1, "epochs": 9}, "bad-setting"),
+    ],
+)
+def test_what_cannot_be(values: dict[str, Any], code: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        RunSettings(**values)
+    assert caught.value.code == code
