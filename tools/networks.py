@@ -5,17 +5,28 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 
-def vgg19(channels: int | None = 16, num_classes: int = 10) -> nn.Module:
-    """VGG-19 with batch norm for 3x32x32 images and one linear classifier (Wu et al. 2020, Fig. 4).
+def vgg19(
+    channels: int | None = 16, num_classes: int = 10, size: int = 32, scale: float = 1.0
+) -> nn.Module:
+    """VGG-19 with batch norm for small images and one linear classifier (Wu et al. 2020, Fig. 4).
 
-    ``channels``: all convolutions get that many (None: the full widths 64 ... 512).
+    Args:
+        channels: all convolutions get that many; None: the full widths 64 ... 512, times ``scale``.
+        num_classes: outputs.
+        size: height and width of the images. Each pooling halves them; those that come when one
+            position is left do not take part.
+        scale: of the full widths.
     """
-    plan: list[str | int] = [
-        item if item == "M" or channels is None else channels for item in cfgs["E"]
-    ]
-    return nn.Sequential(
-        make_layers(plan, batch_norm=True), nn.Flatten(), nn.Linear(channels or 512, num_classes)
-    )
+    plan: list[str | int] = []
+    for item in cfgs["E"]:
+        if item == "M":
+            if size > 1:
+                plan.append(item)
+            size //= 2
+        else:
+            plan.append(channels or round(scale * int(item)))
+    features, last = make_layers(plan, batch_norm=True), channels or round(scale * 512)
+    return nn.Sequential(features, nn.Flatten(), nn.Linear(last, num_classes))
 
 
 def soaked(num_classes: int = 10) -> tuple[nn.Module, tuple[Tensor]]:

@@ -1,7 +1,6 @@
 """The command: tune, run, compare; what is done already is read from its files."""
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tools.experiments.pays import __doc__ as description
 from tools.experiments.pays import tasks
 from tools.experiments.pays.analysis import best_rate, compared, summary
 from tools.experiments.pays.course import run
+from tools.experiments.pays.files import read, write
 from tools.experiments.pays.picture import draw
 from tools.experiments.pays.tables import markdown
 from tools.experiments.pays.task import Task
@@ -39,7 +39,7 @@ def main() -> None:
         arms = run_task(TASKS[name], chosen.seeds, chosen.parts)
         write(chosen.out / f"{name}.json", {"torch": torch.__version__, "arms": arms})
         print_table(name, arms)
-    found = {path.stem: json.loads(path.read_text())["arms"] for path in results(chosen.out)}
+    found = {path.stem: read(path)["arms"] for path in results(chosen.out)}
     draw({"tasks": found}, chosen.out / "pays.png")
     (chosen.out / "README.md").write_text(markdown(found))
 
@@ -78,17 +78,8 @@ def part(
             reference = part(task, task.arms[0], seed, rates[task.arms[0]], rates, parts)
             allocations = reference["allocations"]
         write(path, run(task, arm, seed, rate, allocations).as_json())
-        print(task.name, path.stem, json.loads(path.read_text())["error"], flush=True)
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
-def write(path: Path, record: dict[str, Any]) -> None:
-    """Write a record whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.replace(path)
+        print(task.name, path.stem, read(path)["error"], flush=True)
+    return read(path)
 
 
 def print_table(name: str, arms: dict[str, dict[str, Any]]) -> None:
