@@ -10,7 +10,7 @@ the settings that its documentation gives for TINY and for GradMax; TINY's step 
 rise, as fxgrow's is, and GradMax's new columns are normalized as in that paper.
 
 What fxgrow does beside the method itself (capture, coupling, the checks, a specification) is in its time; ``search`` is the
-part that is not. Times are processor seconds as multiples of one plain epoch of the network before growth; losses are
+part that is the method. Each round begins from weights of its own seed. Times are processor seconds as multiples of one plain epoch of the network before growth; losses are
 those of the test images: before, right after, and after one more epoch of training.
 """
 
@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import mean, median
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,20 +30,19 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow.data import load_data
-from fxgrow.growth import Budget, Method, Scope
+from fxgrow.growth import Budget
 from fxgrow.methods import TINY, GradMax
 
 Batch = tuple[Tensor, Tensor]
 
 BATCH, EPOCHS = 64, 4
 SEARCHED, SCORED = 8, 4
-HIDDEN, ADDED = 32, 8
+HIDDEN, CHANNELS = 32, 8
+SHARE = 4
+"""Each width gains a quarter of its neurons."""
 HALVINGS = 12
 
-FXGROW: Mapping[str, Method] = {
-    "TINY": TINY(new=ADDED),
-    "GradMax": GradMax(new=ADDED),
-}
+FXGROW: Mapping[str, type[Any]] = {"TINY": TINY, "GradMax": GradMax}
 # As the documentation of gromo's compute_optimal_updates gives them "to reproduce papers".
 GROMO: Mapping[str, Mapping[str, bool]] = {
     "TINY": {
@@ -72,16 +71,6 @@ class Data(NamedTuple):
     test: Batch
 
 
-class Peer(Protocol):
-    """A network of gromo's layers: ``growing`` are those whose inputs get new neurons."""
-
-    growing: Sequence[Any]
-
-    def __call__(self, x: Tensor) -> Tensor: ...
-
-    def extended_forward(self, x: Tensor) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Outcome:
     """One growth step.
@@ -101,12 +90,12 @@ class Outcome:
     parameters: int
 
 
-def digits(channels_last: bool) -> Data:
+def digits(flat: bool) -> Data:
     """Digits of 8x8 pixels; as vectors, or as images."""
     split = load_data("digits", size=8, channels=1)
 
     def arranged(images: Tensor) -> Tensor:
-        return images.flatten(1) if channels_last else images
+        return images.flatten(1) if flat else images
 
     images, labels = arranged(split.train.images), split.train.labels
     batches = list(zip(images.split(BATCH), labels.split(BATCH), strict=True))
@@ -120,20 +109,20 @@ def plain_mlp() -> nn.Module:
     sizes = (64, HIDDEN, HIDDEN, HIDDEN)
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU()]
+        layers += [nn.Linear(before, after), nn.SELU()]
     return nn.Sequential(*layers, nn.Linear(HIDDEN, 10))
 
 
 def plain_convolutions() -> nn.Module:
     """Three convolutions, the mean over positions, and a linear head."""
     layers: list[nn.Module] = []
-    for before, after in itertools.pairwise((1, HIDDEN, HIDDEN, HIDDEN)):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(HIDDEN, 10))
+    for before, after in itertools.pairwise((1, CHANNELS, CHANNELS, CHANNELS)):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.SELU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, 10))
 
 
 class GromoChain(nn.Module):
-    """The same network of gromo's layers; what follows the last of them stays as it is."""
+    """The same network of gromo's layers; the head of convolutions is a plain one."""
 
     def __init__(self, plain: nn.Module) -> None:
         super().__init__()
@@ -143,7 +132,7 @@ class GromoChain(nn.Module):
         self.layers = nn.ModuleList()
         previous = None
         for index, layer in enumerate(chain):
-            follows = nn.Identity() if index == len(written) - 1 else nn.ReLU()
+            follows = nn.Identity() if index == len(written) - 1 else nn.SELU()
             previous = _gromo_layer(layer, previous, follows)
             self.layers.append(previous)
         tail: list[nn.Module] = []
@@ -151,6 +140,7 @@ class GromoChain(nn.Module):
             tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), copy.deepcopy(written[-1])]
         self.tail = nn.Sequential(*tail)
         self.growing = list(self.layers)[1:]
+        self.added = len(written[0].weight) // SHARE
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -192,7 +182,7 @@ def gromo_step(model: Any, data: Data, method: str) -> None:
             # Statistics are of sums, as gromo asks for.
             F.cross_entropy(model(x), y, reduction="sum").backward()
             layer.update_computation()
-        layer.compute_optimal_updates(maximum_added_neurons=ADDED, **GROMO[method])
+        layer.compute_optimal_updates(maximum_added_neurons=model.added, **GROMO[method])
         layer.reset_computation()
         if method == "GradMax":
             layer.normalize_optimal_updates(normalization_type="gradmax_normalization")
@@ -216,21 +206,19 @@ def _choose_step_length(model: Any, layer: Any, scored: Sequence[Batch]) -> None
 
 
 def fxgrow_step(model: nn.Module, data: Data, method: str) -> fxgrow.Growth:
-    """One growth step of fxgrow, in place."""
-    widths = {}
-    for width in fxgrow.couple(model, data.train[0][0][:2]).widths:
-        if width.growable:
-            widths[width.name] = width
-    # The width that a convolution writes for the head stays, as it does in gromo.
-    names = tuple(widths)[:2] if isinstance(model[0], nn.Conv2d) else tuple(widths)  # type: ignore[index]
+    """One growth step of fxgrow, in place: all widths at once."""
+    first = model.get_submodule("0")
+    # Modules 0, 2 and 4 write the widths; what the last convolution writes for the head stays.
+    names = ("0", "2") if isinstance(first, nn.Conv2d) else ("0", "2", "4")
+    added = len(first.get_parameter("weight")) // SHARE
     return fxgrow.grow(
         model,
         # Roles are given in this order; the last ones are held out.
         [*data.searched, *data.scored, *data.scored],
         F.cross_entropy,
         example_inputs=data.train[0][0][:2],
-        method=FXGROW[method],
-        budget=Budget(neurons=ADDED * len(names), per_width=ADDED),
+        method=FXGROW[method](new=added),
+        budget=Budget(neurons=added * len(names), per_width=added),
         only=names,
         inplace=True,
         accept_no_gain=True,
@@ -252,21 +240,30 @@ def train(model: nn.Module, batches: Sequence[Batch], epochs: int = 1) -> None:
         optimizer.step()
 
 
-def measured(model: nn.Module, data: Data, step: Callable[[], float | None]) -> Outcome:
-    """Grow a model in place, and train it for one more epoch."""
+def measured(model: nn.Module, data: Data, step: Callable[[], float]) -> Outcome:
+    """Grow a model in place, and train it for one more epoch.
+
+    Args:
+        model: grows.
+        data: to train and test on.
+        step: grows it, and says which share of the time was the search.
+    """
     before = mean_loss(model, [data.test])
     start = time.process_time()
-    search = step()
+    share = step()
     cpu = time.process_time() - start
     after = mean_loss(model, [data.test])
     train(model, data.train)
     later = mean_loss(model, [data.test])
     parameters = sum(one.numel() for one in model.parameters())
-    return Outcome(cpu, search or cpu, before, after, later, parameters)
+    return Outcome(cpu, share * cpu, before, after, later, parameters)
 
 
-def one_round(plain: nn.Module, data: Data) -> dict[str, Any]:
-    """Every library and method once, and a plain epoch."""
+def one_round(build: Callable[[], nn.Module], data: Data, seed: int) -> dict[str, Any]:
+    """Every library and method once from the same trained network, and a plain epoch."""
+    torch.manual_seed(seed)
+    plain = build()
+    train(plain, data.train, EPOCHS)
     found: dict[str, Any] = {}
     start = time.process_time()
     train(copy.deepcopy(plain), data.train)
@@ -275,10 +272,12 @@ def one_round(plain: nn.Module, data: Data) -> dict[str, Any]:
         mine, theirs = copy.deepcopy(plain), GromoChain(plain)
 
         def ours(model: nn.Module = mine, method: str = method) -> float:
-            return fxgrow_step(model, data, method).report.timings["search"]
+            report = fxgrow_step(model, data, method).report
+            return report.timings["search"] / report.seconds
 
-        def peers(model: nn.Module = theirs, method: str = method) -> None:
+        def peers(model: nn.Module = theirs, method: str = method) -> float:
             gromo_step(model, data, method)
+            return 1.0
 
         found[f"fxgrow {method}"] = asdict(measured(mine, data, ours))
         found[f"gromo {method}"] = asdict(measured(theirs, data, peers))
@@ -325,11 +324,9 @@ def compare(rounds: int) -> dict[str, Any]:
         "rounds": rounds,
     }
     for name, (build, flat) in NETWORKS.items():
-        torch.manual_seed(0)
-        plain, data = build(), digits(flat)
-        train(plain, data.train, EPOCHS)
-        one_round(plain, data)  # the first one also waits for modules to be imported
-        record[name] = summary([one_round(plain, data) for _ in range(rounds)])
+        data = digits(flat)
+        one_round(build, data, rounds)  # the first one also waits for modules to be imported
+        record[name] = summary([one_round(build, data, seed) for seed in range(rounds)])
         for row, told in record[name].items():
             if row == "epoch_cpu":
                 continue

@@ -25,6 +25,7 @@ from fxgrow.cli.arguments import (
     build_budget,
     build_method,
     build_settings,
+    build_trigger,
     find_named,
     require_used,
     without_none,
@@ -52,7 +53,7 @@ _AMOUNTS = (
 )  # fmt: skip
 _GROWTH_OPTIONS = (
     *_AMOUNTS, "round_to", "method", "new", "layers", "at", "only", "ignore", "tie", "eps",
-    "memory_limit", "accept_no_gain", "state", "dump_graphs",
+    "memory_limit", "accept_no_gain", "state", "dump_graphs", "grow_when",
 )  # fmt: skip
 
 
@@ -64,6 +65,8 @@ def grow_model(
     data_root: DataRootOption = None,
     epochs: options.EpochsOption = _DEFAULTS.epochs,
     grow_steps: options.GrowStepsOption = _DEFAULTS.grow_steps,
+    grow_when: options.GrowWhenOption = _DEFAULTS.grow_when.name,
+    validation: options.ValidationOption = _DEFAULTS.validation,
     neurons: options.NeuronsOption = None,
     parameters: options.ParametersOption = None,
     multiply_adds: options.MultiplyAddsOption = None,
@@ -102,6 +105,7 @@ def grow_model(
     _require_growth_options_used(ctx, layers, grow_steps)
     amounts = (neurons, parameters, multiply_adds, activation_memory, latency, per_width)
     settings: dict[str, Any] = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "seed": seed}
+    settings |= {"grow_when": build_trigger(grow_when), "validation": validation}
     settings |= {"batch_size": batch_size, "memory_limit": memory_limit, "state": state}
     settings |= _training_settings(optimizer, schedule, warmup, label_smoothing)
     recipe = Recipe(  # in this order, as the first wrong option is the one that is reported

@@ -3,18 +3,17 @@
     python -m tools.experiments.step_time --out docs/results/step_time
 
 A VGG-19 with 16 channels for 3x16x16 images (16 convolutions; the last pooling has nothing left to halve), trained
-briefly on ``shapes``, gets 30 % more neurons (AutoGrow: one layer). All methods get copies of one network, the same 32
-batches of 64 images (16 to search on, 8 to score on, 8 held out) and one thread, and take turns, round by round; what
+briefly on ``shapes``, gets 30 % more neurons (AutoGrow: one layer). All methods get copies of one network, the same 16
+batches of 64 images (8 to search on, 4 to score on, 4 held out) and one thread, and take turns, round by round; what
 is reported is the median over the rounds, and the median of the ratios to Firefly *within* a round, which other load on
-the machine disturbs least. A round that is done is read from its file. The same growths are counted in FLOPs once.
+the machine disturbs least. A round that is done is read from its file.
 
-NASH stands twice, since its time is what one chooses for it: with fxgrow's default of 50 steps a child, and with
-the 17 epochs a child of Elsken et al. 2017 (an epoch is one pass over the batches to search on). Both have 8 children.
+The time of NASH is what one chooses for it: here the 8 children of 17 epochs that Elsken et al. 2017 take, where an epoch
+is one pass over the batches to search on. FLOPs are counted with ``--flops``, once more.
 """
 
 import argparse
 import copy
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -46,7 +45,7 @@ from tools.experiments.pays.files import read, write
 from tools.experiments.pays.flops import FlopCounter
 from tools.networks import vgg19
 
-SIZE, BATCH, NUM_BATCHES = 16, 64, 32
+SIZE, BATCH, NUM_BATCHES = 16, 64, 16
 SEARCHED = NUM_BATCHES // 2
 TRAINED = 64
 """Batches that the network was trained on before it grows."""
@@ -60,8 +59,7 @@ METHODS: dict[str, Method] = {
     "firefly, the paper's settings": Firefly(new=50, steps=SEARCHED, refine_steps=0),
     "splitting, exact": Splitting(),
     "splitting, fast": FastSplitting(),
-    "NASH, 17 epochs a child": NASH(layers=0, steps=NASH_EPOCHS * SEARCHED),
-    "NASH, 50 steps a child": NASH(layers=0),
+    "NASH": NASH(layers=0, steps=NASH_EPOCHS * SEARCHED),
     "GradMax": GradMax(),
     "random": RandomGrowth(),
     "Net2Net": Net2Wider(),
@@ -69,7 +67,7 @@ METHODS: dict[str, Method] = {
     "AutoGrow": AutoGrow(),
 }
 
-PAPER = {"splitting, exact": 402.83 / 123.78, "NASH, 17 epochs a child": 1378.9 / 123.78}
+PAPER = {"splitting, exact": 402.83 / 123.78, "NASH": 1378.9 / 123.78}
 """Seconds of splitting and NASH over those of firefly in Figure 4b, by the row that is nearest to them."""
 
 
@@ -151,7 +149,12 @@ def ratios(rounds: Sequence[Mapping[str, Any]], name: str, clock: str) -> list[f
 
 
 def summary(rounds: Sequence[Mapping[str, Any]], flops: Mapping[str, int]) -> dict[str, Any]:
-    """Per method the medians over the rounds, and the ratios to firefly with their range."""
+    """Per method the medians over the rounds, and the ratios to firefly with their range.
+
+    Args:
+        rounds: of ``one_round``.
+        flops: of one growth step by method; empty if they were not counted.
+    """
     told: dict[str, Any] = {}
     for name in METHODS:
         costs = [one["costs"][name] for one in rounds]
@@ -161,7 +164,8 @@ def summary(rounds: Sequence[Mapping[str, Any]], flops: Mapping[str, int]) -> di
             row[f"{clock}_ratio"] = median(found)
             row[f"{clock}_ratio_range"] = [min(found), max(found)]
         row["plain_steps"] = median(one["costs"][name]["cpu"] / one["plain_step"] for one in rounds)
-        row["flops"], row["flops_ratio"] = flops[name], flops[name] / flops[REFERENCE]
+        if flops:
+            row["flops"], row["flops_ratio"] = flops[name], flops[name] / flops[REFERENCE]
         told[name] = row
     return told
 
@@ -187,10 +191,11 @@ def markdown(record: Mapping[str, Any]) -> str:
         for clock in ("wall", "cpu"):
             low, high = row[f"{clock}_ratio_range"]
             spans.append(f"{row[f'{clock}_ratio']:.2f} ({low:.2f} to {high:.2f})")
+        counted = f"{row['flops_ratio']:.2f}" if "flops_ratio" in row else ""
         paper = f"{PAPER[name]:.2f}" if name in PAPER else ""
         lines.append(
             f"| {name} | {row['wall']:.2f} | {row['cpu']:.2f} | {spans[0]} | {spans[1]} "
-            f"| {row['flops_ratio']:.2f} | {paper} | {row['plain_steps']:.0f} "
+            f"| {counted} | {paper} | {row['plain_steps']:.0f} "
             f"| {row['loss_before']:.3f} -> {row['loss_after']:.3f} |\n"
         )
     return "".join(lines)
@@ -203,6 +208,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--train-steps", type=int, default=5 * TRAINED)
+    parser.add_argument("--flops", action="store_true", help="count FLOPs, too: one more round")
     parser.add_argument("--parts", type=Path, default=Path("runs/step_time"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/step_time"))
     chosen = parser.parse_args()
@@ -215,7 +221,7 @@ def main() -> None:
             write(path, one_round(model, batches, number))
         rounds.append(read(path))
     flops: dict[str, int] = {}
-    for name, method in METHODS.items():
+    for name, method in METHODS.items() if chosen.flops else ():
         path = chosen.parts / f"flops-{name}.json"
         if not path.exists():
             write(path, {"flops": flops_of(model, batches, method)})
