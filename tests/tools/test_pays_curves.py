@@ -131,5 +131,5 @@ def test_the_table_marks_rates_at_the_edge() -> None:
     }
     assert (
         "| other | 0.1! | 50.00 ± 1.00 | 1,234 | +2.00 ± 1.00, above | -2.00 ± 5.00, equal "
-        "| 1.000 -> 0.500 | 3.0 s, 25.0 % |" in markdown("width", record)
+        "| 1.000 -> 0.500 | 3.0 s, 25.0 % |" in markdown("width", record, "width")
     )

@@ -15,39 +15,20 @@ everything that a method computes is taken off what it may train. The protocol i
 """
 
 import argparse
-from functools import partial
 
-import torch
 from torch import nn
 
 from tools.experiments.pays.arms import PAPER
-from tools.experiments.pays.pictures import BATCH, HELD_OUT, classification
+from tools.experiments.pays.pictures import picture_task
 from tools.experiments.pays.sizes import command
-from tools.experiments.pays.task import Problem, Task, cosine_of_stage
+from tools.experiments.pays.task import Task
 from tools.networks import vgg19
 
 CHANNELS = (16, 21, 27, 35)
 """30 % more at each growth."""
-RATES = (0.02, 0.05, 0.1)
 FULL = 0.25
 """Of the widths of VGG-19."""
-IMAGES = 50_000 - HELD_OUT
-TUNING_SEED = 900
-TUNING_SHARE = 0.25
-"""Of the FLOPs of a run, for those that choose learning rates."""
 ARMS = (*PAPER, "zero", "scratch", "scratch 1", "scratch 2", "narrow", "full")
-
-NESTEROV = partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=1e-4)
-
-
-def draw(seed: int, size: int) -> Problem:
-    """The problem of a seed."""
-    return classification(seed, size, is_tuning=seed == TUNING_SEED)
-
-
-def steps_of(epochs: float) -> int:
-    """Training steps of so many epochs."""
-    return max(1, round(epochs * IMAGES / BATCH))
 
 
 def make_task(chosen: argparse.Namespace) -> Task:
@@ -56,20 +37,13 @@ def make_task(chosen: argparse.Namespace) -> Task:
     def network(channels: int) -> nn.Module:
         return vgg19(channels, size=chosen.size)
 
-    return Task(
+    return picture_task(
         "width",
         network,
-        partial(draw, size=chosen.size),
+        chosen,
         widths=CHANNELS,
-        steps=steps_of(chosen.epochs),
-        rates=(chosen.rate,) if chosen.rate else RATES,
-        optimizer=NESTEROV,
-        growth_ends=(len(CHANNELS) - 1) / len(CHANNELS),
-        arms=tuple(chosen.arms or ARMS),
-        rate_at=cosine_of_stage,
+        arms=ARMS,
         full=lambda: vgg19(None, size=chosen.size, scale=FULL),
-        tuning_steps=steps_of(TUNING_SHARE * chosen.epochs),
-        tuning_seeds=(TUNING_SEED,),
     )
 
 

@@ -1,7 +1,9 @@
 """Problems of classifying CIFAR-10's images, for the paper's experiments."""
 
+import argparse
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
-from tools.experiments.pays.task import Batch, Problem, mean_loss
+from tools.experiments.pays.task import Batch, Problem, Task, cosine_of_stage, mean_loss
 from tools.experiments.pays.tasks import cifar, forever
 
 BATCH = 64
@@ -63,3 +65,57 @@ def classification(seed: int, size: int, is_tuning: bool) -> Problem:
 
     train = flipped(forever(train_images, train_labels, BATCH, seed), seed)
     return Problem(train, F.cross_entropy, error, accuracy, held_out_loss)
+
+
+RATES = (0.02, 0.05, 0.1)
+TUNING_SEED = 900
+TUNING_SHARE = 0.25
+"""Of the FLOPs of a run, for those that choose learning rates."""
+NESTEROV = partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=1e-4)
+
+
+def steps_of(epochs: float) -> int:
+    """Training steps of so many epochs."""
+    return max(1, round(epochs * (50_000 - HELD_OUT) / BATCH))
+
+
+def picture_task(
+    name: str,
+    make: Callable[[int], nn.Module],
+    chosen: argparse.Namespace,
+    widths: tuple[int, ...],
+    arms: Sequence[str],
+    full: Callable[[], nn.Module] | None = None,
+    neurons_per_unit: int | None = None,
+) -> Task:
+    """A task on these images: equal shares of the FLOPs for all sizes, a cosine for each.
+
+    Args:
+        name: in results.
+        make: a network of a size.
+        chosen: the options (``sizes.options``).
+        widths: the sizes that it passes.
+        arms: what is compared, the reference first.
+        full: a network of full size.
+        neurons_per_unit: as of ``Task``.
+    """
+
+    def draw(seed: int) -> Problem:
+        return classification(seed, chosen.size, is_tuning=seed == TUNING_SEED)
+
+    return Task(
+        name,
+        make,
+        draw,
+        widths=widths,
+        steps=steps_of(chosen.epochs),
+        rates=(chosen.rate,) if chosen.rate else RATES,
+        optimizer=NESTEROV,
+        growth_ends=(len(widths) - 1) / len(widths),
+        arms=tuple(chosen.arms or arms),
+        rate_at=cosine_of_stage,
+        full=full,
+        tuning_steps=steps_of(TUNING_SHARE * chosen.epochs),
+        neurons_per_unit=neurons_per_unit,
+        tuning_seeds=(TUNING_SEED,),
+    )

@@ -49,7 +49,11 @@ MOST_OF_FULL = 0.1
 
 
 def command(
-    module: str, description: str, make_task: Callable[[argparse.Namespace], Task], epochs: float
+    module: str,
+    description: str,
+    make_task: Callable[[argparse.Namespace], Task],
+    epochs: float,
+    models: Sequence[str] = (),
 ) -> None:
     """The command of one experiment.
 
@@ -58,30 +62,33 @@ def command(
         description: what it says of itself.
         make_task: the task, from the options.
         epochs: of the widest network, whose FLOPs every run may spend.
+        models: the choices of ``--model``, if there is more than one network; the first by default.
     """
     name = module.rpartition(".")[2]
-    chosen = options(name, description, epochs).parse_args()
+    parser = options(name, description, epochs)
+    if models:
+        parser.add_argument("--model", choices=models, default=models[0])
+    chosen = parser.parse_args()
     tasks.DATA_ROOT = chosen.data_root
     task = make_task(chosen)
     if chosen.seed is not None:
         run_seed(task, chosen.seed, chosen.parts)
         return
     rates = tuned(task, chosen.parts)  # before the seeds, which would all do it at once
-    in_processes(module, chosen)
+    in_processes(module, chosen.seeds, chosen.jobs)
     runs: Runs = {arm: [] for arm in task.arms}
     for arm, found in runs.items():
         for seed in range(chosen.seeds):
             found.append(part(task, arm, seed, rates[arm], rates, chosen.parts))
-    settings = {"epochs": chosen.epochs, "size": chosen.size, "seeds": chosen.seeds}
     record = {
         "torch": torch.__version__,
         "data": "CIFAR-10, JPEG copy",
-        "settings": settings,
+        "settings": {"epochs": chosen.epochs, "size": chosen.size, "seeds": chosen.seeds},
         **told(task, rates, runs),
     }
-    write(chosen.out / f"{name}.json", record)
-    (chosen.out / f"{name}.md").write_text(markdown(name, record))
-    draw_sizes(record, chosen.out / f"{name}.png")
+    write(chosen.out / f"{task.name}.json", record)
+    (chosen.out / f"{task.name}.md").write_text(markdown(name, record, task.name))
+    draw_sizes(record, chosen.out / f"{task.name}.png")
 
 
 def options(name: str, description: str, epochs: float) -> argparse.ArgumentParser:
@@ -102,21 +109,15 @@ def options(name: str, description: str, epochs: float) -> argparse.ArgumentPars
     return parser
 
 
-def in_processes(module: str, chosen: argparse.Namespace) -> None:
-    """Run every seed in a process of its own; what is there already is not run again."""
-    shared = ["--epochs", chosen.epochs, "--size", chosen.size, "--data-root", chosen.data_root]
-    shared += ["--parts", chosen.parts]
-    if chosen.rate:
-        shared += ["--rate", chosen.rate]
-    if chosen.arms:
-        shared += ["--arms", *chosen.arms]
+def in_processes(module: str, seeds: int, jobs: int) -> None:
+    """Run every seed in a process of its own, with the options of this one."""
 
     def process(seed: int) -> None:
-        words = [sys.executable, "-W", "ignore", "-m", module, "--seed", str(seed)]
-        subprocess.run([*words, *map(str, shared)], check=True)
+        words = [sys.executable, "-W", "ignore", "-m", module, *sys.argv[1:]]
+        subprocess.run([*words, "--seed", str(seed)], check=True)
 
-    with ThreadPoolExecutor(chosen.jobs) as pool:
-        list(pool.map(process, range(chosen.seeds)))
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(process, range(seeds)))
 
 
 def run_seed(task: Task, seed: int, parts: Path) -> None:
@@ -188,7 +189,7 @@ def against_full(runs: Runs, reference: str) -> dict[str, Any] | None:
     }
 
 
-HEAD = """# {name}: {data}, {size}x{size} pixels, {seeds} seeds
+HEAD = """# {task}: {data}, {size}x{size} pixels, {seeds} seeds
 
 Written by `python -m tools.experiments.{name}` (`make {name}`), which says how; the analysis is in `tools/experiments/pays/sizes.py`.
 Every run spends the FLOPs of {epochs:g} epochs of the widest network, its searches among them. *Rate*: chosen on other seeds by
@@ -196,17 +197,25 @@ held-out images, ! at the edge of those tried. *Height*: mean accuracy along the
 standard error; *above*: beyond one. *Loss*: on held-out images with re-estimated statistics, right before and after growth, the
 mean over growths. *Per growth*: processor seconds, and share of the run's FLOPs.
 
-![curves]({name}.png)
+![curves]({task}.png)
 
 | arm | rate | final accuracy % | parameters | height over size | height over FLOPs | loss | per growth |
 |---|---|---|---|---|---|---|---|
 """
 
 
-def markdown(name: str, record: Mapping[str, Any]) -> str:
-    """The table of an experiment."""
+def markdown(name: str, record: Mapping[str, Any], task: str) -> str:
+    """The table of an experiment.
+
+    Args:
+        name: of the experiment, as its command has it.
+        record: its result.
+        task: the name of the files.
+    """
     reference = record["reference"]
-    head = HEAD.format(name=name, data=record["data"], reference=reference, **record["settings"])
+    head = HEAD.format(
+        name=name, task=task, data=record["data"], reference=reference, **record["settings"]
+    )
     lines = [head, *(_row(arm, told, reference) for arm, told in record["arms"].items())]
     full = record["full"]
     if full:
