@@ -126,7 +126,7 @@ class GromoChain(nn.Module):
 
     def __init__(self, plain: nn.Module) -> None:
         super().__init__()
-        written = [one for one in plain if isinstance(one, (nn.Linear, nn.Conv2d))]  # type: ignore[attr-defined]
+        written = [one for one in plain.children() if isinstance(one, (nn.Linear, nn.Conv2d))]
         is_convolution = isinstance(written[0], nn.Conv2d)
         chain = written[:-1] if is_convolution else written
         self.layers = nn.ModuleList()
@@ -139,7 +139,7 @@ class GromoChain(nn.Module):
         if is_convolution:
             tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), copy.deepcopy(written[-1])]
         self.tail = nn.Sequential(*tail)
-        self.growing = list(self.layers)[1:]
+        self.growing: list[Any] = list(self.layers)[1:]
         self.added = len(written[0].weight) // SHARE
 
     def forward(self, x: Tensor) -> Tensor:

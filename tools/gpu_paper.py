@@ -121,8 +121,8 @@ def times(
     model: nn.Module, batches: Sequence[Batch], seconds: float, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """Growth steps of all methods in turn, until the seconds are out; the first round is always whole."""
-    begin, rounds = time.perf_counter(), []
-    last = 0.0
+    begin, last = time.perf_counter(), 0.0
+    rounds: list[dict[str, Any]] = []
     while not rounds or time.perf_counter() - begin + last < seconds:
         start = time.perf_counter()
         costs = {}

@@ -74,9 +74,10 @@ def mobilenet_v1(scale: float, num_classes: int = 10) -> nn.Module:
 def mobilenet_v2(scale: float, num_classes: int = 10) -> nn.Module:
     """torchvision's MobileNet-V2 for small images, its widths times ``scale``."""
     settings = [list(row) for row in MOBILE_V2]
-    return MobileNetV2(
+    model: nn.Module = MobileNetV2(
         num_classes, width_mult=scale, inverted_residual_setting=settings, round_nearest=1
     )
+    return model
 
 
 class Residual(nn.Module):

@@ -104,20 +104,17 @@ def grow_model(
     """Train MODEL, grow it between the epochs, and write a complete run directory or none."""
     _require_growth_options_used(ctx, layers, grow_steps)
     amounts = (neurons, parameters, multiply_adds, activation_memory, latency, per_width)
-    settings: dict[str, Any] = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "seed": seed}
-    settings |= {"grow_when": build_trigger(grow_when), "validation": validation}
-    settings |= {"batch_size": batch_size, "memory_limit": memory_limit, "state": state}
-    settings |= _training_settings(optimizer, schedule, warmup, label_smoothing)
+    given: dict[str, Any] = {"epochs": epochs, "grow_steps": grow_steps, "state": state, "lr": lr}
+    given |= {"batch_size": batch_size, "memory_limit": memory_limit, "validation": validation}
+    given |= _training_settings(optimizer, schedule, warmup, label_smoothing, grow_when)
     recipe = Recipe(  # in this order, as the first wrong option is the one that is reported
-        schema_version=RECIPE_VERSION,
-        model=model,
+        schema_version=RECIPE_VERSION, model=model, lower=lower,
         budget=build_budget(round_to, layers, **dict(zip(_AMOUNTS, amounts, strict=True))),
         data=_data_choice(data, data_root, limit, classes, size),
-        settings=build_settings(RunSettings, **settings, accept_no_gain=accept_no_gain),
+        settings=build_settings(RunSettings, **given, seed=seed, accept_no_gain=accept_no_gain),
         method=_method_config(method, {"new": new, "eps": eps, **_depth_settings(layers, at)}),
         scope=_scope(only, ignore, tie),
-        lower=lower,
-    )
+    )  # fmt: skip
     files = OutputOptions(out, force, dump_graphs, as_json)
     run_recipe(recipe, files, device=device, trust=TRUST_TYPED)
 
@@ -134,10 +131,11 @@ def _data_choice(
 
 
 def _training_settings(
-    optimizer: str, schedule: str, warmup: float, label_smoothing: float
+    optimizer: str, schedule: str, warmup: float, label_smoothing: float, grow_when: str
 ) -> dict[str, Any]:
-    """How a recipe trains; its optimizer and its schedule by name."""
+    """How a recipe trains; its optimizer, its schedule and its trigger by name."""
     return {
+        "grow_when": build_trigger(grow_when),
         "label_smoothing": label_smoothing,
         "optimizer": build_settings(
             find_named("optimizer", optimizer, RUN_OPTIMIZERS), name=optimizer

@@ -118,7 +118,7 @@ def flops_of(model: nn.Module, batches: Sequence[Batch], method: Method) -> int:
     """FLOPs of one growth step."""
     with FlopCounter() as counter:
         grown(model, batches, method, seed=0)
-    return counter.total
+    return int(counter.total)
 
 
 def network(steps: int) -> tuple[nn.Module, list[Batch]]:

@@ -157,9 +157,11 @@ def told(task: Task, rates: Mapping[str, float], runs: Runs) -> dict[str, Any]:
 
 def scratch_curve(runs: Runs, reference: str) -> list[dict[str, Any]]:
     """One run per seed whose stages are the structures from scratch; the first one is the trunk."""
+    sizes = {arm: scratch_size(arm) for arm in runs}
+    # The final structure, which has no number, is the largest.
     sized = sorted(
-        (arm for arm in runs if scratch_size(arm) is not None),
-        key=lambda arm: scratch_size(arm) if arm != "scratch" else len(runs),
+        (arm for arm, size in sizes.items() if size is not None),
+        key=lambda arm: len(runs) if arm == "scratch" else sizes[arm] or 0,
     )
     if len(sized) < 2:
         return []
