@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests examples $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test test-avx2 check format bench rbf pays steady soak fuzz random sweep cells continual specs clean
+.PHONY: help venv demo chromium test test-avx2 check format bench rbf pays width depth mobile step-time figure4 steady soak fuzz random sweep cells continual specs clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -51,6 +51,7 @@ bench: $(ZOO)  ## what growth and coupling cost (half an hour)
 	$(BIN)/python -W ignore -m tools.bench_coupling --out docs/results/bench_coupling.json
 	$(BIN)/python -W ignore -m tools.bench_coupling --llama 8 16 32 64 80 --out docs/results/bench_coupling.json
 	$(BIN)/python tools/bench_growth.py --out docs/results/bench_growth.json
+	$(BIN)/python -W ignore -m tools.bench_growth --peers --rounds 5 --out docs/results/bench_peers.json
 
 fuzz: $(STAMP)  ## damage models, recipes, histories, masters, genotypes and pictures, and read them (an hour)
 	$(BIN)/python tools/fuzz.py --kind specs --count 100000 --seed 0 --out docs/results/fuzz.json
@@ -66,6 +67,23 @@ rbf: $(STAMP)  ## the toy RBF experiment (20 ground truths, about ten minutes)
 
 pays: $(STAMP)  ## does growth, and choosing neurons, pay? (hours, resumable; DATA_ROOT=folder of cifar-10-batches-py)
 	$(BIN)/python -W ignore -m tools.experiments.pays --data-root $(or $(DATA_ROOT),runs/data) --out docs/results/pays
+
+# ARGS='--jobs 2' runs two seeds at a time; what is done already is read from runs/.
+width: $(STAMP)  ## Figure 4a: VGG-19 from 16 channels against its rivals (6 CPU-core hours, resumable; DATA_ROOT as for pays)
+	$(BIN)/python -W ignore -m tools.experiments.width --data-root $(or $(DATA_ROOT),runs/data) $(ARGS)
+
+depth: $(STAMP)  ## layers by firefly, AutoGrow and NASH at equal FLOPs (two CPU-core hours, resumable)
+	$(BIN)/python -W ignore -m tools.experiments.depth --data-root $(or $(DATA_ROOT),runs/data) $(ARGS)
+
+mobile: $(STAMP)  ## MobileNet-V1 and V2 grown from a quarter of their widths (hours, resumable)
+	$(BIN)/python -W ignore -m tools.experiments.mobile --model v1 --data-root $(or $(DATA_ROOT),runs/data) $(ARGS)
+	$(BIN)/python -W ignore -m tools.experiments.mobile --model v2 --data-root $(or $(DATA_ROOT),runs/data) $(ARGS)
+
+step-time: $(STAMP)  ## Figure 4b: the time of one growth step of every method (ten minutes, resumable)
+	$(BIN)/python -W ignore -m tools.experiments.step_time --out docs/results/step_time
+
+figure4: $(STAMP)  ## Figure 4 redrawn from the results that are there
+	$(BIN)/python -m tools.experiments.figure4 --out docs/results/figure4.png
 
 steady: $(STAMP)  ## 100 random models, moments and budgets: does training go on steadily after growth? (ten minutes)
 	$(BIN)/python -W ignore -m tools.experiments.steady --draws 100 --out docs/results/steady.json

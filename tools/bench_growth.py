@@ -1,6 +1,7 @@
 """What growth costs in units of a plain training step: one over-grown step, its memory, and a whole growth phase.
 
     python tools/bench_growth.py --out docs/results/bench_growth.json
+    python -m tools.bench_growth --peers --out docs/results/bench_peers.json    # against gromo
 
 16-channel VGG-19, batch 128 of 3x32x32, one thread. Steps are interleaved (plain, splits only, m' = 50, plain, ...);
 medians of process CPU seconds, which other load on the machine disturbs least. The floor counts multiplications:
@@ -42,6 +43,7 @@ from fxgrow.growth import GrowthReport, Method, Objective
 from fxgrow.methods import Firefly
 from fxgrow.methods.firefly.neighborhood import Neighborhood, candidate_directions, initialize
 from fxgrow.rewrite import OverGrown, OvergrownLayer, overgrow
+from tools.bench_peers import compare
 from tools.experiments.pays.flops import FlopCounter
 from tools.networks import vgg19
 
@@ -262,9 +264,15 @@ def main() -> None:
     parser.add_argument(
         "--train-steps", type=int, default=100, help="plain steps before the growth phase"
     )
+    parser.add_argument(
+        "--peers", action="store_true", help="compare with gromo instead (tools/bench_peers.py)"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.peers:
+        save(compare(args.rounds), args.out)
+        return
     torch.manual_seed(0)
     model = vgg19(16)
     x, y = torch.randn(args.batch, 3, 32, 32), torch.randint(0, 10, (args.batch,))
@@ -304,9 +312,14 @@ def main() -> None:
         line = f"{one['plain_steps']:.0f} plain steps (floor {one['floor']:.0f}), loss {one['loss_before']:.4f} -> {one['loss_after']:.4f}"
         print(f"growth phase, {name}: {line}", flush=True)
     print(f"loss after Firefly's / after ten times the steps: {found['loss_over_longer']:.4f}")
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+    save(result, args.out)
+
+
+def save(result: dict[str, Any], path: Path | None) -> None:
+    """Write a result, if it is to be kept."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 import torch
 import typer
 from pydantic import BaseModel, ValidationError
 
 from fxgrow.argument_checks import shown
+from fxgrow.cli.reference_grammar import parse_options
 from fxgrow.data import SOURCES
+from fxgrow.documents import Settings
 from fxgrow.errors import ArgumentError, BudgetError, TrainingError
 from fxgrow.growth import Budget
+from fxgrow.training import TRIGGERS
 
 ModelReference = Annotated[
     str,
@@ -254,6 +257,39 @@ def build_method(
                 "bad-setting", f"{flag(setting)} is no setting of {name}; leave it out"
             )
     return build_settings(kind, **{**(defaults or {}), **given})
+
+
+def build_trigger(word: str) -> Settings:
+    """Build a trigger from the text of ``--grow-when``.
+
+    Args:
+        word: its name, and its settings behind a question mark: ``AtEpochs?epochs=1,3``.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        TrainingError: ``bad-setting`` if there is no such trigger, or a setting is none of its own
+            or out of range.
+        ModelError: ``bad-reference`` if the settings are malformed.
+    """
+    name, _, query = word.partition("?")
+    kind = find_named("grow_when", name, TRIGGERS)
+    values = parse_options(query)
+    for setting, value in values.items():
+        field = kind.model_fields.get(setting)
+        # One epoch is a list of epochs, too.
+        if field is not None and get_origin(field.annotation) is tuple:
+            values[setting] = value if isinstance(value, tuple) else (value,)
+    try:
+        return kind.model_validate({"name": name, **values})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        setting = ".".join(map(str, first["loc"]))
+        raise TrainingError(
+            "bad-setting",
+            f"--grow-when {name} cannot have {setting}={first['input']}: {first['msg'].lower()}",
+        ) from error
 
 
 def resolve_device(name: str) -> torch.device:

@@ -52,7 +52,7 @@ _AMOUNTS = (
 )  # fmt: skip
 _GROWTH_OPTIONS = (
     *_AMOUNTS, "round_to", "method", "new", "layers", "at", "only", "ignore", "tie",
-    "expressible", "eps", "memory_limit", "accept_no_gain", "state", "dump_graphs",
+    "expressible", "eps", "memory_limit", "accept_no_gain", "state", "dump_graphs", "grow_when",
 )  # fmt: skip
 # Settings of the run that an option of the same name gives.
 _SETTINGS = (
@@ -69,6 +69,7 @@ def grow_model(
     data_root: DataRootOption = None,
     epochs: options.EpochsOption = _DEFAULTS.epochs,
     grow_steps: options.GrowStepsOption = _DEFAULTS.grow_steps,
+    grow_when: options.GrowWhenOption = _DEFAULTS.grow_when.name,
     neurons: options.NeuronsOption = None,
     parameters: options.ParametersOption = None,
     multiply_adds: options.MultiplyAddsOption = None,

@@ -7,12 +7,20 @@ import typer
 from fxgrow.cli.arguments import DEFAULT_NEURONS
 from fxgrow.methods import METHODS
 from fxgrow.surgery import STATE_RULES
+from fxgrow.training import TRIGGERS
 
 EpochsOption = Annotated[int, typer.Option(help="epochs of training in all")]
 GrowStepsOption = Annotated[
     int, typer.Option(help="growth steps, at equal distances between the epochs")
 ]
-
+GrowWhenOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="the trigger, with its settings if wanted ('OnPlateau?patience=2&min_delta=0.01'): "
+        f"{', '.join(TRIGGERS)}; --grow-steps is then the largest number",
+    ),
+]
 # Limits of one growth step: each is a count or a fraction of what the model has.
 NeuronsOption = Annotated[
     str | None,

@@ -84,6 +84,21 @@ def parse_reference(scheme: str, rest: str) -> Reference:
     )
 
 
+def parse_options(query: str) -> dict[str, Any]:
+    """Parse ``option=value&...``.
+
+    Args:
+        query: the part of a reference behind the question mark.
+
+    Returns:
+        Typed values by option.
+
+    Raises:
+        ModelError: ``bad-reference`` if it is malformed.
+    """
+    return {option: _parse_value(word) for option, word in _split_query(query).items()}
+
+
 def _split_query(query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))

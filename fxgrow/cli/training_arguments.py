@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fxgrow.cli.arguments import build_option, build_settings, find_named
+from fxgrow.cli.arguments import build_option, build_settings, build_trigger, find_named
 from fxgrow.errors import TrainingError
 from fxgrow.spec import parse_yaml
 from fxgrow.training import (
@@ -86,6 +86,7 @@ def training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     optimizer, schedule, warmup = given["optimizer"], given["schedule"], given["warmup"]
     ema, patience = given["ema"], given["early_stop"]
     return {
+        "grow_when": build_trigger(given["grow_when"]),
         "optimizer": build_settings(
             find_named("optimizer", optimizer, RUN_OPTIMIZERS), name=optimizer
         ),

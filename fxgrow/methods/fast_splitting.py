@@ -129,8 +129,8 @@ def _lowest_of(basis: Tensor, images: Tensor) -> Tensor:
     is_nothing = basis.norm(dim=2) < 0.5
     above = small.abs().sum((1, 2), keepdim=True) + 1
     small = small + torch.diag_embed(is_nothing.to(small)) * above
-    exact = small if small.dtype == torch.float64 else small.float()
-    vectors: Tensor = torch.linalg.eigh(exact).eigenvectors  # columns, the lowest first
+    # In float32 eigh does not always converge (``splitting.lowest_eigenpair``).
+    vectors: Tensor = torch.linalg.eigh(small.double()).eigenvectors  # columns, the lowest first
     return vectors[:, :, 0].to(small)
 
 

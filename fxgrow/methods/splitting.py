@@ -68,11 +68,8 @@ class Splitting(Settings):
         """
         entries = NeuronEntries.splits(grown)
         matrices = splitting_matrices(grown, objective, entries, self.step)
-        # eigh sorts the eigenvalues, the lowest first; the eigenvectors are columns.
-        # There is no eigh in half precision.
-        exact = matrices if matrices.dtype == torch.float64 else matrices.float()
-        eigenvalues, eigenvectors = (result.to(matrices) for result in torch.linalg.eigh(exact))
-        return set_splits(grown, entries, eigenvalues[:, 0], eigenvectors[:, :, 0], self.eps)
+        lowest, vectors = lowest_eigenpair(matrices)
+        return set_splits(grown, entries, lowest, vectors, self.eps)
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
         """Do nothing: splits do not interact to second order."""
@@ -109,6 +106,25 @@ def splitting_matrices(
         columns.append(splitting_product(grown, objective, entries, alike, step))
     matrices = torch.stack(columns, 2)
     return (matrices + matrices.mT) / 2
+
+
+def lowest_eigenpair(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the lowest eigenvalue of each symmetric matrix, and its vector of norm 1.
+
+    Args:
+        matrices: of any floating dtype.
+
+    Shapes:
+        matrices: [neuron, coordinate, coordinate].
+
+    Returns:
+        The eigenvalues, [neuron], and their vectors, [neuron, coordinate].
+    """
+    # In float32 eigh does not converge for a neuron that sees few of its inputs: a 3x3 kernel on a
+    # 1x1 image has a matrix of zeros but for its center.
+    eigenvalues, eigenvectors = torch.linalg.eigh(matrices.double())
+    # Eigenvalues are sorted, the lowest first; eigenvectors are columns.
+    return eigenvalues[:, 0].to(matrices), eigenvectors[:, :, 0].to(matrices)
 
 
 def splitting_product(

@@ -76,6 +76,7 @@ from fxgrow.training.sgd import (
 from fxgrow.training.step_memory import require_step_memory as require_step_memory
 from fxgrow.training.step_result import StepRecord, StepResult
 from fxgrow.training.triggers import (
+    TRIGGERS,
     AtEpochs,
     AtSteps,
     ByPromise,
@@ -102,6 +103,7 @@ __all__ = [
     "RECIPE_VERSION",
     "RESULT",
     "SEARCHED",
+    "TRIGGERS",
     "AdamWSettings",
     "AtEpochs",
     "AtSteps",

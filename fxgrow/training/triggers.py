@@ -387,3 +387,15 @@ GrowWhen = Annotated[
     Field(discriminator="name"),
 ]
 """Any trigger; in a recipe its ``name`` says which."""
+
+TRIGGERS: dict[str, type[Settings]] = {
+    "EqualPhases": EqualPhases,
+    "EveryEpochs": EveryEpochs,
+    "AtEpochs": AtEpochs,
+    "AtSteps": AtSteps,
+    "OnPlateau": OnPlateau,
+    "UntilNoGain": UntilNoGain,
+    "OnFullRank": OnFullRank,
+    "ByPromise": ByPromise,
+}
+"""All triggers by name."""

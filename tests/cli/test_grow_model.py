@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from fxgrow.cli.arguments import build_budget
+from fxgrow.cli.arguments import build_budget, build_trigger
 from fxgrow.spec import load, read_spec, spec_of
 from fxgrow.training import (
     AdamWSettings,
+    AtEpochs,
     Augmentation,
     EarlyStop,
+    EqualPhases,
     MovingAverage,
+    OnPlateau,
     StepRate,
     read_recipe,
     read_result,
@@ -404,3 +407,25 @@ def test_all_of_training_at_once(fxgrow: Fxgrow, tmp_path: Path) -> None:
     assert (settings.precision, settings.compile, settings.epochs) == ("bfloat16", None, 5)
     result = read_result(out)
     assert result.epochs is not None and result.epochs < 5
+
+
+def test_a_trigger_and_its_settings_stand_in_the_recipe(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("--grow-when", "AtEpochs?epochs=1", "--validation", 0.1, "--grow-steps", 1)
+    done = fxgrow("grow", TINY, "--neurons", 0.5, "--out", out, *SHORT, *words)
+    assert done.exit_code == 0, done.output
+    settings = read_recipe(out / "recipe.yaml").settings
+    assert (settings.grow_when, settings.validation) == (AtEpochs(epochs=(1,)), 0.1)
+    assert [step["epoch"] for step in json.loads((out / "result.json").read_text())["steps"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("word", "trigger"),
+    [
+        ("EqualPhases", EqualPhases()),
+        ("AtEpochs?epochs=1,3", AtEpochs(epochs=(1, 3))),
+        ("OnPlateau?patience=2&min_delta=0.01&mode=abs", OnPlateau(patience=2, min_delta=0.01, mode="abs")),
+    ],
+)  # fmt: skip
+def test_triggers_as_words(word: str, trigger: object) -> None:
+    assert build_trigger(word) == trigger

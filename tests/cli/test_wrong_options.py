@@ -163,7 +163,7 @@ UNUSED = [
             "--neurons": ["2"], "--parameters": ["2"], "--multiply-adds": ["2"], "--activation-memory": ["2"],
             "--latency": ["2"], "--per-width": ["2"], "--round-to": ["1"], "--method": ["Firefly"], "--new": ["2"],
             "--layers": ["2"], "--only": ["0"], "--ignore": ["0"], "--tie": ["*"], "--expressible": [], "--eps": ["0.1"],
-            "--memory-limit": ["1e9"], "--state": ["reset"], "--dump-graphs": ["graphs"],
+            "--memory-limit": ["1e9"], "--state": ["reset"], "--grow-when": ["OnPlateau"], "--dump-graphs": ["graphs"],
         }.items()
     ],
 ]  # fmt: skip
@@ -195,6 +195,13 @@ LARGE = [
 TRAINED_WRONGLY = [
     (("--optimizer", "lion"), "--optimizer lion is unknown, so nothing was run; choose one of sgd, adamw"),
     (("--schedule", "linear"), "--schedule linear is unknown, so nothing was run; choose one of constant, cosine, step"),
+    (("--grow-when", "OnPlato"), "--grow-when OnPlato is unknown, so nothing was run; choose one of EqualPhases,"),
+    (("--grow-when", "OnPlateau?patience=-1"), "--grow-when OnPlateau cannot have patience=-1: input should be greater"),
+    (("--grow-when", "EveryEpochs?epoch=1"), "--grow-when EveryEpochs cannot have epoch=1: extra inputs are not permitted"),
+    (("--grow-when", "EveryEpochs?name=AtSteps"), "--grow-when EveryEpochs cannot have name=AtSteps"),
+    (("--grow-when", "EveryEpochs?epochs"), "the options 'epochs' cannot be read"),
+    (("--grow-when", "UntilNoGain"), "UntilNoGain decides by images that are set aside, and there are none"),
+    (("--validation", "1"), "--validation 1.0 cannot be used"),
     (("--warmup", "-1"), "--warmup -1.0 cannot be used"),
     (("--warmup", "2"), "a warm-up of 2 epochs leaves nothing of a run of 2"),
     (("--label-smoothing", "1"), "--label-smoothing 1.0 cannot be used"),

@@ -11,7 +11,7 @@ from fxgrow.errors import GrowthError
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.methods import Splitting, splitting
 from fxgrow.methods.entries import NeuronEntries
-from fxgrow.methods.splitting import splitting_matrices
+from fxgrow.methods.splitting import lowest_eigenpair, splitting_matrices
 from fxgrow.rewrite import OverGrown
 from tests.methods.firefly.test_importance import LABELS, Smooth
 from tests.methods.toys import RBF, rbf, rbf_data
@@ -115,3 +115,16 @@ def test_too_large_is_said_before_memory_runs_out(monkeypatch: pytest.MonkeyPatc
         splitting_matrices(
             grown, Objective([(x, y)], F.mse_loss), NeuronEntries.splits(grown), STEP
         )
+
+
+def test_neurons_that_see_few_inputs_have_eigenvectors() -> None:
+    """Nearly all of such a matrix is 0, and eigh in float32 does not converge for it."""
+    generator = torch.Generator().manual_seed(1)
+    seen = torch.randperm(145, generator=generator)[:31]
+    block = torch.randn(31, 31, generator=generator) * torch.logspace(-2, -9, 31)[:, None]
+    matrix = torch.zeros(145, 145)
+    matrix[seen[:, None], seen] = (block + block.T) / 2
+    lowest, vectors = lowest_eigenpair(matrix[None])
+    exact = torch.linalg.eigvalsh(matrix.double())[0]
+    torch.testing.assert_close(lowest[0], exact.float())
+    torch.testing.assert_close(matrix @ vectors[0], lowest[0] * vectors[0], rtol=1e-4, atol=1e-7)

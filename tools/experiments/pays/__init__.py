@@ -12,7 +12,7 @@ get the same neurons, and differ in how the optimizer goes on.
 
 The analysis was written before the runs:
 
-1. Every arm's learning rate is the one of least mean log error over ``TUNING_SEEDS``, which are not
+1. Every arm's learning rate is the one of least mean log error over ``Task.tuning_seeds``, which are not
    in the result. An arm at the edge of the rates is marked.
 2. Per task and arm, over the seeds: log(error / error of the first arm, firefly on the small tasks), its
    mean and its standard error. An arm is *worse* if the mean is above two standard errors, *better* if

@@ -1,8 +1,7 @@
 """The command: tune, run, compare; what is done already is read from its files."""
 
 import argparse
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,11 @@ import torch
 
 from tools.experiments.pays import __doc__ as description
 from tools.experiments.pays import tasks
-from tools.experiments.pays.analysis import best_rate, compared, summary
-from tools.experiments.pays.course import run
+from tools.experiments.pays.files import read, write
 from tools.experiments.pays.picture import draw
+from tools.experiments.pays.runs import run_task
 from tools.experiments.pays.tables import markdown
-from tools.experiments.pays.task import Task
 from tools.experiments.pays.tasks import TASKS
-
-TUNING_SEEDS = (900, 901)
 
 
 def main() -> None:
@@ -39,7 +35,7 @@ def main() -> None:
         arms = run_task(TASKS[name], chosen.seeds, chosen.parts)
         write(chosen.out / f"{name}.json", {"torch": torch.__version__, "arms": arms})
         print_table(name, arms)
-    found = {path.stem: json.loads(path.read_text())["arms"] for path in results(chosen.out)}
+    found = {path.stem: read(path)["arms"] for path in results(chosen.out)}
     draw({"tasks": found}, chosen.out / "pays.png")
     (chosen.out / "README.md").write_text(markdown(found))
 
@@ -50,45 +46,6 @@ def results(folder: Path) -> Iterator[Path]:
         path = folder / f"{name}.json"
         if path.exists():
             yield path
-
-
-def run_task(task: Task, num_seeds: int, parts: Path) -> dict[str, dict[str, Any]]:
-    """All arms of one task: tuned on other seeds, then run on those of the result."""
-    rates: dict[str, float] = {}
-    arms: dict[str, dict[str, Any]] = {}
-    for arm in task.arms:
-        errors = {}
-        for rate in task.rates:
-            runs = [part(task, arm, seed, rate, rates, parts) for seed in TUNING_SEEDS]
-            errors[rate] = [run["error"] for run in runs]
-        rates[arm] = best_rate(errors)
-        runs = [part(task, arm, seed, rates[arm], rates, parts) for seed in range(num_seeds)]
-        arms[arm] = summary(rates[arm], task.rates, runs)
-    return compared(arms, task.arms[0])
-
-
-def part(
-    task: Task, arm: str, seed: int, rate: float, rates: dict[str, float], parts: Path
-) -> dict[str, Any]:
-    """One run, from its file if it is there; with the allocation of the reference."""
-    path = parts / task.name / f"{arm}-{seed}-{rate}.json"
-    if not path.exists():
-        allocations: Sequence[Any] = ()
-        if arm != task.arms[0]:
-            reference = part(task, task.arms[0], seed, rates[task.arms[0]], rates, parts)
-            allocations = reference["allocations"]
-        write(path, run(task, arm, seed, rate, allocations).as_json())
-        print(task.name, path.stem, json.loads(path.read_text())["error"], flush=True)
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
-def write(path: Path, record: dict[str, Any]) -> None:
-    """Write a record whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.replace(path)
 
 
 def print_table(name: str, arms: dict[str, dict[str, Any]]) -> None:

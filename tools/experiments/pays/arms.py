@@ -10,7 +10,19 @@ from torch.optim import Optimizer
 
 import fxgrow
 from fxgrow.growth import Budget, Method
-from fxgrow.methods import Firefly, GradientPool, RandomGrowth, Splitting
+from fxgrow.methods import (
+    NASH,
+    AutoGrow,
+    FastSplitting,
+    Firefly,
+    GradientPool,
+    GradMax,
+    Net2Deeper,
+    Net2Wider,
+    RandomGrowth,
+    Splitting,
+    ZeroOutgoing,
+)
 from fxgrow.surgery import STATE_RULES, StateRuleName
 from tools.experiments.pays.flops import FlopCounter
 from tools.experiments.pays.task import Batch, Problem
@@ -20,12 +32,16 @@ Allocation = Mapping[str, int]
 
 
 class Grown(NamedTuple):
-    """A grown network and what the growth cost; without an optimizer, a new one is begun."""
+    """A grown network and what the growth cost; without an optimizer, a new one is begun.
+
+    ``seconds`` are of the processor, ``wall`` those of the clock.
+    """
 
     model: nn.Module
     allocation: Allocation
     flops: int
     seconds: float
+    wall: float
     optimizer: Optimizer | None = None
 
 
@@ -62,12 +78,18 @@ class Moment:
 Grow = Callable[[nn.Module, Moment], Grown]
 
 
-def by_method(method: Method, num_batches: int) -> Grow:
-    """Growth that chooses its own allocation."""
+def by_method(method: Method, num_batches: int, layers: int | None = None) -> Grow:
+    """Growth that chooses its own allocation.
+
+    Args:
+        method: chooses what grows.
+        num_batches: growth batches.
+        layers: how many it may insert; None: as many as the method proposes.
+    """
 
     def grow(model: nn.Module, moment: Moment) -> Grown:
         batches = moment.batches(num_batches)
-        started = time.process_time()
+        clock, started = time.perf_counter(), time.process_time()
         with FlopCounter() as counter:
             growth = fxgrow.grow(
                 model,
@@ -75,15 +97,15 @@ def by_method(method: Method, num_batches: int) -> Grow:
                 moment.problem.loss_fn,
                 example_inputs=batches[0][0],
                 method=method,
-                budget=Budget(neurons=moment.neurons),
+                budget=Budget(neurons=moment.neurons, layers=layers),
                 seed=moment.seed,
                 accept_no_gain=True,
             )
-        seconds = time.process_time() - started
+        seconds, wall = time.process_time() - started, time.perf_counter() - clock
         allocation: dict[str, int] = {}
         for change in growth.report.widths:
             allocation[change.width] = change.after - change.before
-        return Grown(growth.module, allocation, counter.total, seconds)
+        return Grown(growth.module, allocation, counter.total, seconds, wall)
 
     return grow
 
@@ -98,17 +120,17 @@ def by_widening(how: Literal["split", "new"], state: StateRuleName | None = None
 
     def grow(model: nn.Module, moment: Moment) -> Grown:
         (batch,) = moment.batches(1)
-        started = time.process_time()
+        clock, started = time.perf_counter(), time.process_time()
         kept = {} if state is None else {"optimizer": moment.optimizer, "state": state}
         with FlopCounter() as counter:
             wider = fxgrow.widen(model, moment.amounts, batch[0], how, moment.seed, **kept)
-        seconds = time.process_time() - started
-        return Grown(wider.module, moment.amounts, counter.total, seconds, wider.optimizer)
+        seconds, wall = time.process_time() - started, time.perf_counter() - clock
+        return Grown(wider.module, moment.amounts, counter.total, seconds, wall, wider.optimizer)
 
     return grow
 
 
-GROWN_ARMS: dict[str, Grow] = {
+SMALL: dict[str, Grow] = {
     "firefly": by_method(Firefly(new=20), 4),
     # As many candidates as the results in docs/results were made with.
     "pool": by_method(GradientPool(new=64), 4),
@@ -118,3 +140,32 @@ GROWN_ARMS: dict[str, Grow] = {
     "net2net": by_widening("split"),
     **{f"zero, {state}": by_widening("new", state) for state in STATE_RULES},
 }
+"""For networks of a few neurons: few growth batches."""
+
+BATCHES = 16
+"""Growth batches of the paper's experiments: 8 to search on, 4 to score on, 4 held out."""
+PAPER: dict[str, Grow] = {
+    "firefly default": by_method(Firefly(), BATCHES),
+    # m' = 50; one pass of step one, three points in step two, and no refinement after it.
+    "firefly paper": by_method(Firefly(new=50, steps=BATCHES // 2, refine_steps=0), BATCHES),
+    # A pass per weight of a neuron: half of the batches, or the search would take all FLOPs.
+    "splitting exact": by_method(Splitting(), BATCHES // 2),
+    "splitting fast": by_method(FastSplitting(), BATCHES),
+    "net2net uniform": by_method(Net2Wider(), BATCHES),
+    "zero uniform": by_method(ZeroOutgoing(), BATCHES),
+    "random default": by_method(RandomGrowth(), BATCHES),
+    "gradmax": by_method(GradMax(), BATCHES),
+    # As many batches as one child takes steps.
+    "nash": by_method(NASH(layers=0), NASH().steps + BATCHES),
+}
+"""Widths of larger networks, everything by methods that choose their own allocation."""
+
+DEPTH: dict[str, Grow] = {
+    "firefly layers": by_method(Firefly(split=False, new=0, layers=8), BATCHES, layers=1),
+    "autogrow": by_method(AutoGrow(layers=8), BATCHES),
+    "net2deeper": by_method(Net2Deeper(layers=8), BATCHES, layers=1),
+    "nash layers": by_method(NASH(layers=8, wider=0.25), NASH().steps + BATCHES, layers=1),
+}
+"""Layers: one at a time."""
+
+GROWN_ARMS: dict[str, Grow] = {**SMALL, **PAPER, **DEPTH}

@@ -1,9 +1,10 @@
 """What a task of the experiment is."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,26 @@ SMALL_ARMS = (
 FUSED_ADAM = partial(torch.optim.Adam, fused=True)
 
 
+class Progress(NamedTuple):
+    """Where a run is: shares of the FLOPs of the whole run, and of the time since it last grew."""
+
+    run: float
+    stage: float
+
+
+DECAY_STARTS = 0.7
+
+
+def late_decay(progress: Progress) -> float:
+    """Constant, and from ``DECAY_STARTS`` of the run on linear to 0."""
+    return min(1.0, (1 - progress.run) / (1 - DECAY_STARTS))
+
+
+def cosine_of_stage(progress: Progress) -> float:
+    """Half a cosine between two growths, so that every size ends with a rate of 0."""
+    return (1 + math.cos(math.pi * min(progress.stage, 1.0))) / 2
+
+
 @dataclass(frozen=True)
 class Problem:
     """One task with its data drawn.
@@ -40,11 +61,15 @@ class Problem:
         train: batches without end.
         loss_fn: what is minimized.
         error: of a model, on data that was kept aside; lower is better.
+        accuracy: of a model, at the end of every size; None: there is none.
+        held_out_loss: of a model right before and after growth; None: it is not looked at.
     """
 
     train: Iterator[Batch]
     loss_fn: LossFunction
     error: Callable[[nn.Module], float]
+    accuracy: Callable[[nn.Module], float] | None = None
+    held_out_loss: Callable[[nn.Module], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +87,12 @@ class Task:
         grown_widths: patterns of the names of the widths that grow.
         growth_ends: the share of all FLOPs after which nothing grows any more.
         arms: what is compared, the reference first: others follow its allocation.
+        rate_at: the learning rate along the run, as a share of the largest.
+        full: a network of full size, for the arm ``full``.
+        tuning_steps: like ``steps``, for the runs that choose the rates; None: as many.
+        neurons_per_unit: neurons that a growth may add for a difference of 1 in ``widths``; None:
+            one for each width that grows.
+        tuning_seeds: that choose the rates, and are not in the result.
     """
 
     name: str
@@ -74,6 +105,11 @@ class Task:
     grown_widths: tuple[str, ...] = ("*",)
     growth_ends: float = 0.6
     arms: tuple[str, ...] = SMALL_ARMS
+    rate_at: Callable[[Progress], float] = late_decay
+    full: Callable[[], nn.Module] | None = None
+    tuning_steps: int | None = None
+    neurons_per_unit: int | None = None
+    tuning_seeds: tuple[int, ...] = (900, 901)
 
 
 @torch.no_grad()

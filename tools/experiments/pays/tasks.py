@@ -22,7 +22,7 @@ DATA_ROOT = Path("runs/data")
 """Where ``cifar-10-batches-py`` lies."""
 
 
-def _forever(inputs: Tensor, targets: Tensor, size: int, seed: int) -> Iterator[Batch]:
+def forever(inputs: Tensor, targets: Tensor, size: int, seed: int) -> Iterator[Batch]:
     """Batches of ``size`` in a new random order in every epoch."""
     generator = torch.Generator().manual_seed(seed)
     while True:
@@ -69,13 +69,14 @@ def sine_network(width: int) -> nn.Module:
 
 
 @lru_cache
-def _cifar(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def cifar(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """CIFAR-10 of ``size`` x ``size`` pixels: training images and labels, those for the test."""
     split = load_data("cifar10", root=DATA_ROOT, size=size)
     return split.train.images, split.train.labels, split.test.images, split.test.labels
 
 
 def _image(seed: int) -> Problem:
-    pictures, _, _, _ = _cifar(32)
+    pictures, _, _, _ = cifar(32)
     picture = pictures[100 + seed]  # [3, 32, 32], standardized over the data set
     along = torch.linspace(-1, 1, 32)
     rows, columns = torch.meshgrid(along, along, indexing="ij")
@@ -153,7 +154,7 @@ def _digits(seed: int) -> Problem:
     split = load_data("digits", size=8, channels=1)
     images, labels = split.train.images, split.train.labels
     error = _loss_on(F.cross_entropy, split.test.images, split.test.labels)
-    return Problem(_forever(images, labels, 64, seed), F.cross_entropy, error)
+    return Problem(forever(images, labels, 64, seed), F.cross_entropy, error)
 
 
 def small_convolutions(width: int) -> nn.Module:
@@ -177,9 +178,9 @@ def small_convolutions(width: int) -> nn.Module:
 
 
 def _small_images(seed: int) -> Problem:
-    images, labels, test_images, test_labels = _cifar(16)
+    images, labels, test_images, test_labels = cifar(16)
     error = _loss_on(F.cross_entropy, test_images[:5000], test_labels[:5000])
-    return Problem(_forever(images, labels, 64, seed), F.cross_entropy, error)
+    return Problem(forever(images, labels, 64, seed), F.cross_entropy, error)
 
 
 TASKS = {

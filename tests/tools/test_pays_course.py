@@ -1,0 +1,97 @@
+"""Runs of the experiments: where they grow, what they charge, what they note."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tools.experiments.pays.arms import GROWN_ARMS
+from tools.experiments.pays.course import Course, run, scratch_size, stage_ends
+from tools.experiments.pays.task import (
+    Problem,
+    Progress,
+    Task,
+    cosine_of_stage,
+    late_decay,
+    mean_loss,
+)
+
+
+def network(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
+
+
+def draw(seed: int) -> Problem:
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(seed))
+    y = x.prod(1, keepdim=True)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield x, y
+
+    def loss(model: nn.Module) -> float:
+        return mean_loss(model, F.mse_loss, x, y)
+
+    return Problem(batches(), F.mse_loss, loss, accuracy=lambda model: -loss(model), held_out_loss=loss)  # fmt: skip
+
+
+TASK = Task("product", network, draw, (2, 3, 5), steps=400, rates=(0.01,), growth_ends=0.5)
+
+
+@pytest.fixture(scope="module")
+def course() -> Course:
+    return run(TASK, "zero", 0, 0.01)
+
+
+def test_a_run_grows_at_equal_distances(course: Course) -> None:
+    assert stage_ends(TASK, 1000) == [250, 500, 1000]
+    assert [stage.parameters for stage in course.stages] == [11, 16, 26]
+    ends = stage_ends(TASK, course.stages[-1].flops)
+    for stage, end in zip(course.stages, ends, strict=True):
+        assert stage.flops == pytest.approx(end, rel=0.05)
+
+
+def test_every_growth_is_charged(course: Course) -> None:
+    assert course.search_flops == sum(growth.flops for growth in course.growths) > 0
+    assert course.flops == course.stages[-1].flops
+    assert course.growths[0].flops < course.stages[1].flops - course.stages[0].flops
+
+
+def test_the_loss_is_looked_at_right_before_and_after(course: Course) -> None:
+    """New neurons without effect leave it as it is; then it falls."""
+    for stage, growth in zip(course.stages, course.growths, strict=False):
+        assert growth.loss_before == pytest.approx(stage.error)
+        assert growth.loss_after == pytest.approx(growth.loss_before, rel=1e-5)
+        assert stage.accuracy == -stage.error
+
+
+def test_a_structure_from_scratch_gets_what_the_reference_had(course: Course) -> None:
+    first = run(TASK, "scratch 1", 0, 0.01, course.allocations)
+    assert first.parameters == course.stages[1].parameters
+    assert first.flops == pytest.approx(course.stages[1].flops, rel=0.05)
+    last = run(TASK, "scratch", 0, 0.01, course.allocations)
+    assert last.parameters == course.parameters
+    assert last.flops == pytest.approx(course.flops, rel=0.05)
+
+
+def test_the_full_network() -> None:
+    full = run(replace(TASK, full=lambda: network(20)), "full", 0, 0.01)
+    assert (full.parameters, len(full.stages)) == (101, 1)
+    with pytest.raises(ValueError, match="no network of full size"):
+        run(TASK, "full", 0, 0.01)
+
+
+def test_names_of_structures_from_scratch() -> None:
+    assert [scratch_size(arm) for arm in ("scratch", "scratch 2", "narrow")] == [-1, 2, None]
+    assert not any(scratch_size(arm) for arm in GROWN_ARMS)
+
+
+def test_rates_fall_late_or_between_growths() -> None:
+    assert late_decay(Progress(0.7, 0.9)) == 1
+    assert late_decay(Progress(0.85, 0.0)) == pytest.approx(0.5)
+    assert cosine_of_stage(Progress(0.9, 0.0)) == 1
+    assert cosine_of_stage(Progress(0.1, 0.5)) == pytest.approx(0.5)
+    assert cosine_of_stage(Progress(0.1, 1.2)) == 0
