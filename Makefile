@@ -23,9 +23,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[all]'
 	touch $@
 
-demo: $(STAMP)  ## grow a ResNet-18 on real digits and show what changed
-	$(BIN)/fxgrow run specs/recipes/demo.yaml --out $(DEMO) --force
-	$(BIN)/fxgrow check $(DEMO)
+# One thread: the network is so small that more would only wait for each other.
+demo: export OMP_NUM_THREADS = 1
+demo: $(STAMP)  ## grow a small network on real digits, and train it ungrown for as long: does growth pay?
+	$(BIN)/fxgrow run specs/recipes/demo.yaml --trust tools.networks --out $(DEMO) --force
+	$(BIN)/python -m tools.experiments.demo
 
 chromium:  ## the browser for the tests of the HTML page (Debian, as root; else nothing)
 	tools/install_chromium.sh
@@ -47,7 +49,8 @@ format: $(STAMP)  ## rewrite the sources in house style
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: $(ZOO)  ## what growth and coupling cost (half an hour)
+bench: $(ZOO)  ## what imports, growth and coupling cost (half an hour)
+	$(BIN)/python tools/bench_imports.py --out docs/results/bench_imports.json
 	$(BIN)/python -W ignore -m tools.bench_coupling --out docs/results/bench_coupling.json
 	$(BIN)/python -W ignore -m tools.bench_coupling --llama 8 16 32 64 80 --out docs/results/bench_coupling.json
 	$(BIN)/python tools/bench_growth.py --out docs/results/bench_growth.json

@@ -126,3 +126,11 @@ def soaked(num_classes: int = 10) -> tuple[nn.Module, tuple[Tensor]]:
         nn.Linear(8, num_classes),
     )
     return network, (torch.zeros(2, 1, 8, 8),)
+
+
+def scarce(hidden: int = 3, num_classes: int = 10) -> tuple[nn.Module, tuple[Tensor]]:
+    """One hidden layer for 1x8x8 images, so narrow that each neuron is missed (``make demo``)."""
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
+    )
+    return network, (torch.zeros(2, 1, 8, 8),)

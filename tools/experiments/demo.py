@@ -1,60 +1,148 @@
-"""The main job with its controls: ResNet-18 on digits, grown by Firefly, grown at random, not grown; equally long.
+"""Does the growth of ``make demo`` pay? The same network grown and not grown, trained equally long, in one table.
 
-    python tools/experiments/demo.py --seeds 3 --out docs/results/demo.json
+    python -m tools.experiments.demo --out docs/results/demo.json
 
-Settings are those of ``make demo``. Results are written as they come, and a run that is in the file is not done again.
-Data: scikit-learn's 1,797 real 8x8 digits, repeated over the channels and upsampled to 3x32x32; random initial weights.
+Model, data and settings are those of ``specs/recipes/demo.yaml``; every seed draws other weights, another order of the
+images and other candidates. Arms of one seed:
+
+- *not grown*: as many training steps as the grown network.
+- *not grown, equal time*: as many epochs as fit into the processor time of the grown run, with its searches, checks
+  and evaluations, by the time of an epoch of the arm above.
+- *grown*: the recipe.
+- *final size*: the widths that *grown* ended with, from fresh weights, for as many training steps. Growth goes on
+  from a network that is there; whether it is better than to know the size before is another question.
 """
 
 import argparse
+import copy
 import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from statistics import mean
 
 import torch
-import torchvision
+from torch import Tensor, nn
 
-from fxgrow.data import load_data
-from fxgrow.growth import Budget, Method
-from fxgrow.methods import Firefly, RandomGrowth
-from fxgrow.training import RunSettings, train_and_grow
+from fxgrow.cli.model_and_data import load_model_and_data
+from fxgrow.cli.trust import trust_modules
+from fxgrow.data import Splits
+from fxgrow.randomness import seeded
+from fxgrow.training import Recipe, Run, read_recipe, train_and_grow
 
-KINDS: dict[str, tuple[Method, int]] = {
-    "ungrown": (Firefly(), 0),
-    "firefly": (Firefly(), 2),
-    "random": (RandomGrowth(draws=1), 2),
-}
+RECIPE = Path(__file__).parents[2] / "specs" / "recipes" / "demo.yaml"
+NOT_GROWN, EQUAL_TIME, GROWN, FINAL_SIZE = (
+    "not grown",
+    "not grown, equal time",
+    "grown",
+    "final size",
+)
 
 
-def one_run(kind: str, seed: int, epochs: int) -> dict[str, Any]:
-    """One training run; accuracies are on the test images, step losses on the growth batches."""
-    method, grow_steps = KINDS[kind]
-    torch.manual_seed(seed)
-    model = torchvision.models.resnet18(num_classes=10)
+@dataclass(frozen=True)
+class Outcome:
+    """One training run: what it cost, and how well the network does on the test images."""
+
+    arm: str
+    seed: int
+    parameters: int
+    steps: int
+    cpu_seconds: float
+    accuracy: float
+    loss: float
+
+
+def train(
+    arm: str, recipe: Recipe, model: nn.Module, data: Splits, inputs: tuple[Tensor, ...]
+) -> tuple[Outcome, Run]:
+    """Train as a recipe says, from a given model on."""
+    settings = recipe.settings
+    start = time.process_time()
     run = train_and_grow(
         model,
-        load_data("digits", channels=3, size=32),
-        RunSettings(epochs=epochs, grow_steps=grow_steps, seed=seed),
-        example_inputs=(torch.zeros(1, 3, 32, 32),),
-        method=method,
-        budget=Budget(neurons=0.3),
+        data,
+        settings,
+        example_inputs=inputs,
+        method=recipe.method.settings,
+        budget=recipe.budget,
     )
-    return {
-        "test_accuracy": run.after.test.accuracy,
-        "train_loss": run.after.train.loss,
-        "params": run.after.parameters,
-        "epoch_seconds": run.epoch_seconds,
-        "steps": [
-            {
-                "loss_before": growth.report.loss_before,
-                "loss_after": growth.report.loss_after,
-                "backtracks": growth.report.backtracks,
-                "faithful_error": growth.report.faithful_error,
-                "seconds": growth.report.seconds,
-            }
-            for growth in run.growths
-        ],
-    }
+    taken = time.process_time() - start
+    steps = settings.epochs * math.ceil(len(data.train) / settings.batch_size)
+    test = run.after.test
+    outcome = Outcome(
+        arm, settings.seed, run.after.parameters, steps, round(taken, 2), test.accuracy, test.loss
+    )
+    return outcome, run
+
+
+def with_settings(recipe: Recipe, **changes: int) -> Recipe:
+    """The recipe with other settings."""
+    settings = recipe.settings.model_copy(update=changes)
+    return recipe.model_copy(update={"settings": settings})
+
+
+def redrawn(model: nn.Module, seed: int) -> nn.Module:
+    """A copy of a model with fresh weights."""
+    fresh = copy.deepcopy(model)
+    with seeded(seed):
+        for module in fresh.modules():
+            if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)):
+                module.reset_parameters()
+    return fresh
+
+
+def outcomes(recipe: Recipe, seed: int) -> Iterator[Outcome]:
+    """All arms of one seed, as they end."""
+    recipe = with_settings(recipe, seed=seed)
+    trust = trust_modules(["tools.networks"])
+    loaded, data = load_model_and_data(recipe.model, recipe.data, seed=seed, trust=trust)
+    inputs = loaded.example_inputs
+    plain = with_settings(recipe, grow_steps=0)
+    not_grown, _ = train(NOT_GROWN, plain, loaded.model, data, inputs)
+    yield not_grown
+    grown, run = train(GROWN, recipe, loaded.model, data, inputs)
+    yield grown
+    epochs = math.ceil(plain.settings.epochs * grown.cpu_seconds / not_grown.cpu_seconds)
+    longer = with_settings(plain, epochs=max(epochs, plain.settings.epochs))
+    yield train(EQUAL_TIME, longer, loaded.model, data, inputs)[0]
+    yield train(FINAL_SIZE, plain, redrawn(run.final.module, seed), data, inputs)[0]
+
+
+def row(outcome: Outcome) -> str:
+    """An outcome as a line of progress."""
+    return (
+        f"seed {outcome.seed}, {outcome.arm}: {outcome.parameters:,} parameters, {outcome.steps:,} steps, "
+        f"{outcome.cpu_seconds:.1f} s, test accuracy {outcome.accuracy:.1%}, loss {outcome.loss:.3f}"
+    )
+
+
+def table(found: list[Outcome]) -> Iterator[str]:
+    """Means over the seeds, one line for each arm, accuracies of every seed behind them."""
+    yield f"{'':22} {'parameters':>10} {'steps':>6} {'CPU s':>6} {'accuracy':>9} {'loss':>6}  by seed"
+    for arm in (NOT_GROWN, EQUAL_TIME, GROWN, FINAL_SIZE):
+        mine = [outcome for outcome in found if outcome.arm == arm]
+
+        def average(value: Callable[[Outcome], float], mine: list[Outcome] = mine) -> float:
+            return mean(map(value, mine))
+
+        seeds = " ".join(f"{outcome.accuracy:.1%}" for outcome in mine)
+        yield (
+            f"{arm:22} {average(lambda one: one.parameters):10,.0f} {average(lambda one: one.steps):6,.0f} "
+            f"{average(lambda one: one.cpu_seconds):6.1f} {average(lambda one: one.accuracy):9.1%} "
+            f"{average(lambda one: one.loss):6.3f}  {seeds}"
+        )
+
+
+def wins(found: list[Outcome], rival: str) -> str:
+    """In how many seeds the grown network is better than a rival, by accuracy and by loss."""
+    grown = [outcome for outcome in found if outcome.arm == GROWN]
+    others = [outcome for outcome in found if outcome.arm == rival]
+    pairs = list(zip(grown, others, strict=True))
+    by_accuracy = sum(own.accuracy > other.accuracy for own, other in pairs)
+    by_loss = sum(own.loss < other.loss for own, other in pairs)
+    return f"{by_accuracy} of {len(pairs)} seeds by test accuracy, {by_loss} by test loss"
 
 
 def main() -> None:
@@ -62,19 +150,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=9)
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/demo.json"))
-    args = parser.parse_args()
-    results = json.loads(args.out.read_text()) if args.out.exists() else {}
-    for seed in range(args.seeds):
-        for kind in args.kinds:
-            key = f"{kind} seed {seed}"
-            if key not in results:
-                results[key] = one_run(kind, seed, args.epochs)
-                args.out.parent.mkdir(parents=True, exist_ok=True)
-                args.out.write_text(json.dumps(results, indent=1) + "\n")
-            print(f"{key:16s} test accuracy {results[key]['test_accuracy']:.4f}", flush=True)
+    parser.add_argument("--out", type=Path, default=None)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # the network is tiny, and seconds of threads would add up
+    recipe = read_recipe(RECIPE)
+    found: list[Outcome] = []
+    for seed in range(arguments.seeds):
+        for outcome in outcomes(recipe, seed):
+            print(row(outcome), flush=True)
+            found.append(outcome)
+    print("\nMeans over the seeds, on test images:\n")
+    print("\n".join(table(found)))
+    print(f"\nGrown is better than not grown: at equal steps in {wins(found, NOT_GROWN)};")
+    print(f"in equal time in {wins(found, EQUAL_TIME)}.")
+    if arguments.out is not None:
+        text = json.dumps([asdict(outcome) for outcome in found], indent=1)
+        arguments.out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
