@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxgrow.coupling import Coupling
-from fxgrow.rewrite.candidates import Candidates, Entry, Slots
+from fxgrow.rewrite.candidates import Candidates, Slots
+from fxgrow.rewrite.entries import Entry
 from fxgrow.rewrite.equation_use import match_equation
 from fxgrow.rewrite.lanes import Environment
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at, match_linear
-from fxgrow.rewrite.overgrown_layer import OvergrownLayer
+from fxgrow.rewrite.overgrown_layer import CandidateBlocks, OvergrownLayer
 from fxgrow.rewrite.recurrent import recurrent_module, recurrent_weights
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
 from fxgrow.surgery import carrier_entries, normalized_weights, run_starts
@@ -228,7 +229,7 @@ class RewriteContext:
             is_learned = isinstance(tensor, nn.Parameter)
             target = self.insert(key, f"{name}_{axis}_{width}", values, learned=is_learned)
             inserted = attribute_at(self.rewriter.root, target)
-            self.entries.append(Entry(name, axis, slots, partial(_itself, inserted)))
+            self.entries.append(Entry(name, axis, slots, None, partial(_itself, inserted)))
         return self.targets[key]
 
     def insert(
@@ -257,6 +258,6 @@ class RewriteContext:
         return self.targets.setdefault(key, f"{INSERTED}.{name}")
 
 
-def _itself(tensor: Tensor, _: Tensor, __: Tensor) -> Tensor:
+def _itself(tensor: Tensor, _: CandidateBlocks) -> Tensor:
     """The values of an ``Entry`` that has no eps."""
     return tensor

@@ -13,9 +13,10 @@ from fxgrow.capture import UNTRACED_HOOK, Captured, Interpreter
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidate_scaling import CandidateScaling
-from fxgrow.rewrite.candidates import Candidates, Entry
+from fxgrow.rewrite.candidates import Candidates
 from fxgrow.rewrite.constants import written_constants
 from fxgrow.rewrite.context import INSERTED, RewriteContext
+from fxgrow.rewrite.entries import Entry
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
