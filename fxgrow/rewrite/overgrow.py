@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import UNTRACED_HOOK, Captured, Interpreter
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
+from fxgrow.modes import garbage_collection_off
 from fxgrow.rewrite.candidate_scaling import CandidateScaling
 from fxgrow.rewrite.candidates import Candidates
 from fxgrow.rewrite.constants import written_constants
@@ -190,6 +191,7 @@ def _hook_refusal(node: fx.Node) -> Refusal | None:
     return Refusal("no-rewrite", reason, (node.name,))
 
 
+@garbage_collection_off()
 def _build(
     captured: Captured,
     coupling: Coupling,

@@ -16,6 +16,7 @@ from torch.fx.graph import CodeGen
 
 from fxgrow.documents import digest
 from fxgrow.errors import ArgumentError, SpecError
+from fxgrow.modes import garbage_collection_off
 from fxgrow.spec.allowlist import CONTAINER, Trust, name_of_function
 from fxgrow.spec.arguments import DTYPE_NAMES, DTYPES, DType, encode
 from fxgrow.spec.check import check_spec
@@ -179,6 +180,7 @@ def width_spec(width: Any) -> WidthSpec:
     )
 
 
+@garbage_collection_off()
 def _architecture(
     graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor], trust: Trust
 ) -> ArchitectureSpec:
