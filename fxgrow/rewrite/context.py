@@ -63,6 +63,9 @@ class RewriteContext:
     layers: dict[str, OvergrownLayer] = field(default_factory=dict)
     targets: dict[Hashable, str] = field(default_factory=dict)
     written_constants: Mapping[fx.Node, frozenset[int]] = field(default_factory=dict)
+    # What was asked before: every rule asks the same of a node.
+    _widths: dict[tuple[str, int], frozenset[int]] = field(default_factory=dict)
+    _touched: dict[fx.Node, frozenset[int]] = field(default_factory=dict)
 
     @cached_property
     def gains(self) -> dict[str, str]:
@@ -140,7 +143,9 @@ class RewriteContext:
         """Numbers of the widths that own indices of one axis of a parameter; none if it is None."""
         if axis is None:
             return frozenset()
-        return self.coupling.widths_along(name, axis)
+        if (name, axis) not in self._widths:
+            self._widths[name, axis] = self.coupling.widths_along(name, axis)
+        return self._widths[name, axis]
 
     def slots(self, name: str, axis: int, width: int) -> Slots:
         """The indices that the new neurons of a width take, if an axis consisted of them alone.
@@ -194,6 +199,11 @@ class RewriteContext:
 
     def touched(self, node: fx.Node) -> frozenset[int]:
         """Numbers of the widths that a node reads, writes, or holds parameters of."""
+        if node not in self._touched:
+            self._touched[node] = self._find_touched(node)
+        return self._touched[node]
+
+    def _find_touched(self, node: fx.Node) -> frozenset[int]:
         widths: set[int] = set()
         widths.update(self.coupling.reads.get(node.name, ()))
         widths.update(self.coupling.writes.get(node.name, ()))
