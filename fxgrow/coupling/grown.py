@@ -35,11 +35,13 @@ def grown_widths(
         The widths; None if something might depend on a size, so that only ``couple`` can tell.
     """
     refusals = [width.refusal for width in coupling.widths if width.refusal is not None]
+    # An attribute that follows its width may have had the size of another one by chance.
     follows_sizes = coupling.attributes or coupling.replay is not None or coupling.unreached
     # One neuron is broadcast where two are not.
     was_single = any(coupling.widths[number].size == 1 for number in changes)
     if follows_sizes or was_single or any(refusal.code not in _SIZELESS for refusal in refusals):
         return None
+    # Inside an opaque part the code may ask for sizes, and nobody sees it.
     is_whole = before.traced_share == after.traced_share == 1
     if not is_whole or _program(before.graph_module.graph) != _program(after.graph_module.graph):
         return None

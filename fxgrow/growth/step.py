@@ -257,6 +257,7 @@ def _widths_again(
 ) -> tuple[Width, ...]:
     """The widths of the grown model, by those before if that is certain; else coupled again."""
     prepared = ready.prepared
+    # Limits refused widths that are free again; a layer made the model another one.
     if ready.everywhere and not prepared.layers and not options.examples:
         changes = result.width_changes
         widths = grown_widths(prepared.coupling, changes, prepared.captured, again)

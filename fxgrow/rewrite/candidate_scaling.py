@@ -93,7 +93,8 @@ _Use = tuple[OvergrownLayer, int]
 
 def _outgoing(use: _Use) -> Tensor:
     layer, number = use
-    return layer.outgoing[number]
+    tensor: Tensor = getattr(layer, layer.names_of("outgoing")[number])
+    return tensor
 
 
 def _form_of_rows(layer: OvergrownLayer) -> Hashable:
@@ -120,6 +121,7 @@ def _alike(
         by_form[form(member)].append(member)
     groups = []
     for alike in by_form.values():
+        # Large ones stay alone: their numbers cost more than the operators.
         count = max(_AT_ONCE // max(size(alike[0]), 1), 1)
         groups += [alike[start : start + count] for start in range(0, len(alike), count)]
     return groups
@@ -142,7 +144,8 @@ class _AlikeRows(nn.Module):
         super().__init__()
         self._layers = tuple(layers)
         first = layers[0]
-        self._has_delta, self._has_new = bool(first.delta), bool(first.new)
+        # By name, because a list for each layer in each pass takes time.
+        self._delta, self._new = first.names_of("delta"), first.names_of("new")
         self._has_bias = first.bias is not None
         self._joins = join and len(layers) > 1 and first.is_plain
         unit = torch.stack([layer.unit_row for layer in layers])  # [layers]
@@ -160,12 +163,13 @@ class _AlikeRows(nn.Module):
     def forward(self, split_eps: Tensor | None) -> dict[OvergrownLayer, _Rows]:
         """The rows of each layer: eps_i delta_i and those of new neurons, joined or not."""
         delta: list[Tensor] = []
-        if self._has_delta and split_eps is not None:
+        if self._delta and split_eps is not None:
             eps = split_eps.index_select(0, self.place) * self.split_unit  # [layers * out]
-            delta = self._scaled([layer.delta or [] for layer in self._layers], eps)
+            delta = self._scaled(self._delta, eps)
         new: list[Tensor] = []
-        if self._has_new:
-            new = self._scaled([layer.new or [] for layer in self._layers], self.unit)
+        if self._new:
+            new = self._scaled(self._new, self.unit)
+        # What is joined is not given once more: views of it would cost time, too.
         none: list[WeightBlock | None] = [None] * len(self._layers)
         if self._joins:
             rows = map(_Rows, none, none, self._joined(delta, new))
@@ -174,11 +178,11 @@ class _AlikeRows(nn.Module):
             rows = map(_Rows, perturbations, self._blocks(new) if new else none, none)
         return dict(zip(self._layers, rows, strict=True))
 
-    def _scaled(self, tensors: Sequence[Sequence[Tensor]], factors: Tensor) -> list[Tensor]:
+    def _scaled(self, names: Sequence[str], factors: Tensor) -> list[Tensor]:
         """The tensors of all layers times a factor for each row, or for each layer.
 
         Args:
-            tensors: those of each layer, part by part.
+            names: what they are called in their layers, part by part.
             factors: one per row of all layers, or one per layer.
 
         Returns:
@@ -186,8 +190,8 @@ class _AlikeRows(nn.Module):
         """
         by_row = factors.reshape(len(self._layers), -1)
         scaled = []
-        for part in zip(*tensors, strict=True):
-            stacked = _side_by_side(part)
+        for name in names:
+            stacked = _side_by_side([getattr(layer, name) for layer in self._layers])
             scaled.append(stacked * _along_first(by_row, stacked))
         if self.kept is not None:
             by_column = self.kept.unsqueeze(1)  # [layers, 1, in]
@@ -206,9 +210,11 @@ class _AlikeRows(nn.Module):
     def _joined(self, delta: Sequence[Tensor], new: Sequence[Tensor]) -> list[WeightBlock]:
         """[W; eps D; R] of each layer, from what there is of the others."""
         with torch.no_grad():  # W is frozen
-            base = [layer.base().tensors() for layer in self._layers]
-            own = [torch.stack(part) for part in zip(*base, strict=True)]
+            own = [torch.stack([layer.product.oriented(layer.weight) for layer in self._layers])]
+            biases = [layer.bias for layer in self._layers if layer.bias is not None]
+            own += [torch.stack(biases)] if biases else []
         candidates = [parts for parts in (delta, new) if parts]
+        # Along the rows of each layer, so that those of one layer lie one below the other.
         by_part = zip(own, *candidates, strict=True)
         return self._blocks([torch.cat(parts, 1) for parts in by_part])
 

@@ -199,6 +199,7 @@ class RewriteContext:
 
     def touched(self, node: fx.Node) -> frozenset[int]:
         """Numbers of the widths that a node reads, writes, or holds parameters of."""
+        # Every rule asks, and so do the checks.
         if node not in self._touched:
             self._touched[node] = self._find_touched(node)
         return self._touched[node]

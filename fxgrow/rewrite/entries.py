@@ -52,6 +52,7 @@ def entry_values(entries: Sequence[Entry], split_eps: Tensor, new_eps: Tensor) -
         one entry along ``axis`` per index in ``slots``.
     """
     layers = list(dict.fromkeys(entry.layer for entry in entries if entry.layer is not None))
+    # A layer has several entries, and alike layers are scaled by one operator.
     of_layers = scaled_candidates(layers, split_eps, new_eps)
     blocks: dict[OvergrownLayer | None, CandidateBlocks] = {None: _NO_BLOCKS}
     blocks |= dict(zip(layers, of_layers, strict=True))

@@ -163,6 +163,10 @@ class OvergrownLayer(nn.Module):
             self.register_parameter(names[-1], parameter)  # type: ignore[arg-type]
         self._lists[name] = tuple(names)
 
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """The parameters that are registered as ``delta``, ``new`` or ``outgoing``."""
+        return self._lists[name]
+
     def _registered(self, name: str) -> list[nn.Parameter]:
         return [getattr(self, one) for one in self._lists[name]]
 

@@ -103,6 +103,7 @@ def describe_module(
         spec = ModuleSpec(name=name, type=type_name, config=config)
         rebuilt = {} if rebuilt is None else rebuilt
         key = type_name, repr(config)
+        # The layers of most models are of few configurations.
         if key not in rebuilt:
             rebuilt[key] = build_module(spec, trust)
         _check_same(module, rebuilt[key])

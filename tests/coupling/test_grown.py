@@ -21,7 +21,7 @@ def grown(module: nn.Module, x: Tensor, seed: int = 0) -> tuple[Captured, Coupli
     """A module that was coupled, and grew in some widths."""
     before, rng = capture(module.eval(), x), random.Random(seed)
     coupling = couple(before)
-    changes = {}
+    changes: dict[int, Change] = {}
     for number, width in enumerate(coupling.widths):
         if width.growable and (rng.random() < 0.8 or not changes):
             times = [1] * width.size
