@@ -1,5 +1,6 @@
 """Modes that hold for a while: of a module, attention, autograd, the threads of a program."""
 
+import gc
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -85,3 +86,22 @@ def exclusive_autograd() -> Iterator[None]:
     """
     with _ONE_AT_A_TIME, torch.inference_mode(mode=False), torch.enable_grad():
         yield
+
+
+@contextmanager
+def garbage_collection_off() -> Iterator[None]:
+    """Save the time of garbage collection where nearly all the small objects that are made live on.
+
+    Each full collection goes through all objects of the program, those of torch among them.
+
+    Example:
+        >>> with garbage_collection_off():
+        ...     graph = fx.symbolic_trace(model)
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -2,6 +2,7 @@
 
     python tools/bench_growth.py --out docs/results/bench_growth.json
     python -m tools.bench_growth --peers --out docs/results/bench_peers.json    # against gromo
+    python tools/bench_growth.py --small    # 200 linear layers of 8 neurons alone: a minute
 
 16-channel VGG-19, batch 128 of 3x32x32, one thread. Steps are interleaved (plain, splits only, m' = 50, plain, ...);
 medians of process CPU seconds, which other load on the machine disturbs least. The floor counts multiplications:
@@ -23,7 +24,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def grown_multiplications(grown: OverGrown, x: Tensor) -> int:
     return total
 
 
-def measure(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
+def measure(steps: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, dict[str, float]]:
     """Median wall and process CPU seconds of each step, run in turn."""
     wall: dict[str, list[float]] = {name: [] for name in steps}
     cpu: dict[str, list[float]] = {name: [] for name in steps}
@@ -255,42 +256,59 @@ def peak_of(step: Callable[[], None]) -> int:
     return max(itertools.accumulate(event.nbytes() for event in events), default=0)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def repeated(step: Callable[..., Any], *args: Any) -> Callable[[], None]:
+    """Ten calls: one of microseconds is measured badly."""
+
+    def run() -> None:
+        for _ in range(10):
+            step(*args)
+
+    return run
+
+
+def small_layers(count: int, rounds: int) -> dict[str, float]:
+    """CPU seconds of passes, steps and one growth of a network of many small layers, in turn.
+
+    There the numbers cost nothing, so what is measured are operators and the Python around them.
+    """
+    layers = [part for _ in range(count) for part in (nn.Linear(8, 8), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(8, 3))
+    x, y = torch.randn(8, 8), torch.arange(8) % 3
+    method = Firefly(new=2)
+    grown = over_grown(model, x, method)
+
+    def grow() -> None:
+        fxgrow.grow(model, [(x, y)], F.cross_entropy, example_inputs=x, method=method)
+
+    steps = {
+        "forwards": repeated(torch.no_grad()(model), x),
+        "overgrown_forwards": repeated(torch.no_grad()(grown.graph_module), x),
+        "steps": repeated(plain_step(copy.deepcopy(model), x, y)),
+        "overgrown_steps": repeated(grown_step(grown, x, y, method)),
+        "growth": grow,
+    }
+    cpu = {name: one["cpu"] for name, one in measure(steps, rounds).items()}
+    in_forwards = 10 * cpu["growth"] / cpu["forwards"]
+    print(
+        f"{count} small layers: a growth takes {cpu['growth']:.2f} s, as {in_forwards:.0f} forward passes"
     )
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument(
-        "--train-steps", type=int, default=100, help="plain steps before the growth phase"
-    )
-    parser.add_argument(
-        "--peers", action="store_true", help="compare with gromo instead (tools/bench_peers.py)"
-    )
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    if args.peers:
-        save(compare(args.rounds), args.out)
-        return
-    torch.manual_seed(0)
+    for name in ("forwards", "steps"):
+        ratio = cpu[f"overgrown_{name}"] / cpu[name]
+        print(f"{count} small layers: over-grown {name} / plain ones: {ratio:.1f}", flush=True)
+    return {"count": count, **cpu, "growth_in_forwards": in_forwards}
+
+
+def vgg_growth(batch: int, rounds: int, train_steps: int) -> dict[str, Any]:
+    """Steps, their memory and growth phases of the 16-channel VGG-19."""
     model = vgg19(16)
-    x, y = torch.randn(args.batch, 3, 32, 32), torch.randint(0, 10, (args.batch,))
+    x, y = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
     methods = {"splits": Firefly(new=0), "m50": Firefly(new=50)}
     grown = {name: over_grown(model, x, method) for name, method in methods.items()}
     steps: dict[str, Step] = {"plain": plain_step(model, x, y)}
     steps |= {name: grown_step(grown[name], x, y, method) for name, method in methods.items()}
-    times = measure(steps, args.rounds)
+    times = measure(steps, rounds)
     plain = plain_multiplications(model, x)
-    result: dict[str, Any] = {
-        "torch": torch.__version__,
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg(),
-        },
-        "times": times,
-    }
+    result: dict[str, Any] = {"times": times}
     for name in methods:
         floor = grown_multiplications(grown[name], x) / plain
         ratios = {kind: times[name][kind] / times["plain"][kind] for kind in ("wall", "cpu")}
@@ -306,13 +324,13 @@ def main() -> None:
             f"{name:7s} peak memory / plain step's: {memory_limit[name] / memory_limit['plain']:.2f}",
             flush=True,
         )
-    result["phase"] = found = phases(times["plain"]["cpu"], args.batch, args.train_steps)
+    result["phase"] = found = phases(times["plain"]["cpu"], batch, train_steps)
     for name in ("default", "firefly", "longer"):
         one = found[name]
         line = f"{one['plain_steps']:.0f} plain steps (floor {one['floor']:.0f}), loss {one['loss_before']:.4f} -> {one['loss_after']:.4f}"
         print(f"growth phase, {name}: {line}", flush=True)
     print(f"loss after Firefly's / after ten times the steps: {found['loss_over_longer']:.4f}")
-    save(result, args.out)
+    return result
 
 
 def save(result: dict[str, Any], path: Path | None) -> None:
@@ -320,6 +338,38 @@ def save(result: dict[str, Any], path: Path | None) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--train-steps", type=int, default=100, help="plain steps before the growth phase"
+    )
+    parser.add_argument(
+        "--peers", action="store_true", help="compare with gromo instead (tools/bench_peers.py)"
+    )
+    parser.add_argument("--small", action="store_true", help="the network of small layers alone")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.peers:
+        save(compare(args.rounds), args.out)
+        return
+    torch.manual_seed(0)
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+    }
+    result: dict[str, Any] = {"torch": torch.__version__, "machine": machine}
+    result["small_layers"] = small_layers(200, args.rounds)
+    if not args.small:
+        result |= vgg_growth(args.batch, args.rounds, args.train_steps)
+    save(result, args.out)
 
 
 if __name__ == "__main__":

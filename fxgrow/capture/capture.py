@@ -18,7 +18,7 @@ from fxgrow.capture.parts import Captured, How, PartReport, first_line, traced_s
 from fxgrow.capture.running import preserve_state, run_model
 from fxgrow.capture.trace import TraceAttempt, disagreement, trace_model
 from fxgrow.errors import ModelError
-from fxgrow.modes import exclusive_autograd, plain_attention
+from fxgrow.modes import exclusive_autograd, garbage_collection_off, plain_attention
 
 _ENOUGH_TRACED = 0.5
 """A traced graph is taken if at least this share of the parameters is outside its opaque parts."""
@@ -71,6 +71,7 @@ def _expected_output(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
         raise ModelError("does-not-run", message) from error
 
 
+@garbage_collection_off()
 def _best_capture(
     model: nn.Module, inputs: tuple[Any, ...], expected: Any, changing: Collection[int]
 ) -> Captured:

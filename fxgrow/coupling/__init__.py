@@ -3,6 +3,7 @@
 from fxgrow.coupling.changes import change_maps, set_attributes
 from fxgrow.coupling.couple import couple
 from fxgrow.coupling.fixed_axes import FixedAxis
+from fxgrow.coupling.grown import grown_widths
 from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.norm_rules import UNDER_NORMS, Fill, SiteRule
@@ -33,6 +34,7 @@ __all__ = [
     "couple",
     "free_for_multiples",
     "free_for_new_neurons",
+    "grown_widths",
     "meta_copy",
     "meta_inputs",
     "register_rule",

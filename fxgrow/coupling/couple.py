@@ -1,9 +1,7 @@
 """Find the neurons of a model: which parameter slices together make one, and which can grow."""
 
-import gc
 import operator
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,7 @@ from fxgrow.coupling.resolve import resolve_coupling
 from fxgrow.coupling.size_records import size_records
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import Coupling
-from fxgrow.modes import exclusive_autograd
+from fxgrow.modes import exclusive_autograd, garbage_collection_off
 
 
 @checked
@@ -93,18 +91,6 @@ _CODES_WITH_LINES = {"size-branch", "size-value", "uneven"}
 def _depends_on_sizes(coupling: Coupling) -> bool:
     refusals = [width.refusal for width in coupling.widths if width.refusal is not None]
     return any(refusal.code in _CODES_WITH_LINES for refusal in refusals)
-
-
-@contextmanager
-def garbage_collection_off() -> Iterator[None]:
-    """Save the time of garbage collection: nearly all the small objects made here live on."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def subjects_of(

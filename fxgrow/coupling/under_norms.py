@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from fxgrow.capture import Captured, preserve_attributes
-from fxgrow.coupling.couple import garbage_collection_off, subjects_of
+from fxgrow.coupling.couple import subjects_of
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.norm_rules import NormRule, SiteRule, norm_rule
 from fxgrow.coupling.norm_uses import NoRuleError
@@ -17,7 +17,7 @@ from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 from fxgrow.errors import GrowthError
-from fxgrow.modes import exclusive_autograd
+from fxgrow.modes import exclusive_autograd, garbage_collection_off
 from fxgrow.surgery import ROW_NORM_TYPES
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from fxgrow.coupling import Coupling
 from fxgrow.growth.emit import ParameterUpdate
 from fxgrow.growth.select import Selection
-from fxgrow.rewrite import OverGrown
+from fxgrow.rewrite import OverGrown, entry_values
 from fxgrow.surgery import Change, run_starts
 
 
@@ -55,8 +55,8 @@ def parameter_updates(
     new_eps = overgrown.candidates.new_eps * scale
     delta: dict[str, dict[int, Tensor]] = defaultdict(dict)
     by_width: dict[tuple[str, int], dict[int, Tensor]] = defaultdict(dict)
-    for entry in overgrown.entries:
-        values = entry.values(split_eps, new_eps).detach()
+    all_values = entry_values(overgrown.entries, split_eps, new_eps)
+    for entry, values in zip(overgrown.entries, all_values, strict=True):
         if entry.slots is None:
             delta[entry.parameter][entry.axis] = values
         else:

@@ -7,6 +7,7 @@ while the scores themselves are of first order.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from fxgrow.errors import BudgetError, SpecError
 from fxgrow.growth.objective import Objective
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.rewrite import Candidates, OverGrown, overgrow
-from fxgrow.spec import activation_terms
+from fxgrow.spec import pass_cost
 
 ADAM_COPIES = 4
 """Tensors that Adam keeps per parameter: the value, its gradient and two moments."""
@@ -57,34 +58,51 @@ def widths_with_candidates(candidates: Candidates) -> SearchGroup:
     return tuple(sorted(candidates.split.keys() | candidates.new.keys()))
 
 
-def step_memory(overgrown: OverGrown, objective: Objective) -> int:
-    """Count the bytes that one search step keeps on the largest growth batch, on the meta device.
+@dataclass(frozen=True, eq=False)
+class StepCost:
+    """What one search step costs on the largest growth batch.
 
-    Counted are the activations that autograd keeps for the backward pass, inputs included, and the
-    copies that Adam makes of every candidate parameter. The model's own parameters and what lives
-    only while one operator runs are not counted.
+    Args:
+        memory: the bytes that it keeps: the activations that autograd keeps for the backward pass,
+            inputs included, and the copies that Adam makes of every candidate parameter. The
+            model's own parameters and what lives only while one operator runs are not counted.
+        multiply_adds: of its forward pass.
+        inputs: those of the largest batch.
+    """
+
+    memory: int
+    multiply_adds: int
+    inputs: tuple[Any, ...]
+
+
+def step_memory(overgrown: OverGrown, objective: Objective) -> int:
+    """The bytes that one search step keeps: ``memory`` of its ``step_cost``."""
+    return step_cost(overgrown, objective).memory
+
+
+def step_cost(overgrown: OverGrown, objective: Objective) -> StepCost:
+    """Count what one search step costs, on the meta device.
 
     Args:
         overgrown: the graph that is stepped over.
         objective: holds the growth batches.
 
     Returns:
-        Bytes.
+        The cost.
 
     Raises:
         SpecError: ``not-runnable``, if the graph does not run on shapes alone.
     """
-    total = 0
     calls: list[tuple[Any, ...]] = []
     for batch in objective.decisive_batches:
         calls += objective.inputs(batch)
     largest = max(calls, key=_count_numbers)
-    for term in activation_terms(overgrown.graph_module, largest, as_they_are=True):
-        total += term.value
+    cost = pass_cost(overgrown.graph_module, largest)
+    memory = sum(term.value for term in cost.kept)
     for parameter in overgrown.graph_module.parameters():
         if parameter.requires_grad:
-            total += ADAM_COPIES * parameter.numel() * parameter.element_size()
-    return total
+            memory += ADAM_COPIES * parameter.numel() * parameter.element_size()
+    return StepCost(memory, cost.multiply_adds, largest)
 
 
 def _count_numbers(inputs: Any) -> int:

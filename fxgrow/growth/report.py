@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fxgrow.capture import Captured
-from fxgrow.coupling import Coupling
+from fxgrow.coupling import Width
 from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.affordable_costs import countable_multiply_adds
 from fxgrow.growth.batch_roles import BatchRoles
@@ -67,22 +67,22 @@ class Measured:
 
 
 def describe_if_possible(
-    captured: Captured, coupling: Coupling | None, costs: bool = True
+    captured: Captured, widths: Sequence[Width] | None, costs: bool = True
 ) -> Description:
     """Describe a captured model, if it can have a specification, and count what it costs.
 
     Args:
         captured: the model.
-        coupling: its widths; None if the caller wants no specification.
+        widths: its widths; None if the caller wants no specification.
         costs: whether to count without a specification.
 
     Returns:
         The cost, and the specification or a ``SpecError`` (its graph calls what none may call).
     """
-    if coupling is not None:
+    if widths is not None:
         try:
             inputs = captured.example_inputs
-            spec = describe(captured.graph_module, inputs, widths=coupling.widths)
+            spec = describe(captured.graph_module, inputs, widths=widths)
         except SpecError as error:
             return _only_costs(captured, error, costs)
         return Description(spec.cost.parameters, spec.cost.multiply_adds, spec)

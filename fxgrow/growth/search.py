@@ -10,20 +10,24 @@ stands for one changed copy of a neuron (an unlocked neuron), not for two.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
-from fxgrow.errors import BudgetError, GrowthError, InternalError, SpecError
-from fxgrow.growth.affordable_costs import countable_multiply_adds
+from fxgrow.errors import BudgetError, GrowthError, InternalError
+from fxgrow.growth.affordable_costs import StepCosts
 from fxgrow.growth.budget import ResolvedBudget
 from fxgrow.growth.candidate_transfer import copy_candidates
 from fxgrow.growth.invariants import backtrack, full_precision
 from fxgrow.growth.materialize import width_changes
 from fxgrow.growth.method import Method, Scores, keeps_function
 from fxgrow.growth.objective import Objective
-from fxgrow.growth.partition import SearchGroup, overgrow_group, partition_widths, step_memory
+from fxgrow.growth.partition import (
+    SearchGroup,
+    overgrow_group,
+    partition_widths,
+)
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.scope import require_equal_candidates
 from fxgrow.growth.select import Selection, select
@@ -130,7 +134,7 @@ def search(
     generator = torch.Generator().manual_seed(seed)
     with timer.phase("overgrow"):
         start = _start(prepared, objective, budget, generator, limits)
-    overgrown, groups, memory, limits = start.overgrown, start.groups, start.memory, start.limits
+    overgrown, groups, costs, limits = start.overgrown, start.groups, start.costs, start.limits
     with timer.phase("search"):
         with full_precision():
             loss_before = objective.scoring.mean(prepared.captured.graph_module)
@@ -138,8 +142,8 @@ def search(
             prepared, overgrown, groups, method, objective, budget, generator
         )
         chosen, selection = select_candidates(prepared, overgrown, parts, scores, budget)
-        peak_memory = memory.largest(parts)
-        needed = peak_memory if chosen is overgrown else memory.largest([chosen])
+        peak_memory = costs.largest_memory(parts)
+        needed = peak_memory if chosen is overgrown else costs.largest_memory([chosen])
     refined = limits.allow(needed)
     if refined:
         with timer.phase("refine"):
@@ -185,7 +189,7 @@ class _Start:
 
     overgrown: OverGrown
     groups: tuple[SearchGroup, ...]
-    memory: "_StepMemory"
+    costs: StepCosts
     limits: SearchLimits
     multiply_adds: int | None
     unknown: str
@@ -200,36 +204,13 @@ def _start(
 ) -> _Start:
     """Over-grow the model, and see which candidates fit into memory beside each other."""
     overgrown = _overgrow_all(prepared, budget, generator)
-    memory = _StepMemory(objective, limits)
-    needed = memory.largest([overgrown])
+    costs = StepCosts(objective, limits.costs or limits.memory is not None)
+    needed = costs.largest_memory([overgrown])
     if needed is not None and limits.memory is None:
         limits = replace(limits, memory=available_memory(device_of(prepared.captured.model)))
     groups = partition_widths(prepared, overgrown, objective, limits.memory, needed)
-    whole = replace(prepared.captured, graph_module=overgrown.graph_module)
-    cost, unknown = countable_multiply_adds(whole, limits.costs)
-    return _Start(overgrown, groups, memory, limits, cost, unknown)
-
-
-@dataclass(frozen=True)
-class _StepMemory:
-    """Predicts what a step keeps, where that is wanted and can be told."""
-
-    objective: Objective
-    limits: SearchLimits
-    counted: dict[int, int] = field(default_factory=dict)
-
-    def largest(self, graphs: Sequence[OverGrown]) -> int | None:
-        """The bytes of the largest of some over-grown graphs; None if nobody can tell."""
-        if not self.limits.costs and self.limits.memory is None:
-            return None
-        try:
-            for graph in graphs:
-                # A graph keeps its candidates, so it is counted once.
-                if id(graph) not in self.counted:
-                    self.counted[id(graph)] = step_memory(graph, self.objective)
-            return max(self.counted[id(graph)] for graph in graphs)
-        except SpecError:
-            return None
+    cost, unknown = costs.multiply_adds(overgrown, limits.costs)
+    return _Start(overgrown, groups, costs, limits, cost, unknown)
 
 
 def _overgrow_all(

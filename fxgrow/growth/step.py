@@ -21,7 +21,7 @@ from fxgrow.capture import (
     require_growable_model,
 )
 from fxgrow.copying import copy_with_optimizer
-from fxgrow.coupling import couple
+from fxgrow.coupling import Width, couple, grown_widths
 from fxgrow.errors import GrowthError
 from fxgrow.growth.batch_roles import assign_roles, take_batches
 from fxgrow.growth.batches import outside_inference
@@ -164,7 +164,7 @@ def _grown(
     options: StepOptions,
 ) -> Growth:
     """Grow the model and the optimizer that are changed; the caller puts them back on failure."""
-    timer, more = Timer(), options.examples
+    timer = Timer()
     inputs = _example_inputs(work, options.example_inputs, objective)
     kept_statistics, counts = frozen_statistics(work), options.counts_costs
     frozen = () if options.grow_frozen else _frozen_names(work)
@@ -195,8 +195,8 @@ def _grown(
     remove_unused_layers(prepared, result.width_changes, work, optimizer)
     # Outside of the frozen context: the specification records which parameters learn.
     again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
-    described = couple(again, examples=more) if options.describe else None
-    after = timer.run("describe", describe_if_possible, again, described, counts)
+    widths = _widths_again(ready, result, again, options) if options.describe else None
+    after = timer.run("describe", describe_if_possible, again, widths, counts)
     measured = replace(emitted, stale_loss=stale, roles=roles, picked=picked.why)
     step = growth_step(
         picked.method, budget, resolved, prepared, result, emission, measured, before, after
@@ -214,12 +214,21 @@ def _grown(
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """A model before the search: steps 1 to 4 of a growth step."""
+    """A model before the search: steps 1 to 4 of a growth step.
+
+    Args:
+        before: its description.
+        prepared: the model with its candidates.
+        resolved: the budget.
+        picked: the method, and why.
+        everywhere: whether it was coupled without limits to what may grow.
+    """
 
     before: Description
     prepared: PreparedModel
     resolved: ResolvedBudget
     picked: Picked
+    everywhere: bool
 
 
 def _ready(
@@ -236,17 +245,31 @@ def _ready(
     captured = timer.run("capture", capture, work, inputs)
     within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
     coupling = timer.run("couple", couple, captured, examples=more, **within)
-    described, counts = coupling if options.describe else None, options.counts_costs
+    widths, counts = coupling.widths if options.describe else None, options.counts_costs
     if scope.expressible:
         coupling, ties = timer.run("couple", limit_to_config, captured, coupling, method)
         scope = scope.model_copy(update={"tie": (*scope.tie, *ties)})
-    before = timer.run("describe", describe_if_possible, captured, described, counts)
+    before = timer.run("describe", describe_if_possible, captured, widths, counts)
     prepared = timer.run("prepare", prepare, captured, coupling, method, scope, more, frozen)
     resolved = timer.run("budget", _resolve, prepared, budget, scope)
     picked = pick_method(method, partial(neurons_after, prepared, resolved))
     prepared = _with_candidates(prepared, method, picked.method, resolved)
     require_no_layers(options.companions, prepared)
-    return _Ready(before, prepared, resolved, picked)
+    return _Ready(before, prepared, resolved, picked, not any(within.values()))
+
+
+def _widths_again(
+    ready: _Ready, result: SearchResult, again: Captured, options: StepOptions
+) -> tuple[Width, ...]:
+    """The widths of the grown model, by those before if that is certain; else coupled again."""
+    prepared = ready.prepared
+    # Limits refused widths that are free again; a layer made the model another one.
+    if ready.everywhere and not prepared.layers and not options.examples:
+        changes = result.width_changes
+        widths = grown_widths(prepared.coupling, changes, prepared.captured, again)
+        if widths is not None:
+            return widths
+    return couple(again, examples=options.examples).widths
 
 
 def check_step(

@@ -1,7 +1,8 @@
 """Rewriting fx graphs: the over-grown graph with all candidates in it, and candidate layers."""
 
 from fxgrow.deprecation import renamed_attributes
-from fxgrow.rewrite.candidates import Candidates, Entry, Slots
+from fxgrow.rewrite.candidates import Candidates, Slots
+from fxgrow.rewrite.entries import Entry, entry_values
 from fxgrow.rewrite.lanes import NEW
 from fxgrow.rewrite.overgrow import OverGrown, overgrow
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
@@ -28,6 +29,7 @@ __all__ = [
     "OverGrown",
     "OvergrownLayer",
     "Slots",
+    "entry_values",
     "insert_layers",
     "insertion_points",
     "overgrow",

@@ -2,33 +2,62 @@
 
 Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2020, Eqs. 3 and 4:
 eps_i delta_i. A layer has some ten small tensors, and an operator on each costs more than its
-numbers: so each kind of scaling is one operator for all layers.
+numbers: so tensors of layers of one shape lie side by side, and one operator does for all of them.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from fxgrow.rewrite.overgrown_layer import CandidateBlocks, OvergrownLayer, WeightBlock, masked
-from fxgrow.surgery import reshape_along
+from fxgrow.rewrite.overgrown_layer import CandidateBlocks, OvergrownLayer, WeightBlock
+
+_AT_ONCE = 2**18
+"""Entries of weights that are put side by side, which copies them."""
+
+Member = TypeVar("Member")
 
 
 class CandidateScaling(nn.Module):
-    """Gives every layer the weights of its candidates, those of all layers computed at once.
+    """Gives every layer the weights of its candidates, those of alike layers computed at once.
 
     Args:
         layers: the graph's layers; they are parts of the graph, not of this module.
+        join: put the rows of alike layers below their base, where that is what these apply.
     """
 
-    def __init__(self, layers: Sequence[OvergrownLayer]) -> None:
+    def __init__(self, layers: Sequence[OvergrownLayer], *, join: bool = True) -> None:
         super().__init__()
         self._layers = tuple(layers)
+        writing = [layer for layer in layers if layer.delta or layer.new]
+        reading = [(layer, i) for layer in layers for i in range(len(layer.columns))]
+        by_rows = _alike(writing, _form_of_rows, lambda layer: layer.weight.numel())
+        by_columns = _alike(reading, _form_of_columns, lambda use: _outgoing(use).numel())
+        self.rows = nn.ModuleList(_AlikeRows(alike, join) for alike in by_rows)
+        self.columns = nn.ModuleList(map(_AlikeColumns, by_columns))
 
-    def forward(self, split_eps: Tensor, new_eps: Tensor) -> list[CandidateBlocks]:
-        """The candidates' weights at these eps, layer by layer."""
-        return scaled_candidates(self._layers, split_eps, new_eps)
+    def forward(self, split_eps: Tensor | None, new_eps: Tensor | None) -> list[CandidateBlocks]:
+        """The candidates' weights, layer by layer.
+
+        Args:
+            split_eps: the eps of all split candidates; None: no perturbations.
+            new_eps: the eps of all new neurons; None: no columns.
+        """
+        rows: dict[OvergrownLayer, _Rows] = {}
+        for alike_rows in self.rows:
+            rows |= alike_rows(split_eps)
+        columns: dict[_Use, Tensor] = {}
+        if new_eps is not None:
+            for alike_columns in self.columns:
+                columns |= alike_columns(new_eps)
+        blocks = []
+        for layer in self._layers:
+            own = tuple(columns[layer, i] for i in range(len(layer.columns))) if columns else ()
+            perturbation, incoming, joined = rows.get(layer, _NO_ROWS)
+            blocks.append(CandidateBlocks(perturbation, incoming, own, joined))
+        return blocks
 
 
 def scaled_candidates(
@@ -44,90 +73,193 @@ def scaled_candidates(
     Returns:
         As many as layers.
     """
-    alike = defaultdict(list)  # torch.cat of units of two dtypes would have the wider one
-    for layer in layers:
-        alike[layer.unit_row.dtype, layer.unit_row.device].append(layer)
-    blocks: dict[OvergrownLayer, CandidateBlocks] = {}
-    for chosen in alike.values():
-        perturbations = _perturbations(chosen, split_eps)
-        incoming = _incoming(chosen)
-        columns = _columns(chosen, new_eps)
-        for layer in chosen:
-            blocks[layer] = CandidateBlocks(
-                perturbations.get(layer), incoming.get(layer), columns.get(layer, ())
-            )
-    return [blocks[layer] for layer in layers]
+    blocks: list[CandidateBlocks] = CandidateScaling(layers, join=False)(split_eps, new_eps)
+    return blocks
 
 
-def _perturbations(
-    layers: Sequence[OvergrownLayer], split_eps: Tensor | None
-) -> dict[OvergrownLayer, WeightBlock]:
-    """eps_i delta_i of the rows of each layer that has split candidates."""
-    delta = {layer: layer.delta for layer in layers if layer.delta}
-    if not delta or split_eps is None:
-        return {}
-    place = torch.cat([layer.split_place for layer in delta])
-    unit = torch.cat([layer.split_unit for layer in delta])
-    eps = split_eps.index_select(0, place) * unit  # of the rows of all layers, one after the other
-    scaled = _scaled_along(list(delta.values()), eps, 0)
-    return {layer: layer.block(rows) for layer, rows in zip(delta, scaled, strict=True)}
+class _Rows(NamedTuple):
+    """What a layer gets of rows, as in ``CandidateBlocks``."""
+
+    perturbation: WeightBlock | None
+    incoming: WeightBlock | None
+    joined: WeightBlock | None
 
 
-def _incoming(layers: Sequence[OvergrownLayer]) -> dict[OvergrownLayer, WeightBlock]:
-    """The rows of new neurons of each layer that writes some."""
-    new = {layer: layer.new for layer in layers if layer.new}
-    if not new:
-        return {}
-    rows: list[Tensor] = [tensor for tensors in new.values() for tensor in tensors]
-    units = [layer.unit_row for layer, tensors in new.items() for _ in tensors]
-    # One operator for all of them: a list of products. Torch's stubs know only one of its forms.
-    scaled = iter(torch._foreach_mul(rows, units))
-    return {layer: layer.block([next(scaled) for _ in tensors]) for layer, tensors in new.items()}
+_NO_ROWS = _Rows(None, None, None)
+
+_Use = tuple[OvergrownLayer, int]
+"""One of the ``columns`` of a layer: the layer and its number there."""
 
 
-def _columns(
-    layers: Sequence[OvergrownLayer], new_eps: Tensor | None
-) -> dict[OvergrownLayer, tuple[Tensor, ...]]:
-    """eps_j times the outgoing weights of new neurons, for each of a layer's ``columns``."""
-    reading = [layer for layer in layers if layer.columns]
-    if not reading or new_eps is None:
-        return {}
-    # One list each for all layers, in the order of ``reading`` and of a layer's ``columns``.
-    indices = [index for layer in reading for index in layer.column_index]
-    units = [layer.unit_column.expand(len(i)) for layer in reading for i in layer.column_index]
-    factors = new_eps.index_select(0, torch.cat(indices)) * torch.cat(units)
-    outgoing = [[tensor] for layer in reading for tensor in layer.outgoing]
-    scaled = iter(_scaled_along(outgoing, factors, 1))
-    columns = {}
-    for layer in reading:
-        own = [next(scaled)[0] for _ in layer.columns]
-        columns[layer] = tuple(masked(weight, layer.kept_rows, 0) for weight in own)
-    return columns
+def _outgoing(use: _Use) -> Tensor:
+    layer, number = use
+    tensor: Tensor = getattr(layer, layer.names_of("outgoing")[number])
+    return tensor
 
 
-def _scaled_along(
-    tensors: Sequence[Sequence[Tensor]], factors: Tensor, axis: int
-) -> list[list[Tensor]]:
-    """Multiply tensors along an axis by factors, all of them in one operator.
+def _form_of_rows(layer: OvergrownLayer) -> Hashable:
+    """What layers have in common whose rows are computed at once."""
+    tensors = tuple((part.shape, part.dtype, part.device) for part in layer.base().tensors())
+    flags = layer.bias is None, layer.delta is None, layer.kept_columns is None, layer.is_plain
+    return tensors, flags, layer.num_new_rows
+
+
+def _form_of_columns(use: _Use) -> Hashable:
+    """What outgoing weights have in common that are computed at once."""
+    tensor = _outgoing(use)
+    return tensor.shape, tensor.dtype, tensor.device, use[0].kept_rows is None
+
+
+def _alike(
+    members: Sequence[Member],
+    form: Callable[[Member], Hashable],
+    size: Callable[[Member], int],
+) -> list[list[Member]]:
+    """Those of one form together, as many as may be put side by side."""
+    by_form: dict[Hashable, list[Member]] = defaultdict(list)
+    for member in members:
+        by_form[form(member)].append(member)
+    groups = []
+    for alike in by_form.values():
+        # Large ones stay alone: their numbers cost more than the operators.
+        count = max(_AT_ONCE // max(size(alike[0]), 1), 1)
+        groups += [alike[start : start + count] for start in range(0, len(alike), count)]
+    return groups
+
+
+class _AlikeRows(nn.Module):
+    """The rows of the candidates of layers of one shape.
 
     Args:
-        tensors: some for each layer, which have equal sizes along the axis.
-        factors: those of all layers behind each other.
-        axis: the axis.
-
-    Returns:
-        The products, packed as the tensors were.
+        layers: the layers.
+        join: give [W; eps D; R] in one, if there are several and that is what they apply.
     """
-    counts = [some[0].shape[axis] for some in tensors]
-    # Factors of tensors of one rank are views of one vector: [n, 1, ...] with n as counted.
-    by_rank: dict[int, tuple[Tensor, ...]] = {}
-    left, right = [], []
-    for number, some in enumerate(tensors):
-        for tensor in some:
-            rank = tensor.dim()
-            if rank not in by_rank:
-                by_rank[rank] = reshape_along(factors, axis, rank).split(counts)
-            left.append(tensor)
-            right.append(by_rank[rank][number])
-    products = iter(torch._foreach_mul(left, right))
-    return [[next(products) for _ in some] for some in tensors]
+
+    place: Tensor
+    split_unit: Tensor
+    unit: Tensor
+    kept: Tensor | None
+
+    def __init__(self, layers: Sequence[OvergrownLayer], join: bool) -> None:
+        super().__init__()
+        self._layers = tuple(layers)
+        first = layers[0]
+        # By name, because a list for each layer in each pass takes time.
+        self._delta, self._new = first.names_of("delta"), first.names_of("new")
+        self._has_bias = first.bias is not None
+        self._joins = join and len(layers) > 1 and first.is_plain
+        unit = torch.stack([layer.unit_row for layer in layers])  # [layers]
+        self.register_buffer("unit", unit, persistent=False)
+        splits = [layer.split for layer in layers if layer.split is not None]
+        if splits:
+            split = torch.stack(splits)  # [layers, out]
+            # Rows without a candidate read some eps (index -1), which their unit 0 takes out.
+            split_unit = (split >= 0).to(unit) * unit.unsqueeze(1)
+            self.register_buffer("place", split.clamp(min=0).flatten(), persistent=False)
+            self.register_buffer("split_unit", split_unit.flatten(), persistent=False)
+        kept = [layer.kept_columns for layer in layers if layer.kept_columns is not None]
+        self.register_buffer("kept", torch.stack(kept) if kept else None, persistent=False)
+
+    def forward(self, split_eps: Tensor | None) -> dict[OvergrownLayer, _Rows]:
+        """The rows of each layer: eps_i delta_i and those of new neurons, joined or not."""
+        delta: list[Tensor] = []
+        if self._delta and split_eps is not None:
+            eps = split_eps.index_select(0, self.place) * self.split_unit  # [layers * out]
+            delta = self._scaled(self._delta, eps)
+        new: list[Tensor] = []
+        if self._new:
+            new = self._scaled(self._new, self.unit)
+        # What is joined is not given once more: views of it would cost time, too.
+        none: list[WeightBlock | None] = [None] * len(self._layers)
+        if self._joins:
+            rows = map(_Rows, none, none, self._joined(delta, new))
+        else:
+            perturbations = self._blocks(delta) if delta else none
+            rows = map(_Rows, perturbations, self._blocks(new) if new else none, none)
+        return dict(zip(self._layers, rows, strict=True))
+
+    def _scaled(self, names: Sequence[str], factors: Tensor) -> list[Tensor]:
+        """The tensors of all layers times a factor for each row, or for each layer.
+
+        Args:
+            names: what they are called in their layers, part by part.
+            factors: one per row of all layers, or one per layer.
+
+        Returns:
+            For each part ``[layers, rows, ...]``, without entries at blank neurons.
+        """
+        by_row = factors.reshape(len(self._layers), -1)
+        scaled = []
+        for name in names:
+            stacked = _side_by_side([getattr(layer, name) for layer in self._layers])
+            scaled.append(stacked * _along_first(by_row, stacked))
+        if self.kept is not None:
+            by_column = self.kept.unsqueeze(1)  # [layers, 1, in]
+            scaled[0] = scaled[0] * _along_first(by_column, scaled[0]).to(scaled[0])
+        return scaled
+
+    def _blocks(self, parts: Sequence[Tensor]) -> list[WeightBlock]:
+        """The rows of each layer, of those of all of them."""
+        by_layer = zip(*(part.unbind() for part in parts), strict=True)
+        blocks = []
+        for weight, *others in by_layer:
+            bias = others.pop() if self._has_bias else None
+            blocks.append(WeightBlock(weight, bias, tuple(others)))
+        return blocks
+
+    def _joined(self, delta: Sequence[Tensor], new: Sequence[Tensor]) -> list[WeightBlock]:
+        """[W; eps D; R] of each layer, from what there is of the others."""
+        with torch.no_grad():  # W is frozen
+            own = [torch.stack([layer.product.oriented(layer.weight) for layer in self._layers])]
+            biases = [layer.bias for layer in self._layers if layer.bias is not None]
+            own += [torch.stack(biases)] if biases else []
+        candidates = [parts for parts in (delta, new) if parts]
+        # Along the rows of each layer, so that those of one layer lie one below the other.
+        by_part = zip(own, *candidates, strict=True)
+        return self._blocks([torch.cat(parts, 1) for parts in by_part])
+
+
+class _AlikeColumns(nn.Module):
+    """The columns of new neurons, of one shape each.
+
+    Args:
+        uses: whose they are.
+    """
+
+    place: Tensor
+    unit: Tensor
+    kept: Tensor | None
+
+    def __init__(self, uses: Sequence[_Use]) -> None:
+        super().__init__()
+        self._uses = tuple(uses)
+        places, units, kept = [], [], []
+        for layer, number in uses:
+            place = layer.columns[number].candidate.to(layer.weight.device)
+            places.append(place)
+            units.append(layer.unit_column.expand(len(place)))
+            if layer.kept_rows is not None:
+                kept.append(layer.kept_rows)
+        self.register_buffer("place", torch.cat(places), persistent=False)
+        self.register_buffer("unit", torch.cat(units), persistent=False)
+        self.register_buffer("kept", torch.stack(kept) if kept else None, persistent=False)
+
+    def forward(self, new_eps: Tensor) -> dict[_Use, Tensor]:
+        """eps_j times the outgoing weights of new neurons."""
+        stacked = _side_by_side([_outgoing(use) for use in self._uses])  # [uses, out, new, ...]
+        factors = new_eps.index_select(0, self.place) * self.unit
+        by_column = factors.reshape(len(self._uses), 1, -1)
+        scaled = stacked * _along_first(by_column, stacked)
+        if self.kept is not None:
+            scaled = scaled * _along_first(self.kept, scaled).to(scaled)  # [uses, out]
+        return dict(zip(self._uses, scaled.unbind(), strict=True))
+
+
+def _side_by_side(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of one shape as one; a single one is not copied."""
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
+
+
+def _along_first(factors: Tensor, like: Tensor) -> Tensor:
+    """Factors along the first axes of a tensor, to be broadcast along the others."""
+    return factors.reshape(*factors.shape, *[1] * (like.dim() - factors.dim()))

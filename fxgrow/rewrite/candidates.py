@@ -1,15 +1,11 @@
-"""Candidates: how far each is switched on (eps), and where its weights go when it is emitted."""
+"""Candidates: how far each is switched on (eps), and the indices that they take."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from fxgrow.coupling import Owners
-
-Values = Callable[[Tensor, Tensor], Tensor]
-"""``values(split_eps, new_eps)``: the tensor that an ``Entry`` adds, at these eps."""
 
 
 @dataclass(frozen=True)
@@ -24,24 +20,6 @@ class Slots:
 
     width: int
     candidate: Tensor
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Something that emission adds to an axis of a parameter.
-
-    Args:
-        parameter: the name in the user's module.
-        axis: the axis along which neurons lie.
-        slots: the indices of new neurons; None for a perturbation of what is there.
-        values: ``values(split_eps, new_eps)`` is a tensor of the parameter's old shape for a
-            perturbation, else it has one entry along ``axis`` per index in ``slots``.
-    """
-
-    parameter: str
-    axis: int
-    slots: Slots | None
-    values: Values
 
 
 class Candidates(nn.Module):

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxgrow.coupling import Coupling
-from fxgrow.rewrite.candidates import Candidates, Entry, Slots
+from fxgrow.rewrite.candidates import Candidates, Slots
+from fxgrow.rewrite.entries import Entry
 from fxgrow.rewrite.equation_use import match_equation
 from fxgrow.rewrite.lanes import Environment
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at, match_linear
-from fxgrow.rewrite.overgrown_layer import OvergrownLayer
+from fxgrow.rewrite.overgrown_layer import CandidateBlocks, OvergrownLayer
 from fxgrow.rewrite.recurrent import recurrent_module, recurrent_weights
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
 from fxgrow.surgery import carrier_entries, normalized_weights, run_starts
@@ -62,6 +63,9 @@ class RewriteContext:
     layers: dict[str, OvergrownLayer] = field(default_factory=dict)
     targets: dict[Hashable, str] = field(default_factory=dict)
     written_constants: Mapping[fx.Node, frozenset[int]] = field(default_factory=dict)
+    # What was asked before: every rule asks the same of a node.
+    _widths: dict[tuple[str, int], frozenset[int]] = field(default_factory=dict)
+    _touched: dict[fx.Node, frozenset[int]] = field(default_factory=dict)
 
     @cached_property
     def gains(self) -> dict[str, str]:
@@ -139,7 +143,9 @@ class RewriteContext:
         """Numbers of the widths that own indices of one axis of a parameter; none if it is None."""
         if axis is None:
             return frozenset()
-        return self.coupling.widths_along(name, axis)
+        if (name, axis) not in self._widths:
+            self._widths[name, axis] = self.coupling.widths_along(name, axis)
+        return self._widths[name, axis]
 
     def slots(self, name: str, axis: int, width: int) -> Slots:
         """The indices that the new neurons of a width take, if an axis consisted of them alone.
@@ -193,6 +199,12 @@ class RewriteContext:
 
     def touched(self, node: fx.Node) -> frozenset[int]:
         """Numbers of the widths that a node reads, writes, or holds parameters of."""
+        # Every rule asks, and so do the checks.
+        if node not in self._touched:
+            self._touched[node] = self._find_touched(node)
+        return self._touched[node]
+
+    def _find_touched(self, node: fx.Node) -> frozenset[int]:
         widths: set[int] = set()
         widths.update(self.coupling.reads.get(node.name, ()))
         widths.update(self.coupling.writes.get(node.name, ()))
@@ -228,7 +240,7 @@ class RewriteContext:
             is_learned = isinstance(tensor, nn.Parameter)
             target = self.insert(key, f"{name}_{axis}_{width}", values, learned=is_learned)
             inserted = attribute_at(self.rewriter.root, target)
-            self.entries.append(Entry(name, axis, slots, partial(_itself, inserted)))
+            self.entries.append(Entry(name, axis, slots, None, partial(_itself, inserted)))
         return self.targets[key]
 
     def insert(
@@ -257,6 +269,6 @@ class RewriteContext:
         return self.targets.setdefault(key, f"{INSERTED}.{name}")
 
 
-def _itself(tensor: Tensor, _: Tensor, __: Tensor) -> Tensor:
+def _itself(tensor: Tensor, _: CandidateBlocks) -> Tensor:
     """The values of an ``Entry`` that has no eps."""
     return tensor

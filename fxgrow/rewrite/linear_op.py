@@ -231,6 +231,8 @@ def blockwise_apply(
 
 def stack_rows(rows: Sequence[Tensor], groups: int) -> Tensor:
     """Concatenate blocks of rows along ``out``, group by group."""
+    if len(rows) == 1:
+        return rows[0]
     if groups == 1:
         return torch.cat(list(rows))
     # [out, ...] -> [groups, out / groups, ...]; a group's rows of all blocks stand side by side.

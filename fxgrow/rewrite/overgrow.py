@@ -12,10 +12,12 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import UNTRACED_HOOK, Captured, Interpreter
 from fxgrow.coupling import Coupling
 from fxgrow.errors import InternalError, Refusal
+from fxgrow.modes import garbage_collection_off
 from fxgrow.rewrite.candidate_scaling import CandidateScaling
-from fxgrow.rewrite.candidates import Candidates, Entry
+from fxgrow.rewrite.candidates import Candidates
 from fxgrow.rewrite.constants import written_constants
 from fxgrow.rewrite.context import INSERTED, RewriteContext
+from fxgrow.rewrite.entries import Entry
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
@@ -189,6 +191,7 @@ def _hook_refusal(node: fx.Node) -> Refusal | None:
     return Refusal("no-rewrite", reason, (node.name,))
 
 
+@garbage_collection_off()
 def _build(
     captured: Captured,
     coupling: Coupling,
@@ -222,10 +225,10 @@ def _build(
     root.add_module(SCALING, CandidateScaling(tuple(context.layers.values())))
     if candidates.split or candidates.new:
         freeze_norms(rewriter.graph, root, INSERTED)
+    # Before there is a module, whose code would be written anew.
+    rewriter.graph.eliminate_dead_code(rewriter.has_effect)
     graph_module = fx.GraphModule(root, rewriter.graph, f"OverGrown{type(old).__name__}").eval()
-    graph_module.graph.eliminate_dead_code(rewriter.has_effect)
     graph_module.graph.lint()
-    graph_module.recompile()
     entries = tuple(context.entries)
     made_of = (captured, coupling)
     return OverGrown(graph_module, candidates, entries, refusals, rewriter.edits, *made_of)
@@ -245,16 +248,24 @@ def _root(old: fx.GraphModule, candidates: Candidates) -> nn.Module:
     return root
 
 
-class _Recorder(Interpreter):
-    """Runs a graph and remembers which nodes give no tensors, and which node ran last."""
+class _LastNode(Interpreter):
+    """Runs a graph and remembers which node ran last."""
+
+    last: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.last = n
+        return super().run_node(n)
+
+
+class _Tensorless(Interpreter):
+    """Runs a graph and remembers which nodes give no tensors."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.tensorless: set[str] = set()
-        self.last: fx.Node | None = None
 
     def run_node(self, n: fx.Node) -> Any:
-        self.last = n
         result = super().run_node(n)
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
             self.tensorless.add(n.name)
@@ -263,7 +274,7 @@ class _Recorder(Interpreter):
 
 def _tensorless_nodes(module: fx.GraphModule, inputs: tuple[Any, ...]) -> frozenset[str]:
     """The names of the nodes that give no tensors (sizes, say)."""
-    recorder = _Recorder(module)
+    recorder = _Tensorless(module)
     with torch.no_grad():
         recorder.run(*inputs)
     return frozenset(recorder.tensorless)
@@ -271,7 +282,7 @@ def _tensorless_nodes(module: fx.GraphModule, inputs: tuple[Any, ...]) -> frozen
 
 def _first_failure(module: fx.GraphModule, inputs: tuple[Any, ...]) -> tuple[fx.Node, str] | None:
     """Where the graph fails on the example inputs and why, if it does."""
-    recorder = _Recorder(module)
+    recorder = _LastNode(module)
     try:
         with torch.no_grad():
             recorder.run(*inputs)

@@ -32,7 +32,6 @@ from fxgrow.rewrite.linear_op import (
     split_rows,
     stack_rows,
 )
-from fxgrow.surgery import reshape_along
 
 UNIT_SCALE = 3**-0.5
 """The norm of a row as torch draws them, uniform in +-1 / sqrt(fan in).
@@ -61,11 +60,14 @@ class CandidateBlocks(NamedTuple):
         perturbation: eps_i delta_i of every row, zero where it is no candidate; None if none is.
         incoming: the rows of all new neurons that the layer writes; None if it writes none.
         columns: eps_j times the columns of the new neurons that it reads, of each width.
+        joined: [W; eps D; R], in place of these rows where those of several layers were put
+            together at once; None: the layer does it.
     """
 
     perturbation: WeightBlock | None
     incoming: WeightBlock | None
     columns: tuple[Tensor, ...]
+    joined: WeightBlock | None = None
 
 
 class Kept(NamedTuple):
@@ -103,8 +105,7 @@ class OvergrownLayer(nn.Module):
     bias: Tensor | None
     kept_rows: Tensor | None
     kept_columns: Tensor | None
-    split_place: Tensor
-    split_unit: Tensor
+    split: Tensor | None
     unit_row: Tensor
     unit_column: Tensor
 
@@ -127,8 +128,6 @@ class OvergrownLayer(nn.Module):
         self.product = product
         self.rows = tuple(rows)
         self.columns = tuple(columns)
-        # On the weight's device once for all passes, not anew in each.
-        self.column_index = [slots.candidate.to(weight.device) for slots in columns]
         self.weight = weight
         self.bias = bias
         self._lists: dict[str, tuple[str, ...]] = {}
@@ -138,10 +137,6 @@ class OvergrownLayer(nn.Module):
         row, column = map(weight.new_tensor, _units(self.base()))
         buffers = {"split": split, "kept_rows": kept.rows, "kept_columns": kept.columns}
         buffers |= {"unit_row": row, "unit_column": column}
-        if split is not None:
-            # Rows without a candidate read some eps (index -1), which their unit 0 takes out.
-            buffers["split_place"] = split.clamp(min=0)
-            buffers["split_unit"] = (split >= 0).to(row) * row
         for name, buffer in buffers.items():
             placed = None if buffer is None else buffer.to(weight.device)
             self.register_buffer(name, placed, persistent=False)
@@ -149,13 +144,16 @@ class OvergrownLayer(nn.Module):
         base = self.base().weight.detach()  # [out, in, ...]
         self._register("delta", self._zeros(len(base)) if split is not None else ())
         self._row_counts = [len(slots.candidate) for slots in rows]
-        new_rows = sum(self._row_counts)
-        self._register("new", self._zeros(new_rows) if new_rows else ())
+        self.num_new_rows = sum(self._row_counts)
+        self._register("new", self._zeros(self.num_new_rows) if self.num_new_rows else ())
         outgoing = []
         for slots in columns:
             shape = (base.shape[0], len(slots.candidate), *base.shape[2:])
             outgoing.append(nn.Parameter(base.new_zeros(shape)))
         self._register("outgoing", outgoing)
+        perturbed = [len(base)] if split is not None else []
+        new_rows = [self.num_new_rows] if self.num_new_rows else []
+        self._sizes = [len(base), *perturbed, *new_rows]  # of [W; eps D; R]
 
     def _register(self, name: str, parameters: Iterable[Tensor]) -> None:
         """Register parameters under one name; read in every pass, a ``ParameterList`` is slow."""
@@ -164,6 +162,10 @@ class OvergrownLayer(nn.Module):
             names.append(f"{name}_{number}")
             self.register_parameter(names[-1], parameter)  # type: ignore[arg-type]
         self._lists[name] = tuple(names)
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """The parameters that are registered as ``delta``, ``new`` or ``outgoing``."""
+        return self._lists[name]
 
     def _registered(self, name: str) -> list[nn.Parameter]:
         return [getattr(self, one) for one in self._lists[name]]
@@ -195,10 +197,11 @@ class OvergrownLayer(nn.Module):
             zeros.append(nn.Parameter(tensor.new_zeros((count, *tensor.shape[1:]))))
         return zeros
 
-    def block(self, rows: list[Tensor]) -> WeightBlock:
-        """Rows of each of the parameters, without their entries at blank neurons."""
-        bias = None if self.bias is None else rows.pop()
-        return WeightBlock(masked(rows[0], self.kept_columns, 1), bias, tuple(rows[1:]))
+    @property
+    def is_plain(self) -> bool:
+        """Whether it applies the rows [W; eps D; R] as they are, one below the other."""
+        form = self.product.form
+        return form.additive and form.groups == 1 and not self.product.is_computed
 
     def rows_of(self, number: int, incoming: WeightBlock | None) -> list[Tensor]:
         """Those of ``rows[number]`` among the rows of new neurons."""
@@ -232,14 +235,18 @@ class OvergrownLayer(nn.Module):
             return self._row_by_row(x, lanes, blocks, more)
         form = self.product.form
         # One product for all rows: [W; eps D; R] x.
-        candidate_rows = (blocks.perturbation, blocks.incoming)
-        rows = [(block.weight, block.bias) for block in candidate_rows if block is not None]
-        base = self.product.oriented(self.weight), self.bias
-        z, *parts = blockwise_apply(form, x, base, rows, more)
+        if blocks.joined is not None:
+            rows, bias, _ = blocks.joined
+            z, *parts = split_rows(form(x, rows, bias, more), self._sizes, form)
+        else:
+            candidate_rows = (blocks.perturbation, blocks.incoming)
+            own = [(block.weight, block.bias) for block in candidate_rows if block is not None]
+            base = self.product.oriented(self.weight), self.bias
+            z, *parts = blockwise_apply(form, x, base, own, more)
         for lane, columns in zip(lanes, blocks.columns, strict=True):
             z = z + form(lane, columns, None, more)
         # New tensors, not views of one product: what follows may work in place.
-        if blocks.perturbation is not None:
+        if len(parts) > bool(self.num_new_rows):
             dz = parts[0]
             out = [z + dz, z - dz] if self.halves else [z + dz]
         else:
@@ -300,14 +307,6 @@ class OvergrownLayer(nn.Module):
             if self.halves:
                 blocks.append([own - delta for own, delta in zip(base, moved, strict=True)])
         return blocks + [self.rows_of(i, candidates.incoming) for i in range(len(self.rows))]
-
-
-def masked(weight: Tensor, kept: Tensor | None, axis: int) -> Tensor:
-    """A weight without its entries at the blank neurons along an axis."""
-    if kept is None:
-        return weight
-    masked: Tensor = weight * reshape_along(kept, axis, weight.dim()).to(weight)
-    return masked
 
 
 def _units(base: WeightBlock) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 
-from fxgrow.rewrite.candidate_scaling import scaled_candidates
+from fxgrow.rewrite.candidate_scaling import CandidateScaling
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.operators import LINEAR_FORM
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
@@ -211,6 +211,7 @@ class OvergrownRecurrent(nn.Module):
         self.copies = _directions(module)
         self.weights = recurrent_weights(module)
         self.layers = nn.ModuleList(layers)
+        self.scaling = CandidateScaling(layers, join=False)
         first = layers[0]
         columns = {slots.width: len(slots.candidate) for slots in first.columns}
         hidden = _row_layout(first, self.weights[0].gates)
@@ -287,10 +288,10 @@ class OvergrownRecurrent(nn.Module):
     def _wider_weights(self, split_eps: Tensor, new_eps: Tensor) -> dict[str, Tensor]:
         """The parameters of the wider module by name."""
         wider = {}
-        for weight, layer in zip(self.weights, self.layers, strict=True):
+        of_layers = self.scaling(split_eps, new_eps)
+        for weight, layer, candidates in zip(self.weights, self.layers, of_layers, strict=True):
             reads = self.layouts[weight.reads]
             padding = self.layouts[HIDDEN].padding if weight.reads != HIDDEN else 0
-            (candidates,) = scaled_candidates([layer], split_eps, new_eps)  # type: ignore[list-item]
             outgoing = candidates.columns
             row_blocks = layer.row_blocks(candidates)  # type: ignore[operator]
             num_old = len(row_blocks) - len(layer.rows)  # type: ignore[arg-type]

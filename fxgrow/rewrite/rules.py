@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from fxgrow.capture import writes_in_place
 from fxgrow.coupling import Role
 from fxgrow.errors import InternalError, Refusal
-from fxgrow.rewrite.candidate_scaling import scaled_candidates
-from fxgrow.rewrite.candidates import Entry, Slots
+from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.constants import (
     constant_read,
     holds_no_neurons,
@@ -26,6 +25,7 @@ from fxgrow.rewrite.constants import (
     written_lanes,
 )
 from fxgrow.rewrite.context import RewriteContext
+from fxgrow.rewrite.entries import layer_entries
 from fxgrow.rewrite.lane_sizes import dims_of_neurons, lane_shape, lane_size
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
@@ -584,49 +584,3 @@ def rule_for(context: RewriteContext, node: fx.Node) -> RewriteRule:
         if rule.match(context, node):
             return rule
     raise InternalError(f"no rewrite rule matches {node.format_node()}")
-
-
-def layer_entries(layer: OvergrownLayer) -> list[Entry]:
-    """Where the candidates of a layer go at emission: into its weight and bias, axis by axis."""
-    product = layer.product
-    entries = []
-    for part, (name, tensor) in enumerate(zip(product.names, layer.base().tensors(), strict=True)):
-        axis = product.rows if tensor.dim() > 1 else 0
-        if axis is None:
-            continue
-        if layer.delta is not None:
-            entries.append(Entry(name, axis, None, partial(_delta_values, layer, part)))
-        for number, slots in enumerate(layer.rows):
-            # A bias has an entry for each row of the oriented weight.
-            of_part = _gathered(product, slots, axis) if tensor.dim() > 1 else slots
-            entries.append(Entry(name, axis, of_part, partial(_row_values, layer, number, part)))
-    if product.columns is not None:
-        for number, slots in enumerate(layer.columns):
-            values = partial(_column_values, layer, number)
-            of_weight = _gathered(product, slots, product.columns)
-            entries.append(Entry(product.weight, product.columns, of_weight, values))
-    return entries
-
-
-def _gathered(product: LinearOp, slots: Slots, axis: int) -> Slots:
-    """The indices of new neurons along an axis of the parameter."""
-    return Slots(slots.width, product.gathered(slots.candidate, axis))
-
-
-# The ``values`` of entries; ``part`` is the place of a parameter in ``LinearOp.names``.
-
-
-def _delta_values(layer: OvergrownLayer, part: int, split_eps: Tensor, _: Tensor) -> Tensor:
-    block = scaled_candidates([layer], split_eps, None)[0].perturbation
-    if block is None:
-        raise InternalError("a layer without split candidates was asked for their directions")
-    return layer.product.restored(block.tensors()[part])
-
-
-def _row_values(layer: OvergrownLayer, number: int, part: int, _: Tensor, __: Tensor) -> Tensor:
-    incoming = scaled_candidates([layer], None, None)[0].incoming
-    return layer.product.restored(layer.rows_of(number, incoming)[part])
-
-
-def _column_values(layer: OvergrownLayer, number: int, _: Tensor, new_eps: Tensor) -> Tensor:
-    return layer.product.restored(scaled_candidates([layer], None, new_eps)[0].columns[number])

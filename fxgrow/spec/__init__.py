@@ -36,12 +36,14 @@ from fxgrow.spec.arguments import (
 from fxgrow.spec.build import check_faithful, describe, fingerprint_of, width_spec
 from fxgrow.spec.check import check_spec, parent_of, stored_bytes
 from fxgrow.spec.cost import (
+    PassCost,
     Term,
     activation_terms,
     cost,
     multiply_add_terms,
     multiply_adds,
     parameter_terms,
+    pass_cost,
 )
 from fxgrow.spec.diff.align import Alignment, align
 from fxgrow.spec.diff.compare import diff
@@ -108,6 +110,7 @@ __all__ = [
     "NodeSpec",
     "NumberArg",
     "ParameterSpec",
+    "PassCost",
     "RenameDiff",
     "SliceArg",
     "SpecDiff",
@@ -143,6 +146,7 @@ __all__ = [
     "parameter_terms",
     "parent_of",
     "parse_yaml",
+    "pass_cost",
     "read_spec",
     "read_text",
     "rebuild_module",

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 from fxgrow.errors import SpecError
 from fxgrow.meta import META
-from fxgrow.modes import evaluation_mode, plain_attention
+from fxgrow.modes import evaluation_mode, garbage_collection_off, plain_attention
 from fxgrow.randomness import seeded
 from fxgrow.running import CALLED_CODE_ERRORS
 
@@ -48,6 +48,7 @@ def count_bare(module: nn.Module, count: Callable[[bool], Counted]) -> Counted:
     return count(True)
 
 
+@garbage_collection_off()
 def run_bare(
     module: nn.Module,
     example_inputs: Sequence[Any],

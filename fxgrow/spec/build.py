@@ -16,10 +16,11 @@ from torch.fx.graph import CodeGen
 
 from fxgrow.documents import digest
 from fxgrow.errors import ArgumentError, SpecError
+from fxgrow.modes import garbage_collection_off
 from fxgrow.spec.allowlist import CONTAINER, Trust, name_of_function
 from fxgrow.spec.arguments import DTYPE_NAMES, DTYPES, DType, encode
 from fxgrow.spec.check import check_spec
-from fxgrow.spec.constructor import container, describe_module
+from fxgrow.spec.constructor import Rebuilt, container, describe_module
 from fxgrow.spec.cost import cost
 from fxgrow.spec.error_codes import error_location
 from fxgrow.spec.fingerprint import fingerprint
@@ -179,6 +180,7 @@ def width_spec(width: Any) -> WidthSpec:
     )
 
 
+@garbage_collection_off()
 def _architecture(
     graph_module: fx.GraphModule, example_inputs: Sequence[torch.Tensor], trust: Trust
 ) -> ArchitectureSpec:
@@ -310,9 +312,10 @@ def _modules(graph_module: fx.GraphModule, trust: Trust) -> tuple[ModuleSpec, ..
             if not inside_leaf:
                 containers.add(outer)
     records: list[ModuleSpec] = []
+    rebuilt: Rebuilt = {}
     for name, module in graph_module.named_modules(remove_duplicate=False):
         if name in leaves:
-            records.append(describe_module(name, module, trust))
+            records.append(describe_module(name, module, trust, rebuilt))
         elif name in containers:
             records.append(container(name))
     return tuple(records)

@@ -73,13 +73,21 @@ _CONSTRUCTOR_ERRORS = (
 _MAX_TENSORS = 2**16
 
 
-def describe_module(name: str, module: nn.Module, trust: Trust) -> ModuleSpec:
+Rebuilt = dict[tuple[str, str], nn.Module]
+"""Modules by their class and configuration."""
+
+
+def describe_module(
+    name: str, module: nn.Module, trust: Trust, rebuilt: Rebuilt | None = None
+) -> ModuleSpec:
     """Record one leaf module, verified by rebuilding it.
 
     Args:
         name: The module's path in the model.
         module: The module.
         trust: Names that the caller allows beyond the allow-list.
+        rebuilt: What was rebuilt before; another module of the same class and configuration is
+            compared with that.
 
     Returns:
         The record: the class by name and the arguments of its constructor.
@@ -93,7 +101,12 @@ def describe_module(name: str, module: nn.Module, trust: Trust) -> ModuleSpec:
         _check_unpatched(module)
         config = {key: encode(value) for key, value in _configuration(module).items()}
         spec = ModuleSpec(name=name, type=type_name, config=config)
-        _check_same(module, build_module(spec, trust))
+        rebuilt = {} if rebuilt is None else rebuilt
+        key = type_name, repr(config)
+        # The layers of most models are of few configurations.
+        if key not in rebuilt:
+            rebuilt[key] = build_module(spec, trust)
+        _check_same(module, rebuilt[key])
         return spec
 
 

@@ -110,19 +110,15 @@ def multiply_add_terms(module: nn.Module, example_inputs: Sequence[Any]) -> tupl
     return count_bare(module, count)
 
 
-def activation_terms(
-    module: nn.Module, example_inputs: Sequence[Any], *, as_they_are: bool = False
-) -> tuple[Term, ...]:
+def activation_terms(module: nn.Module, example_inputs: Sequence[Any]) -> tuple[Term, ...]:
     """The bytes of every storage that one forward pass keeps for the backward pass.
 
     The inputs of the model are counted if they are kept, parameters and buffers are not. The pass
-    runs in evaluation mode.
+    runs in evaluation mode, as if every parameter required gradients.
 
     Args:
         module: The model.
         example_inputs: The arguments of its forward pass; of floats, only shape and dtype matter.
-        as_they_are: Count what the parameters need that require gradients now; otherwise, as if
-            every parameter required gradients.
 
     Returns:
         One term per storage.
@@ -132,16 +128,45 @@ def activation_terms(
     """
 
     def count(values: bool) -> tuple[Term, ...]:
-        return _kept_storages(module, example_inputs, values, as_they_are)
+        return _pass_cost(module, example_inputs, values, requires_grad=True).kept
 
-    # Numbers would take the memory that is to be foretold.
-    return count(False) if as_they_are else count_bare(module, count)
+    return count_bare(module, count)
 
 
-def _kept_storages(
-    module: nn.Module, example_inputs: Sequence[Any], values: bool, as_they_are: bool
-) -> tuple[Term, ...]:
-    """The bytes of every storage that is kept for the backward pass."""
+@dataclass(frozen=True)
+class PassCost:
+    """What one forward pass costs while only some parameters learn.
+
+    Args:
+        kept: The bytes of every storage that it keeps for the backward pass.
+        multiply_adds: How many there are, as ``multiply_adds`` counts.
+    """
+
+    kept: tuple[Term, ...]
+    multiply_adds: int
+
+
+def pass_cost(module: nn.Module, example_inputs: Sequence[Any]) -> PassCost:
+    """Count what a pass keeps for the parameters that require gradients now, and multiply-adds.
+
+    Args:
+        module: The model.
+        example_inputs: The arguments of its forward pass; of floats, only shape and dtype matter.
+
+    Returns:
+        Both.
+
+    Raises:
+        SpecError: ``not-runnable`` if the graph does not run on shapes alone: with numbers, it
+            would take the memory that is to be foretold.
+    """
+    return _pass_cost(module, example_inputs, values=False, requires_grad=None)
+
+
+def _pass_cost(
+    module: nn.Module, example_inputs: Sequence[Any], values: bool, requires_grad: bool | None
+) -> PassCost:
+    """What one pass costs; ``values`` and ``requires_grad`` as for ``run_bare``."""
     state_storages: set[int] = set()
     # storage address -> (storage, its bytes). Holding the storage keeps its address from being
     # given to another one while the pass runs.
@@ -153,8 +178,8 @@ def _kept_storages(
             saved.setdefault(storage._cdata, (storage, _storage_term(tensor)))
         return tensor
 
-    requires_grad = None if as_they_are else True
-    with torch.enable_grad(), saved_tensors_hooks(record, lambda tensor: tensor), _Counting():
+    keep = saved_tensors_hooks(record, lambda tensor: tensor)
+    with torch.enable_grad(), keep, _Counting() as counting:
         run_bare(
             module,
             example_inputs,
@@ -162,7 +187,8 @@ def _kept_storages(
             requires_grad=requires_grad,
             state_storages=state_storages,
         )
-    return tuple(term for _, term in saved.values())
+    kept = tuple(term for _, term in saved.values())
+    return PassCost(kept, int(sum(counting.counts)) // 2)
 
 
 def _storage_term(tensor: Tensor) -> Term:

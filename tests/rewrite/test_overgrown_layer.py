@@ -106,7 +106,7 @@ def test_candidates_have_no_entries_at_blank_neurons() -> None:
     )
     for parameter in (*layer.delta, *layer.new, *layer.outgoing):  # type: ignore[misc]
         nn.init.ones_(parameter)
-    delta, incoming, (columns,) = scaled_candidates([layer], torch.ones(2), torch.ones(2))[0]
+    delta, incoming, (columns,), _ = scaled_candidates([layer], torch.ones(2), torch.ones(2))[0]
     assert delta is not None and incoming is not None
     for rows in (delta, incoming):
         assert bool((rows.weight[:, :2] != 0).all()) and not rows.weight[:, 2].any()
