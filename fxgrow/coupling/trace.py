@@ -18,7 +18,12 @@ from fxgrow.coupling.number_log import NumberLog
 from fxgrow.coupling.observer import Composites, Constants, Observer, ShapeReads, WriteWatch
 from fxgrow.coupling.open_norms import OpenNorms
 from fxgrow.coupling.rules.einsum import WholeEinsum
-from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeWatcher, size_number
+from fxgrow.coupling.size_numbers import (
+    SizeAttributeGuess,
+    SizeWatcher,
+    axis_sizes,
+    size_number,
+)
 from fxgrow.coupling.size_reads import SizeReads
 from fxgrow.coupling.size_records import SizeRecord, watch_sizes
 from fxgrow.coupling.user_lines import packages_of
@@ -221,6 +226,7 @@ def run_once(
                 _follow_size_attributes(modules)
                 _follow_guesses(ctx.followed, dict(modules), sizes)
             output = subject.run(bare, inputs, ctx)
+            leaves = output_leaves(output, bare)  # an iterator computes them only now
     # Whatever the user's model raises: the caller reports it if no mode works.
     except Exception as error:  # noqa: BLE001
         return error
@@ -228,7 +234,6 @@ def run_once(
         ctx.number_logs[subject] = ctx.number_log
     if not ctx.is_trial:
         ctx.views[subject, training] = ctx.view_log.seen
-    leaves = output_leaves(output)
     shapes = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
     ctx.passes.setdefault(subject, {})[training] = tuple(shapes)
     _pin_output(ctx, leaves)
@@ -264,10 +269,12 @@ def _pin_output(ctx: Context, leaves: Sequence[Any]) -> None:
     """The sizes of a model's outputs are the user's: their neurons cannot grow."""
     for leaf in leaves:
         ctx.mark_read(leaf)
+    part = "is part of the model's output"
     for leaf in leaves:
         for field in ctx.fields(leaf).values():
-            labels = flat_labels(field)
-            ctx.labels.pin(labels, "output", "is part of the model's output", "model: output")
+            ctx.labels.pin(flat_labels(field), "output", part, "model: output")
+        for labels in axis_sizes(leaf):
+            ctx.labels.pin(labels, "output", f"its size {part}", "model: output")
 
 
 @contextmanager
