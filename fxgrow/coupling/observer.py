@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.coupling.rules import rule_for
+from fxgrow.coupling.rules.movement import holds_new_neurons
 from fxgrow.coupling.rules.open_norms import follow
 from fxgrow.coupling.rules.recurrent import COMPOSITES
 from fxgrow.coupling.rules.registry import REGISTRY
@@ -162,8 +163,11 @@ class ShapeReads(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         _refuse_higher_order(func)
         self.ctx.steps += 1
-        self.ctx.number_log.record(func, args, kwargs or {}, self.ctx)
-        out = self.ctx.shape_cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
+        kwargs = kwargs or {}
+        self.ctx.number_log.record(func, args, kwargs, self.ctx)
+        if len({tensor.is_meta for tensor in tensors_in(args)}) > 1:  # a constant meets a value
+            args = tree_map(_to_meta, args)
+        out = self.ctx.shape_cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
         _record_view(self.ctx, func, args, out)
         return out
 
@@ -228,7 +232,10 @@ class Observer(TorchDispatchMode):
     def _follow_neurons(self, func: Any, args: Any, tensors: Sequence[Tensor], out: Any) -> None:
         """Apply the rule of an operator that neurons reach."""
         is_recorded = self.ctx.open_norms is not None and follow(self.ctx, func, args, out)
-        if not is_recorded and any(self.ctx.fields(tensor) for tensor in tensors):
+        if is_recorded:
+            return
+        begins = func is aten.cat.default and holds_new_neurons(self.ctx, args)
+        if begins or any(self.ctx.fields(tensor) for tensor in tensors):
             self._apply_rule(func, args, tensors, out)
 
     def _tell_twins(self) -> None:
@@ -411,6 +418,10 @@ def _is_data_dependent(func: Any) -> bool:
     return (
         torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
     )
+
+
+def _to_meta(x: Any) -> Any:
+    return x.to("meta") if isinstance(x, Tensor) else x
 
 
 def _meta_like(x: Any) -> Any:

@@ -166,18 +166,23 @@ def _new_axes(ctx: Context, name: str, tensor: Tensor) -> list[Axis]:
 def attach_values(ctx: Context, bare: nn.Module, numbers: Mapping[str, Tensor]) -> None:
     """Give a bare copy the numbers of its parameters and buffers, where numbers are asked for.
 
+    A constant of one number, which a graph holds beside what the model has, has its numbers always.
+
     Args:
         ctx: the context of the run.
         bare: the bare copy of a model.
         numbers: the model's parameters and buffers by name.
     """
-    if not ctx.numbers:
-        return
     for name, tensor in named_tensors(bare).items():
-        real = numbers.get(name)
-        if real is not None and tensor.is_meta and not real.is_meta:
-            value = ctx.value(tensor)
+        real, value = numbers.get(name), ctx.value(tensor)
+        if real is None or real.is_meta or not tensor.is_meta:
+            continue
+        if ctx.numbers or (not value.axes and _holds_one_number(real)):
             ctx.set_value(tensor, Value(value.fields, value.axes, real.detach().clone()))
+
+
+def _holds_one_number(tensor: Tensor) -> bool:
+    return bool(tensor.numel()) and bool((tensor == tensor.flatten()[0]).all())
 
 
 def _unmet(ctx: Context, model: nn.Module) -> bool:
