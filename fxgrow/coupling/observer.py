@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fxgrow.coupling import sparse
 from fxgrow.coupling.rules import rule_for
 from fxgrow.coupling.rules.movement import holds_new_neurons
 from fxgrow.coupling.rules.open_norms import follow
@@ -186,11 +187,13 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         _refuse_higher_order(func)
-        kwargs = kwargs or {}
+        kwargs, func = kwargs or {}, sparse.DENSE.get(func, func)
         self.ctx.number_log.record(func, args, kwargs, self.ctx)
         if self.ctx.size_arguments:
             refuse_values(self.ctx, func, args, kwargs)
         tensors = list(tensors_in((*args, *kwargs.values())))
+        if sparse.meets_sparse(func, tensors):
+            return self._with_sparse(func, args, kwargs, tensors)
         if not all(tensor.is_meta for tensor in tensors):
             args, kwargs = tree_map(self._to_meta, (args, kwargs))
             tensors = list(tensors_in((*args, *kwargs.values())))
@@ -206,6 +209,20 @@ class Observer(TorchDispatchMode):
         except Exception as error:
             self.ctx.note_failure(error, tensors)
             raise
+
+    def _with_sparse(self, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
+        """The result of an operator that takes or makes a sparse tensor."""
+        self.ctx.steps += 1
+        numbers = sparse.computed(func, args, kwargs, self._known)
+        if numbers is not None:
+            return numbers
+        out = sparse.made(func, args)
+        if out is None:
+            return self.__torch_dispatch__(func, (), *sparse.as_dense((args, kwargs)))
+        self.ctx.operator = str(func)
+        if any(self.ctx.fields(tensor) for tensor in tensors):
+            refuse_unknown(self.ctx, func, tensors, out)
+        return out
 
     def _observed(self, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
         """The result of an operator, with what is known of it."""
@@ -306,6 +323,10 @@ class Observer(TorchDispatchMode):
         real = self.ctx.value(tensor).real
         return real if real is None or real.dtype == tensor.dtype else real.to(tensor.dtype)
 
+    def _known(self, tensor: Tensor) -> Tensor | None:
+        """The numbers of a tensor, or a tensor that has its values in the run."""
+        return self._real(tensor) if tensor.is_meta else tensor
+
     def _real_or_same(self, x: Any) -> Any:
         return self._real(x) if isinstance(x, Tensor) else x
 
@@ -374,6 +395,11 @@ class WriteWatch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+_GIVE_NUMBERS = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
+"""Functions that give the numbers of a tensor to Python or numpy."""
+
+READ_OUT = "its values are read one by one, outside of torch"
+
 _MAKE_CONSTANTS = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
@@ -395,6 +421,8 @@ class Constants(TorchFunctionMode):
         if func in _MAKE_CONSTANTS and args and not isinstance(args[0], Tensor):
             kwargs.pop("device", None)
             self.ctx.number_log.record_constant(args[0], self.ctx)
+        if func in _GIVE_NUMBERS and args[0].is_meta:
+            return self._numbers_of(func, args, kwargs)
         if func is torch._weight_norm and not self.ctx.numbers:
             # For some dimensions torch takes it apart, so that a rule would not see it.
             return aten._weight_norm_interface(*args, **kwargs)[0]
@@ -403,6 +431,16 @@ class Constants(TorchFunctionMode):
         except Exception as error:
             self.ctx.note_failure(error, tensors_in((*args, *kwargs.values())))
             raise
+
+    def _numbers_of(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What a function that leaves torch gives of the numbers of a tensor, if they are known."""
+        x = args[0]
+        real = _require_known(self.ctx.value(x).real)
+        self.ctx.operator = func.__name__
+        self.ctx.mark_operands([x])
+        self.ctx.pin_fields(self.ctx.fields(x).values(), "sliced", READ_OUT)
+        with _disable_current_modes():
+            return func(real.detach().clone(), *args[1:], **kwargs)
 
 
 def _is_steady(func: Any) -> bool:
