@@ -64,9 +64,7 @@ def copy_or_share(
     Raises:
         ModelError: ``uncopyable-model``, if what cannot be copied holds a part of the model.
     """
-    for buffer in model.buffers():
-        if buffer.layout in _COMPRESSED:
-            memo[id(buffer)] = buffer.clone()
+    _copy_compressed(model, memo)
     before = dict(memo)
     try:
         return copy_all(model, memo)
@@ -94,6 +92,12 @@ def copy_or_share(
             f"{type(model).__name__} cannot be copied ({error}), so it cannot be grown; give the "
             "class that says so a __deepcopy__",
         ) from error
+
+
+def _copy_compressed(model: nn.Module, memo: Memo) -> None:
+    for buffer in model.buffers():
+        if buffer.layout in _COMPRESSED:
+            memo[id(buffer)] = buffer.clone()
 
 
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)

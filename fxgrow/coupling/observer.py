@@ -438,8 +438,8 @@ class Constants(TorchFunctionMode):
         real = _require_known(self.ctx.value(x).real)
         self.ctx.operator = func.__name__
         self.ctx.mark_operands([x])
-        self.ctx.pin_fields(self.ctx.fields(x).values(), "sliced", READ_OUT)
         with _disable_current_modes():
+            self.ctx.pin_fields(self.ctx.fields(x).values(), "sliced", READ_OUT)
             return func(real.detach().clone(), *args[1:], **kwargs)
 
 

@@ -14,12 +14,12 @@ from fxgrow.coupling.fields import (
     Fields,
     axis_field,
     by_support,
+    core_along,
     field_core,
     field_support,
     flat_labels,
     lines_speak_for,
     place_field,
-    select_dims,
     unobserved,
 )
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
@@ -365,12 +365,12 @@ class Context:
 
     def unite(self, left: Tensor, right: Tensor) -> None:
         """Unite two fields of one support, element by element."""
-        if left is right or not left.numel():
+        if left is right:
             return
         # One element per group of equal ones suffices: elements along the joint support.
-        dims = sorted({*field_support(left), *field_support(right)})
-        index = select_dims(tuple(dims), left.dim())
-        self.labels.unite(left[index].reshape(-1).numpy(), right[index].reshape(-1).numpy())
+        dims = tuple(sorted({*field_support(left), *field_support(right)}))
+        cores = core_along(left, dims), core_along(right, dims)
+        self.labels.unite(cores[0].reshape(-1).numpy(), cores[1].reshape(-1).numpy())
 
     def pin(self, labels: Tensor | Ints, code: str, reason: str) -> None:
         """Refuse neurons, because of the operator that is running.
