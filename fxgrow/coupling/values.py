@@ -437,9 +437,12 @@ class Context:
                 is_grid |= dim is not None and lines_speak_for(value.fields, support)
         lines = flat_labels(value.fields[dim,]) if is_grid and dim is not None else None
         is_joint = len({axis.parameter for axis in value.axes}) > 1
+        learned = any(not axis.constant for axis in value.axes)
         for axis in value.axes:
             # A mask or nonlinear function cannot share out a copy's weight as a reader must.
-            axis_role = Role.CARRIES if role is Role.READS and not axis.scales else role
+            is_mask = axis.constant and learned
+            carries = (role is Role.READS and not axis.scales) or (role is Role.WRITES and is_mask)
+            axis_role = Role.CARRIES if carries else role
             if _holds_label_of(axis, seen):
                 self._add_role(axis, axis_role, lines)
             elif axis.labels.size and (is_joint or self.merged):
