@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from types import CellType, FunctionType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
@@ -63,6 +64,7 @@ def copy_or_share(
     Raises:
         ModelError: ``uncopyable-model``, if what cannot be copied holds a part of the model.
     """
+    _copy_compressed(model, memo)
     before = dict(memo)
     try:
         return copy_all(model, memo)
@@ -91,6 +93,15 @@ def copy_or_share(
             "class that says so a __deepcopy__",
         ) from error
 
+
+def _copy_compressed(model: nn.Module, memo: Memo) -> None:
+    for buffer in model.buffers():
+        if buffer.layout in _COMPRESSED:
+            memo[id(buffer)] = buffer.clone()
+
+
+_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+"""Layouts of sparse tensors that ``copy.deepcopy`` does not know."""
 
 _UNCOPYABLE = (TypeError, RuntimeError, copy.Error, pickle.PicklingError)
 """What ``copy.deepcopy`` raises for objects that it cannot copy."""

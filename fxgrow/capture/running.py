@@ -1,17 +1,16 @@
 """Run a model without leaving a trace in it, and compare the outputs of two runs."""
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from fxgrow.capture.hooks import HOOK_TABLES
+from fxgrow.capture.outputs import output_leaves
 from fxgrow.copying import closure_values
 from fxgrow.randomness import seeded
 
@@ -133,83 +132,6 @@ def run_model(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
 
 def _has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, table) for table in HOOK_TABLES)
-
-
-_OWN_MEMORY = ("transformers.cache_utils",)
-"""Modules whose objects are a model's own memory for its next call, which it grows along with."""
-
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, type, ModuleType, nn.Module)
-
-
-def output_leaves(output: Any) -> list[Any]:
-    """The leaves of an output's lists, dicts, dataclasses, registered containers and objects.
-
-    Args:
-        output: what a model gave.
-
-    Returns:
-        The leaves in order; an object that holds tensors stands for the values of its attributes.
-    """
-    leaves: list[Any] = []
-    _add_leaves(output, leaves, set())
-    return leaves
-
-
-def direct_tensors(output: Any) -> list[Any]:
-    """The tensors that an output holds itself, not in a container or an object inside it.
-
-    What a model gives per block (caches, the states of all blocks) lies in such containers.
-
-    Args:
-        output: what a model gave.
-
-    Returns:
-        The tensors in order; all leaves if none of them has floating-point numbers.
-    """
-    entries: Sequence[Any] = [output]
-    if isinstance(output, Mapping):
-        entries = list(output.values())
-    elif dataclasses.is_dataclass(output):
-        entries = [getattr(output, field.name, None) for field in dataclasses.fields(output)]
-    elif isinstance(output, (tuple, list)):
-        entries = output
-    tensors = [entry for entry in entries if isinstance(entry, Tensor)]
-    has_floats = any(tensor.is_floating_point() for tensor in tensors)
-    return tensors if has_floats else output_leaves(output)
-
-
-def _add_leaves(output: Any, leaves: list[Any], seen: set[int]) -> None:
-    """Add the leaves of an output; ``seen``: the ids of objects met before, which may recur."""
-    for leaf in tree_leaves(output):
-        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            values = [getattr(leaf, field.name, None) for field in dataclasses.fields(leaf)]
-            _add_leaves(values, leaves, seen)
-            continue
-        inside: list[Any] = []
-        if id(leaf) not in seen and _is_carrier(leaf):
-            seen.add(id(leaf))
-            _add_leaves(_attribute_values(leaf), inside, seen)
-        # Of what else an object holds (a counter, a lock) nobody says that it is an output.
-        leaves += [value for value in inside if isinstance(value, Tensor)] or [leaf]
-
-
-def _is_carrier(leaf: Any) -> bool:
-    """Whether an object may carry outputs in its attributes."""
-    if isinstance(leaf, (Tensor, *_PLAIN)) or callable(leaf):
-        return False
-    return not any(base.__module__.startswith(_OWN_MEMORY) for base in type(leaf).__mro__)
-
-
-def _attribute_values(leaf: Any) -> list[Any]:
-    if isinstance(leaf, (set, frozenset)):
-        return list(leaf)
-    values = list(getattr(leaf, "__dict__", {}).values())
-    for base in type(leaf).__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if hasattr(leaf, name):
-                values.append(getattr(leaf, name))
-    return values
 
 
 def same_outputs(a: Any, b: Any) -> bool:

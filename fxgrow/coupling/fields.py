@@ -87,9 +87,23 @@ def field_core(labels: Tensor) -> Tensor:
     dims = field_support(labels)
     if len(dims) == labels.dim():
         return labels
-    if not labels.numel():  # there is no element 0 to take
-        return labels.new_zeros([labels.shape[dim] for dim in dims])
-    return labels[select_dims(dims, labels.dim())]  # along the others all elements are equal
+    return core_along(labels, dims)  # along the others all elements are equal
+
+
+def core_along(labels: Tensor, dims: Support) -> Tensor:
+    """The labels of a field along some dimensions, the support among them.
+
+    A value without elements (of an expert that gets no tokens) has neurons all the same: they lie
+    in the memory of its field.
+    """
+    if labels.numel():
+        return labels[select_dims(dims, labels.dim())]
+    shape = [labels.shape[dim] for dim in dims]
+    strides = [labels.stride(dim) for dim in dims]
+    last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if 0 in shape or labels.storage_offset() + last >= labels.untyped_storage().nbytes() // 8:
+        return labels.new_zeros(shape)
+    return labels.as_strided(shape, strides)
 
 
 def axis_field(labels: Ints, axis: int, shape: Sequence[int]) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_map
 
 from fxgrow.copying import Memo, copy_or_share, derived_tensors, rebind_functions
+from fxgrow.coupling.sparse import is_sparse
 from fxgrow.errors import ModelError
 
 _ATOMS = {type(None), bool, int, float, str}
@@ -121,5 +122,8 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def holds_reals(tensor: Tensor) -> bool:
-    """Whether a tensor holds real or complex numbers, which are observed without their values."""
-    return tensor.is_floating_point() or tensor.is_complex()
+    """Whether a tensor holds real or complex numbers, which are observed without their values.
+
+    Those of sparse tensors are kept: the meta device has few of their operators.
+    """
+    return not is_sparse(tensor) and (tensor.is_floating_point() or tensor.is_complex())

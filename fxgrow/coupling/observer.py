@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fxgrow.coupling import sparse
 from fxgrow.coupling.rules import rule_for
+from fxgrow.coupling.rules.movement import holds_new_neurons
 from fxgrow.coupling.rules.open_norms import follow
 from fxgrow.coupling.rules.recurrent import COMPOSITES
 from fxgrow.coupling.rules.registry import REGISTRY
@@ -162,8 +164,11 @@ class ShapeReads(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         _refuse_higher_order(func)
         self.ctx.steps += 1
-        self.ctx.number_log.record(func, args, kwargs or {}, self.ctx)
-        out = self.ctx.shape_cache.run(func, args, kwargs or {}, _SHAPE_KERNELS.get(func))
+        kwargs = kwargs or {}
+        self.ctx.number_log.record(func, args, kwargs, self.ctx)
+        if len({tensor.is_meta for tensor in tensors_in(args)}) > 1:  # a constant meets a value
+            args = tree_map(_to_meta, args)
+        out = self.ctx.shape_cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
         _record_view(self.ctx, func, args, out)
         return out
 
@@ -182,11 +187,13 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         _refuse_higher_order(func)
-        kwargs = kwargs or {}
+        kwargs, func = kwargs or {}, sparse.DENSE.get(func, func)
         self.ctx.number_log.record(func, args, kwargs, self.ctx)
         if self.ctx.size_arguments:
             refuse_values(self.ctx, func, args, kwargs)
         tensors = list(tensors_in((*args, *kwargs.values())))
+        if sparse.meets_sparse(func, tensors):
+            return self._with_sparse(func, args, kwargs, tensors)
         if not all(tensor.is_meta for tensor in tensors):
             args, kwargs = tree_map(self._to_meta, (args, kwargs))
             tensors = list(tensors_in((*args, *kwargs.values())))
@@ -202,6 +209,20 @@ class Observer(TorchDispatchMode):
         except Exception as error:
             self.ctx.note_failure(error, tensors)
             raise
+
+    def _with_sparse(self, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
+        """The result of an operator that takes or makes a sparse tensor."""
+        self.ctx.steps += 1
+        numbers = sparse.computed(func, args, kwargs, self._known)
+        if numbers is not None:
+            return numbers
+        out = sparse.made(func, args)
+        if out is None:
+            return self.__torch_dispatch__(func, (), *sparse.as_dense((args, kwargs)))
+        self.ctx.operator = str(func)
+        if any(self.ctx.fields(tensor) for tensor in tensors):
+            refuse_unknown(self.ctx, func, tensors, out)
+        return out
 
     def _observed(self, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> Any:
         """The result of an operator, with what is known of it."""
@@ -228,7 +249,10 @@ class Observer(TorchDispatchMode):
     def _follow_neurons(self, func: Any, args: Any, tensors: Sequence[Tensor], out: Any) -> None:
         """Apply the rule of an operator that neurons reach."""
         is_recorded = self.ctx.open_norms is not None and follow(self.ctx, func, args, out)
-        if not is_recorded and any(self.ctx.fields(tensor) for tensor in tensors):
+        if is_recorded:
+            return
+        begins = func is aten.cat.default and holds_new_neurons(self.ctx, args)
+        if begins or any(self.ctx.fields(tensor) for tensor in tensors):
             self._apply_rule(func, args, tensors, out)
 
     def _tell_twins(self) -> None:
@@ -299,6 +323,10 @@ class Observer(TorchDispatchMode):
         real = self.ctx.value(tensor).real
         return real if real is None or real.dtype == tensor.dtype else real.to(tensor.dtype)
 
+    def _known(self, tensor: Tensor) -> Tensor | None:
+        """The numbers of a tensor, or a tensor that has its values in the run."""
+        return self._real(tensor) if tensor.is_meta else tensor
+
     def _real_or_same(self, x: Any) -> Any:
         return self._real(x) if isinstance(x, Tensor) else x
 
@@ -367,6 +395,11 @@ class WriteWatch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+_GIVE_NUMBERS = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
+"""Functions that give the numbers of a tensor to Python or numpy."""
+
+READ_OUT = "its values are read one by one, outside of torch"
+
 _MAKE_CONSTANTS = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
@@ -388,6 +421,8 @@ class Constants(TorchFunctionMode):
         if func in _MAKE_CONSTANTS and args and not isinstance(args[0], Tensor):
             kwargs.pop("device", None)
             self.ctx.number_log.record_constant(args[0], self.ctx)
+        if func in _GIVE_NUMBERS and args[0].is_meta:
+            return self._numbers_of(func, args, kwargs)
         if func is torch._weight_norm and not self.ctx.numbers:
             # For some dimensions torch takes it apart, so that a rule would not see it.
             return aten._weight_norm_interface(*args, **kwargs)[0]
@@ -396,6 +431,16 @@ class Constants(TorchFunctionMode):
         except Exception as error:
             self.ctx.note_failure(error, tensors_in((*args, *kwargs.values())))
             raise
+
+    def _numbers_of(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What a function that leaves torch gives of the numbers of a tensor, if they are known."""
+        x = args[0]
+        real = _require_known(self.ctx.value(x).real)
+        self.ctx.operator = func.__name__
+        self.ctx.mark_operands([x])
+        with _disable_current_modes():
+            self.ctx.pin_fields(self.ctx.fields(x).values(), "sliced", READ_OUT)
+            return func(real.detach().clone(), *args[1:], **kwargs)
 
 
 def _is_steady(func: Any) -> bool:
@@ -411,6 +456,10 @@ def _is_data_dependent(func: Any) -> bool:
     return (
         torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
     )
+
+
+def _to_meta(x: Any) -> Any:
+    return x.to("meta") if isinstance(x, Tensor) else x
 
 
 def _meta_like(x: Any) -> Any:

@@ -18,7 +18,12 @@ from fxgrow.coupling.number_log import NumberLog
 from fxgrow.coupling.observer import Composites, Constants, Observer, ShapeReads, WriteWatch
 from fxgrow.coupling.open_norms import OpenNorms
 from fxgrow.coupling.rules.einsum import WholeEinsum
-from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeWatcher, size_number
+from fxgrow.coupling.size_numbers import (
+    SizeAttributeGuess,
+    SizeWatcher,
+    axis_sizes,
+    size_number,
+)
 from fxgrow.coupling.size_reads import SizeReads
 from fxgrow.coupling.size_records import SizeRecord, watch_sizes
 from fxgrow.coupling.user_lines import packages_of
@@ -161,18 +166,23 @@ def _new_axes(ctx: Context, name: str, tensor: Tensor) -> list[Axis]:
 def attach_values(ctx: Context, bare: nn.Module, numbers: Mapping[str, Tensor]) -> None:
     """Give a bare copy the numbers of its parameters and buffers, where numbers are asked for.
 
+    A constant of one number, which a graph holds beside what the model has, has its numbers always.
+
     Args:
         ctx: the context of the run.
         bare: the bare copy of a model.
         numbers: the model's parameters and buffers by name.
     """
-    if not ctx.numbers:
-        return
     for name, tensor in named_tensors(bare).items():
-        real = numbers.get(name)
-        if real is not None and tensor.is_meta and not real.is_meta:
-            value = ctx.value(tensor)
+        real, value = numbers.get(name), ctx.value(tensor)
+        if real is None or real.is_meta or not tensor.is_meta:
+            continue
+        if ctx.numbers or (not value.axes and _holds_one_number(real)):
             ctx.set_value(tensor, Value(value.fields, value.axes, real.detach().clone()))
+
+
+def _holds_one_number(tensor: Tensor) -> bool:
+    return bool(tensor.numel()) and bool((tensor == tensor.flatten()[0]).all())
 
 
 def _unmet(ctx: Context, model: nn.Module) -> bool:
@@ -221,6 +231,7 @@ def run_once(
                 _follow_size_attributes(modules)
                 _follow_guesses(ctx.followed, dict(modules), sizes)
             output = subject.run(bare, inputs, ctx)
+            leaves = output_leaves(output, bare)  # an iterator computes them only now
     # Whatever the user's model raises: the caller reports it if no mode works.
     except Exception as error:  # noqa: BLE001
         return error
@@ -228,7 +239,6 @@ def run_once(
         ctx.number_logs[subject] = ctx.number_log
     if not ctx.is_trial:
         ctx.views[subject, training] = ctx.view_log.seen
-    leaves = output_leaves(output)
     shapes = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]
     ctx.passes.setdefault(subject, {})[training] = tuple(shapes)
     _pin_output(ctx, leaves)
@@ -264,10 +274,12 @@ def _pin_output(ctx: Context, leaves: Sequence[Any]) -> None:
     """The sizes of a model's outputs are the user's: their neurons cannot grow."""
     for leaf in leaves:
         ctx.mark_read(leaf)
+    part = "is part of the model's output"
     for leaf in leaves:
         for field in ctx.fields(leaf).values():
-            labels = flat_labels(field)
-            ctx.labels.pin(labels, "output", "is part of the model's output", "model: output")
+            ctx.labels.pin(flat_labels(field), "output", part, "model: output")
+        for labels in axis_sizes(leaf):
+            ctx.labels.pin(labels, "output", f"its size {part}", "model: output")
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from fxgrow.coupling.fields import (
     Fields,
     axis_field,
     by_support,
+    core_along,
     field_core,
     field_support,
     flat_labels,
     lines_speak_for,
     place_field,
-    select_dims,
     unobserved,
 )
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey
@@ -365,12 +365,12 @@ class Context:
 
     def unite(self, left: Tensor, right: Tensor) -> None:
         """Unite two fields of one support, element by element."""
-        if left is right or not left.numel():
+        if left is right:
             return
         # One element per group of equal ones suffices: elements along the joint support.
-        dims = sorted({*field_support(left), *field_support(right)})
-        index = select_dims(tuple(dims), left.dim())
-        self.labels.unite(left[index].reshape(-1).numpy(), right[index].reshape(-1).numpy())
+        dims = tuple(sorted({*field_support(left), *field_support(right)}))
+        cores = core_along(left, dims), core_along(right, dims)
+        self.labels.unite(cores[0].reshape(-1).numpy(), cores[1].reshape(-1).numpy())
 
     def pin(self, labels: Tensor | Ints, code: str, reason: str) -> None:
         """Refuse neurons, because of the operator that is running.
@@ -437,9 +437,12 @@ class Context:
                 is_grid |= dim is not None and lines_speak_for(value.fields, support)
         lines = flat_labels(value.fields[dim,]) if is_grid and dim is not None else None
         is_joint = len({axis.parameter for axis in value.axes}) > 1
+        learned = any(not axis.constant for axis in value.axes)
         for axis in value.axes:
             # A mask or nonlinear function cannot share out a copy's weight as a reader must.
-            axis_role = Role.CARRIES if role is Role.READS and not axis.scales else role
+            is_mask = axis.constant and learned
+            carries = (role is Role.READS and not axis.scales) or (role is Role.WRITES and is_mask)
+            axis_role = Role.CARRIES if carries else role
             if _holds_label_of(axis, seen):
                 self._add_role(axis, axis_role, lines)
             elif axis.labels.size and (is_joint or self.merged):

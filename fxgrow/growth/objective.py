@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_structure, tree_unflatten
 
-from fxgrow.capture import positional_inputs, preserve_attributes
+from fxgrow.capture import output_leaves, positional_inputs, preserve_attributes
 from fxgrow.errors import DataError, GrowthError, ModelError
 from fxgrow.growth.batches import (
     BatchLoss,
@@ -223,10 +223,10 @@ class Objective:
             return (id(batch),)  # such a tensor has no one shape or no strides
         return tuple((x.shape, x.stride()) for x in tensors)
 
-    def output(self, module: nn.Module) -> Any:
-        """The output of the first call of the model."""
+    def output(self, module: nn.Module) -> list[Any]:
+        """The leaves of the output of the first call of the model."""
         with _evaluation(module):
-            return detached(self._call(module, self.first_inputs))
+            return detached(output_leaves(self._call(module, self.first_inputs), module))
 
     def require_gradient(self, model: nn.Module) -> None:
         """Check that the loss can be descended on.

@@ -32,8 +32,8 @@ from fxgrow.randomness import seeded
 Grow = Callable[[nn.Module, Sequence[str]], object]
 """Widens a model in place by the widths of these names, as they were asked for."""
 
-Leaves = Callable[[Any], list[Any]]
-"""Gives what of a model's output is compared."""
+Leaves = Callable[[Any, nn.Module], list[Any]]
+"""Gives what of the output of a model is compared."""
 
 _NO_VALUES = "the model or its example inputs have shapes but no values"
 _NO_FLOATS = "its output holds no floating-point numbers"
@@ -301,7 +301,7 @@ def _outputs_of_one(
     with preserve_state(model), full_precision(), torch.no_grad(), seeded(seed):
         output = model(*tree_map(_copy, inputs))
         # What the model keeps and gives out may be put back on leaving.
-        return [leaf.detach().clone() for leaf in leaves(output) if isinstance(leaf, Tensor)]
+        return [leaf.detach().clone() for leaf in leaves(output, model) if isinstance(leaf, Tensor)]
 
 
 def _copy(leaf: Any) -> Any:

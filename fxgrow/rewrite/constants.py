@@ -53,8 +53,11 @@ def written_constants(context: RewriteContext) -> Mapping[fx.Node, frozenset[int
     return written
 
 
+_OPS_OF_CONSTANTS = ("call_function", "call_method", "get_attr")
+
+
 def _is_constant(context: RewriteContext, value: object) -> bool:
-    if not isinstance(value, fx.Node) or value.op not in ("call_function", "call_method"):
+    if not isinstance(value, fx.Node) or value.op not in _OPS_OF_CONSTANTS:
         return False
     return value.name not in context.tensorless and holds_no_neurons(context.coupling, value)
 
@@ -115,7 +118,14 @@ _POINTWISE = ("add", "sub", "mul", "truediv", "div", "true_divide", "where", "ma
 def _is_pointwise(target: Any) -> bool:
     if isinstance(target, torch._ops.OpOverload):
         return torch.Tag.pointwise in target.tags
-    return (target if isinstance(target, str) else getattr(target, "__name__", "")) in _POINTWISE
+    return _name(target) in _POINTWISE
+
+
+def _name(target: Any) -> str:
+    """The name of a function or method that a node calls; an operator's without its overload."""
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.rpartition("::")[2]
+    return target if isinstance(target, str) else str(getattr(target, "__name__", ""))
 
 
 def constant_read(context: RewriteContext, use: LinearUse, slots: Slots) -> fx.Node:
@@ -134,6 +144,47 @@ def constant_read(context: RewriteContext, use: LinearUse, slots: Slots) -> fx.N
     if slots.width in lanes.new or dim is None or not _is_constant(context, use.input):
         return lanes.lane(slots.width)
     return _cut(context, slots.width, lanes.plus, dim, len(slots.candidate))
+
+
+def concatenated_lanes(
+    context: RewriteContext, node: fx.Node, dim: int, new: dict[int, fx.Node]
+) -> dict[int, fx.Node]:
+    """Give a constant that stands for neurons in a concatenation (a first state) its lanes.
+
+    Args:
+        context: the graph being rewritten.
+        node: the concatenation.
+        dim: the dimension along which it concatenates.
+        new: the lanes that it has.
+
+    Returns:
+        The lanes with those that were missing, where only one constant can stand for the neurons.
+    """
+    shapes, widths = context.coupling.shapes, context.coupling.widths
+    constants = [part for part in node.all_input_nodes if _has_values_of_its_own(context, part)]
+    carried = context.coupling.carries.get(node.name, frozenset())
+    for width in sorted((carried & context.candidates.new.keys()) - new.keys()):
+        if len(constants) != 1 or constants[0].name not in shapes:
+            continue  # nothing tells which constant it is
+        entries = shapes[constants[0].name].size[dim]
+        if entries % widths[width].size == 0:
+            size = lane_size(context, constants[0], width, dim)
+            new[width] = _cut(context, width, context.env[constants[0]].plus, dim, size)
+    return new
+
+
+_OF_A_TYPE = ("new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like")
+"""Names of functions and methods that take no more than type and size of a tensor."""
+
+
+def _has_values_of_its_own(context: RewriteContext, node: fx.Node) -> bool:
+    """Whether a constant is computed of sizes and other constants alone, and of no input."""
+    if not _is_constant(context, node):
+        return False
+    if _name(node.target) in _OF_A_TYPE:
+        return True
+    sources = [source for source in node.all_input_nodes if source.name not in context.tensorless]
+    return all(_has_values_of_its_own(context, source) for source in sources)
 
 
 def _cut(context: RewriteContext, width: int, plus: fx.Node, dim: int, size: int) -> fx.Node:

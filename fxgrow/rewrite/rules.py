@@ -7,6 +7,7 @@ import copy
 import inspect
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from fxgrow.coupling import Role
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.constants import (
+    concatenated_lanes,
     constant_read,
     holds_no_neurons,
     lane_argument,
@@ -409,7 +411,11 @@ class ConcatRule:
             if isinstance(parts, fx.Node):
                 continue  # all parts are of one value (``cat(h.split(2))``)
             new.args = ([part for part in parts if part in lanes_of_width], *new.args[1:])
-        return lanes
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        if not isinstance(dim, int):
+            return lanes
+        new_lanes = concatenated_lanes(context, node, dim, dict(lanes.new))
+        return replace(lanes, new=new_lanes)
 
 
 class DepthwiseRule:
@@ -464,6 +470,31 @@ class ReshapeRule:
                 new.args = (x, function(lane_shape, (x, shape, dims[0], size)))
         return lanes
 
+
+class SplitRule:
+    """``split(x, size, dim)`` into equal parts of neurons: a lane has as many, of its own size."""
+
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        return node.target in _SPLITS and len(node.args) > 1 and isinstance(node.args[1], int)
+
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        return None
+
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        lanes = PathRule().rewrite(context, node)
+        x, size = node.args[:2]
+        dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+        known = context.coupling.shapes.get(x.name) if isinstance(x, fx.Node) else None
+        if not isinstance(x, fx.Node) or known is None or not isinstance(dim, int):
+            return lanes
+        along, parts = dim % len(known.size), known.size[dim] // size
+        for width, new in lanes.new.items():
+            if known.size[dim] % size == 0 and along in dims_of_neurons(context, x, width):
+                new.update_arg(1, lane_size(context, x, width, along) // parts)
+        return lanes
+
+
+_SPLITS = (torch.split, torch.functional.split, "split", torch.ops.aten.split.Tensor)
 
 RESHAPES = (
     "view",
@@ -566,6 +597,7 @@ REWRITE_RULES: tuple[RewriteRule, ...] = (
     ConcatRule(),
     DepthwiseRule(),
     ReshapeRule(),
+    SplitRule(),
     PathRule(),
 )
 

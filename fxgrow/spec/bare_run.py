@@ -71,7 +71,9 @@ def run_bare(
     """
     state = _state(module, values, requires_grad)
     if state_storages is not None:
-        state_storages.update(tensor.untyped_storage()._cdata for tensor in state.values())
+        for tensor in state.values():
+            if tensor.layout is torch.strided:  # a sparse one has several
+                state_storages.add(tensor.untyped_storage()._cdata)
     inputs = tree_map(_cloned if values else _bare, tuple(example_inputs))
     try:
         with ExitStack() as stack:

@@ -173,14 +173,24 @@ def new_entry_value(module: nn.Module, name: str, tensor: Tensor) -> float | com
         tensor: the parameter or buffer itself.
 
     Returns:
-        The value of the identity for a normalization, else the mean of the old entries.
+        The value of the identity for a normalization, 1 for a mask, else the mean of the old
+        entries.
     """
-    if isinstance(module, NORM_TYPES):
-        return NEW_ENTRY_IN_NORM.get(name, 0.0)
+    stem = name.removesuffix("_orig")  # what torch.nn.utils.prune makes of a parameter
+    if isinstance(module, NORM_TYPES) and stem in NEW_ENTRY_IN_NORM:
+        return NEW_ENTRY_IN_NORM[stem]
     if tensor.is_meta:
         return 0.0
+    if not isinstance(tensor, nn.Parameter) and _is_mask(tensor):
+        return 1.0
     mean: float | complex = tensor.detach().mean().item()
     return mean
+
+
+def _is_mask(tensor: Tensor) -> bool:
+    """Whether a tensor holds zeros and ones, both of them, and nothing else."""
+    zeros, ones = (tensor == 0).sum(), (tensor == 1).sum()
+    return bool(zeros) and bool(ones) and int(zeros + ones) == tensor.numel()
 
 
 def set_integer(module: nn.Module, name: str, keys: tuple[int | str, ...], value: int) -> None:

@@ -48,7 +48,7 @@ def carrier_entries(
         A tensor with ``count`` entries along ``axis``, else of the carrier's shape.
     """
     # The kernels of a depthwise convolution carry neurons, but equal ones would stay equal.
-    if isinstance(owner, _ConvNd) and tensor.dim() > 1:
+    if isinstance(owner, _ConvNd) and tensor.dim() > 1 and isinstance(tensor, nn.Parameter):
         return random_entries(tensor, axis, count, generator)
     shape = list(tensor.shape)
     shape[axis] = count

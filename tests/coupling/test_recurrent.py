@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import fxgrow
 from fxgrow.coupling import Role, couple
+from tests.coupling.hand_written_cells import HAND_WRITTEN, rows
 from tests.coupling.models import Net
 
 Case = Callable[[], tuple[nn.Module, tuple[Any, ...]]]
@@ -147,6 +148,41 @@ def test_every_width_grows_and_the_function_stays(case: str, how: Any) -> None:
     assert (rnn.input_size, rnn.hidden_size) == (8, old.hidden_size + 3)
     assert getattr(rnn, "proj_size", 0) == (6 if projected else 0)
     torch.testing.assert_close(wider.module(*inputs), model(*inputs), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("how", ["split", "new"])
+@pytest.mark.parametrize("case", HAND_WRITTEN)
+def test_cells_written_by_hand_grow(case: str, how: Any) -> None:
+    make, inputs, names = HAND_WRITTEN[case]
+    model, x = make().eval(), inputs()
+    grown = {width.name for width in couple(model, (x,)).widths if width.growable}
+    assert grown == set(names)
+    wider = fxgrow.widen(model, dict.fromkeys(names, 2), (x,), how=how)
+    assert wider.unchecked == ""
+    torch.testing.assert_close(wider.module(x[:1]), model(x[:1]), rtol=0, atol=1e-12)
+
+
+def test_a_state_of_zeros_beside_the_input_is_no_neuron_by_itself() -> None:
+    def forward(net: Any, x: Tensor) -> Tensor:
+        return net.b(net.a(torch.cat([x, torch.zeros(len(x), 4, dtype=x.dtype)], 1)).tanh())
+
+    model = Net(forward, a=nn.Linear(7, 5), b=nn.Linear(5, 2)).double()
+    coupling = couple(model, (rows()[:, 0],))
+    assert [width.name for width in coupling.widths if width.growable] == ["a"]
+    assert not coupling.widths_along("a.weight", 1)
+
+
+def test_a_first_state_that_tells_neurons_apart_does_not_grow() -> None:
+    def forward(net: Any, x: Tensor) -> Tensor:
+        h = torch.arange(4.0, dtype=x.dtype).expand(len(x), 4)
+        for step in range(x.shape[1]):
+            h = torch.tanh(net.a(torch.cat((x[:, step], h), 1)))
+        return net.b(h)
+
+    model = Net(forward, a=nn.Linear(7, 4), b=nn.Linear(4, 2)).double()
+    refusal = couple(model, (rows(),)).by_name["a"].refusal
+    assert refusal is not None
+    assert refusal.code == "fixed-size"
 
 
 def test_a_neuron_has_a_row_per_gate_and_reads_itself() -> None:

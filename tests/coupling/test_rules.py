@@ -667,10 +667,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         SEQUENCE,
         {"a": (4, 3, ""), "b": OUT},
     ),
-    "unread": (
+    "reduced, of no elements": (
         lambda: Net(lambda n, x: n.a(x)[:0].sum() + n.b(x), a=nn.Linear(6, 4), b=nn.Linear(6, 2)),
         VECTOR,
-        {"a": (4, 1, "unread"), "b": OUT},
+        {"a": (4, 1, "reduced"), "b": OUT},  # a sum over no elements is one over neurons, too
     ),
     "weight standardisation": (
         lambda: Net(

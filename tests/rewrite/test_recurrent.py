@@ -11,6 +11,7 @@ import fxgrow
 from fxgrow.capture import How, capture
 from fxgrow.coupling import couple
 from fxgrow.rewrite import overgrow
+from tests.coupling.hand_written_cells import HAND_WRITTEN
 from tests.coupling.models import Net
 from tests.coupling.test_recurrent import CASES, sequences
 from tests.rewrite.rewriting import assert_faithful, over_grown, randomise_candidates
@@ -25,6 +26,16 @@ def test_emission_is_the_graph(case: str) -> None:
     assert not grown.refusals
     growable = {width.name for width in coupling.widths if width.growable}
     assert growable == {"a", "rnn"} | ({"rnn#2"} if "projection" in case else set())
+
+
+@pytest.mark.parametrize("case", sorted(HAND_WRITTEN))
+def test_cells_written_by_hand_have_lanes(case: str) -> None:
+    make, inputs, names = HAND_WRITTEN[case]
+    captured = capture(make().eval(), (inputs(),))
+    _, grown = assert_faithful(captured, new=2, regrows=False)
+    refusals = [refusal.code for refusal in grown.refusals.values()]
+    # A slice by number takes other rows of a lane than beside the old neurons.
+    assert refusals == (["no-lane"] * len(names) if case == "sliced gates" else [])
 
 
 @pytest.mark.parametrize("case", ["lstm", "projections", "gru cell", "packed"])

@@ -22,6 +22,8 @@ def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
     result = results_of(out)[0]
     operands = [arg for arg in args if isinstance(arg, Tensor)]
     linear = _linear_operands(ctx.operator, args)
+    if linear == {0} and _is_masked(ctx, operands):
+        linear = {1}
     # Whether halving a parameter halves the result, axis by axis of all operands.
     scales = []
     for i, operand in enumerate(operands):
@@ -39,6 +41,15 @@ def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
 def results_of(out: Any) -> Sequence[Tensor]:
     """The results of an operator as a list, if it has one or several."""
     return out if isinstance(out, (tuple, list)) else [out]
+
+
+def _is_masked(ctx: Context, operands: Sequence[Tensor]) -> bool:
+    """Whether a product is that of a buffer and of a weight, which is what copies are to share."""
+    if len(operands) != 2 or not ctx.operator.startswith("aten.mul"):
+        return False
+    mask, weight = (ctx.value(operand).axes for operand in operands)
+    is_mask = bool(mask) and all(axis.constant for axis in mask)
+    return is_mask and any(axis.scales and not axis.constant for axis in weight)
 
 
 LINEAR_IN_FIRST = {"neg", "mul", "div"}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fxgrow.coupling.fields import (
     Support,
+    axis_field,
     field_core,
     field_support,
     place_field,
@@ -195,15 +196,37 @@ def _supports_of(ctx: Context, parts: Sequence[Tensor]) -> list[Support]:
 def cat(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     """``cat(tensors, dim)``: one after the other along ``dim``, united along all other dims."""
     # Torch leaves out empty vectors, whatever the others are.
-    parts = [part for part in args[0] if part.dim() == out.dim()]
     dim = _dim_argument(args, 1, out.dim())
+    parts = [part for part in args[0] if part.dim() == out.dim()]
+    labeled = [_with_new_neurons(ctx, part, dim) for part in parts]
     fields = []
-    for support in _supports_of(ctx, parts):
+    for support in _supports_of(ctx, labeled):
         if dim in support:
-            fields.append(_one_after_another(ctx, parts, support, dim, out))
+            fields.append(_one_after_another(ctx, labeled, support, dim, out))
         else:
             fields.append(_united(ctx, parts, support, support, out))
     ctx.set_fields(out, fields, joint_axes(ctx, parts, Role.CARRIES))
+
+
+def holds_new_neurons(ctx: Context, args: Sequence[Any]) -> bool:
+    """Whether ``cat(tensors, dim)`` puts a constant of one number beside what is none."""
+    dim = args[1] if len(args) > 1 else 0
+    known = [part.dim() > 0 and ctx.is_uniform(part, [dim]) for part in args[0]]
+    return any(known) and not all(known)
+
+
+def _with_new_neurons(ctx: Context, part: Tensor, dim: int) -> Tensor:
+    """A constant of one number, as the state that a recurrence starts from: as long as neurons.
+
+    Which ones tells what it meets later; new neurons are as good as any where it meets none.
+    """
+    if not ctx.is_uniform(part, [dim]):
+        return part
+    # Not on the constant itself: beside something else it may have another length.
+    labeled = torch.empty_like(part, device="meta")
+    labels = ctx.labels.new(part.shape[dim])
+    ctx.set_fields(labeled, [axis_field(labels, dim, part.shape)])
+    return labeled
 
 
 def _one_after_another(
