@@ -6,6 +6,7 @@ from fxgrow.cli.cells.app import cells_app
 from fxgrow.cli.check_path import check_path
 from fxgrow.cli.commands import ErrorHandlingGroup
 from fxgrow.cli.continual.app import continual_app
+from fxgrow.cli.deepen_model import deepen_model
 from fxgrow.cli.diff_directories import diff_directories
 from fxgrow.cli.expand_model import expand_model
 from fxgrow.cli.export_model import export_model
@@ -29,6 +30,7 @@ app = typer.Typer(
 # In the order in which the help lists them.
 app.command("inspect")(inspect_model)
 app.command("grow")(grow_model)
+app.command("deepen")(deepen_model)
 app.command("expand")(expand_model)
 app.command("run")(run_recipe_file)
 app.command("resume")(resume_run)

@@ -29,17 +29,20 @@ from fxgrow.growth.block_lists import (
     middle_order,
     order_after,
     own_parameters,
+    recorded_layout,
     spread_positions,
     stacked_order,
 )
 from fxgrow.growth.block_reach import require_reached
 from fxgrow.growth.block_trace import BlockTrace, trace_blocks
+from fxgrow.growth.lineage import Lineage, PendingStep, pending_step, shapes_only
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.preservation import Preservation
 from fxgrow.growth.widen import model_and_examples
 from fxgrow.memory import device_of, require_memory
 from fxgrow.modes import exclusive_autograd, plain_attention
 from fxgrow.running import errors_as
+from fxgrow.spec import BlockInsertion, GrowthStep
 from fxgrow.surgery import (
     DEFAULT_TREATMENT,
     ConfigUpdate,
@@ -76,6 +79,7 @@ class Deepened:
         optimizer: the grown optimizer, None if none was given.
         example_inputs: the arguments that it was deepened with; ``fxgrow.save`` captures it on
             them.
+        lineage: the growth steps behind it, which ``fxgrow.save`` writes down.
 
     Example:
         >>> deeper = fxgrow.deepen(model, {"model.layers": 2}, inputs)
@@ -95,6 +99,7 @@ class Deepened:
     loss_after: float | None = None
     optimizer: Optimizer | None = None
     example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
+    lineage: Lineage = field(default_factory=Lineage, repr=False)
 
 
 @checked
@@ -110,6 +115,7 @@ def deepen(
     optimizer: Optimizer | None = None,
     batches: Sequence[Any] = (),
     loss_fn: LossFunction | None = None,
+    history: Lineage | Sequence[GrowthStep] = (),
 ) -> Deepened:
     """Make lists of residual blocks longer, in the model's own class.
 
@@ -130,6 +136,7 @@ def deepen(
         inplace: change the model and the optimizer themselves, all or nothing; else copies.
         optimizer: gets new parameters in the groups of those that they are copies of, stateless.
         batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after; all are used.
+        history: earlier growth steps, as for ``widen``.
 
     Returns:
         The deeper model.
@@ -146,7 +153,8 @@ def deepen(
     _, given = model_and_examples(model, example_inputs, examples)
     if optimizer is not None:
         DEFAULT_TREATMENT.require(optimizer, model)
-    deepening = _Deepening(_layouts(model, blocks, how, where), how, seed, given)
+    lineage = Lineage.of(model, history)
+    deepening = _Deepening(_layouts(model, blocks, how, where), how, seed, given, lineage)
     with exclusive_autograd(), plain_attention():
         return deepening.carried_out(model, optimizer, inplace, _Losses.of(model, batches, loss_fn))
 
@@ -179,6 +187,7 @@ class _Deepening:
     how: HowToDeepen
     seed: int
     examples: tuple[tuple[Any, ...], ...]
+    lineage: Lineage
 
     @property
     def exact(self) -> bool:
@@ -195,6 +204,7 @@ class _Deepening:
         zeros = _zeros(model, traces) if self.exact else {}
         if not inplace:
             model, optimizer = copy_with_optimizer(model, optimizer)
+        parent = shapes_only(model)
         with restore_on_failure(model, optimizer):
             _insert(model, self, zeros, optimizer)
             config = self._updated_config(model, before)
@@ -202,6 +212,8 @@ class _Deepening:
             require_reached(model, self.layouts, self.examples)
             error = before.require(model) if self.exact else before.error(model)
             loss_after = losses.after(model)
+        measured = {"preservation_error": error, "loss_before": losses.before}
+        step = self._step(parent, {**measured, "loss_after": loss_after})
         return Deepened(
             module=model,
             new_blocks=_union(layout.new_blocks for layout in self.layouts),
@@ -215,7 +227,16 @@ class _Deepening:
             loss_after=loss_after,
             optimizer=optimizer,
             example_inputs=self.examples[0],
+            lineage=self.lineage.then(step),
         )
+
+    def _step(
+        self, parent: nn.Module | None, measured: Mapping[str, float | None]
+    ) -> PendingStep | None:
+        """What was done, for the history."""
+        blocks = [layout.record() for layout in self.layouts]
+        settings = {"how": self.how, "seed": self.seed}
+        return pending_step(parent, "deepen", settings, blocks=blocks, measured=measured)
 
     def _traces(self, model: nn.Module) -> dict[str, list[BlockTrace]]:
         """What each block that is copied computes, in the old model."""
@@ -236,6 +257,30 @@ class _Deepening:
         return update_depth(
             model, changes, self.examples[0], lambda module, _: before.outputs(module), expected
         )
+
+
+def insert_recorded(
+    model: nn.Module, records: Sequence[BlockInsertion], example_inputs: tuple[Any, ...]
+) -> None:
+    """Make lists longer in place as a step of a history did; new blocks are whole copies.
+
+    Args:
+        model: of the class that the step deepened.
+        records: what the step did.
+        example_inputs: positional arguments of the model.
+
+    Raises:
+        GrowthError: ``unknown-blocks`` if the model has no such lists; ``unreached-blocks``.
+    """
+    layouts = []
+    for record in records:
+        block_list(model, record.blocks)
+        layouts.append(recorded_layout(model, record))
+    deepening = _Deepening(tuple(layouts), "stack", 0, (example_inputs,), Lineage())
+    before = Preservation.of(model, example_inputs, leaves=direct_tensors)
+    _insert(model, deepening, {}, None)
+    deepening._updated_config(model, before)
+    require_reached(model, layouts, deepening.examples)
 
 
 _Zeros = Mapping[str, Assignments]

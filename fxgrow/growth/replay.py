@@ -14,13 +14,23 @@ from typing import Any
 from torch import fx, nn
 
 from fxgrow.capture import Captured, capture
-from fxgrow.coupling import Coupling, Width, couple
+from fxgrow.coupling import (
+    UNDER_NORMS,
+    Coupling,
+    Width,
+    couple,
+    free_for_multiples,
+    free_for_new_neurons,
+)
 from fxgrow.errors import GrowthError, SpecError
+from fxgrow.growth.deepen import insert_recorded
 from fxgrow.growth.emit import emit
+from fxgrow.growth.replay_blocks import insert_in_graph
 from fxgrow.modes import evaluation_mode
 from fxgrow.rewrite import DepthProposal, InsertionPoint, LayerForm, insert_layers, insertion_points
 from fxgrow.spec import (
     ArchitectureSpec,
+    BlockInsertion,
     GrowthStep,
     LayerInsertion,
     Trust,
@@ -122,12 +132,45 @@ def _grown(module: nn.Module, inputs: tuple[Any, ...], step: GrowthStep, number:
     captured = capture(module, inputs)
     coupling = couple(captured)
     try:
+        if step.blocks:
+            captured = _with_blocks(captured, coupling, step.blocks)
+            coupling = couple(captured)
         deeper, layers = _deepened(captured, coupling, step.layers)
         coupling = couple(deeper) if layers else coupling
+        coupling = _freed(deeper, coupling, step.widths)
         emit(deeper.model, coupling, _changes(coupling, step.widths, layers), {})
     except GrowthError as error:
         raise _broken(number, str(error)) from error
     return capture(deeper.model, inputs)
+
+
+def _with_blocks(
+    captured: Captured, coupling: Coupling, records: Sequence[BlockInsertion]
+) -> Captured:
+    """Make lists of blocks longer: in the model's own code, or in its graph if that is all."""
+    model, inputs = captured.model, captured.example_inputs
+    if isinstance(model, fx.GraphModule):
+        for record in records:
+            insert_in_graph(captured.graph_module, record, coupling.shapes)
+        return capture(captured.graph_module, inputs)
+    insert_recorded(model, records, inputs)
+    return capture(model, inputs)
+
+
+def _freed(captured: Captured, coupling: Coupling, widths: Sequence[WidthChange]) -> Coupling:
+    """The same widths, of which those under norms that grew may grow (``widen``)."""
+    names, is_new = [], False
+    for change in widths:
+        width = coupling.by_name.get(change.width)
+        if width is not None and width.refusal is not None and width.refusal.code in UNDER_NORMS:
+            names.append(change.width)
+            is_new |= change.new > 0
+    if not names:
+        return coupling
+    examples = [captured.example_inputs]
+    if is_new:
+        return free_for_new_neurons(captured, coupling, names, examples).coupling
+    return free_for_multiples(captured, coupling, names, examples)
 
 
 def _deepened(

@@ -57,6 +57,8 @@ from fxgrow.spec.meta_module import (
 )
 from fxgrow.spec.models import (
     ArchitectureSpec,
+    BlockInsertion,
+    BlockRegion,
     BufferSpec,
     Cost,
     GrowthStep,
@@ -73,6 +75,7 @@ from fxgrow.spec.rebuild import rebuild_module
 from fxgrow.spec.save import (
     META_KEY,
     dense_tensor,
+    history_of,
     save,
     save_tensors,
     spec_of,
@@ -88,6 +91,8 @@ __all__ = [
     "Alignment",
     "ArchitectureSpec",
     "Argument",
+    "BlockInsertion",
+    "BlockRegion",
     "BufferSpec",
     "Cost",
     "DTypeArg",
@@ -133,6 +138,7 @@ __all__ = [
     "diff",
     "digest",
     "fingerprint_of",
+    "history_of",
     "is_word",
     "load",
     "meta_example_inputs",

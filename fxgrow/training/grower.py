@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
@@ -28,7 +28,7 @@ from fxgrow.growth import (
     take_batches,
 )
 from fxgrow.methods import Auto
-from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
+from fxgrow.spec import ArchitectureSpec, history_of
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
 from fxgrow.training.measure import activation_spectra, promise_of
@@ -114,7 +114,7 @@ class Grower:
         self._loss_fn = loss_fn
         self._options = StepOptions(
             seed=seed,
-            history=_lineage(model),
+            history=history_of(model),
             inplace=inplace,
             memory_limit=memory_limit,
             scope=scope,
@@ -301,12 +301,6 @@ class Grower:
     def _example_inputs(self, batches: Sequence[Any]) -> tuple[Any, ...]:
         given = self._options.example_inputs
         return positional_inputs(self.model, batches[0][0] if given is None else given)
-
-
-def _lineage(model: nn.Module) -> Sequence[GrowthStep]:
-    """The growth steps of a model that was loaded from a spec directory."""
-    spec = model.meta.get(META_KEY) if isinstance(model, fx.GraphModule) else None
-    return spec.history if isinstance(spec, ArchitectureSpec) else ()
 
 
 def _examples(batch: Any) -> int:
