@@ -7,7 +7,7 @@ group of blocks, ``spread``); Du et al., "Stacking Your Transformers", NeurIPS 2
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,11 +65,16 @@ class BlockLayout:
                 found[self.new_path(place)] = self.old_path(source)
         return found
 
-    def record(self) -> BlockInsertion:
-        """The longer list, as a history tells it."""
+    def record(self, gains: Mapping[str, float]) -> BlockInsertion:
+        """The longer list, as a history tells it; ``gains`` are those of copies of its blocks."""
         new = tuple(place for place, is_new in enumerate(self.is_new) if is_new)
         names = self.new_names
-        return BlockInsertion(blocks=self.path, sources=self.sources, new=new, names=names)
+        scores = []
+        if gains:
+            scores = [gains[self.old_path(self.sources[place])] for place in new]
+        return BlockInsertion(
+            blocks=self.path, sources=self.sources, new=new, names=names, scores=tuple(scores)
+        )
 
     @property
     def renamed(self) -> dict[str, str]:

@@ -16,11 +16,13 @@ from fxgrow.capture import capture
 from fxgrow.copying import Memo, copy_module
 from fxgrow.coupling import Width, couple
 from fxgrow.errors import ModelError
+from fxgrow.growth.budget import Budget
 from fxgrow.spec import (
     ArchitectureSpec,
     BlockInsertion,
     BlockRegion,
     GrowthStep,
+    LayerInsertion,
     MethodRecord,
     WidthChange,
     describe,
@@ -37,14 +39,18 @@ class PendingStep:
         before: that model, with all tensors on the meta device.
         method: what grew it, with its settings.
         widths: the widths that grew.
+        layers: the layers that were inserted.
         blocks: the lists of blocks that got longer.
+        budget: the limits that were given.
         measured: errors and losses, by the name of the field of ``GrowthStep``.
     """
 
     before: nn.Module
     method: MethodRecord
     widths: tuple[WidthChange, ...] = ()
+    layers: tuple[LayerInsertion, ...] = ()
     blocks: tuple[BlockInsertion, ...] = ()
+    budget: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -59,6 +65,11 @@ class Lineage:
 
     history: tuple[GrowthStep, ...] = ()
     pending: tuple[PendingStep, ...] = ()
+
+    @property
+    def steps(self) -> tuple[GrowthStep | PendingStep, ...]:
+        """All steps, oldest first."""
+        return (*self.history, *self.pending)
 
     @staticmethod
     def of(model: nn.Module, history: "Lineage | Sequence[GrowthStep]") -> "Lineage":
@@ -95,7 +106,9 @@ class Lineage:
                 GrowthStep(
                     parent=parent.spec.fingerprint,
                     method=step.method,
+                    budget=dict(step.budget),
                     widths=step.widths,
+                    layers=step.layers,
                     blocks=tuple(parent.located(record) for record in step.blocks),
                     cost_before=parent.spec.cost,
                     cost_after=after.cost,
@@ -112,13 +125,22 @@ def pending_step(
     *,
     widths: Sequence[WidthChange] = (),
     blocks: Sequence[BlockInsertion] = (),
+    budget: Budget | None = None,
     measured: Mapping[str, Any],
 ) -> PendingStep | None:
     """A step of a history to come; None if the model before left no shapes (``shapes_only``)."""
     if before is None:
         return None
     record = MethodRecord(name=method, settings=dict(settings))
-    return PendingStep(before, record, tuple(widths), tuple(blocks), measured)
+    limits = {} if budget is None else budget.model_dump(exclude_defaults=True)
+    return PendingStep(
+        before,
+        record,
+        widths=tuple(widths),
+        blocks=tuple(blocks),
+        budget=limits,
+        measured=measured,
+    )
 
 
 def shapes_only(model: nn.Module) -> nn.Module | None:

@@ -25,6 +25,7 @@ from fxgrow.coupling import (
 from fxgrow.errors import GrowthError, SpecError
 from fxgrow.growth.deepen import insert_recorded
 from fxgrow.growth.emit import emit
+from fxgrow.growth.lineage import Lineage, PendingStep
 from fxgrow.growth.replay_blocks import insert_in_graph
 from fxgrow.modes import evaluation_mode
 from fxgrow.rewrite import DepthProposal, InsertionPoint, LayerForm, insert_layers, insertion_points
@@ -70,14 +71,17 @@ def replay(
 
 
 def regrow(
-    module: nn.Module, example_inputs: tuple[Any, ...], history: Sequence[GrowthStep]
+    module: nn.Module,
+    example_inputs: tuple[Any, ...],
+    history: Lineage | Sequence[GrowthStep],
 ) -> nn.Module:
     """Let a model grow again as it did, for weights that are put into it afterwards.
 
     Args:
         module: the model before the first step; it is changed in place.
         example_inputs: its positional arguments.
-        history: the steps.
+        history: the steps: those of a spec, or the ``lineage`` of a result of ``widen`` or
+            ``deepen``, which models without a specification have as well.
 
     Returns:
         The grown model, of the same class (a graph module if layers were inserted). Its weights are
@@ -90,7 +94,8 @@ def regrow(
         >>> grown = regrow(model, inputs, spec.history)
         >>> grown.load_state_dict(state)
     """
-    for number, step in enumerate(history):
+    steps = history.steps if isinstance(history, Lineage) else history
+    for number, step in enumerate(steps):
         with evaluation_mode(module):
             shapes_before = parameter_shapes(module)
             grown = _grown(module, example_inputs, step, number).model
@@ -124,7 +129,9 @@ def _described(
     return describe(module, inputs, widths=widths, history=history, trust=trust)
 
 
-def _grown(module: nn.Module, inputs: tuple[Any, ...], step: GrowthStep, number: int) -> Captured:
+def _grown(
+    module: nn.Module, inputs: tuple[Any, ...], step: GrowthStep | PendingStep, number: int
+) -> Captured:
     """Carry one step out.
 
     The model is captured anew, because that is what named the nodes when the model grew.

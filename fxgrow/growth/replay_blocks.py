@@ -5,8 +5,10 @@ two nodes each block of a list stood, so its nodes can be copied: the copy reads
 before it gives, and whoever read that reads the copy.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import fx
 
@@ -125,10 +127,19 @@ def _copied_behind(last: _Block, block: _Block) -> _Block:
         with behind.graph.inserting_after(behind):
             behind = behind.graph.node_copy(node, lambda read: copies.get(read, read))
         copies[node] = behind
+        behind.args = tuple(_renamed_text(value, copies) for value in behind.args)
     for reader in readers:
         reader.replace_input_with(last.output, copies[block.output])
     nodes = tuple(copies[node] for node in block.nodes)
     return replace(block, nodes=nodes, stream=last.output, output=copies[block.output])
+
+
+def _renamed_text(value: Any, copies: Mapping[fx.Node, fx.Node]) -> Any:
+    """A sentence of an assertion that names nodes, with those of the copy."""
+    if not isinstance(value, str):
+        return value
+    names = {node.name: copied.name for node, copied in copies.items()}
+    return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), value)
 
 
 def _rename(nodes: Sequence[fx.Node], old: str, new: str) -> None:
