@@ -19,16 +19,20 @@ def deepening_table(deeper: Deepened) -> Table:
         deeper: what ``fxgrow.deepen`` gave.
 
     Returns:
-        The table: its path, the block that it is a copy of, what of it is constant.
+        The table: its path, the block that it is a copy of, how much one step was expected to
+        lower the loss (if they were placed by that), what of it is constant.
     """
-    table = make_table("New blocks", "block", "copy of", "is the identity by")
+    table = make_table(
+        "New blocks", "block", "copy of", "gain", "is the identity by", right=("gain",)
+    )
     for path, source in deeper.new_blocks.items():
         names = []
         for name in deeper.zeroed:
             if name.startswith(f"{path}."):
                 names.append(name.removeprefix(f"{path}."))
         start = ", ".join(names) if deeper.exact else "a whole copy"
-        table.add_row(*cell_texts(path, source, start))
+        gain = number_text(deeper.gains.get(source))
+        table.add_row(*cell_texts(path, source, gain, start))
     return table
 
 
@@ -44,6 +48,9 @@ def deepening_lines(deeper: Deepened) -> Iterator[Text]:
         function = "the same function" if deeper.exact else "another function"
         error = f"{deeper.preservation_error:.1e} of the largest output"
         yield Text(f"{function}: off by {error}")
+    if deeper.gains:
+        all_gains = [f"{path} {number_text(gain)}" for path, gain in deeper.gains.items()]
+        yield Text(f"gain of one step behind each block: {', '.join(all_gains)}")
     if deeper.loss_before is not None:
         losses = f"{number_text(deeper.loss_before)} -> {number_text(deeper.loss_after)}"
         yield Text(f"loss {losses}")

@@ -60,6 +60,13 @@ def test_what_is_not_exact_is_said(fxgrow: Fxgrow, tmp_path: Path) -> None:
         (("--blocks", "1=0"), "no list is to get a block", "empty-budget"),
         (("--blocks", "1=3", "--how", "middle"), "ask for 2 at most", "bad-blocks"),
         (("--blocks", "1=1", "--how", "twice"), "choose one of copied, new", "bad-setting"),
+        (("--blocks", "1=1", "--where", "gain"), "name a data set", "unused-option"),
+        (("--blocks", "1=1", "--limit", "9"), "--limit has no effect without", "unused-option"),
+        (
+            ("--blocks", "1=1", "--where", "gain", "--data", "digits", "--parameters", "2"),
+            "the smallest adds 31 parameters",
+            "empty-budget",
+        ),
         (("--blocks", "2=1"), "is no block that zeros make the identity", "not-residual"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
@@ -71,6 +78,21 @@ def test_refusals(
     assert done.exit_code == 2 and done.stderr.rstrip().endswith(f"[{code}]")
     assert sentence in " ".join(done.stderr.split())
     assert not (tmp_path / "deep").exists()
+
+
+def test_places_by_gain_within_a_budget(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    words = ("deepen", MODEL, "--blocks", "1=2", "--where", "gain", "--data", "digits")
+    more = ("--limit", "64", "--parameters", "40", "--out", tmp_path / "deep")
+    record = json.loads(fxgrow(*words, *more, "--json").stdout)
+    # A block has 31 parameters, so that one of two is bought.
+    assert set(record["gains"]) == {"1.0", "1.1"} and len(record["new_blocks"]) == 1
+    best = max(record["gains"], key=lambda path: record["gains"][path])
+    assert list(record["new_blocks"].values()) == [best]
+    (step,) = read_spec(tmp_path / "deep").history
+    assert step.budget == {"parameters": 40} and step.blocks[0].scores == (record["gains"][best],)
+    done = fxgrow(*words, *more, "--force")
+    assert "gain of one step behind each block: 1.0" in done.stdout
+    assert "loss 2.3" in done.stdout
 
 
 def test_a_directory_has_no_lists(fxgrow: Fxgrow, tmp_path: Path) -> None:

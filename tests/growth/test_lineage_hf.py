@@ -88,4 +88,6 @@ def test_a_vision_transformer_is_replayed_from_its_specification(tmp_path: Path)
     first = described_model(model, {"pixel_values": PIXELS}).spec
     assert replay(first, spec.history)[-1].fingerprint == spec.fingerprint
     loaded = fxgrow.load(tmp_path / "deep")
-    torch.testing.assert_close(loaded(PIXELS)["logits"], deeper.module(PIXELS).logits, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        loaded(PIXELS)["logits"], deeper.module(PIXELS).logits, rtol=1e-12, atol=0
+    )
