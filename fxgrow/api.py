@@ -85,8 +85,7 @@ def grow(
         >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
     scope = Scope(only=tuple(only), ignore=tuple(ignore), tie=tuple(map(tuple, tie)))
-    known = history or history_of(model)
-    treatment = StateTreatment(state, new_entry_rate)
+    known, treatment = history or history_of(model), StateTreatment(state, new_entry_rate)
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)

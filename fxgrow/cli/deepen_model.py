@@ -122,6 +122,7 @@ def deepen_model(
     require_used(ctx, _ONLY_BY_GAIN, where == "gain", "--where gain")
     options: dict[str, Any] = {"how": how, "where": where, "seed": seed}
     options["budget"] = _budget(parameters)
+    # Wrong options are told before anything is made.
     counts, choice = _counts(blocks), _data_choice(where, data, data_root, limit)
     with run_directory(out, replace=force) as staging:
         small = _loaded(model, choice, seed, options)

@@ -31,7 +31,7 @@ from fxgrow.growth.block_lists import (
     order_after,
     own_parameters,
 )
-from fxgrow.growth.block_orders import Placement, bad_blocks, require_apart
+from fxgrow.growth.block_orders import BlockPlaces, bad_blocks, require_apart
 from fxgrow.growth.block_reach import require_reached
 from fxgrow.growth.budget import Budget
 from fxgrow.growth.objective import Objective, gradients_of
@@ -67,7 +67,7 @@ def placed_by_gain(
     budget: Budget | None,
     examples: Sequence[tuple[Any, ...]],
     objective: Objective,
-) -> Placement:
+) -> BlockPlaces:
     """The longer lists with copies behind the blocks where they promise most.
 
     Args:
@@ -106,7 +106,7 @@ def placed_by_gain(
         found = block_list(model, path)
         order = order_after(len(found._modules), sorted(places))
         longer.append(layout_of(found, path, order))
-    return Placement(tuple(longer), {each.path: each.gain for each in candidates})
+    return BlockPlaces(tuple(longer), {each.path: each.gain for each in candidates})
 
 
 def block_candidates(
@@ -128,6 +128,7 @@ def block_candidates(
     """
     zeros = solved(model, traced(model, layouts, examples))
     layouts = [_without(model, layout, zeros) for layout in layouts]
+    # A copy of its own: all candidates at once are more blocks than are bought.
     deeper = copy_module(model).requires_grad_(requires_grad=False)
     before = Preservation.of(model, *examples, leaves=direct_tensors)
     insert_all(deeper, layouts, zeros)
@@ -187,6 +188,7 @@ def _mean_gradients(
     """The gradient of the loss by each constant parameter, by its ``id``."""
     learning = [parameter for pairs in constants.values() for parameter, _ in pairs]
     means = [torch.zeros_like(parameter) for parameter in learning]
+    # The loss is the mean over examples, of which batches may have different numbers.
     sizes = objective.sizes
     objective.require_safe_kernels(deeper)
     with evaluation_mode(deeper), torch.enable_grad():
@@ -235,6 +237,7 @@ def _bought(
         return candidate.gain if limit is None else candidate.gain / max(candidate.parameters, 1)
 
     chosen: list[BlockCandidate] = []
+    # A block that is too large is passed over, since a smaller one may still fit.
     for candidate in sorted(candidates, key=worth, reverse=True):
         spent = candidate.parameters + sum(each.parameters for each in chosen)
         in_list = sum(each.blocks == candidate.blocks for each in chosen)

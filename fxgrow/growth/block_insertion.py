@@ -41,13 +41,16 @@ def traced(
 
 
 def zeros_of(
-    model: nn.Module, traces: Mapping[str, Sequence[BlockTrace]]
+    model: nn.Module,
+    traces: Mapping[str, Sequence[BlockTrace]],
+    examples: Sequence[tuple[Any, ...]],
 ) -> dict[str, Assignments]:
     """What makes the copy of each block that is copied the identity, by the path of that block.
 
     Args:
         model: the model before.
         traces: what each block computes, by its path.
+        examples: positional arguments, to find other blocks that would do.
 
     Raises:
         GrowthError: ``not-residual`` for a block that nothing makes the identity.
@@ -55,7 +58,8 @@ def zeros_of(
     found = solved(model, traces)
     for path in traces:
         if path not in found:
-            raise _not_residual(model.get_submodule(path), path, is_called=bool(traces[path]))
+            others = _blocks_that_would_do(model, path.rpartition(".")[0], examples)
+            raise _not_residual(model.get_submodule(path), path, bool(traces[path]), others)
     return found
 
 
@@ -75,7 +79,18 @@ def solved(model: nn.Module, traces: Mapping[str, Sequence[BlockTrace]]) -> dict
     return found
 
 
-def _not_residual(block: nn.Module, path: str, is_called: bool) -> GrowthError:
+def _blocks_that_would_do(model: nn.Module, path: str, examples: Sequence[tuple[Any, ...]]) -> str:
+    """Advice: which blocks of a list zeros make the identity."""
+    names = list(model.get_submodule(path)._modules)
+    paths = [f"{path}.{name}".removeprefix(".") for name in names]
+    found = solved(model, trace_blocks(model, paths, examples))
+    numbers = [number for number, block in enumerate(paths) if block in found]
+    if not numbers:
+        return "no block of this list would do"
+    return f"copy others of this list, by their numbers: {{{path!r}: {tuple(numbers)}}}"
+
+
+def _not_residual(block: nn.Module, path: str, is_called: bool, others: str) -> GrowthError:
     why = "the example inputs do not reach it"
     if is_called:
         why = (
@@ -85,7 +100,7 @@ def _not_residual(block: nn.Module, path: str, is_called: bool) -> GrowthError:
     return GrowthError(
         "not-residual",
         f"{type(block).__name__} at {path!r} is no block that zeros make the identity: {why}; "
-        "choose other blocks, or how='stack', which does not keep the function",
+        f"{others}, or say how='stack', which does not keep the function",
     )
 
 

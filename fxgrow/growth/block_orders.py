@@ -21,7 +21,7 @@ EXACT = ("copied", "new")
 
 
 @dataclass(frozen=True)
-class Placement:
+class BlockPlaces:
     """Lists that become longer.
 
     Args:
@@ -38,7 +38,7 @@ def longer_lists(
     blocks: Mapping[str, int | Sequence[int]],
     how: str,
     where: str,
-) -> Placement:
+) -> BlockPlaces:
     """The longer lists; those that get nothing are left out.
 
     Args:
@@ -56,7 +56,7 @@ def longer_lists(
         if len(order) > len(found._modules):
             layouts.append(layout_of(found, path, order))
     require_apart(layouts)
-    return Placement(tuple(layouts))
+    return BlockPlaces(tuple(layouts))
 
 
 def require_apart(layouts: Sequence[BlockLayout]) -> None:

@@ -27,7 +27,7 @@ from fxgrow.growth.block_insertion import (
     zeros_of,
 )
 from fxgrow.growth.block_lists import BlockLayout, block_list, recorded_layout
-from fxgrow.growth.block_orders import EXACT, Placement, bad_blocks, longer_lists
+from fxgrow.growth.block_orders import EXACT, BlockPlaces, bad_blocks, longer_lists
 from fxgrow.growth.block_reach import require_reached
 from fxgrow.growth.budget import Budget
 from fxgrow.growth.lineage import Lineage, PendingStep, pending_step, shapes_only
@@ -115,45 +115,42 @@ def deepen(
     """Make lists of residual blocks longer, in the model's own class.
 
     A new block is a copy of the one before it. It starts as the identity: what its branches are
-    last multiplied with (a projection, a layer scale, the gain of a last norm) and what is added
-    after that is zero, so that it learns at once. The model is run before and after. Attributes
-    that number the blocks, and a ``config``, follow.
+    last multiplied with and what is added after that is zero, so that it learns at once. The model
+    is run before and after. Attributes that number the blocks, and a ``config``, follow.
 
     Args:
         model: any model with an ``nn.ModuleList`` or ``nn.Sequential`` of residual blocks.
         blocks: by the path of a list how many it gets, or after which old ones (from 0) they lie.
-        example_inputs: in one of the forms of an input.
+        example_inputs, seed, examples: as for ``widen``.
         how: ``"copied"``, or ``"new"`` for matrices and kernels that are drawn anew; both keep the
             function. Not exact: ``"stack"`` puts whole copies of all blocks in order at the end
             (G_stack), ``"middle"`` copies of the middle ones behind these (SOLAR).
         where: of a number of exact blocks: at the end, spread evenly, or (copies alone) behind
             those blocks where one step would gain most on ``batches``, per parameter if these are
             limited by ``budget``; numbers are then the most that each list gets.
-        seed, examples: of new weights; more example inputs, to reach what one does not.
         inplace: change the model and the optimizer themselves, all or nothing; else copies.
         optimizer: gets new parameters in the groups of those that they are copies of, stateless.
         batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after; all are used.
-        budget: of all lists together: ``Budget(parameters=0.2, layers=2)``.
-        history: earlier growth steps, as for ``widen``.
+        budget, history: ``Budget(parameters=0.2, layers=2)``, say; earlier steps as for ``widen``.
 
     Returns:
         The deeper model.
 
     Raises:
         GrowthError: ``unknown-blocks``, ``bad-blocks`` for a number or place that cannot be,
-            ``not-residual`` for one that no zeros make the identity (post-norm),
-            ``unreached-blocks`` if the model's code does not run new ones, ``broken-promise``.
+            ``not-residual`` for one that no zeros make the identity, ``unreached-blocks`` if the
+            model's code does not run new ones, ``broken-promise``.
         BudgetError, ModelError: ``empty-budget`` without a block, ``too-large``; ``does-not-run``.
 
     Example:
         >>> deeper = fxgrow.deepen(model, {"model.layers": 2}, inputs, where="spread")
     """
     _, given = model_and_examples(model, example_inputs, examples)
-    if optimizer is not None:
-        DEFAULT_TREATMENT.require(optimizer, model)
     by_gain = where == "gain"
     _require_scorable(how, by_gain, loss_fn, budget)
-    placement = Placement(()) if by_gain else longer_lists(model, blocks, how, where)
+    placement = BlockPlaces(()) if by_gain else longer_lists(model, blocks, how, where)
+    if optimizer is not None:
+        DEFAULT_TREATMENT.require(optimizer, model)
     with exclusive_autograd(), plain_attention():
         losses = _Losses.of(model, batches, loss_fn)
         if by_gain and losses.objective is not None:
@@ -167,8 +164,10 @@ def _require_scorable(
     how: str, by_gain: bool, loss_fn: LossFunction | None, budget: Budget | None
 ) -> None:
     """Check that new blocks can be placed by gain, if they are to be."""
+    # Elsewhere it would be kept by nobody.
     if not by_gain and budget is not None:
         raise bad_blocks("a budget chooses among blocks by their gain", "say where='gain' as well")
+    # Fresh matrices are drawn after the places are known.
     if by_gain and (how != "copied" or loss_fn is None):
         message = "what a block would gain is known of copies, on batches with a loss"
         raise bad_blocks(message, "say how='copied', and give batches and loss_fn")
@@ -198,7 +197,7 @@ class _Losses:
 class _Deepening:
     """What is to be done to a model."""
 
-    placement: Placement
+    placement: BlockPlaces
     how: HowToDeepen
     seed: int
     examples: tuple[tuple[Any, ...], ...]
@@ -223,7 +222,7 @@ class _Deepening:
         before = Preservation.of(model, *self.examples, leaves=direct_tensors)
         # What is copied whole has to run as well.
         traces = traced(model, self.layouts, self.examples)
-        zeros: Zeros = zeros_of(model, traces) if self.exact else {}
+        zeros: Zeros = zeros_of(model, traces, self.examples) if self.exact else {}
         if not inplace:
             model, optimizer = copy_with_optimizer(model, optimizer)
         parent = shapes_only(model)

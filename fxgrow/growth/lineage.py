@@ -132,6 +132,7 @@ def pending_step(
     if before is None:
         return None
     record = MethodRecord(name=method, settings=dict(settings))
+    # As a growth step of ``grow`` records them.
     limits = {} if budget is None else budget.model_dump(exclude_defaults=True)
     return PendingStep(
         before,
@@ -151,6 +152,7 @@ def shapes_only(model: nn.Module) -> nn.Module | None:
         bare: Tensor = torch.empty_like(tensor.detach(), device="meta")
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(bare, tensor.requires_grad) if is_parameter else bare
+    # What only holds functions or locks is shared; it has no shape.
     try:
         return copy_module(model, memo)
     except ModelError:  # grown in place, which needs no copy
@@ -198,6 +200,7 @@ class _Parent:
     def located(self, record: BlockInsertion) -> BlockInsertion:
         """The same list of blocks, with where they stand in the graph."""
         regions = []
+        # The module on the meta device still has its lists; its graph has containers.
         for name in self.module.get_submodule(record.blocks)._modules:
             nodes = self._nodes_of(f"{record.blocks}.{name}".removeprefix("."))
             if not nodes:

@@ -156,6 +156,7 @@ def _with_blocks(
 ) -> Captured:
     """Make lists of blocks longer: in the model's own code, or in its graph if that is all."""
     model, inputs = captured.model, captured.example_inputs
+    # A graph has no code that would run more blocks, so that its nodes are copied.
     if isinstance(model, fx.GraphModule):
         for record in records:
             insert_in_graph(captured.graph_module, record, coupling.shapes)

@@ -128,6 +128,7 @@ def _copied_behind(last: _Block, block: _Block) -> _Block:
             behind = behind.graph.node_copy(node, lambda read: copies.get(read, read))
         copies[node] = behind
         behind.args = tuple(_renamed_text(value, copies) for value in behind.args)
+    # Who read the block before reads the copy: the next block, or what follows the list.
     for reader in readers:
         reader.replace_input_with(last.output, copies[block.output])
     nodes = tuple(copies[node] for node in block.nodes)

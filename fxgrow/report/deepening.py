@@ -26,6 +26,7 @@ def deepening_table(deeper: Deepened) -> Table:
         "New blocks", "block", "copy of", "gain", "is the identity by", right=("gain",)
     )
     for path, source in deeper.new_blocks.items():
+        # Their names in the block, which are the same in every copy.
         names = []
         for name in deeper.zeroed:
             if name.startswith(f"{path}."):

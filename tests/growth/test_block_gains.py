@@ -105,7 +105,7 @@ def test_lists_share_a_budget_in_which_parameters_count() -> None:
 
 
 def test_a_block_that_is_not_residual_is_no_candidate() -> None:
-    model = randomised(Stack(3))
+    model: Any = randomised(Stack(3))
     model.blocks[1] = randomised(PostNorm())
     assert set(deepened(model, {"blocks": 1}).gains) == {"blocks.0", "blocks.2"}
     with pytest.raises(GrowthError, match="leave this list out") as refusal:

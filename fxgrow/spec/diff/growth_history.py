@@ -97,10 +97,12 @@ def _block_diff(
 def _nodes_of_block(path: str, new_nodes: Sequence[NodeSpec]) -> list[NodeSpec]:
     """The nodes of a block; what stands between two calls of modules belongs to the first."""
     nodes: list[NodeSpec] = []
-    is_inside_block = True  # nodes before all calls belong to the first block
+    # Nodes before all calls belong to the first block.
+    is_inside_block = True
     for node in new_nodes:
         if node.op == "call_module":
             is_inside_block = _is_part(node.target, path)
+            # They do not, if the first call is that of another block.
             if not is_inside_block and not any(each.op == "call_module" for each in nodes):
                 nodes.clear()
         if is_inside_block:
