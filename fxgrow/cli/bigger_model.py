@@ -41,6 +41,7 @@ def take_weights(small: ModelAndData, directory: Path | None) -> ModelAndData:
     """
     if directory is None:
         return small
+    # Safe tensors: nothing in the directory is run.
     saved = load(directory)
     try:
         small.model.load_state_dict(saved.state_dict())

@@ -81,6 +81,7 @@ def solved(model: nn.Module, traces: Mapping[str, Sequence[BlockTrace]]) -> dict
 
 def _blocks_that_would_do(model: nn.Module, path: str, examples: Sequence[tuple[Any, ...]]) -> str:
     """Advice: which blocks of a list zeros make the identity."""
+    # Only now, as following every operator of all blocks takes its time.
     names = list(model.get_submodule(path)._modules)
     paths = [f"{path}.{name}".removeprefix(".") for name in names]
     found = solved(model, trace_blocks(model, paths, examples))
@@ -153,6 +154,7 @@ def update_depth_config(
     Returns:
         What became of it; None if the model has none.
     """
+    # Of a list with an entry per block each copy gets the entry of its original.
     changes = []
     for layout in layouts:
         changes.append(DepthChange(layout.path, len(layout.old_names), layout.sources))

@@ -91,6 +91,7 @@ def _order(
             message = f"{path!r} has {length} blocks, so none lies behind block {wrong[0]}"
             raise bad_blocks(message, f"count from 0 to {length - 1}")
         return order_after(length, asked)
+    # What is copied whole has its places by definition.
     if how == "stack":
         return stacked_order(length, asked)
     if how == "middle":

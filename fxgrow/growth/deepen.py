@@ -146,8 +146,7 @@ def deepen(
         >>> deeper = fxgrow.deepen(model, {"model.layers": 2}, inputs, where="spread")
     """
     _, given = model_and_examples(model, example_inputs, examples)
-    by_gain = where == "gain"
-    _require_scorable(how, by_gain, loss_fn, budget)
+    _require_scorable(how, by_gain := where == "gain", loss_fn, budget)
     placement = BlockPlaces(()) if by_gain else longer_lists(model, blocks, how, where)
     if optimizer is not None:
         DEFAULT_TREATMENT.require(optimizer, model)
