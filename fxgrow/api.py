@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from fxgrow import spec as specs
@@ -25,7 +25,7 @@ from fxgrow.growth import (
     grow_step,
 )
 from fxgrow.methods import Auto
-from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
+from fxgrow.spec import ArchitectureSpec, GrowthStep, history_of
 from fxgrow.surgery import (
     DEFAULT_STATE,
     NewEntryRate,
@@ -93,7 +93,7 @@ def grow(
         >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
     scope = _scope(only, ignore, tie, expressible)
-    known, treatment = _history(history, model), StateTreatment(state, new_entry_rate)
+    known, treatment = history or history_of(model), StateTreatment(state, new_entry_rate)
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
@@ -131,14 +131,6 @@ def _warned(
     if growth.report.unspent:
         warnings.warn(growth.report.unspent, UserWarning, stacklevel=level)
     return growth
-
-
-def _history(given: Sequence[GrowthStep], model: nn.Module) -> Sequence[GrowthStep]:
-    """The growth steps that are given, else those of a model loaded from a spec directory."""
-    if given:
-        return given
-    spec = model.meta.get(META_KEY) if isinstance(model, fx.GraphModule) else None
-    return spec.history if isinstance(spec, ArchitectureSpec) else ()
 
 
 @checked

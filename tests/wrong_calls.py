@@ -360,15 +360,17 @@ ROWS: Mapping[str, Row] = {
     "register_rule": lambda r: {"op": "aten::relu", "rule": pointwise, "replace": False},
     "grow_to": lambda r: {
         "model": r.model, "like": r.widened.module, "example_inputs": r.inputs, "seed": 0, "examples": (),
+        "history": (),
     },
     "deepen": lambda r: {
         "model": r.stack, "blocks": {"blocks": 1}, "example_inputs": r.inputs, "how": "copied", "where": "end",
         "seed": 0, "inplace": False, "examples": (), "optimizer": None, "batches": r.batches,
-        "loss_fn": nn.functional.cross_entropy,
+        "loss_fn": nn.functional.cross_entropy, "budget": None, "history": (),
     },
     "widen": lambda r: {
         "model_or_captured": r.model, "amounts": {"conv": 1}, "example_inputs": r.inputs, "how": "split", "seed": 0,
         "inplace": False, "round_to": None, "examples": (), "optimizer": None, "state": "reset", "new_entry_rate": None,
+        "history": (),
     },
     "ArchitectureSpec": lambda r: dumped(r.spec),
     "Auto": lambda r: {},

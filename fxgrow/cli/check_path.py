@@ -150,13 +150,17 @@ def _fingerprint(document: ArchitectureSpec | Genotype) -> str:
 def _describe_history(spec: ArchitectureSpec) -> str:
     if not spec.history:
         return "never grown"
-    neurons = 0
+    neurons, blocks = 0, 0
     for step in spec.history:
         neurons += sum(change.split + change.new for change in step.widths)
+        blocks += step.num_blocks
     times = quantity_text(len(spec.history), "time")
     # A dict keeps each method once, in the order of first use.
     methods = ", ".join(dict.fromkeys(step.method.name for step in spec.history))
-    return f"grown {times} by {methods}, {quantity_text(neurons, 'neuron')} in all"
+    added = quantity_text(neurons, "neuron")
+    if blocks:
+        added = f"{added} and {quantity_text(blocks, 'block')}"
+    return f"grown {times} by {methods}, {added} in all"
 
 
 def _shape_text(sizes: tuple[int, ...]) -> str:

@@ -25,6 +25,11 @@ class FxgrowGroup(ErrorHandlingGroup):
             "Train MODEL, grow it between the epochs, and write a complete run directory or none.",
         ),
         CommandRow(
+            "deepen",
+            "fxgrow.cli.deepen_model:deepen_model",
+            "Write MODEL with more blocks of its own kind, which start as the identity.",
+        ),
+        CommandRow(
             "expand",
             "fxgrow.cli.expand_model:expand_model",
             "Write the model --to with parameters that make it compute what MODEL does.",

@@ -29,6 +29,8 @@ NEURONS = 2**17
 
 Replay does what the history says, and no fingerprint covers the history.
 """
+BLOCKS = 2**12
+"""Blocks of a list that a growth step made longer; replay copies as many as it tells."""
 READERS = 2**18
 """Reads of values before they are written in place, per write; the fingerprint sorts them."""
 MESSAGE = 300

@@ -84,6 +84,10 @@ def _step(number: int, step: GrowthStep) -> list[str]:
         rows.append(_width_row(change))
     for layer in step.layers:
         rows.append(_layer_row(layer))
+    for blocks in step.blocks:
+        rows += [
+            (f"{plain_name(path)} (block)", "-", "-", "-", "-", "-") for path in blocks.new_paths
+        ]
     loss = f" Loss {_number(step.loss_before)} -> {_number(step.loss_after)}."
     table = _table(("width", "before", "after", "split", "new", "best score"), rows)
     return [f"{step_text(number, step)}{loss}", "", *table, ""]

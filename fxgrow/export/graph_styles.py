@@ -49,6 +49,9 @@ def _inserted_prefixes(spec: ArchitectureSpec) -> Iterator[str]:
     for step in spec.history:
         for layer in step.layers:
             yield f"{layer.name}."
+        for blocks in step.blocks:
+            for path in blocks.new_paths:
+                yield f"{path}."
 
 
 def _grown_widths(spec: ArchitectureSpec) -> Iterator[tuple[str, str]]:

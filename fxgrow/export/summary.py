@@ -55,6 +55,7 @@ def step_text(number: int, step: GrowthStep) -> str:
     """
     neurons = sum(change.split + change.new for change in step.widths)
     layers = f", {len(step.layers)} layers" if step.layers else ""
+    layers += f", {step.num_blocks} blocks" if step.blocks else ""
     before = grouped_digits(step.cost_before.parameters)
     after = grouped_digits(step.cost_after.parameters)
     method = plain_name(step.method.name)

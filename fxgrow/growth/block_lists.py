@@ -7,15 +7,16 @@ group of blocks, ``spread``); Du et al., "Stacking Your Transformers", NeurIPS 2
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from fxgrow.copying import Memo, copy_module
 from fxgrow.errors import GrowthError
+from fxgrow.spec import BlockInsertion
 from fxgrow.surgery import is_config, random_entries
 
 _INDEX_NAME = re.compile(r"((layer|block|depth)_)?(idx|index|id|num|number)")
@@ -64,6 +65,17 @@ class BlockLayout:
                 found[self.new_path(place)] = self.old_path(source)
         return found
 
+    def record(self, gains: Mapping[str, float]) -> BlockInsertion:
+        """The longer list, as a history tells it; ``gains`` are those of copies of its blocks."""
+        new = tuple(place for place, is_new in enumerate(self.is_new) if is_new)
+        names = self.new_names
+        scores = []
+        if gains:
+            scores = [gains[self.old_path(self.sources[place])] for place in new]
+        return BlockInsertion(
+            blocks=self.path, sources=self.sources, new=new, names=names, scores=tuple(scores)
+        )
+
     @property
     def renamed(self) -> dict[str, str]:
         """The new path of each old block that has another name now."""
@@ -89,11 +101,13 @@ def block_list(model: nn.Module, path: str) -> nn.Module:
     if path in modules and is_block_list(modules[path]):
         return modules[path]
     known = [repr(name) for name, module in modules.items() if is_block_list(module)]
-    listed = ", ".join(known[:_MAX_LISTED]) or "none"
+    listed = f"there are {', '.join(known[:_MAX_LISTED]) or 'none'}"
+    if isinstance(model, fx.GraphModule):
+        listed = "a graph has none; make a model of the class, and load these parameters into it"
     raise GrowthError(
         "unknown-blocks",
         f"{type(model).__name__} has no nn.ModuleList or nn.Sequential of blocks called {path!r}; "
-        f"there are {listed}",
+        f"{listed}",
     )
 
 
@@ -112,6 +126,31 @@ def layout_of(blocks: nn.Module, path: str, order: Sequence[tuple[int, bool]]) -
     sources, is_new = zip(*order, strict=True)
     new_names = tuple(_continued(old_names, len(order), path))
     return BlockLayout(path, tuple(sources), tuple(is_new), old_names, new_names)
+
+
+def recorded_layout(model: nn.Module, record: BlockInsertion) -> BlockLayout:
+    """The longer list that a step of a history tells of.
+
+    Args:
+        model: the model before it, or its graph, which has containers in the place of lists.
+        record: what the step did to one list.
+
+    Raises:
+        GrowthError: ``unknown-blocks`` if the model has no such list, or one of another length.
+    """
+    new = set(record.new)
+    order = []
+    for place, source in enumerate(record.sources):
+        order.append((source, place in new))
+    old = [source for source, is_new in order if not is_new]
+    blocks = dict(model.named_modules()).get(record.blocks)
+    length = 0 if blocks is None else len(blocks._modules)
+    # What is copied has to be there, and something has to lie before a copy.
+    fits = old == list(range(length)) and 0 not in new and max(record.sources, default=0) < length
+    if blocks is None or not fits:
+        message = f"there is no list {record.blocks!r} of {len(old)} blocks that could be copied so"
+        raise GrowthError("unknown-blocks", f"{message}; give the model that the history starts at")
+    return layout_of(blocks, record.blocks, order)
 
 
 def _continued(names: Sequence[str], length: int, path: str) -> Iterator[str]:

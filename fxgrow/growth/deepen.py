@@ -11,46 +11,40 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Amount, Seed, Within, checked
 from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_with_optimizer
-from fxgrow.errors import BudgetError, GrowthError, ModelError
-from fxgrow.growth.block_identity import Assignments, identity_assignments
-from fxgrow.growth.block_lists import (
-    BlockLayout,
-    block_list,
-    draw_weights,
-    insert_blocks,
-    layout_of,
-    middle_order,
-    order_after,
-    own_parameters,
-    spread_positions,
-    stacked_order,
+from fxgrow.errors import BudgetError
+from fxgrow.growth.block_gains import placed_by_gain
+from fxgrow.growth.block_insertion import (
+    Zeros,
+    insert_all,
+    traced,
+    update_depth_config,
+    zeros_of,
 )
+from fxgrow.growth.block_lists import BlockLayout, block_list, recorded_layout
+from fxgrow.growth.block_orders import EXACT, BlockPlaces, bad_blocks, longer_lists
 from fxgrow.growth.block_reach import require_reached
-from fxgrow.growth.block_trace import BlockTrace, trace_blocks
+from fxgrow.growth.budget import Budget
+from fxgrow.growth.lineage import Lineage, PendingStep, pending_step, shapes_only
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.preservation import Preservation
 from fxgrow.growth.widen import model_and_examples
 from fxgrow.memory import device_of, require_memory
 from fxgrow.modes import exclusive_autograd, plain_attention
-from fxgrow.running import errors_as
+from fxgrow.spec import BlockInsertion, GrowthStep
 from fxgrow.surgery import (
     DEFAULT_TREATMENT,
     ConfigUpdate,
-    DepthChange,
     restore_on_failure,
-    update_depth,
 )
 
 HowToDeepen = Literal["copied", "new", "stack", "middle"]
 """What new blocks are."""
-_EXACT = ("copied", "new")
 _BlockCount = Annotated[int, Within(0, 2**10)]
 """A number of blocks, which are made one by one."""
 
@@ -76,6 +70,9 @@ class Deepened:
         optimizer: the grown optimizer, None if none was given.
         example_inputs: the arguments that it was deepened with; ``fxgrow.save`` captures it on
             them.
+        gains: by the path of each old block, by how much a copy behind it would lower the loss in
+            one step, to first order (``block_gains``); empty unless they were placed by gain.
+        lineage: the growth steps behind it, which ``fxgrow.save`` writes down.
 
     Example:
         >>> deeper = fxgrow.deepen(model, {"model.layers": 2}, inputs)
@@ -95,6 +92,8 @@ class Deepened:
     loss_after: float | None = None
     optimizer: Optimizer | None = None
     example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
+    gains: Mapping[str, float] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=Lineage, repr=False)
 
 
 @checked
@@ -103,52 +102,74 @@ def deepen(
     blocks: Mapping[str, _BlockCount | Sequence[Amount]],
     example_inputs: Any = None,
     how: HowToDeepen = "copied",
-    where: Literal["end", "spread"] = "end",
+    where: Literal["end", "spread", "gain"] = "end",
     seed: Seed = 0,
     inplace: bool = False,
     examples: Sequence[Any] = (),
     optimizer: Optimizer | None = None,
     batches: Sequence[Any] = (),
     loss_fn: LossFunction | None = None,
+    budget: Budget | None = None,
+    history: Lineage | Sequence[GrowthStep] = (),
 ) -> Deepened:
     """Make lists of residual blocks longer, in the model's own class.
 
     A new block is a copy of the one before it. It starts as the identity: what its branches are
-    last multiplied with (a projection, a layer scale, the gain of a last norm) and what is added
-    after that is zero, so that it learns at once. The model is run before and after. Attributes
-    that number the blocks, and a ``config``, follow.
+    last multiplied with and what is added after that is zero, so that it learns at once. The model
+    is run before and after. Attributes that number the blocks, and a ``config``, follow.
 
     Args:
         model: any model with an ``nn.ModuleList`` or ``nn.Sequential`` of residual blocks.
         blocks: by the path of a list how many it gets, or after which old ones (from 0) they lie.
-        example_inputs: in one of the forms of an input.
+        example_inputs, seed, examples: as for ``widen``.
         how: ``"copied"``, or ``"new"`` for matrices and kernels that are drawn anew; both keep the
             function. Not exact: ``"stack"`` puts whole copies of all blocks in order at the end
             (G_stack), ``"middle"`` copies of the middle ones behind these (SOLAR).
-        where: of a number of exact blocks: at the end, or spread evenly.
-        seed, examples: of new weights; more example inputs, to reach what one does not.
+        where: of a number of exact blocks: at the end, spread evenly, or (copies alone) behind
+            those blocks where one step would gain most on ``batches``, per parameter if these are
+            limited by ``budget``; numbers are then the most that each list gets.
         inplace: change the model and the optimizer themselves, all or nothing; else copies.
         optimizer: gets new parameters in the groups of those that they are copies of, stateless.
         batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after; all are used.
+        budget, history: ``Budget(parameters=0.2, layers=2)``, say; earlier steps as for ``widen``.
 
     Returns:
         The deeper model.
 
     Raises:
         GrowthError: ``unknown-blocks``, ``bad-blocks`` for a number or place that cannot be,
-            ``not-residual`` for one that no zeros make the identity (post-norm),
-            ``unreached-blocks`` if the model's code does not run new ones, ``broken-promise``.
+            ``not-residual`` for one that no zeros make the identity, ``unreached-blocks`` if the
+            model's code does not run new ones, ``broken-promise``.
         BudgetError, ModelError: ``empty-budget`` without a block, ``too-large``; ``does-not-run``.
 
     Example:
         >>> deeper = fxgrow.deepen(model, {"model.layers": 2}, inputs, where="spread")
     """
     _, given = model_and_examples(model, example_inputs, examples)
+    _require_scorable(how, by_gain := where == "gain", loss_fn, budget)
+    placement = BlockPlaces(()) if by_gain else longer_lists(model, blocks, how, where)
     if optimizer is not None:
         DEFAULT_TREATMENT.require(optimizer, model)
-    deepening = _Deepening(_layouts(model, blocks, how, where), how, seed, given)
     with exclusive_autograd(), plain_attention():
-        return deepening.carried_out(model, optimizer, inplace, _Losses.of(model, batches, loss_fn))
+        losses = _Losses.of(model, batches, loss_fn)
+        if by_gain and losses.objective is not None:
+            placement = placed_by_gain(model, blocks, budget, given, losses.objective)
+        lineage = Lineage.of(model, history)
+        deepening = _Deepening(placement, how, seed, given, lineage, budget)
+        return deepening.carried_out(model, optimizer, inplace, losses)
+
+
+def _require_scorable(
+    how: str, by_gain: bool, loss_fn: LossFunction | None, budget: Budget | None
+) -> None:
+    """Check that new blocks can be placed by gain, if they are to be."""
+    # Elsewhere it would be kept by nobody.
+    if not by_gain and budget is not None:
+        raise bad_blocks("a budget chooses among blocks by their gain", "say where='gain' as well")
+    # Fresh matrices are drawn after the places are known.
+    if by_gain and (how != "copied" or loss_fn is None):
+        message = "what a block would gain is known of copies, on batches with a loss"
+        raise bad_blocks(message, "say how='copied', and give batches and loss_fn")
 
 
 @dataclass
@@ -175,15 +196,22 @@ class _Losses:
 class _Deepening:
     """What is to be done to a model."""
 
-    layouts: tuple[BlockLayout, ...]
+    placement: BlockPlaces
     how: HowToDeepen
     seed: int
     examples: tuple[tuple[Any, ...], ...]
+    lineage: Lineage = field(default_factory=Lineage)
+    budget: Budget | None = None
+
+    @property
+    def layouts(self) -> tuple[BlockLayout, ...]:
+        """The longer lists."""
+        return self.placement.layouts
 
     @property
     def exact(self) -> bool:
         """Whether it keeps the function."""
-        return self.how in _EXACT
+        return self.how in EXACT
 
     def carried_out(
         self, model: nn.Module, optimizer: Optimizer | None, inplace: bool, losses: _Losses
@@ -191,17 +219,22 @@ class _Deepening:
         """Deepen a model or a copy of it, and compare it with what it was."""
         _require_memory(model, self.layouts)
         before = Preservation.of(model, *self.examples, leaves=direct_tensors)
-        traces = self._traces(model)
-        zeros = _zeros(model, traces) if self.exact else {}
+        # What is copied whole has to run as well.
+        traces = traced(model, self.layouts, self.examples)
+        zeros: Zeros = zeros_of(model, traces, self.examples) if self.exact else {}
         if not inplace:
             model, optimizer = copy_with_optimizer(model, optimizer)
+        parent = shapes_only(model)
         with restore_on_failure(model, optimizer):
-            _insert(model, self, zeros, optimizer)
-            config = self._updated_config(model, before)
+            seed = self.seed if self.how == "new" else None
+            insert_all(model, self.layouts, zeros, optimizer, seed)
+            config = update_depth_config(model, self.layouts, before, exact=self.exact)
             # Without values, too: on the meta device it runs as well.
             require_reached(model, self.layouts, self.examples)
             error = before.require(model) if self.exact else before.error(model)
             loss_after = losses.after(model)
+        measured = {"preservation_error": error, "loss_before": losses.before}
+        step = self._step(parent, {**measured, "loss_after": loss_after})
         return Deepened(
             module=model,
             new_blocks=_union(layout.new_blocks for layout in self.layouts),
@@ -215,85 +248,44 @@ class _Deepening:
             loss_after=loss_after,
             optimizer=optimizer,
             example_inputs=self.examples[0],
+            gains=self.placement.gains,
+            lineage=self.lineage.then(step),
         )
 
-    def _traces(self, model: nn.Module) -> dict[str, list[BlockTrace]]:
-        """What each block that is copied computes, in the old model."""
-        paths = []
-        for layout in self.layouts:
-            paths += [layout.old_path(number) for number in layout.copied]
-        what = f"{type(model).__name__} does not run on its example inputs"
-        with errors_as(ModelError, "does-not-run", what, "give inputs that its forward takes"):
-            return trace_blocks(model, paths, self.examples)
-
-    def _updated_config(self, model: nn.Module, before: Preservation) -> ConfigUpdate | None:
-        """Bring a config in line with the deeper model."""
-        changes = []
-        for layout in self.layouts:
-            changes.append(DepthChange(layout.path, len(layout.old_names), layout.sources))
-        # What is not exact has no outputs that it has to have, only shapes.
-        expected = before.expected if self.exact and not before.skipped else None
-        return update_depth(
-            model, changes, self.examples[0], lambda module, _: before.outputs(module), expected
+    def _step(
+        self, parent: nn.Module | None, measured: Mapping[str, float | None]
+    ) -> PendingStep | None:
+        """What was done, for the history."""
+        gains = self.placement.gains
+        blocks = [layout.record(gains) for layout in self.layouts]
+        settings = {"how": self.how, "seed": self.seed, "by_gain": bool(gains)}
+        budget = self.budget
+        return pending_step(
+            parent, "deepen", settings, budget=budget, blocks=blocks, measured=measured
         )
 
 
-_Zeros = Mapping[str, Assignments]
-"""By the path of each block that is copied: what makes its copy the identity."""
+def insert_recorded(
+    model: nn.Module, records: Sequence[BlockInsertion], example_inputs: tuple[Any, ...]
+) -> None:
+    """Make lists longer in place as a step of a history did; new blocks are whole copies.
 
+    Args:
+        model: of the class that the step deepened.
+        records: what the step did.
+        example_inputs: positional arguments of the model.
 
-def _layouts(
-    model: nn.Module,
-    blocks: Mapping[str, int | Sequence[int]],
-    how: str,
-    where: str,
-) -> tuple[BlockLayout, ...]:
-    """The longer lists; those that get nothing are left out."""
-    # Zeros are allowed, as for ``widen``: a caller may count per list.
+    Raises:
+        GrowthError: ``unknown-blocks`` if the model has no such lists; ``unreached-blocks``.
+    """
     layouts = []
-    for path, asked in blocks.items():
-        found = block_list(model, path)
-        order = _order(len(found._modules), path, asked, how, where)
-        if len(order) > len(found._modules):
-            layouts.append(layout_of(found, path, order))
-    if not layouts:
-        raise BudgetError("empty-budget", "no list is to get a block; ask for at least one")
-    for layout in layouts:
-        for other in layouts:
-            is_inside = not layout.path or other.path.startswith(f"{layout.path}.")
-            if other is not layout and is_inside:
-                message = f"{other.path!r} lies in a block of {layout.path!r}"
-                raise _bad_blocks(message, "deepen one after the other")
-    return tuple(layouts)
-
-
-def _order(
-    length: int, path: str, asked: int | Sequence[int], how: str, where: str
-) -> list[tuple[int, bool]]:
-    """For each place of a longer list the old number of a block, and whether it is a copy."""
-    if not isinstance(asked, int):
-        if how not in _EXACT:
-            message = f"how={how!r} says itself where the new blocks of {path!r} lie"
-            raise _bad_blocks(message, "give their number")
-        wrong = [position for position in asked if position >= length]
-        if wrong:
-            message = f"{path!r} has {length} blocks, so none lies behind block {wrong[0]}"
-            raise _bad_blocks(message, f"count from 0 to {length - 1}")
-        return order_after(length, asked)
-    if how == "stack":
-        return stacked_order(length, asked)
-    if how == "middle":
-        if asked > length:
-            message = f"{path!r} has {length} blocks, so {asked} have no middle there"
-            raise _bad_blocks(message, f"ask for {length} at most, or say how='stack'")
-        return middle_order(length, asked)
-    if where == "spread":
-        return order_after(length, spread_positions(length, asked))
-    return order_after(length, [length - 1] * asked)
-
-
-def _bad_blocks(what: str, advice: str) -> GrowthError:
-    return GrowthError("bad-blocks", f"{what}; {advice}")
+    for record in records:
+        block_list(model, record.blocks)
+        layouts.append(recorded_layout(model, record))
+    before = Preservation.of(model, example_inputs, leaves=direct_tensors)
+    insert_all(model, layouts, {})
+    update_depth_config(model, layouts, before, exact=False)
+    require_reached(model, layouts, [example_inputs])
 
 
 def _require_memory(model: nn.Module, layouts: Sequence[BlockLayout]) -> None:
@@ -307,85 +299,7 @@ def _require_memory(model: nn.Module, layouts: Sequence[BlockLayout]) -> None:
     require_memory(needed, "so many blocks", "add fewer", BudgetError, device_of(model))
 
 
-def _zeros(model: nn.Module, traced: Mapping[str, Sequence[BlockTrace]]) -> dict[str, Assignments]:
-    """What makes the copy of each block that is copied the identity."""
-    found = {}
-    for path, traces in traced.items():
-        block = model.get_submodule(path)
-        values = identity_assignments(traces, [name for name, _ in block.named_parameters()])
-        if values is None:
-            raise _not_residual(block, path, is_called=bool(traces))
-        found[path] = values
-    return found
-
-
-def _not_residual(block: nn.Module, path: str, is_called: bool) -> GrowthError:
-    why = "the example inputs do not reach it"
-    if is_called:
-        why = (
-            "its input is no term of its output (a norm follows the addition: post-norm, say), or "
-            "a branch does not end in a product with a parameter"
-        )
-    return GrowthError(
-        "not-residual",
-        f"{type(block).__name__} at {path!r} is no block that zeros make the identity: {why}; "
-        "choose other blocks, or how='stack', which does not keep the function",
-    )
-
-
-def _insert(
-    model: nn.Module, deepening: _Deepening, zeros: _Zeros, optimizer: Optimizer | None
-) -> None:
-    """Put the new blocks into their lists, with the values that they start from."""
-    layouts = deepening.layouts
-    # Before any list changes, since names in it may then mean other blocks.
-    originals = {}
-    for layout in layouts:
-        for path in layout.new_blocks.values():
-            originals[path] = model.get_submodule(path)
-    generator = torch.Generator().manual_seed(deepening.seed)
-    for layout in layouts:
-        insert_blocks(model, layout)
-        for path, source in layout.new_blocks.items():
-            original = originals[source]
-            own = own_parameters(model.get_submodule(path), original)
-            if deepening.how == "new":
-                draw_weights(own.values(), generator)
-            _assign(own, zeros.get(source, {}), source)
-            # Shared parameters are in a group already.
-            if optimizer is not None:
-                _join_groups(optimizer, own, original)
-
-
-@torch.no_grad()
-def _assign(own: Mapping[str, nn.Parameter], values: Assignments, source: str) -> None:
-    """Give parameters of a copied block constant values."""
-    for name, value in values.items():
-        if name not in own:
-            raise GrowthError(
-                "not-residual",
-                f"{source}.{name} would have to be zero in a copy of {source!r}, but other modules "
-                "hold it, too; untie it",
-            )
-        own[name].fill_(value)
-
-
-def _join_groups(
-    optimizer: Optimizer, own: Mapping[str, nn.Parameter], original: nn.Module
-) -> None:
-    """Put new parameters into the groups of those that they are copies of."""
-    groups: dict[int, dict[str, Any]] = {}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            groups[id(parameter)] = group
-    # At the end of each group: what an optimizer keeps by position stays in place.
-    for name, parameter in own.items():
-        neighbour = id(original.get_parameter(name))
-        if neighbour in groups:
-            groups[neighbour]["params"].append(parameter)
-
-
-def _zeroed(layouts: Sequence[BlockLayout], zeros: _Zeros) -> dict[str, float]:
+def _zeroed(layouts: Sequence[BlockLayout], zeros: Zeros) -> dict[str, float]:
     """The parameters of new blocks that have a constant value, by their whole name."""
     found = {}
     for layout in layouts:

@@ -59,4 +59,7 @@ def described_model(
     captured = capture(module, example_inputs)
     widths = couple(captured).widths
     spec = describe(captured.graph_module, captured.example_inputs, widths=widths)
+    if isinstance(model, (Widened, Deepened)):
+        history = model.lineage.described(captured.example_inputs, spec)
+        spec = spec.model_copy(update={"history": history})
     return DescribedModel(captured.graph_module, spec)

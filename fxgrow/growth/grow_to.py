@@ -10,7 +10,7 @@ of new neurons.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,9 +22,11 @@ from fxgrow.copying import copy_module
 from fxgrow.coupling import UNDER_NORMS, AxisKey, Coupling, couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth.block_lists import is_block_list
-from fxgrow.growth.deepen import deepen
+from fxgrow.growth.deepen import Deepened, deepen
+from fxgrow.growth.lineage import Lineage
 from fxgrow.growth.preservation import Preservation
 from fxgrow.growth.widen import Widened, model_and_examples, widen
+from fxgrow.spec import GrowthStep
 from fxgrow.surgery import parameter_shapes
 
 _Shapes = Mapping[str, tuple[int, ...]]
@@ -57,6 +59,7 @@ def grow_to(
     example_inputs: Any = None,
     seed: Seed = 0,
     examples: Sequence[Any] = (),
+    history: Lineage | Sequence[GrowthStep] = (),
 ) -> Expanded:
     """Give a bigger model of the same family the function of a smaller one.
 
@@ -71,6 +74,7 @@ def grow_to(
             blocks its layers must have the names of the smaller one's.
         example_inputs: of the smaller model.
         seed, examples: of new weights; more example inputs.
+        history: earlier growth steps, as for ``widen``.
 
     Returns:
         A copy of ``like`` that computes what ``model`` does, and what grew.
@@ -85,45 +89,44 @@ def grow_to(
         >>> bigger = fxgrow.grow_to(small, like=GPT(size=160, blocks=8), example_inputs=words)
     """
     _, given = model_and_examples(model, example_inputs, examples)
-    model, new_blocks = _as_deep(model, like, given)
+    start = Deepened(model, {}, lineage=Lineage.of(model, history))
+    deeper = _as_deep(start, like, given)
+    model, new_blocks = deeper.module, deeper.new_blocks
     coupling = couple(model, given[0], examples=given[1:])
     amounts = _amounts(model, like, coupling)
     if not amounts and not new_blocks:
         raise _unlike(model, like, "their parameters have the same shapes already")
     # If only blocks are new, no axis changes.
-    wider = Widened(model, {})
+    wider = Widened(model, {}, lineage=deeper.lineage)
     if amounts:
-        wider = _widened(model, coupling, amounts, given, seed)
+        wider = _widened(wider, coupling, amounts, given, seed)
     bigger = copy_module(like)
     bigger.to(next(wider.module.parameters())).train(model.training)
     bigger.load_state_dict(wider.module.state_dict())
-    # What grew was compared with the smaller model already.
-    before = Preservation.of(wider.module, *given, leaves=direct_tensors)
     sizes = {name: coupling.by_name[name].size for name in amounts}
-    return Expanded(
-        bigger,
-        wider.index_maps,
-        wider.config,
-        before.require(bigger),
-        before.skipped,
-        example_inputs=given[0],
-        amounts=amounts,
-        sizes=sizes,
-        new_blocks=new_blocks,
-    )
+    return _compared(wider, bigger, given, amounts=amounts, sizes=sizes, new_blocks=new_blocks)
 
 
-def _as_deep(
-    model: nn.Module, like: nn.Module, examples: Sequence[Any]
-) -> tuple[nn.Module, dict[str, str]]:
-    """The smaller model with as many blocks as the bigger one, and which of them are new."""
-    new_blocks: dict[str, str] = {}
+def _compared(
+    wider: Widened, bigger: nn.Module, examples: Sequence[tuple[Any, ...]], **grown: Any
+) -> Expanded:
+    """The bigger model, if it computes what the wider one does."""
+    # What grew was compared with the smaller model already.
+    before = Preservation.of(wider.module, *examples, leaves=direct_tensors)
+    maps, config, error = wider.index_maps, wider.config, before.require(bigger)
+    inputs, lineage = examples[0], wider.lineage
+    return Expanded(bigger, maps, config, error, before.skipped, None, inputs, lineage, **grown)
+
+
+def _as_deep(smaller: Deepened, like: nn.Module, examples: Sequence[Any]) -> Deepened:
+    """The smaller model with as many blocks as the bigger one."""
     # Lists inside of blocks are met again when their blocks are as many as they have to be.
-    while longer := _longer_lists(model, like):
-        deeper = deepen(model, longer, examples[0], examples=examples[1:])
-        model = deeper.module
-        new_blocks.update(deeper.new_blocks)
-    return model, new_blocks
+    while longer := _longer_lists(smaller.module, like):
+        deeper = deepen(smaller.module, longer, examples[0], examples=examples[1:])
+        new_blocks = {**smaller.new_blocks, **deeper.new_blocks}
+        lineage = smaller.lineage.then(*deeper.lineage.pending)
+        smaller = replace(deeper, new_blocks=new_blocks, lineage=lineage)
+    return smaller
 
 
 def _longer_lists(model: nn.Module, like: nn.Module) -> dict[str, int]:
@@ -141,7 +144,7 @@ def _longer_lists(model: nn.Module, like: nn.Module) -> dict[str, int]:
 
 
 def _widened(
-    model: nn.Module,
+    start: Widened,
     coupling: Coupling,
     amounts: Mapping[str, int],
     examples: Sequence[Any],
@@ -149,13 +152,12 @@ def _widened(
 ) -> Widened:
     """New neurons everywhere; under norms that have no rule for them every neuron splits alike."""
 
-    def widened(
-        module: nn.Module, some: Mapping[str, int], how: Literal["split", "new"]
-    ) -> Widened:
-        return widen(module, some, examples[0], how=how, seed=seed, examples=examples[1:])
+    def widened(model: Widened, some: Mapping[str, int], how: Literal["split", "new"]) -> Widened:
+        wider = widen(model.module, some, examples[0], how=how, seed=seed, examples=examples[1:])
+        return replace(wider, lineage=model.lineage.then(*wider.lineage.pending))
 
     try:
-        return widened(model, amounts, "new")
+        return widened(start, amounts, "new")
     except GrowthError as error:
         multiples = {}
         for name, count in amounts.items():
@@ -165,9 +167,9 @@ def _widened(
                 multiples[name] = count
         if error.code not in UNDER_NORMS or not multiples:
             raise
-    split = widened(model, multiples, "split")
+    split = widened(start, multiples, "split")
     others = {name: count for name, count in amounts.items() if name not in multiples}
-    return widened(split.module, others, "new") if others else split
+    return widened(split, others, "new") if others else split
 
 
 def _amounts(model: nn.Module, like: nn.Module, coupling: Coupling) -> dict[str, int]:

@@ -14,13 +14,24 @@ from typing import Any, Protocol
 from torch import fx, nn
 
 from fxgrow.capture import Captured, capture
-from fxgrow.coupling import Coupling, Width, couple
+from fxgrow.coupling import (
+    UNDER_NORMS,
+    Coupling,
+    Width,
+    couple,
+    free_for_multiples,
+    free_for_new_neurons,
+)
 from fxgrow.errors import GrowthError, SpecError
+from fxgrow.growth.deepen import insert_recorded
 from fxgrow.growth.emit import emit
+from fxgrow.growth.lineage import Lineage
+from fxgrow.growth.replay_blocks import insert_in_graph
 from fxgrow.modes import evaluation_mode
 from fxgrow.rewrite import DepthProposal, InsertionPoint, LayerForm, insert_layers, insertion_points
 from fxgrow.spec import (
     ArchitectureSpec,
+    BlockInsertion,
     GrowthStep,
     LayerInsertion,
     Trust,
@@ -41,6 +52,8 @@ class _GrownParts(Protocol):
     def widths(self) -> Sequence[WidthChange]: ...
     @property
     def layers(self) -> Sequence[LayerInsertion]: ...
+    @property
+    def blocks(self) -> Sequence[BlockInsertion]: ...
 
 
 def replay(
@@ -69,14 +82,17 @@ def replay(
 
 
 def regrow(
-    module: nn.Module, example_inputs: tuple[Any, ...], history: Sequence[_GrownParts]
+    module: nn.Module,
+    example_inputs: tuple[Any, ...],
+    history: Lineage | Sequence[_GrownParts],
 ) -> nn.Module:
     """Let a model grow again as it did, for weights that are put into it afterwards.
 
     Args:
         module: the model before the first step; it is changed in place.
         example_inputs: its positional arguments.
-        history: the steps.
+        history: the steps: those of a spec, or the ``lineage`` of a result of ``widen`` or
+            ``deepen``, which models without a specification have as well.
 
     Returns:
         The grown model, of the same class (a graph module if layers were inserted). Its weights are
@@ -89,7 +105,8 @@ def regrow(
         >>> grown = regrow(model, inputs, spec.history)
         >>> grown.load_state_dict(state)
     """
-    for number, step in enumerate(history):
+    steps: Sequence[_GrownParts] = history.steps if isinstance(history, Lineage) else history
+    for number, step in enumerate(steps):
         with evaluation_mode(module):
             shapes_before = parameter_shapes(module)
             grown = _grown(module, example_inputs, step, number).model
@@ -131,12 +148,46 @@ def _grown(module: nn.Module, inputs: tuple[Any, ...], step: _GrownParts, number
     captured = capture(module, inputs)
     coupling = couple(captured)
     try:
+        if step.blocks:
+            captured = _with_blocks(captured, coupling, step.blocks)
+            coupling = couple(captured)
         deeper, layers = _deepened(captured, coupling, step.layers)
         coupling = couple(deeper) if layers else coupling
+        coupling = _freed(deeper, coupling, step.widths)
         emit(deeper.model, coupling, _changes(coupling, step.widths, layers), {})
     except GrowthError as error:
         raise _broken(number, str(error)) from error
     return capture(deeper.model, inputs)
+
+
+def _with_blocks(
+    captured: Captured, coupling: Coupling, records: Sequence[BlockInsertion]
+) -> Captured:
+    """Make lists of blocks longer: in the model's own code, or in its graph if that is all."""
+    model, inputs = captured.model, captured.example_inputs
+    # A graph has no code that would run more blocks, so that its nodes are copied.
+    if isinstance(model, fx.GraphModule):
+        for record in records:
+            insert_in_graph(captured.graph_module, record, coupling.shapes)
+        return capture(captured.graph_module, inputs)
+    insert_recorded(model, records, inputs)
+    return capture(model, inputs)
+
+
+def _freed(captured: Captured, coupling: Coupling, widths: Sequence[WidthChange]) -> Coupling:
+    """The same widths, of which those under norms that grew may grow (``widen``)."""
+    names, is_new = [], False
+    for change in widths:
+        width = coupling.by_name.get(change.width)
+        if width is not None and width.refusal is not None and width.refusal.code in UNDER_NORMS:
+            names.append(change.width)
+            is_new |= change.new > 0
+    if not names:
+        return coupling
+    examples = [captured.example_inputs]
+    if is_new:
+        return free_for_new_neurons(captured, coupling, names, examples).coupling
+    return free_for_multiples(captured, coupling, names, examples)
 
 
 def _deepened(

@@ -10,6 +10,7 @@ from fxgrow.growth.affordable_costs import countable_multiply_adds
 from fxgrow.growth.batch_roles import BatchRoles
 from fxgrow.growth.budget import Budget, ResolvedBudget
 from fxgrow.growth.candidate_counts import unspent_for_want_of_candidates
+from fxgrow.growth.lineage import width_record
 from fxgrow.growth.method import Method
 from fxgrow.growth.plan import budget_plan
 from fxgrow.growth.prepare import PreparedModel
@@ -209,19 +210,8 @@ def _grown_widths(prepared: PreparedModel, result: SearchResult) -> tuple[WidthC
         if number in prepared.layers:
             continue
         width = prepared.coupling.widths[number]
-        split_neurons: list[int] = []  # a neuron that is split twice is listed twice
-        for neuron, times in enumerate(change.times):
-            split_neurons += [neuron] * (times - 1)
-        record = WidthChange(
-            width=width.name,
-            before=width.size,
-            after=change.size,
-            split=sum(change.times) - len(change.times),
-            new=change.new,
-            neurons=tuple(split_neurons),
-            scores=result.selection.chosen_scores(result.overgrown.candidates, number),
-        )
-        records.append(record)
+        scores = result.selection.chosen_scores(result.overgrown.candidates, number)
+        records.append(width_record(width, change, scores))
     return tuple(records)
 
 

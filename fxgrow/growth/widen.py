@@ -37,10 +37,18 @@ from fxgrow.growth.amounts import (
     round_amounts,
 )
 from fxgrow.growth.emit import ParameterUpdate, emit
+from fxgrow.growth.lineage import (
+    Lineage,
+    PendingStep,
+    pending_step,
+    shapes_only,
+    width_record,
+)
 from fxgrow.growth.preservation import Preservation, culprits, excuse
 from fxgrow.growth.size_guard import require_growth_memory
 from fxgrow.growth.widen_under_norms import widen_under_norms
 from fxgrow.modes import exclusive_autograd, plain_attention
+from fxgrow.spec import GrowthStep
 from fxgrow.surgery import (
     DEFAULT_STATE,
     Change,
@@ -72,6 +80,7 @@ class Widened:
             a difference ("" if it was and is none).
         optimizer: the grown optimizer, None if none was given.
         example_inputs: the arguments that it was widened with; ``fxgrow.save`` captures it on them.
+        lineage: the growth steps behind it, which ``fxgrow.save`` writes down.
 
     Example:
         >>> wider = fxgrow.widen(model, {"layer1.0.conv1": 16}, inputs)
@@ -85,6 +94,7 @@ class Widened:
     unchecked: str = ""
     optimizer: Optimizer | None = None
     example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
+    lineage: Lineage = field(default_factory=Lineage, repr=False)
 
 
 @checked
@@ -100,6 +110,7 @@ def widen(
     optimizer: Optimizer | None = None,
     state: StateRuleName = DEFAULT_STATE,
     new_entry_rate: NewEntryRate | None = None,
+    history: Lineage | Sequence[GrowthStep] = (),
 ) -> Widened:
     """Add neurons to some widths; the function stays the same to rounding.
 
@@ -116,13 +127,11 @@ def widen(
             neurons with outgoing weight zero.
         seed: of what is split and of the new weights.
         inplace: change the model and the optimizer themselves, all or nothing; else copies.
-        round_to: round the resulting size of each named width up to a multiple of it (then even 0
-            more may be asked for).
+        round_to: round the size of each named width up to a multiple of it (0 more may do then).
         examples: more example inputs, to reach what one does not (experts, the heads of other
             tasks); what can grow in all of them grows, and the models are compared on all.
-        optimizer: grows along, as that of ``fxgrow.grow`` does.
-        state: what becomes of its state (``docs/optimizers.md``).
-        new_entry_rate: how much faster than the rest it lets new entries learn.
+        optimizer, state, new_entry_rate: as for ``fxgrow.grow``.
+        history: earlier growth steps: a spec's ``history``, or the ``lineage`` of a result.
 
     Returns:
         The wider model.
@@ -146,7 +155,8 @@ def widen(
         counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
         require_some(counts, amounts)
         changes = _changes(coupling, counts, rule, random.Random(seed))
-        widening = _Widening(coupling, changes, given, seed, growing, rules)
+        lineage = Lineage.of(model, history)
+        widening = _Widening(coupling, changes, given, seed, growing, rules, how, lineage)
         return _checked(widening, model, inplace)
 
 
@@ -176,6 +186,8 @@ class _Widening:
     seed: int
     growing: _Growing
     rules: Mapping[str, Sequence[SiteRule]] = field(default_factory=dict)
+    how: str = "new"
+    lineage: Lineage = field(default_factory=Lineage)
 
     def require_memory(self, model: nn.Module) -> None:
         """Check that the wider model fits into memory, before any of it is taken."""
@@ -222,13 +234,24 @@ class _Widening:
         self, module: nn.Module, optimizer: Optimizer | None, before: Preservation
     ) -> Widened:
         """Widen a module in place, or leave it as it was if it does not compute the same."""
-        shapes_before = parameter_shapes(module)
+        shapes_before, parent = parameter_shapes(module), shapes_only(module)
         sizes = ((len(change.times), change.size) for change in self.changes.values())
         with restore_on_failure(module, optimizer):
             maps = self.carry_out(module, tuple(self.changes), optimizer)
             config = update_config(module, shapes_before, sizes, self.examples[0])
             error = before.require(module)
-        return Widened(module, maps, config, error, before.skipped, optimizer, self.examples[0])
+        lineage = self.lineage.then(self._step(parent, error))
+        inputs = self.examples[0]
+        return Widened(module, maps, config, error, before.skipped, optimizer, inputs, lineage)
+
+    def _step(self, parent: nn.Module | None, error: float | None) -> PendingStep | None:
+        """What was done, for the history."""
+        widths = []
+        for name, change in self.changes.items():
+            widths.append(width_record(self.coupling.by_name[name], change))
+        settings = {"how": self.how, "seed": self.seed}
+        measured = {"preservation_error": error}
+        return pending_step(parent, "widen", settings, widths=widths, measured=measured)
 
 
 # Fused attention gives other numbers at padding as soon as gradients are asked for.

@@ -5,6 +5,7 @@ from fxgrow.report.capture import capture_table
 from fxgrow.report.cells import network_lines
 from fxgrow.report.continual import continual_lines, continual_tables, task_line
 from fxgrow.report.continual_picture import draw_continual
+from fxgrow.report.deepening import deepening_lines, deepening_table
 from fxgrow.report.diff import diff_tables
 from fxgrow.report.expansion import expansion_line, expansion_table
 from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
@@ -28,6 +29,8 @@ __all__ = [
     "continual_lines",
     "continual_tables",
     "count_text",
+    "deepening_lines",
+    "deepening_table",
     "diff_page",
     "diff_tables",
     "draw_continual",

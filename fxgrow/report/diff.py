@@ -42,6 +42,8 @@ def _steps(diff: SpecDiff) -> Iterator[Text]:
     for index, step in enumerate(diff.steps, start=1):
         widths = quantity_text(len(step.widths), "width")
         layers = quantity_text(len(step.layers), "layer")
+        if step.blocks:
+            layers = quantity_text(step.num_blocks, "block")
         losses = f"loss {number_text(step.loss_before)} -> {number_text(step.loss_after)}"
         yield Text(
             f"growth step {index} of {len(diff.steps)}{direction}: {step.method.name}, "

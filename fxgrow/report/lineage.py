@@ -54,7 +54,7 @@ def _row(step: GrowthStep) -> tuple[str, ...]:
         budget or NO_VALUE,
         str(split),
         str(new),
-        str(len(step.layers)),
+        str(len(step.layers) + step.num_blocks),
         count_text(step.cost_after.parameters),
         count_text(step.cost_after.multiply_adds),
         number_text(step.loss_before),

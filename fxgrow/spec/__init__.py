@@ -59,6 +59,8 @@ from fxgrow.spec.meta_module import (
 )
 from fxgrow.spec.models import (
     ArchitectureSpec,
+    BlockInsertion,
+    BlockRegion,
     BufferSpec,
     Cost,
     GrowthStep,
@@ -75,6 +77,7 @@ from fxgrow.spec.rebuild import rebuild_module
 from fxgrow.spec.save import (
     META_KEY,
     dense_tensor,
+    history_of,
     save,
     save_tensors,
     spec_of,
@@ -90,6 +93,8 @@ __all__ = [
     "Alignment",
     "ArchitectureSpec",
     "Argument",
+    "BlockInsertion",
+    "BlockRegion",
     "BufferSpec",
     "Cost",
     "DTypeArg",
@@ -136,6 +141,7 @@ __all__ = [
     "diff",
     "digest",
     "fingerprint_of",
+    "history_of",
     "is_word",
     "load",
     "meta_example_inputs",

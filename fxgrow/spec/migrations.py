@@ -12,5 +12,10 @@ def one_to_two(data: JsonData) -> JsonData:
     return data
 
 
-ARCHITECTURE = Document("spec", ArchitectureSpec, SCHEMA_VERSION, {1: one_to_two})
+def two_to_three(data: JsonData) -> JsonData:
+    """Version 3 records lists of blocks that growth made longer; version 2 had no such steps."""
+    return data
+
+
+ARCHITECTURE = Document("spec", ArchitectureSpec, SCHEMA_VERSION, {1: one_to_two, 2: two_to_three})
 """How ``config.json`` is read, in every version ever written."""

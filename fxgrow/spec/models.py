@@ -13,7 +13,7 @@ from fxgrow.documents import StrictModel, limits
 from fxgrow.spec.arguments import Argument, DType
 
 # Counts up with every change of the form; fxgrow.spec.migrations reads the older ones.
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=limits.ELEMENTS)]
@@ -256,6 +256,50 @@ class LayerInsertion(StrictModel):
     norm: bool | None = None
 
 
+class BlockRegion(StrictModel):
+    """The nodes of one block in the graph before a step.
+
+    Args:
+        first: Its first node.
+        last: Its last node; all between the two belong to it.
+    """
+
+    first: Name
+    last: Name
+
+
+class BlockInsertion(StrictModel):
+    """A list of blocks that a growth step made longer by copies of some of them.
+
+    Args:
+        blocks: The path of the list.
+        sources: For each block of the longer list the number, before the step, of the block that
+            it is or is a copy of.
+        new: The places of the copies in the longer list.
+        names: The names of the blocks in the longer list.
+        regions: Where the blocks before the step stand in the graph, in their order; empty if the
+            graph does not tell, so that only a model of the same class can grow so again.
+        scores: The scores of the copies, in the order of ``new``; empty if nothing scored them.
+    """
+
+    blocks: Name
+    sources: Annotated[tuple[Count, ...], Field(max_length=limits.BLOCKS)]
+    new: Annotated[tuple[Count, ...], Field(max_length=limits.BLOCKS)]
+    names: Annotated[tuple[Name, ...], Field(max_length=limits.BLOCKS)]
+    regions: Annotated[tuple[BlockRegion, ...], Field(max_length=limits.BLOCKS)] = ()
+    scores: tuple[Score, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of all blocks of the longer list."""
+        return tuple(f"{self.blocks}.{name}".removeprefix(".") for name in self.names)
+
+    @property
+    def new_paths(self) -> tuple[str, ...]:
+        """The paths of the copies."""
+        return tuple(self.paths[place] for place in self.new)
+
+
 class GrowthStep(StrictModel):
     """One growth step. Errors and losses that were not measured are None.
 
@@ -265,6 +309,7 @@ class GrowthStep(StrictModel):
         budget: The budget that was given.
         widths: The widths that grew.
         layers: The layers that were inserted.
+        blocks: The lists of blocks that got longer; of the model before the widths grew.
         ties: Names of widths that grew alike.
         cost_before: The cost before the step.
         cost_after: The cost after the step.
@@ -284,6 +329,7 @@ class GrowthStep(StrictModel):
     budget: dict[str, JsonValue] = Field(default={})
     widths: tuple[WidthChange, ...] = ()
     layers: tuple[LayerInsertion, ...] = ()
+    blocks: tuple[BlockInsertion, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
     cost_before: Cost
     cost_after: Cost
@@ -294,6 +340,11 @@ class GrowthStep(StrictModel):
     held_out_before: float | None = None
     held_out_after: float | None = None
     backtracks: Count = 0
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks were added to all lists."""
+        return sum(len(record.new) for record in self.blocks)
 
 
 class WeightsSpec(StrictModel):
@@ -329,7 +380,7 @@ class ArchitectureSpec(StrictModel):
         True
     """
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     fingerprint: Digest
     inputs: Annotated[tuple[InputSpec, ...], BoundedTuple]
     nodes: Annotated[tuple[NodeSpec, ...], BoundedTuple]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import fx
+from torch import fx, nn
 
 from fxgrow.documents import (
     CONFIG,
@@ -19,7 +19,14 @@ from fxgrow.documents import (
 from fxgrow.errors import SpecError
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.build import fingerprint_of
-from fxgrow.spec.models import ArchitectureSpec, BufferSpec, ParameterSpec, WeightsSpec, to_json
+from fxgrow.spec.models import (
+    ArchitectureSpec,
+    BufferSpec,
+    GrowthStep,
+    ParameterSpec,
+    WeightsSpec,
+    to_json,
+)
 
 META_KEY = "fxgrow.spec"
 """Where a loaded graph module keeps the spec that it was loaded from."""
@@ -33,6 +40,12 @@ def spec_of(graph_module: fx.GraphModule) -> ArchitectureSpec:
             "no-spec", "this graph module was not loaded from a spec; describe it and pass the spec"
         )
     return spec
+
+
+def history_of(model: nn.Module) -> tuple[GrowthStep, ...]:
+    """The growth steps that a model has behind it; none if it was not loaded from a spec."""
+    spec = model.meta.get(META_KEY) if isinstance(model, fx.GraphModule) else None
+    return spec.history if isinstance(spec, ArchitectureSpec) else ()
 
 
 def save(

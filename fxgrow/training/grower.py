@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
@@ -31,7 +31,7 @@ from fxgrow.growth import (
     take_batches,
 )
 from fxgrow.methods import Auto
-from fxgrow.spec import META_KEY, ArchitectureSpec, GrowthStep
+from fxgrow.spec import ArchitectureSpec, history_of
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
 from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_state
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
@@ -119,7 +119,7 @@ class Grower:
         self._loss_fn = loss_fn
         self._options = StepOptions(
             seed=seed,
-            history=_lineage(model),
+            history=history_of(model),
             inplace=inplace,
             memory_limit=memory_limit,
             scope=scope,
@@ -348,12 +348,6 @@ class Grower:
         if given is not None:
             return positional_inputs(self.model, given)
         return self.inputs_of(batches[0])
-
-
-def _lineage(model: nn.Module) -> Sequence[GrowthStep]:
-    """The growth steps of a model that was loaded from a spec directory."""
-    spec = model.meta.get(META_KEY) if isinstance(model, fx.GraphModule) else None
-    return spec.history if isinstance(spec, ArchitectureSpec) else ()
 
 
 def _examples(batch: Any) -> int:

@@ -16,7 +16,7 @@ from fxgrow.capture import positional_inputs
 from fxgrow.documents import Document, StrictModel
 from fxgrow.errors import SpecError
 from fxgrow.growth import regrow
-from fxgrow.spec import LayerInsertion, WidthChange
+from fxgrow.spec import BlockInsertion, LayerInsertion, WidthChange
 from fxgrow.training.history import TrainingHistory
 
 
@@ -26,10 +26,12 @@ class GrownParts(StrictModel):
     Args:
         widths: the widths that grew.
         layers: the layers that were inserted.
+        blocks: the lists of blocks that got longer.
     """
 
     widths: tuple[WidthChange, ...] = ()
     layers: tuple[LayerInsertion, ...] = ()
+    blocks: tuple[BlockInsertion, ...] = ()
 
 
 class GrowerState(StrictModel):

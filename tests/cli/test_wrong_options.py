@@ -33,6 +33,14 @@ NO_GROWTH = ("grow", "tests.cli.models:tiny", "--epochs", "1", "--grow-steps", "
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "inspect": ("inspect", "tests.cli.models:tiny"),
     "grow": GROW,
+    "deepen": (
+        "deepen",
+        "tests.cli.models:residual",
+        "--blocks",
+        "1=1",
+        "--out",
+        "new",
+    ),
     "expand": (
         "expand",
         "tests.cli.models:tiny",

@@ -136,6 +136,7 @@ def test_a_block_that_changes_the_size_is_refused() -> None:
     with pytest.raises(GrowthError, match=r"Stage at '0\.0' is no block") as refusal:
         fxgrow.deepen(randomised(resnet()), {"0": (0,)}, x)
     assert refusal.value.code == "not-residual"
+    assert "by their numbers: {'0': (1,)}" in str(refusal.value)
 
 
 class PostNorm(Block):
@@ -148,6 +149,7 @@ def test_post_norm_is_refused_with_its_reason_and_nothing_changes() -> None:
     with pytest.raises(GrowthError, match="post-norm") as refusal:
         fxgrow.deepen(model, {"blocks": 1}, points(), inplace=True)
     assert refusal.value.code == "not-residual" and len(model.blocks) == 3
+    assert "no block of this list would do" in str(refusal.value)
 
 
 class Counted(Stack):

@@ -127,7 +127,7 @@ def test_a_null_byte_in_the_path_is_reported() -> None:
         (b"[" * 100_000 + b"]" * 100_000, "too-deep"),
         (b"[]", "bad-value"),
         (b"{}", "missing-key"),
-        (b'{"schema_version": 3}', "schema-version"),
+        (b'{"schema_version": 4}', "schema-version"),
     ],
 )
 def test_text_that_is_no_spec(saved: Path, text: bytes, code: str) -> None:

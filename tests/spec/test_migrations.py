@@ -57,6 +57,17 @@ def test_what_version_1_did_not_record_is_left_open() -> None:
     assert [(layer.form, layer.norm) for layer in step.layers] == [(None, None)]
 
 
+def test_version_2_computes_what_it_did() -> None:
+    """The expected values come from the fxgrow that wrote the directory."""
+    images = torch.linspace(-1, 1, 72).reshape(2, 1, 6, 6)
+    expected = torch.tensor(
+        [[0.04681779, -0.25051472, -0.29020324], [0.04639312, -0.25063738, -0.36938140]]
+    )
+    torch.testing.assert_close(load(SPECS / "v2" / "grown")(images), expected)
+    (step,) = read_spec(SPECS / "v2" / "grown").history
+    assert len(step.layers) == 2 and step.blocks == ()
+
+
 def test_version_1_computes_what_it_did() -> None:
     """The expected values come from the fxgrow that wrote the directory."""
     images = torch.linspace(-1, 1, 72).reshape(2, 1, 6, 6)

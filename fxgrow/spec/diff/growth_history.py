@@ -65,13 +65,53 @@ def layer_diffs(
     new_nodes = [node for node in grown.nodes if node.name not in common_nodes]
     layers: list[LayerDiff] = []
     for step in steps:
-        for record in step.layers:
-            layer = _layer_diff(grown, record, new_nodes)
-            if layer is not None and not forward:
-                layer = layer.model_copy(update={"change": "removed"})
-            if layer is not None:
-                layers.append(layer)
-    return tuple(layers)
+        found = [_layer_diff(grown, record, new_nodes) for record in step.layers]
+        for blocks in step.blocks:
+            # Blocks of a list are alike, so which of them are new is what the alignment says.
+            found += [_block_diff(grown, path, new_nodes) for path in blocks.paths]
+        layers += [layer for layer in found if layer is not None]
+    if forward:
+        return tuple(layers)
+    return tuple(layer.model_copy(update={"change": "removed"}) for layer in layers)
+
+
+def _block_diff(
+    spec: ArchitectureSpec, path: str, new_nodes: Sequence[NodeSpec]
+) -> LayerDiff | None:
+    """A copied block with its nodes; None if it is no longer there."""
+    nodes = _nodes_of_block(path, new_nodes)
+    if not nodes:
+        return None
+    inputs = _outer_operands(nodes, {node.name for node in nodes})
+    shapes = [item.shape for item in spec.parameters if is_inside(item.name, path)]
+    return LayerDiff(
+        name=path,
+        after=inputs[0] if inputs else "",
+        neurons=sum(width.size for width in spec.widths if is_inside(width.name, path)),
+        form="block",
+        nodes=tuple(node.name for node in nodes),
+        parameters=sum(map(prod, shapes)),
+    )
+
+
+def _nodes_of_block(path: str, new_nodes: Sequence[NodeSpec]) -> list[NodeSpec]:
+    """The nodes of a block; what stands between two calls of modules belongs to the first."""
+    nodes: list[NodeSpec] = []
+    # Nodes before all calls belong to the first block.
+    is_inside_block = True
+    for node in new_nodes:
+        if node.op == "call_module":
+            is_inside_block = _is_part(node.target, path)
+            # They do not, if the first call is that of another block.
+            if not is_inside_block and not any(each.op == "call_module" for each in nodes):
+                nodes.clear()
+        if is_inside_block:
+            nodes.append(node)
+    return nodes if any(node.op == "call_module" for node in nodes) else []
+
+
+def _is_part(name: str, outer: str) -> bool:
+    return name == outer or is_inside(name, outer)
 
 
 def _layer_diff(
