@@ -18,7 +18,6 @@ import copy
 import itertools
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import mean, median
@@ -186,6 +185,8 @@ def gromo_step(model: Any, data: Data, method: str) -> None:
         layer.reset_computation()
         if method == "GradMax":
             layer.normalize_optimal_updates(normalization_type="gradmax_normalization")
+            # It starts at 0, where outgoing weights would be 0 as well, and never learn.
+            layer.scaling_factor = 1.0
         else:
             _choose_step_length(model, layer, data.scored)
         layer.apply_change()
@@ -314,7 +315,6 @@ def compare(rounds: int) -> dict[str, Any]:
     """
     import gromo  # noqa: F401 - said at once if it is not there
 
-    warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     record: dict[str, Any] = {
         "torch": torch.__version__,

@@ -81,12 +81,12 @@ def mobilenet_v2(scale: float, num_classes: int = 10) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """``x + C relu(W x)`` with 3x3 convolutions, as an inserted layer has it."""
+    """``x + C relu(W x)`` with a 3x3 convolution W and a 1x1 convolution C, as fxgrow inserts it."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.inner = nn.Conv2d(channels, hidden, 3, padding=1)
-        self.outer = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.outer = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.outer(self.inner(x).relu())

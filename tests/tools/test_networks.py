@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget
-from fxgrow.methods import ZeroOutgoing
+from fxgrow.methods import AutoGrow, ZeroOutgoing
 from tools.networks import mobilenet_v1, mobilenet_v2, shallow, vgg19
 
 
@@ -54,3 +54,14 @@ def test_residual_layers_are_spread() -> None:
     stages = " ".join(kinds).split("MaxPool2d")
     assert [stage.count("Residual") for stage in stages] == [2, 1, 1, 1]
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, 10)
+
+
+def test_layers_from_scratch_are_as_large_as_inserted_ones() -> None:
+    model = shallow(0, hidden=2, channels=3)
+    data = [(torch.randn(4, 3, 8, 8), torch.randint(10, (4,))) for _ in range(3)]
+    budget = Budget(neurons=2)
+    grown = fxgrow.grow(model, data, F.cross_entropy, method=AutoGrow(layers=2), budget=budget)
+    (layer,) = grown.report.layers
+    assert layer.neurons == 2
+    sizes = [sum(one.numel() for one in net.parameters()) for net in (grown.module, shallow(1, 2, 3))]  # fmt: skip
+    assert sizes[0] == sizes[1]
