@@ -208,6 +208,7 @@ def is_unwritten_in_bfloat16(
     """
     if transposed:
         return False
+    # In three dimensions no rule was found that holds, so none of them is trusted.
     is_3d = weight.dim() == 5
     smaller = [size < step for size, step in zip(images.shape[2:], stride, strict=True)]
     return is_3d or any(smaller)

@@ -8,13 +8,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import fxgrow
 from fxgrow.cells.evaluation import evaluation_network
 from fxgrow.cells.genotypes.lookup import find_genotype
 from fxgrow.errors import ModelError
 from fxgrow.growth import Objective
-from fxgrow.kernel_guard import guard_unsafe_kernel, has_unsafe_kernel, is_channels_last
+from fxgrow.kernel_guard import (
+    guard_unsafe_kernel,
+    has_unsafe_kernel,
+    is_channels_last,
+    is_unwritten_in_bfloat16,
+)
 from fxgrow.training import train_epoch
 
 LAST = torch.channels_last
@@ -211,3 +217,55 @@ def test_our_own_networks_are_safe_at_any_width(channels: int) -> None:
     network = evaluation_network(find_genotype("DARTS_V2"), channels, 3)
     with guard_unsafe_kernel(network):
         network(torch.randn(2, 3, 16, 16))
+
+
+@pytest.mark.usefixtures("avx2")
+def test_nothing_is_watched_where_no_such_kernel_runs() -> None:
+    """A watcher would keep a model that is compiled on a GPU from running compiled."""
+    elsewhere = Small().to("meta")
+    with guard_unsafe_kernel(elsewhere):
+        assert not _get_current_dispatch_mode_stack()
+    with guard_unsafe_kernel(Small()):
+        assert _get_current_dispatch_mode_stack()
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "stride", "unwritten"),
+    [
+        ((1, 1), (3, 3), (2, 2), True),
+        ((1, 1), (1, 1), (2, 2), True),
+        ((4, 2), (3, 3), (1, 3), True),
+        ((2, 2), (3, 3), (2, 2), False),
+        ((1, 1), (3, 3), (1, 1), False),
+        ((4,), (3,), (5,), True),
+        ((4, 4, 4), (3, 3, 3), (1, 1, 1), True),
+    ],
+)
+def test_gradients_that_are_not_written_in_bfloat16(
+    images: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], unwritten: bool
+) -> None:
+    rest = (None, stride, [1] * len(stride), [1] * len(stride))
+    found = is_unwritten_in_bfloat16(
+        torch.empty(2, 16, *images), torch.empty(8, 16, *kernel), *rest, False, [0], 1
+    )
+    assert found == unwritten
+    assert not is_unwritten_in_bfloat16(
+        torch.empty(2, 16, *images), torch.empty(16, 8, *kernel), *rest, True, [0], 1
+    )
+
+
+@pytest.mark.parametrize(("side", "stride"), [(2, 2), (3, 2), (3, 3), (8, 2), (1, 1)])
+def test_gradients_that_are_let_through_are_right(side: int, stride: int) -> None:
+    """Even where an entry of the kernel meets nothing but padding: its gradient is 0."""
+    torch.manual_seed(0)
+    layer, images = nn.Conv2d(16, 32, 3, stride, 1, bias=False), torch.randn(4, 16, side, side)
+    layer(images).square().sum().backward()
+    right, layer.weight.grad = layer.weight.grad, None
+    # What is freed here is what the gradient would show where it is not written.
+    freed = [torch.full_like(layer.weight, torch.nan, dtype=torch.bfloat16) for _ in range(4)]
+    del freed
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = layer(images)
+    outputs.float().square().sum().backward()
+    assert layer.weight.grad is not None and right is not None
+    assert (layer.weight.grad - right).abs().max() < 0.05 * right.abs().max()

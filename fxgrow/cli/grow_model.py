@@ -113,6 +113,7 @@ def grow_model(
     as_json: AsJsonOption = False,
 ) -> None:
     """Train MODEL, grow it between the epochs, and write a complete run directory or none."""
+    # By name, as tables below say which option is which setting; nothing else is local yet.
     recipe = changed_recipe(_recipe(locals()), changes or ())
     # Counted after --set, which may ask for growth steps too.
     steps = recipe.settings.grow_steps

@@ -103,7 +103,7 @@ def training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _augmentation(words: Sequence[str]) -> Augmentation:
-    values = {}
+    values = {}  # of two for the same setting the later one holds
     for word in words:
         name, equals, text = word.partition("=")
         find_named("augment", name, Augmentation.model_fields)

@@ -50,6 +50,7 @@ class MovingAverage(Settings):
 
 def new_average(model: nn.Module, decay: float) -> AveragedModel:
     """The average of a model's weights before the first step."""
+    # A copy, with tensors of its own; the first update makes it the weights of then.
     return AveragedModel(model, multi_avg_fn=_update(decay), use_buffers=True)
 
 
@@ -60,6 +61,7 @@ def _update(decay: float) -> Callable[..., None]:
         if not (averages[0].is_floating_point() or averages[0].is_complex()):
             torch._foreach_copy_(averages, values)
             return
+        # In the first steps the average is mostly what came last: 2/11, 3/12, 4/13, ... are kept.
         steps = int(count)
         kept = min(decay, (1 + steps) / (10 + steps))
         torch._foreach_lerp_(averages, values, 1 - kept)

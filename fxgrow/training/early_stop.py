@@ -2,6 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
+from fxgrow.argument_checks import checked
 from fxgrow.documents import Settings, limits
 from fxgrow.training.history import TrainingHistory
 from fxgrow.training.triggers import OnPlateau
@@ -30,6 +31,7 @@ class EarlyStop(Settings):
     patience: int = Field(default=10, ge=0, le=limits.EPOCHS)
     min_delta: float = Field(default=1e-4, ge=0, lt=1)
 
+    @checked
     def is_due(self, history: TrainingHistory) -> bool:
         """Whether the run should stop now."""
         if not history.since_growth:  # a model that has just grown is not measured yet

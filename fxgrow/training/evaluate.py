@@ -82,13 +82,13 @@ def cross_entropy(output: Any, target: Tensor, label_smoothing: Probability = 0.
 
     Args:
         output: what a model returned: class scores, or something that holds them (``logits``).
-        target: the class index of every image.
+        target: the class index of every image, or a weight for each of its classes (mixup).
         label_smoothing: share of the target that goes to all classes alike (Szegedy et al.,
             "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, Sec. 7).
 
     Shapes:
         class scores: [batch, classes]
-        target: [batch]
+        target: [batch] or [batch, classes]
         returned tensor: []
 
     Returns:

@@ -41,6 +41,7 @@ def require_possible_training(model: nn.Module, data: Splits, settings: RunSetti
         ModelError: ``unsafe-convolution``.
     """
     require_step_memory(model, data.train.images, settings.batch_size)
+    # Memory first: the next check runs the model.
     require_precision(settings.precision, model, data.train.images[:1])
     require_augmentation(settings.augmentation, data)
     require_compilation(settings.compile, model)

@@ -195,6 +195,7 @@ class RunState:
     @property
     def published(self) -> Network:
         """What the run gives if it ends now: the network, or with averaged weights."""
+        # Without one that is to be published it is the same object: nothing is copied.
         ema = self.settings.ema
         if self.average is None or ema is None or not ema.publish:
             return self.network
@@ -208,6 +209,7 @@ class RunState:
     def after_next(self) -> "RunState":
         """The next step: an epoch, or what the trigger says between two of them."""
         state = self._after_decision() if self.undecided else self._after_epoch()
+        # Said by the step that ends the run, so that it is in the log before the last checkpoint.
         stop, epochs = self.settings.early_stop, len(state.seconds)
         if stop is not None and state.is_done and epochs < self.settings.epochs:
             self.callback(StoppedEarly(epochs, stop.patience))
@@ -232,6 +234,7 @@ class RunState:
         epoch, start = len(self.seconds), time.perf_counter()
 
         def on_step(batch: int, loss: float) -> None:
+            # Of the module itself: a compiled one only shares its weights.
             if self.average is not None:
                 self.average.update_parameters(self.network.module)
             # The rate falls step by step; a step is this share of an epoch.
