@@ -51,7 +51,8 @@ from fxgrow.surgery import (
 HowToDeepen = Literal["copied", "new", "stack", "middle"]
 """What new blocks are."""
 _EXACT = ("copied", "new")
-_BlockCount = Annotated[int, Within(0, 2**10)]
+_MAX_NEW_BLOCKS = 2**10
+_BlockCount = Annotated[int, Within(0, _MAX_NEW_BLOCKS)]
 """A number of blocks, which are made one by one."""
 
 
@@ -275,10 +276,7 @@ def _order(
         if how not in _EXACT:
             message = f"how={how!r} says itself where the new blocks of {path!r} lie"
             raise _bad_blocks(message, "give their number")
-        wrong = [position for position in asked if position >= length]
-        if wrong:
-            message = f"{path!r} has {length} blocks, so none lies behind block {wrong[0]}"
-            raise _bad_blocks(message, f"count from 0 to {length - 1}")
+        _require_places(length, path, asked)
         return order_after(length, asked)
     if how == "stack":
         return stacked_order(length, asked)
@@ -290,6 +288,17 @@ def _order(
     if where == "spread":
         return order_after(length, spread_positions(length, asked))
     return order_after(length, [length - 1] * asked)
+
+
+def _require_places(length: int, path: str, asked: Sequence[int]) -> None:
+    """Check the blocks behind which new ones are to lie."""
+    if len(asked) > _MAX_NEW_BLOCKS:
+        message = f"{path!r} would get {len(asked)} new blocks, which are made one by one"
+        raise _bad_blocks(message, f"ask for {_MAX_NEW_BLOCKS} at most")
+    wrong = [position for position in asked if position >= length]
+    if wrong:
+        message = f"{path!r} has {length} blocks, so none lies behind block {wrong[0]}"
+        raise _bad_blocks(message, f"count from 0 to {length - 1}")
 
 
 def _bad_blocks(what: str, advice: str) -> GrowthError:
