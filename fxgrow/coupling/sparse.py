@@ -22,6 +22,14 @@ _SPARSE_MAKERS = {
 }
 """Operators that make a sparse tensor, with the place of its size (None: as the first tensor)."""
 
+_SPARSE = {
+    torch.sparse_coo,
+    torch.sparse_csr,
+    torch.sparse_csc,
+    torch.sparse_bsr,
+    torch.sparse_bsc,
+}
+
 DENSE = {aten._sparse_addmm.default: aten.addmm.default}
 """What an operator on sparse tensors computes of dense ones."""
 
@@ -31,7 +39,7 @@ Reals = Callable[[Tensor], Tensor | None]
 
 def is_sparse(tensor: Tensor) -> bool:
     """Whether a tensor has no dense memory, whose strides could be told."""
-    return tensor.layout is not torch.strided and tensor.layout is not torch._mkldnn
+    return tensor.layout in _SPARSE
 
 
 def meets_sparse(func: Any, tensors: Sequence[Tensor]) -> bool:

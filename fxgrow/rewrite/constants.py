@@ -124,7 +124,7 @@ def _is_pointwise(target: Any) -> bool:
 def _name(target: Any) -> str:
     """The name of a function or method that a node calls; an operator's without its overload."""
     if isinstance(target, torch._ops.OpOverload):
-        return target._schema.name.rpartition("::")[2]
+        return str(target._schema.name.rpartition("::")[2])
     return target if isinstance(target, str) else str(getattr(target, "__name__", ""))
 
 

@@ -482,7 +482,8 @@ class SplitRule:
 
     def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
         lanes = PathRule().rewrite(context, node)
-        x, size = node.args[:2]
+        x: Any = node.args[0]
+        size: Any = node.args[1]
         dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
         known = context.coupling.shapes.get(x.name) if isinstance(x, fx.Node) else None
         if not isinstance(x, fx.Node) or known is None or not isinstance(dim, int):

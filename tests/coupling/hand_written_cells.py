@@ -77,8 +77,9 @@ def sliced_gates(net: Any, x: Tensor) -> Tensor:
 
 def _net(forward: Callable[..., Any], hidden: int, **layers: nn.Module) -> Net:
     torch.manual_seed(0)
-    net = Net(forward, **layers).double()
+    net: Any = Net(forward, **layers).double()
     net.hidden = hidden
+    assert isinstance(net, Net)
     return net
 
 

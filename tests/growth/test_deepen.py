@@ -316,6 +316,7 @@ def test_it_is_saved_pickled_copied_and_compiled(tmp_path: Path) -> None:
         ({"layers": 1}, {}, GrowthError, "unknown-blocks"),
         ({"stem": 1}, {}, GrowthError, "unknown-blocks"),
         ({"blocks": (3,)}, {}, GrowthError, "bad-blocks"),
+        ({"blocks": (0,) * 1025}, {}, GrowthError, "bad-blocks"),
         ({"blocks": (1,)}, {"how": "stack"}, GrowthError, "bad-blocks"),
         ({"blocks": 4}, {"how": "middle"}, GrowthError, "bad-blocks"),
         ({"blocks": 0}, {}, BudgetError, "empty-budget"),
