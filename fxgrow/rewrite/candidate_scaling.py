@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from fxgrow.rewrite.overgrown_layer import CandidateBlocks, OvergrownLayer, WeightBlock
 
-_AT_ONCE = 2**18
-"""Entries of weights that are put side by side, which copies them."""
+_SMALL, _AT_ONCE = 2**14, 2**18
+"""Entries of a weight whose operators cost more than its numbers, and of those put side by side."""
 
 Member = TypeVar("Member")
 
@@ -115,14 +115,14 @@ def _alike(
     form: Callable[[Member], Hashable],
     size: Callable[[Member], int],
 ) -> list[list[Member]]:
-    """Those of one form together, as many as may be put side by side."""
+    """Small ones of one form together, as many as may be put side by side, which copies them."""
     by_form: dict[Hashable, list[Member]] = defaultdict(list)
     for member in members:
         by_form[form(member)].append(member)
     groups = []
     for alike in by_form.values():
-        # Large ones stay alone: their numbers cost more than the operators.
-        count = max(_AT_ONCE // max(size(alike[0]), 1), 1)
+        numbers = max(size(alike[0]), 1)
+        count = _AT_ONCE // numbers if numbers <= _SMALL else 1
         groups += [alike[start : start + count] for start in range(0, len(alike), count)]
     return groups
 
