@@ -1,8 +1,8 @@
 """What does not fit into memory is refused with the number of bytes, before any of it is taken."""
 
+import importlib
 import re
 import resource
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def test_a_search_without_a_limit_is_cut_to_what_there_is(monkeypatch: pytest.Mo
     whole = report()
     assert len(whole.chunks) == 1
     limit = whole.peak_memory - 1
-    module = sys.modules["fxgrow.growth.search"]
+    module = importlib.import_module("fxgrow.growth.search")
     monkeypatch.setattr(module, "available_memory", lambda _: limit)
     assert report().chunks == report(memory_limit=limit).chunks != whole.chunks
 
