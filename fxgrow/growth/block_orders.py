@@ -17,6 +17,7 @@ from fxgrow.growth.block_lists import (
 )
 
 EXACT = ("copied", "new")
+MAX_NEW_BLOCKS = 2**10
 """The kinds of new blocks that keep the function."""
 
 
@@ -86,10 +87,7 @@ def _order(
         if how not in EXACT:
             message = f"how={how!r} says itself where the new blocks of {path!r} lie"
             raise bad_blocks(message, "give their number")
-        wrong = [position for position in asked if position >= length]
-        if wrong:
-            message = f"{path!r} has {length} blocks, so none lies behind block {wrong[0]}"
-            raise bad_blocks(message, f"count from 0 to {length - 1}")
+        _require_places(length, path, asked)
         return order_after(length, asked)
     # What is copied whole has its places by definition.
     if how == "stack":
@@ -107,3 +105,14 @@ def _order(
 def bad_blocks(what: str, advice: str) -> GrowthError:
     """The error of a number or a place that cannot be."""
     return GrowthError("bad-blocks", f"{what}; {advice}")
+
+
+def _require_places(length: int, path: str, asked: Sequence[int]) -> None:
+    """Check the blocks behind which new ones are to lie."""
+    if len(asked) > MAX_NEW_BLOCKS:
+        message = f"{path!r} would get {len(asked)} new blocks, which are made one by one"
+        raise bad_blocks(message, f"ask for {MAX_NEW_BLOCKS} at most")
+    wrong = [position for position in asked if position >= length]
+    if wrong:
+        message = f"{path!r} has {length} blocks, so none lies behind block {wrong[0]}"
+        raise bad_blocks(message, f"count from 0 to {length - 1}")

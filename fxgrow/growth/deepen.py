@@ -27,7 +27,13 @@ from fxgrow.growth.block_insertion import (
     zeros_of,
 )
 from fxgrow.growth.block_lists import BlockLayout, block_list, recorded_layout
-from fxgrow.growth.block_orders import EXACT, BlockPlaces, bad_blocks, longer_lists
+from fxgrow.growth.block_orders import (
+    EXACT,
+    MAX_NEW_BLOCKS,
+    BlockPlaces,
+    bad_blocks,
+    longer_lists,
+)
 from fxgrow.growth.block_reach import require_reached
 from fxgrow.growth.budget import Budget
 from fxgrow.growth.lineage import Lineage, PendingStep, pending_step, shapes_only
@@ -45,7 +51,7 @@ from fxgrow.surgery import (
 
 HowToDeepen = Literal["copied", "new", "stack", "middle"]
 """What new blocks are."""
-_BlockCount = Annotated[int, Within(0, 2**10)]
+_BlockCount = Annotated[int, Within(0, MAX_NEW_BLOCKS)]
 """A number of blocks, which are made one by one."""
 
 

@@ -226,7 +226,8 @@ class Objective:
     def output(self, module: nn.Module) -> list[Any]:
         """The leaves of the output of the first call of the model."""
         with _evaluation(module):
-            return detached(output_leaves(self._call(module, self.first_inputs), module))
+            leaves: list[Any] = output_leaves(self._call(module, self.first_inputs), module)
+        return [detached(leaf) for leaf in leaves]
 
     def require_gradient(self, model: nn.Module) -> None:
         """Check that the loss can be descended on.
