@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from fxgrow.data import SOURCES
 from fxgrow.errors import ArgumentError, BudgetError, TrainingError
 from fxgrow.growth import Budget
+from fxgrow.training import LOGGERS
 
 ModelReference = Annotated[
     str,
@@ -47,6 +48,15 @@ LowerOption = Annotated[
     bool,
     typer.Option(
         "--lower", help="first split fused attention into single layers, so that heads can grow"
+    ),
+]
+LoggersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="NAME",
+        help=f"also write what is measured for {', '.join(LOGGERS)}; may be repeated",
+        show_default="log.jsonl alone",
     ),
 ]
 AsJsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]

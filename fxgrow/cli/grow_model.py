@@ -18,6 +18,7 @@ from fxgrow.cli.arguments import (
     ForceOption,
     LearningRateOption,
     LimitOption,
+    LoggersOption,
     LowerOption,
     ModelReference,
     OutOption,
@@ -94,6 +95,7 @@ def grow_model(
     size: options.ModelSizeOption = None,
     dump_graphs: DumpGraphsOption = None,
     device: DeviceOption = "cpu",
+    log: LoggersOption = None,
     force: ForceOption = False,
     lower: LowerOption = False,
     as_json: AsJsonOption = False,
@@ -103,18 +105,17 @@ def grow_model(
     amounts = (neurons, parameters, multiply_adds, activation_memory, latency, per_width)
     settings: dict[str, Any] = {"epochs": epochs, "grow_steps": grow_steps, "lr": lr, "seed": seed}
     settings |= {"batch_size": batch_size, "memory_limit": memory_limit, "state": state}
-    settings |= _training_settings(optimizer, schedule, warmup, label_smoothing)
     recipe = Recipe(  # in this order, as the first wrong option is the one that is reported
         schema_version=RECIPE_VERSION,
         model=model,
         budget=build_budget(round_to, layers, **dict(zip(_AMOUNTS, amounts, strict=True))),
         data=_data_choice(data, data_root, limit, classes, size),
-        settings=build_settings(RunSettings, **settings, accept_no_gain=accept_no_gain),
+        settings=_settings(settings, accept_no_gain, optimizer, schedule, warmup, label_smoothing),
         method=_method_config(method, {"new": new, "eps": eps, **_depth_settings(layers, at)}),
         scope=_scope(only, ignore, tie),
         lower=lower,
     )
-    files = OutputOptions(out, force, dump_graphs, as_json)
+    files = OutputOptions(out, force, dump_graphs, as_json, tuple(log or ()))
     run_recipe(recipe, files, device=device, trust=TRUST_TYPED)
 
 
@@ -129,19 +130,27 @@ def _data_choice(
     return build_settings(DataChoice, name=name, root=root, limit=limit, classes=classes, size=size)
 
 
-def _training_settings(
-    optimizer: str, schedule: str, warmup: float, label_smoothing: float
-) -> dict[str, Any]:
-    """How a recipe trains; its optimizer and its schedule by name."""
-    return {
-        "label_smoothing": label_smoothing,
-        "optimizer": build_settings(
+def _settings(
+    settings: Mapping[str, Any],
+    accept_no_gain: bool,
+    optimizer: str,
+    schedule: str,
+    warmup: float,
+    label_smoothing: float,
+) -> RunSettings:
+    """The settings of a run; its optimizer and its schedule by name."""
+    return build_settings(
+        RunSettings,
+        **settings,
+        accept_no_gain=accept_no_gain,
+        label_smoothing=label_smoothing,
+        optimizer=build_settings(
             find_named("optimizer", optimizer, RUN_OPTIMIZERS), name=optimizer
         ),
-        "schedule": build_settings(
+        schedule=build_settings(
             find_named("schedule", schedule, SCHEDULES), name=schedule, warmup=warmup
         ),
-    }
+    )
 
 
 def _depth_settings(layers: int, at: Sequence[str] | None) -> dict[str, Any]:

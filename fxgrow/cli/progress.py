@@ -77,7 +77,9 @@ class ProgressDisplay:
 
     def __call__(self, event: Event) -> None:
         """Draw one event."""
-        self.handlers[type(event)](event)
+        handler = self.handlers.get(type(event))
+        if handler is not None:
+            handler(event)
 
     def _start_run(self, event: RunStarted) -> None:
         self.epochs = event.settings.epochs
@@ -98,10 +100,12 @@ class ProgressDisplay:
         self.progress.update(self.task, advance=1, description=description, loss=loss)
 
     def _show_epoch(self, event: EpochDone) -> None:
-        self._print_line(
-            f"epoch {event.epoch}/{self.epochs}  loss {number_text(event.loss)}  test accuracy "
-            f"{percent_text(event.test_accuracy)}  {seconds_text(event.seconds)}"
-        )
+        parts = [f"epoch {event.epoch}/{self.epochs}", f"loss {number_text(event.loss)}"]
+        if event.test_accuracy is not None:
+            parts.append(f"test accuracy {percent_text(event.test_accuracy)}")
+        if event.seconds is not None:
+            parts.append(seconds_text(event.seconds))
+        self._print_line("  ".join(parts))
 
     def _start_growth(self, event: GrowthStarted) -> None:
         self.progress.update(self.task, description=f"growth step {event.step}")
@@ -112,7 +116,9 @@ class ProgressDisplay:
         console.print(plan_table(event.report.plan))
         for line in (*plan_lines(event.report.plan), *growth_lines(event.report)):
             console.print(line)
-        self._print_line(f"test accuracy of the grown model {percent_text(event.test_accuracy)}")
+        if event.test_accuracy is not None:
+            accuracy = percent_text(event.test_accuracy)
+            self._print_line(f"test accuracy of the grown model {accuracy}")
 
     def _show_skipped(self, event: GrowthSkipped) -> None:
         self._print_line(f"growth step {event.step} is left out: {event.reason}")

@@ -5,7 +5,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +22,11 @@ from fxgrow.cli.arguments import (
     DeviceOption,
     DumpGraphsOption,
     ForceOption,
+    LoggersOption,
     OutOption,
     SetOption,
     TrustModulesOption,
+    find_named,
     require_used,
 )
 from fxgrow.cli.console import console, print_parts, print_text
@@ -44,9 +46,10 @@ from fxgrow.report import diff_tables, run_lines, verdict_lines
 from fxgrow.spec import diff
 from fxgrow.training import (
     LOG,
-    Event,
-    Listener,
-    Log,
+    LOGGERS,
+    JsonlLog,
+    LoggerEntry,
+    LogPlace,
     Recipe,
     Run,
     RunNotes,
@@ -75,12 +78,14 @@ class OutputOptions:
         force: whether an earlier run, or an earlier dump of graphs, may be replaced.
         graphs: a directory for the fx graphs of every growth step; None: they are not written.
         as_json: print the result as JSON instead of tables.
+        loggers: names of listeners that write what is measured, beside ``log.jsonl``.
     """
 
     directory: Path
     force: bool = False
     graphs: Path | None = None
     as_json: bool = False
+    loggers: tuple[str, ...] = ()
 
 
 def run_recipe_file(
@@ -94,6 +99,7 @@ def run_recipe_file(
     dump_graphs: DumpGraphsOption = None,
     trust: TrustModulesOption = None,
     device: DeviceOption = "cpu",
+    log: LoggersOption = None,
     force: ForceOption = False,
     as_json: AsJsonOption = False,
 ) -> None:
@@ -109,7 +115,7 @@ def run_recipe_file(
     if data_root is not None:
         data = content.data.model_copy(update={"root": data_root})
         content = content.model_copy(update={"data": data})
-    output = OutputOptions(out, force, dump_graphs, as_json)
+    output = OutputOptions(out, force, dump_graphs, as_json, tuple(log or ()))
     run_recipe(content, output, device=device, trust=trusted)
 
 
@@ -141,9 +147,10 @@ def run_recipe(
     Raises:
         FxgrowError: of the class that fits; neither the run directory nor the graphs are written.
     """
-    # Both checks come first, before anything is loaded or written.
+    # All checks come first, before anything is loaded or written.
     read_reference(recipe.model, trust)
     torch_device = arguments.resolve_device(device)
+    loggers = _find_loggers(output.loggers)
     go_on = _how_to_go_on(output.directory, recipe.model)
     # The graphs are the outer context: if moving them into place fails, the run is already there.
     with (
@@ -151,7 +158,7 @@ def run_recipe(
         new_run(output.directory, force=output.force, go_on=go_on) as unfinished,
     ):
         unfinished.begin(recipe, _notes(output, device))
-        done = _train(unfinished, recipe, announce, torch_device, trust)
+        done = _train(unfinished, recipe, announce, torch_device, trust, loggers)
         written = _publish(unfinished, done, recipe, output.force, graphs)
     print_result(done.result, written, output)
 
@@ -171,7 +178,17 @@ def _notes(output: OutputOptions, device: str) -> RunNotes:
         device=device,
         threads=torch.get_num_threads(),
         graphs=graphs,
+        loggers=output.loggers,
     )
+
+
+def _find_loggers(names: Sequence[str]) -> dict[str, LoggerEntry]:
+    """The loggers of these names, whose packages are there."""
+    found = {}
+    for name in names:
+        found[name] = find_named("log", name, LOGGERS)
+        found[name].make(LogPlace(Path(), name))  # nothing is written before the first event
+    return found
 
 
 def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust) -> None:
@@ -187,12 +204,12 @@ def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust)
     """
     recipe, notes = unfinished.recipe(), unfinished.notes()
     read_reference(recipe.model, trust)
-    device = arguments.resolve_device(notes.device)
+    device, loggers = arguments.resolve_device(notes.device), _find_loggers(notes.loggers)
     torch.set_num_threads(notes.threads)  # sums are split among threads, and round accordingly
     graphs_directory = None if notes.graphs is None else Path(notes.graphs)
     output = replace(output, force=notes.force, graphs=graphs_directory)
     with _graphs_directory(output) as graphs:
-        done = _train(unfinished, recipe, _announce_nothing, device, trust)
+        done = _train(unfinished, recipe, _announce_nothing, device, trust, loggers)
         written = _publish(unfinished, done, recipe, notes.force, graphs)
     print_result(done.result, written, output)
 
@@ -211,6 +228,7 @@ def _train(
     announce: ModelListener,
     device: torch.device,
     trust: Trust,
+    loggers: Mapping[str, LoggerEntry],
 ) -> _Done:
     """Train to the end; from the last checkpoint on, if there is one."""
     loaded, splits = load_model_and_data(
@@ -220,7 +238,8 @@ def _train(
         loaded = lower_model(loaded)
     announce(loaded)
     loaded, splits = loaded.to(device), splits.to(device)
-    log = Log(unfinished.log)
+    place = LogPlace(unfinished.path, unfinished.target.name)
+    others = [one.make(place) for one in loggers.values()]
     with progress_display(console(stderr=True)) as draw, run_writing_errors(unfinished.target):
         run = train_and_grow(
             loaded.model,
@@ -231,7 +250,7 @@ def _train(
             budget=recipe.budget,
             history=loaded.history,
             scope=recipe.scope,
-            callback=_call_both(draw, log),
+            listeners=(draw, JsonlLog(unfinished.log), *others),
             checkpoints=unfinished.checkpoints,
         )
     return _Done(run, run_result(run, recipe.settings, model=loaded.label, data=recipe.data.name))
@@ -243,18 +262,21 @@ def _publish(
     """Write the finished run, which takes its place in one piece."""
     with run_directory(unfinished.target, replace=force) as staging:
         with run_writing_errors(unfinished.target):
-            shutil.copyfile(unfinished.log, staging / LOG)
+            _copy_logs(unfinished, staging)
         written = write_run(staging, done.run, done.result, recipe)
         _write_graphs(done.run.records, graphs)
     return written
 
 
-def _call_both(first: Listener, second: Listener) -> Listener:
-    def callback(event: Event) -> None:
-        first(event)
-        second(event)
-
-    return callback
+def _copy_logs(unfinished: UnfinishedRun, directory: Path) -> None:
+    """Copy the log, and whatever else listeners have written."""
+    shutil.copyfile(unfinished.log, directory / LOG)
+    # A name that was given twice writes once.
+    for name in dict.fromkeys(unfinished.notes().loggers):
+        output = LOGGERS[name].output
+        if output is not None:
+            copy = shutil.copytree if (unfinished.path / output).is_dir() else shutil.copyfile
+            copy(unfinished.path / output, directory / output)
 
 
 def print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:

@@ -31,18 +31,33 @@ from fxgrow.training.evaluate import require_labels as require_labels
 from fxgrow.training.evaluate import run_on_batch as run_on_batch
 from fxgrow.training.events import (
     BatchDone,
+    CheckpointSaved,
     EpochDone,
     Event,
     GrowthDone,
+    GrowthPhase,
     GrowthSkipped,
     GrowthStarted,
     Listener,
+    RunEnded,
     RunResumed,
     RunStarted,
+    RunStopped,
 )
 from fxgrow.training.grower import Grower
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
-from fxgrow.training.log import Log
+from fxgrow.training.listeners import LOGGERS as LOGGERS
+from fxgrow.training.listeners import (
+    CsvLog,
+    JsonlLog,
+    MlflowLog,
+    TensorBoardLog,
+    TrackioLog,
+    WandbLog,
+)
+from fxgrow.training.listeners import LoggerEntry as LoggerEntry
+from fxgrow.training.listeners import LogPlace as LogPlace
+from fxgrow.training.log_rows import read_log
 from fxgrow.training.optimizers import RUN_OPTIMIZERS as RUN_OPTIMIZERS
 from fxgrow.training.optimizers import AdamWSettings, SGDSettings
 from fxgrow.training.recipe import (
@@ -101,10 +116,12 @@ __all__ = [
     "AtSteps",
     "BatchDone",
     "ByPromise",
+    "CheckpointSaved",
     "Checkpoints",
     "ConstantRate",
     "Control",
     "CosineRate",
+    "CsvLog",
     "DataChoice",
     "EpochDone",
     "EqualPhases",
@@ -113,28 +130,35 @@ __all__ = [
     "EveryEpochs",
     "Grower",
     "GrowthDone",
+    "GrowthPhase",
     "GrowthSkipped",
     "GrowthStarted",
+    "JsonlLog",
     "Listener",
-    "Log",
     "Measurement",
+    "MlflowLog",
     "OnFullRank",
     "OnPlateau",
     "Promise",
     "Recipe",
     "Run",
+    "RunEnded",
     "RunResult",
     "RunResumed",
     "RunSettings",
     "RunStarted",
+    "RunStopped",
     "SGDSettings",
     "Spectrum",
     "StepRate",
     "StepRecord",
     "StepResult",
+    "TensorBoardLog",
+    "TrackioLog",
     "TrainingHistory",
     "Trigger",
     "UntilNoGain",
+    "WandbLog",
     "WeightTraining",
     "WrittenSpecs",
     "accuracy",
@@ -143,6 +167,7 @@ __all__ = [
     "endless",
     "evaluate",
     "logits",
+    "read_log",
     "read_recipe",
     "read_result",
     "recipe_text",
@@ -163,9 +188,9 @@ __all__ = [
 __getattr__ = renamed_attributes(
     __name__,
     {
+        "Log": "JsonlLog",
         "Result": "RunResult",
         "Written": "WrittenSpecs",
-        "ignore": "fxgrow.training.events:no_callback",
         "result_of": "run_result",
     },
 )

@@ -35,6 +35,7 @@ from fxgrow.training.events import (
     BatchDone,
     EpochDone,
     GrowthDone,
+    GrowthPhase,
     GrowthSkipped,
     GrowthStarted,
     Listener,
@@ -196,22 +197,37 @@ class RunState:
         def on_step(batch: int, loss: float) -> None:
             # The rate falls step by step; a step is this share of an epoch.
             self._set_rate(epoch + (batch + 1) / len(self.train))
-            self.callback(BatchDone(epoch + 1, batch + 1, loss))
+            done = epoch * len(self.train) + batch + 1
+            self.callback(BatchDone(epoch + 1, batch + 1, loss, done))
 
         self._set_rate(epoch)
         model, optimizer, clip = self.network.module, self.optimizer, self.settings.clip
         loss = train_epoch(model, self.train, self.loss, optimizer, on_step, clip)
         seconds = time.perf_counter() - start
-        test_accuracy = evaluate(self.network.module, self.test).accuracy
-        rate = self.optimizer.param_groups[0]["lr"]
-        phase = len(self.history.growths)
-        self.callback(EpochDone(epoch + 1, phase, loss, test_accuracy, rate, seconds))
-        measured = (*self.history.measurements, self._measurement(epoch + 1, loss))
-        history = replace(self.history, measurements=measured)
+        now = self._measurement(epoch + 1, loss)
+        self._announce_epoch(now, seconds)
+        history = replace(self.history, measurements=(*self.history.measurements, now))
         # What is not in a checkpoint must not be there for what follows either.
         self.optimizer.zero_grad(set_to_none=True)
         seconds_so_far, undecided = (*self.seconds, seconds), self._may_grow(epoch + 1)
         return replace(self, seconds=seconds_so_far, history=history, undecided=undecided)
+
+    def _announce_epoch(self, now: Measurement, seconds: float) -> None:
+        """Evaluate on the test images, which decide nothing, and tell of the epoch."""
+        tested = evaluate(self.network.module, self.test)
+        event = EpochDone(
+            epoch=now.epoch,
+            phase=len(self.history.growths),
+            loss=now.loss,
+            test_accuracy=tested.accuracy,
+            lr=self.optimizer.param_groups[0]["lr"],
+            seconds=seconds,
+            optimizer_step=now.step,
+            test_loss=tested.loss,
+            validation_loss=now.validation_loss,
+            validation_accuracy=now.validation_accuracy,
+        )
+        self.callback(event)
 
     def _measurement(self, epoch: int, loss: float) -> Measurement:
         """What is known at the end of an epoch."""
@@ -315,8 +331,11 @@ class RunState:
             self.callback(GrowthSkipped(step, epoch, attempt.reason))
             return replace(self, history=history)
         tested = evaluate(growth.module, self.test)
+        # It takes as long as the growth did, so whoever waits is told.
+        self.callback(GrowthPhase(step, "compare with training"))
         against = self._control(growth.report, tested.loss, attempt.batches)
-        self.callback(GrowthDone(step, epoch, growth.report, tested.accuracy, against))
+        trained = self.history.now.step
+        self.callback(GrowthDone(step, epoch, growth.report, tested.accuracy, against, trained))
         return replace(
             self,
             network=Network(growth.module, growth.graph_module, growth.spec),
@@ -360,7 +379,11 @@ class RunState:
             scope=self.request.scope,
             example_inputs=self.request.example_inputs,
             treatment=StateTreatment(self.settings.state, self.settings.new_entry_rate),
+            on_phase=self._tell_phase,
         )
+
+    def _tell_phase(self, name: str, done: int, total: int) -> None:
+        self.callback(GrowthPhase(self._next_step, name, done, total))
 
     def _growth_batches(self) -> Batches:
         """Training images in an order of their own, never more per batch than there are."""

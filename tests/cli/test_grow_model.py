@@ -58,7 +58,13 @@ def test_a_run_directory(grown: Path) -> None:
 
 def test_the_log_holds_epochs_and_growth_steps(grown: Path) -> None:
     events = [json.loads(line) for line in (grown / "log.jsonl").read_text().splitlines()]
-    assert [event["event"] for event in events] == ["run-started", "epoch", "growth", "epoch"]
+    assert [event["event"] for event in events] == [
+        "run-started",
+        "epoch",
+        "growth",
+        "epoch",
+        "run-ended",
+    ]
     assert set(events[2]) > STEP_KEYS
 
 
