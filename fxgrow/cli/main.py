@@ -14,6 +14,7 @@ from fxgrow.cli.inspect_model import inspect_model
 from fxgrow.cli.list_methods import list_methods
 from fxgrow.cli.print_schema import print_schema
 from fxgrow.cli.replay_history import replay_history
+from fxgrow.cli.report_run import report_run
 from fxgrow.cli.resume_run import resume_run
 from fxgrow.cli.run_recipe import run_recipe_file
 from fxgrow.cli.show_log import show_log
@@ -32,6 +33,7 @@ app.command("grow")(grow_model)
 app.command("expand")(expand_model)
 app.command("run")(run_recipe_file)
 app.command("resume")(resume_run)
+app.command("report")(report_run)
 app.command("diff")(diff_directories)
 app.command("log")(show_log)
 app.command("replay")(replay_history)

@@ -4,6 +4,7 @@
 """
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.text import Text
 
 from fxgrow.cli import arguments
 from fxgrow.cli.arguments import (
@@ -42,8 +42,7 @@ from fxgrow.documents import (
     resolve_target,
 )
 from fxgrow.errors import RunError
-from fxgrow.report import diff_tables, run_lines, verdict_lines
-from fxgrow.spec import diff
+from fxgrow.report import read_story, run_sentence, run_table
 from fxgrow.training import (
     LOG,
     LOGGERS,
@@ -56,7 +55,6 @@ from fxgrow.training import (
     RunResult,
     StepRecord,
     UnfinishedRun,
-    WrittenSpecs,
     changed_recipe,
     new_run,
     read_recipe,
@@ -159,8 +157,8 @@ def run_recipe(
     ):
         unfinished.begin(recipe, _notes(output, device))
         done = _train(unfinished, recipe, announce, torch_device, trust, loggers)
-        written = _publish(unfinished, done, recipe, output.force, graphs)
-    print_result(done.result, written, output)
+        _publish(unfinished, done, recipe, output.force, graphs)
+    print_result(done.result, output)
 
 
 def _how_to_go_on(out: Path, model: str) -> str:
@@ -210,8 +208,8 @@ def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust)
     output = replace(output, force=notes.force, graphs=graphs_directory)
     with _graphs_directory(output) as graphs:
         done = _train(unfinished, recipe, _announce_nothing, device, trust, loggers)
-        written = _publish(unfinished, done, recipe, notes.force, graphs)
-    print_result(done.result, written, output)
+        _publish(unfinished, done, recipe, notes.force, graphs)
+    print_result(done.result, output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,14 +256,13 @@ def _train(
 
 def _publish(
     unfinished: UnfinishedRun, done: _Done, recipe: Recipe, force: bool, graphs: Path | None
-) -> WrittenSpecs:
+) -> None:
     """Write the finished run, which takes its place in one piece."""
     with run_directory(unfinished.target, replace=force) as staging:
         with run_writing_errors(unfinished.target):
             _copy_logs(unfinished, staging)
-        written = write_run(staging, done.run, done.result, recipe)
+        write_run(staging, done.run, done.result, recipe)
         _write_graphs(done.run.records, graphs)
-    return written
 
 
 def _copy_logs(unfinished: UnfinishedRun, directory: Path) -> None:
@@ -279,22 +276,24 @@ def _copy_logs(unfinished: UnfinishedRun, directory: Path) -> None:
             copy(unfinished.path / output, directory / output)
 
 
-def print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:
+def print_result(result: RunResult, output: OutputOptions) -> None:
     """Print a run that is written; nothing is lost if nobody reads that."""
     try:
-        _print_result(result, written, output)
+        _print_result(result, output)
     except BrokenPipeError as error:
         error.add_note(f"the run is complete in {output.directory}")
         raise
 
 
-def _print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:
+def _print_result(result: RunResult, output: OutputOptions) -> None:
     if output.as_json:
         print_text(result.model_dump_json(indent=2))
         return
-    tables = diff_tables(diff(written.initial, written.final))
-    where = Text(f"written to {output.directory}; next: fxgrow check {output.directory}")
-    print_parts(*tables, *run_lines(result), where, *verdict_lines(result))
+    # From what was written, as ``fxgrow report`` tells it at any time.
+    story = read_story(output.directory)
+    directory = shlex.quote(str(output.directory))
+    command = f"fxgrow report {directory} --html report.html"
+    print_parts(run_table(story), run_sentence(story, f"written to {directory}; next: {command}"))
 
 
 @contextmanager

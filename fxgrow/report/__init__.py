@@ -19,11 +19,16 @@ from fxgrow.report.numbers import (
     seconds_text,
 )
 from fxgrow.report.page import diff_page
-from fxgrow.report.run import run_lines
-from fxgrow.report.verdict import step_verdict, verdict_lines
+from fxgrow.report.run import run_sentence, run_table
+from fxgrow.report.run_page import TITLE as REPORT_TITLE
+from fxgrow.report.run_page import report_page
+from fxgrow.report.story import RunStory, read_story
+from fxgrow.report.verdict import step_verdict
 from fxgrow.report.widths import fixed_axes_table, unreached_lines, widths_lines, widths_table
 
 __all__ = [
+    "REPORT_TITLE",
+    "RunStory",
     "capture_table",
     "continual_lines",
     "continual_tables",
@@ -45,12 +50,14 @@ __all__ = [
     "plan_table",
     "quantity_text",
     "ratio_text",
-    "run_lines",
+    "read_story",
+    "report_page",
+    "run_sentence",
+    "run_table",
     "seconds_text",
     "step_verdict",
     "task_line",
     "unreached_lines",
-    "verdict_lines",
     "widths_lines",
     "widths_table",
 ]

@@ -57,6 +57,12 @@ from fxgrow.training.listeners import (
 )
 from fxgrow.training.listeners import LoggerEntry as LoggerEntry
 from fxgrow.training.listeners import LogPlace as LogPlace
+from fxgrow.training.log_rows import EndRow as EndRow
+from fxgrow.training.log_rows import EpochRow as EpochRow
+from fxgrow.training.log_rows import GrowthRow as GrowthRow
+from fxgrow.training.log_rows import LogRow as LogRow
+from fxgrow.training.log_rows import SkippedRow as SkippedRow
+from fxgrow.training.log_rows import StartRow as StartRow
 from fxgrow.training.log_rows import read_log
 from fxgrow.training.optimizers import RUN_OPTIMIZERS as RUN_OPTIMIZERS
 from fxgrow.training.optimizers import AdamWSettings, SGDSettings
@@ -99,6 +105,7 @@ from fxgrow.training.triggers import (
 # Used by fxgrow's other packages; not part of the public interface.
 from fxgrow.training.unfinished import RunNotes as RunNotes
 from fxgrow.training.unfinished import UnfinishedRun as UnfinishedRun
+from fxgrow.training.unfinished import find_log as find_log
 from fxgrow.training.unfinished import new_run as new_run
 from fxgrow.training.unfinished import resume_command as resume_command
 from fxgrow.training.unfinished import stopped_run as stopped_run

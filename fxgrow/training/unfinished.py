@@ -36,6 +36,7 @@ from fxgrow.documents import (
     lock_holder,
     os_errors_as,
     read_text,
+    reading_errors,
     recover_directory,
     resolve_target,
     sync,
@@ -218,6 +219,25 @@ def stopped_run(target: Path, *, go_on: str | None = None) -> Iterator[Unfinishe
 def unfinished_path(target: Path) -> Path:
     """Where a run lies that is to become ``target``."""
     return target.parent / f".{target.name}.unfinished"
+
+
+def find_log(directory: Path) -> Path:
+    """The log of a run, finished or not.
+
+    Args:
+        directory: of the run, or any directory that holds a log.
+
+    Returns:
+        Where it lies: in the directory, else beside it, where a run is made.
+
+    Raises:
+        SpecError: ``unreadable``: that is no path.
+    """
+    log = directory / LOG
+    beside = unfinished_path(directory.absolute()) / LOG
+    # A path may be longer than the file system allows.
+    with reading_errors(directory):
+        return beside if not log.exists() and beside.exists() else log
 
 
 @contextmanager
