@@ -7,7 +7,7 @@ from fxgrow.report.continual import continual_lines, continual_tables, task_line
 from fxgrow.report.continual_picture import draw_continual
 from fxgrow.report.diff import diff_tables
 from fxgrow.report.expansion import expansion_line, expansion_table
-from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
+from fxgrow.report.growth import growth_headline, growth_lines, plan_lines
 from fxgrow.report.lineage import lineage_table
 from fxgrow.report.methods import methods_tables
 from fxgrow.report.numbers import (
@@ -39,15 +39,14 @@ __all__ = [
     "expansion_line",
     "expansion_table",
     "fixed_axes_table",
+    "growth_headline",
     "growth_lines",
-    "growth_table",
     "lineage_table",
     "methods_tables",
     "network_lines",
     "number_text",
     "percent_text",
     "plan_lines",
-    "plan_table",
     "quantity_text",
     "ratio_text",
     "read_story",
