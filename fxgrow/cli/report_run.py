@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fxgrow.cli.arguments import ForceFile, require_used
-from fxgrow.cli.console import print_parts
+from fxgrow.cli.console import print_line, print_parts
 from fxgrow.documents import PAGE_OUTPUT, atomic_path, contains_bytes, foreign_file, os_errors_as
 from fxgrow.report import (
     REPORT_TITLE,
@@ -53,7 +53,8 @@ def report_run(
     story = read_story(directory)
     if html is not None:
         _write_pages(directory, story, html, force)
-    print_parts(run_table(story), run_sentence(story))
+    print_parts(run_table(story))
+    print_line(run_sentence(story))
 
 
 def _write_pages(directory: Path, story: RunStory, html: Path, force: bool) -> None:

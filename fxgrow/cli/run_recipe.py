@@ -29,7 +29,7 @@ from fxgrow.cli.arguments import (
     find_named,
     require_used,
 )
-from fxgrow.cli.console import console, print_parts, print_text
+from fxgrow.cli.console import console, print_line, print_parts, print_text
 from fxgrow.cli.model_and_data import ModelAndData, load_model_and_data, lower_model
 from fxgrow.cli.progress import progress_display
 from fxgrow.cli.resolve import PYTHON, read_reference, split_reference
@@ -293,7 +293,8 @@ def _print_result(result: RunResult, output: OutputOptions) -> None:
     story = read_story(output.directory)
     directory = shlex.quote(str(output.directory))
     command = f"fxgrow report {directory} --html report.html"
-    print_parts(run_table(story), run_sentence(story, f"written to {directory}; next: {command}"))
+    print_parts(run_table(story))
+    print_line(run_sentence(story, f"written to {directory}; next: {command}"))
 
 
 @contextmanager

@@ -95,6 +95,7 @@ def test_what_is_shown(fxgrow: Fxgrow, tmp_path: Path) -> None:
     # One table, one sentence, and what to type next.
     assert done.stdout.count("─") > 20 and done.stdout.count("\n ─") == 1
     shown = " ".join(done.stdout.split())
+    assert len(done.stdout.splitlines()[-1]) > 200, "what is copied from it is whole"
     assert "growth step 1" in shown and "points of test accuracy" in shown
     assert shown.endswith(f"next: fxgrow report {tmp_path / 'run'} --html report.html")
     for words in (
