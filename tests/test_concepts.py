@@ -9,7 +9,9 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "concepts.md"
 
 
-@pytest.mark.parametrize("name", ["concepts", "optimizers", "when-to-grow", "resuming", "training"])
+@pytest.mark.parametrize(
+    "name", ["concepts", "optimizers", "when-to-grow", "resuming", "training", "reports"]
+)
 def test_the_program_runs(name: str) -> None:
     page = DOCS / f"{name}.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)

@@ -21,7 +21,7 @@ RENAMED = {
     ],
     "fxgrow.cells": ["Kind", "Place", "Scores", "Search", "Tuples", "places"],
     "fxgrow.continual": ["Expanded", "Outcome", "TwoSteps", "deal"],
-    "fxgrow.training": ["Result", "Written", "ignore", "result_of"],
+    "fxgrow.training": ["Log", "Result", "Written", "result_of"],
     "fxgrow.spec": ["Frozen", "write"],
     "fxgrow.export": ["Described", "Model"],
     "fxgrow.lowering": ["ROWS"],

@@ -163,7 +163,7 @@ class Right:
             "loss_fn": nn.functional.cross_entropy, "when": training.AtEpochs(epochs=(9,)), "method": None, "budget": None,
             "example_inputs": None, "inplace": True, "schedulers": (), "state": "reset", "new_entry_rate": None,
             "seed": 0, "scope": fxgrow.Scope(), "memory_limit": None, "grow_frozen": False, "accept_no_gain": True,
-            "epochs": 3, "grow_steps": 2,
+            "epochs": 3, "grow_steps": 2, "listeners": (print_nothing,),
         }  # fmt: skip
 
     @property
@@ -292,6 +292,11 @@ class Right:
         (self.directory / "run").mkdir()
         (self.directory / "run" / "result.json").write_text(self.result.model_dump_json())
         return self.directory / "run"
+
+    @cached_property
+    def log_file(self) -> Path:
+        (self.directory / "log.jsonl").write_text("")
+        return self.directory / "log.jsonl"
 
     @property
     def new_path(self) -> Path:
@@ -494,23 +499,33 @@ ROWS: Mapping[str, Row] = {
     "save_master": lambda r: {"master": r.learned, "directory": r.new_path},
     "split_classes": lambda r: {"data": r.splits, "tasks": 2, "seed": 0, "valid_share": 0.5},
     # fxgrow.training
-    "BatchDone": lambda r: {"epoch": 1, "batch": 1, "loss": 1.0},
+    "BatchDone": lambda r: {"epoch": 1, "batch": 1, "loss": 1.0, "optimizer_step": 1},
+    "CheckpointSaved": lambda r: {"epoch": 1, "directory": r.new_path},
     "DataChoice": lambda r: dumped(training.DataChoice()),
     "DataChoice.load": lambda r: {
         "self": training.DataChoice(name="digits", limit=4), "channels": 1, "size": 8, "seed": 0,
     },
-    "EpochDone": lambda r: {
-        "epoch": 1, "phase": 0, "loss": 1.0, "test_accuracy": 0.5, "lr": 0.1, "seconds": 1.0,
-        "average_accuracy": None,
-    },
+    "EpochDone": lambda r: fields_of(
+        training.EpochDone(1, 0, 1.0, 0.5, 0.1, 1.0, 0.5, 1, 1.0, 1.0, 0.5)
+    ),
+    "GrowthPhase": lambda r: {"step": 1, "name": "search", "done": 1, "total": 2},
+    "RunEnded": lambda r: {"epoch": 1, "before": r.run.before, "after": r.run.after},
+    "RunStopped": lambda r: {"reason": "Ctrl-C"},
     "Evaluation": lambda r: {"loss": 1.0, "accuracy": 0.5},
     "GrowthSkipped": lambda r: {"step": 1, "epoch": 1, "reason": "it gained nothing"},
     "Control": lambda r: {"steps": 1, "loss_before": 1.0, "loss_grown": 1.0, "loss_trained": 0.5},
     "GrowthDone": lambda r: {
         "step": 1, "epoch": 1, "report": r.growth.report, "test_accuracy": 0.5, "control": Control(1, 1.0, 1.0, 0.5),
+        "optimizer_step": 1,
     },
     "GrowthStarted": lambda r: {"step": 1, "epoch": 1},
-    "Log": lambda r: {"path": r.new_path},
+    "CsvLog": lambda r: {"path": r.new_path},
+    "JsonlLog": lambda r: {"path": r.new_path},
+    "MlflowLog": lambda r: {"name": "mine", "every": 1},
+    "TensorBoardLog": lambda r: {"directory": r.new_path, "every": 1},
+    "TrackioLog": lambda r: {"project": "mine", "name": "first", "every": 1},
+    "WandbLog": lambda r: {"name": "mine", "every": 1},
+    "read_log": lambda r: {"path": r.log_file},
     "Checkpoints": lambda r: {"directory": r.new_path},
     "Grower": lambda r: r.grower_arguments,
     "Grower.follow": lambda r: {"self": r.grower, "companion": Convolutional()},
@@ -592,7 +607,7 @@ ROWS: Mapping[str, Row] = {
     "train_and_grow": lambda r: {
         "model": r.model, "data": r.splits, "settings": r.settings, "example_inputs": r.inputs,
         "method": fxgrow.Firefly(), "budget": fxgrow.Budget(neurons=1), "history": (), "scope": fxgrow.Scope(),
-        "callback": print_nothing, "checkpoints": None,
+        "listeners": (print_nothing,), "checkpoints": None,
     },
     "train_epoch": lambda r: {
         "model": r.fresh, "batches": r.batches, "loss": training.cross_entropy, "optimizer": r.optimizer,
@@ -654,7 +669,7 @@ CALLED_BY_FXGROW = {
 
 OF_THE_CALLER = {
     ("CellModule", "choose"), ("EvaluationNetwork", "choose"), ("FireflySearch.search", "callback"),
-    ("run_stream", "callback"), ("train_and_grow", "callback"), ("train_epoch", "on_step"),
+    ("run_stream", "callback"), ("train_and_grow", "listeners"), ("Grower", "listeners"), ("train_epoch", "on_step"),
     ("run_directory", "stranger"),
 }  # fmt: skip
 """Functions of the caller's: what they raise when they are called passes through, as it has to."""

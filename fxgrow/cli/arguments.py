@@ -15,7 +15,7 @@ from fxgrow.data import SOURCES
 from fxgrow.documents import Settings
 from fxgrow.errors import ArgumentError, BudgetError, TrainingError
 from fxgrow.growth import Budget
-from fxgrow.training import TRIGGERS
+from fxgrow.training import LOGGERS, TRIGGERS
 
 ModelReference = Annotated[
     str,
@@ -51,6 +51,15 @@ LowerOption = Annotated[
     bool,
     typer.Option(
         "--lower", help="first split fused attention into single layers, so that heads can grow"
+    ),
+]
+LoggersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="NAME",
+        help=f"also write what is measured for {', '.join(LOGGERS)}; may be repeated",
+        show_default="log.jsonl alone",
     ),
 ]
 AsJsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from fxgrow.errors import FxgrowError, RecoveryWarning
 
@@ -39,6 +40,11 @@ def print_parts(*parts: RenderableType) -> None:
     out = console()
     for part in parts:
         out.print(part)
+
+
+def print_line(line: Text) -> None:
+    """Print a line as long as it is: the terminal breaks it, so that it can be copied whole."""
+    console().print(line, soft_wrap=True)
 
 
 def print_text(text: str) -> None:

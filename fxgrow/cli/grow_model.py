@@ -18,6 +18,7 @@ from fxgrow.cli.arguments import (
     ForceOption,
     LearningRateOption,
     LimitOption,
+    LoggersOption,
     LowerOption,
     ModelReference,
     OutOption,
@@ -107,6 +108,7 @@ def grow_model(
     size: options.ModelSizeOption = None,
     dump_graphs: DumpGraphsOption = None,
     device: DeviceOption = "cpu",
+    log: LoggersOption = None,
     force: ForceOption = False,
     lower: LowerOption = False,
     changes: SetOption = None,
@@ -119,7 +121,7 @@ def grow_model(
     steps = recipe.settings.grow_steps
     require_used(ctx, ("at",), bool(layers), "--layers")
     require_used(ctx, _GROWTH_OPTIONS, steps != 0, "a growth step (--grow-steps)")
-    files = OutputOptions(out, force, dump_graphs, as_json)
+    files = OutputOptions(out, force, dump_graphs, as_json, tuple(log or ()))
     run_recipe(recipe, files, device=device, trust=TRUST_TYPED)
 
 

@@ -45,6 +45,11 @@ class FxgrowGroup(ErrorHandlingGroup):
             "Go on with the run to DIR that was stopped, from its last checkpoint.",
         ),
         CommandRow(
+            "report",
+            "fxgrow.cli.report_run:report_run",
+            "Show how the run in DIR went: sizes, losses, accuracy, what growth was worth.",
+        ),
+        CommandRow(
             "diff",
             "fxgrow.cli.diff_directories:diff_directories",
             "Show what changed from A to B: widths, layers, nodes, modules, parameters, "

@@ -1,5 +1,10 @@
-"""Progress of a run: a bar with loss and time left, a line per epoch, tables per growth step."""
+"""Progress of a run: what it does now, how far it is, and a line for everything that is done.
 
+In a terminal a live display shows the loss, the time left, and the phase of a growth step. Without
+one there are plain lines, and never silence for long.
+"""
+
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +21,13 @@ from rich.progress import (
 from rich.text import Text
 
 from fxgrow.report import (
+    count_text,
+    growth_headline,
     growth_lines,
-    growth_table,
     number_text,
     percent_text,
     plan_lines,
-    plan_table,
+    quantity_text,
     seconds_text,
 )
 from fxgrow.training import (
@@ -29,6 +35,7 @@ from fxgrow.training import (
     EpochDone,
     Event,
     GrowthDone,
+    GrowthPhase,
     GrowthSkipped,
     GrowthStarted,
     Listener,
@@ -37,19 +44,22 @@ from fxgrow.training import (
     StoppedEarly,
 )
 
+SILENCE = 10.0
+"""Seconds after which a run that no terminal shows says what it is doing."""
+
 
 @contextmanager
 def progress_display(console: Console) -> Iterator[Listener]:
-    """Show a progress bar on a console, and give a listener that draws the events of one run."""
+    """Show what a run does on a console, and give a listener that draws its events."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
+        TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    # The bar disappears at the end (transient); the lines that were printed above it remain.
+    # The bars disappear at the end (transient); the lines that were printed above them remain.
     with Progress(*columns, console=console, transient=True) as progress:
         yield ProgressDisplay(progress)
 
@@ -59,67 +69,99 @@ class ProgressDisplay:
 
     Args:
         progress: a display that is running.
+        clock: gives the time in seconds.
     """
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        # Both are known when the run has started.
+    def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        self.progress, self.clock = progress, clock
+        self.last_line = clock()
+        # All are known when the run has started.
         self.task = TaskID(0)
-        self.epochs = 0
+        self.epochs = self.batches = 0
+        # The bar of a growth step, while there is one, and the phase that it shows.
+        self.growth_task: TaskID | None = None
+        self.phase = ""
         self.handlers: Mapping[type[Event], Callable[[Any], None]] = {
             RunStarted: self._start_run,
             RunResumed: self._resume_run,
             BatchDone: self._show_batch,
             EpochDone: self._show_epoch,
             GrowthStarted: self._start_growth,
+            GrowthPhase: self._show_phase,
             GrowthDone: self._show_growth,
             GrowthSkipped: self._show_skipped,
             StoppedEarly: self._show_stop,
         }
 
     def __call__(self, event: Event) -> None:
-        """Draw one event."""
-        self.handlers[type(event)](event)
+        """Draw one event; what has no handler is of no interest to who waits."""
+        handler = self.handlers.get(type(event))
+        if handler is not None:
+            handler(event)
 
     def _start_run(self, event: RunStarted) -> None:
-        self.epochs = event.settings.epochs
-        batches = self.epochs * event.batches_per_epoch
-        self.task = self.progress.add_task("training", total=batches, loss="-")
+        self._start_training(event, done=0)
+        steps = quantity_text(self.batches, "step")
+        parameters = count_text(event.parameters)
+        epochs = quantity_text(self.epochs, "epoch")
+        self._print_line(f"{epochs} of {steps}, {parameters} parameters")
 
     def _resume_run(self, event: RunResumed) -> None:
-        self.epochs = event.settings.epochs
-        batches, done = event.batches_per_epoch, event.epochs
-        self.task = self.progress.add_task(
-            "training", total=self.epochs * batches, completed=done * batches, loss="-"
-        )
-        self._print_line(f"{done} of {self.epochs} epochs are done; going on from there")
+        self._start_training(event, event.epochs)
+        self._print_line(f"{event.epochs} of {self.epochs} epochs are done; going on from there")
+
+    def _start_training(self, event: RunStarted | RunResumed, done: int) -> None:
+        self.epochs, self.batches = event.settings.epochs, event.batches_per_epoch
+        total, completed = self.epochs * self.batches, done * self.batches
+        self.task = self.progress.add_task("training", total=total, completed=completed, note="")
 
     def _show_batch(self, event: BatchDone) -> None:
-        description = f"epoch {event.epoch}/{self.epochs}"
-        loss = number_text(event.loss)
-        self.progress.update(self.task, advance=1, description=description, loss=loss)
+        where, loss = f"epoch {event.epoch}/{self.epochs}", f"loss {number_text(event.loss)}"
+        self.progress.update(self.task, advance=1, description=where, note=loss)
+        self._break_silence(f"{where}  step {event.batch}/{self.batches}  {loss}")
 
     def _show_epoch(self, event: EpochDone) -> None:
-        accuracy = percent_text(event.test_accuracy)
+        parts = [f"epoch {event.epoch}/{self.epochs}", f"loss {number_text(event.loss)}"]
+        if event.test_accuracy is not None:
+            parts.append(f"test accuracy {percent_text(event.test_accuracy)}")
         if event.average_accuracy is not None:
-            accuracy += f" (averaged weights {percent_text(event.average_accuracy)})"
-        self._print_line(
-            f"epoch {event.epoch}/{self.epochs}  loss {number_text(event.loss)}  test accuracy "
-            f"{accuracy}  {seconds_text(event.seconds)}"
-        )
+            parts[-1] += f" (averaged weights {percent_text(event.average_accuracy)})"
+        if event.seconds is not None:
+            parts.append(seconds_text(event.seconds))
+        self._print_line("  ".join(parts))
 
     def _start_growth(self, event: GrowthStarted) -> None:
-        self.progress.update(self.task, description=f"growth step {event.step}")
+        self._print_line(f"growth step {event.step} begins")
+
+    def _show_phase(self, event: GrowthPhase) -> None:
+        where = f"growth step {event.step}: {event.name}"
+        # A bar that has had a total cannot go back to having none, so each phase has its own.
+        if self.growth_task is None or where != self.phase:
+            self._end_growth()
+            self.growth_task = self.progress.add_task(where, total=None, note="")
+            self.phase = where
+        if event.total:
+            self.progress.update(self.growth_task, total=event.total, completed=event.done)
+            where += f" {event.done}/{event.total}"
+        self._break_silence(where)
+
+    def _end_growth(self) -> None:
+        if self.growth_task is not None:
+            self.progress.remove_task(self.growth_task)
+        self.growth_task = None
 
     def _show_growth(self, event: GrowthDone) -> None:
-        console = self.progress.console
-        console.print(growth_table(event.report, event.step))
-        console.print(plan_table(event.report.plan))
+        self._end_growth()
+        self._print_line(growth_headline(event.report, event.step))
+        # Set in, as details of the line above.
         for line in (*plan_lines(event.report.plan), *growth_lines(event.report)):
-            console.print(line)
-        self._print_line(f"test accuracy of the grown model {percent_text(event.test_accuracy)}")
+            self._print_line(Text("  ").append_text(line))
+        if event.test_accuracy is not None:
+            accuracy = percent_text(event.test_accuracy)
+            self._print_line(f"  test accuracy of the grown model {accuracy}")
 
     def _show_skipped(self, event: GrowthSkipped) -> None:
+        self._end_growth()
         self._print_line(f"growth step {event.step} is left out: {event.reason}")
 
     def _show_stop(self, event: StoppedEarly) -> None:
@@ -128,6 +170,13 @@ class ProgressDisplay:
             f"more than {event.patience}"
         )
 
-    def _print_line(self, line: str) -> None:
+    def _break_silence(self, line: str) -> None:
+        """Say where the run is if nothing shows it and nothing was said for long."""
+        is_seen = self.progress.console.is_terminal
+        if not is_seen and self.clock() - self.last_line >= SILENCE:
+            self._print_line(line)
+
+    def _print_line(self, line: str | Text) -> None:
         # As ``Text``, because rich would read square brackets in a string as markup.
-        self.progress.console.print(Text(line))
+        self.progress.console.print(Text(line) if isinstance(line, str) else line)
+        self.last_line = self.clock()

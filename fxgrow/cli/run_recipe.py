@@ -4,8 +4,9 @@
 """
 
 import os
+import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.text import Text
 
 from fxgrow.cli import arguments
 from fxgrow.cli.arguments import (
@@ -22,12 +22,14 @@ from fxgrow.cli.arguments import (
     DeviceOption,
     DumpGraphsOption,
     ForceOption,
+    LoggersOption,
     OutOption,
     SetOption,
     TrustModulesOption,
+    find_named,
     require_used,
 )
-from fxgrow.cli.console import console, print_parts, print_text
+from fxgrow.cli.console import console, print_line, print_parts, print_text
 from fxgrow.cli.model_and_data import ModelAndData, load_model_and_data, lower_model
 from fxgrow.cli.progress import progress_display
 from fxgrow.cli.resolve import PYTHON, read_reference, split_reference
@@ -40,20 +42,19 @@ from fxgrow.documents import (
     resolve_target,
 )
 from fxgrow.errors import RunError
-from fxgrow.report import diff_tables, run_lines, verdict_lines
-from fxgrow.spec import diff
+from fxgrow.report import read_story, run_sentence, run_table
 from fxgrow.training import (
     LOG,
-    Event,
-    Listener,
-    Log,
+    LOGGERS,
+    JsonlLog,
+    LoggerEntry,
+    LogPlace,
     Recipe,
     Run,
     RunNotes,
     RunResult,
     StepRecord,
     UnfinishedRun,
-    WrittenSpecs,
     changed_recipe,
     new_run,
     read_recipe,
@@ -75,12 +76,14 @@ class OutputOptions:
         force: whether an earlier run, or an earlier dump of graphs, may be replaced.
         graphs: a directory for the fx graphs of every growth step; None: they are not written.
         as_json: print the result as JSON instead of tables.
+        loggers: names of listeners that write what is measured, beside ``log.jsonl``.
     """
 
     directory: Path
     force: bool = False
     graphs: Path | None = None
     as_json: bool = False
+    loggers: tuple[str, ...] = ()
 
 
 def run_recipe_file(
@@ -94,6 +97,7 @@ def run_recipe_file(
     dump_graphs: DumpGraphsOption = None,
     trust: TrustModulesOption = None,
     device: DeviceOption = "cpu",
+    log: LoggersOption = None,
     force: ForceOption = False,
     as_json: AsJsonOption = False,
 ) -> None:
@@ -109,7 +113,7 @@ def run_recipe_file(
     if data_root is not None:
         data = content.data.model_copy(update={"root": data_root})
         content = content.model_copy(update={"data": data})
-    output = OutputOptions(out, force, dump_graphs, as_json)
+    output = OutputOptions(out, force, dump_graphs, as_json, tuple(log or ()))
     run_recipe(content, output, device=device, trust=trusted)
 
 
@@ -141,9 +145,10 @@ def run_recipe(
     Raises:
         FxgrowError: of the class that fits; neither the run directory nor the graphs are written.
     """
-    # Both checks come first, before anything is loaded or written.
+    # All checks come first, before anything is loaded or written.
     read_reference(recipe.model, trust)
     torch_device = arguments.resolve_device(device)
+    loggers = _find_loggers(output.loggers)
     go_on = _how_to_go_on(output.directory, recipe.model)
     # The graphs are the outer context: if moving them into place fails, the run is already there.
     with (
@@ -151,9 +156,9 @@ def run_recipe(
         new_run(output.directory, force=output.force, go_on=go_on) as unfinished,
     ):
         unfinished.begin(recipe, _notes(output, device))
-        done = _train(unfinished, recipe, announce, torch_device, trust)
-        written = _publish(unfinished, done, recipe, output.force, graphs)
-    print_result(done.result, written, output)
+        done = _train(unfinished, recipe, announce, torch_device, trust, loggers)
+        _publish(unfinished, done, recipe, output.force, graphs)
+    print_result(done.result, output)
 
 
 def _how_to_go_on(out: Path, model: str) -> str:
@@ -171,7 +176,17 @@ def _notes(output: OutputOptions, device: str) -> RunNotes:
         device=device,
         threads=torch.get_num_threads(),
         graphs=graphs,
+        loggers=output.loggers,
     )
+
+
+def _find_loggers(names: Sequence[str]) -> dict[str, LoggerEntry]:
+    """The loggers of these names, whose packages are there."""
+    found = {}
+    for name in names:
+        found[name] = find_named("log", name, LOGGERS)
+        found[name].make(LogPlace(Path(), name))  # nothing is written before the first event
+    return found
 
 
 def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust) -> None:
@@ -187,14 +202,14 @@ def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust)
     """
     recipe, notes = unfinished.recipe(), unfinished.notes()
     read_reference(recipe.model, trust)
-    device = arguments.resolve_device(notes.device)
+    device, loggers = arguments.resolve_device(notes.device), _find_loggers(notes.loggers)
     torch.set_num_threads(notes.threads)  # sums are split among threads, and round accordingly
     graphs_directory = None if notes.graphs is None else Path(notes.graphs)
     output = replace(output, force=notes.force, graphs=graphs_directory)
     with _graphs_directory(output) as graphs:
-        done = _train(unfinished, recipe, _announce_nothing, device, trust)
-        written = _publish(unfinished, done, recipe, notes.force, graphs)
-    print_result(done.result, written, output)
+        done = _train(unfinished, recipe, _announce_nothing, device, trust, loggers)
+        _publish(unfinished, done, recipe, notes.force, graphs)
+    print_result(done.result, output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +226,7 @@ def _train(
     announce: ModelListener,
     device: torch.device,
     trust: Trust,
+    loggers: Mapping[str, LoggerEntry],
 ) -> _Done:
     """Train to the end; from the last checkpoint on, if there is one."""
     loaded, splits = load_model_and_data(
@@ -220,7 +236,8 @@ def _train(
         loaded = lower_model(loaded)
     announce(loaded)
     loaded, splits = loaded.to(device), splits.to(device)
-    log = Log(unfinished.log)
+    place = LogPlace(unfinished.path, unfinished.target.name)
+    others = [one.make(place) for one in loggers.values()]
     with progress_display(console(stderr=True)) as draw, run_writing_errors(unfinished.target):
         run = train_and_grow(
             loaded.model,
@@ -231,7 +248,7 @@ def _train(
             budget=recipe.budget,
             history=loaded.history,
             scope=recipe.scope,
-            callback=_call_both(draw, log),
+            listeners=(draw, JsonlLog(unfinished.log), *others),
             checkpoints=unfinished.checkpoints,
         )
     return _Done(run, run_result(run, recipe.settings, model=loaded.label, data=recipe.data.name))
@@ -239,40 +256,45 @@ def _train(
 
 def _publish(
     unfinished: UnfinishedRun, done: _Done, recipe: Recipe, force: bool, graphs: Path | None
-) -> WrittenSpecs:
+) -> None:
     """Write the finished run, which takes its place in one piece."""
     with run_directory(unfinished.target, replace=force) as staging:
         with run_writing_errors(unfinished.target):
-            shutil.copyfile(unfinished.log, staging / LOG)
-        written = write_run(staging, done.run, done.result, recipe)
+            _copy_logs(unfinished, staging)
+        write_run(staging, done.run, done.result, recipe)
         _write_graphs(done.run.records, graphs)
-    return written
 
 
-def _call_both(first: Listener, second: Listener) -> Listener:
-    def callback(event: Event) -> None:
-        first(event)
-        second(event)
+def _copy_logs(unfinished: UnfinishedRun, directory: Path) -> None:
+    """Copy the log, and whatever else listeners have written."""
+    shutil.copyfile(unfinished.log, directory / LOG)
+    # A name that was given twice writes once.
+    for name in dict.fromkeys(unfinished.notes().loggers):
+        output = LOGGERS[name].output
+        if output is not None:
+            copy = shutil.copytree if (unfinished.path / output).is_dir() else shutil.copyfile
+            copy(unfinished.path / output, directory / output)
 
-    return callback
 
-
-def print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:
+def print_result(result: RunResult, output: OutputOptions) -> None:
     """Print a run that is written; nothing is lost if nobody reads that."""
     try:
-        _print_result(result, written, output)
+        _print_result(result, output)
     except BrokenPipeError as error:
         error.add_note(f"the run is complete in {output.directory}")
         raise
 
 
-def _print_result(result: RunResult, written: WrittenSpecs, output: OutputOptions) -> None:
+def _print_result(result: RunResult, output: OutputOptions) -> None:
     if output.as_json:
         print_text(result.model_dump_json(indent=2))
         return
-    tables = diff_tables(diff(written.initial, written.final))
-    where = Text(f"written to {output.directory}; next: fxgrow check {output.directory}")
-    print_parts(*tables, *run_lines(result), where, *verdict_lines(result))
+    # From what was written, as ``fxgrow report`` tells it at any time.
+    story = read_story(output.directory)
+    directory = shlex.quote(str(output.directory))
+    command = f"fxgrow report {directory} --html report.html"
+    print_parts(run_table(story))
+    print_line(run_sentence(story, f"written to {directory}; next: {command}"))
 
 
 @contextmanager

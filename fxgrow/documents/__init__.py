@@ -41,7 +41,7 @@ from fxgrow.documents.files import (
 from fxgrow.documents.limits import MESSAGE
 from fxgrow.documents.locks import exclusive_lock, lock_holder
 from fxgrow.documents.model import StrictModel
-from fxgrow.documents.parsing import parse_yaml, yaml_text
+from fxgrow.documents.parsing import parse_json, parse_yaml, yaml_text
 from fxgrow.documents.recognition import (
     GRAPH_DUMP_DIRECTORY,
     HUB_DIRECTORY,
@@ -95,6 +95,7 @@ __all__ = [
     "is_source",
     "lock_holder",
     "os_errors_as",
+    "parse_json",
     "parse_yaml",
     "read_bytes",
     "read_tensors",

@@ -144,6 +144,8 @@ SPEC_DIRECTORY = DirectoryFormat(
 ARCHITECTURE_FILE = DirectoryFormat(
     {r"config\.json": SPEC_DIRECTORY.entries[r"config\.json"]}, SPEC_DIRECTORY.markers
 )
+# TensorBoard's own form: its version is in the first record.
+EVENTS_DIRECTORY = DirectoryFormat({r"events\.out\.tfevents\..*": contains_bytes(b"brain.Event:")})
 RUN_DIRECTORY = DirectoryFormat(
     {
         **SPEC_DIRECTORY.entries,
@@ -151,6 +153,8 @@ RUN_DIRECTORY = DirectoryFormat(
         r"recipe\.yaml": _is_recipe,
         r"result\.json": _is_result,
         r"log\.jsonl": _is_log,
+        r"metrics\.csv": begins_with(b"event,epoch,optimizer_step,loss/train,"),
+        r"tensorboard": EVENTS_DIRECTORY,
     },
     frozenset({"config.json", "result.json"}),
 )

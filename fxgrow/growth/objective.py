@@ -33,6 +33,10 @@ _FITTING = "give batches and a loss that fit the model, on one device"
 """``loss_fn(output, target)`` gives a tensor: the loss, or one per example, whose mean is taken."""
 
 
+def _count_nothing(step: int, steps: int) -> None:
+    """Ignore a step."""
+
+
 @dataclass(frozen=True)
 class Objective:
     """The mean of ``loss_fn(output, target)``, each batch weighted by its number of examples.
@@ -46,6 +50,8 @@ class Objective:
         autocast: the dtype that ``on`` computes in, where that is not the model's own.
         scoring_batches: those that candidates are scored on; none: the same as ``batches``.
         held_out_batches: those that nothing is decided by; none: the same as ``scoring_batches``.
+        on_step: a method that works in steps calls it with the number of each, from 1, and how many
+            there are, so that whoever waits can see how far it is.
     """
 
     batches: Sequence[Batch]
@@ -54,6 +60,7 @@ class Objective:
     autocast: torch.dtype | None = None
     scoring_batches: Sequence[Batch] = ()
     held_out_batches: Sequence[Batch] = ()
+    on_step: Callable[[int, int], None] = _count_nothing
 
     @staticmethod
     def of(batches: Iterable[Any], loss_fn: LossFunction, model: nn.Module) -> "Objective":

@@ -52,7 +52,7 @@ from fxgrow.growth.statistics import (
     has_statistics,
     refresh_statistics,
 )
-from fxgrow.growth.timer import Timer
+from fxgrow.growth.timer import OnPhase, Timer, tell_nobody
 from fxgrow.growth.verify import Emission, emit_and_verify
 from fxgrow.modes import (
     evaluation_mode,
@@ -88,6 +88,7 @@ class StepOptions:
             ends at 0: split neurons are twins, and new ones have no effect yet.
         treatment: what becomes of the optimizer's state.
         companions: networks like the model that grow with it, in place.
+        on_phase: called with the name of every phase when it begins, and with its steps.
     """
 
     optimizer: Optimizer | None = None
@@ -105,6 +106,7 @@ class StepOptions:
     accept_no_gain: bool = False
     treatment: StateTreatment = DEFAULT_TREATMENT
     companions: Sequence[nn.Module] = ()
+    on_phase: OnPhase = tell_nobody
 
     @property
     def counts_costs(self) -> bool:
@@ -164,7 +166,7 @@ def _grown(
     options: StepOptions,
 ) -> Growth:
     """Grow the model and the optimizer that are changed; the caller puts them back on failure."""
-    timer = Timer()
+    timer = Timer(on_phase=options.on_phase)
     inputs = _example_inputs(work, options.example_inputs, objective)
     kept_statistics, counts = frozen_statistics(work), options.counts_costs
     frozen = () if options.grow_frozen else _frozen_names(work)
@@ -174,6 +176,7 @@ def _grown(
         before, prepared = ready.before, ready.prepared
         resolved, picked = ready.resolved, ready.picked
         objective, roles = assign_roles(objective, picked.method)
+        objective = replace(objective, on_step=timer.note_step)
         stale = None
         if options.refresh_statistics:
             stale = timer.run("statistics", _refresh, prepared, objective, kept_statistics)
@@ -194,7 +197,7 @@ def _grown(
             grow_companion(companion, prepared, result.width_changes, objective)
     remove_unused_layers(prepared, result.width_changes, work, optimizer)
     # Outside of the frozen context: the specification records which parameters learn.
-    again = timer.run("describe", _capture_again, prepared.captured.model, inputs, objective)
+    again = timer.run("check", _capture_again, prepared.captured.model, inputs, objective)
     widths = _widths_again(ready, result, again, options) if options.describe else None
     after = timer.run("describe", describe_if_possible, again, widths, counts)
     measured = replace(emitted, stale_loss=stale, roles=roles, picked=picked.why)

@@ -98,7 +98,8 @@ class NASH(NetworkMorphism):
         estimate_statistics(grown, objective)
         drawn: list[Scores] = []
         losses: list[float] = []
-        for _ in range(self.children):
+        for number in range(self.children):
+            objective.on_step(number + 1, self.children)
             scores = draw_order(grown, generator)
             # Drawn whether or not something is random in the child, so that draws stay in step.
             seed = int(torch.randint(_SEEDS, (), generator=generator))

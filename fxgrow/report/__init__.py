@@ -8,7 +8,7 @@ from fxgrow.report.continual_picture import draw_continual
 from fxgrow.report.deepening import deepening_lines, deepening_table
 from fxgrow.report.diff import diff_tables
 from fxgrow.report.expansion import expansion_line, expansion_table
-from fxgrow.report.growth import growth_lines, growth_table, plan_lines, plan_table
+from fxgrow.report.growth import growth_headline, growth_lines, plan_lines
 from fxgrow.report.lineage import lineage_table
 from fxgrow.report.methods import methods_tables
 from fxgrow.report.numbers import (
@@ -20,11 +20,16 @@ from fxgrow.report.numbers import (
     seconds_text,
 )
 from fxgrow.report.page import diff_page
-from fxgrow.report.run import run_lines
-from fxgrow.report.verdict import step_verdict, verdict_lines
+from fxgrow.report.run import run_sentence, run_table
+from fxgrow.report.run_page import TITLE as REPORT_TITLE
+from fxgrow.report.run_page import report_page
+from fxgrow.report.story import RunStory, read_story
+from fxgrow.report.verdict import step_verdict
 from fxgrow.report.widths import fixed_axes_table, unreached_lines, widths_lines, widths_table
 
 __all__ = [
+    "REPORT_TITLE",
+    "RunStory",
     "capture_table",
     "continual_lines",
     "continual_tables",
@@ -37,23 +42,24 @@ __all__ = [
     "expansion_line",
     "expansion_table",
     "fixed_axes_table",
+    "growth_headline",
     "growth_lines",
-    "growth_table",
     "lineage_table",
     "methods_tables",
     "network_lines",
     "number_text",
     "percent_text",
     "plan_lines",
-    "plan_table",
     "quantity_text",
     "ratio_text",
-    "run_lines",
+    "read_story",
+    "report_page",
+    "run_sentence",
+    "run_table",
     "seconds_text",
     "step_verdict",
     "task_line",
     "unreached_lines",
-    "verdict_lines",
     "widths_lines",
     "widths_table",
 ]

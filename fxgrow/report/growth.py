@@ -1,12 +1,10 @@
 """One growth step."""
 
 from collections import Counter
-from collections.abc import Sequence
 
-from rich.table import Table
 from rich.text import Text
 
-from fxgrow.growth import UNITS, GrowthReport, Plan, PlanRow
+from fxgrow.growth import UNITS, GrowthReport, Plan
 from fxgrow.report.numbers import (
     count_text,
     number_text,
@@ -15,61 +13,29 @@ from fxgrow.report.numbers import (
     ratio_text,
     seconds_text,
 )
-from fxgrow.report.style import BAD, DIM, GOOD, cell_texts, make_table
+from fxgrow.report.style import BAD, DIM, GOOD
+
+_MAX_NAMED = 4
+"""Widths that a headline names."""
 
 
-def growth_table(report: GrowthReport, step: int) -> Table:
-    """One row per width that grew and per layer that was inserted.
+def growth_headline(report: GrowthReport, step: int) -> str:
+    """What a growth step did in one line: the widths that grew most, and what it added.
 
     Args:
         report: the report of the growth step.
-        step: its number, for the title.
+        step: its number.
 
     Returns:
-        Sizes, how many neurons were split or are new, and the best score.
+        The line; ``fxgrow report`` shows every width.
     """
-    numbers = ("before", "after", "split", "new", "best score")
-    table = make_table(f"Growth step {step}", "width", *numbers, right=numbers)
-    for change in report.widths:
-        counts = map(str, (change.before, change.after, change.split, change.new))
-        best = max(change.scores, default=None)
-        table.add_row(*cell_texts(change.width, *counts, number_text(best)))
-    for layer in report.layers:
-        # An inserted layer starts without neurons, so all that it has are new.
-        counts = map(str, (0, layer.neurons, 0, layer.neurons))
-        table.add_row(*cell_texts(f"{layer.name} (layer)", *counts, ""))
-    return table
-
-
-def plan_table(plan: Plan) -> Table:
-    """What the budget bought, the best bargain first.
-
-    The last row is the sum: its cost is more than that of the rows where both ends of a layer grow.
-
-    Args:
-        plan: the plan of a growth step.
-
-    Returns:
-        Per width its neurons and their score, and per unit of the budget the cost and the score
-        that a unit bought.
-    """
-    units = tuple(plan.spending)
-    columns = ["split", "new", "score"]
-    for unit in units:
-        columns += [UNITS[unit], "score per unit"]
-    table = make_table("What the budget bought", "width", *columns, right=tuple(columns))
-    for row in plan.rows:
-        table.add_row(*_plan_row(row, units))
-    table.add_section()
-    table.add_row(*_plan_row(plan.whole, units))
-    return table
-
-
-def _plan_row(row: PlanRow, units: Sequence[str]) -> tuple[Text, ...]:
-    cells = [row.width, str(row.split), str(row.new), number_text(row.score)]
-    for unit in units:
-        cells += [count_text(round(row.cost[unit])), number_text(row.worth(unit))]
-    return cell_texts(*cells)
+    most = sorted(report.widths, key=lambda change: change.before - change.after)
+    named = [f"{one.width} {one.before} -> {one.after}" for one in most[:_MAX_NAMED]]
+    if len(most) > _MAX_NAMED:
+        named.append(f"and {len(most) - _MAX_NAMED} more")
+    # A layer that is inserted starts without neurons, so all that it has are new.
+    named += [f"new layer {layer.name} ({layer.neurons} neurons)" for layer in report.layers]
+    return f"growth step {step}: {', '.join(named) or 'nothing grew'}"
 
 
 def plan_lines(plan: Plan) -> tuple[Text, ...]:

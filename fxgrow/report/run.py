@@ -1,22 +1,171 @@
-"""A finished run, in lines."""
+"""A run in one table and one sentence."""
 
+from collections.abc import Iterator
+
+from rich.table import Table
 from rich.text import Text
 
-from fxgrow.report.numbers import number_text, percent_text, quantity_text, seconds_text
-from fxgrow.training import RunResult
+from fxgrow.report.numbers import (
+    NO_VALUE,
+    count_text,
+    number_text,
+    percent_text,
+    quantity_text,
+    ratio_text,
+    seconds_text,
+)
+from fxgrow.report.story import RunStory
+from fxgrow.report.style import cell_texts, make_table
+from fxgrow.training import EpochRow, GrowthRow, StepResult
+
+_NUMBERS = (
+    "after epoch", "parameters", "multiply-adds", "neurons", "test loss", "test accuracy", "time",
+)  # fmt: skip
+RUN_COLUMNS = ("", *_NUMBERS)
 
 
-def run_lines(result: RunResult) -> tuple[Text, ...]:
-    """Accuracy, loss and time: before the first growth step and at the end."""
-    accuracy_before = percent_text(result.test_accuracy_before)
-    accuracy_after = percent_text(result.test_accuracy_after)
-    loss = f"{number_text(result.loss_before, 4)} -> {number_text(result.loss_after, 4)}"
-    since = "before the first growth step -> at the end" if result.steps else "no growth step"
-    epochs = quantity_text(result.trained_epochs, "epoch")
-    steps = quantity_text(len(result.steps), "growth step")
-    epoch_time, growth_time = result.epoch_seconds, result.growth_seconds
+def run_table(story: RunStory) -> Table:
+    """One row before growth, one per growth step, one at the end."""
+    table = make_table("Run", *RUN_COLUMNS, right=_NUMBERS)
+    for row in run_rows(story):
+        table.add_row(*cell_texts(*row))
+    return table
+
+
+def run_rows(story: RunStory) -> Iterator[tuple[str, ...]]:
+    """The cells of the table of a run, row by row."""
+    before = story.before_growth
+    if before is not None and story.growths:
+        first = story.growths[0]
+        yield (
+            "before growth",
+            str(before.epoch),
+            _count(first.params_before or story.first_parameters),
+            _count(first.multiply_adds_before),
+            "",
+            number_text(before.test_loss, 4),
+            _percent(before.test_accuracy),
+            seconds_text(sum(row.seconds or 0.0 for row in story.epochs if not row.phase)),
+        )
+    for row in story.growths:
+        yield _growth_cells(row)
+    if story.last is not None:
+        yield _last_cells(story, story.last)
+
+
+def _growth_cells(row: GrowthRow) -> tuple[str, ...]:
     return (
-        Text(f"test accuracy {accuracy_before} -> {accuracy_after} ({since})", style="bold"),
-        Text(f"loss on the training images {loss}"),
-        Text(f"{epochs} of {seconds_text(epoch_time)}, {steps} in {seconds_text(growth_time)}"),
+        f"growth step {row.step}",
+        "" if row.epoch is None else str(row.epoch),
+        _count(row.params),
+        _count(row.multiply_adds),
+        grown_text(row),
+        number_text(row.test_loss_after, 4),
+        _percent(row.test_accuracy),
+        seconds_text(row.seconds),
     )
+
+
+def _last_cells(story: RunStory, last: EpochRow) -> tuple[str, ...]:
+    trained = sum(row.seconds or 0.0 for row in story.epochs if row.phase or not story.growths)
+    # Of weights that were averaged, only the end has the numbers.
+    measured = last if story.end is None else story.end.after
+    return (
+        "so far" if story.end is None else "at the end",
+        str(last.epoch),
+        _count(story.last_parameters),
+        _count(story.growths[-1].multiply_adds if story.growths else None),
+        "",
+        number_text(measured.test_loss, 4),
+        _percent(measured.test_accuracy),
+        seconds_text(trained),
+    )
+
+
+def grown_text(row: GrowthRow) -> str:
+    """How much a growth step added: +3 split +4 new +1 layer."""
+    parts = [
+        f"+{number} {word}" for number, word in ((row.split, "split"), (row.new, "new")) if number
+    ]
+    if row.layers:
+        parts.append(f"+{quantity_text(len(row.layers), 'layer')}")
+    return " ".join(parts) or "none"
+
+
+def _count(value: int | None) -> str:
+    return NO_VALUE if value is None else count_text(value)
+
+
+def _percent(share: float | None) -> str:
+    return NO_VALUE if share is None else percent_text(share)
+
+
+def run_sentence(story: RunStory, following: str = "") -> Text:
+    """What a run gained, what growth was worth against training, and what to do next.
+
+    Args:
+        story: the run.
+        following: how it goes on, at the end of the sentence; "" for nothing.
+
+    Returns:
+        One sentence.
+    """
+    parts = [_gained(story), *_against_training(story)]
+    if story.skipped:
+        parts.append(f"{quantity_text(len(story.skipped), 'growth step')} left out")
+    if following:
+        parts.append(following)
+    return Text("; ".join(parts))
+
+
+def _gained(story: RunStory) -> str:
+    before, last, end = story.before_growth, story.last, story.end
+    if before is None or last is None:
+        return "nothing is trained yet"
+    after = end.after.test_accuracy if end is not None else last.test_accuracy
+    if not story.growths:
+        accuracy = "" if after is None else f" at a test accuracy of {percent_text(after)}"
+        return f"trained {quantity_text(last.epoch, 'epoch')}, and nothing grew{accuracy}"
+    first, final = story.growths[0].params_before or story.first_parameters, story.last_parameters
+    cost = f"{_count(first)} -> {_count(final)} parameters ({ratio_text(first or 0, final or 0)})"
+    start = end.before.test_accuracy if end is not None else before.test_accuracy
+    if start is None or after is None:
+        losses = f"{number_text(before.loss, 4)} -> {number_text(last.loss, 4)}"
+        return f"grew {cost}; training loss {losses}"
+    # Points, as a share of an accuracy would be mistaken for one.
+    points = 100 * (after - start)
+    word = "gained" if points >= 0 else "lost"
+    epochs = quantity_text(last.epoch - before.epoch, "epoch")
+    return (
+        f"{word} {abs(points):.2f} points of test accuracy ({percent_text(start)} before growth, "
+        f"{percent_text(after)} at the end) in growth and {epochs} after it, for {cost}"
+    )
+
+
+def _against_training(story: RunStory) -> Iterator[str]:
+    """Growth against training for the same seconds, where that was tried."""
+    compared = [row for row in story.growths if row.test_loss_after is not None]
+    if not compared:
+        return
+    if len(compared) > 1:
+        ahead = sum(is_ahead(row) for row in compared)
+        yield (
+            f"right after growing, {ahead} of {len(compared)} growth steps were ahead of plain "
+            "training for the same seconds"
+        )
+        return
+    # Of a single one there is room for the numbers.
+    (row,) = compared
+    word = "ahead of" if is_ahead(row) else "behind"
+    trained = "diverged" if row.test_loss_trained is None else number_text(row.test_loss_trained, 4)
+    yield (
+        f"right after growing it was {word} plain training for the same "
+        f"{seconds_text(row.seconds)} (test loss {number_text(row.test_loss_after, 4)} against "
+        f"{trained})"
+    )
+
+
+def is_ahead(row: StepResult) -> bool:
+    """Whether growth did at least what training for the same seconds would have done."""
+    after, trained = row.test_loss_after, row.test_loss_trained
+    return after is not None and (trained is None or after <= trained)

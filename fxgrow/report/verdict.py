@@ -4,7 +4,7 @@ from rich.text import Text
 
 from fxgrow.report.numbers import number_text, quantity_text, seconds_text
 from fxgrow.report.style import BAD, GOOD
-from fxgrow.training import RunResult, StepResult
+from fxgrow.training import StepResult
 
 _KEPT = 1e-5
 """Losses on the growth batches that differ by less than this share are equal but for rounding."""
@@ -37,8 +37,3 @@ def step_verdict(step: StepResult) -> tuple[Text, ...]:
 
 def _loss(value: float) -> str:
     return number_text(value, 4)
-
-
-def verdict_lines(result: RunResult) -> tuple[Text, ...]:
-    """What each growth step of a run was worth; one line for each."""
-    return tuple(line for step in result.steps for line in step_verdict(step))

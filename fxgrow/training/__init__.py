@@ -35,20 +35,41 @@ from fxgrow.training.evaluate import require_labels as require_labels
 from fxgrow.training.evaluate import run_on_batch as run_on_batch
 from fxgrow.training.events import (
     BatchDone,
+    CheckpointSaved,
     EpochDone,
     Event,
     GrowthDone,
+    GrowthPhase,
     GrowthSkipped,
     GrowthStarted,
     Listener,
+    RunEnded,
     RunResumed,
     RunStarted,
+    RunStopped,
     StoppedEarly,
 )
 from fxgrow.training.grower import Grower
 from fxgrow.training.grower_state import regrow_from_state
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
-from fxgrow.training.log import Log
+from fxgrow.training.listeners import LOGGERS as LOGGERS
+from fxgrow.training.listeners import (
+    CsvLog,
+    JsonlLog,
+    MlflowLog,
+    TensorBoardLog,
+    TrackioLog,
+    WandbLog,
+)
+from fxgrow.training.listeners import LoggerEntry as LoggerEntry
+from fxgrow.training.listeners import LogPlace as LogPlace
+from fxgrow.training.log_rows import EndRow as EndRow
+from fxgrow.training.log_rows import EpochRow as EpochRow
+from fxgrow.training.log_rows import GrowthRow as GrowthRow
+from fxgrow.training.log_rows import LogRow as LogRow
+from fxgrow.training.log_rows import SkippedRow as SkippedRow
+from fxgrow.training.log_rows import StartRow as StartRow
+from fxgrow.training.log_rows import read_log
 from fxgrow.training.optimizers import RUN_OPTIMIZERS as RUN_OPTIMIZERS
 from fxgrow.training.optimizers import AdamWSettings, SGDSettings
 from fxgrow.training.recipe import (
@@ -91,6 +112,7 @@ from fxgrow.training.triggers import (
 # Used by fxgrow's other packages; not part of the public interface.
 from fxgrow.training.unfinished import RunNotes as RunNotes
 from fxgrow.training.unfinished import UnfinishedRun as UnfinishedRun
+from fxgrow.training.unfinished import find_log as find_log
 from fxgrow.training.unfinished import new_run as new_run
 from fxgrow.training.unfinished import resume_command as resume_command
 from fxgrow.training.unfinished import stopped_run as stopped_run
@@ -110,11 +132,13 @@ __all__ = [
     "Augmentation",
     "BatchDone",
     "ByPromise",
+    "CheckpointSaved",
     "Checkpoints",
     "Compilation",
     "ConstantRate",
     "Control",
     "CosineRate",
+    "CsvLog",
     "DataChoice",
     "EarlyStop",
     "EpochDone",
@@ -124,30 +148,37 @@ __all__ = [
     "EveryEpochs",
     "Grower",
     "GrowthDone",
+    "GrowthPhase",
     "GrowthSkipped",
     "GrowthStarted",
+    "JsonlLog",
     "Listener",
-    "Log",
     "Measurement",
+    "MlflowLog",
     "MovingAverage",
     "OnFullRank",
     "OnPlateau",
     "Promise",
     "Recipe",
     "Run",
+    "RunEnded",
     "RunResult",
     "RunResumed",
     "RunSettings",
     "RunStarted",
+    "RunStopped",
     "SGDSettings",
     "Spectrum",
     "StepRate",
     "StepRecord",
     "StepResult",
     "StoppedEarly",
+    "TensorBoardLog",
+    "TrackioLog",
     "TrainingHistory",
     "Trigger",
     "UntilNoGain",
+    "WandbLog",
     "WeightTraining",
     "WrittenSpecs",
     "accuracy",
@@ -156,6 +187,7 @@ __all__ = [
     "endless",
     "evaluate",
     "logits",
+    "read_log",
     "read_recipe",
     "read_result",
     "recipe_text",
@@ -177,9 +209,9 @@ __all__ = [
 __getattr__ = renamed_attributes(
     __name__,
     {
+        "Log": "JsonlLog",
         "Result": "RunResult",
         "Written": "WrittenSpecs",
-        "ignore": "fxgrow.training.events:no_callback",
         "result_of": "run_result",
     },
 )

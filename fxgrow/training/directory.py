@@ -6,6 +6,7 @@
     initial/                          the model as it was before the run, in the same form
     recipe.yaml                       what the run was made of: ``fxgrow run`` repeats it
     result.json  log.jsonl            the run in numbers, and event by event
+    metrics.csv  tensorboard/         what was asked for beside the log (``--log``)
 """
 
 from collections.abc import Iterator

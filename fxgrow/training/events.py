@@ -1,10 +1,18 @@
-"""The events of a run, which a listener is called with while the run goes on."""
+"""The events of a run, and the protocol of those who hear them while it goes on.
 
-from collections.abc import Callable
+``train_and_grow``, ``Grower`` and the command line all tell the same events to the same kind of
+listener; ``training.listeners`` has those that write files or talk to a tracker.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from fxgrow.growth import GrowthReport
 from fxgrow.training.control import Control
+from fxgrow.training.network import Evaluations
 from fxgrow.training.settings import RunSettings
 
 
@@ -58,6 +66,7 @@ class BatchDone:
         epoch: number of the epoch, from 1.
         batch: number of the batch in its epoch, from 1.
         loss: loss of the batch before the step.
+        optimizer_step: steps of the optimizer so far, this one included.
 
     Example:
         >>> def callback(event):
@@ -68,34 +77,43 @@ class BatchDone:
     epoch: int
     batch: int
     loss: float
+    optimizer_step: int
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch of training is done.
+    """One epoch of training is done; of a loop of your own, what ``Grower.step`` was told.
 
     Args:
         epoch: number of the epoch, from 1.
         phase: number of growth steps before it.
         loss: mean training loss per batch.
-        test_accuracy: accuracy on the test images at its end, from 0 to 1.
-        lr: learning rate at its end.
-        seconds: time of training, without the evaluation.
-        average_accuracy: the same of the moving average of the weights; None if there is none.
+        test_accuracy: accuracy on the test images at its end, from 0 to 1; None if nobody measured.
+        lr: learning rate at its end; None without an optimizer.
+        seconds: time of training, without the evaluation; None if nobody measured.
+        average_accuracy: that of the moving average of the weights; None if there is none.
+        optimizer_step: steps of the optimizer so far; 0 if nobody counts them.
+        test_loss: mean loss on the test images; None if nobody measured.
+        validation_loss: mean loss on images that are set aside; None if there are none.
+        validation_accuracy: accuracy on them, from 0 to 1.
 
     Example:
         >>> def callback(event):
         ...     if isinstance(event, EpochDone):
-        ...         print(event.epoch, event.test_accuracy)
+        ...         print(event.epoch, event.loss)
     """
 
     epoch: int
     phase: int
     loss: float
-    test_accuracy: float
-    lr: float
-    seconds: float
+    test_accuracy: float | None = None
+    lr: float | None = None
+    seconds: float | None = None
     average_accuracy: float | None = None
+    optimizer_step: int = 0
+    test_loss: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +135,28 @@ class GrowthStarted:
 
 
 @dataclass(frozen=True)
+class GrowthPhase:
+    """A growth step has come to a phase of its work, or one step further in it.
+
+    Args:
+        step: number of the growth step, from 1.
+        name: of the phase, as in ``GrowthReport.timings`` ("capture", "search", "emit").
+        done: steps of the phase that are done, the one that begins included.
+        total: how many it has; 0 if it is not made of steps.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, GrowthPhase):
+        ...         print(event.name, event.done, "of", event.total)
+    """
+
+    step: int
+    name: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class GrowthDone:
     """A growth step is done.
 
@@ -124,8 +164,10 @@ class GrowthDone:
         step: number of the growth step, from 1.
         epoch: number of epochs done.
         report: what grew, and at what cost.
-        test_accuracy: accuracy of the grown model on the test images, before it is trained on.
-        control: what plain training would have done in the same time.
+        test_accuracy: accuracy of the grown model on the test images, before it is trained on; None
+            if nobody measured.
+        control: what plain training would have done in the same time; None if nobody tried.
+        optimizer_step: steps of the optimizer so far; 0 if nobody counts them.
 
     Example:
         >>> def callback(event):
@@ -136,8 +178,9 @@ class GrowthDone:
     step: int
     epoch: int
     report: GrowthReport
-    test_accuracy: float
-    control: Control
+    test_accuracy: float | None = None
+    control: Control | None = None
+    optimizer_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,19 +221,106 @@ class StoppedEarly:
     patience: int
 
 
-Event = (  # in the order in which a run meets them
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """All that the run needs to go on from here is on the disk.
+
+    Args:
+        epoch: number of epochs done.
+        directory: where the checkpoints lie.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, CheckpointSaved):
+        ...         print("kept after epoch", event.epoch)
+    """
+
+    epoch: int
+    directory: Path
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """The run is done, and nothing follows.
+
+    Args:
+        epoch: number of epochs done.
+        before: evaluation just before the first growth step.
+        after: evaluation at the end; the same object as ``before`` if nothing was grown.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, RunEnded):
+        ...         print(event.after.test.accuracy)
+    """
+
+    epoch: int
+    before: Evaluations
+    after: Evaluations
+
+
+@dataclass(frozen=True)
+class RunStopped:
+    """The run ends before its time; the error that ends it passes on.
+
+    Args:
+        reason: what stopped it, in words.
+
+    Example:
+        >>> def callback(event):
+        ...     if isinstance(event, RunStopped):
+        ...         print(event.reason)
+    """
+
+    reason: str
+
+
+# In the order in which a run meets them.
+Event = (
     RunStarted
     | RunResumed
     | BatchDone
     | EpochDone
     | GrowthStarted
+    | GrowthPhase
     | GrowthDone
     | GrowthSkipped
     | StoppedEarly
+    | CheckpointSaved
+    | RunEnded
+    | RunStopped
 )
-Listener = Callable[[Event], None]
-"""A function that is called with every event, in the order in which they happen."""
 
 
-def no_callback(event: Event) -> None:
-    """Ignore every event."""
+class Listener(Protocol):
+    """Hears every event of a run, in the order in which they happen; any function will do.
+
+    It is called in between, so the run waits for it; what it raises ends the run.
+
+    Example:
+        >>> events = []
+        >>> train_and_grow(model, data, settings, listeners=[events.append], **growth)
+    """
+
+    def __call__(self, event: Event, /) -> object:
+        """Hear one event."""
+
+
+def combine_listeners(listeners: Sequence[Listener]) -> Listener:
+    """One listener for all of these, which hear each event in this order."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
+
+
+@contextmanager
+def stops_told_to(listener: Listener) -> Iterator[None]:
+    """Tell a listener when the body raises, so that it can close what it holds open."""
+    try:
+        yield
+    except BaseException as error:
+        listener(RunStopped(f"{type(error).__name__}: {error}".rstrip(": ")))
+        raise

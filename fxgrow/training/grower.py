@@ -33,6 +33,15 @@ from fxgrow.growth import (
 from fxgrow.methods import Auto
 from fxgrow.spec import ArchitectureSpec, history_of
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
+from fxgrow.training.events import (
+    EpochDone,
+    GrowthDone,
+    GrowthPhase,
+    GrowthSkipped,
+    GrowthStarted,
+    Listener,
+    combine_listeners,
+)
 from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_state
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
 from fxgrow.training.measure import activation_spectra, promise_of
@@ -68,6 +77,7 @@ class Grower:
         accept_no_gain: grow even where nothing that was found lowers the loss.
         epochs: of the whole training, for triggers that ask (``EqualPhases``).
         grow_steps: the most growth steps.
+        listeners: each is called with what ``step`` was told and with every growth step, in order.
 
     Raises:
         GrowthError: the optimizer cannot grow along, by name of its class (``optimizer-state``,
@@ -107,6 +117,7 @@ class Grower:
         accept_no_gain: bool = False,
         epochs: Amount = 0,
         grow_steps: Count = 1,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.model, self.when = model, when
         self.optimizer: Optimizer | None = optimizer
@@ -116,7 +127,7 @@ class Grower:
         self._grown_parts: tuple[GrownParts, ...] = ()
         self.skipped = ""
         """Why the last growth step that was due gained nothing, in a sentence; "" if it did."""
-        self._loss_fn = loss_fn
+        self._loss_fn, self._tell = loss_fn, combine_listeners(listeners)
         self._options = StepOptions(
             seed=seed,
             history=history_of(model),
@@ -189,6 +200,7 @@ class Grower:
         )
         measurements = (*self.history.measurements, measured)
         self.history = replace(self.history, measurements=measurements)
+        self._tell_measured(measured)
         if len(self.history.growths) >= self.history.grow_steps:
             return None
         # Batches are taken only where they are needed: a loader may be long.
@@ -221,6 +233,19 @@ class Grower:
         loaded = read_grower_state(state)
         self.history, self._grown_parts = loaded.history, loaded.grown
 
+    def _tell_measured(self, measured: Measurement) -> None:
+        optimizer = self.optimizer
+        event = EpochDone(
+            epoch=measured.epoch,
+            phase=len(self.history.growths),
+            loss=measured.loss,
+            lr=None if optimizer is None else float(optimizer.param_groups[0]["lr"]),
+            optimizer_step=measured.step,
+            validation_loss=measured.validation_loss,
+            validation_accuracy=measured.validation_accuracy,
+        )
+        self._tell(event)
+
     def _measure(self, asked: str, batches: Sequence[Any]) -> None:
         """Measure what the trigger asks for, and nobody else could tell."""
         values: dict[str, Any] = {}
@@ -250,9 +275,12 @@ class Grower:
         kept, self.skipped = take_batches(batches, self.method), ""
         if self._options.inplace or self.companions:
             self._require_no_layers(kept)
-        growth = None
+        # Its number counts those that were left out, too.
+        growth, step, now = None, len(self.history.growths) + 1, self.history.now
+        self._tell(GrowthStarted(step, now.epoch))
+        told = replace(self._step_options(), on_phase=self._tell_phase)
         try:
-            growth = self._growth_step(kept, self._step_options())
+            growth = self._growth_step(kept, told)
         except GrowthError as error:
             if error.code != "gained-nothing":
                 raise
@@ -260,12 +288,18 @@ class Grower:
         # One that gained nothing counts too, else a trigger would ask for it for ever.
         marks = (*self.history.growths, len(self.history.measurements))
         self.history = replace(self.history, growths=marks)
-        if growth is not None:
-            report = growth.report
-            parts = GrownParts(widths=report.widths, layers=report.layers)
-            self._grown_parts = (*self._grown_parts, parts)
-            self._go_on_with(growth)
+        if growth is None:
+            self._tell(GrowthSkipped(step, now.epoch, self.skipped))
+            return None
+        report = growth.report
+        parts = GrownParts(widths=report.widths, layers=report.layers)
+        self._grown_parts = (*self._grown_parts, parts)
+        self._go_on_with(growth)
+        self._tell(GrowthDone(step, now.epoch, report, optimizer_step=now.step))
         return growth
+
+    def _tell_phase(self, name: str, done: int, total: int) -> None:
+        self._tell(GrowthPhase(len(self.history.growths) + 1, name, done, total))
 
     def _growth_step(self, batches: Sequence[Any], options: StepOptions) -> Growth:
         method, budget = self.method, self.budget

@@ -27,10 +27,13 @@ from fxgrow.spec import GrowthStep
 from fxgrow.training.checkpoints import Checkpoints
 from fxgrow.training.control import Control
 from fxgrow.training.events import (
+    CheckpointSaved,
     Listener,
+    RunEnded,
     RunResumed,
     RunStarted,
-    no_callback,
+    combine_listeners,
+    stops_told_to,
 )
 from fxgrow.training.network import Evaluations, Network, capture_network
 from fxgrow.training.preflight import (
@@ -93,7 +96,7 @@ def train_and_grow(
     budget: Budget,
     history: Sequence[GrowthStep] = (),
     scope: Scope = ALL_WIDTHS,
-    callback: Listener = no_callback,
+    listeners: Sequence[Listener] = (),
     checkpoints: Checkpoints | None = None,
 ) -> Run:
     """Train a copy of a model, and grow it between epochs, when the trigger says so.
@@ -109,7 +112,7 @@ def train_and_grow(
         method: chooses what grows.
         budget: how much a growth step may add.
         history, scope: growth steps behind the model; which widths may grow, which grow alike.
-        callback: called with every event, in order.
+        listeners: each is called with every event, in order.
         checkpoints: written after every epoch and growth step; if there are some already, the run
             goes on from the last. None: nothing is kept.
 
@@ -135,13 +138,19 @@ def train_and_grow(
     require_possible_training(model, data, settings)
     initial = capture_network(model, example_inputs, history)
     request = GrowthRequest(example_inputs, method, budget, scope)
+    tell = combine_listeners(listeners)
     # Module and graph are copied together, so that they go on sharing their parameters.
-    state = RunState.start(copy.deepcopy(initial), data, settings, request, callback)
+    state = RunState.start(copy.deepcopy(initial), data, settings, request, tell)
     require_gains(state)
-    with seeded(settings.seed):
-        initial, state = _carried_out(initial, state, checkpoints)
-        after = state.evaluations()
+    with stops_told_to(tell), seeded(settings.seed):
+        return _finished(*_carried_out(initial, state, checkpoints))
+
+
+def _finished(initial: Network, state: RunState) -> Run:
+    """Evaluate a run that is at its end."""
+    after = state.evaluations()
     before, told = state.before or after, (state.growths, state.seconds, state.records)
+    state.callback(RunEnded(len(state.seconds), before, after))
     return Run(initial, state.published, before, after, *told)
 
 
@@ -181,7 +190,7 @@ def _kept_to_the_end(
     if last is None:
         _announce(state)
         require_possible_run(state, checkpoints.directory)
-        checkpoints.save(checkpoint_of(state, request))
+        _keep(state, checkpoints, request)
     else:
         state = restored(state, last, request)
         first = checkpoints.first()
@@ -195,5 +204,10 @@ def _kept_to_the_end(
             len(state.seconds) > len(before.seconds)
             or state.history.growths != before.history.growths
         ):
-            checkpoints.save(checkpoint_of(state, request))
+            _keep(state, checkpoints, request)
     return initial, state
+
+
+def _keep(state: RunState, checkpoints: Checkpoints, request: str) -> None:
+    checkpoints.save(checkpoint_of(state, request))
+    state.callback(CheckpointSaved(len(state.seconds), checkpoints.directory))

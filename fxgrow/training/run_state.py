@@ -40,6 +40,7 @@ from fxgrow.training.events import (
     BatchDone,
     EpochDone,
     GrowthDone,
+    GrowthPhase,
     GrowthSkipped,
     GrowthStarted,
     Listener,
@@ -239,7 +240,8 @@ class RunState:
                 self.average.update_parameters(self.network.module)
             # The rate falls step by step; a step is this share of an epoch.
             self._set_rate(epoch + (batch + 1) / len(self.train))
-            self.callback(BatchDone(epoch + 1, batch + 1, loss))
+            done = epoch * len(self.train) + batch + 1
+            self.callback(BatchDone(epoch + 1, batch + 1, loss, done))
 
         self._set_rate(epoch)
         images, clip = self._augmented(self.train), self.settings.clip
@@ -247,9 +249,9 @@ class RunState:
             self.trained, images, self.loss, self.optimizer, on_step, clip, self.precision
         )
         seconds = time.perf_counter() - start
-        self._announce_epoch(epoch + 1, loss, seconds)
-        measured = (*self.history.measurements, self._measurement(epoch + 1, loss))
-        history = replace(self.history, measurements=measured)
+        now = self._measurement(epoch + 1, loss)
+        self._announce_epoch(now, seconds)
+        history = replace(self.history, measurements=(*self.history.measurements, now))
         # What is not in a checkpoint must not be there for what follows either.
         self.optimizer.zero_grad(set_to_none=True)
         seconds_so_far, undecided = (*self.seconds, seconds), self._may_grow(epoch + 1)
@@ -258,14 +260,26 @@ class RunState:
     def _augmented(self, train: Batches) -> Iterable[Batch]:
         return augmented(train, self.settings.augmentation, self.data)
 
-    def _announce_epoch(self, epoch: int, loss: float, seconds: float) -> None:
-        test_accuracy = evaluate(self.network.module, self.test).accuracy
+    def _announce_epoch(self, now: Measurement, seconds: float) -> None:
+        """Evaluate on the test images, which decide nothing, and tell of the epoch."""
+        tested = evaluate(self.network.module, self.test)
         averaged = None
         if self.average is not None:
             averaged = evaluate(self.average.module, self.test).accuracy
-        rate = self.optimizer.param_groups[0]["lr"]
-        phase = len(self.history.growths)
-        self.callback(EpochDone(epoch, phase, loss, test_accuracy, rate, seconds, averaged))
+        event = EpochDone(
+            epoch=now.epoch,
+            phase=len(self.history.growths),
+            loss=now.loss,
+            test_accuracy=tested.accuracy,
+            lr=self.optimizer.param_groups[0]["lr"],
+            seconds=seconds,
+            average_accuracy=averaged,
+            optimizer_step=now.step,
+            test_loss=tested.loss,
+            validation_loss=now.validation_loss,
+            validation_accuracy=now.validation_accuracy,
+        )
+        self.callback(event)
 
     def _measurement(self, epoch: int, loss: float) -> Measurement:
         """What is known at the end of an epoch."""
@@ -371,8 +385,11 @@ class RunState:
             self.callback(GrowthSkipped(step, epoch, attempt.reason))
             return replace(self, history=history)
         tested = evaluate(growth.module, self.test)
+        # It takes as long as the growth did, so whoever waits is told.
+        self.callback(GrowthPhase(step, "compare with training"))
         against = self._control(growth.report, tested.loss, attempt.batches)
-        self.callback(GrowthDone(step, epoch, growth.report, tested.accuracy, against))
+        trained = self.history.now.step
+        self.callback(GrowthDone(step, epoch, growth.report, tested.accuracy, against, trained))
         network = Network(growth.module, growth.graph_module, growth.spec)
         return replace(
             self.with_network(network, attempt.average),
@@ -420,7 +437,11 @@ class RunState:
             scope=self.request.scope,
             example_inputs=self.request.example_inputs,
             treatment=StateTreatment(self.settings.state, self.settings.new_entry_rate),
+            on_phase=self._tell_phase,
         )
+
+    def _tell_phase(self, name: str, done: int, total: int) -> None:
+        self.callback(GrowthPhase(self._next_step, name, done, total))
 
     def _growth_batches(self) -> Batches:
         """Training images in an order of their own, never more per batch than there are."""

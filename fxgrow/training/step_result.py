@@ -90,8 +90,15 @@ def step_record(growth: Growth, against: Control, epoch: int) -> StepRecord:
     )
 
 
-def step_result(report: GrowthReport, against: Control, epoch: int) -> StepResult:
-    """One growth step in numbers, and training in its time."""
+def step_result(report: GrowthReport, against: Control | None, epoch: int) -> StepResult:
+    """One growth step in numbers, and training in its time if that was tried."""
+    losses = {}
+    if against is not None:
+        losses = {
+            "test_loss_before": _if_finite(against.loss_before),
+            "test_loss_after": _if_finite(against.loss_grown),
+            "test_loss_trained": _if_finite(against.loss_trained),
+        }
     return StepResult(
         loss_before=report.loss_before,
         loss_after=report.loss_after,
@@ -101,12 +108,10 @@ def step_result(report: GrowthReport, against: Control, epoch: int) -> StepResul
         seconds=report.seconds,
         held_out_before=report.held_out_before,
         held_out_after=report.held_out_after,
-        test_loss_before=_if_finite(against.loss_before),
-        test_loss_after=_if_finite(against.loss_grown),
-        test_loss_trained=_if_finite(against.loss_trained),
-        trained_steps=against.steps,
+        trained_steps=0 if against is None else against.steps,
         epoch=epoch,
         picked=report.picked,
+        **losses,
     )
 
 

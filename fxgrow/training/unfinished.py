@@ -6,6 +6,7 @@
         lock                       held by the process that writes here, by nobody once it is dead
         run.json  recipe.yaml      what the run was started with
         log.jsonl                  event by event, as in a finished run
+        metrics.csv  tensorboard   what other listeners write, as in a finished run
         checkpoint-0  -7  -8       the first checkpoint and the last two
 
 ``runs/mine`` appears in one piece at the end, and only then is this directory removed. A process
@@ -35,6 +36,7 @@ from fxgrow.documents import (
     lock_holder,
     os_errors_as,
     read_text,
+    reading_errors,
     recover_directory,
     resolve_target,
     sync,
@@ -46,7 +48,8 @@ from fxgrow.training.recipe import Recipe, read_recipe, recipe_text
 
 LOCK, NOTES = "lock", "run.json"
 _OURS = re.compile(
-    rf"{LOCK}|run\.json|recipe\.yaml|log\.(jsonl|partial)|checkpoint(-\d+|\.partial)"
+    rf"{LOCK}|run\.json|recipe\.yaml|(log|metrics)\.(jsonl|csv|partial)|tensorboard|"
+    r"checkpoint(-\d+|\.partial)"
 )
 
 
@@ -59,6 +62,7 @@ class RunNotes(StrictModel):
         device: the name of the device.
         threads: how many threads torch computes with; another number may round differently.
         graphs: where the graphs of growth steps are written to, if they are.
+        loggers: names of the listeners beside the log, in ``training.listeners.LOGGERS``.
     """
 
     schema_version: Literal[1]
@@ -66,6 +70,7 @@ class RunNotes(StrictModel):
     device: str
     threads: int
     graphs: str | None
+    loggers: tuple[str, ...] = ()
 
 
 _NOTES_DOCUMENT = Document("notes of a run", RunNotes, 1)
@@ -214,6 +219,25 @@ def stopped_run(target: Path, *, go_on: str | None = None) -> Iterator[Unfinishe
 def unfinished_path(target: Path) -> Path:
     """Where a run lies that is to become ``target``."""
     return target.parent / f".{target.name}.unfinished"
+
+
+def find_log(directory: Path) -> Path:
+    """The log of a run, finished or not.
+
+    Args:
+        directory: of the run, or any directory that holds a log.
+
+    Returns:
+        Where it lies: in the directory, else beside it, where a run is made.
+
+    Raises:
+        SpecError: ``unreadable``: that is no path.
+    """
+    log = directory / LOG
+    beside = unfinished_path(directory.absolute()) / LOG
+    # A path may be longer than the file system allows.
+    with reading_errors(directory):
+        return beside if not log.exists() and beside.exists() else log
 
 
 @contextmanager

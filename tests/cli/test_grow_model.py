@@ -69,7 +69,13 @@ def test_a_run_directory(grown: Path) -> None:
 
 def test_the_log_holds_epochs_and_growth_steps(grown: Path) -> None:
     events = [json.loads(line) for line in (grown / "log.jsonl").read_text().splitlines()]
-    assert [event["event"] for event in events] == ["run-started", "epoch", "growth", "epoch"]
+    assert [event["event"] for event in events] == [
+        "run-started",
+        "epoch",
+        "growth",
+        "epoch",
+        "run-ended",
+    ]
     assert set(events[2]) > STEP_KEYS
 
 
@@ -97,16 +103,19 @@ def test_the_same_seed_gives_the_same_model_and_result(
 def test_what_is_shown(fxgrow: Fxgrow, tmp_path: Path) -> None:
     done = fxgrow("grow", TINY, "--neurons", 5, "--out", tmp_path / "run", *SHORT)
     assert done.exit_code == 0, done.output
+    # One table, one sentence, and what to type next.
+    assert done.stdout.count("─") > 20 and done.stdout.count("\n ─") == 1
+    shown = " ".join(done.stdout.split())
+    assert len(done.stdout.splitlines()[-1]) > 200, "what is copied from it is whole"
+    assert "growth step 1" in shown and "points of test accuracy" in shown
+    assert shown.endswith(f"next: fxgrow report {tmp_path / 'run'} --html report.html")
     for words in (
-        "Widths",
-        "parameters",
-        "multiply-adds",
-        "no layers inserted or removed",
-        "test accuracy",
-        "written",
+        "epoch 1/2",
+        "epoch 2/2",
+        "growth step 1 begins",
+        "growth step 1: ",
+        "loss on the growth batches",
     ):
-        assert words in done.stdout
-    for words in ("epoch 1/2", "epoch 2/2", "Growth step 1", "loss on the growth batches"):
         assert words in done.stderr
 
 
@@ -123,7 +132,7 @@ def test_budgets(fxgrow: Fxgrow, tmp_path: Path) -> None:
     ]
     done = fxgrow("grow", TINY, *words, "--out", tmp_path / "run", *SHORT)
     assert done.exit_code == 0, done.output
-    for said in ("What the budget bought", "multiply-adds spent", "bytes of activations spent"):
+    for said in ("multiply-adds spent", "bytes of activations spent"):
         assert said in done.stderr
     (step,) = read_spec(tmp_path / "run").history
     assert step.budget == limits

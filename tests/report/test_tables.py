@@ -12,10 +12,9 @@ from fxgrow.growth.statistics import BatchNormGap
 from fxgrow.report import (
     capture_table,
     diff_tables,
+    growth_headline,
     growth_lines,
-    growth_table,
     plan_lines,
-    plan_table,
     unreached_lines,
     widths_lines,
     widths_table,
@@ -105,9 +104,9 @@ def words(*lines: str) -> list[list[str]]:
 
 
 def test_growth() -> None:
-    table = text(growth_table(REPORT, 3))
-    rows = words("Growth step 3", "a[0] 4 7 2 1 0.5", "grown_layers.relu (layer) 0 3 0 3")
-    assert [table[0], table[-2], table[-1]] == rows
+    assert growth_headline(REPORT, 3) == (
+        "growth step 3: a[0] 4 -> 7, new layer grown_layers.relu (3 neurons)"
+    )
     assert text(*growth_lines(REPORT)) == words(
         "loss on the growth batches that scored 0.5 -> 0.25 after halving eps 2 times",
         "parameters 1 k -> 1.5 k (x1.50)",
@@ -135,11 +134,14 @@ def test_jump() -> None:
     )
 
 
+def test_a_headline_names_the_widths_that_grew_most() -> None:
+    grown = [WidthChange(width=f"w{n}", before=4, after=5 + n, new=1 + n) for n in range(6)]
+    line = growth_headline(replace(REPORT, widths=tuple(grown), layers=()), 1)
+    assert line == "growth step 1: w5 4 -> 10, w4 4 -> 9, w3 4 -> 8, w2 4 -> 7, and 2 more"
+    assert growth_headline(replace(REPORT, widths=(), layers=()), 1).endswith("nothing grew")
+
+
 def test_plan() -> None:
-    table = text(plan_table(PLAN))
-    assert table[0] == ["What", "the", "budget", "bought"]
-    assert table[3] == words("a[0] 2 1 0.75 300 0.0025 0 -")[0]
-    assert table[-1] == words("all 2 1 0.75 500 0.0015 100 0.00747")[0]
     assert text(*plan_lines(PLAN)) == words(
         "budget: 500 of 600 parameters spent, 50.00 % of the 1 k before",
         "budget: 100 of 150 microseconds spent, 5.02 % of the 2 k before",

@@ -30,11 +30,12 @@ from fxgrow.training import (
     Event,
     GrowthDone,
     GrowthStarted,
-    Log,
+    JsonlLog,
     MovingAverage,
     OnFullRank,
     OnPlateau,
     Run,
+    RunEnded,
     RunResumed,
     RunSettings,
     StepRate,
@@ -84,7 +85,7 @@ def run(
         example_inputs=(data.train.images[:1],),
         method=method,
         budget=Budget(neurons=3, layers=2 if isinstance(method, AutoGrow) else None),
-        callback=callback,
+        listeners=[callback],
         checkpoints=None if into is None else Checkpoints(into),
     )
 
@@ -236,7 +237,7 @@ def test_a_finished_run_is_only_evaluated_again(
     first = run(model, digits, into=tmp_path)
     events: list[Event] = []
     second = run(model, digits, into=tmp_path, log=events.append)
-    assert [type(event) for event in events] == [RunResumed]
+    assert [type(event) for event in events] == [RunResumed, RunEnded]
     require_same_bits(first, second)
     assert second.growths == () and second.growth_epochs == first.growth_epochs == (1, 2)
 
@@ -420,13 +421,14 @@ def test_the_log_goes_on_where_the_checkpoint_is(
     path = tmp_path / "log.jsonl"
     for stop in (at_batch(1, 1), after_growth(1), at_batch(2, 2), in_growth(2), at_batch(3, 1)):
         with pytest.raises(Stopped):
-            run(model, digits, into=tmp_path, stop=stop, log=Log(path))
+            run(model, digits, into=tmp_path, stop=stop, log=JsonlLog(path))
         with path.open("a") as file:
             file.write('{"event": "epo')  # torn by a failure of power
-    run(model, digits, into=tmp_path, log=Log(path))
+    run(model, digits, into=tmp_path, log=JsonlLog(path))
     events = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(event["event"], event.get("epoch")) for event in events] == [
         ("run-started", None), ("epoch", 1), ("growth", 1), ("epoch", 2), ("growth", 2), ("epoch", 3),
+        ("run-ended", 3),
     ]  # fmt: skip
 
 

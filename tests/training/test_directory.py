@@ -13,7 +13,7 @@ from fxgrow.growth import Budget
 from fxgrow.methods import Firefly
 from fxgrow.spec import diff, load, read_spec
 from fxgrow.training import (
-    Log,
+    JsonlLog,
     RunSettings,
     read_result,
     run_directory,
@@ -37,7 +37,7 @@ def test_everything_of_a_run(model: nn.Module, digits: Splits, tmp_path: Path) -
             example_inputs=(digits.train.images[:1],),
             method=Firefly(steps=1),
             budget=Budget(neurons=2),
-            callback=Log(staging / "log.jsonl"),
+            listeners=[JsonlLog(staging / "log.jsonl")],
         )
         result = run_result(run, settings, model="net", data="digits")
         written = write_run(staging, run, result)
@@ -61,7 +61,7 @@ def test_everything_of_a_run(model: nn.Module, digits: Splits, tmp_path: Path) -
     assert torch.equal(load(directory / "initial")(images), model.eval()(images))
     assert read_result(directory) == result
     assert [json.loads(line)["event"] for line in (directory / "log.jsonl").read_text().splitlines()] == [
-        "run-started", "epoch", "growth", "epoch",
+        "run-started", "epoch", "growth", "epoch", "run-ended",
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,11 +21,19 @@ from fxgrow.training import (
     AtEpochs,
     AtSteps,
     ByPromise,
+    EpochDone,
     EqualPhases,
+    Event,
     EveryEpochs,
+    GrowthDone,
+    GrowthPhase,
+    GrowthSkipped,
+    GrowthStarted,
+    JsonlLog,
     OnFullRank,
     OnPlateau,
     UntilNoGain,
+    read_log,
     regrow_from_state,
 )
 
@@ -462,10 +471,12 @@ def test_a_step_that_gains_nothing_counts_and_says_why() -> None:
             for eps in (grown.candidates.split_eps, grown.candidates.new_eps):
                 eps.data.zero_()
 
-    before = sizes(model)
-    own = grower(model, method=Nothing(new=1, steps=1), accept_no_gain=False, grow_steps=1)
+    before, events = sizes(model), list[Event]()
+    settings = {"accept_no_gain": False, "grow_steps": 1, "listeners": [events.append]}
+    own = grower(model, method=Nothing(new=1, steps=1), **settings)
     assert own.step(data(), loss=1.0) is None
     assert "gained nothing" in own.skipped
+    assert events[-1] == GrowthSkipped(1, 1, own.skipped)
     assert own.history.growths == (1,) and sizes(model) == before
     assert own.step(data(), loss=1.0) is None, "it was the only one"
 
@@ -558,3 +569,24 @@ def test_triggers_that_measure_take_what_a_batch_loss_takes() -> None:
             grower.step(batches, loss=loss_so_far, multiply_adds=1e12 / loss_so_far)
         measured = grower.history.measurements
         assert any(one.spectra or one.promise for one in measured)
+
+
+def test_listeners_hear_what_the_grower_was_told_and_what_grew(tmp_path: Path) -> None:
+    events: list[Event] = []
+    path, model = tmp_path / "log.jsonl", Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    heard = grower(model, optimizer, listeners=[events.append, JsonlLog(path)])
+    train(model, optimizer)
+    grown = heard.step(data(), loss=1.5, step=40, validation_loss=1.25)
+    assert grown is not None
+    first, started, *phases, last = events
+    assert first == EpochDone(
+        1, 0, 1.5, lr=0.1, optimizer_step=40, validation_loss=1.25, validation_accuracy=None
+    )
+    assert started == GrowthStarted(1, 1)
+    assert {e.name for e in phases if isinstance(e, GrowthPhase)} == set(grown.report.timings)
+    assert last == GrowthDone(1, 1, grown.report, optimizer_step=40)
+    # The log needs no run around it.
+    epoch, growth = read_log(path)
+    assert epoch.event == "epoch" and growth.event == "growth"
+    assert growth.widths == grown.report.widths and growth.test_loss_before is None

@@ -136,7 +136,7 @@ def test_the_impossible_is_refused_before_the_first_step(
             method=asked.method,
             budget=asked.budget,
             scope=asked.scope,
-            callback=events.append,
+            listeners=[events.append],
             checkpoints=Checkpoints(tmp_path / "kept"),
         )
     assert caught.value.code == asked.code, caught.value

@@ -24,12 +24,15 @@ from fxgrow.training import (
     Event,
     EveryEpochs,
     GrowthDone,
+    GrowthPhase,
     GrowthSkipped,
     OnFullRank,
     OnPlateau,
     Run,
+    RunEnded,
     RunSettings,
     RunStarted,
+    RunStopped,
     Trigger,
     UntilNoGain,
     run_result,
@@ -70,7 +73,7 @@ def run(
         example_inputs=(data.train.images[:1],),
         method=method,
         budget=Budget(neurons=3),
-        callback=events.append,
+        listeners=[events.append],
     )
     return done, events
 
@@ -83,11 +86,15 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def kinds(events: list[Event]) -> list[type[Event]]:
+    return [type(event) for event in events if not isinstance(event, BatchDone | GrowthPhase)]
+
+
 def test_phases_of_training_with_growth_between_them(model: nn.Module, digits: Splits) -> None:
     before = state(model)
     done, events = run(model, digits)
-    assert [type(event) for event in events if not isinstance(event, BatchDone)] == [
-        RunStarted, EpochDone, GrowthStarted, GrowthDone, EpochDone, GrowthStarted, GrowthDone, EpochDone,
+    assert kinds(events) == [
+        RunStarted, EpochDone, GrowthStarted, GrowthDone, EpochDone, GrowthStarted, GrowthDone, EpochDone, RunEnded,
     ]  # fmt: skip
     assert [(e.epoch, e.batch) for e in events if isinstance(e, BatchDone)] == [
         (epoch, batch) for epoch in (1, 2, 3) for batch in (1, 2, 3)
@@ -100,14 +107,52 @@ def test_phases_of_training_with_growth_between_them(model: nn.Module, digits: S
     ]
     assert sizes[1] == sizes[0] + 6
     assert len(done.epoch_seconds) == 3
+    assert [e.optimizer_step for e in events if isinstance(e, EpochDone)] == [3, 6, 9]
+    assert [e.optimizer_step for e in events if isinstance(e, GrowthDone)] == [3, 6]
+
+
+def test_a_growth_step_tells_its_phases_and_their_steps(model: nn.Module, digits: Splits) -> None:
+    done, events = run(model, digits)
+    first = [e for e in events if isinstance(e, GrowthPhase) and e.step == 1]
+    names = list(dict.fromkeys(e.name for e in first))
+    assert names == [
+        "capture", "couple", "describe", "prepare", "budget", "statistics", "overgrow", "search",
+        "refine", "backtrack", "emit", "check", "compare with training",
+    ]  # fmt: skip
+    # All that takes time is one of them.
+    assert set(done.growths[0].report.timings) == set(names[:-1])
+    assert [(e.done, e.total) for e in first if e.name == "search"] == [(0, 0), (1, 2), (2, 2)]
+    assert [e.done for e in first if e.name == "refine"][-1] == METHOD.refine_steps
+
+
+def test_a_run_that_fails_says_so_to_whoever_listens(model: nn.Module, digits: Splits) -> None:
+    events: list[Event] = []
+
+    def fail(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            raise KeyboardInterrupt
+
+    settings = RunSettings(epochs=2, grow_steps=0)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_grow(
+            model,
+            digits,
+            settings,
+            example_inputs=(digits.train.images[:1],),
+            method=METHOD,
+            budget=Budget(neurons=1),
+            listeners=[events.append, fail],
+        )
+    assert isinstance(events[-1], RunStopped) and events[-1].reason == "KeyboardInterrupt"
+    assert not any(isinstance(event, RunEnded) for event in events)
 
 
 def test_a_growth_step_that_gains_nothing_is_left_out(model: nn.Module, digits: Splits) -> None:
     settings = SETTINGS.model_copy(update={"accept_no_gain": False})
     done, events = run(model, digits, settings, NeverGains(new=1, steps=2))
-    assert [type(event) for event in events if not isinstance(event, BatchDone)] == [
+    assert kinds(events) == [
         RunStarted, EpochDone, GrowthStarted, GrowthSkipped, EpochDone, GrowthStarted, GrowthSkipped,
-        EpochDone,
+        EpochDone, RunEnded,
     ]  # fmt: skip
     assert all("gained nothing" in e.reason for e in events if isinstance(e, GrowthSkipped))
     assert done.growths == () and len(done.epoch_seconds) == 3

@@ -6,7 +6,7 @@ minimum, and where the loss is small the scores would be those of that noise; th
 kept by projection or by a penalty; the pass may run in bfloat16.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -72,6 +72,14 @@ CONSTRAINTS = {
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
 """What the passes compute in; None for the model's own dtype."""
 
+
+@torch.no_grad()
+def _keep_off(parameters: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
+    """Put candidates back to 0 that were off."""
+    for parameter, mask in zip(parameters, masks, strict=True):
+        parameter.mul_(mask)
+
+
 _ADAM_EPS = 1e-8
 """What torch's optimizers add to a root before they divide by it."""
 
@@ -120,6 +128,7 @@ def relax(
     optimizer = optimizer_rule.make(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
     for step in range(steps):
+        objective.on_step(step + 1, steps)
         batch = objective.batches[(first_batch + step) % len(objective.batches)]
         optimizer.zero_grad(set_to_none=True)
         loss = objective.on(grown.graph_module, batch) + constraint.added(neighborhood)
@@ -129,10 +138,8 @@ def relax(
             parameter.grad = gradient
         optimizer.step()
         schedule.step()
-        with torch.no_grad():
-            # The optimizer's momentum may move what has no gradient, so this is done every step.
-            for parameter, mask in zip(eps_parameters, masks, strict=True):
-                parameter.mul_(mask)
+        # The optimizer's momentum may move what has no gradient, so this is done every step.
+        _keep_off(eps_parameters, masks)
         constraint.after(neighborhood)
     optimizer.zero_grad(set_to_none=True)
     neighborhood.project()

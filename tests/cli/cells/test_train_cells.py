@@ -63,7 +63,7 @@ def test_the_size_is_said_first(trained: tuple[Path, Result]) -> None:
     helper = evaluation_network(GENOTYPES["DARTS_V2"], 4, 3, auxiliary=True).auxiliary
     assert f"and {parameters(helper):,} of the second classifier" in lines[0]
     assert lines[1].split()[1] == f"{cost.multiply_adds:,}"
-    assert lines[2].startswith("epoch 1/1")
+    assert lines[2].startswith("1 epoch of ") and lines[3].startswith("epoch 1/1")
 
 
 def test_its_recipe_repeats_it(

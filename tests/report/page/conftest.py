@@ -1,6 +1,5 @@
-"""Pages as files, and one Chromium for all tests of them."""
+"""Diff pages as files, opened in the Chromium of all tests of pages."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,26 +43,6 @@ def grown() -> Specs:
         budget=fxgrow.Budget(neurons=0.5, layers=1),
     )
     return before, step.spec
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    path = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-    )
-    if path is None:
-        pytest.skip(
-            "no Chromium on this machine; tools/install_chromium.sh installs it on Debian as root"
-        )
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
