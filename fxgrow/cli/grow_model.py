@@ -115,12 +115,11 @@ def grow_model(
     as_json: AsJsonOption = False,
 ) -> None:
     """Train MODEL, grow it between the epochs, and write a complete run directory or none."""
-    # By name, as tables below say which option is which setting; nothing else is local yet.
+    # By name, as tables below say which option is which setting. --set may ask for growth, too.
     recipe = changed_recipe(_recipe(locals()), changes or ())
-    # Counted after --set, which may ask for growth steps too.
-    steps = recipe.settings.grow_steps
+    grows = recipe.settings.grow_steps != 0
     require_used(ctx, ("at",), bool(layers), "--layers")
-    require_used(ctx, _GROWTH_OPTIONS, steps != 0, "a growth step (--grow-steps)")
+    require_used(ctx, _GROWTH_OPTIONS, grows, "a growth step (--grow-steps)")
     files = OutputOptions(out, force, dump_graphs, as_json, tuple(log or ()))
     run_recipe(recipe, files, device=device, trust=TRUST_TYPED)
 

@@ -42,7 +42,7 @@ def run(
         example_inputs=(data.train.images[:1],),
         method=method or ZeroOutgoing(),
         budget=Budget(neurons=3),
-        callback=(events if events is not None else []).append,
+        listeners=[(events if events is not None else []).append],
     )
 
 

@@ -58,7 +58,7 @@ def run(data: Splits, backend: str | None, events: list[Event] | None = None) ->
         example_inputs=(data.train.images[:1],),
         method=ZeroOutgoing(),
         budget=Budget(neurons=1),
-        callback=(events if events is not None else []).append,
+        listeners=[(events if events is not None else []).append],
     )
 
 

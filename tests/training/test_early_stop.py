@@ -18,7 +18,7 @@ from fxgrow.training import (
     EpochDone,
     Event,
     GrowthDone,
-    Log,
+    JsonlLog,
     Measurement,
     OnPlateau,
     Run,
@@ -65,7 +65,7 @@ def test_epochs_are_counted_from_the_best_and_from_growth() -> None:
 
 def test_a_run_stops_and_says_so(digits: Splits) -> None:
     events: list[Event] = []
-    done = run(perceptron(), digits, IDLE, callback=events.append)
+    done = run(perceptron(), digits, IDLE, listeners=[events.append])
     assert len(done.epoch_seconds) == 3
     assert events[-1] == StoppedEarly(epoch=3, patience=1)
     result = run_result(done, IDLE, model="net", data="digits")
@@ -77,7 +77,7 @@ def test_growth_that_is_due_comes_first_and_gives_new_patience(digits: Splits) -
         update={"grow_steps": 1, "grow_when": OnPlateau(patience=1, of="validation_loss")}
     )
     events: list[Event] = []
-    done = run(perceptron(), digits, settings, callback=events.append)
+    done = run(perceptron(), digits, settings, listeners=[events.append])
     kinds = [type(event) for event in events if isinstance(event, (EpochDone, GrowthDone))]
     assert kinds == [EpochDone] * 3 + [GrowthDone] + [EpochDone] * 2
     assert done.growth_epochs == (3,)
@@ -92,7 +92,7 @@ def test_it_is_resumed_to_the_same_end(digits: Splits, tmp_path: Path) -> None:
     settings = IDLE.model_copy(
         update={"grow_steps": 1, "grow_when": OnPlateau(patience=5, of="validation_loss")}
     )
-    log = Log(tmp_path / "log.jsonl")
+    log = JsonlLog(tmp_path / "log.jsonl")
 
     def stop_at_the_end(event: Event) -> None:
         log(event)
@@ -103,10 +103,10 @@ def test_it_is_resumed_to_the_same_end(digits: Splits, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = perceptron()
     with pytest.raises(Stopped):
-        run(model, digits, settings, checkpoints=checkpoints, callback=stop_at_the_end)
-    done = run(model, digits, settings, checkpoints=checkpoints, callback=log)
+        run(model, digits, settings, checkpoints=checkpoints, listeners=[stop_at_the_end])
+    done = run(model, digits, settings, checkpoints=checkpoints, listeners=[log])
     assert len(done.epoch_seconds) == 3
-    again = run(model, digits, settings, checkpoints=checkpoints, callback=log)
+    again = run(model, digits, settings, checkpoints=checkpoints, listeners=[log])
     assert again.after.test == done.after.test
     events = [json.loads(line)["event"] for line in log.path.read_text().splitlines()]
     assert events == ["run-started", "epoch", "epoch", "epoch", "stopped-early"]

@@ -124,7 +124,7 @@ def test_there_is_no_float16_on_the_processor(digits: Splits) -> None:
             example_inputs=(digits.train.images[:1],),
             method=ZeroOutgoing(),
             budget=Budget(neurons=2),
-            callback=events.append,
+            listeners=[events.append],
         )
     assert (caught.value.code, events) == ("bad-setting", [])
 
