@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from fxgrow.capture import preserve_attributes
 from fxgrow.errors import SpecError
 from fxgrow.meta import META
 from fxgrow.modes import evaluation_mode, garbage_collection_off, plain_attention
@@ -78,6 +79,8 @@ def run_bare(
     try:
         with ExitStack() as stack:
             stack.enter_context(evaluation_mode(module))
+            # A detector keeps its anchors, which would lie on the meta device from then on.
+            stack.enter_context(preserve_attributes(module))
             stack.enter_context(plain_attention())
             stack.enter_context(seeded(0))
             stack.enter_context(_FastMetaKernels())

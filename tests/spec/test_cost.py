@@ -126,3 +126,24 @@ def test_a_formula_gives_the_count_of_other_sizes() -> None:
     (large,) = multiply_add_terms(traced(nn.Conv2d(8, 10, 3, groups=2)), (torch.ones(2, 8, 5, 5),))
     assert small.value == 2 * 6 * 2 * 9 * 9
     assert small.formula(large.sizes) == large.value == 2 * 10 * 4 * 9 * 9
+
+
+class Anchors(nn.Module):
+    """As those of torchvision's detectors: they follow the device of what they get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = [torch.arange(4.0)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = [kept.to(x.device) for kept in self.kept]
+        return x * self.kept[0]
+
+
+@pytest.mark.parametrize("count", [multiply_adds, activation_terms, multiply_add_terms, cost])
+def test_what_a_module_keeps_stays_where_it_is(count: Any) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), Anchors())
+    captured = capture(net, (torch.ones(2, 3),))
+    count(captured.graph_module, captured.example_inputs)
+    assert net(torch.ones(2, 3)).shape == (2, 4)
+    assert not net[1].kept[0].is_meta
