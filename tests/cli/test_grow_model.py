@@ -29,7 +29,7 @@ TINY = "tests.cli.models:tiny"
 ROOT = Path(__file__).parents[2]
 KEYS = {
     "params_before", "params_after", "loss_before", "loss_after", "test_accuracy_before", "test_accuracy_after",
-    "faithful_error", "backtracks", "growth_seconds", "epoch_seconds", "steps",
+    "faithful_error", "backtracks", "growth_seconds", "epoch_seconds", "steps", "epochs",
 }  # fmt: skip
 STEP_KEYS = {
     "loss_before", "loss_after", "held_out_before", "held_out_after", "epoch", "params", "split", "new", "seconds",

@@ -194,6 +194,7 @@ def test_it_widens(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the candidates ran out:UserWarning")  # few, to be fast
+@pytest.mark.filterwarnings("ignore:.* has a config, which cannot describe:UserWarning")
 @pytest.mark.parametrize("unit", ["multiply_adds", "activation_memory"])
 @pytest.mark.parametrize("name", ["nonzero", "causal mask", "all kinds"])
 def test_a_budget_in_that_unit_counts(name: str, unit: str) -> None:

@@ -22,6 +22,7 @@ from fxgrow.training import (
     Measurement,
     OnPlateau,
     Run,
+    RunEnded,
     RunSettings,
     StoppedEarly,
     TrainingHistory,
@@ -67,7 +68,8 @@ def test_a_run_stops_and_says_so(digits: Splits) -> None:
     events: list[Event] = []
     done = run(perceptron(), digits, IDLE, listeners=[events.append])
     assert len(done.epoch_seconds) == 3
-    assert events[-1] == StoppedEarly(epoch=3, patience=1)
+    *_, stopped, ended = events
+    assert stopped == StoppedEarly(epoch=3, patience=1) and isinstance(ended, RunEnded)
     result = run_result(done, IDLE, model="net", data="digits")
     assert (result.epochs, result.settings.epochs) == (3, 9)
 
@@ -109,7 +111,7 @@ def test_it_is_resumed_to_the_same_end(digits: Splits, tmp_path: Path) -> None:
     again = run(model, digits, settings, checkpoints=checkpoints, listeners=[log])
     assert again.after.test == done.after.test
     events = [json.loads(line)["event"] for line in log.path.read_text().splitlines()]
-    assert events == ["run-started", "epoch", "epoch", "epoch", "stopped-early"]
+    assert events == ["run-started", *["epoch"] * 3, "stopped-early", "run-ended"]
 
 
 @pytest.mark.parametrize(
