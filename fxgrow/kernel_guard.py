@@ -153,12 +153,12 @@ def _layer_of(model: nn.Module, weight: Tensor) -> str:
     return layer or "a function of the model"
 
 
-def require_bfloat16_gradients(model: nn.Module, inputs: Tensor) -> None:
+def require_bfloat16_gradients(model: nn.Module, *inputs: Any) -> None:
     """Run a model on the CPU once, and refuse convolutions without a gradient in bfloat16.
 
     Args:
         model: is run in evaluation mode; nothing about it changes.
-        inputs: of the shape that it will be trained on.
+        inputs: its arguments, of the shape that it will be trained on.
 
     Raises:
         ModelError: ``unsafe-convolution``.
@@ -168,8 +168,10 @@ def require_bfloat16_gradients(model: nn.Module, inputs: Tensor) -> None:
     """
     if not (torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)):
         return
+    if not _is_on_cpu(model):
+        return
     with evaluation_mode(model), torch.no_grad(), _ConvolutionWatcher(model, _require_written):
-        model(inputs)
+        model(*inputs)
 
 
 def _require_written(model: nn.Module, images: Tensor, weight: Tensor, *rest: Any) -> None:

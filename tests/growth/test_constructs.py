@@ -164,6 +164,7 @@ def build(name: str) -> tuple[nn.Module, Any]:
     return model.eval(), inputs
 
 
+@pytest.mark.filterwarnings("ignore:.* has a config, which cannot describe:UserWarning")
 @pytest.mark.parametrize("name", MODELS)
 def test_it_grows(name: str) -> None:
     model, inputs = build(name)
@@ -194,7 +195,6 @@ def test_it_widens(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the candidates ran out:UserWarning")  # few, to be fast
-@pytest.mark.filterwarnings("ignore:.* has a config, which cannot describe:UserWarning")
 @pytest.mark.parametrize("unit", ["multiply_adds", "activation_memory"])
 @pytest.mark.parametrize("name", ["nonzero", "causal mask", "all kinds"])
 def test_a_budget_in_that_unit_counts(name: str, unit: str) -> None:

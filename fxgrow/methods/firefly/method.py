@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
+from fxgrow.kernel_guard import require_bfloat16_gradients
 from fxgrow.methods.firefly import importance
 from fxgrow.methods.firefly.neighborhood import initialize
 from fxgrow.methods.firefly.relax import CONSTRAINTS, OPTIMIZERS, PRECISIONS, relax
@@ -119,7 +120,13 @@ class Firefly(Settings):
             grown: the over-grown graph, changed in place.
             objective: its batches give the statistics.
             generator: draws the directions.
+
+        Raises:
+            ModelError: ``unsafe-convolution``: on this processor a gradient in bfloat16 would be
+                garbage.
         """
+        if self.precision == "bf16":
+            require_bfloat16_gradients(grown.graph_module, *objective.first_inputs)
         initialize(grown, self.eps, generator)
         estimate_statistics(grown, objective)
 

@@ -1,13 +1,15 @@
 """Step one lowers the loss and stays inside the box and the ball; and the method's settings and ranking."""
 
+import copy
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget, Firefly
-from fxgrow.errors import ArgumentError
+from fxgrow.errors import ArgumentError, ModelError
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.growth.statistics import new_channel_norms
 from fxgrow.methods.firefly import neighborhood
@@ -266,3 +268,21 @@ def test_settings_are_closed(settings: dict[str, object]) -> None:
     with pytest.raises(ArgumentError) as caught:
         Firefly(**settings)
     assert caught.value.code == "bad-setting"
+
+
+def test_bf16_passes_without_a_sound_gradient_are_refused() -> None:
+    """oneDNN leaves parts of it unwritten where a map is smaller than the stride."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    images = torch.randn(4, 3, 2, 2)
+    batches = [(images, torch.tensor([0, 1, 0, 1]))]
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ModelError, match="no sound gradient in bfloat16") as caught:
+        fxgrow.grow(
+            model, batches, F.cross_entropy, inplace=True,
+            method=Firefly(new=1, steps=1, precision="bf16"), budget=Budget(neurons=1),
+        )  # fmt: skip
+    assert caught.value.code == "unsafe-convolution"
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
