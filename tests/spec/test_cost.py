@@ -142,8 +142,11 @@ class Anchors(nn.Module):
 
 @pytest.mark.parametrize("count", [multiply_adds, activation_terms, multiply_add_terms, cost])
 def test_what_a_module_keeps_stays_where_it_is(count: Any) -> None:
-    net = nn.Sequential(nn.Linear(3, 4), Anchors())
-    captured = capture(net, (torch.ones(2, 3),))
-    count(captured.graph_module, captured.example_inputs)
+    graph, root = fx.Graph(), nn.Module()
+    root.layer, root.anchors = nn.Linear(3, 4), Anchors()
+    x = graph.placeholder("x")
+    graph.output(graph.call_module("anchors", (graph.call_module("layer", (x,)),)))
+    net = fx.GraphModule(root, graph).eval()
+    count(net, (torch.ones(2, 3),))
     assert net(torch.ones(2, 3)).shape == (2, 4)
-    assert not net[1].kept[0].is_meta
+    assert not root.anchors.kept[0].is_meta
