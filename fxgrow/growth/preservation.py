@@ -38,7 +38,7 @@ Leaves = Callable[[Any, nn.Module], list[Any]]
 _NO_VALUES = "the model or its example inputs have shapes but no values"
 _NO_FLOATS = "its output holds no floating-point numbers"
 _RANDOM = "its output is random in evaluation mode, too"
-_ROUNDING = (
+ROUNDING = (
     "it amplifies rounding, which is all the difference: in float64 that is smaller by as much"
 )
 
@@ -166,7 +166,26 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
         allowed = max(tolerance, _rounding(finer, examples, expected))
     except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
         return ""
-    return _ROUNDING if error <= allowed else ""
+    return ROUNDING if error <= allowed else ""
+
+
+def amplified_rounding(model: nn.Module, inputs: tuple[Any, ...]) -> float:
+    """How far rounding alone may move what a model in float64 gives.
+
+    Args:
+        model: is left in its mode and state.
+        inputs: its positional arguments.
+
+    Returns:
+        A relative error; 0 if the model computes in another dtype, or does not run again.
+    """
+    floats = [p for p in model.parameters() if p.is_floating_point()]
+    if not floats or any(parameter.dtype != torch.float64 for parameter in floats):
+        return 0.0
+    try:
+        return _rounding(model, (inputs,), _outputs(model, (inputs,)))
+    except Exception:  # noqa: BLE001 - the model's own code may raise anything
+        return 0.0
 
 
 class _AllInFloat64(TorchDispatchMode):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.errors import GrowthError
+from fxgrow.growth import verify
 from fxgrow.growth.invariants import relative_error, require_close, rounding_tolerance
 from fxgrow.growth.widen import widen
 
@@ -197,10 +198,14 @@ def amplifying(dtype: torch.dtype) -> tuple[nn.Module, Tensor, list[tuple[Tensor
 def test_grow_excuses_what_widen_excuses() -> None:
     model, x, batches = amplifying(torch.float64)
     widened = widen(model, {"a": 3, "b": 2}, x)
-    growth = fxgrow.grow(model, batches, nn.functional.mse_loss, only=["a"], method=SPLITS)
+    growth = fxgrow.grow(
+        model, batches, nn.functional.mse_loss, only=["a"], method=SPLITS, accept_no_gain=True
+    )
     assert growth.report.unchecked == widened.unchecked
     assert "it amplifies rounding" in widened.unchecked
-    assert growth.report.preservation_error > rounding_tolerance(x)
+    report = growth.report
+    # Which of the two checks meets amplified digits depends on the kernels of the processor.
+    assert max(report.preservation_error, report.faithful_error) > rounding_tolerance(x)
 
 
 def test_rounding_is_told_of_a_model_that_runs_in_its_own_dtype_alone() -> None:
@@ -217,12 +222,42 @@ def test_rounding_is_told_of_a_model_that_runs_in_its_own_dtype_alone() -> None:
     assert "it amplifies rounding" in widen(KeepsATensor(), {"a": 3, "b": 2}, X).unchecked
 
 
+@pytest.mark.parametrize("new", [2, 8])
+def test_what_is_amplified_beside_the_graph_is_excused_by_itself(new: int) -> None:
+    """More than at eps = 0, or where that has no error at all."""
+    model, _, batches = amplifying(torch.float64)
+    growth = fxgrow.grow(
+        model, batches, nn.functional.mse_loss, only=["a"], accept_no_gain=True,
+        method=fxgrow.Firefly(new=new, steps=2), budget=fxgrow.Budget(neurons=new),
+    )  # fmt: skip
+    assert growth.report.faithful_error < 1e-7 and "it amplifies" in growth.report.unchecked
+
+
+def test_a_wrong_emission_is_not_excused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, batches = amplifying(torch.float64)
+    emit = verify.emit
+
+    def slightly_wrong(module: nn.Module, *args: Any, **options: Any) -> Any:
+        maps = emit(module, *args, **options)
+        with torch.no_grad():
+            module.get_parameter("c.bias").mul_(1 + 1e-9)
+        return maps
+
+    monkeypatch.setattr(verify, "emit", slightly_wrong)
+    with pytest.raises(GrowthError, match="not f"):
+        fxgrow.grow(
+            model, batches, nn.functional.mse_loss, only=["a"], method=SPLITS, accept_no_gain=True
+        )
+
+
 def test_grow_excuses_nothing_where_all_digits_are_lost() -> None:
     """Else a wrong emission would go unseen; ``widen``, which emits no updates, may excuse it."""
     model, x, batches = amplifying(torch.float32)
     assert "it amplifies rounding" in widen(model, {"a": 3, "b": 2}, x).unchecked
     with pytest.raises(GrowthError, match="not faithful to the over-grown graph"):
-        fxgrow.grow(model, batches, nn.functional.mse_loss, only=["a"], method=SPLITS)
+        fxgrow.grow(
+            model, batches, nn.functional.mse_loss, only=["a"], method=SPLITS, accept_no_gain=True
+        )
 
 
 @pytest.mark.parametrize("kind", [AmplifiesAndScales, ScaledByLength])
