@@ -48,6 +48,7 @@ if __name__ == "__main__":
         budget=fxgrow.Budget(neurons=4),
     )
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet["enable_checkpointing"] = False  # it is saved by hand
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(max_epochs=12, accelerator="cpu", callbacks=[growth], **quiet)
         trainer.fit(Classifier(), DataLoader(data, batch_size=32, shuffle=True))

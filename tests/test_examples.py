@@ -22,14 +22,21 @@ def test_every_example_is_tried() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", PRINTED)
-def test_an_example_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_example_runs(
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sentences, packages = PRINTED[name]
     for package in packages:
         pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     printed = capsys.readouterr().out
     for sentence in sentences:
         assert sentence in printed
+    assert not list(tmp_path.iterdir()), "it leaves nothing where it was started"
 
 
 @pytest.mark.parametrize("name", PRINTED)
