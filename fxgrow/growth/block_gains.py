@@ -97,6 +97,8 @@ def placed_by_gain(
             layouts.append(layout_of(found, path, order_after(length, range(length))))
     require_apart(layouts)
     candidates = block_candidates(model, layouts, examples, objective)
+    if budget is None:  # else numbers of blocks are limits, and fewer may be bought
+        _require_enough(candidates, counts)
     chosen = _bought(candidates, counts, budget, model)
     numbers: dict[str, list[int]] = {}
     for candidate in chosen:
@@ -219,6 +221,18 @@ def _require_limits(budget: Budget | None) -> None:
             "bad-budget",
             "a budget of blocks limits parameters and layers (blocks) alone; leave the rest out",
         )
+
+
+def _require_enough(candidates: Sequence[BlockCandidate], most: Mapping[str, int]) -> None:
+    """Check that each list has as many places as it is to get blocks."""
+    for path, count in most.items():
+        places = sum(candidate.blocks == path for candidate in candidates)
+        if places < count:
+            raise bad_blocks(
+                f"{path!r} has {places} blocks whose copies can start as the identity, so {count} "
+                "have no places by gain",
+                f"ask for {places} at most, and then again",
+            )
 
 
 def _bought(

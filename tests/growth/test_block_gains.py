@@ -108,6 +108,18 @@ def test_a_block_that_is_not_residual_is_no_candidate() -> None:
     model: Any = randomised(Stack(3))
     model.blocks[1] = randomised(PostNorm())
     assert set(deepened(model, {"blocks": 1}).gains) == {"blocks.0", "blocks.2"}
+    with pytest.raises(GrowthError, match="ask for 2 at most, and then again") as refusal:
+        deepened(model, {"blocks": 3})
+    assert refusal.value.code == "bad-blocks"
+    # As a limit of what a budget may buy it is no promise.
+    assert (
+        len(
+            deepened(
+                model, {"blocks": 3}, budget=fxgrow.Budget(parameters=9.0, layers=3)
+            ).new_blocks
+        )
+        == 2
+    )
     with pytest.raises(GrowthError, match="leave this list out") as refusal:
         deepened(randomised(Stack(2, PostNorm)), {"blocks": 1})
     assert refusal.value.code == "not-residual"
