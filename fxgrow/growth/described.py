@@ -1,5 +1,6 @@
 """The specification of a model that has none yet: a wider, a deeper, or any one with its inputs."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,9 @@ from torch import fx, nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple
-from fxgrow.errors import SpecError
+from fxgrow.errors import ModelError, SpecError
 from fxgrow.growth.deepen import Deepened
+from fxgrow.growth.lineage import Lineage
 from fxgrow.growth.widen import Widened
 from fxgrow.spec import META_KEY, ArchitectureSpec, describe, spec_of
 
@@ -60,6 +62,23 @@ def described_model(
     widths = couple(captured).widths
     spec = describe(captured.graph_module, captured.example_inputs, widths=widths)
     if isinstance(model, (Widened, Deepened)):
-        history = model.lineage.described(captured.example_inputs, spec)
-        spec = spec.model_copy(update={"history": history})
+        spec = _with_history(spec, model.lineage, captured.example_inputs)
     return DescribedModel(captured.graph_module, spec)
+
+
+def _with_history(
+    spec: ArchitectureSpec, lineage: Lineage, example_inputs: tuple[Any, ...]
+) -> ArchitectureSpec:
+    """A specification with the steps that led to it, if the models between them can be described.
+
+    Only their shapes are left, which is not enough for code that branches on values.
+    """
+    try:
+        history = lineage.described(example_inputs, spec)
+    except (SpecError, ModelError) as error:
+        message = (
+            f"saved without its growth history, as a model before cannot be described: {error}"
+        )
+        warnings.warn(message, UserWarning, stacklevel=4)
+        return spec
+    return spec.model_copy(update={"history": history})

@@ -1,6 +1,7 @@
 """What ``widen``, ``deepen`` and ``grow_to`` did is saved, found in a diff, and done again from the history alone."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow.growth import described_model, regrow, replay
+from fxgrow.growth.lineage import Lineage
 from fxgrow.spec import ArchitectureSpec, GrowthStep, diff, read_spec
 from tests.networks import randomised
 
@@ -193,3 +195,27 @@ def test_a_history_that_was_changed_is_refused(update: dict[str, Any]) -> None:
 def _spec(model: Any) -> ArchitectureSpec:
     is_module = isinstance(model, nn.Module)
     return described_model(model, TOKENS if is_module else None).spec
+
+
+class Branching(Stack):
+    """Asks for the value of a tensor, which shapes do not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("times", torch.tensor(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(int(self.times)):
+            x = x / 2
+        return super().forward(x)
+
+
+def test_a_model_whose_past_cannot_be_described_is_saved_with_a_warning(tmp_path: Path) -> None:
+    deeper = fxgrow.deepen(randomised(Stack()), {"blocks": 1}, TOKENS)
+    (step,) = deeper.lineage.pending
+    past = replace(step, before=Branching().double().to("meta"))
+    deeper = replace(deeper, lineage=Lineage(pending=(past,)))
+    with pytest.warns(UserWarning, match="saved without its growth history"):
+        spec = fxgrow.save(deeper, tmp_path / "deep")
+    assert spec.history == ()
+    assert torch.equal(fxgrow.load(tmp_path / "deep")(TOKENS), deeper.module(TOKENS))
