@@ -31,6 +31,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -38,7 +39,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxgrow.errors import ModelError
-from fxgrow.modes import evaluation_mode
 
 # Either variable limits the instruction sets that oneDNN uses; the first one that is set counts.
 _ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
@@ -157,21 +157,60 @@ def require_bfloat16_gradients(model: nn.Module, *inputs: Any) -> None:
     """Run a model on the CPU once, and refuse convolutions without a gradient in bfloat16.
 
     Args:
-        model: is run in evaluation mode; nothing about it changes.
+        model: is copied; nothing about it changes.
         inputs: its arguments, of the shape that it will be trained on.
 
     Raises:
         ModelError: ``unsafe-convolution``.
 
     Example:
-        >>> require_bfloat16_gradients(model, images[:1])
+        >>> require_bfloat16_gradients(model, images[:2])
     """
     if not (torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)):
         return
-    if not _is_on_cpu(model):
-        return
-    with evaluation_mode(model), torch.no_grad(), _ConvolutionWatcher(model, _require_written):
-        model(*inputs)
+    if _is_on_cpu(model):
+        _watch_training_pass(model, inputs, _require_written)
+
+
+def require_compilable_gradients(model: nn.Module, *inputs: Any) -> None:
+    """Run a model once, and refuse convolutions that compiled code might give to the kernel.
+
+    Compiled passes cannot be watched, and the compiler chooses the memory layout and pads images
+    as it likes: so every convolution counts that may meet the kernel in some layout.
+
+    Args:
+        model: is copied; nothing about it changes.
+        inputs: its arguments, of the shape that it will be trained on.
+
+    Raises:
+        ModelError: ``unsafe-convolution``.
+
+    Example:
+        >>> require_compilable_gradients(model, images[:2])
+    """
+    if has_unsafe_kernel() and _is_on_cpu(model):
+        _watch_training_pass(model, inputs, _require_safe_in_any_layout)
+
+
+def _watch_training_pass(
+    model: nn.Module, inputs: Sequence[Any], require_sound: Callable[..., None]
+) -> None:
+    # In training mode, as some branches run in no other; of a copy, for its statistics change.
+    watched = deepcopy(model).train()
+    with torch.no_grad(), _ConvolutionWatcher(watched, require_sound):
+        watched(*inputs)
+
+
+def _require_safe_in_any_layout(model: nn.Module, *args: Any) -> None:
+    weight, stride = args[1], args[3]
+    if _fits_the_kernel(*args):
+        raise ModelError(
+            "unsafe-convolution",
+            f"{_layer_of(model, weight)}, a 1 x 1 convolution of {weight.shape[1]} channels at "
+            f"stride {tuple(stride)}, cannot be compiled on processors with AVX2 only, where "
+            "oneDNN may write the gradient of such weights beyond its memory; leave compile out, "
+            "or set torch.backends.mkldnn.enabled = False",
+        )
 
 
 def _require_written(model: nn.Module, images: Tensor, weight: Tensor, *rest: Any) -> None:
@@ -247,12 +286,8 @@ def is_unsafe_convolution(
         True if the arguments, those of ``aten.convolution``, are of the kind that the head of this
         module describes.
     """
-    is_float32 = weight.dtype == images.dtype == torch.float32
-    if not (weight.device.type == "cpu" and is_float32 and weight.requires_grad):
-        return False
-    is_2d = weight.dim() == 4
-    is_pointwise = is_2d and tuple(weight.shape[2:]) == (1, 1) and groups == 1 and not any(padding)
-    if not (is_pointwise and weight.shape[1] < _LANES and max(stride) > 1):
+    rest = (_bias, stride, padding, _dilation, transposed, output_padding, groups)
+    if not (weight.requires_grad and _fits_the_kernel(images, weight, *rest)):
         return False
     # With leftover pixels at the border, oneDNN takes another kernel, which is safe.
     if transposed:
@@ -260,6 +295,16 @@ def is_unsafe_convolution(
     else:
         leftover = _unused_input_pixels(images.shape[2:], stride)
     return not any(leftover) and (is_channels_last(images) or is_channels_last(weight))
+
+
+def _fits_the_kernel(images: Tensor, weight: Tensor, *rest: Any) -> bool:
+    """Whether some layout and size of the images would be given to the kernel."""
+    _bias, stride, padding, _dilation, _transposed, _output_padding, groups = rest
+    is_float32 = weight.dtype == images.dtype == torch.float32
+    if weight.dim() != 4 or weight.device.type != "cpu" or not is_float32:
+        return False
+    is_pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and not any(padding)
+    return is_pointwise and weight.shape[1] < _LANES and max(stride) > 1
 
 
 def _missing_output_pixels(stride: Sequence[int], output_padding: Sequence[int]) -> list[int]:

@@ -20,6 +20,7 @@ from fxgrow.kernel_guard import (
     has_unsafe_kernel,
     is_channels_last,
     is_unwritten_in_bfloat16,
+    require_bfloat16_gradients,
 )
 from fxgrow.training import train_epoch
 
@@ -269,3 +270,20 @@ def test_gradients_that_are_let_through_are_right(side: int, stride: int) -> Non
         outputs = layer(images)
     outputs.float().square().sum().backward()
     assert (layer.weight.grad - right).abs().max() < 0.05 * right.abs().max()
+
+
+def test_a_branch_for_training_is_looked_at_in_bfloat16() -> None:
+    class Early(nn.Module):
+        """Classifies early as well, in training only, as GoogLeNet does."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.early = nn.Conv2d(3, 3, 3, stride=2, padding=1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.early(images) if self.training else images
+
+    model = Early().eval()
+    with pytest.raises(ModelError, match="early, a convolution at stride"):
+        require_bfloat16_gradients(model, torch.zeros(2, 3, 1, 1))
+    assert not model.training

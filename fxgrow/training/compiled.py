@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
-from fxgrow.kernel_guard import has_unsafe_kernel
-from fxgrow.memory import device_of
+from fxgrow.kernel_guard import require_compilable_gradients
+from fxgrow.randomness import kept_random_states
 
 
 class Compilation(Settings):
@@ -62,12 +62,18 @@ def training_model(model: nn.Module, compilation: Compilation | None) -> nn.Modu
     return model if compilation is None else CompiledModel(model, compilation.backend)
 
 
-def require_compilation(compilation: Compilation | None, model: nn.Module) -> None:
+def require_compilation(compilation: Compilation | None, model: nn.Module, images: Tensor) -> None:
     """Check what can be told of a compilation before it is tried.
 
+    Args:
+        compilation: of the passes of training steps.
+        model: what is trained.
+        images: two images.
+
     Raises:
-        TrainingError: ``bad-setting``: there is no such backend; ``not-compilable``: this processor
-            has a faulty kernel, against which compiled code is not guarded.
+        TrainingError: ``bad-setting``: there is no such backend.
+        ModelError: ``unsafe-convolution``: on this processor compiled code might write a gradient
+            beyond its memory.
     """
     if compilation is None:
         return
@@ -77,11 +83,5 @@ def require_compilation(compilation: Compilation | None, model: nn.Module) -> No
             "bad-setting",
             f"torch.compile has no backend {compilation.backend!r}; there are {', '.join(known)}",
         )
-    device = device_of(model)
-    if has_unsafe_kernel() and device is not None and device.type == "cpu":
-        raise TrainingError(
-            "not-compilable",
-            "on processors with AVX2 only, oneDNN writes some gradients beyond its memory, and "
-            "compiled training steps cannot be guarded against it; leave compile out, or set "
-            "torch.backends.mkldnn.enabled = False",
-        )
+    with kept_random_states():
+        require_compilable_gradients(model, images)

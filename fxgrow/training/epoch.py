@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 from torch import nn
 from torch.optim import Optimizer
@@ -11,6 +12,7 @@ from fxgrow.errors import DataError, TrainingError
 from fxgrow.growth import Batch, LossFunction
 from fxgrow.kernel_guard import guard_unsafe_kernel
 from fxgrow.running import errors_as, input_target_pairs
+from fxgrow.training.compiled import CompiledModel
 from fxgrow.training.evaluate import loss_of, run_on_batch
 from fxgrow.training.precision import Precision, precision_of
 
@@ -64,7 +66,10 @@ def train_epoch(
     losses: list[float] = []
     for batch, (inputs, target) in enumerate(input_target_pairs(batches)):
         # Looks at the shapes of this forward pass, as an unsafe backward pass cannot be undone.
-        with guard_unsafe_kernel(model), passes.autocast():
+        # A compiled pass cannot be watched: the model was looked at before it was compiled.
+        is_compiled = isinstance(model, CompiledModel)
+        guard = nullcontext() if is_compiled else guard_unsafe_kernel(model)
+        with guard, passes.autocast():
             output = run_on_batch(model, inputs)
             value = loss_of(loss, output, target)
         losses.append(float(value.detach()))

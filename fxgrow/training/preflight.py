@@ -42,9 +42,9 @@ def require_possible_training(model: nn.Module, data: Splits, settings: RunSetti
     """
     require_step_memory(model, data.train.images, settings.batch_size)
     # Memory first: the next check runs the model.
-    require_precision(settings.precision, model, data.train.images[:1])
+    require_precision(settings.precision, model, data.train.images[:2])
     require_augmentation(settings.augmentation, data)
-    require_compilation(settings.compile, model)
+    require_compilation(settings.compile, model, data.train.images[:2])
 
 
 def require_possible_run(state: RunState, checkpoints: Path | None) -> None:

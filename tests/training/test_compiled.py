@@ -27,6 +27,11 @@ def failing(graph_module: torch.fx.GraphModule, inputs: Any) -> Any:
     raise RuntimeError("no compiler here")
 
 
+@pytest.fixture
+def avx2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _backends() -> Iterator[None]:
     torch._dynamo.register_backend(counting)
@@ -105,11 +110,41 @@ def test_a_backend_that_there_is_not(digits: Splits) -> None:
         run(digits, "induktor")
 
 
-def test_nothing_is_compiled_where_gradients_cannot_be_guarded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("fxgrow.training.compiled.has_unsafe_kernel", lambda: True)
-    with pytest.raises(FxgrowError, match="AVX2") as caught:
-        require_compilation(Compilation(), network())
-    assert caught.value.code == "not-compilable"
-    require_compilation(None, network())
+def strided(channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 9, 1, stride=2), nn.BatchNorm2d(9))
+
+
+@pytest.mark.usefixtures("avx2")
+def test_what_might_write_beyond_its_memory_is_not_compiled() -> None:
+    """Not even where this layout is safe: the compiler chooses another."""
+    images = torch.zeros(2, 7, 5, 5)
+    with pytest.raises(FxgrowError, match="0, a 1 x 1 convolution of 7 channels") as caught:
+        require_compilation(Compilation(), strided(7), images)
+    assert caught.value.code == "unsafe-convolution"
+    require_compilation(None, strided(7), images)
+
+
+@pytest.mark.usefixtures("avx2")
+def test_before_it_is_compiled_a_model_is_only_looked_at() -> None:
+    model = strided(8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    require_compilation(Compilation(), model, torch.randn(2, 8, 4, 4))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+class TrainedBranch(nn.Module):
+    """Classifies early as well, in training only, as GoogLeNet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early = nn.Conv2d(3, 3, 1, stride=2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.early(images) if self.training else images
+
+
+@pytest.mark.usefixtures("avx2")
+def test_a_branch_for_training_is_looked_at() -> None:
+    with pytest.raises(FxgrowError, match="early, a 1 x 1 convolution"):
+        require_compilation(Compilation(), TrainedBranch().eval(), torch.zeros(2, 3, 4, 4))

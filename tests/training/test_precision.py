@@ -38,7 +38,9 @@ class Watched(nn.Module):
 
 
 def note(training: bool, value: Tensor) -> None:
-    if not value.is_meta:  # else only memory is counted
+    # On meta tensors only memory is counted; a pass without gradients looks for faulty kernels.
+    is_step = training and torch.is_grad_enabled()
+    if not value.is_meta and (is_step or not training):
         SEEN.append((training, value.dtype))
 
 
