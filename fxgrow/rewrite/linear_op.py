@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fxgrow.errors import InternalError
+
 
 @dataclass(frozen=True)
 class LinearForm:
@@ -18,15 +20,23 @@ class LinearForm:
         settings: its other arguments (stride, padding, ...).
         groups: the groups of a grouped convolution.
         row_dim: the dimension of the output along which the rows come out; None if the weight has
-            no rows.
+            no rows. Counted from the end it is that of the columns in the input, too.
         additive: the product with a sum of weights is the sum of the products.
     """
 
     function: Callable[..., Tensor]
     settings: tuple[Any, ...] = ()
     groups: int = 1
-    row_dim: int | None = 1
+    row_dim: int | None = -1
     additive: bool = True
+
+    def channel_dim(self, value: Tensor) -> int:
+        """The dimension of the channels in what is read or given."""
+        # Of an equation only the common order is known: [batch, channels, ...] or channels last.
+        dim = self.row_dim
+        if dim is not None and dim < 0:
+            return dim
+        return 1 if dim == 1 and value.dim() > 1 else -1
 
     def __call__(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, more: Sequence[Any] = ()
@@ -246,16 +256,18 @@ def split_rows(out: Tensor, sizes: Sequence[int], form: LinearForm) -> list[Tens
         return [out]
     if form.groups == 1:
         return list(out.split_with_sizes(list(sizes), form.row_dim))
-    # [batch, out, ...] -> [batch, groups, out / groups, ...]
-    by_group = out.unflatten(1, (form.groups, -1))
+    # [..., out, *image] -> [..., groups, out / groups, *image]
+    dim = form.row_dim
+    by_group = out.unflatten(dim, (form.groups, -1))
     group_sizes = [size // form.groups for size in sizes]
-    return [part.flatten(1, 2) for part in by_group.split(group_sizes, dim=2)]
+    return [part.flatten(dim - 1, dim) for part in by_group.split(group_sizes, dim=dim)]
 
 
 def join_channels(parts: Sequence[Tensor], form: LinearForm) -> Tensor:
     """Inputs of one product beside each other, as its columns are: group by group."""
-    if form.row_dim == -1:
-        return torch.cat(list(parts), -1)
-    # [batch, in, ...] -> [batch, groups, in / groups, ...]
-    by_group = [part.unflatten(1, (form.groups, -1)) for part in parts]
-    return torch.cat(by_group, 2).flatten(1, 2)
+    dim = form.row_dim
+    if dim is None:
+        raise InternalError("a weight without rows has no columns that lie beside each other")
+    # [..., in, *image] -> [..., groups, in / groups, *image]
+    by_group = [part.unflatten(dim, (form.groups, -1)) for part in parts]
+    return torch.cat(by_group, dim).flatten(dim - 1, dim)

@@ -77,6 +77,17 @@ def _deform(
     return ops.deform_conv2d(x, offset, weight, bias, *settings, mask)  # type: ignore[no-any-return]
 
 
+_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+_TRANSPOSED_CONVOLUTIONS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+# Counted from the end, as an image may come without a batch.
+CHANNELS: dict[Any, int] = {
+    **{function: -1 - rank for rank, function in enumerate(_CONVOLUTIONS, start=1)},
+    **{function: -1 - rank for rank, function in enumerate(_TRANSPOSED_CONVOLUTIONS, start=1)},
+}
+"""The dimension of the channels in what a convolution takes and gives."""
+_CHANNELS_OF_IMAGES = CHANNELS[F.conv2d]
+
 LINEAR_FORM = LinearForm(F.linear, row_dim=-1)
 EMBEDDING_FORM = LinearForm(_embed, row_dim=-1)
 
@@ -125,7 +136,7 @@ def _convolve(
     dilation: Any = 1,
     groups: int = 1,
 ) -> LinearCall | None:
-    form = LinearForm(function, (stride, padding, dilation, groups), groups)
+    form = LinearForm(function, (stride, padding, dilation, groups), groups, CHANNELS[function])
     return LinearCall(input, weight, bias, form)
 
 
@@ -141,7 +152,8 @@ def _convolve_transposed(
     dilation: Any = 1,
 ) -> LinearCall | None:
     settings = (function, groups, stride, padding, output_padding, groups, dilation)
-    return LinearCall(input, weight, bias, LinearForm(_transposed, settings, groups), swapped=True)
+    form = LinearForm(_transposed, settings, groups, CHANNELS[function])
+    return LinearCall(input, weight, bias, form, swapped=True)
 
 
 def _aten_convolution(
@@ -156,20 +168,19 @@ def _aten_convolution(
     groups: int,
 ) -> LinearCall | None:
     settings = (stride, padding, dilation, transposed, output_padding, groups)
+    channels = -1 - len(stride)
     if transposed:
-        form = LinearForm(_transposed, (torch.convolution, groups, *settings), groups)
+        form = LinearForm(_transposed, (torch.convolution, groups, *settings), groups, channels)
     else:
-        form = LinearForm(torch.convolution, settings, groups)
+        form = LinearForm(torch.convolution, settings, groups, channels)
     return LinearCall(input, weight, bias, form, swapped=transposed)
-
-
-_TRANSPOSED_CONVOLUTIONS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 def _transposed_form(module: Any) -> LinearForm:
     rank = module.weight.dim() - 2  # [in, out, *kernel]
+    function = _TRANSPOSED_CONVOLUTIONS[rank - 1]
     settings = (
-        _TRANSPOSED_CONVOLUTIONS[rank - 1],
+        function,
         module.groups,
         module.stride,
         module.padding,
@@ -177,12 +188,13 @@ def _transposed_form(module: Any) -> LinearForm:
         module.groups,
         module.dilation,
     )
-    return LinearForm(_transposed, settings, module.groups)
+    return LinearForm(_transposed, settings, module.groups, CHANNELS[function])
 
 
 def _convolution_form(module: Any) -> LinearForm:
+    rank = module.weight.dim() - 2  # [out, in / groups, *kernel]
     # The module's own method takes care of padding modes ("reflect"), too.
-    return LinearForm(module._conv_forward, groups=module.groups)
+    return LinearForm(module._conv_forward, (), module.groups, CHANNELS[_CONVOLUTIONS[rank - 1]])
 
 
 def _embedding_bag(
@@ -237,14 +249,14 @@ def _deformable(
     dilation: Any = (1, 1),
     mask: Any = None,
 ) -> LinearCall | None:
-    form = LinearForm(_deform, ((stride, padding, dilation),))
+    form = LinearForm(_deform, ((stride, padding, dilation),), row_dim=_CHANNELS_OF_IMAGES)
     return LinearCall(input, weight, bias, form, more=(offset, mask))
 
 
 def _deformable_module(module: Any) -> Callable[..., LinearCall | None]:
     def call(input: Any, offset: Any, mask: Any = None) -> LinearCall | None:  # noqa: A002
         settings = (module.stride, module.padding, module.dilation)
-        form = LinearForm(_deform, (settings,), module.groups)
+        form = LinearForm(_deform, (settings,), module.groups, _CHANNELS_OF_IMAGES)
         return LinearCall(input, None, None, form, more=(offset, mask))
 
     return call

@@ -36,7 +36,7 @@ from fxgrow.rewrite.linear_op import (
 UNIT_SCALE = 3**-0.5
 """The norm of a row as torch draws them, uniform in +-1 / sqrt(fan in).
 
-It is the unit of a layer whose weights are zero.
+It is the unit of a layer whose weights are zero, or that has none.
 """
 
 
@@ -312,6 +312,8 @@ class OvergrownLayer(nn.Module):
 def _units(base: WeightBlock) -> tuple[float, float]:
     """The mean norm of a layer's rows with their biases, and that of its columns."""
     weight = base.weight.detach()  # [out, in, ...]
+    if not weight.numel():  # a layer without rows or without columns
+        return UNIT_SCALE, UNIT_SCALE
     theta = torch.cat([part.detach().reshape(len(weight), -1) for part in base.tensors()], 1)
     row = float(theta.norm(dim=1).mean()) or UNIT_SCALE
     column = float(weight.transpose(0, 1).flatten(1).norm(dim=1).mean()) or UNIT_SCALE

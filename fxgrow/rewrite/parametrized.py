@@ -84,10 +84,21 @@ def graph_source(root: nn.Module, node: Any) -> TensorSource | None:
     for one in nodes:
         copies[one] = graph.node_copy(one, copies.__getitem__)
     graph.output(copies[node])
-    module = fx.GraphModule(root, graph)
+    module = _Formula(fx.GraphModule(root, graph))
     with torch.no_grad():
         computed = module()
     return TensorSource(computed, module, nodes) if isinstance(computed, Tensor) else None
+
+
+class _Formula(nn.Module):
+    """What a graph without inputs computes. Called itself, one that fails is printed by torch."""
+
+    def __init__(self, graph_module: fx.GraphModule) -> None:
+        super().__init__()
+        self.graph_module = graph_module
+
+    def forward(self) -> Any:
+        return self.graph_module.forward()
 
 
 def _ancestors(node: fx.Node) -> tuple[fx.Node, ...]:
@@ -119,8 +130,8 @@ def computed_op(
         swapped: see ``LinearOp``.
 
     Returns:
-        The product; None if the weight has no parameter of its shape, if a parameter that has rows
-        is not known by name, or if the rows are not computed one by one.
+        The product; None if the weight has no parameter of its shape, if something that has rows is
+        no parameter or not known by name, or if the rows are not computed one by one.
     """
     weight_parts = weight.row_parameters(int(swapped))
     bias_parts = {} if bias is None else bias.row_parameters(0)
@@ -131,6 +142,9 @@ def computed_op(
     ordered = {("weight", mains[0]): weight_parts.pop(mains[0])}
     ordered |= {("weight", path): tensor for path, tensor in weight_parts.items()}
     ordered |= {("bias", path): tensor for path, tensor in bias_parts.items()}
+    # Rows of a mask or another buffer are not learned: no candidate can say what new ones are.
+    if not all(isinstance(tensor, nn.Parameter) for tensor in ordered.values()):
+        return None
     found = [names.get(id(tensor)) for tensor in ordered.values()]
     known = [name for name in found if name is not None]
     if len(known) < len(found):

@@ -71,6 +71,20 @@ def _kind(root: nn.Module, node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.target))
 
 
+def _unknown_use(root: nn.Module, node: fx.Node) -> str:
+    """Why a node that reads or writes neurons is no product that candidates can be added to."""
+    kind = _kind(root, node)
+    if node.op == "call_module":
+        module = root.get_submodule(str(node.target))
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, Tensor) and "weight" not in {**module._parameters, **module._buffers}:
+            return (
+                f"the weight of this {kind} is no parameter but computed, as by "
+                "torch.nn.utils.prune (whose remove makes it one)"
+            )
+    return f"there is no rewrite rule for {kind} as a reader or writer"
+
+
 def _copy_plus(
     context: RewriteContext, node: fx.Node, provenance: Provenance | None = None
 ) -> fx.Node:
@@ -88,8 +102,7 @@ class LinearRule:
     def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
         use = context.linear_uses.get(node)
         if use is None:
-            kind = _kind(context.old, node)
-            return _no_rewrite(node, f"there is no rewrite rule for {kind} as a reader or writer")
+            return _no_rewrite(node, _unknown_use(context.old, node))
         product = use.product
         for name in product.names:
             # Two uses of a weight share one module with its candidates, so they must be alike.

@@ -11,7 +11,7 @@ def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Gener
     """Normally distributed entries with the spread of the existing ones.
 
     Args:
-        tensor: the parameter. If all of it is zero, the spread is 1 / sqrt(fan in).
+        tensor: the parameter. If all of it is zero, or it is empty, the spread is 1 / sqrt(fan in).
         axis: the axis that gains entries.
         count: how many.
         generator: draws them.
@@ -23,11 +23,13 @@ def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Gener
     shape[axis] = count
     if tensor.is_meta:  # it has no values, so there is no spread, and nothing to draw
         return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
-    fan_in = max(1, tensor[0].numel())
+    fan_in = max(1, tensor.shape[1:].numel())
     # Drawn in double precision on the CPU, so that a seed gives the same numbers for every dtype
     # and device.
     dtype = torch.complex128 if tensor.is_complex() else torch.float64
-    spread = float(tensor.detach().to(dtype).std(correction=0)) or fan_in**-0.5
+    # A layer may have no rows or no columns at all, and then there is no spread either.
+    existing = float(tensor.detach().to(dtype).std(correction=0)) if tensor.numel() else 0.0
+    spread = existing or fan_in**-0.5
     return torch.randn(shape, generator=generator, dtype=dtype).mul(spread).to(tensor)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.parametrize import register_parametrization
 from torchvision.ops import DeformConv2d, deform_conv2d
 
@@ -18,6 +18,7 @@ from fxgrow.rewrite import OvergrownLayer, overgrow
 from tests.coupling.models import Net
 from tests.rewrite.rewriting import assert_faithful
 
+pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 Case = tuple[Callable[[], nn.Module], tuple[Tensor, ...], set[str]]
 """The model, its inputs, and all widths that grow."""
 
@@ -221,6 +222,22 @@ def _read(features: int) -> nn.Linear:
     return nn.Linear(features, 2)
 
 
+def _without(rows: int, columns: int) -> nn.Module:
+    """Beside the layer that reads lies one without rows, or between two layers nothing."""
+
+    def forward(net: Any, x: Tensor) -> Tensor:
+        hidden = torch.tanh(net.a(x))
+        return torch.cat([net.b(hidden), net.last(net.empty(hidden))], 1)
+
+    return Net(
+        forward,
+        a=nn.Linear(6, 4),
+        b=_read(4),
+        empty=nn.Linear(4, rows),
+        last=nn.Linear(rows, columns),
+    )
+
+
 def _tied_embeddings() -> nn.Module:
     """The output's weights are those of the embedding; the layer between them grows."""
 
@@ -320,6 +337,8 @@ CASES: dict[str, Case] = {
     "bag by function": (_bag_by_function, (WORDS,), {"a"}),
     "tied embeddings": (_tied_embeddings, (WORDS,), {"a"}),
     "used twice": (_used_twice, (VECTOR,), MIDDLE),
+    "a layer without rows": (lambda: _without(0, 0), (VECTOR,), {"a"}),
+    "a layer without columns": (lambda: _without(0, 3), (VECTOR,), {"a"}),
 }
 for rank, kind in TRANSPOSED.items():
     for groups in (1, 2):
@@ -335,7 +354,23 @@ for rank, kind in TRANSPOSED.items():
         (SIGNALS[rank],),
         {"a"},
     )
+    for groups in (1, 2):  # an image without a batch
+        CASES[f"{rank}-d transposed, one image, {groups} groups"] = (
+            lambda rank=rank, kind=kind, groups=groups: _between(
+                lambda: kind(4, 6, 3, groups=groups), 6, rank
+            ),
+            (SIGNALS[rank][0],),
+            MIDDLE,
+        )
 for rank, plain in CONVOLUTIONS.items():
+    for groups in (1, 2):
+        CASES[f"{rank}-d, one image, {groups} groups"] = (
+            lambda rank=rank, kind=plain, groups=groups: _between(
+                lambda: kind(4, 6, 3, groups=groups), 6, rank
+            ),
+            (SIGNALS[rank][0],),
+            MIDDLE,
+        )
     CASES[f"{rank}-d grouped"] = (
         lambda rank=rank, kind=plain: _between(
             lambda: kind(4, 6, 3, groups=2, bias=False), 6, rank
@@ -415,3 +450,47 @@ def test_a_number_of_rows_in_the_code_of_a_weight_is_refused() -> None:
     number = coupling.number_of["middle"]
     grown = overgrow(captured, coupling, [number], {}, torch.Generator())
     assert grown.refusals[number].code == "no-rewrite"
+
+
+class Masked(nn.Linear):
+    """A layer some of whose weights are switched off, by its own code."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 5)
+        self.register_buffer("mask", (torch.rand(5, 4) > 0.5).double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.mask, self.bias)
+
+
+def _pruned() -> nn.Module:
+    layer = nn.Linear(4, 5)
+    prune.random_unstructured(layer, "weight", 0.4)  # type: ignore[no-untyped-call]
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("middle", "reason"), [(Masked, "no rewrite rule for linear"), (_pruned, "nn.utils.prune")]
+)
+def test_a_weight_that_is_masked_is_refused(middle: Callable[[], nn.Module], reason: str) -> None:
+    """What new rows of a mask are, no candidate says."""
+    captured = capture(_linear(middle()).double().eval().requires_grad_(False), (VECTOR,))
+    coupling = couple(captured)
+    number = coupling.number_of["middle"]
+    grown = overgrow(captured, coupling, [number], {}, torch.Generator())
+    assert grown.refusals[number].code == "no-rewrite"
+    assert reason in str(grown.refusals[number].reason)
+
+
+def test_a_formula_that_fails_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    """Torch prints the code of a graph that fails; here it is only tried with twice as many rows."""
+
+    class Inverse(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x, torch.linalg.inv(self.weight), self.bias)
+
+    model = Net(lambda net, x: net.b(net.a(x)), a=nn.Linear(6, 4), b=Inverse(4, 4))
+    captured = capture(model.double().eval().requires_grad_(False), (VECTOR,))
+    coupling = couple(captured)
+    overgrow(captured, coupling, [coupling.number_of["a"]], {}, torch.Generator())
+    assert capfd.readouterr().err == ""
