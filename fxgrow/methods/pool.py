@@ -243,7 +243,7 @@ class _Reading:
     def _positions(self, x: Tensor) -> Tensor:
         """From an input of the layer to [positions, columns of the weight]."""
         form = self.layer.product.form
-        channels = x.detach().movedim(form.channel_dim(x), -1).flatten(0, -2)
+        channels = form.by_position(x)
         # The groups of a grouped convolution have columns of their own.
         by_group: Tensor = channels.unflatten(1, (form.groups, -1))
         return by_group.flatten(0, 1)

@@ -336,8 +336,7 @@ def _examples_at_once(layer: OvergrownLayer, given: Sequence[Any], output: Tenso
 def by_group(layer: OvergrownLayer, output: Tensor) -> Tensor:
     """From an output of a layer to [groups, positions, rows of a group]."""
     form = layer.product.form
-    rows = output.detach().movedim(form.channel_dim(output), -1).flatten(0, -2)
-    grouped: Tensor = rows.unflatten(1, (form.groups, -1)).transpose(0, 1)
+    grouped: Tensor = form.by_position(output).unflatten(1, (form.groups, -1)).transpose(0, 1)
     return grouped
 
 

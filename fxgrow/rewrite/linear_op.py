@@ -30,13 +30,15 @@ class LinearForm:
     row_dim: int | None = -1
     additive: bool = True
 
-    def channel_dim(self, value: Tensor) -> int:
-        """The dimension of the channels in what is read or given."""
-        # Of an equation only the common order is known: [batch, channels, ...] or channels last.
+    def by_position(self, value: Tensor) -> Tensor:
+        """What is read or given, as ``[positions, channels]``: an image has many, a vector one."""
         dim = self.row_dim
-        if dim is not None and dim < 0:
-            return dim
-        return 1 if dim == 1 and value.dim() > 1 else -1
+        if dim is None or dim >= 0:
+            # Of an equation only the common orders: [batch, channels, ...], or channels last.
+            dim = 1 if dim == 1 and value.dim() > 1 else -1
+        channels_last = value.detach().movedim(dim, -1)
+        positions: Tensor = channels_last.unsqueeze(0).flatten(0, -2)
+        return positions
 
     def __call__(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, more: Sequence[Any] = ()
