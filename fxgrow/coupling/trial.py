@@ -164,7 +164,31 @@ class Trial:
             return self._given_up(failure, grown)
         failed = _torn(run.trial, self.ctx, self.classes) or _misplaced(run.trial, self.classes)
         # Last, for a wrong assumption of the trial itself may change numbers too.
-        return failed or _other_numbers(run, self.ctx, self.classes)
+        if failed is not None:
+            return failed
+        failed = _other_numbers(run, self.ctx, self.classes)
+        return None if failed is None else self._to_blame_alone(failed)
+
+    def _to_blame_alone(self, failure: TrialFailure) -> TrialFailure:
+        """Of the widths that may have changed a number those that change it by themselves.
+
+        What operator it is tells little: attention reads sizes of its own accord, in torch's code.
+        """
+        widths = WidthLabels(self.ctx, self.classes, self.coupling)
+        pins = []
+        for pin in failure.pins:
+            numbers = [n for n in widths.widths(pin.labels) if self.coupling.widths[n].growable]
+            alone = widths.failing(numbers, self._computes_otherwise)
+            pins.append(replace(pin, labels=widths.labels(alone)) if alone else pin)
+        return replace(failure, pins=tuple(pins))
+
+    def _computes_otherwise(self, width: int) -> bool:
+        """Whether the model computes with other numbers when one width grows alone."""
+        run, failure = self._watched([width])
+        if failure is not None:
+            return True
+        before, after = (logs.number_logs[self.subject] for logs in (self.ctx, run.trial))
+        return first_difference(before, after) is not None
 
     def narrowed(self, failure: TrialFailure) -> TrialFailure:
         """What to give up of neurons whose order is mixed: those that are so by themselves.

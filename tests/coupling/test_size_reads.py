@@ -122,6 +122,33 @@ class Attention(nn.Module):
         return self.out((weights @ v).transpose(1, 2).reshape(batch, length, -1))
 
 
+class LearnedQueries(nn.Module):
+    """Attention whose queries are parameters: its scale is computed in torch's own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(3, 8))
+        self.q, self.k = nn.Linear(8, 6), nn.Linear(8, 6)
+        self.v, self.out = nn.Linear(8, 6), nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries = self.q(self.queries).expand(x.shape[0], -1, -1)
+        attended = torch.nn.functional.scaled_dot_product_attention(queries, self.k(x), self.v(x))
+        result: Tensor = self.out(attended)
+        return result
+
+
+def test_of_the_widths_of_a_module_the_one_that_changes_a_number_is_refused() -> None:
+    torch.manual_seed(0)
+    model, x = LearnedQueries().double().eval(), torch.randn(2, 5, 8, dtype=torch.float64)
+    coupling = couple(model, (x,))
+    refusal = coupling.by_name["k"].refusal
+    assert refusal is not None
+    assert refusal.code == "size-value"
+    assert coupling.by_name["v"].growable
+    torch.testing.assert_close(widen(model, {"v": 3}, (x,)).module(x), model(x))
+
+
 @pytest.mark.parametrize("of_values", [False, True])
 def test_attention_grows_exactly_or_refuses_the_heads(of_values: bool) -> None:
     torch.manual_seed(0)
