@@ -340,6 +340,8 @@ class Observer(TorchDispatchMode):
         if self._too_many(bare.shape):
             return _expanded_numbers(func, args, kwargs)
         numbers: Tensor = func(*args, **{**kwargs, "device": "cpu"})
+        if numbers._is_zerotensor():  # of forward differentiation; it has no memory to read from
+            return torch.zeros(numbers.shape, dtype=numbers.dtype)
         return numbers.zero_() if func in _EMPTY else numbers
 
     def _result(self, func: Any, args: Any, kwargs: Any, numbers: Any) -> Any:

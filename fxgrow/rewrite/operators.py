@@ -100,6 +100,10 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> LinearCall | None:  # 
     return LinearCall(input, weight, bias, LINEAR_FORM)
 
 
+def _inner(input: Any, other: Any) -> LinearCall | None:  # noqa: A002
+    return LinearCall(input, other, None, LINEAR_FORM)
+
+
 def _matmul(input: Any, other: Any) -> LinearCall | None:  # noqa: A002
     return LinearCall(input, other, None, LINEAR_FORM, swapped=True)
 
@@ -289,6 +293,7 @@ _conv_transpose3d = partial(_convolve_transposed, F.conv_transpose3d)
 
 LINEAR_FUNCTIONS: dict[Any, Callable[..., LinearCall | None]] = {
     **dict.fromkeys((F.linear, aten.linear.default), _linear),
+    **dict.fromkeys((torch.inner, "inner"), _inner),
     **dict.fromkeys((torch.matmul, operator.matmul, torch.mm, "matmul", "mm"), _matmul),
     **dict.fromkeys((aten.matmul.default, aten.mm.default), _matmul),
     **dict.fromkeys((torch.addmm, aten.addmm.default), _addmm),

@@ -336,6 +336,15 @@ CASES: dict[str, Case] = {
     ),
     "bag by function": (_bag_by_function, (WORDS,), {"a"}),
     "tied embeddings": (_tied_embeddings, (WORDS,), {"a"}),
+    "inner product": (
+        lambda: Net(
+            lambda net, x: torch.inner(torch.tanh(net.a(x)), net.b.weight),
+            a=nn.Linear(6, 4),
+            b=_read(4),
+        ),
+        (VECTOR,),
+        {"a"},
+    ),
     "used twice": (_used_twice, (VECTOR,), MIDDLE),
     "a layer without rows": (lambda: _without(0, 0), (VECTOR,), {"a"}),
     "a layer without columns": (lambda: _without(0, 3), (VECTOR,), {"a"}),

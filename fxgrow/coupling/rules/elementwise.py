@@ -149,7 +149,10 @@ def pin_against(
             continue
         # Counted from the last dimension, as dimensions are when operands are broadcast.
         dim = support[0] - labels.dim()
-        if not ctx.is_uniform(operand, [dim]):
+        # What is expanded (``index[:, None].expand_as(h)``) repeats one number, whatever it is: a
+        # trial growth shows whether its size follows.
+        is_expanded = operand.stride(dim) == 0
+        if not is_expanded and not ctx.is_uniform(operand, [dim]):
             ctx.pin(labels, "fixed-size", "combined with a value whose size there is fixed")
 
 

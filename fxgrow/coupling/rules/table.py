@@ -42,9 +42,9 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (
         normalization.reduction,
         "mean sum amax amin max min var var_mean argmax argmin all any prod logsumexp std std_mean"
-        " median nansum",
+        " median nansum mode",
     ),
-    (normalization.vector_norm, "linalg_vector_norm"),
+    (normalization.vector_norm, "linalg_vector_norm kthvalue"),
     (normalization.dot, "dot vdot"),
     (
         normalization.space,
@@ -69,7 +69,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (movement.view(aten.permute.default), "permute"),
     (movement.view(aten.transpose.int), "transpose"),
     (movement.view(aten.t.default), "t"),
-    (movement.same, "alias detach clone _to_copy lift_fresh _conj _neg_view resolve_conj"),
+    (movement.same, "alias detach clone to _to_copy lift_fresh _conj _neg_view resolve_conj"),
     (
         movement.same,
         "native_dropout bernoulli_ fill_ zero_ normal_ uniform_ exponential_ bernoulli",
@@ -99,11 +99,14 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (selection.index_select, "index_select"),
     (selection.gather, "gather"),
     (selection.index_put, "index_put index_put_ _unsafe_index_put"),
-    (selection.index_add, "index_add index_add_ index_copy index_copy_"),
-    (selection.scatter, "scatter scatter_ scatter_add scatter_add_"),
+    (selection.index_add, "index_add index_add_ index_copy index_copy_ index_reduce index_reduce_"),
+    (
+        selection.scatter,
+        "scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_",
+    ),
     (selection.ordered(1), "sort cummax cummin"),
     (selection.ordered(2), "topk"),
-    (selection.choosing, "nonzero masked_select bincount _unique2 torchvision::nms"),
+    (selection.choosing, "nonzero masked_select masked_scatter bincount _unique2 torchvision::nms"),
     (selection.triangle, "tril triu"),
     (selection.diagonal, "diagonal"),
     (selection.grid_sample, "grid_sampler_2d grid_sampler_3d"),
