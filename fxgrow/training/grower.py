@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_leaves
 
 from fxgrow.argument_checks import AboveZero, Amount, Count, Seed, checked
 from fxgrow.capture import capture, positional_inputs
@@ -43,6 +42,7 @@ from fxgrow.training.events import (
     combine_listeners,
 )
 from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_state
+from fxgrow.training.growth_request import count_examples
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
 from fxgrow.training.measure import activation_spectra, promise_of
 from fxgrow.training.triggers import Trigger
@@ -267,7 +267,7 @@ class Grower:
             if error.code != "gained-nothing":
                 raise
             return Promise(0.0, 0.0)
-        return promise_of(growth.report, _examples(inputs), _examples(batches[0]))
+        return promise_of(growth.report, count_examples(inputs), count_examples(batches[0]))
 
     def _grown(self, batches: Iterable[Any]) -> Growth | None:
         """Grow now."""
@@ -382,14 +382,6 @@ class Grower:
         if given is not None:
             return positional_inputs(self.model, given)
         return self.inputs_of(batches[0])
-
-
-def _examples(batch: Any) -> int:
-    """How many examples there are, by the first tensor that has an axis."""
-    for leaf in tree_leaves(batch):
-        if isinstance(leaf, Tensor) and leaf.dim():
-            return max(len(leaf), 1)
-    return 1
 
 
 def _with_parts(schedulers: Iterable[Any]) -> list[Any]:

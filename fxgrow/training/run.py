@@ -35,6 +35,7 @@ from fxgrow.training.events import (
     combine_listeners,
     stops_told_to,
 )
+from fxgrow.training.growth_request import GrowthRequest
 from fxgrow.training.network import Evaluations, Network, capture_network
 from fxgrow.training.preflight import (
     require_gains,
@@ -42,7 +43,7 @@ from fxgrow.training.preflight import (
     require_possible_training,
 )
 from fxgrow.training.resume import checkpoint_of, network_at, request_digest, restored
-from fxgrow.training.run_state import GrowthRequest, RunState
+from fxgrow.training.run_state import RunState
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.step_result import StepRecord
 

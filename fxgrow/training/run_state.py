@@ -9,21 +9,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
-from torch.utils._pytree import tree_leaves
 
 from fxgrow.data import Batches, Splits, batches
 from fxgrow.errors import GrowthError, InternalError, TrainingError
 from fxgrow.growth import (
     Batch,
-    Budget,
     Growth,
     GrowthReport,
     LossFunction,
-    Method,
-    Scope,
     StepOptions,
     grow_step,
     take_batches,
@@ -46,6 +42,7 @@ from fxgrow.training.events import (
     Listener,
     StoppedEarly,
 )
+from fxgrow.training.growth_request import GrowthRequest, growth_batches
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.measure import (
     RANK_IMAGES,
@@ -59,31 +56,6 @@ from fxgrow.training.precision import Precision, copy_precision, precision_of
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import set_rate, training_batches
 from fxgrow.training.step_result import StepRecord, step_record
-
-
-@dataclass(frozen=True, eq=False)
-class GrowthRequest:
-    """What the growth steps of a run have in common.
-
-    Args:
-        example_inputs: arguments of the model.
-        method: chooses what grows.
-        budget: how much a growth step may add.
-        scope: which widths may grow.
-    """
-
-    example_inputs: tuple[Any, ...]
-    method: Method
-    budget: Budget
-    scope: Scope
-
-    @property
-    def examples(self) -> int:
-        """How many examples the example inputs are, by the first tensor that has an axis."""
-        for leaf in tree_leaves(self.example_inputs):
-            if isinstance(leaf, Tensor) and leaf.dim():
-                return max(len(leaf), 1)
-        return 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,7 +327,8 @@ class RunState:
 
     def _attempt(self) -> Attempt:
         """Do a growth step on copies, so that one that gains nothing leaves no trace."""
-        kept = take_batches(self._growth_batches(), self.request.method)
+        drawn = growth_batches(self.settings, self.data.train, self.growth_rng)
+        kept = take_batches(drawn, self.request.method)
         self.callback(GrowthStarted(self._next_step, len(self.seconds)))
         # Companions grow in place, and this step may be thrown away.
         average = copy.deepcopy(self.average)
@@ -442,16 +415,3 @@ class RunState:
 
     def _tell_phase(self, name: str, done: int, total: int) -> None:
         self.callback(GrowthPhase(self._next_step, name, done, total))
-
-    def _growth_batches(self) -> Batches:
-        """Training images in an order of their own, never more per batch than there are."""
-        settings, data = self.settings, self.data.train
-        size = min(settings.growth_batch_size, len(data))
-        return batches(
-            data,
-            size,
-            shuffle=True,
-            generator=self.growth_rng,
-            limit=settings.growth_batches,
-            drop_last=True,
-        )
