@@ -96,6 +96,7 @@ class EpochDone:
         test_loss: mean loss on the test images; None if nobody measured.
         validation_loss: mean loss on images that are set aside; None if there are none.
         validation_accuracy: accuracy on them, from 0 to 1.
+        average_loss: mean loss on the test images of the moving average; None if there is none.
 
     Example:
         >>> def callback(event):
@@ -114,6 +115,7 @@ class EpochDone:
     test_loss: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    average_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,9 @@ class GrowthDone:
             if nobody measured.
         control: what plain training would have done in the same time; None if nobody tried.
         optimizer_step: steps of the optimizer so far; 0 if nobody counts them.
+        average_accuracy: that of the moving average of the weights, which has grown along; None if
+            there is none.
+        average_loss: its mean loss on the test images.
 
     Example:
         >>> def callback(event):
@@ -181,6 +186,8 @@ class GrowthDone:
     test_accuracy: float | None = None
     control: Control | None = None
     optimizer_step: int = 0
+    average_accuracy: float | None = None
+    average_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +217,8 @@ class StoppedEarly:
     Args:
         epoch: number of epochs done.
         patience: more epochs than these were without a better validation loss.
+        growth_steps_left: how many growth steps are left out by it, at most; a trigger that waits
+            for something might have asked for fewer.
 
     Example:
         >>> def callback(event):
@@ -219,6 +228,7 @@ class StoppedEarly:
 
     epoch: int
     patience: int
+    growth_steps_left: int = 0
 
 
 @dataclass(frozen=True)

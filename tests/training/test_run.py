@@ -155,6 +155,7 @@ def test_a_growth_step_that_gains_nothing_is_left_out(model: nn.Module, digits: 
     ]  # fmt: skip
     assert all("gained nothing" in e.reason for e in events if isinstance(e, GrowthSkipped))
     assert done.growths == () and len(done.epoch_seconds) == 3
+    assert done.before is done.after
     # Exactly what training without growth steps gives.
     plain, _ = run(model, digits, RunSettings(epochs=3, grow_steps=0, batch_size=32))
     assert same(state(done.final.module), state(plain.final.module))
