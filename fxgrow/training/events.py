@@ -24,6 +24,7 @@ class RunStarted:
         settings: the settings of the run.
         batches_per_epoch: training steps in every epoch.
         parameters: number of parameters of the model.
+        multiply_adds: of one pass over its example inputs; None if nobody counted them.
 
     Example:
         >>> def callback(event):
@@ -34,6 +35,7 @@ class RunStarted:
     settings: RunSettings
     batches_per_epoch: int
     parameters: int
+    multiply_adds: int | None = None
 
 
 @dataclass(frozen=True)

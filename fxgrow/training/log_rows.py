@@ -33,6 +33,7 @@ class StartRow(StrictModel):
     settings: dict[str, Any]
     batches_per_epoch: int
     parameters: int
+    multiply_adds: int | None = None
 
 
 class EpochRow(StrictModel):
@@ -144,6 +145,7 @@ def _started(event: Any) -> LogRow:
         settings=settings,
         batches_per_epoch=event.batches_per_epoch,
         parameters=event.parameters,
+        multiply_adds=event.multiply_adds,
     )
 
 

@@ -169,8 +169,9 @@ def _carried_out(
 
 
 def _announce(state: RunState) -> None:
-    parameters = state.network.spec.cost.parameters
-    state.callback(RunStarted(state.settings, len(state.train), parameters))
+    cost = state.network.spec.cost
+    steps = len(state.train)
+    state.callback(RunStarted(state.settings, steps, cost.parameters, cost.multiply_adds))
 
 
 def _kept_to_the_end(

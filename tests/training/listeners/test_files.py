@@ -99,6 +99,7 @@ def test_the_log_reads_back(events: Events, tmp_path: Path) -> None:
     start, _, growth, last, end = read_log(path)
     done: GrowthDone = of_kind(events, GrowthDone)
     assert start.event == "run-started" and start.batches_per_epoch == 4
+    assert start.multiply_adds == done.report.multiply_adds_before
     assert growth.event == "growth" and growth.widths == done.report.widths
     assert growth.params_before == done.report.params_before < growth.params
     assert growth.spending["neurons"].spent == 2
