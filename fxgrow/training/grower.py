@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from fxgrow.argument_checks import AboveZero, Amount, Count, Seed, checked
 from fxgrow.capture import capture, positional_inputs
 from fxgrow.coupling import couple
-from fxgrow.errors import GrowthError, TrainingError
+from fxgrow.errors import GrowthError
 from fxgrow.growth import (
     ALL_WIDTHS,
     BatchLoss,
@@ -24,7 +24,6 @@ from fxgrow.growth import (
     StepOptions,
     grow_step,
     input_and_target,
-    predicts_gain,
     record_calls,
     require_alike,
     take_batches,
@@ -44,7 +43,7 @@ from fxgrow.training.events import (
 from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_state
 from fxgrow.training.growth_request import count_examples
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
-from fxgrow.training.measure import activation_spectra, promise_of
+from fxgrow.training.measure import activation_spectra, promise_of, require_gains_of
 from fxgrow.training.triggers import Trigger
 
 _DEFAULT_BUDGET = Budget(neurons=0.3)
@@ -323,13 +322,7 @@ class Grower:
 
     def _require_possible(self) -> None:
         """Check what can be told of optimizer, schedulers and trigger, before anything changes."""
-        if "gains" in self.when.needs and not predicts_gain(self.method):
-            raise TrainingError(
-                "no-promise",
-                f"{type(self.when).__name__} compares scores with the loss, and those of "
-                f"{type(self.method).__name__} are not in its units; choose Firefly, Splitting or "
-                "another trigger",
-            )
+        require_gains_of(self.method, self.when)
         optimizer: Any = self.optimizer
         if optimizer is None:
             return
