@@ -506,7 +506,7 @@ ROWS: Mapping[str, Row] = {
         "self": training.DataChoice(name="digits", limit=4), "channels": 1, "size": 8, "seed": 0,
     },
     "EpochDone": lambda r: fields_of(
-        training.EpochDone(1, 0, 1.0, 0.5, 0.1, 1.0, 0.5, 1, 1.0, 1.0, 0.5)
+        training.EpochDone(1, 0, 1.0, 0.5, 0.1, 1.0, 0.5, 1, 1.0, 1.0, 0.5, 1.0)
     ),
     "GrowthPhase": lambda r: {"step": 1, "name": "search", "done": 1, "total": 2},
     "RunEnded": lambda r: {"epoch": 1, "before": r.run.before, "after": r.run.after},
@@ -516,7 +516,7 @@ ROWS: Mapping[str, Row] = {
     "Control": lambda r: {"steps": 1, "loss_before": 1.0, "loss_grown": 1.0, "loss_trained": 0.5},
     "GrowthDone": lambda r: {
         "step": 1, "epoch": 1, "report": r.growth.report, "test_accuracy": 0.5, "control": Control(1, 1.0, 1.0, 0.5),
-        "optimizer_step": 1,
+        "optimizer_step": 1, "average_accuracy": 0.5, "average_loss": 1.0,
     },
     "GrowthStarted": lambda r: {"step": 1, "epoch": 1},
     "CsvLog": lambda r: {"path": r.new_path},
@@ -559,8 +559,10 @@ ROWS: Mapping[str, Row] = {
     "CosineRate": lambda r: dumped(training.CosineRate()),
     "StepRate": lambda r: dumped(training.StepRate()),
     "RunResumed": lambda r: {"settings": r.settings, "batches_per_epoch": 1, "epochs": 1, "undecided": True},
-    "RunStarted": lambda r: {"settings": r.settings, "batches_per_epoch": 1, "parameters": 1},
-    "StoppedEarly": lambda r: {"epoch": 3, "patience": 1},
+    "RunStarted": lambda r: {
+        "settings": r.settings, "batches_per_epoch": 1, "parameters": 1, "multiply_adds": 1,
+    },
+    "StoppedEarly": lambda r: {"epoch": 3, "patience": 1, "growth_steps_left": 1},
     "StepResult": lambda r: {
         "loss_before": 1.0, "loss_after": 1.0, "params": 1, "split": 1, "new": 1, "seconds": 1.0,
     },

@@ -137,12 +137,27 @@ def build_settings(kind: type[_Settings], **values: Any) -> _Settings:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        raise TrainingError(
-            "bad-setting",
-            f"{flag(name)} {first['input']} cannot be used: {first['msg'].lower()}",
-        ) from error
+        raise _wrong_setting(error) from error
+
+
+def _wrong_setting(error: ValidationError, option: str = "") -> TrainingError:
+    """What is said of the first value that is out of range.
+
+    Args:
+        error: about values that options gave.
+        option: that all of them belong to; "" if each value has an option of its own.
+    """
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    # Texts without the quotes of Python, as they were typed.
+    value = first["input"] if isinstance(first["input"], str) else shown(first["input"])
+    # Settings that contradict each other are nobody's own fault: then there is no name.
+    if option:
+        subject = f"{option} cannot be used" + (f" with {name}={value}" if name else "")
+    else:
+        subject = f"{flag(name)} {value} cannot be used" if name else "the options cannot be used"
+    reason = first["msg"].removeprefix("Value error, ")
+    return TrainingError("bad-setting", f"{subject}: {reason[:1].lower()}{reason[1:]}")
 
 
 def build_option(option: str, kind: type[_Settings], **values: Any) -> _Settings:
@@ -162,14 +177,7 @@ def build_option(option: str, kind: type[_Settings], **values: Any) -> _Settings
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        place = f" with {name}={shown(first['input'])}" if name else ""
-        reason = first["msg"].removeprefix("Value error, ")
-        raise TrainingError(
-            "bad-setting",
-            f"{flag(option)} cannot be used{place}: {reason[:1].lower()}{reason[1:]}",
-        ) from error
+        raise _wrong_setting(error, flag(option)) from error
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,12 +301,7 @@ def build_trigger(word: str) -> Settings:
     try:
         return kind.model_validate({"name": name, **values})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        setting = ".".join(map(str, first["loc"]))
-        raise TrainingError(
-            "bad-setting",
-            f"--grow-when {name} cannot have {setting}={first['input']}: {first['msg'].lower()}",
-        ) from error
+        raise _wrong_setting(error, f"--grow-when {name}") from error
 
 
 def resolve_device(name: str) -> torch.device:

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from fxgrow.report import (
     count_text,
+    early_stop_text,
     growth_headline,
     growth_lines,
     number_text,
@@ -123,9 +124,7 @@ class ProgressDisplay:
     def _show_epoch(self, event: EpochDone) -> None:
         parts = [f"epoch {event.epoch}/{self.epochs}", f"loss {number_text(event.loss)}"]
         if event.test_accuracy is not None:
-            parts.append(f"test accuracy {percent_text(event.test_accuracy)}")
-        if event.average_accuracy is not None:
-            parts[-1] += f" (averaged weights {percent_text(event.average_accuracy)})"
+            parts.append(f"test accuracy {_accuracies(event)}")
         if event.seconds is not None:
             parts.append(seconds_text(event.seconds))
         self._print_line("  ".join(parts))
@@ -157,18 +156,14 @@ class ProgressDisplay:
         for line in (*plan_lines(event.report.plan), *growth_lines(event.report)):
             self._print_line(Text("  ").append_text(line))
         if event.test_accuracy is not None:
-            accuracy = percent_text(event.test_accuracy)
-            self._print_line(f"  test accuracy of the grown model {accuracy}")
+            self._print_line(f"  test accuracy of the grown model {_accuracies(event)}")
 
     def _show_skipped(self, event: GrowthSkipped) -> None:
         self._end_growth()
         self._print_line(f"growth step {event.step} is left out: {event.reason}")
 
     def _show_stop(self, event: StoppedEarly) -> None:
-        self._print_line(
-            f"stopped after {event.epoch} of {self.epochs} epochs: no better validation loss for "
-            f"more than {event.patience}"
-        )
+        self._print_line(early_stop_text(event, self.epochs))
 
     def _break_silence(self, line: str) -> None:
         """Say where the run is if nothing shows it and nothing was said for long."""
@@ -180,3 +175,10 @@ class ProgressDisplay:
         # As ``Text``, because rich would read square brackets in a string as markup.
         self.progress.console.print(Text(line) if isinstance(line, str) else line)
         self.last_line = self.clock()
+
+
+def _accuracies(event: EpochDone | GrowthDone) -> str:
+    """The test accuracy, and that of the moving average if there is one."""
+    average = event.average_accuracy
+    more = "" if average is None else f" (averaged weights {percent_text(average)})"
+    return percent_text(event.test_accuracy or 0.0) + more

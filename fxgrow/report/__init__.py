@@ -20,7 +20,7 @@ from fxgrow.report.numbers import (
     seconds_text,
 )
 from fxgrow.report.page import diff_page
-from fxgrow.report.run import run_sentence, run_table
+from fxgrow.report.run import early_stop_text, run_sentence, run_table
 from fxgrow.report.run_page import TITLE as REPORT_TITLE
 from fxgrow.report.run_page import report_page
 from fxgrow.report.story import RunStory, read_story
@@ -39,6 +39,7 @@ __all__ = [
     "diff_page",
     "diff_tables",
     "draw_continual",
+    "early_stop_text",
     "expansion_line",
     "expansion_table",
     "fixed_axes_table",

@@ -14,9 +14,9 @@ from fxgrow.report.numbers import (
     ratio_text,
     seconds_text,
 )
-from fxgrow.report.story import RunStory
+from fxgrow.report.story import RunStory, Tested
 from fxgrow.report.style import cell_texts, make_table
-from fxgrow.training import EpochRow, GrowthRow, StepResult
+from fxgrow.training import EpochRow, GrowthRow, StepResult, StoppedEarly, StoppedRow
 
 _NUMBERS = (
     "after epoch", "parameters", "multiply-adds", "neurons", "test loss", "test accuracy", "time",
@@ -26,10 +26,15 @@ RUN_COLUMNS = ("", *_NUMBERS)
 
 def run_table(story: RunStory) -> Table:
     """One row before growth, one per growth step, one at the end."""
-    table = make_table("Run", *RUN_COLUMNS, right=_NUMBERS)
+    table = make_table(run_title(story), *RUN_COLUMNS, right=_NUMBERS)
     for row in run_rows(story):
         table.add_row(*cell_texts(*row))
     return table
+
+
+def run_title(story: RunStory) -> str:
+    """Of the table, with whose losses and accuracies stand in it."""
+    return "Run, losses and accuracies of the averaged weights" if story.is_averaged else "Run"
 
 
 def run_rows(story: RunStory) -> Iterator[tuple[str, ...]]:
@@ -43,43 +48,43 @@ def run_rows(story: RunStory) -> Iterator[tuple[str, ...]]:
             _count(first.params_before or story.first_parameters),
             _count(first.multiply_adds_before),
             "",
-            number_text(before.test_loss, 4),
-            _percent(before.test_accuracy),
-            seconds_text(sum(row.seconds or 0.0 for row in story.epochs if not row.phase)),
+            *_tested_cells(story.tested(before)),
+            seconds_text(sum(row.seconds or 0.0 for row in story.epochs_before_growth)),
         )
     for row in story.growths:
-        yield _growth_cells(row)
+        yield _growth_cells(row, story.tested(row))
     if story.last is not None:
         yield _last_cells(story, story.last)
 
 
-def _growth_cells(row: GrowthRow) -> tuple[str, ...]:
+def _growth_cells(row: GrowthRow, tested: Tested) -> tuple[str, ...]:
     return (
         f"growth step {row.step}",
         "" if row.epoch is None else str(row.epoch),
         _count(row.params),
         _count(row.multiply_adds),
         grown_text(row),
-        number_text(row.test_loss_after, 4),
-        _percent(row.test_accuracy),
+        *_tested_cells(tested),
         seconds_text(row.seconds),
     )
 
 
 def _last_cells(story: RunStory, last: EpochRow) -> tuple[str, ...]:
-    trained = sum(row.seconds or 0.0 for row in story.epochs if row.phase or not story.growths)
-    # Of weights that were averaged, only the end has the numbers.
-    measured = last if story.end is None else story.end.after
+    earlier = len(story.epochs_before_growth) if story.growths else 0
+    trained = sum(row.seconds or 0.0 for row in story.epochs[earlier:])
     return (
         "so far" if story.end is None else "at the end",
         str(last.epoch),
         _count(story.last_parameters),
-        _count(story.growths[-1].multiply_adds if story.growths else None),
+        _count(story.last_multiply_adds),
         "",
-        number_text(measured.test_loss, 4),
-        _percent(measured.test_accuracy),
+        *_tested_cells(story.tested_at_last),
         seconds_text(trained),
     )
+
+
+def _tested_cells(tested: Tested) -> tuple[str, str]:
+    return number_text(tested.loss, 4), _percent(tested.accuracy)
 
 
 def grown_text(row: GrowthRow) -> str:
@@ -113,22 +118,42 @@ def run_sentence(story: RunStory, following: str = "") -> Text:
     parts = [_gained(story), *_against_training(story)]
     if story.skipped:
         parts.append(f"{quantity_text(len(story.skipped), 'growth step')} left out")
+    if story.stopped is not None:
+        parts.append(early_stop_text(story.stopped, story.planned_epochs))
     if following:
         parts.append(following)
     return Text("; ".join(parts))
 
 
+def early_stop_text(stop: StoppedEarly | StoppedRow, epochs: int | None) -> str:
+    """How a run came to end early, and what it left out.
+
+    Args:
+        stop: what the run told of it.
+        epochs: how many the run was to have; None if that is not known.
+    """
+    done = str(stop.epoch) if epochs is None else f"{stop.epoch} of {epochs}"
+    patience = quantity_text(stop.patience, "epoch")
+    text = (
+        f"stopped early after epoch {done}, with no better validation loss for more than {patience}"
+    )
+    if stop.growth_steps_left:
+        # A trigger that waits for something might have asked for fewer.
+        text += f", before up to {quantity_text(stop.growth_steps_left, 'more growth step')}"
+    return text
+
+
 def _gained(story: RunStory) -> str:
-    before, last, end = story.before_growth, story.last, story.end
+    before, last = story.before_growth, story.last
     if before is None or last is None:
         return "nothing is trained yet"
-    after = end.after.test_accuracy if end is not None else last.test_accuracy
+    start, after = story.tested(before).accuracy, story.tested_at_last.accuracy
+    whose = "test accuracy of the averaged weights" if story.is_averaged else "test accuracy"
     if not story.growths:
-        accuracy = "" if after is None else f" at a test accuracy of {percent_text(after)}"
-        return f"trained {quantity_text(last.epoch, 'epoch')}, and nothing grew{accuracy}"
+        accuracy = "" if after is None else f" to {percent_text(after)} {whose}"
+        return f"trained {quantity_text(last.epoch, 'epoch')}{accuracy}, and nothing grew"
     first, final = story.growths[0].params_before or story.first_parameters, story.last_parameters
     cost = f"{_count(first)} -> {_count(final)} parameters ({ratio_text(first or 0, final or 0)})"
-    start = end.before.test_accuracy if end is not None else before.test_accuracy
     if start is None or after is None:
         losses = f"{number_text(before.loss, 4)} -> {number_text(last.loss, 4)}"
         return f"grew {cost}; training loss {losses}"
@@ -137,7 +162,7 @@ def _gained(story: RunStory) -> str:
     word = "gained" if points >= 0 else "lost"
     epochs = quantity_text(last.epoch - before.epoch, "epoch")
     return (
-        f"{word} {abs(points):.2f} points of test accuracy ({percent_text(start)} before growth, "
+        f"{word} {abs(points):.2f} points of {whose} ({percent_text(start)} before growth, "
         f"{percent_text(after)} at the end) in growth and {epochs} after it, for {cost}"
     )
 
@@ -147,11 +172,13 @@ def _against_training(story: RunStory) -> Iterator[str]:
     compared = [row for row in story.growths if row.test_loss_after is not None]
     if not compared:
         return
+    # Training that growth is compared with has no average, unlike the table.
+    whose = " of the weights themselves" if story.is_averaged else ""
     if len(compared) > 1:
         ahead = sum(is_ahead(row) for row in compared)
         yield (
             f"right after growing, {ahead} of {len(compared)} growth steps were ahead of plain "
-            "training for the same seconds"
+            f"training for the same seconds by the test loss{whose}"
         )
         return
     # Of a single one there is room for the numbers.
@@ -160,8 +187,8 @@ def _against_training(story: RunStory) -> Iterator[str]:
     trained = "diverged" if row.test_loss_trained is None else number_text(row.test_loss_trained, 4)
     yield (
         f"right after growing it was {word} plain training for the same "
-        f"{seconds_text(row.seconds)} (test loss {number_text(row.test_loss_after, 4)} against "
-        f"{trained})"
+        f"{seconds_text(row.seconds)} (test loss{whose} {number_text(row.test_loss_after, 4)} "
+        f"against {trained})"
     )
 
 

@@ -12,11 +12,20 @@ from fxgrow.training import (
     LogRow,
     SkippedRow,
     StartRow,
+    StoppedRow,
     find_log,
     read_log,
 )
 
 _Row = TypeVar("_Row", bound=LogRow)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The loss and the accuracy on the test images; None where nobody measured."""
+
+    loss: float | None
+    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class RunStory:
         growths: the growth steps.
         skipped: those that were left out.
         end: how it ended; None if it has not, or if the log is of an earlier version.
+        stopped: how it came to end early; None if it did not.
     """
 
     start: StartRow | None
@@ -36,26 +46,68 @@ class RunStory:
     growths: tuple[GrowthRow, ...]
     skipped: tuple[SkippedRow, ...]
     end: EndRow | None
+    stopped: StoppedRow | None = None
 
     @staticmethod
     def of(rows: Iterable[LogRow]) -> "RunStory":
         """Sort the lines of a log."""
         kept = tuple(rows)
         starts, ends = _of_kind(kept, StartRow), _of_kind(kept, EndRow)
+        stops = _of_kind(kept, StoppedRow)
         return RunStory(
             starts[0] if starts else None,
             _of_kind(kept, EpochRow),
             _of_kind(kept, GrowthRow),
             _of_kind(kept, SkippedRow),
             ends[-1] if ends else None,
+            stops[-1] if stops else None,
         )
+
+    @property
+    def epochs_before_growth(self) -> tuple[EpochRow, ...]:
+        """The epochs before the first growth step; without one, all of them."""
+        first = self.growths[0].epoch if self.growths else None
+        if not self.growths:
+            return self.epochs
+        if first is None:  # as in logs of the first versions
+            return tuple(row for row in self.epochs if not row.phase)
+        # Not by phases, which count growth steps that were left out, too.
+        return tuple(row for row in self.epochs if row.epoch <= first)
 
     @property
     def before_growth(self) -> EpochRow | None:
         """The last epoch before the first growth step; without one, the last of all."""
-        # Phases count the growth steps before an epoch.
-        earlier = [row for row in self.epochs if not row.phase]
-        return (earlier or self.epochs or (None,))[-1]
+        return (self.epochs_before_growth or self.epochs or (None,))[-1]
+
+    @property
+    def planned_epochs(self) -> int | None:
+        """How many epochs it was to have; None if nobody said so."""
+        planned = None if self.start is None else self.start.settings.get("epochs")
+        return planned if isinstance(planned, int) else None
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether what it gives are averaged weights (``ema`` with ``publish``)."""
+        average = None if self.start is None else self.start.settings.get("ema")
+        return isinstance(average, dict) and average.get("publish") is True
+
+    def tested(self, row: EpochRow | GrowthRow) -> Tested:
+        """What the network that the run would give now does on the test images.
+
+        Args:
+            row: an epoch or a growth step of it.
+        """
+        if self.is_averaged:
+            return Tested(row.average_loss, row.average_accuracy)
+        loss = row.test_loss if isinstance(row, EpochRow) else row.test_loss_after
+        return Tested(loss, row.test_accuracy)
+
+    @property
+    def tested_at_last(self) -> Tested:
+        """The same of the end; of a run without one, of its last epoch."""
+        if self.end is not None:
+            return Tested(self.end.after.test_loss, self.end.after.test_accuracy)
+        return Tested(None, None) if self.last is None else self.tested(self.last)
 
     @property
     def last(self) -> EpochRow | None:
@@ -78,6 +130,13 @@ class RunStory:
         if self.start is not None:
             return self.start.parameters
         return self.growths[0].params_before if self.growths else None
+
+    @property
+    def last_multiply_adds(self) -> int | None:
+        """How many multiply-adds a pass takes at the end; None if nobody counted them."""
+        if self.growths:
+            return self.growths[-1].multiply_adds
+        return None if self.start is None else self.start.multiply_adds
 
     @property
     def last_parameters(self) -> int | None:

@@ -140,8 +140,11 @@ def mapped(value: Tensor, axes: Mapping[int, IndexMap], initial: float = 0.0) ->
         initial: what entries are that copy nothing.
 
     Returns:
-        The mapped tensor, a new one.
+        The mapped tensor, a new one, and a dense one.
     """
+    # SGD's momentum of an ``nn.Embedding(sparse=True)`` holds every row that was ever looked up,
+    # so with zeros for the others it does the same steps.
+    value = value.to_dense() if value.layout is torch.sparse_coo else value
     memory_format = memory_format_of(value)
     for axis, index_map in sorted(axes.items()):
         value = index_map.apply(value, axis, scaled=False)

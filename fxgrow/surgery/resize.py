@@ -95,9 +95,30 @@ def apply_maps(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool = True
         scaled: see ``IndexMap.apply``.
 
     Returns:
-        The mapped tensor, contiguous in the memory format of the given one.
+        The mapped tensor, contiguous in the memory format of the given one; sparse if that is.
     """
+    if tensor.layout is torch.sparse_coo:
+        return _apply_to_sparse(tensor, axes, scaled)
     memory_format = memory_format_of(tensor)
     for axis, index_map in sorted(axes.items()):
         tensor = index_map.apply(tensor, axis, scaled)
     return tensor.contiguous(memory_format=memory_format)
+
+
+def _apply_to_sparse(tensor: Tensor, axes: Mapping[int, IndexMap], scaled: bool) -> Tensor:
+    """The same of a gradient by ``nn.Embedding(sparse=True)``.
+
+    It holds the rows that were looked up, ``[rows]`` indices and ``[rows, width]`` values. Rows
+    that are not held are no zeros: what steps by it leaves them alone.
+    """
+    tensor = tensor.coalesce()
+    held = tensor.sparse_dim()
+    if any(axis < held for axis in axes):  # the rows themselves grow, which no embedding's do
+        return apply_maps(tensor.to_dense(), axes, scaled).to_sparse(held)
+    # The values have one axis, that of the held entries, in place of the sparse ones.
+    inner = {axis - held + 1: index_map for axis, index_map in axes.items()}
+    values = apply_maps(tensor.values(), inner, scaled)
+    shape = (*tensor.shape[:held], *values.shape[1:])
+    return torch.sparse_coo_tensor(
+        tensor.indices(), values, shape, check_invariants=True, is_coalesced=True
+    )

@@ -69,6 +69,7 @@ from fxgrow.training.log_rows import GrowthRow as GrowthRow
 from fxgrow.training.log_rows import LogRow as LogRow
 from fxgrow.training.log_rows import SkippedRow as SkippedRow
 from fxgrow.training.log_rows import StartRow as StartRow
+from fxgrow.training.log_rows import StoppedRow as StoppedRow
 from fxgrow.training.log_rows import read_log
 from fxgrow.training.optimizers import RUN_OPTIMIZERS as RUN_OPTIMIZERS
 from fxgrow.training.optimizers import AdamWSettings, SGDSettings

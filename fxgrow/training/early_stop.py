@@ -5,7 +5,7 @@ from pydantic import ConfigDict, Field
 from fxgrow.argument_checks import checked
 from fxgrow.documents import Settings, limits
 from fxgrow.training.history import TrainingHistory
-from fxgrow.training.triggers import OnPlateau
+from fxgrow.training.triggers import AtEpochs, AtSteps, GrowWhen, OnPlateau
 
 
 class EarlyStop(Settings):
@@ -38,3 +38,20 @@ class EarlyStop(Settings):
             return False
         plateau = OnPlateau(patience=self.patience, min_delta=self.min_delta, of="validation_loss")
         return plateau.should_grow(history)
+
+
+def growth_steps_left(trigger: GrowWhen, history: TrainingHistory) -> int:
+    """How many growth steps might still follow if a run went on, at most.
+
+    Args:
+        trigger: asks for them; those at given points say how many, others may wait for ever.
+        history: of the run; the trigger has decided about its last measurement.
+    """
+    now = history.now
+    # None lies after the last epoch, and one at most between two of them.
+    bounds = [history.grow_steps - len(history.growths), history.epochs - 1 - now.epoch]
+    if isinstance(trigger, AtEpochs):
+        bounds.append(len({epoch for epoch in trigger.epochs if epoch > now.epoch}))
+    if isinstance(trigger, AtSteps):
+        bounds.append(len({step for step in trigger.steps if step > now.step}))
+    return max(min(bounds), 0)

@@ -24,6 +24,7 @@ class RunStarted:
         settings: the settings of the run.
         batches_per_epoch: training steps in every epoch.
         parameters: number of parameters of the model.
+        multiply_adds: of one pass over its example inputs; None if nobody counted them.
 
     Example:
         >>> def callback(event):
@@ -34,6 +35,7 @@ class RunStarted:
     settings: RunSettings
     batches_per_epoch: int
     parameters: int
+    multiply_adds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class EpochDone:
         test_loss: mean loss on the test images; None if nobody measured.
         validation_loss: mean loss on images that are set aside; None if there are none.
         validation_accuracy: accuracy on them, from 0 to 1.
+        average_loss: mean loss on the test images of the moving average; None if there is none.
 
     Example:
         >>> def callback(event):
@@ -114,6 +117,7 @@ class EpochDone:
     test_loss: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    average_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,9 @@ class GrowthDone:
             if nobody measured.
         control: what plain training would have done in the same time; None if nobody tried.
         optimizer_step: steps of the optimizer so far; 0 if nobody counts them.
+        average_accuracy: that of the moving average of the weights, which has grown along; None if
+            there is none.
+        average_loss: its mean loss on the test images.
 
     Example:
         >>> def callback(event):
@@ -181,6 +188,8 @@ class GrowthDone:
     test_accuracy: float | None = None
     control: Control | None = None
     optimizer_step: int = 0
+    average_accuracy: float | None = None
+    average_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +219,8 @@ class StoppedEarly:
     Args:
         epoch: number of epochs done.
         patience: more epochs than these were without a better validation loss.
+        growth_steps_left: how many growth steps are left out by it, at most; a trigger that waits
+            for something might have asked for fewer.
 
     Example:
         >>> def callback(event):
@@ -219,6 +230,7 @@ class StoppedEarly:
 
     epoch: int
     patience: int
+    growth_steps_left: int = 0
 
 
 @dataclass(frozen=True)

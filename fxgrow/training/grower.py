@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_leaves
 
 from fxgrow.argument_checks import AboveZero, Amount, Count, Seed, checked
 from fxgrow.capture import capture, positional_inputs
 from fxgrow.coupling import couple
-from fxgrow.errors import GrowthError, TrainingError
+from fxgrow.errors import GrowthError
 from fxgrow.growth import (
     ALL_WIDTHS,
     BatchLoss,
@@ -25,7 +24,6 @@ from fxgrow.growth import (
     StepOptions,
     grow_step,
     input_and_target,
-    predicts_gain,
     record_calls,
     require_alike,
     take_batches,
@@ -43,8 +41,9 @@ from fxgrow.training.events import (
     combine_listeners,
 )
 from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_state
+from fxgrow.training.growth_request import count_examples
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
-from fxgrow.training.measure import activation_spectra, promise_of
+from fxgrow.training.measure import activation_spectra, promise_of, require_gains_of
 from fxgrow.training.triggers import Trigger
 
 _DEFAULT_BUDGET = Budget(neurons=0.3)
@@ -267,7 +266,7 @@ class Grower:
             if error.code != "gained-nothing":
                 raise
             return Promise(0.0, 0.0)
-        return promise_of(growth.report, _examples(inputs), _examples(batches[0]))
+        return promise_of(growth.report, count_examples(inputs), count_examples(batches[0]))
 
     def _grown(self, batches: Iterable[Any]) -> Growth | None:
         """Grow now."""
@@ -323,13 +322,7 @@ class Grower:
 
     def _require_possible(self) -> None:
         """Check what can be told of optimizer, schedulers and trigger, before anything changes."""
-        if "gains" in self.when.needs and not predicts_gain(self.method):
-            raise TrainingError(
-                "no-promise",
-                f"{type(self.when).__name__} compares scores with the loss, and those of "
-                f"{type(self.method).__name__} are not in its units; choose Firefly, Splitting or "
-                "another trigger",
-            )
+        require_gains_of(self.method, self.when)
         optimizer: Any = self.optimizer
         if optimizer is None:
             return
@@ -382,14 +375,6 @@ class Grower:
         if given is not None:
             return positional_inputs(self.model, given)
         return self.inputs_of(batches[0])
-
-
-def _examples(batch: Any) -> int:
-    """How many examples there are, by the first tensor that has an axis."""
-    for leaf in tree_leaves(batch):
-        if isinstance(leaf, Tensor) and leaf.dim():
-            return max(len(leaf), 1)
-    return 1
 
 
 def _with_parts(schedulers: Iterable[Any]) -> list[Any]:

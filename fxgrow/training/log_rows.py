@@ -33,6 +33,7 @@ class StartRow(StrictModel):
     settings: dict[str, Any]
     batches_per_epoch: int
     parameters: int
+    multiply_adds: int | None = None
 
 
 class EpochRow(StrictModel):
@@ -50,6 +51,7 @@ class EpochRow(StrictModel):
     test_loss: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    average_loss: float | None = None
 
 
 class BoughtRow(StrictModel):
@@ -92,6 +94,8 @@ class GrowthRow(StepResult):
     bought: tuple[BoughtRow, ...] = ()
     spending: dict[str, SpendingRow] = Field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    average_accuracy: float | None = None
+    average_loss: float | None = None
 
 
 class SkippedRow(StrictModel):
@@ -109,6 +113,7 @@ class StoppedRow(StrictModel):
     event: Literal["stopped-early"] = "stopped-early"
     epoch: int
     patience: int
+    growth_steps_left: int = 0
 
 
 class MomentRow(StrictModel):
@@ -140,12 +145,13 @@ def _started(event: Any) -> LogRow:
         settings=settings,
         batches_per_epoch=event.batches_per_epoch,
         parameters=event.parameters,
+        multiply_adds=event.multiply_adds,
     )
 
 
 def _epoch_done(event: Any) -> LogRow:
     # A loss on images that nothing is decided by may be infinite, and JSON has no such number.
-    losses = ("test_loss", "validation_loss")
+    losses = ("test_loss", "validation_loss", "average_loss")
     measured = {name: _if_finite(getattr(event, name)) for name in losses}
     return EpochRow(**{**asdict(event), **measured})
 
@@ -182,6 +188,8 @@ def _growth_done(event: Any) -> LogRow:
         bought=tuple(bought),
         spending=spending,
         remarks=tuple(remark for remark in remarks if remark),
+        average_accuracy=event.average_accuracy,
+        average_loss=_if_finite(event.average_loss),
     )
 
 

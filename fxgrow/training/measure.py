@@ -15,9 +15,10 @@ from fxgrow.capture import Interpreter, capture
 from fxgrow.coupling import Coupling, couple
 from fxgrow.data import DataSet, Splits
 from fxgrow.errors import TrainingError
-from fxgrow.growth import GrowthReport
+from fxgrow.growth import GrowthReport, Method, predicts_gain
 from fxgrow.modes import evaluation_mode
 from fxgrow.training.history import Promise, Spectrum
+from fxgrow.training.triggers import Trigger
 
 PASSES = 3
 """A training step in forward passes."""
@@ -75,11 +76,7 @@ def promise_of(report: GrowthReport, examples: int, batch_size: int) -> Promise:
         TrainingError: ``no-promise``, if the cost of the search is not known.
     """
     if report.multiply_adds_overgrown is None or report.batches is None:
-        raise TrainingError(
-            "no-promise",
-            f"what a search costs is not known ({report.costs_unknown}), so it cannot be compared "
-            "with training; choose another trigger",
-        )
+        raise without_costs(report.costs_unknown)
     passes = report.batches.steps + report.batches.scored
     cost = training_multiply_adds(report.multiply_adds_overgrown, examples, passes * batch_size)
     # Histories of old versions have layers without a score; a report of now has none such.
@@ -87,6 +84,30 @@ def promise_of(report: GrowthReport, examples: int, batch_size: int) -> Promise:
     for width in report.widths:
         gain += sum(width.scores)
     return Promise(gain, cost)
+
+
+def without_costs(reason: str) -> TrainingError:
+    """The error of a trigger that compares costs, where those of a search are not known."""
+    return TrainingError(
+        "no-promise",
+        f"what a search costs is not known ({reason}), so it cannot be compared with training; "
+        "choose another trigger",
+    )
+
+
+def require_gains_of(method: Method, trigger: Trigger) -> None:
+    """Check that the scores of a method are gains, if the trigger compares them with training.
+
+    Raises:
+        TrainingError: ``no-promise``: they are in other units than the loss.
+    """
+    if "gains" in trigger.needs and not predicts_gain(method):
+        raise TrainingError(
+            "no-promise",
+            f"{type(trigger).__name__} compares scores with the loss, and those of "
+            f"{type(method).__name__} are not in its units; choose Firefly, Splitting or another "
+            "trigger",
+        )
 
 
 def activation_spectra(

@@ -6,18 +6,19 @@ from pathlib import Path
 from torch import nn
 
 from fxgrow.data import Splits, batches
-from fxgrow.errors import RunError, TrainingError
-from fxgrow.growth import check_step, predicts_gain
+from fxgrow.errors import RunError
+from fxgrow.growth import check_step
 from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import kept_random_states
 from fxgrow.surgery import named_tensors
 from fxgrow.training.augmentation import require_augmentation
 from fxgrow.training.checkpoints import KEPT
 from fxgrow.training.compiled import require_compilation
-from fxgrow.training.measure import activation_spectra
+from fxgrow.training.measure import activation_spectra, require_gains_of, without_costs
 from fxgrow.training.optimizers import AdamWSettings
 from fxgrow.training.precision import require_precision
 from fxgrow.training.run_state import RunState
+from fxgrow.training.schedules import require_short_warmup
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.step_memory import require_step_memory
 from fxgrow.training.triggers import ByPromise, OnFullRank
@@ -62,23 +63,14 @@ def require_possible_run(state: RunState, checkpoints: Path | None) -> None:
             ``no-promise``, ``no-activations``, ``bad-setting`` for a warm-up as long as the run
             (``TrainingError``).
     """
-    _require_short_warmup(state)
+    # One in epochs is compared with the run where the settings are made.
+    steps = state.settings.epochs * len(state.train)
+    require_short_warmup(state.settings.schedule.warmup_steps, steps, "steps")
     if checkpoints is not None:
         _require_disk(state, checkpoints)
     if state.settings.grow_steps:
         with kept_random_states():  # the same run with and without this check
             _require_growth(state)
-
-
-def _require_short_warmup(state: RunState) -> None:
-    """One in epochs is compared with the run where the settings are made."""
-    warmup, steps = state.settings.schedule.warmup_steps, state.settings.epochs * len(state.train)
-    if warmup >= steps:
-        raise TrainingError(
-            "bad-setting",
-            f"a warm-up of {warmup} steps leaves nothing of a run of {steps}; ask for a shorter "
-            "one",
-        )
 
 
 def _require_growth(state: RunState) -> None:
@@ -95,11 +87,7 @@ def _require_growth(state: RunState) -> None:
     )
     trigger = settings.grow_when
     if isinstance(trigger, ByPromise) and unknown:
-        raise TrainingError(
-            "no-promise",
-            f"what a search costs is not known ({unknown}), so it cannot be compared with "
-            "training; choose another trigger",
-        )
+        raise without_costs(unknown)
     if isinstance(trigger, OnFullRank):
         with evaluation_mode(state.network.module):
             activation_spectra(state.network.module, request.example_inputs, (train.images[:2],))
@@ -107,13 +95,8 @@ def _require_growth(state: RunState) -> None:
 
 def require_gains(state: RunState) -> None:
     """Check that the scores of a method are gains, if the trigger compares them with training."""
-    trigger, method = state.settings.grow_when, state.request.method
-    if "gains" in trigger.needs and state.settings.grow_steps and not predicts_gain(method):
-        raise TrainingError(
-            "no-promise",
-            f"{trigger.name} compares scores with the loss, and those of {type(method).__name__} "
-            "are not in its units; choose Firefly, Splitting or another trigger",
-        )
+    if state.settings.grow_steps:
+        require_gains_of(state.request.method, state.settings.grow_when)
 
 
 def _require_disk(state: RunState, directory: Path) -> None:

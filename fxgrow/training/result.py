@@ -20,7 +20,7 @@ class RunResult(StrictModel):
     """A run in numbers: just before its first growth step and at its end.
 
     Losses are means over all training images, accuracies are those on the test images, both in
-    evaluation mode.
+    evaluation mode, and of the averaged weights where these are published.
 
     Args:
         schema_version: version of the document.

@@ -35,6 +35,7 @@ from fxgrow.training.events import (
     combine_listeners,
     stops_told_to,
 )
+from fxgrow.training.growth_request import GrowthRequest
 from fxgrow.training.network import Evaluations, Network, capture_network
 from fxgrow.training.preflight import (
     require_gains,
@@ -42,7 +43,7 @@ from fxgrow.training.preflight import (
     require_possible_training,
 )
 from fxgrow.training.resume import checkpoint_of, network_at, request_digest, restored
-from fxgrow.training.run_state import GrowthRequest, RunState
+from fxgrow.training.run_state import RunState
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.step_result import StepRecord
 
@@ -168,8 +169,9 @@ def _carried_out(
 
 
 def _announce(state: RunState) -> None:
-    parameters = state.network.spec.cost.parameters
-    state.callback(RunStarted(state.settings, len(state.train), parameters))
+    cost = state.network.spec.cost
+    steps = len(state.train)
+    state.callback(RunStarted(state.settings, steps, cost.parameters, cost.multiply_adds))
 
 
 def _kept_to_the_end(

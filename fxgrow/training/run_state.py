@@ -9,21 +9,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
-from torch.utils._pytree import tree_leaves
 
 from fxgrow.data import Batches, Splits, batches
 from fxgrow.errors import GrowthError, InternalError, TrainingError
 from fxgrow.growth import (
     Batch,
-    Budget,
     Growth,
     GrowthReport,
     LossFunction,
-    Method,
-    Scope,
     StepOptions,
     grow_step,
     take_batches,
@@ -34,8 +30,9 @@ from fxgrow.training.augmentation import augmented
 from fxgrow.training.average import averaged_network, new_average
 from fxgrow.training.compiled import training_model
 from fxgrow.training.control import Control, control
+from fxgrow.training.early_stop import growth_steps_left
 from fxgrow.training.epoch import train_epoch
-from fxgrow.training.evaluate import EVALUATION_BATCH, cross_entropy, evaluate
+from fxgrow.training.evaluate import EVALUATION_BATCH, Evaluation, cross_entropy, evaluate
 from fxgrow.training.events import (
     BatchDone,
     EpochDone,
@@ -46,6 +43,7 @@ from fxgrow.training.events import (
     Listener,
     StoppedEarly,
 )
+from fxgrow.training.growth_request import GrowthRequest, growth_batches
 from fxgrow.training.history import Measurement, Promise, Spectrum, TrainingHistory
 from fxgrow.training.measure import (
     RANK_IMAGES,
@@ -59,31 +57,6 @@ from fxgrow.training.precision import Precision, copy_precision, precision_of
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import set_rate, training_batches
 from fxgrow.training.step_result import StepRecord, step_record
-
-
-@dataclass(frozen=True, eq=False)
-class GrowthRequest:
-    """What the growth steps of a run have in common.
-
-    Args:
-        example_inputs: arguments of the model.
-        method: chooses what grows.
-        budget: how much a growth step may add.
-        scope: which widths may grow.
-    """
-
-    example_inputs: tuple[Any, ...]
-    method: Method
-    budget: Budget
-    scope: Scope
-
-    @property
-    def examples(self) -> int:
-        """How many examples the example inputs are, by the first tensor that has an axis."""
-        for leaf in tree_leaves(self.example_inputs):
-            if isinstance(leaf, Tensor) and leaf.dim():
-                return max(len(leaf), 1)
-        return 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +186,8 @@ class RunState:
         # Said by the step that ends the run, so that it is in the log before the last checkpoint.
         stop, epochs = self.settings.early_stop, len(state.seconds)
         if stop is not None and state.is_done and epochs < self.settings.epochs:
-            self.callback(StoppedEarly(epochs, stop.patience))
+            left = growth_steps_left(self.settings.grow_when, state.history)
+            self.callback(StoppedEarly(epochs, stop.patience, left))
         return state
 
     def evaluations(self) -> Evaluations:
@@ -263,9 +237,7 @@ class RunState:
     def _announce_epoch(self, now: Measurement, seconds: float) -> None:
         """Evaluate on the test images, which decide nothing, and tell of the epoch."""
         tested = evaluate(self.network.module, self.test)
-        averaged = None
-        if self.average is not None:
-            averaged = evaluate(self.average.module, self.test).accuracy
+        averaged = self._evaluated_average(self.average)
         event = EpochDone(
             epoch=now.epoch,
             phase=len(self.history.growths),
@@ -273,13 +245,18 @@ class RunState:
             test_accuracy=tested.accuracy,
             lr=self.optimizer.param_groups[0]["lr"],
             seconds=seconds,
-            average_accuracy=averaged,
             optimizer_step=now.step,
             test_loss=tested.loss,
             validation_loss=now.validation_loss,
             validation_accuracy=now.validation_accuracy,
+            average_accuracy=None if averaged is None else averaged.accuracy,
+            average_loss=None if averaged is None else averaged.loss,
         )
         self.callback(event)
+
+    def _evaluated_average(self, average: AveragedModel | None) -> Evaluation | None:
+        """A moving average on the test images; None if there is none."""
+        return None if average is None else evaluate(average.module, self.test)
 
     def _measurement(self, epoch: int, loss: float) -> Measurement:
         """What is known at the end of an epoch."""
@@ -316,8 +293,9 @@ class RunState:
         state = self._measured(spectra=self._spectra()) if asked == "spectra" else self
         if not trigger.should_grow(state.history):
             return state
-        state = state._evaluated()
-        return state._after_attempt(state._attempt())
+        # First, since a loss that is no number is to be told of as one of training.
+        before = state._evaluated_before()
+        return state._after_attempt(state._attempt(), before)
 
     def _after_trial(self) -> "RunState":
         """Try a growth step, and keep it if the trigger likes what it promises."""
@@ -329,7 +307,7 @@ class RunState:
         state = self._measured(promise=promise)
         if self.settings.grow_when.should_grow(state.history):
             # The network is what it was before the trial, which worked on copies.
-            return state._evaluated()._after_attempt(attempt)
+            return state._after_attempt(attempt, state._evaluated_before())
         reason = attempt.reason or "it promises less per multiply-add than training delivers"
         self.callback(GrowthSkipped(self._next_step, len(self.seconds), reason))
         return state
@@ -344,9 +322,9 @@ class RunState:
         images = self.data.train.images[:RANK_IMAGES]
         return activation_spectra(self.network.module, self.request.example_inputs, (images,))
 
-    def _evaluated(self) -> "RunState":
-        """The run with the evaluation before its first growth step."""
-        return self if self.before else replace(self, before=self.evaluations())
+    def _evaluated_before(self) -> Evaluations:
+        """The evaluation before the first growth step that grew, or else this one."""
+        return self.before or self.evaluations()
 
     @property
     def _next_step(self) -> int:
@@ -355,7 +333,8 @@ class RunState:
 
     def _attempt(self) -> Attempt:
         """Do a growth step on copies, so that one that gains nothing leaves no trace."""
-        kept = take_batches(self._growth_batches(), self.request.method)
+        drawn = growth_batches(self.settings, self.data.train, self.growth_rng)
+        kept = take_batches(drawn, self.request.method)
         self.callback(GrowthStarted(self._next_step, len(self.seconds)))
         # Companions grow in place, and this step may be thrown away.
         average = copy.deepcopy(self.average)
@@ -374,7 +353,7 @@ class RunState:
             return Attempt(kept, None, reason=str(error))
         return Attempt(kept, growth, average)
 
-    def _after_attempt(self, attempt: Attempt) -> "RunState":
+    def _after_attempt(self, attempt: Attempt, before: Evaluations) -> "RunState":
         """Go on with the grown model; with the old one, if the growth step gained nothing."""
         step, epoch, growth = self._next_step, len(self.seconds), attempt.growth
         # An attempt that gained nothing counts too, else a trigger would ask for it for ever.
@@ -382,20 +361,32 @@ class RunState:
         history = replace(self.history, growths=marks)
         if growth is None:
             # The epochs so far are not lost: the model trains on, and may grow at the next step.
+            # It is none that the run could be compared around, so ``before`` is dropped.
             self.callback(GrowthSkipped(step, epoch, attempt.reason))
             return replace(self, history=history)
         tested = evaluate(growth.module, self.test)
         # It takes as long as the growth did, so whoever waits is told.
         self.callback(GrowthPhase(step, "compare with training"))
         against = self._control(growth.report, tested.loss, attempt.batches)
-        trained = self.history.now.step
-        self.callback(GrowthDone(step, epoch, growth.report, tested.accuracy, against, trained))
+        averaged = self._evaluated_average(attempt.average)
+        event = GrowthDone(
+            step=step,
+            epoch=epoch,
+            report=growth.report,
+            test_accuracy=tested.accuracy,
+            control=against,
+            optimizer_step=self.history.now.step,
+            average_accuracy=None if averaged is None else averaged.accuracy,
+            average_loss=None if averaged is None else averaged.loss,
+        )
+        self.callback(event)
         network = Network(growth.module, growth.graph_module, growth.spec)
         return replace(
             self.with_network(network, attempt.average),
             # The optimizer of the grown weights; their momentum has grown along, by the rule.
             optimizer=growth.optimizer or self.optimizer,
             history=history,
+            before=before,
             growths=(*self.growths, growth),
             records=(*self.records, step_record(growth, against, epoch)),
         )
@@ -442,16 +433,3 @@ class RunState:
 
     def _tell_phase(self, name: str, done: int, total: int) -> None:
         self.callback(GrowthPhase(self._next_step, name, done, total))
-
-    def _growth_batches(self) -> Batches:
-        """Training images in an order of their own, never more per batch than there are."""
-        settings, data = self.settings, self.data.train
-        size = min(settings.growth_batch_size, len(data))
-        return batches(
-            data,
-            size,
-            shuffle=True,
-            generator=self.growth_rng,
-            limit=settings.growth_batches,
-            drop_last=True,
-        )

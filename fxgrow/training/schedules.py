@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from fxgrow.argument_checks import Count, Finite, checked
 from fxgrow.documents import Settings, limits
+from fxgrow.errors import TrainingError
 from fxgrow.training.sgd import cosine_rate
 
 
@@ -136,6 +137,25 @@ class StepRate(_Schedule):
         # lr * gamma^k after k milestones.
         passed = sum(progress >= milestone for milestone in self.milestones)
         return float(lr * self.gamma**passed)
+
+
+def require_short_warmup(warmup: float, whole: int, unit: str) -> None:
+    """Check that a warm-up is shorter than the run.
+
+    Args:
+        warmup: how long it is.
+        whole: how long the run is.
+        unit: of both, in the plural.
+
+    Raises:
+        TrainingError: ``bad-setting``: it is not.
+    """
+    if warmup >= whole:
+        raise TrainingError(
+            "bad-setting",
+            f"a warm-up of {warmup:g} {unit} leaves nothing of a run of {whole}; ask for a shorter "
+            "one",
+        )
 
 
 SCHEDULES: dict[str, type[Settings]] = {

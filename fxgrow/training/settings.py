@@ -18,8 +18,14 @@ from fxgrow.training.compiled import Compilation
 from fxgrow.training.early_stop import EarlyStop
 from fxgrow.training.optimizers import AdamWSettings, OptimizerSettings, SGDSettings
 from fxgrow.training.precision import PrecisionName
-from fxgrow.training.schedules import CosineRate, Schedule
-from fxgrow.training.triggers import AtEpochs, EqualPhases, GrowWhen, equal_phases
+from fxgrow.training.schedules import CosineRate, Schedule, require_short_warmup
+from fxgrow.training.triggers import (
+    AtEpochs,
+    EqualPhases,
+    GrowWhen,
+    equal_phases,
+    without_validation,
+)
 
 _MOMENTUM = 0.9
 
@@ -129,11 +135,7 @@ class RunSettings(Settings):
     def _trigger_fits(self) -> "RunSettings":
         trigger = self.grow_when
         if "validation" in trigger.needs and not self.validation:
-            raise TrainingError(
-                "no-validation",
-                f"{trigger.name} decides by images that are set aside, and there are none; give "
-                "validation=0.1, say",
-            )
+            raise without_validation(trigger.name)
         if isinstance(trigger, AtEpochs):
             count, last = len(set(trigger.epochs)), max(trigger.epochs)
             if count > self.grow_steps or last >= self.epochs:
@@ -150,16 +152,11 @@ class RunSettings(Settings):
         if self.early_stop is None:
             return self
         if not self.validation:
-            raise TrainingError(
-                "no-validation",
-                "an early stop decides by images that are set aside, and there are none; give "
-                "validation=0.1, say",
-            )
+            raise without_validation("an early stop")
         if self.early_stop.patience >= self.epochs - 1:
-            raise TrainingError(
-                "bad-setting",
-                f"an early stop with patience={self.early_stop.patience} has no effect on a run of "
-                f"{self.epochs} epochs; give a smaller one, or leave it out",
+            raise _without_effect(
+                f"an early stop with patience={self.early_stop.patience}",
+                f"a run of {self.epochs} epochs; give a smaller one, or",
             )
         return self
 
@@ -167,24 +164,16 @@ class RunSettings(Settings):
     def _settings_have_an_effect(self) -> "RunSettings":
         # The defaults pass: recipes of runs have every setting written out.
         if self.optimizer.name != "sgd" and self.momentum != _MOMENTUM:
-            raise TrainingError(
-                "bad-setting",
-                f"momentum={self.momentum:g} has no effect on {self.optimizer.name}, which has "
-                "betas; leave it out",
+            raise _without_effect(
+                f"momentum={self.momentum:g}", f"{self.optimizer.name}, which has betas;"
             )
         # Only a cosine ends at a rate of its own.
         if self.schedule.name != "cosine" and self.final_lr:
-            raise TrainingError(
-                "bad-setting",
-                f"final_lr={self.final_lr:g} has no effect on the schedule {self.schedule.name}, "
-                "which does not end there; leave it out",
+            raise _without_effect(
+                f"final_lr={self.final_lr:g}",
+                f"the schedule {self.schedule.name}, which does not end there;",
             )
-        if self.schedule.warmup >= self.epochs:
-            raise TrainingError(
-                "bad-setting",
-                f"a warm-up of {self.schedule.warmup:g} epochs leaves nothing of a run of "
-                f"{self.epochs}; ask for a shorter one",
-            )
+        require_short_warmup(self.schedule.warmup, self.epochs, "epochs")
         return self
 
     @classmethod
@@ -220,3 +209,8 @@ class RunSettings(Settings):
                 weight_decay=self.weight_decay,
             )
         return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+def _without_effect(what: str, on: str) -> TrainingError:
+    """The error of a setting that changes nothing; what it is without effect on, and why."""
+    return TrainingError("bad-setting", f"{what} has no effect on {on} leave it out")

@@ -367,12 +367,16 @@ def _validated(value: float | None) -> float:
         TrainingError: ``no-validation``, if nothing was.
     """
     if value is None:
-        raise TrainingError(
-            "no-validation",
-            "the trigger decides by images that are set aside, and there are none; give "
-            "validation=0.1, say",
-        )
+        raise without_validation("the trigger")
     return value
+
+
+def without_validation(who: str) -> TrainingError:
+    """The error of somebody who decides by images that are set aside where there are none."""
+    return TrainingError(
+        "no-validation",
+        f"{who} decides by images that are set aside, and there are none; give validation=0.1, say",
+    )
 
 
 GrowWhen = Annotated[

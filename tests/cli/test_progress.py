@@ -20,6 +20,7 @@ from fxgrow.training import (
     RunResumed,
     RunSettings,
     RunStarted,
+    StoppedEarly,
 )
 from tests.report.test_tables import REPORT
 
@@ -108,6 +109,30 @@ def test_without_a_terminal_there_is_no_long_silence(terminal: bool) -> None:
             *(f"epoch 1/3  step {batch}/20  loss 0.5" for batch in (2, 4, 6)),
             "growth step 1: search 7/20",
         ]
+
+
+def test_the_average_stands_beside_the_weights() -> None:
+    shown = console(terminal=False)
+    epoch = EpochDone(1, 0, 0.5, 0.25, average_accuracy=0.375)
+    grown = GrowthDone(1, 1, REPORT, 0.5, average_accuracy=0.625)
+    with progress_display(shown) as draw:
+        for event in (START, epoch, GrowthStarted(1, 1), grown):
+            draw(event)
+    lines = said(shown)
+    assert lines[1] == "epoch 1/3  loss 0.5  test accuracy 25.00 % (averaged weights 37.50 %)"
+    accuracies = "50.00 % (averaged weights 62.50 %)"
+    assert lines[-1] == f"test accuracy of the grown model {accuracies}"
+
+
+def test_an_early_stop_has_a_line_that_says_what_it_leaves_out() -> None:
+    shown = console(terminal=False)
+    with progress_display(shown) as draw:
+        draw(START)
+        draw(StoppedEarly(2, 1, growth_steps_left=1))
+    assert said(shown)[1] == (
+        "stopped early after epoch 2 of 3, with no better validation loss for more than 1 epoch, "
+        "before up to 1 more growth step"
+    )
 
 
 def test_a_run_that_goes_on_says_where() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 from fxgrow.report import RunStory
 from fxgrow.spec import LayerInsertion, WidthChange
-from fxgrow.training import EndRow, EpochRow, GrowthRow, SkippedRow, StartRow
-from fxgrow.training.log_rows import BoughtRow, MomentRow, SpendingRow
+from fxgrow.training import EndRow, EpochRow, GrowthRow, SkippedRow, StartRow, StoppedRow
+from fxgrow.training.log_rows import BoughtRow, LogRow, MomentRow, SpendingRow
 
 EVIL = "</style><script>alert(1)</script><img src=x onerror=alert(2)>$x^2$"
 
@@ -38,14 +38,28 @@ def epochs(count: int, phases: tuple[int, ...], **changes: Any) -> tuple[EpochRo
     return tuple(rows)
 
 
-START = StartRow(settings={"seed": 3, "epochs": 4}, batches_per_epoch=10, parameters=1000)
+START = StartRow(
+    settings={"seed": 3, "epochs": 4}, batches_per_epoch=10, parameters=1000, multiply_adds=20
+)
 END = EndRow(
     epoch=4,
-    before=MomentRow(parameters=1000, train_loss=1.0, train_accuracy=0.25, test_loss=1.25, test_accuracy=0.25),
+    before=MomentRow(parameters=1000, train_loss=1.0, train_accuracy=0.25, test_loss=1.25, test_accuracy=0.2),
     after=MomentRow(parameters=1500, train_loss=0.5, train_accuracy=0.5, test_loss=0.625, test_accuracy=0.5),
 )  # fmt: skip
 STORY = RunStory.of([START, *epochs(4, (0, 0, 1, 1)), growth(), END])
+STOPPED = StoppedRow(epoch=4, patience=1, growth_steps_left=2)
 SKIPPED = SkippedRow(step=2, epoch=3, reason="gained nothing")
+AVERAGES: dict[str, Any] = {"average_loss": 0.75, "average_accuracy": 0.375}
+
+
+def averaged(publish: bool, *more: LogRow) -> RunStory:
+    """The same with a moving average that is better than the weights, 37.5 % until the end."""
+    settings = {**START.settings, "ema": {"decay": 0.9, "publish": publish}}
+    start = START.model_copy(update={"settings": settings})
+    rows = epochs(4, (0, 0, 1, 1), **AVERAGES)
+    return RunStory.of([start, *rows, growth(**AVERAGES), *more])
+
+
 OWN_LOOP = RunStory.of(
     [
         *epochs(

@@ -16,7 +16,7 @@ from fxgrow.surgery import STATE_RULES
 INPUTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 QUICK = Firefly(new=2, steps=1, refine_steps=1)
-LATER = {"LBFGS", "SparseAdam", "Muon"}
+LATER = {"LBFGS", "SparseAdam", "Muon"}  # each has tests of its own
 OPTIMIZERS = [
     kind
     for name, kind in vars(torch.optim).items()
@@ -180,3 +180,118 @@ def test_a_copy_keeps_attributes_and_hooks() -> None:
     stepped(copied_optimizer, copied)
     assert optimizer.steps == [1] and copied_optimizer.steps == [2]  # type: ignore[union-attr]
     assert seen[0] is optimizer and seen[-1] is copied_optimizer
+
+
+def matrices(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.dim() == 2]
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("state", STATE_RULES)
+def test_muon_s_momentum_is_padded_as_that_of_sgd(state: Any, inplace: bool) -> None:
+    """Its matrix is orthogonalised in every step, so nothing of it may be scaled or stepped apart."""
+    model = network()
+    optimizer = stepped(torch.optim.Muon(matrices(model), lr=0.01), model)
+    before = {id(p): optimizer.state[p]["momentum_buffer"].clone() for p in matrices(model)}
+    first, second = (before[id(p)] for p in matrices(model))
+    options: dict[str, Any] = {"optimizer": optimizer, "state": state, "inplace": inplace}
+    if state in ("own-age", "scaled"):
+        with pytest.raises(GrowthError, match=f"the Muon is not known to .* state='{state}'"):
+            fxgrow.widen(model, {"0": 2}, INPUTS, how="new", **options)
+        return
+    wider = fxgrow.widen(model, {"0": 2}, INPUTS, how="new", **options)
+    reading, read = matrices(wider.module)
+    if state == "padded":
+        kept = [wider.optimizer.state[p]["momentum_buffer"] for p in (reading, read)]
+        assert torch.equal(kept[0], F.pad(first, (0, 0, 0, 2)))
+        assert torch.equal(kept[1], F.pad(second, (0, 2)))
+    else:
+        assert reading not in wider.optimizer.state and read not in wider.optimizer.state
+    entered = reading.detach().clone()
+    for _ in range(2):  # new neurons are read from the first step on, so the second moves all
+        stepped(wider.optimizer, wider.module)
+    assert bool((reading != entered).all()) and bool(reading.isfinite().all())
+    # A copy leaves what it was made of alone.
+    if not inplace:
+        assert torch.equal(optimizer.state[matrices(model)[0]]["momentum_buffer"], first)
+
+
+class Embedded(nn.Module):
+    """Words whose gradients are sparse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(7, 6, sparse=True)
+        self.hidden = nn.Linear(6, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, words: Tensor) -> Tensor:
+        scores: Tensor = self.head(torch.relu(self.hidden(self.words(words))).mean(1))
+        return scores
+
+
+WORDS = torch.tensor([[0, 1, 2], [4, 4, 5], [0, 5, 5], [1, 2, 4]])  # 3 and 6 are never looked up
+SPARSE: dict[str, Callable[[Any], Any]] = {
+    "SparseAdam": lambda p: torch.optim.SparseAdam(p, lr=0.01),
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.1),
+    "SGD with momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1),
+}
+
+
+def read_words(model: Embedded, optimizer: Any) -> None:
+    model.zero_grad()
+    F.cross_entropy(model(WORDS), LABELS[:4]).backward()
+    optimizer.step()
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of torch's own Adagrad
+@pytest.mark.parametrize("keep_gradient", [True, False])
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_gradients_grow_along(name: str, keep_gradient: bool) -> None:
+    """Copies of neurons: as if the embedding had been that wide from the start."""
+    torch.manual_seed(0)
+    model = Embedded()
+    optimizer = SPARSE[name]([model.words.weight])
+    for _ in range(2):
+        read_words(model, optimizer)
+    if not keep_gradient:
+        model.zero_grad()
+    before = model(WORDS)
+    fxgrow.widen(model, {"words": 2}, (WORDS,), how="split", optimizer=optimizer, inplace=True)
+    weight = model.words.weight
+    torch.testing.assert_close(model(WORDS), before)
+    assert weight.shape == (7, 8)
+    for key, value in optimizer.state[weight].items():
+        assert not isinstance(value, Tensor) or value.dim() == 0 or value.shape == (7, 8), key
+    grown = weight.detach().clone()
+    for _ in range(2):
+        read_words(model, optimizer)
+    moved = (weight != grown).any(1)
+    assert moved.tolist() == [True, True, True, False, True, True, False]
+
+
+@pytest.mark.parametrize("method", [fxgrow.ZeroOutgoing(), QUICK], ids=["new", "search"])
+def test_a_search_over_an_embedding_with_sparse_gradients(method: Any) -> None:
+    torch.manual_seed(0)
+    model = Embedded()
+    optimizer = SPARSE["SparseAdam"]([model.words.weight])
+    read_words(model, optimizer)
+    batches = [(WORDS, LABELS[:4])]
+    growth = fxgrow.grow(
+        model, batches, F.cross_entropy, optimizer=optimizer, method=method, inplace=True,
+        budget=fxgrow.Budget(neurons=3), only=["words"],
+        accept_no_gain=True,
+    )  # fmt: skip
+    assert growth.module.words.embedding_dim > 6 and growth.module.words.sparse
+    read_words(model, optimizer)
+
+
+def test_sparse_adam_follows_no_rule_of_single_entries() -> None:
+    model = Embedded()
+    optimizer = SPARSE["SparseAdam"]([model.words.weight])
+    read_words(model, optimizer)
+    for state in ("own-age", "scaled"):
+        with pytest.raises(GrowthError, match="the SparseAdam is not known to") as caught:
+            fxgrow.widen(model, {"words": 2}, (WORDS,), how="new", optimizer=optimizer, state=state)
+        assert caught.value.code == "state-rule"

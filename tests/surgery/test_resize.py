@@ -154,3 +154,22 @@ def test_gradients_and_momentum_keep_the_format() -> None:
     momentum = optimizer.state[conv.weight]["momentum_buffer"]
     for tensor in (conv.weight, momentum):
         assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_sparse_gradient_holds_the_same_rows_as_before(axis: int) -> None:
+    """Of ``nn.Embedding(sparse=True)``: rows that were looked up, one of them with a zero gradient."""
+    torch.manual_seed(0)
+    model = nn.Embedding(4, 2, sparse=True).double()
+    looked_up = torch.tensor([3, 1, 3])
+    (model(looked_up) * torch.tensor([[1.0], [0.0], [2.0]])).sum().backward()
+    gradient = model.weight.grad
+    assert gradient is not None
+    maps = {axis: split_first(model.weight.shape[axis])}
+    expected = apply_maps(gradient.to_dense(), maps, scaled=False)
+    resize(model, {("weight", axis): maps[axis]})
+    grown = model.weight.grad
+    assert grown is not None and grown.layout is torch.sparse_coo
+    assert torch.equal(grown.to_dense(), expected) and expected.shape == model.weight.shape
+    if axis == 1:
+        assert grown.coalesce().indices().tolist() == [[1, 3]]

@@ -14,6 +14,7 @@ from fxgrow.training import (
     ByPromise,
     EpochDone,
     Event,
+    GrowthDone,
     GrowthSkipped,
     MovingAverage,
     Run,
@@ -97,12 +98,31 @@ def test_one_that_is_not_published_is_only_evaluated(model: nn.Module, digits: S
     assert len(accuracies) == 2 and None not in accuracies
 
 
+def test_a_growth_step_tells_how_good_the_average_is(model: nn.Module, digits: Splits) -> None:
+    """It keeps its function, so it is as good after the step as after the epoch before."""
+    events: list[Event] = []
+    # Fast enough that average and weights are far apart.
+    settings = with_ema(MovingAverage(decay=0.9)).model_copy(update={"lr": 1.0})
+    run(model, digits, settings, events=events)
+    (grown,) = [event for event in events if isinstance(event, GrowthDone)]
+    before = next(event for event in events if isinstance(event, EpochDone))
+    assert grown.average_loss is not None and before.test_loss is not None
+    assert grown.average_loss == pytest.approx(before.average_loss, rel=1e-5)
+    assert abs(grown.average_loss - before.test_loss) > 1e-3
+    assert grown.average_accuracy == before.average_accuracy
+    events.clear()
+    run(model, digits, with_ema(None), events=events)
+    (grown,) = [event for event in events if isinstance(event, GrowthDone)]
+    assert grown.average_loss is grown.average_accuracy is None
+
+
 def test_what_is_published_is_what_was_evaluated(model: nn.Module, digits: Splits) -> None:
     events: list[Event] = []
     done = run(model, digits, with_ema(MovingAverage(decay=0.9)), events=events)
     plain = run(model, digits, with_ema(None))
     last = [event for event in events if isinstance(event, EpochDone)][-1]
     assert done.after.test.accuracy == last.average_accuracy
+    assert done.after.test.loss == pytest.approx(last.average_loss, rel=1e-5)
     assert done.final.spec.fingerprint == plain.final.spec.fingerprint
     # Module and graph hold the same weights, and others than the model that was trained.
     images = digits.test.images[:8]

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,17 @@ from fxgrow import Budget, ZeroOutgoing
 from fxgrow.data import Splits, batches
 from fxgrow.growth import Batch
 from fxgrow.report import step_verdict
-from fxgrow.training import RunSettings, StepResult, cross_entropy, run_result, train_and_grow
+from fxgrow.training import (
+    RunSettings,
+    StepResult,
+    cross_entropy,
+    run_result,
+    run_state,
+    train_and_grow,
+)
 from fxgrow.training.control import control
 from fxgrow.training.evaluate import evaluate
-from fxgrow.training.run_state import RunState
+from fxgrow.training.growth_request import growth_batches
 from fxgrow.training.sgd import training_batches
 
 
@@ -56,14 +64,13 @@ def test_no_more_images_are_kept_than_growth_can_use(
 ) -> None:
     """Else a run would hold all training images a second time."""
     taken = []
-    original = RunState._growth_batches
 
-    def watched(self: RunState) -> Iterator[Batch]:
-        for batch in original(self):
+    def watched(*arguments: Any) -> Iterator[Batch]:
+        for batch in growth_batches(*arguments):
             taken.append(batch)
             yield batch
 
-    monkeypatch.setattr(RunState, "_growth_batches", watched)
+    monkeypatch.setattr(run_state, "growth_batches", watched)
     settings = RunSettings(epochs=2, grow_steps=1, growth_batch_size=2)  # 48 batches of 97 images
     train_and_grow(
         model, digits, settings, example_inputs=(digits.train.images[:1],),

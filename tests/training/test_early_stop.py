@@ -1,6 +1,7 @@
 """A run ends when the loss on images that are set aside no longer falls; growth comes first."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from fxgrow.errors import TrainingError
 from fxgrow.growth import Budget
 from fxgrow.methods import ZeroOutgoing
 from fxgrow.training import (
+    AtEpochs,
+    AtSteps,
     Checkpoints,
     EarlyStop,
     EpochDone,
+    EqualPhases,
     Event,
     GrowthDone,
     JsonlLog,
@@ -29,6 +33,8 @@ from fxgrow.training import (
     run_result,
     train_and_grow,
 )
+from fxgrow.training.early_stop import growth_steps_left
+from fxgrow.training.triggers import GrowWhen
 
 # At this rate nothing is learnt, so the loss that was measured first stays the best.
 IDLE = RunSettings(
@@ -72,6 +78,34 @@ def test_a_run_stops_and_says_so(digits: Splits) -> None:
     assert stopped == StoppedEarly(epoch=3, patience=1) and isinstance(ended, RunEnded)
     result = run_result(done, IDLE, model="net", data="digits")
     assert (result.epochs, result.settings.epochs) == (3, 9)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "left"),
+    [
+        (EqualPhases(), 3),
+        (OnPlateau(), 3),
+        (AtEpochs(epochs=(1, 4, 6)), 2),
+        (AtEpochs(epochs=(1, 3)), 0),
+        (AtSteps(steps=(10, 31, 35)), 2),
+    ],
+)
+def test_what_it_leaves_out_is_counted(trigger: GrowWhen, left: int) -> None:
+    measured = tuple(Measurement(epoch, 10 * epoch, 1.0) for epoch in (1, 2, 3))
+    history = TrainingHistory(measured, growths=(1,), epochs=9, grow_steps=4)
+    assert growth_steps_left(trigger, history) == left
+    # A run grows at the end of an epoch that is not its last: here after the fourth alone.
+    assert growth_steps_left(trigger, replace(history, epochs=5)) == min(left, 1)
+    assert growth_steps_left(trigger, replace(history, grow_steps=1)) == 0
+
+
+def test_a_stop_says_what_it_leaves_out(digits: Splits) -> None:
+    settings = IDLE.model_copy(update={"grow_steps": 2, "grow_when": EqualPhases()})
+    events: list[Event] = []
+    done = run(perceptron(), digits, settings, listeners=[events.append])
+    # The one after epoch 3 is due; the one after epoch 6 would have been.
+    assert done.growth_epochs == (3,)
+    assert events[-2] == StoppedEarly(epoch=5, patience=1, growth_steps_left=1)
 
 
 def test_growth_that_is_due_comes_first_and_gives_new_patience(digits: Splits) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fxgrow import NewEntryRate
 from fxgrow.data import Splits
 from fxgrow.errors import GrowthError, TrainingError
-from fxgrow.growth import ALL_WIDTHS, Budget, Method, Objective
+from fxgrow.growth import Budget, Method, Objective
 from fxgrow.methods import AutoGrow, Firefly, ZeroOutgoing
 from fxgrow.rewrite import OverGrown
 from fxgrow.training import (
@@ -40,7 +40,6 @@ from fxgrow.training import (
 )
 from fxgrow.training.events import GrowthStarted
 from fxgrow.training.network import capture_network
-from fxgrow.training.run_state import GrowthRequest
 
 # What is found on 16 images need not help on 16 others; that is not what these tests are about.
 SETTINGS = RunSettings(
@@ -156,6 +155,7 @@ def test_a_growth_step_that_gains_nothing_is_left_out(model: nn.Module, digits: 
     ]  # fmt: skip
     assert all("gained nothing" in e.reason for e in events if isinstance(e, GrowthSkipped))
     assert done.growths == () and len(done.epoch_seconds) == 3
+    assert done.before is done.after
     # Exactly what training without growth steps gives.
     plain, _ = run(model, digits, RunSettings(epochs=3, grow_steps=0, batch_size=32))
     assert same(state(done.final.module), state(plain.final.module))
@@ -402,12 +402,3 @@ def test_triggered_runs_are_reproducible(
         states.append((epochs, state(done.final.module)))
     assert states[0][0] == states[1][0] != ()
     assert same(states[0][1], states[1][1])
-
-
-def test_examples_are_counted_by_the_first_tensor_with_an_axis() -> None:
-    def examples(*inputs: Any) -> int:
-        return GrowthRequest(inputs, METHOD, Budget(neurons=1), ALL_WIDTHS).examples
-
-    assert examples(torch.zeros(3, 2)) == 3
-    assert examples(torch.zeros(()), {"image": torch.zeros(5, 2)}) == 5
-    assert examples(torch.zeros(())) == examples() == examples(torch.zeros(0)) == 1

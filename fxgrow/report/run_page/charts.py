@@ -122,7 +122,12 @@ def _of_epochs(story: RunStory, field: str, scale: float = 1.0) -> list[tuple[fl
 
 
 def _draw_loss(story: RunStory, axes: Any) -> bool:
-    fields = {"training": "loss", "test": "test_loss", "validation": "validation_loss"}
+    fields = {
+        "training": "loss",
+        "test": "test_loss",
+        "test, averaged weights": "average_loss",
+        "validation": "validation_loss",
+    }
     drawn = _draw_lines(axes, {name: _of_epochs(story, field) for name, field in fields.items()})
     _mark_growths(axes, story, "loss")
     axes.set_ylabel("loss")
@@ -130,7 +135,11 @@ def _draw_loss(story: RunStory, axes: Any) -> bool:
 
 
 def _draw_accuracy(story: RunStory, axes: Any) -> bool:
-    fields = {"test": "test_accuracy", "validation": "validation_accuracy"}
+    fields = {
+        "test": "test_accuracy",
+        "test, averaged weights": "average_accuracy",
+        "validation": "validation_accuracy",
+    }
     series = {name: _of_epochs(story, field, 100) for name, field in fields.items()}
     drawn = _draw_lines(axes, series)
     _mark_growths(axes, story, "accuracy")

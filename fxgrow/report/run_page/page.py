@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from fxgrow.growth import UNITS
 from fxgrow.report.numbers import count_text, number_text, percent_text, quantity_text, seconds_text
-from fxgrow.report.run import RUN_COLUMNS, run_rows, run_sentence
+from fxgrow.report.run import RUN_COLUMNS, run_rows, run_sentence, run_title
 from fxgrow.report.run_page.charts import draw_charts
 from fxgrow.report.story import RunStory
 from fxgrow.report.verdict import step_verdict
@@ -44,9 +44,9 @@ def report_page(story: RunStory, name: str, diff: str = "") -> str:
         link = f'<a href="{escape(diff)}">both networks, node by node, side by side</a>'
         parts.append(f"<p>What changed: {link}</p>\n")
     parts.append(_charts(story))
-    parts.append("<h2>The run</h2>\n" + _table(RUN_COLUMNS, run_rows(story)))
+    parts.append(f"<h2>{run_title(story)}</h2>\n" + _table(RUN_COLUMNS, run_rows(story)))
     for row in story.growths:
-        parts += _growth(row)
+        parts += _growth(row, story.is_averaged)
     for skipped in story.skipped:
         parts.append(f"<h2>Growth step {skipped.step}, left out</h2>\n")
         parts.append(f"<p>After epoch {skipped.epoch}: {escape(skipped.reason)}</p>\n")
@@ -67,6 +67,8 @@ def _head() -> list[str]:
 def _setting(story: RunStory) -> str:
     """How long it trained and grew, and from which seed."""
     epochs = quantity_text(len(story.epochs), "epoch")
+    if story.stopped is not None and story.planned_epochs is not None:
+        epochs = f"{len(story.epochs)} of {story.planned_epochs} epochs"
     steps = quantity_text(len(story.growths), "growth step")
     parts = [
         f"{epochs} in {seconds_text(story.training_seconds)}",
@@ -88,7 +90,7 @@ def _charts(story: RunStory) -> str:
     return f'<div class="charts">\n{"".join(figures)}</div>\n{marks if story.growths else ""}'
 
 
-def _growth(row: GrowthRow) -> Iterator[str]:
+def _growth(row: GrowthRow, is_averaged: bool) -> Iterator[str]:
     """One growth step: what it was worth, what grew, what was spent, what took no part."""
     epoch = "" if row.epoch is None else f", after epoch {row.epoch}"
     yield f"<h2>Growth step {row.step}{epoch}</h2>\n"
@@ -98,6 +100,8 @@ def _growth(row: GrowthRow) -> Iterator[str]:
     if row.held_out_before is not None:
         before, after = number_text(row.held_out_before, 4), number_text(row.held_out_after, 4)
         yield f"<p>Loss on held-out batches {before} → {after}. {escape(row.batches)}</p>\n"
+    if is_averaged:
+        yield '<p class="faint">These losses are of the weights themselves.</p>\n'
     yield "<h3>What grew</h3>\n" + _grown(row)
     yield from _spent(row)
     yield from _refused(row)

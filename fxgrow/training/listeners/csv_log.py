@@ -2,20 +2,18 @@
 
 import csv
 import io
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-from fxgrow.argument_checks import checked
 from fxgrow.training.events import Event, RunResumed
-from fxgrow.training.listeners.lines import append_line, is_before, rewind
+from fxgrow.training.listeners.lines import LineLog, is_before
 from fxgrow.training.listeners.metrics import EPOCH_METRICS, GROWTH_METRICS, metrics_of
 
 _PLACE = ("event", "epoch", "optimizer_step")
 COLUMNS = (*_PLACE, *EPOCH_METRICS, *GROWTH_METRICS)
-"""Of every such file, so that files of several runs fit together."""
-_HEAD = ",".join(COLUMNS)
+"""Of every file that is begun, so that files of several runs fit together."""
 
 
-class CsvLog:
+class CsvLog(LineLog):
     """A listener that appends a row per epoch and growth step; what was not measured is empty.
 
     As with ``JsonlLog``, the file is complete at any moment, and rewound when a run is resumed.
@@ -28,34 +26,31 @@ class CsvLog:
         >>> train_and_grow(model, data, settings, listeners=[log], **growth)
     """
 
-    @checked
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, event: Event) -> None:
-        """Append one event, if it measured something."""
-        if isinstance(event, RunResumed):
-            rewind(self.path, lambda line: _is_kept(line, event))
-            return
+    def _line(self, event: Event) -> str | None:
         metrics = metrics_of(event)
         if metrics is None or metrics.event == "batch":
-            return
-        if not self.path.exists() or not self.path.stat().st_size:
-            append_line(self.path, _HEAD)
+            return None
+        columns = self._columns()
         # The same columns in every row: an empty cell is what was not measured.
         place = (metrics.event, metrics.epoch, metrics.optimizer_step)
-        values = [metrics.values.get(name, "") for name in COLUMNS[len(_PLACE) :]]
-        append_line(self.path, _row([*place, *values]))
+        values: dict[str, object] = {**metrics.values, **dict(zip(_PLACE, place, strict=True))}
+        row = _row(values.get(name, "") for name in columns or COLUMNS)
+        return row if columns else f"{_row(COLUMNS)}\n{row}"
+
+    def _columns(self) -> Sequence[str]:
+        """Those of the file, which an earlier version may have begun; none before the first row."""
+        if not self.path.exists():
+            return ()
+        with self.path.open(encoding="utf-8", newline="") as file:
+            return next(csv.reader(file), ())
+
+    def _is_kept(self, line: str, event: RunResumed) -> bool:
+        kind, epoch, *_ = next(csv.reader([line]))
+        is_head = (kind, epoch) == _PLACE[:2]
+        return is_head or is_before({"event": kind, "epoch": epoch}, event)
 
 
-def _row(cells: list[object]) -> str:
+def _row(cells: Iterable[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(cells)
     return text.getvalue()
-
-
-def _is_kept(line: str, event: RunResumed) -> bool:
-    if line.rstrip("\n") == _HEAD:
-        return True
-    kind, epoch, *_ = next(csv.reader([line]))
-    return is_before({"event": kind, "epoch": epoch}, event)

@@ -1,15 +1,13 @@
 """``log.jsonl``: one JSON object per event, with its kind, written while the run goes on."""
 
 import json
-from pathlib import Path
 
-from fxgrow.argument_checks import checked
 from fxgrow.training.events import Event, RunResumed
-from fxgrow.training.listeners.lines import append_line, is_before, rewind
+from fxgrow.training.listeners.lines import LineLog, is_before
 from fxgrow.training.log_rows import row_of
 
 
-class JsonlLog:
+class JsonlLog(LineLog):
     """A listener that appends events to a file, one JSON object per line.
 
     The file is opened anew for every event, so a run that is interrupted leaves a complete log.
@@ -24,16 +22,12 @@ class JsonlLog:
         >>> train_and_grow(model, data, settings, listeners=[log], **growth)
     """
 
-    @checked
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, event: Event) -> None:
-        """Append one event, if its kind is logged."""
-        if isinstance(event, RunResumed):
-            rewind(self.path, lambda line: is_before(json.loads(line), event))
-            return
+    def _line(self, event: Event) -> str | None:
         row = row_of(event)
-        if row is not None:
-            # JSON has no NaN, and a line that cannot be read back is worse than an error.
-            append_line(self.path, json.dumps(row.model_dump(mode="json"), allow_nan=False))
+        if row is None:
+            return None
+        # JSON has no NaN, and a line that cannot be read back is worse than an error.
+        return json.dumps(row.model_dump(mode="json"), allow_nan=False)
+
+    def _is_kept(self, line: str, event: RunResumed) -> bool:
+        return is_before(json.loads(line), event)

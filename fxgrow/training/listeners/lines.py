@@ -1,14 +1,48 @@
 """Logs of lines: appended one by one, each on the disk before the next, and rewound as a whole."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fxgrow.training.events import RunResumed
+from fxgrow.argument_checks import checked
+from fxgrow.training.events import Event, RunResumed
 
 _DECISIONS = ("growth", "growth-skipped", "stopped-early")
 _LAST = "run-ended"
+
+
+class LineLog(ABC):
+    """A listener that appends what it is told to a file, line by line.
+
+    The file is opened anew for every event, so a run that is interrupted leaves a complete log.
+    When it goes on from a checkpoint, what was logged after that one is dropped: it happens again.
+
+    Args:
+        path: the file; created with the first line.
+    """
+
+    @checked
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, event: Event) -> None:
+        """Append one event, if its kind is logged."""
+        if isinstance(event, RunResumed):
+            rewind(self.path, lambda line: self._is_kept(line, event))
+            return
+        line = self._line(event)
+        if line is not None:
+            append_line(self.path, line)
+
+    @abstractmethod
+    def _line(self, event: Event) -> str | None:
+        """What is written of an event, without the end of the line; None for nothing."""
+
+    @abstractmethod
+    def _is_kept(self, line: str, event: RunResumed) -> bool:
+        """Whether a line lies before the checkpoint that a run goes on from."""
 
 
 def append_line(path: Path, line: str) -> None:

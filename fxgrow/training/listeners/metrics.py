@@ -36,8 +36,10 @@ class Metrics:
 EPOCH_METRICS: Mapping[str, str] = {
     "loss/train": "loss",
     "loss/test": "test_loss",
+    "loss/test_average": "average_loss",
     "loss/validation": "validation_loss",
     "accuracy/test": "test_accuracy",
+    "accuracy/test_average": "average_accuracy",
     "accuracy/validation": "validation_accuracy",
     "lr": "lr",
     "seconds/epoch": "seconds",
@@ -68,6 +70,7 @@ def _of_epoch(event: Any) -> Metrics:
 def _of_growth(event: Any) -> Metrics:
     values = {name: of(event.report) for name, of in GROWTH_METRICS.items()}
     values["accuracy/test"] = event.test_accuracy
+    values["accuracy/test_average"] = event.average_accuracy
     return Metrics(
         "growth", event.epoch, event.optimizer_step, _measured(values), growth_note(event)
     )

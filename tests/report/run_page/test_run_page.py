@@ -10,7 +10,19 @@ from fxgrow.report import REPORT_TITLE, RunStory, report_page
 from fxgrow.report.run import run_rows
 from fxgrow.report.run_page.charts import MAX_WIDTHS, draw_charts, width_sizes
 from fxgrow.spec import WidthChange
-from tests.report.stories import EVIL, OWN_LOOP, SKIPPED, START, STORY, epochs, growth, hostile
+from tests.report.stories import (
+    END,
+    EVIL,
+    OWN_LOOP,
+    SKIPPED,
+    START,
+    STOPPED,
+    STORY,
+    averaged,
+    epochs,
+    growth,
+    hostile,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -58,7 +70,11 @@ def require_no_overflow(page: Any, width: int) -> None:
 
 
 @pytest.mark.parametrize("size", [PHONE, SCREEN], ids=["phone", "screen"])
-@pytest.mark.parametrize("story", [STORY, OWN_LOOP, hostile()], ids=["run", "own loop", "hostile"])
+@pytest.mark.parametrize(
+    "story",
+    [STORY, OWN_LOOP, hostile(), averaged(True, STOPPED)],
+    ids=["run", "own loop", "hostile", "averaged"],
+)
 def test_nothing_is_wider_than_the_page(
     open_report: Open, story: RunStory, size: tuple[int, int]
 ) -> None:
@@ -146,3 +162,21 @@ def test_the_widths_that_grew_most_are_drawn() -> None:
 
 def test_a_run_that_has_measured_nothing_has_a_page() -> None:
     assert "nothing is trained yet" in report_page(RunStory.of([START]), "mine").lower()
+
+
+def test_a_published_average_is_shown_and_named() -> None:
+    story = averaged(True, STOPPED, END)
+    charts = draw_charts(story)
+    assert all(">test, averaged weights<" in charts[name] for name in ("Loss", "Accuracy"))
+    page = report_page(story, "mine")
+    assert "<h2>Run, losses and accuracies of the averaged weights</h2>" in page
+    assert "These losses are of the weights themselves." in page
+    assert "Gained 12.50 points of test accuracy of the averaged weights (37.50 % before" in page
+    assert "stopped early after epoch 4 of 4" in page and ">4 of 4 epochs in" in page
+
+
+def test_an_average_beside_the_weights_is_a_curve_alone() -> None:
+    page = report_page(averaged(False, END), "mine")
+    assert ">test, averaged weights<" in page
+    assert "of the averaged weights" not in page and "themselves" not in page
+    assert ">test, averaged weights<" not in report_page(STORY, "mine")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from fxgrow.errors import SpecError
 from fxgrow.training import (
     CsvLog,
     EpochDone,
+    EpochRow,
     Event,
     GrowthDone,
+    GrowthRow,
     JsonlLog,
     Listener,
     RunEnded,
@@ -53,12 +56,50 @@ def test_the_table_has_a_row_per_epoch_and_growth_step(events: Events, tmp_path:
     assert first["model/parameters"] == "" and first["loss/validation"] == ""
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_table_that_an_earlier_version_began_keeps_its_columns(
+    resumed: bool, events: Events, tmp_path: Path
+) -> None:
+    path, log = tmp_path / "metrics.csv", CsvLog(tmp_path / "metrics.csv")
+    path.write_text("event,epoch,optimizer_step,accuracy/test,gone\nepoch,1,4,0.5,7\n")
+    if resumed:
+        log(RunResumed(RunSettings(epochs=2, grow_steps=1), 4, epochs=1, undecided=False))
+    last = [event for event in events if isinstance(event, EpochDone)][-1]
+    log(last)
+    first, second = rows(path)
+    assert (first["accuracy/test"], first["gone"]) == ("0.5", "7")
+    assert second == {
+        "event": "epoch", "epoch": "2", "optimizer_step": "8",
+        "accuracy/test": str(last.test_accuracy), "gone": "",
+    }  # fmt: skip
+
+
+def test_the_average_stands_wherever_the_weights_do(events: Events, tmp_path: Path) -> None:
+    """After every epoch and every growth step, in the table and in the log."""
+    told = [event for event in events if isinstance(event, EpochDone | GrowthDone)]
+    assert all(event.average_accuracy is not None for event in told)
+    # By chance both are right equally often, so they are made unlike here.
+    unlike = {"test_accuracy": 0.5, "average_accuracy": 0.25, "average_loss": 1.5}
+    told = [replace(event, **unlike) for event in told]
+    heard(CsvLog(tmp_path / "metrics.csv"), tuple(told))
+    heard(JsonlLog(tmp_path / "log.jsonl"), tuple(told))
+    table = rows(tmp_path / "metrics.csv")
+    log = read_log(tmp_path / "log.jsonl")
+    assert len(table) == len(log) == len(told) == 3
+    for row, line in zip(table, log, strict=True):
+        assert (row["accuracy/test"], row["accuracy/test_average"]) == ("0.5", "0.25")
+        assert isinstance(line, EpochRow | GrowthRow)
+        assert (line.average_accuracy, line.average_loss) == (0.25, 1.5)
+    assert [row["loss/test_average"] for row in table] == ["1.5", "", "1.5"]
+
+
 def test_the_log_reads_back(events: Events, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     heard(JsonlLog(path), events)
     start, _, growth, last, end = read_log(path)
     done: GrowthDone = of_kind(events, GrowthDone)
     assert start.event == "run-started" and start.batches_per_epoch == 4
+    assert start.multiply_adds == done.report.multiply_adds_before
     assert growth.event == "growth" and growth.widths == done.report.widths
     assert growth.params_before == done.report.params_before < growth.params
     assert growth.spending["neurons"].spent == 2
@@ -105,10 +146,12 @@ def test_what_is_no_log_is_refused_with_its_place(line: str, code: str, tmp_path
 
 
 def test_losses_that_are_no_numbers_are_left_out(events: Events, tmp_path: Path) -> None:
-    diverged = EpochDone(1, 0, 1.0, test_loss=float("nan"), validation_loss=float("inf"))
+    nan, inf = float("nan"), float("inf")
+    diverged = EpochDone(1, 0, 1.0, test_loss=nan, validation_loss=inf, average_loss=nan)
     JsonlLog(tmp_path / "log.jsonl")(diverged)
     (row,) = read_log(tmp_path / "log.jsonl")
     assert row.event == "epoch" and row.test_loss is None and row.validation_loss is None
+    assert row.average_loss is None
 
 
 @pytest.mark.parametrize(("undecided", "kept"), [(True, ["epoch"]), (False, ["epoch", "growth"])])
