@@ -215,13 +215,16 @@ def test_a_training_goes_on_from_every_step_with_the_same_bits(
     def grows() -> GrowthTrainerCallback:  # what decides is the loss of whole epochs
         return callback(when=OnPlateau(patience=0, min_delta=0.5), state="own-age")
 
+    # What is saved is logged before, and sums of other logs round otherwise.
     options = {
+        "save_strategy": "steps",
+        "save_steps": 1,
         "gradient_accumulation_steps": batches,
         "logging_strategy": "steps",
         "logging_steps": 2,
     }
     whole, growth, out = model(1), grows(), tmp_path / "whole"
-    run(whole, growth, out, save_strategy="steps", save_steps=1, **options)
+    run(whole, growth, out, **options)
     assert growth.grower is not None and growth.grower.history.growths == (2,)
     # Within each epoch, and at the end of the first one.
     steps = (2, 3, 5, 8) if batches == 1 else (1, 3)
@@ -341,7 +344,7 @@ def test_the_loss_of_growth_is_smoothed_as_that_of_training(tmp_path: Path) -> N
     found = float(smoothed_loss(0.3)(trained, batch).detach())
     plain = float(own_loss(trained, batch).detach())
     chosen: Any = callback()._loss_of(args)
-    assert float(chosen.function(trained, batch).detach()) == found
+    assert float(chosen.fn(trained, batch).detach()) == found
     for module in trained.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
