@@ -4,6 +4,7 @@ import gc
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,6 +56,37 @@ def frozen_parameters(model: nn.Module, *, except_for: Collection[str] = ()) -> 
     finally:
         for parameter, requires_grad in flags.items():
             parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def without_autocast(model: nn.Module) -> Iterator[None]:
+    """Take away the ``forward`` by which Accelerate computes a model in mixed precision.
+
+    It casts the inputs of every product, so that a graph of it says little of the model. On exit
+    the model computes as before.
+
+    Args:
+        model: any module; one that Accelerate did not prepare so is left alone.
+
+    Example:
+        >>> with without_autocast(model):
+        ...     captured = capture(model, inputs)
+    """
+    kept = {name: vars(model).get(name) for name in ("forward", "_original_forward")}
+    original: Any = kept["_original_forward"]
+    if original is None or kept["forward"] is None:
+        yield
+        return
+    for name in kept:
+        delattr(model, name)
+    # That of the class needs no place of its own.
+    if getattr(original, "__func__", None) is not type(model).forward:
+        model.forward = original
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(model, name, value)
 
 
 @contextmanager

@@ -4,13 +4,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Firefly
-from fxgrow.modes import exclusive_autograd
+from fxgrow.modes import exclusive_autograd, without_autocast
 
 INPUTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
@@ -79,3 +80,28 @@ def test_a_second_thread_waits() -> None:
         assert not done.wait(0.3)
     thread.join()
     assert done.is_set() and failures == []
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_the_forward_of_mixed_precision_is_taken_away_for_a_while(is_own: bool) -> None:
+    """As Accelerate puts it there, over the class's forward or over one of the model's own."""
+    model: Any = network().eval()
+    if is_own:
+        plain = type(model).forward
+        model.forward = lambda inputs: plain(model, inputs) + 1.0
+    expected = model(INPUTS)
+    original = model._original_forward = model.forward
+    model.forward = lambda inputs: original(inputs.bfloat16().float())
+    wrapped = model.forward
+    assert not torch.equal(model(INPUTS), expected)
+    with without_autocast(model):
+        assert torch.equal(model(INPUTS), expected)
+        assert "_original_forward" not in vars(model) and ("forward" in vars(model)) == is_own
+    assert model.forward is wrapped and model._original_forward is original
+
+
+def test_a_model_without_mixed_precision_is_left_alone() -> None:
+    model = network()
+    with without_autocast(model):
+        assert "forward" not in vars(model)
+    assert "forward" not in vars(model)

@@ -1,12 +1,16 @@
 """Growth batches out of the loader that a trainer trains with."""
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from fxgrow.errors import TrainingError
+from fxgrow.randomness import random_states, seeded, set_random_states
 
 
 def growth_loader(loader: Any, seed: int) -> Iterable[Any]:
@@ -42,3 +46,26 @@ def growth_loader(loader: Any, seed: int) -> Iterable[Any]:
         # Without a generator of its own it would draw from torch's, as the trainer does.
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Let growth draw random numbers of its own, and the trainer go on as if it had drawn none.
+
+    Data sets that augment their images draw from the generators that the trainer draws from.
+
+    Args:
+        seed: for all of them.
+
+    Example:
+        >>> with own_randomness(0):
+        ...     grower.step(batches, loss=loss)
+    """
+    states = random_states()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        with seeded(seed):
+            yield
+    finally:
+        set_random_states(states)

@@ -29,6 +29,7 @@ from fxgrow.growth import (
     take_batches,
 )
 from fxgrow.methods import Auto
+from fxgrow.modes import without_autocast
 from fxgrow.spec import ArchitectureSpec, history_of
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
 from fxgrow.training.events import (
@@ -44,7 +45,7 @@ from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_st
 from fxgrow.training.growth_request import count_examples
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
 from fxgrow.training.measure import activation_spectra, promise_of, require_gains_of
-from fxgrow.training.triggers import Trigger
+from fxgrow.training.triggers import EqualPhases, Trigger
 
 _DEFAULT_BUDGET = Budget(neurons=0.3)
 
@@ -82,7 +83,8 @@ class Grower:
         GrowthError: the optimizer cannot grow along, by name of its class (``optimizer-state``,
             ``state-rule``, ``foreign-optimizer``); ``lost-scheduler``: a scheduler would go on with
             the optimizer that was copied; ``foreign-scheduler``: one is of another optimizer.
-        TrainingError: ``no-promise``: the trigger compares gains, and the method predicts none.
+        TrainingError: ``no-promise``: the trigger compares gains, and the method predicts none;
+            ``no-epochs``: it divides the epochs, and ``epochs`` does not say how many there are.
 
     Example:
         >>> grower = fxgrow.Grower(
@@ -202,6 +204,11 @@ class Grower:
         self._tell_measured(measured)
         if len(self.history.growths) >= self.history.grow_steps:
             return None
+        with without_autocast(self.model):
+            return self._grown_if_due(batches)
+
+    def _grown_if_due(self, batches: Iterable[Any]) -> Growth | None:
+        """Grow if the trigger says so."""
         # Batches are taken only where they are needed: a loader may be long.
         asked = self.when.asks(self.history)
         if asked is None:
@@ -323,6 +330,12 @@ class Grower:
     def _require_possible(self) -> None:
         """Check what can be told of optimizer, schedulers and trigger, before anything changes."""
         require_gains_of(self.method, self.when)
+        if isinstance(self.when, EqualPhases) and not self.history.epochs:
+            raise TrainingError(
+                "no-epochs",
+                "EqualPhases divides the epochs of a training, and was not told how many there "
+                "are, so nothing would ever grow; give epochs=, or choose another trigger",
+            )
         optimizer: Any = self.optimizer
         if optimizer is None:
             return

@@ -33,8 +33,10 @@ from fxgrow.training.history import Measurement, TrainingHistory
 Request = Literal["spectra", "promise"]
 """What a run measures only if the trigger asks for it."""
 
-Need = Literal["validation", "gains"]
-"""Images that are set aside, or a method whose scores are gains of the loss."""
+Need = Literal["validation", "accuracy", "gains"]
+"""Images that are set aside, the accuracy on them, or a method whose scores are gains of the loss.
+
+What needs the accuracy needs the images, too."""
 
 
 class Trigger(Protocol):
@@ -259,8 +261,8 @@ class UntilNoGain(_OfTheLoss):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the run must have for it: images that are set aside."""
-        return frozenset(("validation",))
+        """What the run must have for it: images that are set aside, and the accuracy on them."""
+        return frozenset(("validation", "accuracy"))
 
     @checked
     def should_grow(self, history: TrainingHistory) -> bool:

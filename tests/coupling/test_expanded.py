@@ -26,9 +26,7 @@ FOLLOWS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "product": lambda h, x: h * x[:, :1].expand_as(h),
     "product, by size": lambda h, x: h * x[:, :1].expand(-1, h.size(1)),
     "gather": lambda h, x: h.gather(0, _group(x).expand_as(h)),
-    "scatter add": lambda h, x: h.new_zeros(2, h.size(1)).scatter_add(
-        0, _group(x).expand_as(h), h
-    ),
+    "scatter add": lambda h, x: h.new_zeros(2, h.size(1)).scatter_add(0, _group(x).expand_as(h), h),
     "scatter mean": lambda h, x: _reduced(h, _group(x), "mean"),
     "scatter maximum": lambda h, x: _reduced(h, _group(x), "amax"),
     "index maximum": lambda h, x: torch.zeros_like(h[:2]).index_reduce(

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import fxgrow
 from fxgrow import Budget, Firefly, Grower, ZeroOutgoing
-from fxgrow.errors import FxgrowError, GrowthError, SpecError
+from fxgrow.errors import FxgrowError, GrowthError, SpecError, TrainingError
 from fxgrow.methods import AutoGrow, Net2Wider
 from fxgrow.training import (
     AtEpochs,
@@ -449,6 +449,13 @@ def test_the_trigger_says_when(trigger: Any, options: dict[str, Any], epochs: li
         if own.step(iter(data()), loss=1.0, step=epoch * 10, **told) is not None:
             grown.append(epoch)
     assert grown == epochs
+
+
+def test_phases_of_nobody_knows_how_many_epochs_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(TrainingError, match="nothing would ever grow") as caught:
+        grower(model, when=EqualPhases())
+    assert caught.value.code == "no-epochs"
 
 
 def test_by_promise() -> None:
