@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from fxgrow.argument_checks import AboveZero, Amount, Count, Seed, checked
 from fxgrow.capture import capture, positional_inputs
 from fxgrow.coupling import couple
-from fxgrow.errors import GrowthError
+from fxgrow.errors import GrowthError, TrainingError
 from fxgrow.growth import (
     ALL_WIDTHS,
     BatchLoss,
