@@ -12,7 +12,7 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, MappingView
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from fxgrow.capture.in_place import writes_in_place
 from fxgrow.capture.inputs import argument_names
 from fxgrow.capture.parts import first_line
 from fxgrow.capture.running import ModelState
+from fxgrow.shape_kernels import CpuStrides
 
 _NOT_AS_CAPTURED = (
     "is not as in the inputs that the graph was captured for; capture again with such inputs. "
@@ -388,7 +389,7 @@ class _Values:
         tracer.running = True
         self.busy = True
         try:
-            with self.mode or nullcontext(), torch.no_grad():
+            with self._mode(), torch.no_grad():
                 # The methods below have the names of a node's kinds (``node.op``).
                 return getattr(self, node.op)(tracer.root, node.target, args, kwargs)
         except Exception:
@@ -398,6 +399,14 @@ class _Values:
         finally:
             tracer.running = was_running
             self.busy = False
+
+    def _mode(self) -> ExitStack:
+        """What nodes run under: fake tensors, with the strides that real ones have."""
+        stack = ExitStack()
+        if self.mode is not None:
+            stack.enter_context(self.mode)
+            stack.enter_context(CpuStrides())
+        return stack
 
     def placeholder(self, root: nn.Module, target: str, args: Any, kwargs: Any) -> Any:
         return next(self.inputs)
