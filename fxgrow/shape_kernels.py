@@ -15,10 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 Kernel = Callable[..., Any]
+
+_DIMS_WITH_STRIDES = 2
+"""Tensors of fewer dimensions are laid out in one way only."""
 
 aten = torch.ops.aten
 
@@ -33,7 +37,8 @@ _CONTIGUOUS = "_softmax _safe_softmax log_sigmoid_forward"
 _FORMATTED = (
     "_native_batch_norm_legit _native_batch_norm_legit.no_stats"
     " _native_batch_norm_legit_no_training _batch_norm_with_update native_group_norm"
-    " reflection_pad2d replication_pad2d max_unpool2d pixel_shuffle native_channel_shuffle channel_shuffle"
+    " reflection_pad2d replication_pad2d max_unpool2d pixel_shuffle native_channel_shuffle"
+    " channel_shuffle"
 )
 """Operators that choose between contiguous and channels last by their first argument alone."""
 
@@ -150,8 +155,28 @@ def _shape_kernels() -> dict[Any, Kernel]:
     return kernels
 
 
-SHAPE_KERNELS = _shape_kernels()
-"""By operator, what to call instead of it with the same arguments on the meta device."""
+_SHAPE_KERNELS = _shape_kernels()
+
+
+def shape_kernel(func: Any, args: Any) -> Kernel | None:
+    """What to call instead of an operator where tensors have no values.
+
+    Args:
+        func: an operator overload of torch.
+        args: its positional arguments.
+
+    Returns:
+        A function of the same arguments; None for the operator itself, as if a tensor that it
+        takes first has values (a constant of the model), or no strides that matter.
+    """
+    kernel = _SHAPE_KERNELS.get(func)
+    if kernel is None:
+        return None
+    x = args[0]
+    if not isinstance(x, Tensor):  # torch passes on whole numbers that stand for tensors
+        return None
+    has_values = not (x.is_meta or isinstance(x, FakeTensor))
+    return None if has_values or x.dim() < _DIMS_WITH_STRIDES else kernel
 
 
 class CpuStrides(TorchDispatchMode):
@@ -164,5 +189,9 @@ class CpuStrides(TorchDispatchMode):
         True
     """
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return SHAPE_KERNELS.get(func, func)(*args, **(kwargs or {}))
+        kernel = shape_kernel(func, args) or func
+        return kernel(*args, **(kwargs or {}))

@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_map
 from fxgrow.capture.einsums import split_einsums
 from fxgrow.capture.hooks import HOOKS_LEFT_OUT, hook_numbers, hookless_twin, tolerant_hooks
 from fxgrow.capture.interpreter import Interpreter
-from fxgrow.capture.parts import first_line
+from fxgrow.capture.parts import first_line, why_untraced
 from fxgrow.capture.running import clone_tensors, run_model, same_outputs
+from fxgrow.capture.symbolic_calls import symbolic_calls
 from fxgrow.capture.tracer import Tracer, drop_unused
 
 _DIFFERS = "the fx graph of it computes something else than it does"
@@ -59,9 +60,10 @@ def trace_model(
         try:
             graph_module = graph_of(model, tracer)
         except Exception as error:  # noqa: BLE001 - the user's forward meets proxies
-            return TraceAttempt(None, tracer.opaque, first_line(error))
+            return TraceAttempt(None, tracer.opaque, why_untraced(error, tracer.packages))
         wrong = disagreement(graph_module, inputs, expected)
         if wrong is None:
+            _leave_out_empty_entries(graph_module, expected)
             return TraceAttempt(graph_module, tracer.opaque)
         culprit = _culprit(model, graph_module, tracer, inputs)
         if culprit in tracer.opaque or not culprit:
@@ -80,7 +82,7 @@ def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
         The graph. Constants that tracing made belong to it, not to the model.
     """
     try:
-        with tolerant_hooks(model, tracer.changing):
+        with tolerant_hooks(model, tracer.changing), symbolic_calls(tracer):
             graph = tracer.trace(model)
         for node in graph.nodes:
             # Else torch.fx would look for this function in the code of every later graph.
@@ -115,6 +117,21 @@ def _take_hooks_off(graph_module: fx.GraphModule, model: nn.Module, tracer: Trac
         if path not in called and hook_numbers(module) - tracer.changing:
             left_out.append(path)
     graph_module.meta[HOOKS_LEFT_OUT] = left_out
+
+
+def _leave_out_empty_entries(graph_module: fx.GraphModule, expected: Any) -> None:
+    """Take the entries out of a graph's output dict that the model's own output has not.
+
+    They were found to be None: what an opaque part gave, of which the trace could not know it.
+    """
+    output_node = graph_module.graph.output_node()
+    entries = output_node.args[0]
+    if not isinstance(entries, dict) or not isinstance(expected, dict):
+        return
+    kept = {key: value for key, value in entries.items() if key in expected}
+    if len(kept) < len(entries):
+        output_node.args = (kept,)
+        drop_unused(graph_module)
 
 
 def disagreement(graph_module: nn.Module, inputs: tuple[Any, ...], expected: Any) -> str | None:

@@ -25,9 +25,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from fxgrow.capture.hooks import UNTRACED_HOOK, has_hooks, hook_numbers, replaced_forward
 from fxgrow.capture.in_place import writes_in_place
 from fxgrow.capture.inputs import argument_names
-from fxgrow.capture.parts import first_line
+from fxgrow.capture.parts import first_line, why_untraced
 from fxgrow.capture.running import ModelState
 from fxgrow.shape_kernels import CpuStrides
+from fxgrow.user_lines import packages_of
 
 _NOT_AS_CAPTURED = (
     "is not as in the inputs that the graph was captured for; capture again with such inputs. "
@@ -74,6 +75,7 @@ class Tracer(fx.Tracer):
         self.inputs = inputs
         self.state = ModelState(model)  # a part may keep the symbolic values that it was fed
         self.opaque = dict(opaque)
+        self.packages = packages_of(model)
         # (Path, result as nodes) of every part, in the order in which they finished.
         self.calls: list[tuple[str, Any]] = []
         self.values: _Values | None = None
@@ -116,6 +118,8 @@ class Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.running or threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
+        if self._is_made_on_the_way(m):
+            return forward(*args, **kwargs)
         path = self.path_of_module(m)
         before = _Checkpoint(self)
         try:
@@ -123,7 +127,7 @@ class Tracer(fx.Tracer):
         except Exception as error:  # anything that the user's forward raises on symbolic values
             if self.is_leaf_module(m, path):
                 raise
-            self.opaque[path] = first_line(error)
+            self.opaque[path] = why_untraced(error, self.packages)
             before.restore()
             self.state.restore(m)
             return super().call_module(m, forward, args, kwargs)
@@ -131,6 +135,12 @@ class Tracer(fx.Tracer):
             nodes = tree_map(lambda x: x.node if isinstance(x, fx.Proxy) else x, result)
             self.calls.append((path, nodes))
         return result
+
+    def _is_made_on_the_way(self, m: nn.Module) -> bool:
+        """Whether a module is no part of the model and holds nothing (``nn.Softmax(-1)(x)``)."""
+        if any(True for _ in (*m.parameters(), *m.buffers())):
+            return False
+        return not any(m is part for part in self.root.modules())
 
     def _traced_call(
         self, m: nn.Module, path: str, forward: Callable[..., Any], args: Any, kwargs: Any

@@ -31,7 +31,7 @@ from fxgrow.coupling.view_log import VIEWS
 from fxgrow.coupling.written_views import carry_to_base
 from fxgrow.errors import ModelError
 from fxgrow.meta import shares_no_memory
-from fxgrow.shape_kernels import SHAPE_KERNELS
+from fxgrow.shape_kernels import shape_kernel
 
 _MAX_VALUES = 1 << 20
 """Elements up to which numbers are computed when shapes suffice."""
@@ -118,7 +118,7 @@ class ShapeReads(TorchDispatchMode):
         self.ctx.number_log.record(func, args, kwargs, self.ctx)
         if len({tensor.is_meta for tensor in tensors_in(args)}) > 1:  # a constant meets a value
             args = tree_map(_to_meta, args)
-        out = self.ctx.shape_cache.run(func, args, kwargs, SHAPE_KERNELS.get(func))
+        out = self.ctx.shape_cache.run(func, args, kwargs, shape_kernel(func, args))
         _record_view(self.ctx, func, args, out)
         return out
 
@@ -300,7 +300,7 @@ class Observer(TorchDispatchMode):
         """
         if numbers is not None and (shares_no_memory(func) or _is_data_dependent(func)):
             return tree_map(_meta_like, numbers)
-        out = self.ctx.shape_cache.run(func, args, kwargs, SHAPE_KERNELS.get(func))
+        out = self.ctx.shape_cache.run(func, args, kwargs, shape_kernel(func, args))
         return out.zero_() if func in _EMPTY and not out.is_meta else out
 
     def _attach_numbers(self, out: Any, numbers: Any) -> None:

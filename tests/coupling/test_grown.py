@@ -73,6 +73,22 @@ def test_what_depends_on_a_size_is_left_to_coupling(kind: str) -> None:
     assert derived(Sized(kind), torch.randn(2, 3))[0] is None
 
 
+class Untraced(nn.Module):
+    """A part without parameters that is one call in the graph."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError
+        return torch.relu(x)
+
+
+def test_an_opaque_part_without_parameters_is_left_to_coupling() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), Untraced(), nn.Linear(4, 2))
+    ours, found = derived(module, torch.randn(2, 3))
+    assert ours is None
+    assert found
+
+
 def test_another_program_is_left_to_coupling() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     before, coupling, after, changes = grown(module, torch.randn(2, 3))
