@@ -116,7 +116,7 @@ class Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.running or threading.get_ident() != self.thread:
+        if self.is_running():
             return forward(*args, **kwargs)
         if self._is_made_on_the_way(m):
             return forward(*args, **kwargs)
@@ -135,6 +135,10 @@ class Tracer(fx.Tracer):
             nodes = tree_map(lambda x: x.node if isinstance(x, fx.Proxy) else x, result)
             self.calls.append((path, nodes))
         return result
+
+    def is_running(self) -> bool:
+        """Whether what is called runs on values, for these or in another thread: not to be traced."""
+        return self.running or threading.get_ident() != self.thread
 
     def _is_made_on_the_way(self, m: nn.Module) -> bool:
         """Whether a module is no part of the model and holds nothing (``nn.Softmax(-1)(x)``)."""
@@ -185,7 +189,7 @@ class Tracer(fx.Tracer):
             return self.create_node("call_function", rebuild_output, arguments, {})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self.running or threading.get_ident() != self.thread:
+        if self.is_running():
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 

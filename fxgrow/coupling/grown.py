@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import fx
 
-from fxgrow.capture import Captured, How
+from fxgrow.capture import Captured, How, MethodPart
 from fxgrow.coupling.widths import Coupling, Width
 from fxgrow.surgery import Change
 
@@ -52,7 +52,9 @@ def grown_widths(
 
 
 def _has_opaque_part(captured: Captured) -> bool:
-    return any(part.how is How.OPAQUE for part in captured.report)
+    if any(part.how is How.OPAQUE for part in captured.report):
+        return True
+    return any(isinstance(module, MethodPart) for module in captured.graph_module.modules())
 
 
 def _program(graph: fx.Graph) -> list[tuple[Any, ...]]:

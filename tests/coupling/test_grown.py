@@ -96,3 +96,26 @@ def test_another_program_is_left_to_coupling() -> None:
     node = next(iter(after.graph_module.graph.find_nodes(op="call_module", target="1")))
     node.kwargs = {"inplace": True}
     assert grown_widths(coupling, changes, before, after) is None
+
+
+class ChoosesByAMethod(nn.Module):
+    """A method that cannot be traced is one call in the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write, self.read = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def kept(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError
+        return torch.relu(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.read(self.kept(self.write(x)))
+        return out
+
+
+def test_an_opaque_method_is_left_to_coupling() -> None:
+    before, coupling, after, changes = grown(ChoosesByAMethod(), torch.randn(2, 3))
+    assert before.traced_share == 1
+    assert grown_widths(coupling, changes, before, after) is None
