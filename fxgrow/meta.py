@@ -81,7 +81,7 @@ class ShapeCache:
         if cached is not None:
             return tree_map(_to_tensor, cached)
         result = kernel(*args, **kwargs)
-        if not _shares_no_memory(func):
+        if not shares_no_memory(func):
             self.sharing.add(func)
         elif _has_no_values(result):
             self.results[key] = tree_map(_to_description, result)
@@ -134,7 +134,16 @@ def _has_no_values(results: Any) -> bool:
     return all(leaf.is_meta for leaf in tree_leaves(results) if isinstance(leaf, Tensor))
 
 
-def _shares_no_memory(func: Any) -> bool:
-    # The operator's schema marks results that are views, and arguments that are written into.
+def shares_no_memory(func: Any) -> bool:
+    """Whether all results of an operator are new tensors, and it writes into none.
+
+    Its schema marks results that are views, and arguments that are written into.
+
+    Args:
+        func: an operator overload of torch.
+
+    Returns:
+        True if nothing that it gives or takes shares memory afterwards.
+    """
     schema = func._schema
     return not any(value.alias_info for value in (*schema.arguments, *schema.returns))

@@ -6,6 +6,7 @@ from fxgrow.capture.hooks import HOOKS_LEFT_OUT, UNTRACED_HOOK
 from fxgrow.capture.in_place import writes_in_place
 from fxgrow.capture.inputs import bind_call, move_to, positional_inputs
 from fxgrow.capture.interpreter import Interpreter
+from fxgrow.capture.method_parts import MethodPart
 from fxgrow.capture.outputs import direct_tensors, output_leaves
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
 from fxgrow.capture.running import preserve_attributes, preserve_state
@@ -17,6 +18,7 @@ __all__ = [
     "Captured",
     "How",
     "Interpreter",
+    "MethodPart",
     "PartReport",
     "bind_call",
     "capture",

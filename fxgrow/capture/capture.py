@@ -5,6 +5,7 @@ Which is best is decided by what can be grown in it; see
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -101,7 +102,11 @@ def _share(model: nn.Module, attempt: TraceAttempt) -> float:
 def _better(model: nn.Module, first: TraceAttempt, second: TraceAttempt) -> TraceAttempt:
     if first.graph_module is None and second.graph_module is None:
         return second  # the reason that is left after everything was tried
-    return second if _share(model, second) > _share(model, first) else first
+    if _share(model, second) > _share(model, first):
+        return second
+    # The second attempt knows why a part is opaque still; the first only that it branches.
+    opaque = {path: second.opaque.get(path, why) for path, why in first.opaque.items()}
+    return replace(first, opaque=opaque)
 
 
 def _captured(

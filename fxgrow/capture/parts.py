@@ -1,11 +1,14 @@
 """What a capture returns: the graph, and for every part of the model how it was captured."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from torch import fx, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+from fxgrow.user_lines import frames_of, user_line
 
 
 class How(StrEnum):
@@ -86,6 +89,23 @@ def traced_share(model: nn.Module, opaque: Iterable[str]) -> float:
         for parameter in model.get_submodule(path).parameters():
             hidden[id(parameter)] = parameter.numel()
     return 1 - sum(hidden.values()) / total
+
+
+def why_untraced(error: BaseException, packages: Set[str]) -> str:
+    """Why a part could not be traced, with the line of the model's own code to blame.
+
+    Args:
+        error: what the part raised on symbolic values.
+        packages: the installed packages that belong to the model.
+
+    Returns:
+        A clause, such as ``its code depends on the values of tensors (model.py:12)``.
+    """
+    reason = first_line(error)
+    if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
+        reason = "its code depends on the values of tensors"
+    line = user_line(frames_of(error), packages)
+    return f"{reason} ({line})" if line else reason
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """The first way: torch.fx, with parts made opaque until the graph computes what the model does."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch.utils._pytree import tree_map
 from fxgrow.capture.einsums import split_einsums
 from fxgrow.capture.hooks import HOOKS_LEFT_OUT, hook_numbers, hookless_twin, tolerant_hooks
 from fxgrow.capture.interpreter import Interpreter
-from fxgrow.capture.parts import first_line
+from fxgrow.capture.method_parts import failing_method, put_in
+from fxgrow.capture.parts import first_line, why_untraced
 from fxgrow.capture.running import clone_tensors, run_model, same_outputs
+from fxgrow.capture.symbolic_calls import symbolic_calls
 from fxgrow.capture.tracer import Tracer, drop_unused
 
 _DIFFERS = "the fx graph of it computes something else than it does"
@@ -54,33 +56,52 @@ def trace_model(
         The graph, or why there is none.
     """
     opaque: dict[str, str] = {}
+    methods: dict[tuple[str, str], str] = {}
     while True:
         tracer = Tracer(model, inputs, opaque, decide, changing)
         try:
-            graph_module = graph_of(model, tracer)
+            graph_module = graph_of(model, tracer, methods)
         except Exception as error:  # noqa: BLE001 - the user's forward meets proxies
-            return TraceAttempt(None, tracer.opaque, first_line(error))
+            method = failing_method(model, error) if decide else None
+            if method is not None and method not in methods:
+                methods[method] = why_untraced(error, tracer.packages)
+                continue
+            why = next(iter(methods.values()), why_untraced(error, tracer.packages))
+            return TraceAttempt(None, tracer.opaque, why)
         wrong = disagreement(graph_module, inputs, expected)
         if wrong is None:
-            return TraceAttempt(graph_module, tracer.opaque)
+            _leave_out_empty_entries(graph_module, expected)
+            return TraceAttempt(graph_module, tracer.opaque, _why_of_methods(methods))
         culprit = _culprit(model, graph_module, tracer, inputs)
         if culprit in tracer.opaque or not culprit:
-            return TraceAttempt(None, tracer.opaque, wrong)
+            return TraceAttempt(None, tracer.opaque, next(iter(methods.values()), wrong))
         opaque = {**tracer.opaque, culprit: _DIFFERS}
 
 
-def graph_of(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
+def _why_of_methods(methods: Mapping[tuple[str, str], str]) -> str:
+    reasons = []
+    for (path, name), why in methods.items():
+        method = f"{path}.{name}".removeprefix(".")
+        reasons.append(f"its method {method} is one call in the graph, as {why}")
+    return "; ".join(reasons)
+
+
+def graph_of(
+    model: nn.Module, tracer: Tracer, methods: Iterable[tuple[str, str]] = ()
+) -> fx.GraphModule:
     """The graph over the model's own modules.
 
     Args:
         model: the model.
         tracer: a new tracer for it.
+        methods: those that are one call each: the path of the module and the name.
 
     Returns:
         The graph. Constants that tracing made belong to it, not to the model.
     """
     try:
-        with tolerant_hooks(model, tracer.changing):
+        put_in(model, methods, tracer)
+        with tolerant_hooks(model, tracer.changing), symbolic_calls(tracer):
             graph = tracer.trace(model)
         for node in graph.nodes:
             # Else torch.fx would look for this function in the code of every later graph.
@@ -115,6 +136,21 @@ def _take_hooks_off(graph_module: fx.GraphModule, model: nn.Module, tracer: Trac
         if path not in called and hook_numbers(module) - tracer.changing:
             left_out.append(path)
     graph_module.meta[HOOKS_LEFT_OUT] = left_out
+
+
+def _leave_out_empty_entries(graph_module: fx.GraphModule, expected: Any) -> None:
+    """Take the entries out of a graph's output dict that the model's own output has not.
+
+    They were found to be None: what an opaque part gave, of which the trace could not know it.
+    """
+    output_node = graph_module.graph.output_node()
+    entries = output_node.args[0]
+    if not isinstance(entries, dict) or not isinstance(expected, dict):
+        return
+    kept = {key: value for key, value in entries.items() if key in expected}
+    if len(kept) < len(entries):
+        output_node.args = (kept,)
+        drop_unused(graph_module)
 
 
 def disagreement(graph_module: nn.Module, inputs: tuple[Any, ...], expected: Any) -> str | None:

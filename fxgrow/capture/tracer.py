@@ -12,7 +12,7 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, MappingView
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -25,8 +25,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from fxgrow.capture.hooks import UNTRACED_HOOK, has_hooks, hook_numbers, replaced_forward
 from fxgrow.capture.in_place import writes_in_place
 from fxgrow.capture.inputs import argument_names
-from fxgrow.capture.parts import first_line
+from fxgrow.capture.parts import first_line, why_untraced
 from fxgrow.capture.running import ModelState
+from fxgrow.shape_kernels import CpuStrides
+from fxgrow.user_lines import packages_of
 
 _NOT_AS_CAPTURED = (
     "is not as in the inputs that the graph was captured for; capture again with such inputs. "
@@ -73,6 +75,7 @@ class Tracer(fx.Tracer):
         self.inputs = inputs
         self.state = ModelState(model)  # a part may keep the symbolic values that it was fed
         self.opaque = dict(opaque)
+        self.packages = packages_of(model)
         # (Path, result as nodes) of every part, in the order in which they finished.
         self.calls: list[tuple[str, Any]] = []
         self.values: _Values | None = None
@@ -113,7 +116,9 @@ class Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.running or threading.get_ident() != self.thread:
+        if self.is_running():
+            return forward(*args, **kwargs)
+        if self._is_made_on_the_way(m):
             return forward(*args, **kwargs)
         path = self.path_of_module(m)
         before = _Checkpoint(self)
@@ -122,7 +127,7 @@ class Tracer(fx.Tracer):
         except Exception as error:  # anything that the user's forward raises on symbolic values
             if self.is_leaf_module(m, path):
                 raise
-            self.opaque[path] = first_line(error)
+            self.opaque[path] = why_untraced(error, self.packages)
             before.restore()
             self.state.restore(m)
             return super().call_module(m, forward, args, kwargs)
@@ -130,6 +135,16 @@ class Tracer(fx.Tracer):
             nodes = tree_map(lambda x: x.node if isinstance(x, fx.Proxy) else x, result)
             self.calls.append((path, nodes))
         return result
+
+    def is_running(self) -> bool:
+        """Whether what is called runs on values, for these or in another thread: not to be traced."""
+        return self.running or threading.get_ident() != self.thread
+
+    def _is_made_on_the_way(self, m: nn.Module) -> bool:
+        """Whether a module is no part of the model and holds nothing (``nn.Softmax(-1)(x)``)."""
+        if any(True for _ in (*m.parameters(), *m.buffers())):
+            return False
+        return not any(m is part for part in self.root.modules())
 
     def _traced_call(
         self, m: nn.Module, path: str, forward: Callable[..., Any], args: Any, kwargs: Any
@@ -174,7 +189,7 @@ class Tracer(fx.Tracer):
             return self.create_node("call_function", rebuild_output, arguments, {})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self.running or threading.get_ident() != self.thread:
+        if self.is_running():
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
@@ -388,7 +403,7 @@ class _Values:
         tracer.running = True
         self.busy = True
         try:
-            with self.mode or nullcontext(), torch.no_grad():
+            with self._mode(), torch.no_grad():
                 # The methods below have the names of a node's kinds (``node.op``).
                 return getattr(self, node.op)(tracer.root, node.target, args, kwargs)
         except Exception:
@@ -398,6 +413,14 @@ class _Values:
         finally:
             tracer.running = was_running
             self.busy = False
+
+    def _mode(self) -> ExitStack:
+        """What nodes run under: fake tensors, with the strides that real ones have."""
+        stack = ExitStack()
+        if self.mode is not None:
+            stack.enter_context(self.mode)
+            stack.enter_context(CpuStrides())
+        return stack
 
     def placeholder(self, root: nn.Module, target: str, args: Any, kwargs: Any) -> Any:
         return next(self.inputs)

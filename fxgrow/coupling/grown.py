@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import fx
 
-from fxgrow.capture import Captured
+from fxgrow.capture import Captured, How, MethodPart
 from fxgrow.coupling.widths import Coupling, Width
 from fxgrow.surgery import Change
 
@@ -41,14 +41,20 @@ def grown_widths(
     was_single = any(coupling.widths[number].size == 1 for number in changes)
     if follows_sizes or was_single or any(refusal.code not in _SIZELESS for refusal in refusals):
         return None
-    # Inside an opaque part the code may ask for sizes, and nobody sees it.
-    is_whole = before.traced_share == after.traced_share == 1
+    # Inside an opaque part the code may ask for sizes, and nobody sees it, parameters or not.
+    is_whole = not _has_opaque_part(before) and not _has_opaque_part(after)
     if not is_whole or _program(before.graph_module.graph) != _program(after.graph_module.graph):
         return None
     widths = list(coupling.widths)
     for number, change in changes.items():
         widths[number] = replace(widths[number], size=change.size)
     return tuple(widths)
+
+
+def _has_opaque_part(captured: Captured) -> bool:
+    if any(part.how is How.OPAQUE for part in captured.report):
+        return True
+    return any(isinstance(module, MethodPart) for module in captured.graph_module.modules())
 
 
 def _program(graph: fx.Graph) -> list[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ model's own tensors do, so that writing into a view is seen in its base.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,8 @@ from fxgrow.coupling.values import Context, Value
 from fxgrow.coupling.view_log import VIEWS
 from fxgrow.coupling.written_views import carry_to_base
 from fxgrow.errors import ModelError
+from fxgrow.meta import shares_no_memory
+from fxgrow.shape_kernels import shape_kernel
 
 _MAX_VALUES = 1 << 20
 """Elements up to which numbers are computed when shapes suffice."""
@@ -37,12 +39,6 @@ _MAX_VALUES = 1 << 20
 _META = (torch.device("meta"), "meta")
 
 aten = torch.ops.aten
-
-_ACTIVATIONS = (
-    "relu hardtanh hardswish hardsigmoid silu gelu elu leaky_relu sigmoid tanh mish softplus"
-    " _softmax _safe_softmax"
-)
-"""Operators of ATen whose result has the shape of their first argument."""
 
 STEADY_NAMES = (
     "convolution mm addmm native_batch_norm native_layer_norm native_group_norm mean"
@@ -58,52 +54,6 @@ Rules of views and grouped convolutions set ``ctx.steady`` to False where that i
 
 UNTAGGED = {"torchvision::nms"}
 """Operators whose result's shape depends on the data, although torch has no tag on them."""
-
-
-def _batch_norm_shapes(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The results of a batch norm; its statistics are read by the backward pass only."""
-    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
-
-
-def _layer_norm_shapes(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _batch_norm_shapes(x.contiguous())
-
-
-def _grouped_mm_shape(a: Tensor, b: Tensor, *_: Any, **__: Any) -> Tensor:
-    return a.new_empty((*a.shape[:-1], b.shape[-1]))
-
-
-def _weight_norm_shapes(v: Tensor, g: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(v), torch.empty_like(g)
-
-
-def _like_first(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return torch.empty_like(x)
-
-
-def _first(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return x
-
-
-def _shape_kernels() -> dict[Any, Callable[..., Any]]:
-    """Kernels for operators that torch decomposes on the meta device, or refuses there.
-
-    The decomposition would take half the time of a run.
-    """
-    kernels: dict[Any, Callable[..., Any]] = {
-        aten.native_batch_norm.default: _batch_norm_shapes,
-        aten.native_layer_norm.default: _layer_norm_shapes,
-        aten._grouped_mm.default: _grouped_mm_shape,
-        aten._weight_norm_interface.default: _weight_norm_shapes,
-    }
-    for name in _ACTIVATIONS.split():
-        kernels[getattr(aten, name).default] = _like_first
-        if hasattr(aten, name + "_"):  # the operator in place gives back what it wrote to
-            kernels[getattr(aten, name + "_").default] = _first
-    return kernels
-
-
-_SHAPE_KERNELS = _shape_kernels()
 
 
 _UNIFORM_FACTORIES = {aten.zeros.default, aten.ones.default, aten.full.default}
@@ -168,7 +118,7 @@ class ShapeReads(TorchDispatchMode):
         self.ctx.number_log.record(func, args, kwargs, self.ctx)
         if len({tensor.is_meta for tensor in tensors_in(args)}) > 1:  # a constant meets a value
             args = tree_map(_to_meta, args)
-        out = self.ctx.shape_cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
+        out = self.ctx.shape_cache.run(func, args, kwargs, shape_kernel(func, args))
         _record_view(self.ctx, func, args, out)
         return out
 
@@ -345,11 +295,15 @@ class Observer(TorchDispatchMode):
         return numbers.zero_() if func in _EMPTY else numbers
 
     def _result(self, func: Any, args: Any, kwargs: Any, numbers: Any) -> Any:
-        """The operator's result on the meta device; where numbers decide on its shape, theirs."""
-        if numbers is None or not _is_data_dependent(func):
-            out = self.ctx.shape_cache.run(func, args, kwargs, _SHAPE_KERNELS.get(func))
-            return out.zero_() if func in _EMPTY and not out.is_meta else out
-        return tree_map(_meta_like, numbers)
+        """The operator's result on the meta device: where its numbers are known, like these.
+
+        Their strides decide, as those of the model itself do, whether it can be viewed as another
+        shape. A view and what is written into stay what they are to their tensors.
+        """
+        if numbers is not None and (shares_no_memory(func) or _is_data_dependent(func)):
+            return tree_map(_meta_like, numbers)
+        out = self.ctx.shape_cache.run(func, args, kwargs, shape_kernel(func, args))
+        return out.zero_() if func in _EMPTY and not out.is_meta else out
 
     def _attach_numbers(self, out: Any, numbers: Any) -> None:
         for bare, real in zip(tree_leaves(out), tree_leaves(numbers), strict=True):
@@ -465,7 +419,12 @@ def _to_meta(x: Any) -> Any:
 
 
 def _meta_like(x: Any) -> Any:
-    return torch.empty_like(x, device="meta") if isinstance(x, Tensor) else x
+    """A tensor on the meta device with the same strides; of an expanded one with its own memory."""
+    if not isinstance(x, Tensor):
+        return x
+    if 0 in x.stride():
+        return torch.empty_like(x, device="meta")
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
 
 
 def _require_known(numbers: Any) -> Any:

@@ -26,7 +26,6 @@ from fxgrow.coupling.size_numbers import (
 )
 from fxgrow.coupling.size_reads import SizeReads
 from fxgrow.coupling.size_records import SizeRecord, watch_sizes
-from fxgrow.coupling.user_lines import packages_of
 from fxgrow.coupling.values import Axis, Context, Observed, Value
 from fxgrow.coupling.view_log import ViewLog
 from fxgrow.errors import ModelError
@@ -39,6 +38,7 @@ from fxgrow.surgery import (
     set_integer,
     sync_size_attributes,
 )
+from fxgrow.user_lines import packages_of
 
 _SAME_IN_BOTH_MODES = (_DropoutNd, _BatchNorm)
 """Layers that do the same to neurons in both modes."""

@@ -27,7 +27,6 @@ from fxgrow.coupling.meta_copy import holds_reals, meta_copy
 from fxgrow.coupling.number_log import NumberLog, first_difference
 from fxgrow.coupling.size_checks import blamed_for_numbers, growing_directions
 from fxgrow.coupling.trace import attach_values, run_once
-from fxgrow.coupling.user_lines import frames_of, user_line
 from fxgrow.coupling.values import Axis, Context, Observed
 from fxgrow.coupling.widths import Coupling, NeuronClasses
 from fxgrow.errors import GrowthError
@@ -38,6 +37,7 @@ from fxgrow.surgery import (
     named_tensors,
     resize,
 )
+from fxgrow.user_lines import frames_of, user_line
 
 MIXED_ORDER = "the model mixes copies of its neurons, so there is no order in which to insert them"
 

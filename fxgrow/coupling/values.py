@@ -27,9 +27,9 @@ from fxgrow.coupling.labels import FIXED, Bools, Ints, Labels, Pin, components, 
 from fxgrow.coupling.number_log import NumberLog
 from fxgrow.coupling.open_norms import OpenNorms
 from fxgrow.coupling.size_numbers import SizeAttributeGuess, SizeLog, Tracked
-from fxgrow.coupling.user_lines import running_frames, user_line
 from fxgrow.coupling.view_log import ViewLog, ViewShape
 from fxgrow.meta import ShapeCache
+from fxgrow.user_lines import running_frames, user_line
 
 _VALUE = "_fxgrow_value"
 """The attribute of a tensor that holds its ``Value``."""

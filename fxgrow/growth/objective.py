@@ -23,12 +23,16 @@ from fxgrow.growth.batches import (
 )
 from fxgrow.kernel_guard import guard_unsafe_kernel, has_unsafe_kernel
 from fxgrow.modes import evaluation_mode, frozen_parameters
+from fxgrow.randomness import seeded
 from fxgrow.running import errors_as
 
 Batch = tuple[Any, Any]
 """An input (a tensor, a tuple of arguments or a dict of keyword arguments) and its target."""
 
 LossFunction = Callable[[Any, Any], Tensor]
+_SEED = 0
+"""Of what a model draws while it is evaluated."""
+
 _FITTING = "give batches and a loss that fit the model, on one device"
 """``loss_fn(output, target)`` gives a tensor: the loss, or one per example, whose mean is taken."""
 
@@ -271,8 +275,15 @@ def _evaluation(module: nn.Module) -> Iterator[None]:
     """Evaluate a loss that may itself differentiate (by its inputs), and leave nothing behind.
 
     No parameter asks for a gradient, so that a loss which does not differentiate keeps nothing.
+    A model that draws numbers in evaluation mode (which patches of an image it takes) draws the
+    same ones at every call: two of them are compared by what they compute.
     """
-    with frozen_parameters(module), preserve_attributes(module), torch.enable_grad():
+    with (
+        frozen_parameters(module),
+        preserve_attributes(module),
+        seeded(_SEED),
+        torch.enable_grad(),
+    ):
         yield
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.capture import UNTRACED_HOOK, Captured, Interpreter
-from fxgrow.coupling import Coupling
+from fxgrow.capture import UNTRACED_HOOK, Captured, How, Interpreter
+from fxgrow.coupling import Coupling, Width
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.modes import garbage_collection_off
 from fxgrow.rewrite.candidate_scaling import CandidateScaling
@@ -164,23 +164,41 @@ def _refusals(
         tensorless,
     )
     refusals: dict[int, Refusal] = {}
+    opaque = _opaque_parts(captured)
     touched_at_all: set[int] = set()
     for node in captured.graph_module.graph.nodes:
         touched = context.touched(node)
         touched_at_all |= touched
         refusal = _hook_refusal(node) or rule_for(context, node).check(context, node)
+        if refusal is not None and node.op == "call_module" and node.target in opaque:
+            reason = f"{refusal.reason}: it is one call in the graph, as {opaque[node.target]}"
+            refusal = Refusal(refusal.code, reason, refusal.nodes)
         if refusal is not None:
             for width in touched:
                 refusals.setdefault(width, refusal)
         for width, refusal in refusals_of_other_axes(context, node).items():
             refusals.setdefault(width, refusal)
-    hidden = Refusal("no-rewrite", "no node of the graph reads or writes it")
-    for width in range(len(coupling.widths)):
-        if width not in touched_at_all:
-            refusals[width] = hidden
+    for number, untouched in enumerate(coupling.widths):
+        if number not in touched_at_all:
+            refusals[number] = _hidden_refusal(captured, untouched)
     return {
         width: refusal for width, refusal in refusals.items() if coupling.widths[width].growable
     }
+
+
+def _hidden_refusal(captured: Captured, width: Width) -> Refusal:
+    """Why no node of the graph touches a width: whatever does is inside of an opaque part."""
+    reason = "no node of the graph reads or writes it"
+    for path, why in _opaque_parts(captured).items():
+        if not path or any(site.parameter.startswith(f"{path}.") for site in width.sites):
+            what = path or "the model"
+            return Refusal("no-rewrite", f"{reason}: {what} is one call in it, as {why}")
+    return Refusal("no-rewrite", reason)
+
+
+def _opaque_parts(captured: Captured) -> dict[str, str]:
+    """The paths of the parts that are one call each in the graph, and why they are."""
+    return {part.module: part.why for part in captured.report if part.how is How.OPAQUE}
 
 
 def _hook_refusal(node: fx.Node) -> Refusal | None:

@@ -306,3 +306,25 @@ def test_a_graph_that_gives_fake_tensors_is_none() -> None:
 
     model, x = Slopes(), torch.randn(4, 5)
     torch.testing.assert_close(capture(model, (x,)).graph_module(x), model(x))
+
+
+class BranchOnLength(nn.Module):
+    """A part of whose branch the example decides, behind a view of a batch norm's result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x.transpose(1, 2))
+        h = h.view(h.shape[0] * 4, h.shape[2]).view(h.shape).transpose(1, 2)
+        out: Tensor = self.inner(h) if h.shape[1] > 3 else h
+        return out
+
+
+def test_a_trace_that_answers_questions_views_as_the_model_does() -> None:
+    model = nn.Sequential(nn.Linear(5, 4), BranchOnLength(), nn.Linear(4, 2)).eval()
+    captured = capture(model, (torch.randn(3, 6, 5),))
+    assert captured.how is How.TRACED
+    assert captured.traced_share == 1

@@ -73,10 +73,49 @@ def test_what_depends_on_a_size_is_left_to_coupling(kind: str) -> None:
     assert derived(Sized(kind), torch.randn(2, 3))[0] is None
 
 
+class Untraced(nn.Module):
+    """A part without parameters that is one call in the graph."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError
+        return torch.relu(x)
+
+
+def test_an_opaque_part_without_parameters_is_left_to_coupling() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), Untraced(), nn.Linear(4, 2))
+    ours, found = derived(module, torch.randn(2, 3))
+    assert ours is None
+    assert found
+
+
 def test_another_program_is_left_to_coupling() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     before, coupling, after, changes = grown(module, torch.randn(2, 3))
     assert grown_widths(coupling, changes, before, after) is not None
     node = next(iter(after.graph_module.graph.find_nodes(op="call_module", target="1")))
     node.kwargs = {"inplace": True}
+    assert grown_widths(coupling, changes, before, after) is None
+
+
+class ChoosesByAMethod(nn.Module):
+    """A method that cannot be traced is one call in the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write, self.read = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def kept(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError
+        return torch.relu(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.read(self.kept(self.write(x)))
+        return out
+
+
+def test_an_opaque_method_is_left_to_coupling() -> None:
+    before, coupling, after, changes = grown(ChoosesByAMethod(), torch.randn(2, 3))
+    assert before.traced_share == 1
     assert grown_widths(coupling, changes, before, after) is None

@@ -25,8 +25,8 @@ from fxgrow.coupling.fields import (
 )
 from fxgrow.coupling.labels import FIXED, Ints
 from fxgrow.coupling.rules.elementwise import combine, results_of
-from fxgrow.coupling.user_lines import running_frames, user_line
 from fxgrow.coupling.values import Context, Grid, Role, joint_axes, line, placed_fields
+from fxgrow.user_lines import running_frames, user_line
 
 aten = torch.ops.aten
 

@@ -38,11 +38,13 @@ class _Sequences(NamedTuple):
         first: the first step, ``[1, batch, channels]``.
         shape: the sizes of the result but for its channels.
         dims: where the dimensions of one step lie in the result (None: they do not).
+        batch_first: whether the result is the transpose of one whose steps come first.
     """
 
     first: Tensor
     shape: tuple[int, ...]
     dims: tuple[int | None, ...]
+    batch_first: bool = False
 
 
 def layer(function: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
@@ -66,7 +68,8 @@ def layer(function: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
 
     out, *after = step(_labeled_state(ctx, state))
     out, *after = step(after if isinstance(state, (list, tuple)) else after[0])
-    whole = _like(ctx, out, sequences.dims, (*sequences.shape, out.shape[-1]))
+    shape = (*sequences.shape, out.shape[-1])
+    whole = _like(ctx, out, sequences.dims, shape, sequences.batch_first)
     return _with_numbers(function, ctx, args, (whole, *after))
 
 
@@ -81,7 +84,7 @@ def cell(function: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
     return _with_numbers(function, ctx, args, result)
 
 
-def pack(_: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
+def pack(function: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
     """``_pack_padded_sequence(x, lengths, batch_first)``: the rows that are not padding."""
     x, lengths, batch_first = args
     # Torch itself counts the rows, of one channel.
@@ -90,25 +93,28 @@ def pack(_: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
         rows, batch_sizes = _functions._pack_padded_sequence(one, _known(ctx, lengths), batch_first)
     _pin_dims(ctx, x, (0, 1), _PACKED)
     dims = (None, None, *range(1, x.dim() - 1))
-    return _like(ctx, x, dims, (rows.shape[0], *x.shape[2:])), batch_sizes
+    result = _like(ctx, x, dims, (rows.shape[0], *x.shape[2:])), batch_sizes
+    return _with_numbers(function, ctx, args, result)
 
 
-def unpack(_: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
+def unpack(function: Any, ctx: Context | None, args: tuple[Any, ...]) -> Any:
     """``_pad_packed_sequence(x, batch_sizes, batch_first, value, length)``: the inverse."""
     x, batch_sizes, *settings = args
+    batch_first = settings[0]
     with _disable_current_modes():
         rows = torch.zeros(x.shape[0], 1)
         one, lengths = _functions._pad_packed_sequence(rows, _known(ctx, batch_sizes), *settings)
     _pin_dims(ctx, x, (0,), _PACKED)
     dims = (None, *range(2, x.dim() + 1))
-    return _like(ctx, x, dims, (*one.shape[:2], *x.shape[1:])), lengths
+    result = _like(ctx, x, dims, (*one.shape[:2], *x.shape[1:]), batch_first), lengths
+    return _with_numbers(function, ctx, args, result)
 
 
 def _padded(ctx: Context | None, x: Tensor, batch_first: bool) -> _Sequences:
     time = int(batch_first)
     _pin_dims(ctx, x, (time,), _OVER_TIME)
     first = x.narrow(time, 0, 1).transpose(0, time)
-    return _Sequences(first, tuple(x.shape[:2]), (None, 1 - time, 2))
+    return _Sequences(first, tuple(x.shape[:2]), (None, 1 - time, 2), batch_first)
 
 
 def _packed(ctx: Context | None, x: Tensor, batch_sizes: Tensor) -> _Sequences:
@@ -150,11 +156,20 @@ def _labeled(ctx: Context, state: Tensor) -> Tensor:
 
 
 def _like(
-    ctx: Context | None, x: Tensor, dims: Sequence[int | None], shape: Sequence[int]
+    ctx: Context | None,
+    x: Tensor,
+    dims: Sequence[int | None],
+    shape: Sequence[int],
+    batch_first: bool = False,
 ) -> Tensor:
-    """A tensor of the run that has the neurons of ``x``, whose dimensions lie at ``dims`` in it."""
+    """A tensor of the run that has the neurons of ``x``, whose dimensions lie at ``dims`` in it.
+
+    With ``batch_first`` it has the strides of what torch transposes after the steps.
+    """
     with _disable_current_modes():
         like = torch.empty(tuple(shape), dtype=x.dtype, device="meta")
+        if batch_first:
+            like = like.transpose(0, 1).contiguous().transpose(0, 1)
         if ctx is not None:
             ctx.set_fields(like, placed_fields(ctx.fields(x), dims, like.shape))
     return like
@@ -176,6 +191,8 @@ def _with_numbers(function: Any, ctx: Context | None, args: tuple[Any, ...], res
     with _disable_current_modes():
         numbers = function(*known)
     for bare, real in zip(tree_leaves(result), tree_leaves(numbers), strict=True):
+        if not bare.is_meta:
+            continue  # lengths, which always are numbers
         value = ctx.value(bare)
         ctx.set_value(bare, Value(value.fields, value.axes, real))
     return result

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fxgrow.coupling.user_lines import frames_of, packages_of, user_line
+from fxgrow.user_lines import frames_of, packages_of, user_line
 
 
 def frames_in(*files: str) -> list[tuple[FrameType, int]]:
