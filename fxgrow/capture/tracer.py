@@ -137,7 +137,7 @@ class Tracer(fx.Tracer):
         return result
 
     def is_running(self) -> bool:
-        """Whether what is called runs on values, for these or in another thread: not to be traced."""
+        """Whether what is called is not to be traced: it runs on values, or in another thread."""
         return self.running or threading.get_ident() != self.thread
 
     def _is_made_on_the_way(self, m: nn.Module) -> bool:
