@@ -214,11 +214,4 @@ class _Parent:
         for node in self.graph.nodes:
             if path in node.meta.get("nn_module_stack", {}):
                 found.append(node)
-        # The first thing that a forward asks for (``x.shape``) is noted before the block is.
-        while found and _is_read_only_by(found[0].prev, found):
-            found.insert(0, found[0].prev)
         return found
-
-
-def _is_read_only_by(node: fx.Node, nodes: Sequence[fx.Node]) -> bool:
-    return node.target is getattr and node.users.keys() <= set(nodes)

@@ -1,5 +1,7 @@
 """Whether a value can be viewed as another shape is decided as the model itself decides it."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -61,7 +63,7 @@ def _(x: Tensor) -> Tensor:
 
 fxgrow.register_rule("fxgrow_test_strides::tidy", fxgrow.coupling.rules.pointwise)
 
-OPERATORS = {
+OPERATORS: dict[str, Callable[[], nn.Module]] = {
     "batch norm": lambda: nn.BatchNorm1d(HIDDEN),
     "softmax": lambda: nn.Softmax(-1),
     "log sigmoid": lambda: nn.LogSigmoid(),
