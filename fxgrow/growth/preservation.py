@@ -21,6 +21,7 @@ from fxgrow.capture import first_line, output_leaves, preserve_state
 from fxgrow.copying import copy_module
 from fxgrow.errors import GrowthError
 from fxgrow.growth.invariants import (
+    MAX_ROUNDINGS,
     full_precision,
     is_inexact,
     relative_error,
@@ -51,6 +52,10 @@ _FINER = 16 * torch.finfo(torch.float64).eps / _COARSE
 
 Kernels add up in other orders in both, hence the factor. A wrong growth is as wrong in both.
 """
+_SPARED_BITS = 12
+"""Of the 53 of float64, where the digits of float32 (24) are too few to tell anything."""
+_LOST = 0.1
+"""A relative error from which on next to no digits are left."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,9 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
 
     Returns:
         The reason; "" if there is none, so that the growth was wrong.
+
+    Raises:
+        GrowthError: ``unstable-model``.
     """
     if before.skipped:
         return ""
@@ -164,6 +172,8 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
             expected = _outputs(finer, examples)
             error = _error(_outputs(wider, examples), expected)
         allowed = max(tolerance, _rounding(finer, examples, expected))
+    except GrowthError:  # nothing can be told of this model
+        raise
     except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
         return ""
     return ROUNDING if error <= allowed else ""
@@ -178,12 +188,17 @@ def amplified_rounding(model: nn.Module, inputs: tuple[Any, ...]) -> float:
 
     Returns:
         A relative error; 0 if the model computes in another dtype, or does not run again.
+
+    Raises:
+        GrowthError: ``unstable-model``.
     """
     floats = [p for p in model.parameters() if p.is_floating_point()]
     if not floats or any(parameter.dtype != torch.float64 for parameter in floats):
         return 0.0
     try:
         return _rounding(model, (inputs,), _outputs(model, (inputs,)))
+    except GrowthError:
+        raise
     except Exception:  # noqa: BLE001 - the model's own code may raise anything
         return 0.0
 
@@ -215,15 +230,25 @@ def _in_float64(mode: _AllInFloat64) -> Iterator[None]:
         torch.set_default_dtype(default)
 
 
-class _RoundedToFloat32(_AllInFloat64):
-    """Computes in float64, and rounds what every operator gives to the digits of float32."""
+class _RoundedToFewerBits(_AllInFloat64):
+    """Computes in float64, and takes some of the last bits of what every operator gives away.
+
+    Args:
+        spared: how many bits.
+    """
+
+    def __init__(self, spared: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shift = 2.0**spared + 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = super().__torch_dispatch__(func, types, args, kwargs)
         if not _is_view(func):
             for leaf in tree_leaves(result):
                 if isinstance(leaf, Tensor) and leaf.dtype == torch.float64:
-                    leaf.copy_(leaf.float())
+                    # Veltkamp's splitting: c x - (c x - x) with c = 2^bits + 1.
+                    shifted = leaf * self.shift
+                    leaf.copy_(shifted - (shifted - leaf))
         return result
 
 
@@ -236,7 +261,7 @@ def _is_view(func: Any) -> bool:
 def _rounding(
     model: nn.Module, examples: tuple[tuple[Any, ...], ...], expected: tuple[Tensor, ...]
 ) -> float:
-    """How far rounding in float64 may move an output, told from what float32's digits move it.
+    """How far rounding in float64 may move an output, told from what fewer digits move it.
 
     Not every model runs in float32: tensors that it keeps to itself stay in float64.
 
@@ -245,11 +270,37 @@ def _rounding(
         examples: its positional arguments, of each example, in float64.
         expected: its outputs.
     """
-    coarse = copy_module(model)
-    with _in_float64(_RoundedToFloat32()):  # type: ignore[no-untyped-call]
-        error = _error(_outputs(coarse, examples), expected)
-    # Beyond 1 an error says no more than that all digits are lost.
-    return _FINER * min(error, 1.0) if math.isfinite(error) else 0.0
+    error = _error_of_fewer_bits(model, examples, expected, _BITS_BEYOND_FLOAT32)
+    allowed = _FINER * min(error, 1.0) if math.isfinite(error) else 0.0
+    if error < _LOST:
+        return allowed
+    # Beyond that an error says no more than that all digits of float32 are lost.
+    error = _error_of_fewer_bits(model, examples, expected, _SPARED_BITS)
+    if math.isfinite(error) and error > _LOST:
+        raise GrowthError(
+            "unstable-model",
+            f"{type(model).__name__} amplifies rounding so far (in float64, without the last "
+            f"{_SPARED_BITS} bits, its output moves by {error:.1e}) that nothing tells whether it "
+            "still computes the same, so nothing is grown; train it first, or give "
+            "refresh_statistics=False if it is batch norms that blow up what is constant",
+        )
+    # Never more than rounding in float32, or the check would say nothing.
+    finer = 16 * error / 2**_SPARED_BITS if math.isfinite(error) else 0.0
+    return max(allowed, min(finer, MAX_ROUNDINGS * _COARSE))
+
+
+_BITS_BEYOND_FLOAT32 = 53 - 24
+
+
+def _error_of_fewer_bits(
+    model: nn.Module,
+    examples: tuple[tuple[Any, ...], ...],
+    expected: tuple[Tensor, ...],
+    spared: int,
+) -> float:
+    """How far the output moves if every operator gives that many bits less."""
+    with _in_float64(_RoundedToFewerBits(spared)):
+        return _error(_outputs(copy_module(model), examples), expected)
 
 
 def _error(outputs: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
