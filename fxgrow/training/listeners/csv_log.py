@@ -5,8 +5,9 @@ import io
 from pathlib import Path
 
 from fxgrow.argument_checks import checked
+from fxgrow.errors import SpecError
 from fxgrow.training.events import Event, RunResumed
-from fxgrow.training.listeners.lines import append_line, is_before, rewind
+from fxgrow.training.listeners.lines import Row, append_line, rewind
 from fxgrow.training.listeners.metrics import EPOCH_METRICS, GROWTH_METRICS, metrics_of
 
 _PLACE = ("event", "epoch", "optimizer_step")
@@ -35,7 +36,7 @@ class CsvLog:
     def __call__(self, event: Event) -> None:
         """Append one event, if it measured something."""
         if isinstance(event, RunResumed):
-            rewind(self.path, lambda line: _is_kept(line, event))
+            rewind(self.path, event, _parsed)
             return
         metrics = metrics_of(event)
         if metrics is None or metrics.event == "batch":
@@ -54,8 +55,12 @@ def _row(cells: list[object]) -> str:
     return text.getvalue()
 
 
-def _is_kept(line: str, event: RunResumed) -> bool:
-    if line.rstrip("\n") == _HEAD:
-        return True
-    kind, epoch, *_ = next(csv.reader([line]))
-    return is_before({"event": kind, "epoch": epoch}, event)
+def _parsed(line: str) -> Row | None:
+    """The row of a line; None for the names of the columns, which stay."""
+    if line == _HEAD:
+        return None
+    try:
+        kind, epoch, *_ = next(csv.reader([line]))
+    except (csv.Error, ValueError, StopIteration) as error:
+        raise SpecError("bad-value", f"it is no row of a run ({error}); move it away") from error
+    return {"event": kind, "epoch": epoch}

@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from fxgrow.argument_checks import checked
+from fxgrow.documents import parse_json
+from fxgrow.errors import SpecError
 from fxgrow.training.events import Event, RunResumed
-from fxgrow.training.listeners.lines import append_line, is_before, rewind
+from fxgrow.training.listeners.lines import append_line, rewind
 from fxgrow.training.log_rows import row_of
 
 
@@ -31,9 +34,16 @@ class JsonlLog:
     def __call__(self, event: Event) -> None:
         """Append one event, if its kind is logged."""
         if isinstance(event, RunResumed):
-            rewind(self.path, lambda line: is_before(json.loads(line), event))
+            rewind(self.path, event, _row)
             return
         row = row_of(event)
         if row is not None:
             # JSON has no NaN, and a line that cannot be read back is worse than an error.
             append_line(self.path, json.dumps(row.model_dump(mode="json"), allow_nan=False))
+
+
+def _row(line: str) -> dict[str, Any]:
+    row = parse_json(line)
+    if not isinstance(row, dict):
+        raise SpecError("bad-value", "it is no event of a run; move the log away")
+    return row
