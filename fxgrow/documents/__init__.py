@@ -43,6 +43,7 @@ from fxgrow.documents.locks import exclusive_lock, lock_holder
 from fxgrow.documents.model import StrictModel
 from fxgrow.documents.parsing import parse_json, parse_yaml, yaml_text
 from fxgrow.documents.recognition import (
+    CHECKPOINT_DIRECTORY,
     GRAPH_DUMP_DIRECTORY,
     HUB_DIRECTORY,
     UNFINISHED_DIRECTORY,
@@ -61,6 +62,7 @@ from fxgrow.documents.tensor_files import aligned_copy, read_tensors
 from fxgrow.documents.trees import Tree, decode_tree, encode_tree
 
 __all__ = [
+    "CHECKPOINT_DIRECTORY",
     "CONFIG",
     "EXPORT_OUTPUT",
     "FILE_OUTPUT",
