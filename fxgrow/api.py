@@ -93,6 +93,7 @@ def grow(
     """
     scope = _scope(only, ignore, tie, expressible)
     known, treatment = history or history_of(model), StateTreatment(state, new_entry_rate)
+    treatment.require_used(optimizer, "grow()")
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)

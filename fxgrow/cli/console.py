@@ -3,6 +3,7 @@
 Tables and results go to the standard output, progress and errors to the standard error.
 """
 
+import io
 import sys
 import warnings
 from collections.abc import Iterator
@@ -33,6 +34,25 @@ def console(*, stderr: bool = False) -> Console:
     stream: TextIO = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
     return _Console(stderr=stderr, width=width, highlight=False)
+
+
+@contextmanager
+def any_character() -> Iterator[None]:
+    """Print names of files that are no UTF-8, and what a terminal cannot show, as escapes.
+
+    The standard error does so by itself.
+    """
+    out = sys.stdout
+    if not isinstance(out, io.TextIOWrapper):
+        yield
+        return
+    before = out.errors
+    out.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        if not out.closed:
+            out.reconfigure(errors=before)
 
 
 def print_parts(*parts: RenderableType) -> None:

@@ -20,7 +20,7 @@ from fxgrow.training.precision import require_precision
 from fxgrow.training.run_state import RunState
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.step_memory import require_step_memory
-from fxgrow.training.triggers import ByPromise, OnFullRank
+from fxgrow.training.triggers import ByPromise, OnFullRank, first_epoch
 
 _SMALL_FILES = 2**17
 """Bytes of everything but tensors, per checkpoint: generators, numbers, architecture."""
@@ -59,10 +59,11 @@ def require_possible_run(state: RunState, checkpoints: Path | None) -> None:
 
     Raises:
         FxgrowError: what a growth step would raise; ``disk-full`` (``RunError``);
-            ``no-promise``, ``no-activations``, ``bad-setting`` for a warm-up as long as the run
-            (``TrainingError``).
+            ``no-promise``, ``no-activations``, ``bad-setting`` for a warm-up as long as the run,
+            and for a trigger that waits until it is over (``TrainingError``).
     """
     _require_short_warmup(state)
+    _require_time_to_grow(state.settings)
     if checkpoints is not None:
         _require_disk(state, checkpoints)
     if state.settings.grow_steps:
@@ -78,6 +79,19 @@ def _require_short_warmup(state: RunState) -> None:
             "bad-setting",
             f"a warm-up of {warmup} steps leaves nothing of a run of {steps}; ask for a shorter "
             "one",
+        )
+
+
+def _require_time_to_grow(settings: RunSettings) -> None:
+    """Not where the settings are made: runs that grew nothing are read back from their files."""
+    first = first_epoch(settings.grow_when)
+    # Nothing grows at the end, for what is grown has to be trained.
+    if settings.grow_steps and first >= settings.epochs:
+        raise TrainingError(
+            "bad-setting",
+            f"{settings.grow_when.name} asks for no growth before epoch {first}, and a run of "
+            f"{settings.epochs} epochs grows nothing at its end, so it would never grow; train "
+            "longer, let it wait less, or say grow_steps=0",
         )
 
 
