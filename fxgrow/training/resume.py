@@ -211,6 +211,8 @@ def _regrown(state: RunState, checkpoint: Checkpoint) -> Network:
     _load_weights(module, checkpoint)
     # Layers that are inserted again do not learn yet.
     frozen = set(checkpoint.state.frozen)
+    for name in sorted(frozen - dict(module.named_parameters()).keys()):
+        raise SpecError("missing-tensor", f"{name[:80]!r} does not learn, and is no parameter")
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in frozen)
     network = capture_network(module, inputs, spec.history)
