@@ -157,6 +157,13 @@ def _require_followable(path: Path, kind: OutputKind) -> None:
             f"{shown(str(path))} has more than {_MAX_PARTS} parts, so nothing is written there; "
             "choose a shorter path"
         )
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        # Neither files of tensors nor JSON can hold or be opened by such a name.
+        raise kind.unwritable(
+            f"{shown(str(path))} is no UTF-8, so nothing is written there; choose another name"
+        ) from error
     for place, part in enumerate(path.parts):
         before = Path(*path.parts[:place])
         if part != ".." or before.parts[-1:] in ((), ("..",)):
