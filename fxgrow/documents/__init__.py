@@ -57,7 +57,7 @@ from fxgrow.documents.recognition import (
     is_source,
 )
 from fxgrow.documents.renaming import rename_key
-from fxgrow.documents.settings import Settings
+from fxgrow.documents.settings import Pattern, Settings
 from fxgrow.documents.tensor_files import aligned_copy, read_tensors
 from fxgrow.documents.trees import Tree, decode_tree, encode_tree
 
@@ -76,6 +76,7 @@ __all__ = [
     "Document",
     "ForeignCheck",
     "JsonData",
+    "Pattern",
     "Settings",
     "StrictModel",
     "Tree",

@@ -71,7 +71,7 @@ def _is_log(path: Path) -> bool:
     first_line = _head(path).split(b"\n", 1)[0]
     try:
         event = json.loads(first_line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(event, dict) and "event" in event
 

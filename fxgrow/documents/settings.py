@@ -3,13 +3,16 @@
 import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fxgrow.argument_checks import shown
 from fxgrow.documents import limits
 from fxgrow.errors import ArgumentError, FxgrowError
+
+Pattern = Annotated[str, Field(max_length=limits.NAME)]
+"""A name or a pattern of names as in ``fnmatch``, which takes time by the square of its length."""
 
 
 class Settings(BaseModel):
@@ -57,6 +60,8 @@ class Settings(BaseModel):
     @classmethod
     def _require_numbers(cls, values: Mapping[str, Any]) -> None:
         """Refuse True and False as numbers: Python counts them as 1 and 0, and pydantic too."""
+        if cls.model_config.get("strict"):  # which says so itself
+            return
         for name, value in values.items():
             field = cls.model_fields.get(name)
             if field is None or _takes_switch(field.annotation):

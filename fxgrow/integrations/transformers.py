@@ -180,7 +180,7 @@ def regrow_from_checkpoint(
     path = Path(checkpoint) / STATE_FILE
     try:
         state = _state_of(json.loads(read_text(path)).get("stateful_callbacks", {}))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SpecError(
             "bad-value", f"{path} is no state of a trainer ({error}); give another checkpoint"
         ) from error

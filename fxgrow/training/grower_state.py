@@ -77,7 +77,7 @@ def read_grower_state(state: Mapping[str, Any]) -> GrowerState:
     """
     try:
         text = json.dumps(dict(state))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise SpecError(
             "bad-value", f"the state of a grower holds plain values only ({error})"
         ) from error

@@ -293,7 +293,10 @@ def stated(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]
 
 
 def holding(name: str, data: bytes) -> Callable[[Path], None]:
-    return lambda checkpoint: (checkpoint / name).write_bytes(data) and None
+    def changed(checkpoint: Path) -> None:
+        (checkpoint / name).write_bytes(data)
+
+    return changed
 
 
 def header(tensors: dict[str, Any], content: bytes = b"") -> bytes:

@@ -61,12 +61,16 @@ def test_names_that_are_no_text(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> 
         if path.is_file():
             (run / path.name).write_bytes(path.read_bytes())
     diff, report = tmp_path / "diff.html", tmp_path / "report.html"
-    for words in (("diff", run, grown, "--html", diff), ("report", run, "--html", report)):
+    pages: tuple[tuple[object, ...], ...] = (
+        ("diff", run, grown, "--html", diff),
+        ("report", run, "--html", report),
+    )
+    for words in pages:
         done = fxgrow(*words)
         assert done.exit_code == 0, (words, done.exception, done.output)
     assert "caf\\udce9" in diff.read_text(encoding="utf-8")
     images = ("--data", "imagefolder", "--data-root")
-    for words in (
+    refusals: tuple[tuple[object, ...], ...] = (
         ("check", odd / "missing"),
         ("export", grown, "--to", "dot", "--out", odd / "net.dot"),
         ("replay", grown, "--out", odd / "replayed"),
@@ -75,9 +79,10 @@ def test_names_that_are_no_text(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> 
         (*GROW, tmp_path / "new", *images, odd),
         ("run", odd / "recipe.yaml", "--out", tmp_path / "new"),
         ("grow", run, "--out", tmp_path / "new"),
-    ):
-        refused = fxgrow(*words)
-        assert refused.exit_code == 2, (words, refused.exception, refused.output)
+    )
+    for refusal in refusals:
+        refused = fxgrow(*refusal)
+        assert refused.exit_code == 2, (refusal, refused.exception, refused.output)
         assert "caf\\udce9" in refused.output
     assert [path.name for path in odd.iterdir()] == ["run"]
     assert not (tmp_path / "new").exists()

@@ -149,7 +149,7 @@ def test_a_companion_follows_once() -> None:
     assert len(own.companions) == 2
 
 
-PARTS = {"widths": [], "layers": [], "blocks": []}
+PARTS: dict[str, list[Any]] = {"widths": [], "layers": [], "blocks": []}
 STATES: dict[str, Callable[[dict[str, Any]], object]] = {
     "growth after the end": lambda state: state["history"].update(growths=[2]),
     "growth before the beginning": lambda state: state["history"].update(growths=[-1]),
@@ -171,3 +171,11 @@ def test_states_that_no_grower_has_written(change: Callable[[dict[str, Any]], ob
     change(state)
     for read in (grower().load_state_dict, lambda state: regrow_from_state(network(), state, (X,))):
         require(lambda: read(state), SpecError, "bad-value", "give a state_dict()")  # noqa: B023
+
+
+def test_a_state_that_is_nested_too_deep() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    state = {**grower().state_dict(), "grown": nested}
+    require(lambda: grower().load_state_dict(state), SpecError, "bad-value", "plain values only")

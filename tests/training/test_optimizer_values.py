@@ -29,6 +29,7 @@ def trained(kind: type[Any]) -> tuple[nn.Module, torch.optim.Optimizer]:
         model, {"0": 1}, (X,), how="new", optimizer=optimizer, state="own-age",
         new_entry_rate=fxgrow.NewEntryRate(),
     )  # fmt: skip
+    assert grown.optimizer is not None
     step(grown.module, grown.optimizer)
     return grown.module, grown.optimizer
 
