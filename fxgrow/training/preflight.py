@@ -1,5 +1,6 @@
 """What a run cannot do is refused before its first training step, not when it gets there."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from fxgrow.training.precision import require_precision
 from fxgrow.training.run_state import RunState
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.step_memory import require_step_memory
-from fxgrow.training.triggers import ByPromise, OnFullRank, first_epoch
+from fxgrow.training.triggers import AtSteps, ByPromise, OnFullRank, first_epoch
 
 _SMALL_FILES = 2**17
 """Bytes of everything but tensors, per checkpoint: generators, numbers, architecture."""
@@ -63,7 +64,7 @@ def require_possible_run(state: RunState, checkpoints: Path | None) -> None:
             and for a trigger that waits until it is over (``TrainingError``).
     """
     _require_short_warmup(state)
-    _require_time_to_grow(state.settings)
+    _require_time_to_grow(state.settings, len(state.train))
     if checkpoints is not None:
         _require_disk(state, checkpoints)
     if state.settings.grow_steps:
@@ -82,14 +83,17 @@ def _require_short_warmup(state: RunState) -> None:
         )
 
 
-def _require_time_to_grow(settings: RunSettings) -> None:
+def _require_time_to_grow(settings: RunSettings, batches_per_epoch: int) -> None:
     """Not where the settings are made: runs that grew nothing are read back from their files."""
-    first = first_epoch(settings.grow_when)
+    trigger = settings.grow_when
+    first = first_epoch(trigger)
+    if isinstance(trigger, AtSteps):
+        first = math.ceil(min(trigger.steps) / batches_per_epoch)
     # Nothing grows at the end, for what is grown has to be trained.
     if settings.grow_steps and first >= settings.epochs:
         raise TrainingError(
             "bad-setting",
-            f"{settings.grow_when.name} asks for no growth before epoch {first}, and a run of "
+            f"{trigger.name} asks for no growth before epoch {first}, and a run of "
             f"{settings.epochs} epochs grows nothing at its end, so it would never grow; train "
             "longer, let it wait less, or say grow_steps=0",
         )
