@@ -47,7 +47,7 @@ def diff_directories(
         first, second = read_spec(a), read_spec(b)
         page = diff_page(first, second, (str(a), str(b)))
         with os_errors_as(html, PAGE_OUTPUT):
-            staging.write_text(page, encoding="utf-8", errors="backslashreplace")
+            staging.write_text(page, encoding="utf-8")
     # Only now, so that nothing is printed if the page could not be written.
     _print_difference(first, second, as_json)
 

@@ -77,4 +77,4 @@ def _write_diff(directory: Path, path: Path, force: bool) -> None:
         first, last = read_spec(directory / INITIAL), read_spec(directory)
         page = diff_page(first, last, (str(directory / INITIAL), str(directory)))
         with os_errors_as(path, PAGE_OUTPUT):
-            staging.write_text(page, encoding="utf-8", errors="backslashreplace")
+            staging.write_text(page, encoding="utf-8")

@@ -55,7 +55,7 @@ def test_names_that_are_no_text(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> 
     """As ``ls`` shows them on an old disk: ``caf\\xe9``."""
     odd = tmp_path / os.fsdecode(b"caf\xe9")
     odd.mkdir()
-    run = odd / "run"
+    run = odd / odd.name
     run.mkdir()
     for path in grown.iterdir():
         if path.is_file():
@@ -68,7 +68,8 @@ def test_names_that_are_no_text(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> 
     for words in pages:
         done = fxgrow(*words)
         assert done.exit_code == 0, (words, done.exception, done.output)
-    assert "caf\\udce9" in diff.read_text(encoding="utf-8")
+    for page in (diff, report):
+        assert "caf\\udce9" in page.read_text(encoding="utf-8")
     images = ("--data", "imagefolder", "--data-root")
     refusals: tuple[tuple[object, ...], ...] = (
         ("check", odd / "missing"),
@@ -84,5 +85,5 @@ def test_names_that_are_no_text(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> 
         refused = fxgrow(*refusal)
         assert refused.exit_code == 2, (refusal, refused.exception, refused.output)
         assert "caf\\udce9" in refused.output
-    assert [path.name for path in odd.iterdir()] == ["run"]
+    assert list(odd.iterdir()) == [run]
     assert not (tmp_path / "new").exists()
