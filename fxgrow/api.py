@@ -93,7 +93,6 @@ def grow(
     """
     scope = _scope(only, ignore, tie, expressible)
     known, treatment = history or history_of(model), StateTreatment(state, new_entry_rate)
-    treatment.require_used(optimizer, "grow()")
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
@@ -116,6 +115,7 @@ def _warned(
     options: StepOptions,
 ) -> Growth:
     """Grow, and warn of what the command line prints in its report."""
+    options.treatment.require_used(options.optimizer, "grow()")
     level = 5  # two decorators, two checks
     if not options.scope.expressible and config_paths(model):
         # Before anything is spent.

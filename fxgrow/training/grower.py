@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from fxgrow.argument_checks import AboveZero, Amount, Cost, Count, Fraction, Seed, checked
+from fxgrow.argument_checks import AboveZero, Amount, Count, Fraction, NotNegative, Seed, checked
 from fxgrow.capture import capture, positional_inputs
 from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError, TrainingError
@@ -177,7 +177,7 @@ class Grower:
         step: Count | None = None,
         validation_loss: float | None = None,
         validation_accuracy: Fraction | None = None,
-        multiply_adds: Cost = 0.0,
+        multiply_adds: NotNegative = 0.0,
     ) -> Growth | None:
         """Tell what was measured, and grow if the trigger says so.
 

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from fxgrow.cli.main import app
 from tests.cli.conftest import Fxgrow
 
 DRAW = ("cells", "draw", "DARTS_V2", "--out")
@@ -87,3 +89,10 @@ def test_names_that_are_no_text(fxgrow: Fxgrow, grown: Path, tmp_path: Path) -> 
         assert "caf\\udce9" in refused.output
     assert list(odd.iterdir()) == [run]
     assert not (tmp_path / "new").exists()
+
+
+def test_a_terminal_that_has_no_such_letter(grown: Path, tmp_path: Path) -> None:
+    words = ["export", str(grown), "--to", "dot", "--out", str(tmp_path / "\N{SNOWMAN}.dot")]
+    done = CliRunner(charset="ascii").invoke(app, words)
+    assert done.exit_code == 0, done.exception
+    assert "\\u2603.dot" in "".join(done.stdout.split())
