@@ -7,7 +7,7 @@ import io
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import typer
@@ -51,8 +51,10 @@ def any_character() -> Iterator[None]:
     try:
         yield
     finally:
-        if not out.closed:
-            out.reconfigure(errors=before)
+        # To change it writes out what is buffered, and a pipe may have nobody who reads.
+        with suppress(BrokenPipeError):
+            if not out.closed:
+                out.reconfigure(errors=before)
 
 
 def print_parts(*parts: RenderableType) -> None:
