@@ -115,6 +115,7 @@ def _warned(
     options: StepOptions,
 ) -> Growth:
     """Grow, and warn of what the command line prints in its report."""
+    options.treatment.require_used(options.optimizer, "grow()")
     level = 5  # two decorators, two checks
     if not options.scope.expressible and config_paths(model):
         # Before anything is spent.

@@ -115,6 +115,8 @@ Finite = Annotated[float, Satisfies("that is finite", math.isfinite)]
 """A number that can be computed with."""
 Device = Annotated[torch.device | str, Satisfies("that torch can compute on here", _can_compute)]
 """Where to compute."""
+NotNegative = Annotated[float, Satisfies("from 0, and finite", lambda value: 0 <= value < math.inf)]
+"""What something takes: nothing, or a finite number above."""
 Positive = Annotated[float, Satisfies("above 0", lambda value: 0 < value < math.inf)]
 """A finite number above zero."""
 AboveZero = Annotated[float, Satisfies("above 0", lambda value: value > 0)]

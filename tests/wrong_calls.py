@@ -163,7 +163,7 @@ class Right:
             "loss_fn": nn.functional.cross_entropy, "when": training.AtEpochs(epochs=(9,)), "method": None, "budget": None,
             "example_inputs": None, "inplace": True, "schedulers": (), "state": "reset", "new_entry_rate": None,
             "seed": 0, "scope": fxgrow.Scope(), "memory_limit": None, "grow_frozen": False, "accept_no_gain": True,
-            "epochs": 3, "grow_steps": 2, "listeners": (print_nothing,),
+            "epochs": 9, "grow_steps": 2, "listeners": (print_nothing,),
         }  # fmt: skip
 
     @property
@@ -347,7 +347,7 @@ ROWS: Mapping[str, Row] = {
         "optimizer": None, "seed": 0, "history": (), "inplace": False, "memory_limit": None, "tie": (), "only": (),
         "ignore": (), "examples": (), "grow_frozen": False, "refresh_statistics": True,
         "accept_no_gain": False,
-        "state": "reset", "new_entry_rate": fxgrow.NewEntryRate(),
+        "state": "padded", "new_entry_rate": None,
     },
     "follow_ages": lambda r: {"optimizer": r.optimizer},
     "BatchLoss": lambda r: {"fn": batch_loss},

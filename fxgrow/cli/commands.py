@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from fxgrow.cli.console import notes_of, plain_warnings, print_error
+from fxgrow.cli.console import any_character, notes_of, plain_warnings, print_error
 from fxgrow.cli.lazy_group import LazyGroup
 from fxgrow.errors import FxgrowError
 
@@ -34,7 +34,7 @@ class ErrorHandlingGroup(LazyGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command; all other exceptions are bugs and pass through with their traceback."""
         try:
-            with _termination_raises(), plain_warnings():
+            with _termination_raises(), plain_warnings(), any_character():
                 return super().invoke(ctx)
         except FxgrowError as error:
             print_error(error)

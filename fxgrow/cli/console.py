@@ -3,10 +3,11 @@
 Tables and results go to the standard output, progress and errors to the standard error.
 """
 
+import io
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import typer
@@ -33,6 +34,27 @@ def console(*, stderr: bool = False) -> Console:
     stream: TextIO = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
     return _Console(stderr=stderr, width=width, highlight=False)
+
+
+@contextmanager
+def any_character() -> Iterator[None]:
+    """Print names of files that are no UTF-8, and what a terminal cannot show, as escapes.
+
+    The standard error does so by itself.
+    """
+    out = sys.stdout
+    if not isinstance(out, io.TextIOWrapper):
+        yield
+        return
+    before = out.errors
+    out.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        # To change it writes out what is buffered, and a pipe may have nobody who reads.
+        with suppress(BrokenPipeError):
+            if not out.closed:
+                out.reconfigure(errors=before)
 
 
 def print_parts(*parts: RenderableType) -> None:

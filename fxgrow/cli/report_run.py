@@ -69,7 +69,7 @@ def _write_pages(directory: Path, story: RunStory, html: Path, force: bool) -> N
             address = beside.name
         page = report_page(story, name, address)
         with os_errors_as(html, PAGE_OUTPUT):
-            staging.write_text(page, encoding="utf-8")
+            staging.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _write_diff(directory: Path, path: Path, force: bool) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated
 import torch
 import typer
 
+from fxgrow.argument_checks import shown
 from fxgrow.cli import arguments
 from fxgrow.cli.arguments import (
     AsJsonOption,
@@ -149,7 +150,7 @@ def run_recipe(
     read_reference(recipe.model, trust)
     torch_device = arguments.resolve_device(device)
     loggers = _find_loggers(output.loggers)
-    go_on = _how_to_go_on(output.directory, recipe.model)
+    go_on = _how_to_go_on(output, recipe.model)
     # The graphs are the outer context: if moving them into place fails, the run is already there.
     with (
         _graphs_directory(output) as graphs,
@@ -161,10 +162,14 @@ def run_recipe(
     print_result(done.result, output)
 
 
-def _how_to_go_on(out: Path, model: str) -> str:
-    """The command that resumes a run; it reads a file, so it must say whom to trust."""
-    command, (scheme, rest) = resume_command(out), split_reference(model)
-    return f"{command} --trust {rest.partition(':')[0]}" if scheme == PYTHON else command
+def _how_to_go_on(output: OutputOptions, model: str) -> str:
+    """The command that resumes a run; it reads files, so it must say what they may ask for."""
+    words, (scheme, rest) = [resume_command(output.directory)], split_reference(model)
+    if scheme == PYTHON:
+        words.append(f"--trust {rest.partition(':')[0]}")
+    if output.graphs is not None:
+        words.append(f"--dump-graphs {shlex.quote(str(output.graphs))}")
+    return " ".join(words)
 
 
 def _notes(output: OutputOptions, device: str) -> RunNotes:
@@ -194,7 +199,7 @@ def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust)
 
     Args:
         unfinished: a run that was stopped, which nobody else works on.
-        output: where the run goes; the graphs go where they were to go.
+        output: where the run goes, and its graphs.
         trust: which modules the model may come from.
 
     Raises:
@@ -202,14 +207,24 @@ def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust)
     """
     recipe, notes = unfinished.recipe(), unfinished.notes()
     read_reference(recipe.model, trust)
+    _require_named(notes.graphs, output.graphs)
     device, loggers = arguments.resolve_device(notes.device), _find_loggers(notes.loggers)
     torch.set_num_threads(notes.threads)  # sums are split among threads, and round accordingly
-    graphs_directory = None if notes.graphs is None else Path(notes.graphs)
-    output = replace(output, force=notes.force, graphs=graphs_directory)
+    output = replace(output, force=notes.force)
     with _graphs_directory(output) as graphs:
         done = _train(unfinished, recipe, _announce_nothing, device, trust, loggers)
         _publish(unfinished, done, recipe, notes.force, graphs)
     print_result(done.result, output)
+
+
+def _require_named(graphs: str | None, named: Path | None) -> None:
+    """Check that nothing is written to a place outside the run that only a file names."""
+    if graphs is not None and named is None:
+        raise RunError(
+            "unnamed-output",
+            f"the run is to write its graphs to {shown(graphs)}, and a file says so, so nothing is "
+            "written there; name that directory, or another one, with --dump-graphs",
+        )
 
 
 @dataclass(frozen=True, eq=False)

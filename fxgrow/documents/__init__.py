@@ -43,10 +43,13 @@ from fxgrow.documents.locks import exclusive_lock, lock_holder
 from fxgrow.documents.model import StrictModel
 from fxgrow.documents.parsing import parse_json, parse_yaml, yaml_text
 from fxgrow.documents.recognition import (
+    CHECKPOINT_DIRECTORY,
     GRAPH_DUMP_DIRECTORY,
     HUB_DIRECTORY,
+    UNFINISHED_DIRECTORY,
     begins_with,
     contains_bytes,
+    first_foreign,
     foreign_file,
     foreign_in_directory,
     is_genotype,
@@ -54,11 +57,12 @@ from fxgrow.documents.recognition import (
     is_source,
 )
 from fxgrow.documents.renaming import rename_key
-from fxgrow.documents.settings import Settings
+from fxgrow.documents.settings import Pattern, Settings
 from fxgrow.documents.tensor_files import aligned_copy, read_tensors
 from fxgrow.documents.trees import Tree, decode_tree, encode_tree
 
 __all__ = [
+    "CHECKPOINT_DIRECTORY",
     "CONFIG",
     "EXPORT_OUTPUT",
     "FILE_OUTPUT",
@@ -67,10 +71,12 @@ __all__ = [
     "MESSAGE",
     "PAGE_OUTPUT",
     "RUN_OUTPUT",
+    "UNFINISHED_DIRECTORY",
     "WEIGHTS",
     "Document",
     "ForeignCheck",
     "JsonData",
+    "Pattern",
     "Settings",
     "StrictModel",
     "Tree",
@@ -88,6 +94,7 @@ __all__ = [
     "digest",
     "encode_tree",
     "exclusive_lock",
+    "first_foreign",
     "foreign_file",
     "foreign_in_directory",
     "is_genotype",

@@ -20,12 +20,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fxgrow.argument_checks import shown
 from fxgrow.documents.locks import CAN_LOCK, try_lock
 from fxgrow.errors import ExportError, FxgrowError, RecoveryWarning, RunError, SpecError
 
 STAGING, ASIDE = ".tmp", ".old"
 # How often a directory is swapped again after another process has moved the old one back.
 _MAX_ATTEMPTS = 8
+# Parts of a path: pathlib makes the directories above a path by calling itself once for each.
+_MAX_PARTS = 256
 
 ErrorFactory = Callable[[str], FxgrowError]
 """Makes an error of a fixed class and code from a message."""
@@ -116,6 +119,7 @@ def resolve_target(target: str | Path, kind: OutputKind) -> Path:
             that no shell has expanded; ``kind.unwritable`` for what is no path.
     """
     path = Path(target)
+    _require_followable(path, kind)
     try:
         resolved = _with_resolved_parents(path)
         current = Path.cwd().resolve()
@@ -140,6 +144,37 @@ def resolve_target(target: str | Path, kind: OutputKind) -> Path:
             "name a path below it"
         )
     return resolved
+
+
+def _require_followable(path: Path, kind: OutputKind) -> None:
+    """Check that the operating system finds the same place by a path as we do by its text.
+
+    Whoever reads the output looks for it by the path that was given, and ``missing/..`` leads
+    nowhere then, though it could be written.
+    """
+    if len(path.parts) > _MAX_PARTS:
+        raise kind.unwritable(
+            f"{shown(str(path))} has more than {_MAX_PARTS} parts, so nothing is written there; "
+            "choose a shorter path"
+        )
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        # Neither files of tensors nor JSON can hold or be opened by such a name.
+        raise kind.unwritable(
+            f"{shown(str(path))} is no UTF-8, so nothing is written there; choose another name"
+        ) from error
+    for place, part in enumerate(path.parts):
+        before = Path(*path.parts[:place])
+        if part != ".." or before.parts[-1:] in ((), ("..",)):
+            continue
+        with os_errors_as(path, kind):
+            is_there = before.is_dir()
+        if not is_there:
+            raise kind.unwritable(
+                f"{shown(str(path))} leads through {shown(str(before))}, which is no directory, so "
+                "nothing is written there; leave that part out"
+            )
 
 
 def _with_resolved_parents(path: Path) -> Path:

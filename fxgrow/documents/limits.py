@@ -64,6 +64,8 @@ TRAINING_STEPS = 2**40
 """Number of the step of the optimizer at which a run grows."""
 GROWTH_STEPS = 2**12
 """Growth steps of a run."""
+THREADS = 2**10
+"""Threads that a stopped run goes on with."""
 BATCH = 2**20
 """Images of a batch."""
 BATCHES = 2**16

@@ -1,6 +1,8 @@
 """Locks of the operating system: held by a process, and by nobody once it is dead."""
 
 import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,11 @@ except ImportError:  # not on Windows, where nobody is kept out
 CAN_LOCK = fcntl is not None
 _ATTEMPTS = 100
 """How often a lock is opened again because its holder has just removed the file."""
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_HOLDER = re.compile(rb"(\d{1,20}\n)?")
+"""What a lock holds: the number of a process, or nothing yet."""
+_MOST_BYTES = 64
+"""Bytes that are read of a lock: more than it ever holds."""
 
 
 @contextmanager
@@ -28,7 +34,7 @@ def exclusive_lock(path: Path) -> Iterator[bool]:
         A context manager that gives whether the lock is held.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be made, or there is another one of its name.
 
     Example:
         >>> with exclusive_lock(Path("runs/.mine.unfinished/lock")) as is_mine:
@@ -39,11 +45,24 @@ def exclusive_lock(path: Path) -> Iterator[bool]:
         if not try_lock(descriptor):
             yield False
             return
+        _require_lock(descriptor, path)
         os.truncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield True
     finally:
         os.close(descriptor)  # which gives the lock back
+
+
+def _require_lock(descriptor: int, path: Path) -> None:
+    """Check that an open file is a lock: what somebody else keeps under its name must stay.
+
+    Raises:
+        OSError: it is something else, a hard link to another file, say.
+    """
+    is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    if not is_file or not _HOLDER.fullmatch(os.read(descriptor, _MOST_BYTES)):
+        raise OSError(f"{path} is no lock, and is kept")
 
 
 def lock_holder(path: Path) -> str:
@@ -54,7 +73,8 @@ def lock_holder(path: Path) -> str:
         'process 1234'
     """
     try:
-        number = path.read_text(encoding="ascii").strip()
+        with path.open("rb") as file:
+            number = file.read(_MOST_BYTES).decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         number = ""
     return f"process {number}" if number.isdigit() else "another process"

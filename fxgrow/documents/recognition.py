@@ -71,7 +71,7 @@ def _is_log(path: Path) -> bool:
     first_line = _head(path).split(b"\n", 1)[0]
     try:
         event = json.loads(first_line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(event, dict) and "event" in event
 
@@ -92,6 +92,11 @@ def _is_master_tensors(path: Path) -> bool:
             return all(map(_MASTER_TENSOR.match, file.keys()))
     except SafetensorError:
         return False
+
+
+def _is_any(path: Path) -> bool:  # noqa: ARG001 - the form of a recognizer
+    """Recognize any regular file."""
+    return True
 
 
 def begins_with(*beginnings: bytes) -> Recognizer:
@@ -182,6 +187,17 @@ HUB_DIRECTORY = DirectoryFormat(
     SPEC_DIRECTORY.markers,
 )
 GRAPH_DUMP_DIRECTORY = DirectoryFormat({r"step\d+\.(overgrown|emitted)\.txt": begins_with(b"%")})
+CHECKPOINT_DIRECTORY = DirectoryFormat(
+    {r"(config|state|manifest)\.json|state\.safetensors": _is_any}, frozenset()
+)
+UNFINISHED_DIRECTORY = DirectoryFormat(
+    {
+        r"lock|run\.json|recipe\.yaml|(log|metrics)\.(jsonl|csv|partial)": _is_any,
+        r"checkpoint(-\d+|\.partial)": CHECKPOINT_DIRECTORY,
+        r"tensorboard": DirectoryFormat({r"events\.out\.tfevents\..*": _is_any}),
+    }
+)
+"""A run that was stopped. By names alone: it may be killed while it writes any of these files."""
 ANY_DIRECTORY = DirectoryFormat(
     {
         **RUN_DIRECTORY.entries,
@@ -211,7 +227,7 @@ def foreign_in_directory(
     def foreign_check(path: Path) -> str | None:
         if path.is_symlink() or not path.is_dir():
             return "it is no directory"
-        foreign = _first_foreign(path, directory_format, keep_foreign=keep_foreign)
+        foreign = first_foreign(path, directory_format, keep_foreign=keep_foreign)
         if foreign is not None:
             return f"it holds {str(foreign.relative_to(path))!r}, which fxgrow did not write"
         names = {entry.name for entry in path.iterdir()}
@@ -223,10 +239,16 @@ def foreign_in_directory(
     return foreign_check
 
 
-def _first_foreign(
+def first_foreign(
     path: Path, directory_format: DirectoryFormat, keep_foreign: bool = False
 ) -> Path | None:
-    """Return the first entry, at any depth, that does not match the format."""
+    """Return the first entry, at any depth, that does not match the format.
+
+    Args:
+        path: a directory.
+        directory_format: what its entries have to be.
+        keep_foreign: ignore entries of other names.
+    """
     for entry in sorted(path.iterdir()):
         expected = _expected_entry(entry.name, directory_format)
         if expected is None and keep_foreign:
@@ -243,7 +265,7 @@ def _foreign_part(entry: Path, expected: Recognizer | DirectoryFormat | None) ->
         if entry.is_symlink() or not entry.is_dir():
             return entry
         # Inside, every entry counts: a subdirectory is replaced as one.
-        return _first_foreign(entry, expected)
+        return first_foreign(entry, expected)
     if expected is None or not is_recognized(entry, expected):
         return entry
     return None

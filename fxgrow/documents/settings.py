@@ -3,13 +3,16 @@
 import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fxgrow.argument_checks import shown
 from fxgrow.documents import limits
 from fxgrow.errors import ArgumentError, FxgrowError
+
+Pattern = Annotated[str, Field(max_length=limits.NAME)]
+"""A name or a pattern of names as in ``fnmatch``, which takes time by the square of its length."""
 
 
 class Settings(BaseModel):
@@ -27,8 +30,10 @@ class Settings(BaseModel):
     """Per old name of a setting the new one; in Python the old one goes with the next version."""
 
     def __init__(self, /, **values: Any) -> None:
+        renamed = self._renamed(values)
+        self._require_numbers(renamed)
         try:
-            super().__init__(**self._renamed(values))
+            super().__init__(**renamed)
         except ValidationError as error:
             raise self._error(_sentence(type(self), error)) from error
 
@@ -51,6 +56,22 @@ class Settings(BaseModel):
                 name = new
             renamed[name] = value
         return renamed
+
+    @classmethod
+    def _require_numbers(cls, values: Mapping[str, Any]) -> None:
+        """Refuse True and False as numbers: Python counts them as 1 and 0, and pydantic too."""
+        if cls.model_config.get("strict"):  # which says so itself
+            return
+        for name, value in values.items():
+            field = cls.model_fields.get(name)
+            if field is None or _takes_switch(field.annotation):
+                continue
+            items = value if isinstance(value, (tuple, list)) else (value,)
+            if any(isinstance(item, bool) for item in items):
+                raise cls._error(
+                    f"{cls.__name__} cannot be made with {name}={shown(value)}: True and False are "
+                    "no numbers; give one"
+                )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse: settings are shared, and what was run with them has to stay what it says."""
@@ -81,6 +102,13 @@ class Settings(BaseModel):
     def _error(cls, sentence: str) -> FxgrowError:
         """The error that a wrong value raises."""
         return ArgumentError("bad-setting", sentence)
+
+
+def _takes_switch(annotation: Any) -> bool:
+    """Whether True and False, or values of any kind, may be given where this annotation stands."""
+    if annotation in (bool, Any, object):
+        return True
+    return any(isinstance(part, bool) or _takes_switch(part) for part in get_args(annotation))
 
 
 # Pydantic puts the member of a union that was tried last into the path of an error.

@@ -38,7 +38,7 @@ def require_alike(companions: Iterable[nn.Module], model: nn.Module) -> None:
         GrowthError: ``unlike-models``.
     """
     # By names and shapes: a class may be wrapped, and is no promise of either.
-    own = named_tensors(model)
+    own, taken = named_tensors(model), set[int]()
     for companion in companions:
         network = network_of(companion)
         name, tensors = type(network).__name__, named_tensors(network)
@@ -55,12 +55,19 @@ def require_alike(companions: Iterable[nn.Module], model: nn.Module) -> None:
                     f"the companion {name} shares {key!r} with the model, so it would grow twice; "
                     "give a copy of the model",
                 )
+            if id(tensors[key]) in taken:
+                raise GrowthError(
+                    "unlike-models",
+                    f"the companion {name} shares {key!r} with another one, or was given twice, so "
+                    "it would grow twice; give it once",
+                )
             if tensors[key].shape != tensor.shape:
                 raise GrowthError(
                     "unlike-models",
                     f"{key!r} of the companion {name} has shape {tuple(tensors[key].shape)} and "
                     f"not {tuple(tensor.shape)}; give a copy of the model as it is now",
                 )
+        taken.update(map(id, tensors.values()))
 
 
 def require_no_layers(companions: Sequence[nn.Module], prepared: PreparedModel) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from fxgrow.coupling import Coupling, Width
-from fxgrow.documents import Settings
+from fxgrow.documents import Pattern, Settings
 from fxgrow.errors import GrowthError
 from fxgrow.growth.budget import Tie
 from fxgrow.rewrite import Candidates
@@ -27,9 +27,9 @@ class Scope(Settings):
         >>> Scope(only=("layer1.*",), tie=(("layer1.0.conv1", "layer1.1.conv1"),))
     """
 
-    only: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    tie: tuple[tuple[str, ...], ...] = ()
+    only: tuple[Pattern, ...] = ()
+    ignore: tuple[Pattern, ...] = ()
+    tie: tuple[tuple[Pattern, ...], ...] = ()
     expressible: bool = False
 
 

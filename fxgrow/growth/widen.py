@@ -169,6 +169,7 @@ class _Growing:
 
     def require(self, model: nn.Module) -> None:
         """Check that it can."""
+        self.treatment.require_used(self.optimizer, "widen()")
         if self.optimizer is not None:
             self.treatment.require(self.optimizer, model)
 

@@ -300,7 +300,7 @@ def regrow_from_checkpoint(
     try:
         kept = _state_of(json.loads(read_text(path)).get("stateful_callbacks", {}))
         state = None if kept is None else kept["growth"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SpecError(
             "bad-value", f"{path} is no state of a trainer ({error}); give another checkpoint"
         ) from error

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 
 from fxgrow.coupling import Coupling
-from fxgrow.documents import Settings, limits
+from fxgrow.documents import Pattern, Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.methods.firefly.neighborhood import initialize, overgrown_layers
 from fxgrow.methods.morphisms import draw_order
@@ -47,7 +47,7 @@ class AutoGrow(Settings):
 
     init: Literal["zero", "random"] = "zero"
     layers: int | None = Field(default=None, ge=1, le=limits.CANDIDATES)
-    at: tuple[str, ...] = ()
+    at: tuple[Pattern, ...] = ()
     norm: bool = False
 
     @property

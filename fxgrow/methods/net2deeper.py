@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from fxgrow.coupling import Coupling
-from fxgrow.documents import Settings, limits
+from fxgrow.documents import Pattern, Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
 from fxgrow.methods.morphisms import draw_morphisms
 from fxgrow.rewrite import DepthProposal, OverGrown
@@ -38,7 +38,7 @@ class Net2Deeper(Settings):
     """
 
     layers: int | None = Field(default=None, ge=1, le=limits.CANDIDATES)
-    at: tuple[str, ...] = ()
+    at: tuple[Pattern, ...] = ()
     norm: bool = False
 
     @property

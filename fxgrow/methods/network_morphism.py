@@ -21,7 +21,7 @@ import torch
 from pydantic import Field, model_validator
 
 from fxgrow.coupling import Coupling
-from fxgrow.documents import Settings, limits
+from fxgrow.documents import Pattern, Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction
 from fxgrow.methods.morphisms import draw_morphisms, propose_morphisms
 from fxgrow.rewrite import DepthProposal, OverGrown
@@ -45,7 +45,7 @@ class NetworkMorphism(Settings):
 
     wider: float = Field(default=1.0, gt=0, le=limits.WIDTH_FACTOR)
     layers: int | None = Field(default=None, ge=0, le=limits.CANDIDATES)
-    at: tuple[str, ...] = ()
+    at: tuple[Pattern, ...] = ()
     norm: bool = False
 
     @model_validator(mode="after")

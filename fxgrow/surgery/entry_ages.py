@@ -27,6 +27,7 @@ from fxgrow.documents import Settings, limits
 from fxgrow.surgery.entrywise import OptimizerGroup, entrywise
 from fxgrow.surgery.index_map import IndexMap
 from fxgrow.surgery.optimizer_state import mapped
+from fxgrow.surgery.saved_ages import require_ages
 
 _COHORTS = "grown_entries"
 """In a parameter group: the cohorts of each parameter, by its position in the group."""
@@ -90,11 +91,20 @@ def follow_ages(optimizer: Optimizer) -> None:
     Args:
         optimizer: any optimizer of torch.
 
+    Raises:
+        GrowthError: ``optimizer-state``: the state dict held what no growth has written.
+
     Example:
         >>> optimizer = torch.optim.AdamW(grown.parameters())
         >>> optimizer.load_state_dict(torch.load("optimizer.pt"))
         >>> fxgrow.follow_ages(optimizer)
     """
+    require_ages(optimizer, _COHORTS, NewEntryRate)
+    _follow(optimizer)
+
+
+def _follow(optimizer: Optimizer) -> None:
+    """The same of an optimizer whose parameters may be about to grow."""
     if _before_step not in optimizer._optimizer_step_pre_hooks.values():
         optimizer.register_step_pre_hook(_before_step)
         optimizer.register_step_post_hook(_after_step)
@@ -139,7 +149,7 @@ def add_cohort(
         rate=None if rate is None else rate.model_dump(),
     )
     _keep(group, position, [*group.get(_COHORTS, {}).get(position, []), cohort])
-    follow_ages(optimizer)
+    _follow(optimizer)
 
 
 def _newborn(optimizer: Optimizer, parameter: Tensor) -> OwnSteps | None:
@@ -178,7 +188,7 @@ def resize_cohorts(
             resized.append(Cohort(index=index, age=cohort["age"], own=own, rate=cohort["rate"]))
     _keep(group, position, resized)
     if any(True for _ in _all_cohorts(optimizer)):
-        follow_ages(optimizer)  # it may have been loaded
+        _follow(optimizer)  # it may have been loaded
 
 
 def forget_own_steps(optimizer: Optimizer) -> None:

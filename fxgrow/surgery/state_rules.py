@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
-from fxgrow.errors import GrowthError
+from fxgrow.errors import ArgumentError, GrowthError
 from fxgrow.surgery.entry_ages import NewEntryRate, add_cohort, forget_own_steps, resize_cohorts
 from fxgrow.surgery.entrywise import ENTRYWISE, ENTRYWISE_NAMES, entrywise
 from fxgrow.surgery.index_map import IndexMap, reshape_along
@@ -138,6 +138,23 @@ class StateTreatment:
                 f"state={self.state!r} is no rule for an optimizer; say one of {known}",
             )
         return STATE_RULES[self.state]
+
+    def require_used(self, optimizer: Optimizer | None, words: str) -> None:
+        """Check that nothing is asked for that only an optimizer would follow, without one.
+
+        Args:
+            optimizer: the optimizer, if there is one.
+            words: the call, for the message.
+
+        Raises:
+            ArgumentError: ``unused-option``.
+        """
+        if optimizer is None and self != DEFAULT_TREATMENT:
+            raise ArgumentError(
+                "unused-option",
+                f"{words} has no optimizer, so state= and new_entry_rate= have no effect; give the "
+                "optimizer, or leave them out",
+            )
 
     def require(self, optimizer: Optimizer, model: nn.Module) -> None:
         """Check that an optimizer can grow along with a model.

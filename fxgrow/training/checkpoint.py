@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from safetensors import SafetensorError
@@ -46,6 +46,12 @@ CHECKPOINT_VERSION: Literal[1] = 1
 STATE, TENSORS, MANIFEST = "state.json", "state.safetensors", "manifest.json"
 _MAX_STATE_BYTES = 2**30
 """Bytes of state.json, which holds the graphs of all growth steps as text."""
+_MAX_STATE_VALUES = 2**24
+"""Values in it, which take far more memory than their text."""
+
+
+# Shown in a warning, so without what steers a terminal.
+_Text = Annotated[str, Field(max_length=limits.NAME, pattern="^[ -~]*$")]
 
 
 class CheckpointState(StrictModel):
@@ -77,7 +83,7 @@ class CheckpointState(StrictModel):
     records: tuple[StepRecord, ...]
     frozen: tuple[str, ...]
     values: Tree
-    versions: dict[str, str]
+    versions: dict[_Text, _Text] = Field(max_length=8)
 
 
 class _Manifest(StrictModel):
@@ -89,6 +95,8 @@ class _Manifest(StrictModel):
 
 def _parse_state(text: str) -> Any:
     """JSON with NaN and infinities. Its hash was compared, so it is what a run has written."""
+    if text.count(",") + text.count("[") + text.count("{") > _MAX_STATE_VALUES:
+        raise SpecError("too-large", f"it holds more than {_MAX_STATE_VALUES} values")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -189,5 +197,9 @@ def _require_plausible(state: CheckpointState) -> None:
     epochs = len(state.seconds)
     if epochs > limits.EPOCHS or not all(map(math.isfinite, state.seconds)):
         raise SpecError("bad-value", "it counts epochs that no run has", "seconds")
-    if len(state.history.measurements) != epochs:
+    measured = [measurement.epoch for measurement in state.history.measurements]
+    if measured != list(range(1, epochs + 1)):
         raise SpecError("bad-value", "it has not one measurement per epoch", "history")
+    contradiction = state.history.contradiction
+    if contradiction:
+        raise SpecError("bad-value", contradiction, "history")

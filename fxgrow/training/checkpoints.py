@@ -11,7 +11,13 @@ import warnings
 from pathlib import Path
 
 from fxgrow.argument_checks import checked
-from fxgrow.documents import RUN_OUTPUT, os_errors_as, sync
+from fxgrow.documents import (
+    CHECKPOINT_DIRECTORY,
+    RUN_OUTPUT,
+    first_foreign,
+    os_errors_as,
+    sync,
+)
 from fxgrow.errors import RecoveryWarning, RunError, SpecError
 from fxgrow.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
@@ -82,8 +88,10 @@ class Checkpoints:
         Warns of every damaged one; the next ``save`` replaces it.
 
         Raises:
-            RunError: ``damaged-checkpoint``: there are some, and none is sound.
+            RunError: ``damaged-checkpoint``: there are some, and none is sound;
+                ``foreign-directory``: one is of another tool, which would be replaced in time.
         """
+        self._require_ours()
         damaged = ""
         # From the newest back: mostly the first that is read is sound.
         for number in reversed(self.numbers):
@@ -114,6 +122,19 @@ class Checkpoints:
                 stacklevel=2,
             )
             return None
+
+    def _require_ours(self) -> None:
+        """Check that no directory of a checkpoint's name holds what no run has written."""
+        for number in self.numbers:
+            place = self._place(number)
+            with os_errors_as(place, RUN_OUTPUT):
+                foreign = first_foreign(place, CHECKPOINT_DIRECTORY) if place.is_dir() else None
+            if foreign is not None:
+                raise RunError(
+                    "foreign-directory",
+                    f"{place} holds {foreign.name!r}, which no run has written, so no checkpoint "
+                    "is written there; choose another directory",
+                )
 
     def _place(self, number: int) -> Path:
         return self.directory / f"checkpoint-{number}"

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.argument_checks import AboveZero, Amount, Count, Seed, checked
+from fxgrow.argument_checks import AboveZero, Amount, Count, Fraction, NotNegative, Seed, checked
 from fxgrow.capture import capture, positional_inputs
 from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError, TrainingError
@@ -41,6 +41,7 @@ from fxgrow.training.events import (
     Listener,
     combine_listeners,
 )
+from fxgrow.training.grower_checks import require_forward, require_reachable, require_scheduled
 from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_state
 from fxgrow.training.growth_request import count_examples
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
@@ -83,8 +84,10 @@ class Grower:
         GrowthError: the optimizer cannot grow along, by name of its class (``optimizer-state``,
             ``state-rule``, ``foreign-optimizer``); ``lost-scheduler``: a scheduler would go on with
             the optimizer that was copied; ``foreign-scheduler``: one is of another optimizer.
+        ArgumentError: ``unused-option``: there is no optimizer that would follow what is said.
         TrainingError: ``no-promise``: the trigger compares gains, and the method predicts none;
-            ``no-epochs``: it divides the epochs, and ``epochs`` does not say how many there are.
+            ``no-epochs``: it divides the epochs, and ``epochs`` does not say how many there are;
+            ``bad-setting``: it cannot ask for growth in so many epochs.
 
     Example:
         >>> grower = fxgrow.Grower(
@@ -140,7 +143,14 @@ class Grower:
             accept_no_gain=accept_no_gain,
             treatment=StateTreatment(state, new_entry_rate),
         )
+        require_scheduled(schedulers, optimizer)
+        self._options.treatment.require_used(optimizer, "Grower()")
+        require_reachable(when, epochs)
         self._require_possible()
+        if example_inputs is not None:
+            positional_inputs(model, example_inputs)
+            if inplace:
+                self._require_no_layers(())
 
     @checked
     def follow(self, companion: nn.Module) -> None:
@@ -155,7 +165,7 @@ class Grower:
         Raises:
             GrowthError: ``unlike-models``: it has other tensors, or the model's own.
         """
-        require_alike([companion], self.model)
+        require_alike([*self.companions, companion], self.model)
         self.companions.append(companion)
 
     @checked
@@ -167,8 +177,8 @@ class Grower:
         epoch: Count | None = None,
         step: Count | None = None,
         validation_loss: float | None = None,
-        validation_accuracy: float | None = None,
-        multiply_adds: float = 0.0,
+        validation_accuracy: Fraction | None = None,
+        multiply_adds: NotNegative = 0.0,
     ) -> Growth | None:
         """Tell what was measured, and grow if the trigger says so.
 
@@ -199,6 +209,7 @@ class Grower:
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
         )
+        require_forward(self.history, measured)
         measurements = (*self.history.measurements, measured)
         self.history = replace(self.history, measurements=measurements)
         self._tell_measured(measured)

@@ -77,12 +77,18 @@ def read_grower_state(state: Mapping[str, Any]) -> GrowerState:
     """
     try:
         text = json.dumps(dict(state))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise SpecError(
             "bad-value", f"the state of a grower holds plain values only ({error})"
         ) from error
     # As a file of ours is: whoever saved it may have saved it anywhere.
-    return _DOCUMENT.read(text)
+    read = _DOCUMENT.read(text)
+    contradiction = read.history.contradiction
+    if not contradiction and len(read.grown) > len(read.history.growths):
+        contradiction = "it has grown more often than it has growth steps"
+    if contradiction:
+        raise SpecError("bad-value", f"{contradiction}; give a state_dict()", "history")
+    return read
 
 
 @checked

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fxgrow.argument_checks import checked
+from fxgrow.documents import limits
 
 
 @dataclass(frozen=True)
@@ -123,3 +124,23 @@ class TrainingHistory:
     def epochs_since_growth(self) -> int:
         """Epochs since the last growth step, or since the start."""
         return self.now.epoch - self.at_growth.epoch
+
+    @property
+    def contradiction(self) -> str:
+        """What no training can have measured, as a sentence; "" if there is none.
+
+        Fields are checked one by one where a history is read from a file; this looks at all.
+        """
+        if not 0 <= self.epochs <= limits.AMOUNT or not 0 <= self.grow_steps <= limits.AMOUNT:
+            return "it has a number of epochs or growth steps that no training has"
+        for measurement in self.measurements:
+            if not 0 <= measurement.epoch <= limits.AMOUNT:
+                return "it counts epochs that no training has"
+            if not 0 <= measurement.step <= limits.AMOUNT:
+                return "it counts steps that no training has"
+        last = len(self.measurements)
+        if not all(0 <= growth <= last for growth in self.growths):
+            return "it grew before it began, or after its end"
+        if list(self.growths) != sorted(self.growths):
+            return "its growth steps lie in no order"
+        return ""

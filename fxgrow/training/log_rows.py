@@ -247,10 +247,10 @@ def read_log(path: Path) -> tuple[LogRow, ...]:
     """
     rows = []
     # A line is written in one piece but for a failure of power, and then it has no end.
-    lines = read_text(path).splitlines(keepends=True)
+    # Not by ``splitlines``: a name of the user's may hold what it takes for the end of a line.
+    *lines, _half = read_text(path).split("\n")
     for number, line in enumerate(lines, start=1):
-        if line.endswith("\n"):
-            rows.append(_read_row(line, f"{path.name}, line {number}"))
+        rows.append(_read_row(line, f"{path.name}, line {number}"))
     return tuple(rows)
 
 

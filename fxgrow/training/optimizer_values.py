@@ -10,8 +10,12 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fxgrow.documents import limits
 from fxgrow.errors import SpecError
 from fxgrow.surgery import follow_ages
+
+_ADDED = {"initial_lr", "grown_entries"}
+"""Options that torch's schedulers and growth add to those of a class."""
 
 
 def optimizer_values(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -45,14 +49,13 @@ def load_optimizer_values(
     Raises:
         SpecError: ``bad-value``: the values are of another model, or of another optimizer.
     """
-    # A group without an option of its class would fail in the middle of a step.
-    expected = optimizer.param_groups[0].keys()
-    groups = []
-    for group in values["groups"]:
-        if not expected <= group.keys():
-            raise SpecError("bad-value", f"an optimizer without {sorted(expected - group.keys())}")
-        held = [_named(name, parameters) for name in group["params"]]
-        groups.append({**group, "params": held})
+    (fresh,) = optimizer.param_groups  # a run has one group of all parameters
+    (group,) = values["groups"]
+    _require_options(group, fresh)
+    held = [_named(name, parameters) for name in group["params"]]
+    if sorted(group["params"]) != sorted(parameters):
+        raise SpecError("bad-value", "the optimizer does not hold each parameter once")
+    groups = [{**group, "params": held}]
     state = {}
     for name, kept in values["state"].items():
         parameter = _named(name, parameters)
@@ -64,6 +67,24 @@ def load_optimizer_values(
     follow_ages(optimizer)  # hooks, which nothing saves
 
 
+def _require_options(group: Mapping[str, Any], fresh: Mapping[str, Any]) -> None:
+    """Check that a group has the options of the run: a wrong one would fail in a step."""
+    for name, value in fresh.items():
+        if name not in group:
+            raise SpecError("bad-value", f"an optimizer without {name}")
+        given = group[name]
+        # The rate falls while a run goes on; the rest stays as the settings say.
+        if name == "lr":
+            is_right = type(given) is float and 0 <= given <= limits.RATE
+        else:
+            is_right = name == "params" or (type(given) is type(value) and given == value)
+        if not is_right:
+            raise SpecError("bad-value", f"an optimizer with another {name}")
+    extra = group.keys() - fresh.keys() - _ADDED
+    if extra:
+        raise SpecError("bad-value", f"an optimizer with {str(sorted(extra))[:80]}")
+
+
 def _named(name: str, parameters: Mapping[str, Tensor]) -> Tensor:
     if name not in parameters:
         raise SpecError("bad-value", f"the model has no parameter {str(name)[:80]!r}")
@@ -72,8 +93,10 @@ def _named(name: str, parameters: Mapping[str, Tensor]) -> Tensor:
 
 def _placed(value: Any, parameter: Tensor) -> Any:
     """Where the optimizer keeps it: beside the parameter, but counts of steps on the CPU."""
+    if value is None:
+        return None
     if not isinstance(value, Tensor):
-        return value
-    if value.dim() and value.shape != parameter.shape:
+        raise SpecError("bad-value", "the optimizer's state is no tensor")
+    if value.dim() and (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
         raise SpecError("bad-value", "the optimizer's state has the shape of another model")
     return value.to(parameter.device) if value.dim() else value

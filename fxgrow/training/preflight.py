@@ -1,12 +1,13 @@
 """What a run cannot do is refused before its first training step, not when it gets there."""
 
+import math
 import shutil
 from pathlib import Path
 
 from torch import nn
 
 from fxgrow.data import Splits, batches
-from fxgrow.errors import RunError
+from fxgrow.errors import RunError, TrainingError
 from fxgrow.growth import check_step
 from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import kept_random_states
@@ -21,7 +22,7 @@ from fxgrow.training.run_state import RunState
 from fxgrow.training.schedules import require_short_warmup
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.step_memory import require_step_memory
-from fxgrow.training.triggers import ByPromise, OnFullRank
+from fxgrow.training.triggers import AtSteps, ByPromise, OnFullRank, first_epoch
 
 _SMALL_FILES = 2**17
 """Bytes of everything but tensors, per checkpoint: generators, numbers, architecture."""
@@ -60,17 +61,34 @@ def require_possible_run(state: RunState, checkpoints: Path | None) -> None:
 
     Raises:
         FxgrowError: what a growth step would raise; ``disk-full`` (``RunError``);
-            ``no-promise``, ``no-activations``, ``bad-setting`` for a warm-up as long as the run
-            (``TrainingError``).
+            ``no-promise``, ``no-activations``, ``bad-setting`` for a warm-up as long as the run,
+            and for a trigger that waits until it is over (``TrainingError``).
     """
     # One in epochs is compared with the run where the settings are made.
     steps = state.settings.epochs * len(state.train)
     require_short_warmup(state.settings.schedule.warmup_steps, steps, "steps")
+    _require_time_to_grow(state.settings, len(state.train))
     if checkpoints is not None:
         _require_disk(state, checkpoints)
     if state.settings.grow_steps:
         with kept_random_states():  # the same run with and without this check
             _require_growth(state)
+
+
+def _require_time_to_grow(settings: RunSettings, batches_per_epoch: int) -> None:
+    """Not where the settings are made: runs that grew nothing are read back from their files."""
+    trigger = settings.grow_when
+    first = first_epoch(trigger)
+    if isinstance(trigger, AtSteps):
+        first = math.ceil(min(trigger.steps) / batches_per_epoch)
+    # Nothing grows at the end, for what is grown has to be trained.
+    if settings.grow_steps and first >= settings.epochs:
+        raise TrainingError(
+            "bad-setting",
+            f"{trigger.name} asks for no growth before epoch {first}, and a run of "
+            f"{settings.epochs} epochs grows nothing at its end, so it would never grow; train "
+            "longer, let it wait less, or say grow_steps=0",
+        )
 
 
 def _require_growth(state: RunState) -> None:

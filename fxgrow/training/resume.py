@@ -168,6 +168,11 @@ def restored(state: RunState, checkpoint: Checkpoint, request: str) -> RunState:
             "the checkpoint is of a run with other settings, data or network, so it cannot go on; "
             "give the same ones, or start anew",
         )
+    planned = (state.settings.epochs, state.settings.grow_steps)
+    if (numbers.history.epochs, numbers.history.grow_steps) != planned:
+        raise SpecError(
+            "bad-value", "the checkpoint holds another number of epochs; start anew", "history"
+        )
     _tell_of_other_versions(numbers.versions)
     network, ema = _regrown(state, checkpoint), state.settings.ema
     average = None if ema is None else new_average(network.module, ema.decay)
@@ -206,6 +211,8 @@ def _regrown(state: RunState, checkpoint: Checkpoint) -> Network:
     _load_weights(module, checkpoint)
     # Layers that are inserted again do not learn yet.
     frozen = set(checkpoint.state.frozen)
+    for name in sorted(frozen - dict(module.named_parameters()).keys()):
+        raise SpecError("missing-tensor", f"{name[:80]!r} does not learn, and is no parameter")
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in frozen)
     network = capture_network(module, inputs, spec.history)

@@ -381,6 +381,27 @@ def without_validation(who: str) -> TrainingError:
     )
 
 
+def first_epoch(trigger: Trigger) -> int:
+    """The first epoch after which a trigger may ask for growth, however training goes.
+
+    Args:
+        trigger: any; of one that is not fxgrow's nothing is known, so it is 1.
+
+    Returns:
+        The number of epochs, counted as one per measurement.
+    """
+    if isinstance(trigger, AtEpochs):
+        return min(trigger.epochs)
+    if isinstance(trigger, EveryEpochs | UntilNoGain | OnFullRank):
+        return trigger.epochs
+    if isinstance(trigger, OnPlateau):
+        return trigger.patience + 1  # if no loss is a number
+    if isinstance(trigger, ByPromise):
+        # The slope takes one measurement more than its window, and searches are epochs apart.
+        return math.ceil((trigger.window + 1) / trigger.epochs) * trigger.epochs
+    return 1
+
+
 GrowWhen = Annotated[
     EqualPhases
     | EveryEpochs

@@ -14,7 +14,6 @@ that is stopped in between leaves it, and whoever starts or resumes a run there 
 """
 
 import os
-import re
 import shlex
 import shutil
 import uuid
@@ -23,34 +22,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from fxgrow.argument_checks import checked
 from fxgrow.documents import (
     RUN_OUTPUT,
+    UNFINISHED_DIRECTORY,
     Document,
     StrictModel,
     atomic,
+    check_kind,
     check_target,
     exclusive_lock,
+    first_foreign,
+    limits,
     lock_holder,
     os_errors_as,
     read_text,
     reading_errors,
     recover_directory,
     resolve_target,
+    sha256,
     sync,
 )
-from fxgrow.errors import RecoveryWarning, RunError
+from fxgrow.errors import RecoveryWarning, RunError, SpecError
 from fxgrow.training.checkpoints import Checkpoints
 from fxgrow.training.directory import FOREIGN_TO_RUN, LOG, RECIPE_FILE, RESULT
 from fxgrow.training.recipe import Recipe, read_recipe, recipe_text
 
 LOCK, NOTES = "lock", "run.json"
-_OURS = re.compile(
-    rf"{LOCK}|run\.json|recipe\.yaml|(log|metrics)\.(jsonl|csv|partial)|tensorboard|"
-    r"checkpoint(-\d+|\.partial)"
-)
+_Text = Annotated[str, Field(max_length=limits.NAME)]
 
 
 class RunNotes(StrictModel):
@@ -67,10 +70,10 @@ class RunNotes(StrictModel):
 
     schema_version: Literal[1]
     force: bool
-    device: str
-    threads: int
-    graphs: str | None
-    loggers: tuple[str, ...] = ()
+    device: _Text
+    threads: int = Field(ge=1, le=limits.THREADS)
+    graphs: str | None = Field(max_length=limits.REFERENCE)
+    loggers: tuple[_Text, ...] = Field(default=(), max_length=limits.OPTION_VALUES)
 
 
 _NOTES_DOCUMENT = Document("notes of a run", RunNotes, 1)
@@ -129,7 +132,15 @@ class UnfinishedRun:
         return 0 if last is None else len(last.state.seconds)
 
     def remove(self) -> None:
-        """Remove the directory, which disappears in one piece."""
+        """Remove the directory, which disappears in one piece; it stays if others use it too."""
+        foreign = first_foreign(self.path, UNFINISHED_DIRECTORY) if self.path.is_dir() else None
+        if foreign is not None:
+            warnings.warn(
+                f"{self.path} holds {foreign.name!r}, which no run has written, and is kept",
+                RecoveryWarning,
+                stacklevel=2,
+            )
+            return
         trash = self.path.parent / f".{self.target.name}.{uuid.uuid4().hex}{atomic.STAGING}"
         try:
             self.path.rename(trash)
@@ -243,6 +254,11 @@ def find_log(directory: Path) -> Path:
 @contextmanager
 def _locked(target: Path) -> Iterator[UnfinishedRun]:
     run = UnfinishedRun(target, unfinished_path(target))
+    if run.path.is_symlink():
+        raise RunError(
+            "foreign-directory",
+            f"{run.path} is a symbolic link, so no run is made there; move it away",
+        )
     with os_errors_as(target, RUN_OUTPUT):
         lock = exclusive_lock(run.path / LOCK)
         is_mine = lock.__enter__()
@@ -287,20 +303,23 @@ def _make_room(run: UnfinishedRun, force: bool) -> None:
 
 
 def _require_ours(run: UnfinishedRun) -> None:
-    for path in sorted(run.path.iterdir()):
-        if not _OURS.fullmatch(path.name) or path.is_symlink():
-            raise RunError(
-                "foreign-directory",
-                f"{run.path} holds {path.name!r}, which no run has written, so nothing is removed "
-                "there; move it away",
-            )
+    foreign = first_foreign(run.path, UNFINISHED_DIRECTORY)
+    if foreign is not None:
+        name = str(foreign.relative_to(run.path))
+        raise RunError(
+            "foreign-directory",
+            f"{run.path} holds {name!r}, which no run has written, so nothing is removed there; "
+            "move it away",
+        )
 
 
 def _is_published(run: UnfinishedRun) -> bool:
     """Whether the finished run is in its place: logs hold times, so no two are alike."""
+    published = run.target / LOG
     try:
-        return run.log.read_bytes() == (run.target / LOG).read_bytes()
-    except OSError:
+        sizes = [check_kind(log, directory=False).st_size for log in (run.log, published)]
+        return sizes[0] == sizes[1] and sha256(run.log) == sha256(published)
+    except SpecError:  # one of them is missing, or a pipe, say
         return False
 
 

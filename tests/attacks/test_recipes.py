@@ -141,3 +141,14 @@ def test_more_images_than_memory(data: str) -> None:
 def test_a_sound_recipe_is_read() -> None:
     Path("recipe.yaml").write_text(holding("Firefly", "new", "50"))
     assert read_recipe(Path("recipe.yaml")).method.settings.new == 50
+
+
+PATTERNS = ["scope: {only: [X]}", "scope: {ignore: [X]}", "scope: {tie: [[X]]}"]
+for name in ("Firefly", "AutoGrow", "Net2Deeper", "NetworkMorphism", "NASH"):
+    PATTERNS.append(f"method: {{name: {name}, settings: {{layers: 1, at: [X]}}}}")
+
+
+@pytest.mark.parametrize("text", PATTERNS)
+def test_a_pattern_that_would_take_hours(text: str) -> None:
+    error = refusal(f"{LEAST}{text.replace('X', repr('[' * 5000))}\n")
+    assert error.code == "too-large"

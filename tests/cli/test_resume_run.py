@@ -263,7 +263,11 @@ def test_graphs_of_before_and_after_the_stop(fxgrow: Fxgrow, tmp_path: Path) -> 
     os.kill(child, signal.SIGKILL)
     ended(child)
     assert not graphs.exists()
-    assert fxgrow("resume", out, *TRUST).exit_code == 0
+    # Where graphs go is said in a file, and files may be strangers'.
+    refused = fxgrow("resume", out, *TRUST)
+    assert refused.exit_code == 2 and "[unnamed-output]" in refused.stderr
+    assert not graphs.exists()
+    assert fxgrow("resume", out, *TRUST, "--dump-graphs", graphs).exit_code == 0
     assert sorted(path.name for path in graphs.iterdir()) == [
         "step1.emitted.txt",
         "step1.overgrown.txt",

@@ -72,6 +72,7 @@ def test_texts_that_are_no_document(text: str, tmp_path: Path) -> None:
         ("recipe.yaml", "model: [\n"),
         ("log.jsonl", "my diary\n"),
         ("log.jsonl", '["event"]\n'),
+        ("log.jsonl", "[" * 60_000),
         ("model.safetensors", "not tensors"),
         ("master.safetensors", "not tensors"),
         ("notes.txt", ""),

@@ -1,6 +1,7 @@
 """Settings that cannot be are errors of fxgrow, wherever they are made."""
 
 import warnings
+from typing import Any, Literal
 
 import pytest
 
@@ -79,3 +80,25 @@ def test_old_names_work_for_one_version() -> None:
 def test_settings_that_contradict_each_other(make: object, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("value", [True, False, (1, True), [False]], ids=str)
+def test_a_switch_is_no_number(value: object) -> None:
+    """To Python, and to pydantic, True is 1."""
+
+    class Numbers(Settings):
+        one: int = 1
+        rate: float | None = None
+        many: tuple[int, ...] = ()
+        switch: bool = False
+        either: bool | int = 0
+        anything: Any = None
+        word: Literal["a", True] = "a"
+
+    name = "one" if isinstance(value, bool) else "many"
+    for wrong in {name, "rate" if isinstance(value, bool) else name}:
+        with pytest.raises(ArgumentError, match=f"with {wrong}=.*no numbers"):
+            Numbers(**{wrong: value})
+    if isinstance(value, bool):
+        assert Numbers(switch=value, either=value, anything=value).switch is value
+        assert Numbers(word=True).word is True

@@ -125,7 +125,8 @@ def test_other_widths_grow_when_they_are_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code"), [("{}", "no-growth"), ("[]", "bad-value"), ("{", "bad-value")]
+    ("text", "code"),
+    [("{}", "no-growth"), ("[]", "bad-value"), ("{", "bad-value"), ("[" * 100_000, "bad-value")],
 )
 def test_a_checkpoint_without_growth_is_refused(text: str, code: str, tmp_path: Path) -> None:
     (tmp_path / "trainer_state.json").write_text(text)

@@ -16,6 +16,7 @@ from fxgrow.errors import FxgrowError
 from fxgrow.growth import ALL_WIDTHS, Budget, Method, Scope
 from fxgrow.methods import AutoGrow, Firefly, ZeroOutgoing
 from fxgrow.training import (
+    AtSteps,
     Augmentation,
     BatchDone,
     ByPromise,
@@ -23,7 +24,9 @@ from fxgrow.training import (
     Compilation,
     CosineRate,
     Event,
+    EveryEpochs,
     MovingAverage,
+    OnPlateau,
     RunSettings,
     train_and_grow,
 )
@@ -115,6 +118,15 @@ IMPOSSIBLE = {
         AutoGrow(layers=1),
         settings={"ema": MovingAverage()},
     ),
+    "a trigger that waits until the end": Impossible(
+        "bad-setting", settings={"grow_when": EveryEpochs(epochs=3)}
+    ),
+    "a plateau longer than the run": Impossible(
+        "bad-setting", settings={"grow_when": OnPlateau(patience=2)}
+    ),
+    "a step of the last epoch": Impossible(
+        "bad-setting", settings={"grow_when": AtSteps(steps=(9, 10))}
+    ),
     # Three epochs of four batches.
     "a warm-up as long as the run": Impossible(
         "bad-setting", settings={"schedule": CosineRate(warmup_steps=12)}
@@ -191,3 +203,25 @@ def test_a_disk_without_room(digits: Splits, tmp_path: Path) -> None:
         assert not (tmp_path / "deep").exists()
     finally:
         subprocess.run(("umount", tmp_path), check=True)
+
+
+@pytest.mark.parametrize(
+    "trigger", [EveryEpochs(epochs=2), OnPlateau(patience=1), AtSteps(steps=(2, 99)), ByPromise()]
+)
+def test_a_trigger_that_may_ask_in_time(trigger: Any, digits: Splits) -> None:
+    """It is not refused; whether it asks is seen on the way."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, BatchDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_and_grow(
+            network(),
+            digits,
+            SETTINGS.model_copy(update={"grow_when": trigger}),
+            example_inputs=(digits.train.images[:1],),
+            method=Firefly(new=1),
+            budget=THREE,
+            listeners=[stop],
+        )

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, model_validator
 
 from fxgrow.coupling import Coupling
-from fxgrow.documents import Settings, limits
+from fxgrow.documents import Pattern, Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.kernel_guard import require_bfloat16_gradients
 from fxgrow.methods.firefly import importance
@@ -58,7 +58,7 @@ class Firefly(Settings):
     split: bool = True
     new: int | None = Field(default=None, ge=0, le=limits.CANDIDATES)
     layers: int = Field(default=0, ge=0, le=limits.CANDIDATES)
-    at: tuple[str, ...] = ()
+    at: tuple[Pattern, ...] = ()
     norm: bool = False
     eps: float = Field(default=0.1, gt=0, le=limits.RATE)
     steps: int = Field(default=20, ge=0, le=limits.STEPS)

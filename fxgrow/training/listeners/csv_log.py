@@ -4,8 +4,9 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from fxgrow.training.events import Event, RunResumed
-from fxgrow.training.listeners.lines import LineLog, is_before
+from fxgrow.errors import SpecError
+from fxgrow.training.events import Event
+from fxgrow.training.listeners.lines import LineLog, Row
 from fxgrow.training.listeners.metrics import EPOCH_METRICS, GROWTH_METRICS, metrics_of
 
 _PLACE = ("event", "epoch", "optimizer_step")
@@ -44,10 +45,15 @@ class CsvLog(LineLog):
         with self.path.open(encoding="utf-8", newline="") as file:
             return next(csv.reader(file), ())
 
-    def _is_kept(self, line: str, event: RunResumed) -> bool:
-        kind, epoch, *_ = next(csv.reader([line]))
+    def _parsed(self, line: str) -> Row | None:
+        try:
+            kind, epoch, *_ = next(csv.reader([line]))
+        except (csv.Error, ValueError, StopIteration) as error:
+            raise SpecError(
+                "bad-value", f"it is no row of a run ({error}); move it away"
+            ) from error
         is_head = (kind, epoch) == _PLACE[:2]
-        return is_head or is_before({"event": kind, "epoch": epoch}, event)
+        return None if is_head else {"event": kind, "epoch": epoch}
 
 
 def _row(cells: Iterable[object]) -> str:

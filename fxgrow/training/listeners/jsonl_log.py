@@ -2,8 +2,10 @@
 
 import json
 
-from fxgrow.training.events import Event, RunResumed
-from fxgrow.training.listeners.lines import LineLog, is_before
+from fxgrow.documents import parse_json
+from fxgrow.errors import SpecError
+from fxgrow.training.events import Event
+from fxgrow.training.listeners.lines import LineLog, Row
 from fxgrow.training.log_rows import row_of
 
 
@@ -29,5 +31,8 @@ class JsonlLog(LineLog):
         # JSON has no NaN, and a line that cannot be read back is worse than an error.
         return json.dumps(row.model_dump(mode="json"), allow_nan=False)
 
-    def _is_kept(self, line: str, event: RunResumed) -> bool:
-        return is_before(json.loads(line), event)
+    def _parsed(self, line: str) -> Row | None:
+        row = parse_json(line)
+        if not isinstance(row, dict):
+            raise SpecError("bad-value", "it is no event of a run; move the log away")
+        return row

@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from fxgrow.argument_checks import checked
+from fxgrow.documents import read_text
+from fxgrow.errors import SpecError
 from fxgrow.training.events import Event, RunResumed
 
 _DECISIONS = ("growth", "growth-skipped", "stopped-early")
 _LAST = "run-ended"
+_MAX_BYTES = 2**30
+"""Bytes of a log that is rewound; it grows by one line per epoch and growth step."""
+
+Row = Mapping[str, Any]
+"""A line of a log, with the kind of its ``event`` and its ``epoch``."""
 
 
 class LineLog(ABC):
@@ -30,7 +37,7 @@ class LineLog(ABC):
     def __call__(self, event: Event) -> None:
         """Append one event, if its kind is logged."""
         if isinstance(event, RunResumed):
-            rewind(self.path, lambda line: self._is_kept(line, event))
+            rewind(self.path, event, self._parsed)
             return
         line = self._line(event)
         if line is not None:
@@ -41,8 +48,8 @@ class LineLog(ABC):
         """What is written of an event, without the end of the line; None for nothing."""
 
     @abstractmethod
-    def _is_kept(self, line: str, event: RunResumed) -> bool:
-        """Whether a line lies before the checkpoint that a run goes on from."""
+    def _parsed(self, line: str) -> Row | None:
+        """The row of a line; None for one that is kept always."""
 
 
 def append_line(path: Path, line: str) -> None:
@@ -54,26 +61,44 @@ def append_line(path: Path, line: str) -> None:
         os.fsync(file.fileno())  # no checkpoint is on the disk before its log is
 
 
-def rewind(path: Path, is_kept: Callable[[str], bool]) -> None:
-    """Keep some lines of a file; a last line that is half written is never kept."""
+def rewind(path: Path, event: RunResumed, parse: Callable[[str], Row | None]) -> None:
+    """Drop the lines of a log that lie behind a checkpoint, and one that is half written.
+
+    Args:
+        path: the file; it may be missing.
+        event: the run goes on from that checkpoint.
+        parse: makes a row of a line; None for one that is kept always.
+
+    Raises:
+        SpecError: a line is none that a run has written; or the file cannot be read.
+    """
     lines = []
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n") and is_kept(line):
-            lines.append(line)
+    text = read_text(path, _MAX_BYTES) if path.exists() else ""
+    # Not by ``splitlines``: a name of the user's may hold what it takes for the end of a line.
+    *whole, _half = text.split("\n")
+    for number, line in enumerate(whole, start=1):
+        if _is_kept(line, event, parse, f"{path.name}, line {number}"):
+            lines.append(line + "\n")
     rewound = path.with_suffix(".partial")
     rewound.write_text("".join(lines), encoding="utf-8")
     # By one rename: a process that is killed here must not lose the log.
     rewound.replace(path)
 
 
-def is_before(row: Mapping[str, Any], event: RunResumed) -> bool:
-    """Whether a line of a log lies before a checkpoint.
+def _is_kept(line: str, event: RunResumed, parse: Callable[[str], Row | None], place: str) -> bool:
+    try:
+        row = parse(line)
+        return row is None or _is_before(row, event)
+    except SpecError as error:
+        raise SpecError(error.code, str(error), place) from error
+    except (ValueError, TypeError, OverflowError) as error:  # of an epoch that is no number
+        raise SpecError(
+            "bad-value", f"it is no event of a run ({error}); move the log away", place
+        ) from error
 
-    Args:
-        row: the line, with the kind of its ``event`` and its ``epoch``.
-        event: the run goes on from that checkpoint.
-    """
+
+def _is_before(row: Row, event: RunResumed) -> bool:
+    """Whether a line of a log lies before a checkpoint."""
     kind, epoch = row.get("event"), int(row.get("epoch", 0))
     if kind == _LAST:  # the run ends once more
         return False
