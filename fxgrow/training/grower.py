@@ -46,7 +46,7 @@ from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_st
 from fxgrow.training.growth_request import count_examples
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
 from fxgrow.training.measure import activation_spectra, promise_of, require_gains_of
-from fxgrow.training.triggers import EqualPhases, Trigger
+from fxgrow.training.triggers import Trigger
 
 _DEFAULT_BUDGET = Budget(neurons=0.3)
 
@@ -341,12 +341,6 @@ class Grower:
     def _require_possible(self) -> None:
         """Check what can be told of optimizer, schedulers and trigger, before anything changes."""
         require_gains_of(self.method, self.when)
-        if isinstance(self.when, EqualPhases) and not self.history.epochs:
-            raise TrainingError(
-                "no-epochs",
-                "EqualPhases divides the epochs of a training, and was not told how many there "
-                "are, so nothing would ever grow; give epochs=, or choose another trigger",
-            )
         optimizer: Any = self.optimizer
         if optimizer is None:
             return

@@ -30,13 +30,13 @@ def require_reachable(trigger: Trigger, epochs: int) -> None:
         epochs: of the whole training; 0: nobody has said.
 
     Raises:
-        TrainingError: ``bad-setting``.
+        TrainingError: ``bad-setting``; ``no-epochs`` where the trigger has to know them.
     """
     if isinstance(trigger, EqualPhases) and not epochs:
         raise TrainingError(
-            "bad-setting",
-            "EqualPhases cuts the whole training into phases, and nothing says how long it is, so "
-            "nothing would grow; give epochs=",
+            "no-epochs",
+            "EqualPhases divides the epochs of a training, and was not told how many there are, so "
+            "nothing would ever grow; give epochs=, or choose another trigger",
         )
     first = first_epoch(trigger)
     if epochs and first > epochs:

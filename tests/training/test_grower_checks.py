@@ -102,7 +102,7 @@ def test_a_plateau_may_come_at_its_first_epoch() -> None:
 
 
 def test_phases_of_a_training_of_unknown_length() -> None:
-    require(lambda: grower(when=EqualPhases()), FxgrowError, "bad-setting", "give epochs=")
+    require(lambda: grower(when=EqualPhases()), FxgrowError, "no-epochs", "give epochs=")
 
 
 def test_example_inputs_are_looked_at_first() -> None:
