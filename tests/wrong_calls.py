@@ -346,7 +346,7 @@ ROWS: Mapping[str, Row] = {
         "method": fxgrow.RandomGrowth(split=False, new=1, draws=1), "budget": fxgrow.Budget(neurons=1),
         "optimizer": None, "seed": 0, "history": (), "inplace": False, "memory_limit": None, "tie": (), "only": (),
         "ignore": (), "examples": (), "grow_frozen": False, "refresh_statistics": True,
-        "accept_no_gain": False,
+        "accept_no_gain": False, "layers": (),
         "state": "reset", "new_entry_rate": fxgrow.NewEntryRate(),
     },
     "follow_ages": lambda r: {"optimizer": r.optimizer},

@@ -27,7 +27,7 @@ from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.replay import regrow, replay
 from fxgrow.growth.result import Growth, GrowthReport
 from fxgrow.growth.scale import reinitialize, scale_widths
-from fxgrow.growth.scope import ALL_WIDTHS, Scope
+from fxgrow.growth.scope import ALL_WIDTHS, Scope, block_patterns
 from fxgrow.growth.search import SearchResult, search
 from fxgrow.growth.select import Selection, select
 from fxgrow.growth.statistics import (
@@ -35,7 +35,8 @@ from fxgrow.growth.statistics import (
     frozen_statistics,
     refresh_statistics,
 )
-from fxgrow.growth.step import StepOptions, check_step, grow_step
+from fxgrow.growth.step import check_step, grow_step
+from fxgrow.growth.step_options import StepOptions
 from fxgrow.growth.verify import emit_and_verify
 from fxgrow.growth.widen import Widened, new_neuron_updates, widen
 
@@ -71,6 +72,7 @@ __all__ = [
     "Widened",
     "assign_roles",
     "backtrack",
+    "block_patterns",
     "check_step",
     "deepen",
     "described_model",

@@ -271,6 +271,27 @@ class _Deepening:
         )
 
 
+def deepen_in_place(
+    model: nn.Module,
+    placement: BlockPlaces,
+    examples: Sequence[tuple[Any, ...]],
+    optimizer: Optimizer | None,
+) -> Deepened:
+    """Put copies that start as the identity into a model, all or nothing.
+
+    Args:
+        model: is changed.
+        placement: its longer lists.
+        examples: positional arguments of the model.
+        optimizer: gets the new parameters.
+
+    Raises:
+        FxgrowError: as for ``deepen``.
+    """
+    deepening = _Deepening(placement, "copied", seed=0, examples=tuple(examples))
+    return deepening.carried_out(model, optimizer, inplace=True, losses=_Losses(None, None))
+
+
 def insert_recorded(
     model: nn.Module, records: Sequence[BlockInsertion], example_inputs: tuple[Any, ...]
 ) -> None:

@@ -292,7 +292,7 @@ class Grower:
             self._tell(GrowthSkipped(step, now.epoch, self.skipped))
             return None
         report = growth.report
-        parts = GrownParts(widths=report.widths, layers=report.layers)
+        parts = GrownParts(widths=report.widths, layers=report.layers, blocks=report.blocks)
         self._grown_parts = (*self._grown_parts, parts)
         self._go_on_with(growth)
         self._tell(GrowthDone(step, now.epoch, report, optimizer_step=now.step))

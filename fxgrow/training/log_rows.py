@@ -12,7 +12,7 @@ from fxgrow.argument_checks import checked
 from fxgrow.documents import as_spec_error, parse_json, read_text
 from fxgrow.errors import SpecError
 from fxgrow.growth import GrowthReport
-from fxgrow.spec import LayerInsertion, StrictModel, WidthChange
+from fxgrow.spec import BlockInsertion, LayerInsertion, StrictModel, WidthChange
 from fxgrow.training.events import (
     EpochDone,
     Event,
@@ -92,6 +92,7 @@ class GrowthRow(StepResult):
     bought: tuple[BoughtRow, ...] = ()
     spending: dict[str, SpendingRow] = Field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    blocks: tuple[BlockInsertion, ...] = ()
 
 
 class SkippedRow(StrictModel):
@@ -182,6 +183,7 @@ def _growth_done(event: Any) -> LogRow:
         bought=tuple(bought),
         spending=spending,
         remarks=tuple(remark for remark in remarks if remark),
+        blocks=report.blocks,
     )
 
 
