@@ -75,7 +75,7 @@ def grow(
         optimizer: grows along, state included; it keeps parameters of other modules.
         state, new_entry_rate: its state, and how fast new entries learn (``docs/optimizers.md``).
         seed, history: of the first directions; earlier growth steps (a loaded model's are found).
-        inplace, memory_limit: grow no copies; bytes that a search step may keep, more is in turn.
+        inplace, memory_limit: grow model and optimizer themselves; bytes a search step may keep.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
         only, ignore: patterns of modules: the only ones whose widths grow, and those left alone.
         layers: ``"block:model.layers"`` or a pattern: copies of its blocks compete with neurons.
