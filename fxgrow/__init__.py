@@ -35,13 +35,16 @@ if TYPE_CHECKING:  # what type checkers and editors read; the same names stand i
         Budget,
         Deepened,
         Expanded,
+        Extended,
         Growth,
         GrowthReport,
         Method,
         Scope,
         Widened,
         deepen,
+        grow_classes,
         grow_to,
+        grow_vocabulary,
         widen,
     )
     from fxgrow.lowering import lower
@@ -63,6 +66,7 @@ __all__ = [
     "Deepened",
     "Expanded",
     "ExportError",
+    "Extended",
     "Firefly",
     "FxgrowError",
     "Grower",
@@ -92,7 +96,9 @@ __all__ = [
     "export",
     "follow_ages",
     "grow",
+    "grow_classes",
     "grow_to",
+    "grow_vocabulary",
     "load",
     "lower",
     "register_rule",
@@ -108,8 +114,8 @@ _HOMES = {
     "fxgrow.errors": "ArgumentError BudgetError DataError ExportError FxgrowError GrowthError "
     "InternalError ModelError Refusal RunError SpecError TrainingError",
     "fxgrow.export": "export",
-    "fxgrow.growth": "BatchLoss Budget Deepened Expanded Growth GrowthReport Method Scope Widened "
-    "deepen grow_to widen",
+    "fxgrow.growth": "BatchLoss Budget Deepened Expanded Extended Growth GrowthReport Method Scope "
+    "Widened deepen grow_classes grow_to grow_vocabulary widen",
     "fxgrow.lowering": "lower",
     "fxgrow.methods": "Auto Firefly RandomGrowth Splitting ZeroOutgoing",
     "fxgrow.spec": "ArchitectureSpec SpecDiff diff load",

@@ -15,6 +15,7 @@ from fxgrow.deprecation import renamed_arguments
 from fxgrow.growth import (
     Budget,
     Deepened,
+    Extended,
     Growth,
     LossFunction,
     Method,
@@ -149,15 +150,15 @@ def _warned(
 
 @checked
 def save(
-    growth_or_model: Growth | Widened | Deepened | nn.Module,
+    growth_or_model: Growth | Widened | Deepened | Extended | nn.Module,
     directory: str | Path,
     example_inputs: Any = None,
 ) -> ArchitectureSpec:
     """Write a growth, a widened, deepened, loaded or any other model to a directory.
 
     Args:
-        growth_or_model: what ``grow``, ``widen`` or ``deepen`` gave (its module's weights as they
-            are now), a model that ``fxgrow.load`` gave, or any other module.
+        growth_or_model: what ``grow``, ``widen``, ``deepen`` or ``grow_classes`` gave (its module's
+            weights as they are now), a model that ``fxgrow.load`` gave, or any other module.
         directory: gets ``config.json`` and ``model.safetensors``; an earlier model there is
             replaced, anything else is kept.
         example_inputs: of a module that fxgrow neither grew nor loaded.

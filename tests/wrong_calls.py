@@ -369,6 +369,15 @@ ROWS: Mapping[str, Row] = {
         "model": r.model, "like": r.widened.module, "example_inputs": r.inputs, "seed": 0, "examples": (),
         "history": (),
     },
+    "grow_classes": lambda r: {
+        "model": r.model, "classes": 2, "example_inputs": r.inputs, "head": None, "how": "mean", "seed": 0,
+        "inplace": False, "examples": (), "optimizer": None, "state": "reset", "new_entry_rate": None,
+    },
+    "grow_vocabulary": lambda r: {
+        "model": nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5)), "words": 2, "example_inputs": torch.zeros(1, 2).long(),
+        "embedding": None, "output": None, "how": "mean", "seed": 0, "inplace": False, "examples": (), "optimizer": None,
+        "state": "reset", "new_entry_rate": None,
+    },
     "deepen": lambda r: {
         "model": r.stack, "blocks": {"blocks": 1}, "example_inputs": r.inputs, "how": "copied", "where": "end",
         "seed": 0, "inplace": False, "examples": (), "optimizer": None, "batches": r.batches,
@@ -397,6 +406,7 @@ ROWS: Mapping[str, Row] = {
     "Widened": lambda r: fields_of(r.widened),
     "Expanded": lambda r: fields_of(r.expanded),
     "Deepened": lambda r: fields_of(r.deepened),
+    "Extended": lambda r: fields_of(fxgrow.grow_classes(r.model, 1, r.inputs)),
     "Width": lambda r: fields_of(r.coupling.widths[0]),
     # fxgrow.cells
     "AuxiliaryScores": lambda r: {"logits": torch.zeros(2, 2), "auxiliary": torch.zeros(2, 2)},

@@ -5,6 +5,7 @@ from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import BatchLoss, input_and_target, record_calls
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
+from fxgrow.growth.classes import grow_classes
 from fxgrow.growth.companions import require_alike
 from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.deepen import Deepened, deepen
@@ -21,7 +22,9 @@ from fxgrow.growth.method import (
     SelectFunction,
     predicts_gain,
 )
+from fxgrow.growth.new_rows import Extended
 from fxgrow.growth.objective import Batch, LossFunction, Objective, gradients_of
+from fxgrow.growth.output_layer import HEAD_TYPES, find_head
 from fxgrow.growth.plan import Plan, PlanRow, Spending
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.replay import regrow, replay
@@ -38,10 +41,12 @@ from fxgrow.growth.statistics import (
 from fxgrow.growth.step import check_step, grow_step
 from fxgrow.growth.step_options import StepOptions
 from fxgrow.growth.verify import emit_and_verify
+from fxgrow.growth.vocabulary import grow_vocabulary
 from fxgrow.growth.widen import Widened, new_neuron_updates, widen
 
 __all__ = [
     "ALL_WIDTHS",
+    "HEAD_TYPES",
     "UNITS",
     "Batch",
     "BatchLoss",
@@ -50,6 +55,7 @@ __all__ = [
     "Deepened",
     "DescribedModel",
     "Expanded",
+    "Extended",
     "Growth",
     "GrowthReport",
     "LossFunction",
@@ -79,11 +85,14 @@ __all__ = [
     "emit",
     "emit_and_verify",
     "estimate_statistics",
+    "find_head",
     "frozen_statistics",
     "full_precision",
     "gradients_of",
+    "grow_classes",
     "grow_step",
     "grow_to",
+    "grow_vocabulary",
     "input_and_target",
     "new_neuron_updates",
     "parameter_updates",

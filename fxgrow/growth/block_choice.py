@@ -137,6 +137,7 @@ def priced_blocks(
     Raises:
         GrowthError: if no list has a candidate, what ``block_candidates`` says of the last one.
     """
+    # As far a step, relative to the weights, as the candidates for neurons take.
     model, share = captured.model, getattr(method, "eps", STEP_SHARE)
     blocks: list[PricedBlock] = []
     refusals, refused = {}, None
@@ -205,6 +206,7 @@ def price_of(
         examples: positional arguments of the model.
         units: to count in.
     """
+    # Nothing is longer, so nothing has to be built.
     if not layouts:
         return dict.fromkeys(units, 0.0)
     deeper = deeper_copy(captured.model, layouts, {}, examples)
@@ -275,6 +277,7 @@ def rest_of(budget: Budget, resolved: ResolvedBudget, spent: Price) -> Budget | 
     """
     left = {}
     for limit in resolved.limits:
+        # A whole number is an amount, where a fraction would be a share of the deeper model.
         left[limit.unit] = math.floor(limit.limit - spent[limit.unit])
         if left[limit.unit] < 1:
             return None

@@ -235,6 +235,7 @@ def _deepen_companion(
     """Put the same blocks into a network like the model; its function stays, too."""
     with evaluation_mode(network), full_precision():
         before = objective.output(network)
+        # Copies of its own blocks, constant where those of the model are.
         insert_all(network, layouts, {})
         with torch.no_grad():
             for name, value in deepened.zeroed.items():

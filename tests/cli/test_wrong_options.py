@@ -41,6 +41,14 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         "--out",
         "new",
     ),
+    "extend": (
+        "extend",
+        "tests.cli.models:tiny",
+        "--classes",
+        "1",
+        "--out",
+        "new",
+    ),
     "expand": (
         "expand",
         "tests.cli.models:tiny",
