@@ -90,6 +90,21 @@ def test_an_encoder_has_rows_of_words_alone() -> None:
     assert torch.equal(longer.module(IDS), model(IDS))
 
 
+def test_a_tied_layer_is_found_wherever_it_stands() -> None:
+    class Bent(Language):
+        def __init__(self) -> None:
+            super().__init__(tied=True)
+            self.last = nn.PReLU()  # so that the last layer with parameters is another one
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.last(super().forward(ids))
+
+    model = randomised(Bent())
+    longer = fxgrow.grow_vocabulary(model, 2, IDS, embedding="words")
+    assert set(longer.rows) == {"words.weight", "head.bias"}
+    torch.testing.assert_close(longer.module(IDS)[..., :WORDS], model(IDS), rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize(
     ("others", "sentence", "code"),
     [
