@@ -373,6 +373,10 @@ ROWS: Mapping[str, Row] = {
         "model": r.model, "classes": 2, "example_inputs": r.inputs, "head": None, "how": "mean", "seed": 0,
         "inplace": False, "examples": (), "optimizer": None, "state": "reset", "new_entry_rate": None,
     },
+    "grow_experts": lambda r: {
+        "model": r.model, "times": 2, "example_inputs": r.inputs, "seed": 0, "inplace": False, "examples": (),
+        "optimizer": None, "state": "reset", "new_entry_rate": None,
+    },
     "grow_vocabulary": lambda r: {
         "model": nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5)), "words": 2, "example_inputs": torch.zeros(1, 2).long(),
         "embedding": None, "output": None, "how": "mean", "seed": 0, "inplace": False, "examples": (), "optimizer": None,

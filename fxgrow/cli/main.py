@@ -37,7 +37,7 @@ class FxgrowGroup(ErrorHandlingGroup):
         CommandRow(
             "extend",
             "fxgrow.cli.extend_model:extend_model",
-            "Write MODEL with more words or classes; what it gives for the old ones stays.",
+            "Write MODEL with more words, classes or experts; what it gave before stays.",
         ),
         CommandRow(
             "run",

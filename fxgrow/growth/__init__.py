@@ -11,6 +11,7 @@ from fxgrow.growth.cost_models import UNITS
 from fxgrow.growth.deepen import Deepened, deepen
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
+from fxgrow.growth.experts import grow_experts
 from fxgrow.growth.grow_to import Expanded, grow_to
 from fxgrow.growth.invariants import backtrack, full_precision, require_close
 from fxgrow.growth.materialize import parameter_updates, width_changes
@@ -90,6 +91,7 @@ __all__ = [
     "full_precision",
     "gradients_of",
     "grow_classes",
+    "grow_experts",
     "grow_step",
     "grow_to",
     "grow_vocabulary",

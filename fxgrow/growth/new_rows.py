@@ -35,7 +35,7 @@ HowNewRows = Literal["mean", "new"]
 
 @dataclass(frozen=True)
 class Extended:
-    """A model with more words or classes.
+    """A model with more words, classes or experts.
 
     Args:
         module: the model, of the same class.
@@ -45,6 +45,8 @@ class Extended:
             inputs, relative to the largest output.
         optimizer: the grown optimizer, None if none was given.
         example_inputs: the arguments that it was compared on.
+        unchecked: what excuses a difference that is more than rounding in the model's own type, ""
+            if nothing has to.
 
     Example:
         >>> longer = fxgrow.grow_vocabulary(model, 16, words)
@@ -58,6 +60,7 @@ class Extended:
     preservation_error: float = 0.0
     optimizer: Optimizer | None = None
     example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
+    unchecked: str = ""
 
 
 def add_rows(

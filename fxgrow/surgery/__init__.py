@@ -9,7 +9,7 @@ beforehand whether the state can follow; ``follow_ages`` attaches what some rule
 ``random_entries`` or ``carrier_entries``. ``sync_size_attributes`` and ``update_config`` bring
 attributes and a Hugging Face style config in line with the new shapes, ``update_depth`` one with
 new blocks, ``update_labels`` one with new classes; ``axes_by_config`` says what gets longer with a
-vocabulary.
+vocabulary, ``expert_tensors`` what with more experts.
 """
 
 from fxgrow.surgery.attributes import (
@@ -28,6 +28,7 @@ from fxgrow.surgery.config import (
     update_config,
 )
 from fxgrow.surgery.config_depth import DepthChange, update_depth
+from fxgrow.surgery.config_experts import ExpertTensors, expert_tensors, update_experts
 from fxgrow.surgery.config_rows import axes_by_config, update_labels
 from fxgrow.surgery.config_search import is_config
 from fxgrow.surgery.entry_ages import NewEntryRate, follow_ages
@@ -64,6 +65,7 @@ __all__ = [
     "Change",
     "ConfigUpdate",
     "DepthChange",
+    "ExpertTensors",
     "IndexMap",
     "IntArray",
     "KeptNorms",
@@ -77,6 +79,7 @@ __all__ = [
     "axis_map",
     "carrier_entries",
     "config_paths",
+    "expert_tensors",
     "follow_ages",
     "has_size_attributes",
     "is_config",
@@ -95,5 +98,6 @@ __all__ = [
     "sync_size_attributes",
     "update_config",
     "update_depth",
+    "update_experts",
     "update_labels",
 ]

@@ -37,12 +37,26 @@ def test_more_words(fxgrow: Fxgrow, tmp_path: Path) -> None:
     assert loaded.config.vocab_size == loaded.lm_head.out_features == 43
 
 
+def test_more_experts(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = "vocab_size=40&hidden_size=16&intermediate_size=16&num_hidden_layers=1"
+    mixtral = f"hf:MixtralForCausalLM?{sizes}&num_attention_heads=2&num_key_value_heads=2"
+    done = fxgrow("extend", mixtral, "--experts", "2", "--out", tmp_path / "more")
+    assert done.exit_code == 0, done.output
+    assert "config.num_experts_per_tok = 4" in done.stdout
+    loaded = transformers.MixtralForCausalLM.from_pretrained(tmp_path / "more")
+    assert loaded.config.num_local_experts == 16
+    done = fxgrow("extend", mixtral, "--experts", "2", "--how", "new", "--out", tmp_path / "other")
+    assert done.exit_code == 2 and "--how has no effect" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ((), "was given 0 of --words and --classes"),
+        ((), "was given 0 of --words, --classes and --experts"),
         (("--words", "1", "--classes", "1"), "was given 2 of"),
         (("--words", "1"), "its embeddings are none"),
+        (("--experts", "2"), "has no config that tells of experts"),
         (("--classes", "1", "--at", "0.7"), "name another one"),
         (("--classes", "1", "--how", "zero"), "zero"),
     ],
