@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; the same names stand i
         Growth,
         GrowthReport,
         Method,
+        MixtureOfExperts,
         Scope,
         Widened,
         deepen,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; the same names stand i
         grow_experts,
         grow_to,
         grow_vocabulary,
+        upcycle,
         widen,
     )
     from fxgrow.lowering import lower
@@ -76,6 +78,7 @@ __all__ = [
     "GrowthReport",
     "InternalError",
     "Method",
+    "MixtureOfExperts",
     "ModelError",
     "NewEntryRate",
     "RandomGrowth",
@@ -105,6 +108,7 @@ __all__ = [
     "lower",
     "register_rule",
     "save",
+    "upcycle",
     "widen",
 ]
 
@@ -116,8 +120,9 @@ _HOMES = {
     "fxgrow.errors": "ArgumentError BudgetError DataError ExportError FxgrowError GrowthError "
     "InternalError ModelError Refusal RunError SpecError TrainingError",
     "fxgrow.export": "export",
-    "fxgrow.growth": "BatchLoss Budget Deepened Expanded Extended Growth GrowthReport Method Scope "
-    "Widened deepen grow_classes grow_experts grow_to grow_vocabulary widen",
+    "fxgrow.growth": "BatchLoss Budget Deepened Expanded Extended Growth GrowthReport Method "
+    "MixtureOfExperts Scope Widened deepen grow_classes grow_experts grow_to grow_vocabulary "
+    "upcycle widen",
     "fxgrow.lowering": "lower",
     "fxgrow.methods": "Auto Firefly RandomGrowth Splitting ZeroOutgoing",
     "fxgrow.spec": "ArchitectureSpec SpecDiff diff load",

@@ -377,6 +377,10 @@ ROWS: Mapping[str, Row] = {
         "model": r.model, "times": 2, "example_inputs": r.inputs, "seed": 0, "inplace": False, "examples": (),
         "optimizer": None, "state": "reset", "new_entry_rate": None,
     },
+    "upcycle": lambda r: {
+        "model": nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)), "layers": {"0": 2}, "example_inputs": torch.zeros(2, 3),
+        "top_k": 1, "seed": 0, "inplace": False, "examples": (), "optimizer": None,
+    },
     "grow_vocabulary": lambda r: {
         "model": nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5)), "words": 2, "example_inputs": torch.zeros(1, 2).long(),
         "embedding": None, "output": None, "how": "mean", "seed": 0, "inplace": False, "examples": (), "optimizer": None,
@@ -410,6 +414,7 @@ ROWS: Mapping[str, Row] = {
     "Widened": lambda r: fields_of(r.widened),
     "Expanded": lambda r: fields_of(r.expanded),
     "Deepened": lambda r: fields_of(r.deepened),
+    "MixtureOfExperts": lambda r: {"experts": [nn.Linear(2, 2)], "router": nn.Linear(2, 1), "top_k": 1},
     "Extended": lambda r: fields_of(fxgrow.grow_classes(r.model, 1, r.inputs)),
     "Width": lambda r: fields_of(r.coupling.widths[0]),
     # fxgrow.cells

@@ -23,6 +23,7 @@ from fxgrow.growth.method import (
     SelectFunction,
     predicts_gain,
 )
+from fxgrow.growth.mixture import MixtureOfExperts
 from fxgrow.growth.new_rows import Extended
 from fxgrow.growth.objective import Batch, LossFunction, Objective, gradients_of
 from fxgrow.growth.output_layer import HEAD_TYPES, find_head
@@ -41,6 +42,7 @@ from fxgrow.growth.statistics import (
 )
 from fxgrow.growth.step import check_step, grow_step
 from fxgrow.growth.step_options import StepOptions
+from fxgrow.growth.upcycle import upcycle
 from fxgrow.growth.verify import emit_and_verify
 from fxgrow.growth.vocabulary import grow_vocabulary
 from fxgrow.growth.widen import Widened, new_neuron_updates, widen
@@ -61,6 +63,7 @@ __all__ = [
     "GrowthReport",
     "LossFunction",
     "Method",
+    "MixtureOfExperts",
     "Objective",
     "ParameterUpdate",
     "Picked",
@@ -111,6 +114,7 @@ __all__ = [
     "search",
     "select",
     "take_batches",
+    "upcycle",
     "widen",
     "width_changes",
     "with_candidates_for_budget",

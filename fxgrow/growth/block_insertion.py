@@ -137,7 +137,7 @@ def insert_all(
             _assign(own, zeros.get(source, {}), source)
             # Shared parameters are in a group already.
             if optimizer is not None:
-                _join_groups(optimizer, own, original)
+                join_groups(optimizer, own, original)
 
 
 def update_depth_config(
@@ -177,10 +177,14 @@ def _assign(own: Mapping[str, nn.Parameter], values: Assignments, source: str) -
         own[name].fill_(value)
 
 
-def _join_groups(
-    optimizer: Optimizer, own: Mapping[str, nn.Parameter], original: nn.Module
-) -> None:
-    """Put new parameters into the groups of those that they are copies of."""
+def join_groups(optimizer: Optimizer, own: Mapping[str, nn.Parameter], original: nn.Module) -> None:
+    """Put new parameters into the groups of those that they are copies of.
+
+    Args:
+        optimizer: is changed.
+        own: the new parameters, by their names in the copy.
+        original: what it is a copy of.
+    """
     groups: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
