@@ -39,7 +39,6 @@ if TYPE_CHECKING:  # what type checkers and editors read; the same names stand i
         Growth,
         GrowthReport,
         Method,
-        MixtureOfExperts,
         Scope,
         Widened,
         deepen,
@@ -78,7 +77,6 @@ __all__ = [
     "GrowthReport",
     "InternalError",
     "Method",
-    "MixtureOfExperts",
     "ModelError",
     "NewEntryRate",
     "RandomGrowth",
@@ -121,7 +119,7 @@ _HOMES = {
     "InternalError ModelError Refusal RunError SpecError TrainingError",
     "fxgrow.export": "export",
     "fxgrow.growth": "BatchLoss Budget Deepened Expanded Extended Growth GrowthReport Method "
-    "MixtureOfExperts Scope Widened deepen grow_classes grow_experts grow_to grow_vocabulary "
+    "Scope Widened deepen grow_classes grow_experts grow_to grow_vocabulary "
     "upcycle widen",
     "fxgrow.lowering": "lower",
     "fxgrow.methods": "Auto Firefly RandomGrowth Splitting ZeroOutgoing",

@@ -414,7 +414,6 @@ ROWS: Mapping[str, Row] = {
     "Widened": lambda r: fields_of(r.widened),
     "Expanded": lambda r: fields_of(r.expanded),
     "Deepened": lambda r: fields_of(r.deepened),
-    "MixtureOfExperts": lambda r: {"experts": [nn.Linear(2, 2)], "router": nn.Linear(2, 1), "top_k": 1},
     "Extended": lambda r: fields_of(fxgrow.grow_classes(r.model, 1, r.inputs)),
     "Width": lambda r: fields_of(r.coupling.widths[0]),
     # fxgrow.cells

@@ -23,7 +23,14 @@ from torch import Tensor, nn
 from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_module
 from fxgrow.errors import BudgetError, GrowthError
-from fxgrow.growth.block_insertion import Zeros, insert_all, solved, traced, update_depth_config
+from fxgrow.growth.block_insertion import (
+    Zeros,
+    insert_all,
+    require_block_memory,
+    solved,
+    traced,
+    update_depth_config,
+)
 from fxgrow.growth.block_lists import (
     BlockLayout,
     block_list,
@@ -166,6 +173,7 @@ def deeper_copy(
     Raises:
         GrowthError: ``unreached-blocks``.
     """
+    require_block_memory(model, layouts)
     deeper: nn.Module = copy_module(model)
     before = Preservation.of(model, *examples, leaves=direct_tensors)
     insert_all(deeper, layouts, zeros)

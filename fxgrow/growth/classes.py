@@ -6,17 +6,16 @@ mean of the old ones (``new_rows``), and attributes and configs that count class
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.argument_checks import Seed, Within, checked
+from fxgrow.argument_checks import Seed, checked
 from fxgrow.capture import capture, require_growable_model
 from fxgrow.copying import copy_with_optimizer
-from fxgrow.documents import limits
 from fxgrow.errors import GrowthError
-from fxgrow.growth.new_rows import Extended, HowNewRows, OldOutputs, add_rows
+from fxgrow.growth.new_rows import Extended, HowNewRows, NewRows, OldOutputs, add_rows
 from fxgrow.growth.output_layer import HEAD_TYPES, find_head
 from fxgrow.growth.widen import model_and_examples
 from fxgrow.modes import evaluation_mode, exclusive_autograd, plain_attention
@@ -38,7 +37,7 @@ _COUNTS = ("num_classes", "num_labels", "n_classes")
 @checked
 def grow_classes(
     model: nn.Module,
-    classes: Annotated[int, Within(1, limits.AMOUNT)],
+    classes: NewRows,
     example_inputs: Any = None,
     *,
     head: str | None = None,

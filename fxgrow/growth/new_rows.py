@@ -8,13 +8,14 @@ known by name but where the rows are; what the model gave before is compared.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fxgrow.errors import BudgetError, GrowthError
+from fxgrow.argument_checks import Within
+from fxgrow.errors import BudgetError, GrowthError, ModelError
 from fxgrow.growth.invariants import full_precision, require_close
 from fxgrow.memory import device_of, require_memory
 from fxgrow.running import errors_as
@@ -29,6 +30,12 @@ from fxgrow.surgery import (
     resize,
 )
 
+MAX_ROWS = 2**24
+"""New rows of one table."""
+_MAP_BYTES = 64
+"""What an ``IndexMap`` and the tensors that it is made of take per row."""
+NewRows = Annotated[int, Within(1, MAX_ROWS)]
+"""How many rows are new."""
 HowNewRows = Literal["mean", "new"]
 """What a new row is: the mean of the old ones, or drawn with their spread."""
 
@@ -90,7 +97,9 @@ def add_rows(
     needed = 0  # bytes
     for name, axis in axes.items():
         tensor = tensors[name]
-        needed += count * tensor.element_size() * tensor.numel() // max(tensor.shape[axis], 1)
+        row = tensor.element_size() * tensor.numel() // max(tensor.shape[axis], 1)
+        # Beside the rows there are those that are copied in, and three numbers that map each.
+        needed += count * (3 * row + _MAP_BYTES)
     require_memory(needed, "so many rows", "ask for fewer", BudgetError, device_of(model))
     # Rows are drawn with the spread of the old ones, which are among zeros once it is longer.
     before = {name: tensors[name].detach().clone() for name in axes}
@@ -137,7 +146,9 @@ class OldOutputs:
 
     def __init__(self, model: nn.Module, examples: Sequence[tuple[Any, ...]], size: int) -> None:
         self._examples, self._size = examples, size
-        self._expected = [self._outputs(model, inputs) for inputs in examples]
+        what, advice = f"{type(model).__name__} does not run", "give inputs that its forward takes"
+        with errors_as(ModelError, "does-not-run", what, advice):
+            self._expected = [self._outputs(model, inputs) for inputs in examples]
 
     def require(self, model: nn.Module) -> float:
         """Check that all that was there is the same; new logits are left out.

@@ -5,17 +5,16 @@ differ: see ``new_rows``.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.argument_checks import Seed, Within, checked
+from fxgrow.argument_checks import Seed, checked
 from fxgrow.capture import capture, require_growable_model
 from fxgrow.copying import copy_with_optimizer
-from fxgrow.documents import limits
 from fxgrow.errors import GrowthError
-from fxgrow.growth.new_rows import Extended, HowNewRows, OldOutputs, add_rows
+from fxgrow.growth.new_rows import Extended, HowNewRows, NewRows, OldOutputs, add_rows
 from fxgrow.growth.output_layer import find_head
 from fxgrow.growth.widen import model_and_examples
 from fxgrow.modes import exclusive_autograd, plain_attention
@@ -31,14 +30,11 @@ from fxgrow.surgery import (
     update_config,
 )
 
-Rows = Annotated[int, Within(1, limits.AMOUNT)]
-"""How many rows are new."""
-
 
 @checked
 def grow_vocabulary(
     model: nn.Module,
-    words: Rows,
+    words: NewRows,
     example_inputs: Any = None,
     *,
     embedding: str | None = None,

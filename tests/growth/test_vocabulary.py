@@ -113,7 +113,7 @@ def test_a_tied_layer_is_found_wherever_it_stands() -> None:
         ({"embedding": "words", "output": "missing"}, "no module 'missing'", "no-embedding"),
         ({"embedding": "words", "output": "mix"}, "no row for each of 11 words", "no-embedding"),
         ({"embedding": "words", "words": 0}, "words", "bad-argument"),
-        ({"embedding": "words", "words": 10**15}, "ask for fewer", "too-large"),
+        ({"embedding": "words", "words": 10**9}, "words", "bad-argument"),
     ],
     ids=str,
 )
@@ -173,3 +173,13 @@ def test_transformers(name: str, tmp_path: Path) -> None:
     loaded = kind.from_pretrained(tmp_path, dtype=torch.float64).eval()
     torch.testing.assert_close(loaded(**words).logits, logits, rtol=1e-6, atol=1e-6)
     assert model.get_input_embeddings().num_embeddings == 45
+
+
+def test_too_many_words_are_refused_before_any_memory_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fxgrow.memory.available_memory", lambda *_: 10_000)
+    model = randomised(Language())
+    with pytest.raises(FxgrowError, match="ask for fewer") as refusal:
+        fxgrow.grow_vocabulary(model, 100, IDS, embedding="words")
+    assert refusal.value.code == "too-large" and model.words.num_embeddings == WORDS
