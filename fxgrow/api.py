@@ -26,7 +26,7 @@ from fxgrow.growth import (
     described_model,
     grow_step,
 )
-from fxgrow.methods import Auto, Firefly
+from fxgrow.methods import default_method
 from fxgrow.spec import ArchitectureSpec, GrowthStep, history_of
 from fxgrow.surgery import (
     DEFAULT_STATE,
@@ -98,12 +98,7 @@ def grow(
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
-    return _warned(model, batches, loss_fn, method or _default_method(scope), budget, options)
-
-
-def _default_method(scope: Scope) -> Method:
-    # The scores of Auto are in no units in which blocks could be compared with its neurons.
-    return Firefly() if scope.blocks else Auto()
+    return _warned(model, batches, loss_fn, method or default_method(scope), budget, options)
 
 
 def _scope(

@@ -3,6 +3,7 @@
 from fxgrow.deprecation import renamed_attributes
 from fxgrow.growth.batch_roles import BatchRoles, assign_roles, take_batches
 from fxgrow.growth.batches import BatchLoss, input_and_target, record_calls
+from fxgrow.growth.block_growth import require_block_candidates
 from fxgrow.growth.budget import Budget, ResolvedBudget, resolve_budget
 from fxgrow.growth.candidate_counts import with_candidates_for_budget
 from fxgrow.growth.classes import grow_classes
@@ -108,6 +109,7 @@ __all__ = [
     "reinitialize",
     "replay",
     "require_alike",
+    "require_block_candidates",
     "require_close",
     "resolve_budget",
     "scale_widths",

@@ -28,9 +28,10 @@ from fxgrow.growth import (
     predicts_gain,
     record_calls,
     require_alike,
+    require_block_candidates,
     take_batches,
 )
-from fxgrow.methods import Auto
+from fxgrow.methods import default_method
 from fxgrow.spec import ArchitectureSpec, history_of
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
 from fxgrow.training.events import (
@@ -63,7 +64,7 @@ class Grower:
         optimizer: of its parameters, and of whatever else; None if it is to be left alone.
         loss_fn: as for ``fxgrow.grow``.
         when: the trigger; any of ``fxgrow.training``, or one of your own.
-        method: how to choose what grows; ``Auto()`` if None.
+        method: how to choose what grows; ``Auto()`` if None, ``Firefly()`` with blocks.
         budget: how much one growth step may add; ``Budget(neurons=0.3)`` if None.
         example_inputs: arguments of the model; those of the first growth batch if None.
         inplace: grow the model and the optimizer themselves. Else copies grow, which are ``model``
@@ -71,7 +72,7 @@ class Grower:
         schedulers: of the optimizer; they go on with its copy. In place they need not be named.
         state, new_entry_rate: what becomes of the optimizer's state (``docs/optimizers.md``).
         seed: of the first directions.
-        scope: which widths may grow, and which grow alike.
+        scope: which widths may grow, which alike, and which lists of blocks get longer.
         memory_limit: bytes that a search step may keep.
         grow_frozen: grow widths that frozen parameters write or read, too.
         accept_no_gain: grow even where nothing that was found lowers the loss.
@@ -121,7 +122,7 @@ class Grower:
     ) -> None:
         self.model, self.when = model, when
         self.optimizer: Optimizer | None = optimizer
-        self.method, self.budget = method or Auto(), budget or _DEFAULT_BUDGET
+        self.method, self.budget = method or default_method(scope), budget or _DEFAULT_BUDGET
         self.schedulers, self.companions = tuple(schedulers), list[nn.Module]()
         self.history = TrainingHistory((), epochs=epochs, grow_steps=grow_steps)
         self._grown_parts: tuple[GrownParts, ...] = ()
@@ -323,6 +324,7 @@ class Grower:
 
     def _require_possible(self) -> None:
         """Check what can be told of optimizer, schedulers and trigger, before anything changes."""
+        require_block_candidates(self.model, self.method, self.budget, self._options)
         if "gains" in self.when.needs and not predicts_gain(self.method):
             raise TrainingError(
                 "no-promise",

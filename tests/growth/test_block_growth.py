@@ -274,6 +274,16 @@ def test_the_default_method_is_one_that_can_compare() -> None:
     assert growth.spec.history[0].method.name == "Firefly"
 
 
+def test_a_grower_is_told_when_it_is_made() -> None:
+    model, scope = randomised(Stack(2)), fxgrow.Scope(blocks=("blocks",))
+    when = fxgrow.training.AtEpochs(epochs=(1,))
+    assert isinstance(fxgrow.Grower(model, loss_fn=LOSS, when=when, scope=scope).method, Firefly)
+    method = fxgrow.RandomGrowth(new=1)
+    with pytest.raises(GrowthError) as refusal:
+        fxgrow.Grower(model, loss_fn=LOSS, when=when, scope=scope, method=method)
+    assert refusal.value.code == "no-promise"
+
+
 def test_a_run_is_told_before_it_trains() -> None:
     scope = fxgrow.Scope(blocks=("missing",))
     options = fxgrow.growth.StepOptions(scope=scope)
