@@ -88,8 +88,13 @@ def test_without_neurons_left_to_buy_blocks_alone_grow() -> None:
 
 
 def test_a_block_that_does_not_fit_is_not_bought() -> None:
-    report = grown(randomised(Stack(2)), Budget(parameters=BLOCK - 1)).report
+    model, budget = randomised(Stack(2)), Budget(parameters=BLOCK - 1)
+    report = grown(model, budget).report
     assert report.blocks == () and report.widths and len(report.block_gains) == 2
+    # Steps of blocks are as long, relative to the weights, as those of neurons.
+    wider = grown(model, budget, method=METHOD.model_copy(update={"eps": 0.2})).report
+    for path, gain in report.block_gains.items():
+        assert wider.block_gains[path] == pytest.approx(2 * gain)
 
 
 def test_every_limit_holds_for_both_together() -> None:
