@@ -35,13 +35,18 @@ if TYPE_CHECKING:  # what type checkers and editors read; the same names stand i
         Budget,
         Deepened,
         Expanded,
+        Extended,
         Growth,
         GrowthReport,
         Method,
         Scope,
         Widened,
         deepen,
+        grow_classes,
+        grow_experts,
         grow_to,
+        grow_vocabulary,
+        upcycle,
         widen,
     )
     from fxgrow.lowering import lower
@@ -63,6 +68,7 @@ __all__ = [
     "Deepened",
     "Expanded",
     "ExportError",
+    "Extended",
     "Firefly",
     "FxgrowError",
     "Grower",
@@ -92,11 +98,15 @@ __all__ = [
     "export",
     "follow_ages",
     "grow",
+    "grow_classes",
+    "grow_experts",
     "grow_to",
+    "grow_vocabulary",
     "load",
     "lower",
     "register_rule",
     "save",
+    "upcycle",
     "widen",
 ]
 
@@ -108,8 +118,9 @@ _HOMES = {
     "fxgrow.errors": "ArgumentError BudgetError DataError ExportError FxgrowError GrowthError "
     "InternalError ModelError Refusal RunError SpecError TrainingError",
     "fxgrow.export": "export",
-    "fxgrow.growth": "BatchLoss Budget Deepened Expanded Growth GrowthReport Method Scope Widened "
-    "deepen grow_to widen",
+    "fxgrow.growth": "BatchLoss Budget Deepened Expanded Extended Growth GrowthReport Method "
+    "Scope Widened deepen grow_classes grow_experts grow_to grow_vocabulary "
+    "upcycle widen",
     "fxgrow.lowering": "lower",
     "fxgrow.methods": "Auto Firefly RandomGrowth Splitting ZeroOutgoing",
     "fxgrow.spec": "ArchitectureSpec SpecDiff diff load",

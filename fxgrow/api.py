@@ -15,16 +15,18 @@ from fxgrow.deprecation import renamed_arguments
 from fxgrow.growth import (
     Budget,
     Deepened,
+    Extended,
     Growth,
     LossFunction,
     Method,
     Scope,
     StepOptions,
     Widened,
+    block_patterns,
     described_model,
     grow_step,
 )
-from fxgrow.methods import Auto
+from fxgrow.methods import default_method
 from fxgrow.spec import ArchitectureSpec, GrowthStep, history_of
 from fxgrow.surgery import (
     DEFAULT_STATE,
@@ -56,6 +58,7 @@ def grow(
     tie: Sequence[Sequence[str]] = (),
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    layers: str | Sequence[str] = (),
     expressible: bool = False,
     grow_frozen: bool = False,
     refresh_statistics: bool = True,
@@ -68,22 +71,21 @@ def grow(
         batches: (input, target) pairs, or what a ``BatchLoss`` takes, from any iterable.
         loss_fn: ``loss_fn(output, target)`` gives the loss, one number or one per example.
         example_inputs, examples: those of the first batch if left out; what can grow in all grows.
-        method: proposes and scores the candidates; ``Auto()`` if None (``docs/when-to-grow.md``).
+        method: proposes and scores; ``Auto()`` if None, ``Firefly()`` with blocks.
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
         optimizer: grows along, state included; it keeps parameters of other modules.
         state, new_entry_rate: its state, and how fast new entries learn (``docs/optimizers.md``).
         seed, history: of the first directions; earlier growth steps (a loaded model's are found).
-        inplace: grow the model and the optimizer themselves; else copies.
-        memory_limit: bytes that a search step may keep; more is searched in turn.
+        inplace, memory_limit: grow model and optimizer themselves; bytes a search step may keep.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
         only, ignore: patterns of modules: the only ones whose widths grow, and those left alone.
+        layers: ``"block:model.layers"`` or a pattern: copies of its blocks compete with neurons.
         expressible: grow only what a Hugging Face config can describe, alike in all layers.
-        grow_frozen: grow widths that frozen parameters write or read, too.
         refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.
-        accept_no_gain: grow even where nothing that was found lowers the loss.
+        grow_frozen, accept_no_gain: grow widths of frozen parameters, too; and without a gain.
 
     Returns:
-        The grown model of the caller's class (a graph module if layers were added) and its report.
+        The grown model, of its class (a graph module if layers were inserted), and its report.
 
     Raises:
         FxgrowError: nothing can grow, the budget buys nothing, a check fails; nothing is changed.
@@ -91,19 +93,28 @@ def grow(
     Example:
         >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
-    scope = _scope(only, ignore, tie, expressible)
+    scope = _scope(only, ignore, tie, expressible, layers)
     known, treatment = history or history_of(model), StateTreatment(state, new_entry_rate)
     step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
-    return _warned(model, batches, loss_fn, method or Auto(), budget, options)
+    return _warned(model, batches, loss_fn, method or default_method(scope), budget, options)
 
 
 def _scope(
-    only: Sequence[str], ignore: Sequence[str], tie: Sequence[Sequence[str]], expressible: bool
+    only: Sequence[str],
+    ignore: Sequence[str],
+    tie: Sequence[Sequence[str]],
+    expressible: bool,
+    layers: str | Sequence[str],
 ) -> Scope:
-    ties = tuple(map(tuple, tie))
-    return Scope(only=tuple(only), ignore=tuple(ignore), tie=ties, expressible=expressible)
+    return Scope(
+        only=tuple(only),
+        ignore=tuple(ignore),
+        tie=tuple(map(tuple, tie)),
+        expressible=expressible,
+        blocks=block_patterns(layers),
+    )
 
 
 def _warned(
@@ -135,15 +146,15 @@ def _warned(
 
 @checked
 def save(
-    growth_or_model: Growth | Widened | Deepened | nn.Module,
+    growth_or_model: Growth | Widened | Deepened | Extended | nn.Module,
     directory: str | Path,
     example_inputs: Any = None,
 ) -> ArchitectureSpec:
     """Write a growth, a widened, deepened, loaded or any other model to a directory.
 
     Args:
-        growth_or_model: what ``grow``, ``widen`` or ``deepen`` gave (its module's weights as they
-            are now), a model that ``fxgrow.load`` gave, or any other module.
+        growth_or_model: what ``grow``, ``widen``, ``deepen`` or ``grow_classes`` gave (its module's
+            weights as they are now), a model that ``fxgrow.load`` gave, or any other module.
         directory: gets ``config.json`` and ``model.safetensors``; an earlier model there is
             replaced, anything else is kept.
         example_inputs: of a module that fxgrow neither grew nor loaded.

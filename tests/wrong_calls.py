@@ -346,7 +346,7 @@ ROWS: Mapping[str, Row] = {
         "method": fxgrow.RandomGrowth(split=False, new=1, draws=1), "budget": fxgrow.Budget(neurons=1),
         "optimizer": None, "seed": 0, "history": (), "inplace": False, "memory_limit": None, "tie": (), "only": (),
         "ignore": (), "examples": (), "grow_frozen": False, "refresh_statistics": True,
-        "accept_no_gain": False,
+        "accept_no_gain": False, "layers": (),
         "state": "padded", "new_entry_rate": None,
     },
     "follow_ages": lambda r: {"optimizer": r.optimizer},
@@ -368,6 +368,23 @@ ROWS: Mapping[str, Row] = {
     "grow_to": lambda r: {
         "model": r.model, "like": r.widened.module, "example_inputs": r.inputs, "seed": 0, "examples": (),
         "history": (),
+    },
+    "grow_classes": lambda r: {
+        "model": r.model, "classes": 2, "example_inputs": r.inputs, "head": None, "how": "mean", "seed": 0,
+        "inplace": False, "examples": (), "optimizer": None, "state": "reset", "new_entry_rate": None,
+    },
+    "grow_experts": lambda r: {
+        "model": r.model, "times": 2, "example_inputs": r.inputs, "seed": 0, "inplace": False, "examples": (),
+        "optimizer": None, "state": "reset", "new_entry_rate": None,
+    },
+    "upcycle": lambda r: {
+        "model": nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)), "layers": {"0": 2}, "example_inputs": torch.zeros(2, 3),
+        "top_k": 1, "seed": 0, "inplace": False, "examples": (), "optimizer": None,
+    },
+    "grow_vocabulary": lambda r: {
+        "model": nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5)), "words": 2, "example_inputs": torch.zeros(1, 2).long(),
+        "embedding": None, "output": None, "how": "mean", "seed": 0, "inplace": False, "examples": (), "optimizer": None,
+        "state": "reset", "new_entry_rate": None,
     },
     "deepen": lambda r: {
         "model": r.stack, "blocks": {"blocks": 1}, "example_inputs": r.inputs, "how": "copied", "where": "end",
@@ -397,6 +414,7 @@ ROWS: Mapping[str, Row] = {
     "Widened": lambda r: fields_of(r.widened),
     "Expanded": lambda r: fields_of(r.expanded),
     "Deepened": lambda r: fields_of(r.deepened),
+    "Extended": lambda r: fields_of(fxgrow.grow_classes(r.model, 1, r.inputs)),
     "Width": lambda r: fields_of(r.coupling.widths[0]),
     # fxgrow.cells
     "AuxiliaryScores": lambda r: {"logits": torch.zeros(2, 2), "auxiliary": torch.zeros(2, 2)},

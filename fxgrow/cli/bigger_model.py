@@ -10,7 +10,7 @@ from fxgrow.api import save
 from fxgrow.cli.model_and_data import ModelAndData
 from fxgrow.cli.schemes import example_inputs_of
 from fxgrow.errors import ModelError
-from fxgrow.growth import Deepened, Widened
+from fxgrow.growth import Deepened, Extended, Widened
 from fxgrow.spec import load, spec_of
 
 BiggerPath = Annotated[
@@ -56,7 +56,7 @@ def take_weights(small: ModelAndData, directory: Path | None) -> ModelAndData:
     return replace(small, example_inputs=example_inputs_of(spec), history=spec.history)
 
 
-def write_bigger(bigger: Widened | Deepened, directory: Path) -> None:
+def write_bigger(bigger: Widened | Deepened | Extended, directory: Path) -> None:
     """Write a model of transformers by its ``save_pretrained``, any other one as a spec directory.
 
     Args:

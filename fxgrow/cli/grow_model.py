@@ -30,6 +30,7 @@ from fxgrow.cli.arguments import (
     require_used,
     without_none,
 )
+from fxgrow.cli.layer_words import AddedLayers, added_layers
 from fxgrow.cli.run_recipe import OutputOptions, run_recipe
 from fxgrow.cli.training_arguments import training_settings
 from fxgrow.cli.trust import TRUST_TYPED
@@ -93,7 +94,7 @@ def grow_model(
     compiled: training.CompileOption = False,
     method: options.MethodOption = None,
     new: options.NewCandidatesOption = None,
-    layers: options.LayersOption = 0,
+    layers: options.LayersOption = "0",
     at: options.AtOption = None,
     only: options.OnlyOption = None,
     ignore: options.IgnoreOption = None,
@@ -118,7 +119,7 @@ def grow_model(
     # By name, as tables below say which option is which setting. --set may ask for growth, too.
     recipe = changed_recipe(_recipe(locals()), changes or ())
     grows = recipe.settings.grow_steps != 0
-    require_used(ctx, ("at",), bool(layers), "--layers")
+    require_used(ctx, ("at",), bool(added_layers(layers).residual), "--layers and a number")
     require_used(ctx, _GROWTH_OPTIONS, grows, "a growth step (--grow-steps)")
     files = OutputOptions(out, force, dump_graphs, as_json, tuple(log or ()))
     run_recipe(recipe, files, device=device, trust=TRUST_TYPED)
@@ -130,14 +131,14 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     Args:
         given: by the names of the parameters.
     """
-    layers = given["layers"]
+    layers = added_layers(given["layers"])
     settings = {name: given[name] for name in _SETTINGS} | training_settings(given)
     candidates = {"new": given["new"], "eps": given["eps"]} | _depth_settings(layers, given["at"])
     amounts = {name: given[name] for name in _AMOUNTS}
     return Recipe(  # in this order, as the first wrong option is the one that is reported
         schema_version=RECIPE_VERSION,
         model=given["model"],
-        budget=build_budget(given["round_to"], layers, **amounts),
+        budget=build_budget(given["round_to"], layers.most, **amounts),
         data=build_settings(
             DataChoice,
             name=given["data"],
@@ -147,34 +148,37 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
             size=given["size"],
         ),
         settings=build_settings(RunSettings, **settings),
-        method=_method_config(given["method"], candidates),
-        scope=_scope(given["only"], given["ignore"], given["tie"], given["expressible"]),
+        method=_method_config(given["method"], candidates, layers),
+        scope=_scope(given, layers),
         lower=given["lower"],
     )
 
 
-def _depth_settings(layers: int, at: Sequence[str] | None) -> dict[str, Any]:
+def _depth_settings(layers: AddedLayers, at: Sequence[str] | None) -> dict[str, Any]:
     """The settings of a method that inserts layers, if any may be inserted."""
-    if not layers:
+    if not layers.residual:
         return {}
     return {"layers": LAYER_NEURONS, "at": tuple(at or ())}
 
 
-def _method_config(name: str | None, values: Mapping[str, Any]) -> MethodConfig:
+def _method_config(
+    name: str | None, values: Mapping[str, Any], layers: AddedLayers
+) -> MethodConfig:
     """The method of a recipe, from its name and the values of options (None: not given)."""
     if name is None:
-        # Each of these options is a setting of Firefly, and Auto has none.
-        name = "Firefly" if without_none(values) else "Auto"
+        # Each of these options is a setting of Firefly, and Auto has none; its scores are in no
+        # units in which blocks could be compared.
+        name = "Firefly" if without_none(values) or layers.blocks else "Auto"
     return MethodConfig(settings=build_method(name, find_method(name), values))
 
 
-def _scope(
-    only: Sequence[str] | None,
-    ignore: Sequence[str] | None,
-    tie: Sequence[str] | None,
-    expressible: bool,
-) -> Scope:
+def _scope(given: Mapping[str, Any], layers: AddedLayers) -> Scope:
     # Each pattern of --tie is a group by itself: all widths that match it grow alike.
-    groups = tuple((pattern,) for pattern in tie or ())
-    modules, ignored = tuple(only or ()), tuple(ignore or ())
-    return Scope(only=modules, ignore=ignored, tie=groups, expressible=expressible)
+    groups = tuple((pattern,) for pattern in given["tie"] or ())
+    return Scope(
+        only=tuple(given["only"] or ()),
+        ignore=tuple(given["ignore"] or ()),
+        tie=groups,
+        expressible=given["expressible"],
+        blocks=layers.blocks,
+    )

@@ -61,9 +61,12 @@ NewCandidatesOption = Annotated[
     typer.Option(help="candidates for new neurons per width", show_default="the method's"),
 ]
 LayersOption = Annotated[
-    int,
+    str,
     typer.Option(
-        help="residual layers that a growth step may insert, where they lower the loss most"
+        metavar="COUNT | block:PATTERN[=COUNT]",
+        help="residual layers that a growth step may insert, where they lower the loss most; or "
+        "lists of blocks that may get longer by copies of their blocks (block:layer3, "
+        "block:layer*=2), beside neurons and from the same budget",
     ),
 ]
 AtOption = Annotated[

@@ -35,6 +35,11 @@ class FxgrowGroup(ErrorHandlingGroup):
             "Write the model --to with parameters that make it compute what MODEL does.",
         ),
         CommandRow(
+            "extend",
+            "fxgrow.cli.extend_model:extend_model",
+            "Write MODEL with more words, classes or experts; what it gave before stays.",
+        ),
+        CommandRow(
             "run",
             "fxgrow.cli.run_recipe:run_recipe_file",
             "Train and grow a model as RECIPE says; write a complete run directory or none.",

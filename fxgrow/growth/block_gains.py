@@ -23,7 +23,14 @@ from torch import Tensor, nn
 from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_module
 from fxgrow.errors import BudgetError, GrowthError
-from fxgrow.growth.block_insertion import Zeros, insert_all, solved, traced, update_depth_config
+from fxgrow.growth.block_insertion import (
+    Zeros,
+    insert_all,
+    require_block_memory,
+    solved,
+    traced,
+    update_depth_config,
+)
 from fxgrow.growth.block_lists import (
     BlockLayout,
     block_list,
@@ -116,6 +123,7 @@ def block_candidates(
     layouts: Sequence[BlockLayout],
     examples: Sequence[tuple[Any, ...]],
     objective: Objective,
+    share: float = STEP_SHARE,
 ) -> list[BlockCandidate]:
     """Score a copy behind each block that has one; those that nothing makes the identity have none.
 
@@ -124,6 +132,7 @@ def block_candidates(
         layouts: of lists with a copy behind each block.
         examples: positional arguments of the model.
         objective: the loss on the growth batches.
+        share: how far the step goes, relative to the distance between a copy and its original.
 
     Raises:
         GrowthError: ``not-residual`` if there is no candidate, ``unreached-blocks``, ``bad-loss``.
@@ -131,12 +140,7 @@ def block_candidates(
     zeros = solved(model, traced(model, layouts, examples))
     layouts = [_without(model, layout, zeros) for layout in layouts]
     # A copy of its own: all candidates at once are more blocks than are bought.
-    deeper = copy_module(model).requires_grad_(requires_grad=False)
-    before = Preservation.of(model, *examples, leaves=direct_tensors)
-    insert_all(deeper, layouts, zeros)
-    # Some models allocate by the number of blocks in their config (a cache of keys and values).
-    update_depth_config(deeper, layouts, before, exact=True)
-    require_reached(deeper, layouts, examples)
+    deeper = deeper_copy(model, layouts, zeros, examples).requires_grad_(requires_grad=False)
     constants: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for layout in layouts:
         for new, old in layout.new_blocks.items():
@@ -147,9 +151,36 @@ def block_candidates(
         for (new, old), number in zip(layout.new_blocks.items(), layout.copied, strict=True):
             own = own_parameters(deeper.get_submodule(new), model.get_submodule(old))
             size = sum(parameter.numel() for parameter in own.values())
-            gain = STEP_SHARE * _slope(constants[old], gradients)
+            gain = share * _slope(constants[old], gradients)
             found.append(BlockCandidate(layout.path, number, old, gain, size))
     return found
+
+
+def deeper_copy(
+    model: nn.Module,
+    layouts: Sequence[BlockLayout],
+    zeros: Zeros,
+    examples: Sequence[tuple[Any, ...]],
+) -> nn.Module:
+    """A deeper copy of a model that runs all of its new blocks.
+
+    Args:
+        model: is left as it is.
+        layouts: the longer lists.
+        zeros: what makes the copies the identity; none: whole copies, which are only counted.
+        examples: positional arguments of the model.
+
+    Raises:
+        GrowthError: ``unreached-blocks``.
+    """
+    require_block_memory(model, layouts)
+    deeper: nn.Module = copy_module(model)
+    before = Preservation.of(model, *examples, leaves=direct_tensors)
+    insert_all(deeper, layouts, zeros)
+    # Some models allocate by the number of blocks in their config (a cache of keys and values).
+    update_depth_config(deeper, layouts, before, exact=bool(zeros))
+    require_reached(deeper, layouts, examples)
+    return deeper
 
 
 def _without(model: nn.Module, layout: BlockLayout, zeros: Zeros) -> BlockLayout:

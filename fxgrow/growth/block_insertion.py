@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrow.errors import GrowthError, ModelError
+from fxgrow.errors import BudgetError, GrowthError, ModelError
 from fxgrow.growth.block_identity import Assignments, identity_assignments
 from fxgrow.growth.block_lists import BlockLayout, draw_weights, insert_blocks, own_parameters
 from fxgrow.growth.block_trace import BlockTrace, trace_blocks
 from fxgrow.growth.preservation import Preservation
+from fxgrow.memory import device_of, require_memory
 from fxgrow.running import errors_as
 from fxgrow.surgery import ConfigUpdate, DepthChange, update_depth
 
@@ -137,7 +138,26 @@ def insert_all(
             _assign(own, zeros.get(source, {}), source)
             # Shared parameters are in a group already.
             if optimizer is not None:
-                _join_groups(optimizer, own, original)
+                join_groups(optimizer, own, original)
+
+
+def require_block_memory(model: nn.Module, layouts: Iterable[BlockLayout]) -> None:
+    """Check that the new blocks fit into memory, before any of it is taken.
+
+    Args:
+        model: the model before.
+        layouts: its longer lists.
+
+    Raises:
+        BudgetError: ``too-large``.
+    """
+    needed = 0  # bytes
+    for layout in layouts:
+        for path in layout.new_blocks.values():
+            block = model.get_submodule(path)
+            for tensor in (*block.parameters(), *block.buffers()):
+                needed += tensor.numel() * tensor.element_size()
+    require_memory(needed, "so many blocks", "add fewer", BudgetError, device_of(model))
 
 
 def update_depth_config(
@@ -177,10 +197,14 @@ def _assign(own: Mapping[str, nn.Parameter], values: Assignments, source: str) -
         own[name].fill_(value)
 
 
-def _join_groups(
-    optimizer: Optimizer, own: Mapping[str, nn.Parameter], original: nn.Module
-) -> None:
-    """Put new parameters into the groups of those that they are copies of."""
+def join_groups(optimizer: Optimizer, own: Mapping[str, nn.Parameter], original: nn.Module) -> None:
+    """Put new parameters into the groups of those that they are copies of.
+
+    Args:
+        optimizer: is changed.
+        own: the new parameters, by their names in the copy.
+        original: what it is a copy of.
+    """
     groups: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxgrow.capture import Captured
-from fxgrow.coupling import Coupling, change_maps
+from fxgrow.coupling import Coupling, change_maps, couple
 from fxgrow.errors import SpecError
 from fxgrow.growth.latency import measure_latency
 from fxgrow.spec import Term, activation_terms, multiply_add_terms, parameter_terms
@@ -176,6 +176,25 @@ def _without_constant_terms(terms: Sequence[Term], slopes: Mapping[int, SizeArra
     return ShapeCost(tuple(moving), _sizes(terms)[mask], kept_slopes, current)
 
 
+def present_neurons(captured: Captured) -> float:
+    """The neurons of all widths that could grow."""
+    return neuron_cost(captured, couple(captured)).current
+
+
+def present_total(count_terms: TermCounter) -> Callable[[Captured], float]:
+    """Make a count of what a model has, from formulas over sizes.
+
+    Args:
+        count_terms: gives the formulas of a graph module on its example inputs.
+    """
+
+    def present(captured: Captured) -> float:
+        terms = count_terms(captured.graph_module, captured.example_inputs)
+        return sum(term.value for term in terms)
+
+    return present
+
+
 def latency_cost(captured: Captured, coupling: Coupling) -> CostModel:
     """Measure microseconds of one pass over the example inputs on the model's device."""
     return measure_latency(captured.model, coupling, captured.example_inputs)
@@ -191,18 +210,26 @@ class BudgetUnit:
     Args:
         words: what it is called after a number.
         factory: makes the cost model of a captured model.
+        present: counts what a captured model has; None of what is measured, which a comparison of
+            two models would drown in noise.
     """
 
     words: str
     factory: CostModelFactory
+    present: Callable[[Captured], float] | None = None
+
+
+def _by_shapes(words: str, count_terms: TermCounter) -> BudgetUnit:
+    """A unit that follows from the shapes of a model."""
+    return BudgetUnit(words, shape_cost(count_terms), present_total(count_terms))
 
 
 # To add a unit: a row here, a field of the same name in ``growth.budget.Budget``, and a test.
 BUDGET_UNITS: dict[str, BudgetUnit] = {
-    "neurons": BudgetUnit("neurons", neuron_cost),
-    "parameters": BudgetUnit("parameters", shape_cost(parameter_terms)),
-    "multiply_adds": BudgetUnit("multiply-adds", shape_cost(multiply_add_terms)),
-    "activation_memory": BudgetUnit("bytes of activations", shape_cost(activation_terms)),
+    "neurons": BudgetUnit("neurons", neuron_cost, present_neurons),
+    "parameters": _by_shapes("parameters", parameter_terms),
+    "multiply_adds": _by_shapes("multiply-adds", multiply_add_terms),
+    "activation_memory": _by_shapes("bytes of activations", activation_terms),
     "latency": BudgetUnit("microseconds", latency_cost),
 }
 """One row per unit, named as in ``Budget``."""

@@ -17,11 +17,11 @@ from torch.optim import Optimizer
 from fxgrow.argument_checks import Amount, Seed, Within, checked
 from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_with_optimizer
-from fxgrow.errors import BudgetError
 from fxgrow.growth.block_gains import placed_by_gain
 from fxgrow.growth.block_insertion import (
     Zeros,
     insert_all,
+    require_block_memory,
     traced,
     update_depth_config,
     zeros_of,
@@ -40,7 +40,6 @@ from fxgrow.growth.lineage import Lineage, PendingStep, pending_step, shapes_onl
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.preservation import Preservation
 from fxgrow.growth.widen import model_and_examples
-from fxgrow.memory import device_of, require_memory
 from fxgrow.modes import exclusive_autograd, plain_attention
 from fxgrow.spec import BlockInsertion, GrowthStep
 from fxgrow.surgery import (
@@ -223,7 +222,7 @@ class _Deepening:
         self, model: nn.Module, optimizer: Optimizer | None, inplace: bool, losses: _Losses
     ) -> Deepened:
         """Deepen a model or a copy of it, and compare it with what it was."""
-        _require_memory(model, self.layouts)
+        require_block_memory(model, self.layouts)
         before = Preservation.of(model, *self.examples, leaves=direct_tensors)
         # What is copied whole has to run as well.
         traces = traced(model, self.layouts, self.examples)
@@ -271,6 +270,27 @@ class _Deepening:
         )
 
 
+def deepen_in_place(
+    model: nn.Module,
+    placement: BlockPlaces,
+    examples: Sequence[tuple[Any, ...]],
+    optimizer: Optimizer | None,
+) -> Deepened:
+    """Put copies that start as the identity into a model, all or nothing.
+
+    Args:
+        model: is changed.
+        placement: its longer lists.
+        examples: positional arguments of the model.
+        optimizer: gets the new parameters.
+
+    Raises:
+        FxgrowError: as for ``deepen``.
+    """
+    deepening = _Deepening(placement, "copied", seed=0, examples=tuple(examples))
+    return deepening.carried_out(model, optimizer, inplace=True, losses=_Losses(None, None))
+
+
 def insert_recorded(
     model: nn.Module, records: Sequence[BlockInsertion], example_inputs: tuple[Any, ...]
 ) -> None:
@@ -292,17 +312,6 @@ def insert_recorded(
     insert_all(model, layouts, {})
     update_depth_config(model, layouts, before, exact=False)
     require_reached(model, layouts, [example_inputs])
-
-
-def _require_memory(model: nn.Module, layouts: Sequence[BlockLayout]) -> None:
-    """Check that the new blocks fit into memory, before any of it is taken."""
-    needed = 0  # bytes
-    for layout in layouts:
-        for path in layout.new_blocks.values():
-            block = model.get_submodule(path)
-            for tensor in (*block.parameters(), *block.buffers()):
-                needed += tensor.numel() * tensor.element_size()
-    require_memory(needed, "so many blocks", "add fewer", BudgetError, device_of(model))
 
 
 def _zeroed(layouts: Sequence[BlockLayout], zeros: Zeros) -> dict[str, float]:

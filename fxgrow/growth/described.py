@@ -11,6 +11,7 @@ from fxgrow.coupling import couple
 from fxgrow.errors import ModelError, SpecError
 from fxgrow.growth.deepen import Deepened
 from fxgrow.growth.lineage import Lineage
+from fxgrow.growth.new_rows import Extended
 from fxgrow.growth.widen import Widened
 from fxgrow.spec import META_KEY, ArchitectureSpec, describe, spec_of
 
@@ -29,12 +30,13 @@ class DescribedModel:
 
 
 def described_model(
-    model: Widened | Deepened | nn.Module, example_inputs: Any = None
+    model: Widened | Deepened | Extended | nn.Module, example_inputs: Any = None
 ) -> DescribedModel:
     """Capture and describe a model, unless it was loaded with its specification.
 
     Args:
-        model: a loaded model, any other module, or what ``widen`` or ``deepen`` gave.
+        model: a loaded model, any other module, or what ``widen``, ``deepen``, ``grow_classes`` or
+            ``grow_vocabulary`` gave.
         example_inputs: inputs of the model; None: those that it grew with.
 
     Returns:
@@ -47,7 +49,7 @@ def described_model(
     """
     if isinstance(model, fx.GraphModule) and example_inputs is None and META_KEY in model.meta:
         return DescribedModel(model, spec_of(model))
-    if isinstance(model, (Widened, Deepened)):
+    if isinstance(model, (Widened, Deepened, Extended)):
         module = model.module
         example_inputs = model.example_inputs if example_inputs is None else example_inputs
     else:
@@ -61,6 +63,7 @@ def described_model(
     captured = capture(module, example_inputs)
     widths = couple(captured).widths
     spec = describe(captured.graph_module, captured.example_inputs, widths=widths)
+    # New rows are no step of a history: they are no neurons, which could be replayed.
     if isinstance(model, (Widened, Deepened)):
         spec = _with_history(spec, model.lineage, captured.example_inputs)
     return DescribedModel(captured.graph_module, spec)

@@ -199,19 +199,32 @@ class _Parent:
 
     def located(self, record: BlockInsertion) -> BlockInsertion:
         """The same list of blocks, with where they stand in the graph."""
-        regions = []
         # The module on the meta device still has its lists; its graph has containers.
-        for name in self.module.get_submodule(record.blocks)._modules:
-            nodes = self._nodes_of(f"{record.blocks}.{name}".removeprefix("."))
-            if not nodes:
-                return record
-            regions.append(BlockRegion(first=nodes[0].name, last=nodes[-1].name))
-        return record.model_copy(update={"regions": tuple(regions)})
+        names = tuple(self.module.get_submodule(record.blocks)._modules)
+        return located(record, names, self.graph)
 
-    def _nodes_of(self, path: str) -> list[fx.Node]:
-        """The nodes that were traced inside of a block; none if the graph does not tell."""
-        found = []
-        for node in self.graph.nodes:
-            if path in node.meta.get("nn_module_stack", {}):
-                found.append(node)
-        return found
+
+def located(record: BlockInsertion, names: Sequence[str], graph: fx.Graph) -> BlockInsertion:
+    """A record of a longer list, with where the old blocks stand in the graph if that tells.
+
+    Args:
+        record: what was done to the list.
+        names: of the blocks in the list before.
+        graph: of the model before.
+    """
+    regions = []
+    for name in names:
+        nodes = _nodes_of(f"{record.blocks}.{name}".removeprefix("."), graph)
+        if not nodes:
+            return record
+        regions.append(BlockRegion(first=nodes[0].name, last=nodes[-1].name))
+    return record.model_copy(update={"regions": tuple(regions)})
+
+
+def _nodes_of(path: str, graph: fx.Graph) -> list[fx.Node]:
+    """The nodes that were traced inside of a block; none if the graph does not tell."""
+    found = []
+    for node in graph.nodes:
+        if path in node.meta.get("nn_module_stack", {}):
+            found.append(node)
+    return found

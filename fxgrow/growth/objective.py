@@ -106,6 +106,11 @@ class Objective:
                 output = model(*objective.first_inputs)
         return Objective(pairs, loss_fn, tree_structure(output))
 
+    def for_outputs_of(self, model: nn.Module) -> "Objective":
+        """The same for a model whose output has another structure (a cache with more blocks)."""
+        with evaluation_mode(model), _evaluation(model):
+            return replace(self, form=tree_structure(model(*self.first_inputs)))
+
     @property
     def scoring(self) -> "Objective":
         """The objective on the batches that candidates are scored on."""

@@ -1,6 +1,6 @@
 """What a growth step did, as data: for the caller, and for the history in the specification."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fxgrow.capture import Captured
@@ -12,7 +12,7 @@ from fxgrow.growth.budget import Budget, ResolvedBudget
 from fxgrow.growth.candidate_counts import unspent_for_want_of_candidates
 from fxgrow.growth.lineage import width_record
 from fxgrow.growth.method import Method
-from fxgrow.growth.plan import budget_plan
+from fxgrow.growth.plan import Plan, budget_plan
 from fxgrow.growth.prepare import PreparedModel
 from fxgrow.growth.result import GrowthReport
 from fxgrow.growth.search import SearchResult
@@ -163,10 +163,16 @@ def growth_report(
     before: Description,
     after: Description,
     timings: dict[str, float],
+    whole_plan: Callable[[Plan], Plan] | None = None,
 ) -> GrowthReport:
-    """The step as the caller sees it."""
+    """The step as the caller sees it.
+
+    ``whole_plan`` adds to the plan for neurons what else was bought from the same budget.
+    """
     widths = prepared.coupling.widths
     plan = budget_plan(prepared, result, resolved)
+    if whole_plan is not None:
+        plan = whole_plan(plan)
     groups = []
     for group in result.groups:
         groups.append(tuple(widths[number].name for number in group))

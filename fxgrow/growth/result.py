@@ -1,5 +1,6 @@
 """What a growth gives back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import fx, nn
@@ -9,7 +10,7 @@ from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.batch_roles import BatchRoles
 from fxgrow.growth.plan import Plan
 from fxgrow.growth.statistics import BatchNormGap
-from fxgrow.spec import ArchitectureSpec, LayerInsertion, WidthChange
+from fxgrow.spec import ArchitectureSpec, BlockInsertion, LayerInsertion, WidthChange
 from fxgrow.surgery import ConfigUpdate
 
 
@@ -88,6 +89,13 @@ class GrowthReport:
     picked: str = ""
     costs_unknown: str = ""
     unchecked: str = ""
+    blocks: tuple[BlockInsertion, ...] = ()
+    block_gains: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks were added to all lists."""
+        return sum(len(record.new) for record in self.blocks)
 
     @property
     def seconds(self) -> float:

@@ -22,6 +22,8 @@ class Scope(Settings):
         expressible: of a model with a config (Hugging Face), only what the config can describe
             grows, alike in all layers, so that ``from_pretrained`` loads what ``save_pretrained``
             wrote.
+        blocks: patterns of lists of residual blocks (``nn.ModuleList``, ``nn.Sequential``) that may
+            get longer by copies of their blocks, which compete with the neurons.
 
     Example:
         >>> Scope(only=("layer1.*",), tie=(("layer1.0.conv1", "layer1.1.conv1"),))
@@ -31,10 +33,36 @@ class Scope(Settings):
     ignore: tuple[Pattern, ...] = ()
     tie: tuple[tuple[Pattern, ...], ...] = ()
     expressible: bool = False
+    blocks: tuple[str, ...] = ()
 
 
 ALL_WIDTHS = Scope()
 """Every width may grow, each by itself."""
+
+
+_BLOCKS = "block:"
+"""What a pattern of lists of blocks begins with, among the layers that may be added."""
+
+
+def block_patterns(layers: str | Sequence[str]) -> tuple[str, ...]:
+    """The patterns of lists of blocks that ``fxgrow.grow(layers=...)`` names.
+
+    Args:
+        layers: ``"block:model.layers"``, or several of that form.
+
+    Raises:
+        GrowthError: ``bad-blocks`` for another form.
+    """
+    words = (layers,) if isinstance(layers, str) else tuple(layers)
+    for word in words:
+        if not word.startswith(_BLOCKS):
+            raise GrowthError(
+                "bad-blocks",
+                f"layers={word[:80]!r} names no list of blocks; say block: and the path of a list "
+                "or a pattern, as in 'block:model.layers', or insert residual layers by "
+                "method=Firefly(layers=8)",
+            )
+    return tuple(word.removeprefix(_BLOCKS) for word in words)
 
 
 def matching_widths(coupling: Coupling, pattern: str) -> list[Width]:

@@ -159,6 +159,38 @@ def search(
     return SearchResult(*found, start.multiply_adds, refined, start.unknown, is_exact, twin_noise)
 
 
+def search_nothing(
+    prepared: PreparedModel, objective: Objective, budget: ResolvedBudget
+) -> SearchResult:
+    """Select nothing: the model as it is, where the budget was spent on something else.
+
+    Args:
+        prepared: the model.
+        objective: the loss on the growth batches.
+        budget: the limits, of which nothing is spent.
+    """
+    captured, coupling, generator = prepared.captured, prepared.coupling, torch.Generator()
+    overgrown = overgrow(captured, coupling, (), {}, generator)
+    with full_precision():
+        loss_before = objective.scoring.mean(captured.graph_module)
+    no_split = torch.zeros_like(overgrown.candidates.split_eps, dtype=torch.bool)
+    no_new = torch.zeros_like(overgrown.candidates.new_eps, dtype=torch.bool)
+    spent = {limit.unit: 0.0 for limit in budget.limits}
+    selection = Selection(no_split, no_new, Scores(torch.zeros(0), torch.zeros(0)), spent)
+    return SearchResult(
+        overgrown,
+        selection,
+        width_changes={},
+        loss_before=loss_before,
+        backtracks=0,
+        groups=(),
+        peak_memory=0,
+        multiply_adds=0,
+        refined=True,
+        keeps_function=True,
+    )
+
+
 def require_searchable(
     prepared: PreparedModel,
     objective: Objective,

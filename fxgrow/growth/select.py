@@ -163,19 +163,44 @@ def _buy(
     per_cost: bool,
 ) -> tuple[list[Increment], dict[str, float]]:
     """Fill the selection; while it measures as more than was estimated, give back the worst."""
-    increments: list[Increment] = []
-    for tie, members in groups.items():
-        increments += _increments(tie, members, scores, resolved, per_cost)
-    increments.sort(key=lambda increment: -increment.worth)
+    increments = _ranked(groups, scores, resolved, per_cost)
     bought = greedy_fill(increments, resolved.allows)
     while bought:
-        spent = resolved.measured_cost(_counts(bought))
+        spent = resolved.measured_cost(counts_of(bought))
         excess = max(spent[limit.unit] / limit.limit for limit in resolved.limits)
         if excess <= 1:
             return bought, spent
         fewer = int(len(bought) / excess)
         bought = bought[: min(len(bought) - 1, fewer)]
     raise BudgetError("empty-budget", "no candidate fits into the budget; ask for more")
+
+
+def ranked_increments(
+    scores: Scores, candidates: Candidates, resolved: ResolvedBudget
+) -> list[Increment]:
+    """All candidates in the steps in which they can be bought, best first.
+
+    Args:
+        scores: how much each candidate is expected to lower the loss.
+        candidates: the candidates that the scores are about.
+        resolved: the limits, and what neurons cost.
+    """
+    all_scores = torch.cat([scores.split, scores.new]).tolist()
+    groups = _candidate_groups(candidates, resolved)
+    return _ranked(groups, all_scores, resolved, scores.per_cost)
+
+
+def _ranked(
+    groups: Mapping[Tie, Sequence[CandidateGroup]],
+    scores: Sequence[float],
+    resolved: ResolvedBudget,
+    per_cost: bool,
+) -> list[Increment]:
+    """The increments of all widths and ties, best first."""
+    increments: list[Increment] = []
+    for tie, members in groups.items():
+        increments += _increments(tie, members, scores, resolved, per_cost)
+    return sorted(increments, key=lambda increment: -increment.worth)
 
 
 def _increments(
@@ -240,7 +265,7 @@ def _longest_allowed(
     """How many increments are allowed beside those that are taken: doubled, then by bisection."""
 
     def exceeds(count: int) -> bool:
-        return not allows(_counts([*taken, *more[:count]]))
+        return not allows(counts_of([*taken, *more[:count]]))
 
     # Once a tie is closed there are often few, so that far ahead there is nothing to be found.
     beyond = 1
@@ -251,7 +276,7 @@ def _longest_allowed(
     return bisect_left(counts, 1, lo=beyond // 2, key=exceeds)
 
 
-def _counts(increments: Sequence[Increment]) -> Counts:
+def counts_of(increments: Sequence[Increment]) -> Counts:
     """How many neurons each width gains."""
     # A plain dict: with hundreds of widths this is called for a million increments.
     counts: dict[int, int] = {}

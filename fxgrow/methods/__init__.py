@@ -1,6 +1,7 @@
 """Growth methods: Firefly descent and what it is compared with, all behind ``growth.Method``.
 
 - ``auto``: the default, which picks one of the others.
+- ``default``: that one, or Firefly descent where blocks may grow.
 - ``firefly``: Firefly descent (Wu et al. 2020).
 - ``splitting``: splitting steepest descent (Liu et al. 2019).
 - ``fast_splitting``: the same without splitting matrices (Wang et al. 2019).
@@ -27,6 +28,7 @@ from fxgrow.methods.auto import Auto
 from fxgrow.methods.autogrow import AutoGrow
 from fxgrow.methods.catalog import CATALOG, MethodRow
 from fxgrow.methods.config import MethodConfig
+from fxgrow.methods.default import default_method
 from fxgrow.methods.fast_splitting import FastSplitting
 from fxgrow.methods.firefly import Firefly
 from fxgrow.methods.gradmax import GradMax
@@ -64,6 +66,7 @@ __all__ = [
     "VarianceTransfer",
     "ZeroOutgoing",
     "available_methods",
+    "default_method",
     "find_method",
     "from_scratch",
 ]

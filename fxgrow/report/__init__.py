@@ -8,6 +8,7 @@ from fxgrow.report.continual_picture import draw_continual
 from fxgrow.report.deepening import deepening_lines, deepening_table
 from fxgrow.report.diff import diff_tables
 from fxgrow.report.expansion import expansion_line, expansion_table
+from fxgrow.report.extension import extension_lines
 from fxgrow.report.growth import growth_headline, growth_lines, plan_lines
 from fxgrow.report.lineage import lineage_table
 from fxgrow.report.methods import methods_tables
@@ -42,6 +43,7 @@ __all__ = [
     "early_stop_text",
     "expansion_line",
     "expansion_table",
+    "extension_lines",
     "fixed_axes_table",
     "growth_headline",
     "growth_lines",

@@ -35,6 +35,8 @@ def growth_headline(report: GrowthReport, step: int) -> str:
         named.append(f"and {len(most) - _MAX_NAMED} more")
     # A layer that is inserted starts without neurons, so all that it has are new.
     named += [f"new layer {layer.name} ({layer.neurons} neurons)" for layer in report.layers]
+    for record in report.blocks:
+        named += [f"new block {path}" for path in record.new_paths]
     return f"growth step {step}: {', '.join(named) or 'nothing grew'}"
 
 
@@ -65,6 +67,7 @@ def growth_lines(report: GrowthReport) -> tuple[Text, ...]:
             f"took {seconds_text(report.seconds)}"
         ),
         *_line_if_any(report.unchecked),
+        *_blocks(report),
         *_line_if_any(report.unspent, BAD),
         *_groups(report),
         *_batch_norm_gap(report),
@@ -133,6 +136,18 @@ def _batch_norm_gap(report: GrowthReport) -> tuple[Text, ...]:
         return ()
     moves = f"by {report.jump.before:+.2g} before growth, {report.jump.after:+.2g} after"
     return (Text(f"statistics of each batch instead of running ones move the loss {moves}"),)
+
+
+def _blocks(report: GrowthReport) -> tuple[Text, ...]:
+    """What copies of blocks promised, best first, and how many were bought."""
+    if not report.block_gains:
+        return ()
+    best = sorted(report.block_gains.items(), key=lambda pair: -pair[1])
+    named = [f"{path} {number_text(gain)}" for path, gain in best[:_MAX_NAMED]]
+    more = ", ..." if len(best) > _MAX_NAMED else ""
+    bought = quantity_text(report.num_blocks, "block")
+    words = f"copies of blocks promised {', '.join(named)}{more}; {bought} bought beside neurons"
+    return (Text(words),)
 
 
 def _refusals(report: GrowthReport) -> tuple[Text, ...]:

@@ -88,12 +88,15 @@ def _tested_cells(tested: Tested) -> tuple[str, str]:
 
 
 def grown_text(row: GrowthRow) -> str:
-    """How much a growth step added: +3 split +4 new +1 layer."""
+    """How much a growth step added: +3 split +4 new +1 layer +1 block."""
     parts = [
         f"+{number} {word}" for number, word in ((row.split, "split"), (row.new, "new")) if number
     ]
     if row.layers:
         parts.append(f"+{quantity_text(len(row.layers), 'layer')}")
+    blocks = sum(len(record.new) for record in row.blocks)
+    if blocks:
+        parts.append(f"+{quantity_text(blocks, 'block')}")
     return " ".join(parts) or "none"
 
 

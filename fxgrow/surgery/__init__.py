@@ -8,7 +8,8 @@ beforehand whether the state can follow; ``follow_ages`` attaches what some rule
 ``restore_on_failure`` takes it all back if anything fails. New entries start from
 ``random_entries`` or ``carrier_entries``. ``sync_size_attributes`` and ``update_config`` bring
 attributes and a Hugging Face style config in line with the new shapes, ``update_depth`` one with
-new blocks.
+new blocks, ``update_labels`` one with new classes; ``axes_by_config`` says what gets longer with a
+vocabulary, ``expert_tensors`` what with more experts.
 """
 
 from fxgrow.surgery.attributes import (
@@ -22,10 +23,13 @@ from fxgrow.surgery.attributes import (
 from fxgrow.surgery.config import (
     ConfigUpdate,
     config_paths,
+    model_outputs,
     parameter_shapes,
     update_config,
 )
 from fxgrow.surgery.config_depth import DepthChange, update_depth
+from fxgrow.surgery.config_experts import ExpertTensors, expert_tensors, update_experts
+from fxgrow.surgery.config_rows import axes_by_config, update_labels
 from fxgrow.surgery.config_search import is_config
 from fxgrow.surgery.entry_ages import NewEntryRate, follow_ages
 from fxgrow.surgery.index_map import (
@@ -61,6 +65,7 @@ __all__ = [
     "Change",
     "ConfigUpdate",
     "DepthChange",
+    "ExpertTensors",
     "IndexMap",
     "IntArray",
     "KeptNorms",
@@ -70,12 +75,15 @@ __all__ = [
     "StateRuleName",
     "StateTreatment",
     "apply_maps",
+    "axes_by_config",
     "axis_map",
     "carrier_entries",
     "config_paths",
+    "expert_tensors",
     "follow_ages",
     "has_size_attributes",
     "is_config",
+    "model_outputs",
     "named_tensors",
     "normalized_weights",
     "parameter_shapes",
@@ -90,4 +98,6 @@ __all__ = [
     "sync_size_attributes",
     "update_config",
     "update_depth",
+    "update_experts",
+    "update_labels",
 ]

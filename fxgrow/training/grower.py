@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from fxgrow.argument_checks import AboveZero, Amount, Count, Fraction, NotNegative, Seed, checked
 from fxgrow.capture import capture, positional_inputs
 from fxgrow.coupling import couple
-from fxgrow.errors import GrowthError, TrainingError
+from fxgrow.errors import GrowthError
 from fxgrow.growth import (
     ALL_WIDTHS,
     BatchLoss,
@@ -26,9 +26,10 @@ from fxgrow.growth import (
     input_and_target,
     record_calls,
     require_alike,
+    require_block_candidates,
     take_batches,
 )
-from fxgrow.methods import Auto
+from fxgrow.methods import default_method
 from fxgrow.modes import without_autocast
 from fxgrow.spec import ArchitectureSpec, history_of
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
@@ -64,7 +65,7 @@ class Grower:
         optimizer: of its parameters, and of whatever else; None if it is to be left alone.
         loss_fn: as for ``fxgrow.grow``.
         when: the trigger; any of ``fxgrow.training``, or one of your own.
-        method: how to choose what grows; ``Auto()`` if None.
+        method: how to choose what grows; ``Auto()`` if None, ``Firefly()`` with blocks.
         budget: how much one growth step may add; ``Budget(neurons=0.3)`` if None.
         example_inputs: arguments of the model; those of the first growth batch if None.
         inplace: grow the model and the optimizer themselves. Else copies grow, which are ``model``
@@ -72,7 +73,7 @@ class Grower:
         schedulers: of the optimizer; they go on with its copy. In place they need not be named.
         state, new_entry_rate: what becomes of the optimizer's state (``docs/optimizers.md``).
         seed: of the first directions.
-        scope: which widths may grow, and which grow alike.
+        scope: which widths may grow, which alike, and which lists of blocks get longer.
         memory_limit: bytes that a search step may keep.
         grow_frozen: grow widths that frozen parameters write or read, too.
         accept_no_gain: grow even where nothing that was found lowers the loss.
@@ -125,7 +126,7 @@ class Grower:
     ) -> None:
         self.model, self.when = model, when
         self.optimizer: Optimizer | None = optimizer
-        self.method, self.budget = method or Auto(), budget or _DEFAULT_BUDGET
+        self.method, self.budget = method or default_method(scope), budget or _DEFAULT_BUDGET
         self.schedulers, self.companions = tuple(schedulers), list[nn.Module]()
         self.history = TrainingHistory((), epochs=epochs, grow_steps=grow_steps)
         self._grown_parts: tuple[GrownParts, ...] = ()
@@ -309,7 +310,7 @@ class Grower:
             self._tell(GrowthSkipped(step, now.epoch, self.skipped))
             return None
         report = growth.report
-        parts = GrownParts(widths=report.widths, layers=report.layers)
+        parts = GrownParts(widths=report.widths, layers=report.layers, blocks=report.blocks)
         self._grown_parts = (*self._grown_parts, parts)
         self._go_on_with(growth)
         self._tell(GrowthDone(step, now.epoch, report, optimizer_step=now.step))
@@ -340,6 +341,7 @@ class Grower:
 
     def _require_possible(self) -> None:
         """Check what can be told of optimizer, schedulers and trigger, before anything changes."""
+        require_block_candidates(self.model, self.method, self.budget, self._options)
         require_gains_of(self.method, self.when)
         optimizer: Any = self.optimizer
         if optimizer is None:

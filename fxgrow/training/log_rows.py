@@ -12,7 +12,7 @@ from fxgrow.argument_checks import checked
 from fxgrow.documents import as_spec_error, parse_json, read_text
 from fxgrow.errors import SpecError
 from fxgrow.growth import GrowthReport
-from fxgrow.spec import LayerInsertion, StrictModel, WidthChange
+from fxgrow.spec import BlockInsertion, LayerInsertion, StrictModel, WidthChange
 from fxgrow.training.events import (
     EpochDone,
     Event,
@@ -96,6 +96,7 @@ class GrowthRow(StepResult):
     remarks: tuple[str, ...] = ()
     average_accuracy: float | None = None
     average_loss: float | None = None
+    blocks: tuple[BlockInsertion, ...] = ()
 
 
 class SkippedRow(StrictModel):
@@ -190,6 +191,7 @@ def _growth_done(event: Any) -> LogRow:
         remarks=tuple(remark for remark in remarks if remark),
         average_accuracy=event.average_accuracy,
         average_loss=_if_finite(event.average_loss),
+        blocks=report.blocks,
     )
 
 

@@ -83,6 +83,8 @@ def promise_of(report: GrowthReport, examples: int, batch_size: int) -> Promise:
     gain = sum((layer.score or 0.0 for layer in report.layers), start=0.0)
     for width in report.widths:
         gain += sum(width.scores)
+    for blocks in report.blocks:
+        gain += sum(blocks.scores)
     return Promise(gain, cost)
 
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from fxgrow.cli.arguments import build_budget, build_trigger
+from fxgrow.cli.layer_words import AddedLayers, added_layers
+from fxgrow.errors import ArgumentError
 from fxgrow.spec import load, read_spec, spec_of
 from fxgrow.training import (
     AdamWSettings,
@@ -438,3 +440,53 @@ def test_a_trigger_and_its_settings_stand_in_the_recipe(fxgrow: Fxgrow, tmp_path
 )  # fmt: skip
 def test_triggers_as_words(word: str, trigger: object) -> None:
     assert build_trigger(word) == trigger
+
+
+def test_blocks_beside_neurons(fxgrow: Fxgrow, tmp_path: Path) -> None:
+    model = "tests.cli.models:residual?layers=2"
+    words = (
+        "grow",
+        model,
+        *SHORT,
+        "--grow-steps",
+        "1",
+        "--ema",
+        "0.9",
+        "--new",
+        "2",
+        "--seed",
+        "0",
+    )
+    done = fxgrow(*words, "--parameters", "0.9", "--layers", "block:1=1", "--out", tmp_path / "a")
+    assert done.exit_code == 0, done.output
+    recipe = read_recipe(tmp_path / "a" / "recipe.yaml")
+    assert recipe.scope.blocks == ("1",) and recipe.budget.layers == 1
+    assert "1 block bought beside neurons" in done.output and "+1 block" in done.stdout
+    (step,) = read_spec(tmp_path / "a").history
+    assert step.num_blocks == 1 and step.widths and step.layers == ()
+    assert "the replayed architecture is the saved one" in fxgrow("replay", tmp_path / "a").stdout
+    page = tmp_path / "page.html"
+    assert fxgrow("report", tmp_path / "a", "--html", page).exit_code == 0
+    assert f"{step.blocks[0].new_paths[0]} (new block)" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("2", AddedLayers(residual=2, most=2)),
+        ("block:layer*", AddedLayers(blocks=("layer*",))),
+        ("block:model.layers=3", AddedLayers(blocks=("model.layers",), most=3)),
+        ("block:=1", AddedLayers(blocks=("",), most=1)),
+    ],
+)
+def test_layers_as_words(word: str, found: AddedLayers) -> None:
+    assert added_layers(word) == found
+
+
+@pytest.mark.parametrize(
+    "word", ["", "-1", "layer3", "layer3=2", "block:a=0", "block:a=", "block:a=x", "1" * 9]
+)
+def test_wrong_words_for_layers(word: str) -> None:
+    with pytest.raises(ArgumentError, match=r"block:model\.layers") as refusal:
+        added_layers(word)
+    assert refusal.value.code == "bad-setting"

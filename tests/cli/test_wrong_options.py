@@ -41,6 +41,14 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         "--out",
         "new",
     ),
+    "extend": (
+        "extend",
+        "tests.cli.models:tiny",
+        "--classes",
+        "1",
+        "--out",
+        "new",
+    ),
     "expand": (
         "expand",
         "tests.cli.models:tiny",
@@ -152,6 +160,7 @@ def test_wrong_arguments(command: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 UNUSED = [
     (("grow", "tests.cli.models:tiny", "--out", "new", "--at", "0"), "--at has no effect without --layers"),
+    (("grow", "tests.cli.models:residual", "--out", "new", "--layers", "block:1", "--at", "0"), "--at has no effect without --layers"),
     (("grow", "tests.cli.models:tiny", "--out", "new", "--data-root", "."), "digits is read from no directory"),
     (("grow", "tests.cli.models:tiny", "--out", "new", "--lower", "--limit", "8"), "no fused attention"),
     (("inspect", "tests.cli.models:tiny", "--lower"), "no fused attention"),

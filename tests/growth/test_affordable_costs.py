@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.growth.step import StepOptions, grow_step
+from fxgrow.growth import StepOptions, grow_step
 from fxgrow.report import growth_lines
 
 X, Y = torch.randn(4, 5), torch.tensor([0, 1, 2, 0])

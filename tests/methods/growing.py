@@ -13,7 +13,7 @@ from fxgrow.capture import capture
 from fxgrow.coupling import couple
 from fxgrow.growth import ALL_WIDTHS, Method, SelectFunction, Selection, select
 from fxgrow.growth.prepare import prepare
-from fxgrow.growth.step import _resolve
+from fxgrow.growth.step_search import absolute_budget
 from fxgrow.rewrite import OverGrown, overgrow
 from tests.networks import images, network
 
@@ -55,7 +55,7 @@ def overgrown(
     """The over-grown graph of what a method proposes, and what the budget buys by some scores."""
     captured = capture(model.requires_grad_(False), (images() if x is None else x,))
     ready = prepare(captured, couple(captured), method)
-    resolved = _resolve(ready, budget, ALL_WIDTHS)
+    resolved = absolute_budget(ready, budget, ALL_WIDTHS)
     proposal, generator = ready.proposal, torch.Generator().manual_seed(0)
     graph = overgrow(
         ready.captured, ready.coupling, proposal.split, proposal.new, generator, ready.layers

@@ -16,7 +16,7 @@ from torch import nn
 from fxgrow import NewEntryRate
 from fxgrow.data import Splits
 from fxgrow.errors import RecoveryWarning, RunError, SpecError
-from fxgrow.growth import Budget, Method
+from fxgrow.growth import Budget, Method, Scope
 from fxgrow.methods import AutoGrow, Firefly, ZeroOutgoing
 from fxgrow.training import (
     AdamWSettings,
@@ -43,6 +43,7 @@ from fxgrow.training import (
     train_and_grow,
 )
 from fxgrow.training.checkpoint import MANIFEST, STATE, TENSORS, read_checkpoint
+from tests.cli.models import residual
 from tools.soak import without_times
 
 SETTINGS = RunSettings(
@@ -176,6 +177,39 @@ def test_whatever_grows_how_and_when(
     again = run(model, digits, settings, method, into=tmp_path)
     assert again.growths == ()
     require_same_bits(again, whole, settings)
+
+
+def test_blocks_that_were_bought_are_there_again(digits: Splits, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"ema": MovingAverage(decay=0.9), "epochs": 2, "grow_steps": 1}
+    )
+
+    def done(into: Path | None = None, stop: bool = False) -> Run:
+        torch.manual_seed(0)
+        network, inputs = residual(layers=2)
+
+        def callback(event: Event) -> None:
+            if stop and at_batch(2, 1)(event):
+                raise Stopped
+
+        return train_and_grow(
+            network,
+            digits,
+            settings,
+            example_inputs=inputs,
+            method=Firefly(new=2, steps=1, refine_steps=1),
+            budget=Budget(parameters=0.9, layers=1),
+            scope=Scope(blocks=("1",)),
+            listeners=[callback],
+            checkpoints=None if into is None else Checkpoints(into),
+        )
+
+    whole = done()
+    (step,) = whole.final.spec.history
+    assert step.num_blocks == 1 and step.widths
+    with pytest.raises(Stopped):
+        done(tmp_path, stop=True)
+    require_same_bits(done(tmp_path), whole, settings)
 
 
 def test_the_model_draws_from_everybody_s_generators(digits: Splits, tmp_path: Path) -> None:

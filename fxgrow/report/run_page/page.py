@@ -124,6 +124,10 @@ def _grown(row: GrowthRow) -> str:
         counts = map(str, (0, layer.neurons, 0, layer.neurons))
         name = f"{layer.name} (inserted after {layer.after})"
         body.append([name, *counts, number_text(layer.score), "", *[""] * len(units)])
+    for record in row.blocks:
+        for path, score in zip(record.new_paths, record.scores, strict=True):
+            cells = [f"{path} (new block)", *[""] * 4, number_text(score), "", *[""] * len(units)]
+            body.append(cells)
     return _table([*head, *(UNITS.get(unit, unit) for unit in units)], body)
 
 

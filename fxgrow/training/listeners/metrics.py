@@ -50,6 +50,7 @@ GROWTH_METRICS: Mapping[str, Callable[[GrowthReport], float | None]] = {
     "growth/loss_after": lambda report: report.loss_after,
     "growth/neurons": lambda report: sum(width.split + width.new for width in report.widths),
     "growth/layers": lambda report: len(report.layers),
+    "growth/blocks": lambda report: report.num_blocks,
     "model/parameters": lambda report: report.params_after,
     "model/multiply_adds": lambda report: report.multiply_adds_after,
     "seconds/growth": lambda report: report.seconds,
@@ -81,9 +82,11 @@ def _measured(values: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def growth_note(event: GrowthDone) -> str:
-    """A growth step in a sentence: every width that grew, every layer that is new."""
+    """A growth step in a sentence: every width that grew, every layer and block that is new."""
     grown = [f"{one.width} {one.before} to {one.after}" for one in event.report.widths]
     grown += [f"{layer.name} (new, {layer.neurons} neurons)" for layer in event.report.layers]
+    for record in event.report.blocks:
+        grown += [f"{path} (new block)" for path in record.new_paths]
     return f"growth step {event.step}: {', '.join(grown) or 'nothing grew'}"
 
 
