@@ -6,11 +6,14 @@ from fxgrow.coupling.fixed_axes import FixedAxis
 from fxgrow.coupling.grown import grown_widths
 from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
-from fxgrow.coupling.norm_rules import UNDER_NORMS, Fill, SiteRule
+from fxgrow.coupling.norm_rules import UNDER_NORMS
 from fxgrow.coupling.rules import register_rule
+from fxgrow.coupling.site_rules import Fill, SiteRule
 from fxgrow.coupling.under_norms import (
+    Within,
     free_for_multiples,
     free_for_new_neurons,
+    free_if_possible,
     require_multiple,
 )
 from fxgrow.coupling.values import Role
@@ -30,10 +33,12 @@ __all__ = [
     "Unreached",
     "Width",
     "WidthId",
+    "Within",
     "change_maps",
     "couple",
     "free_for_multiples",
     "free_for_new_neurons",
+    "free_if_possible",
     "grown_widths",
     "meta_copy",
     "meta_inputs",

@@ -28,46 +28,15 @@ writers are scaled; and no model family is known by name.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.norm_uses import NoRuleError, Place, Uses, uses_of
+from fxgrow.coupling.site_rules import Fill, SiteRule
 from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 
 UNDER_NORMS = frozenset({"normalised", "reduced"})
 """The refusals of widths that norms run over."""
-
-
-class Fill(StrEnum):
-    """What the new entries of an axis are."""
-
-    ZERO = "0"
-    MEAN = "the mean of the old entries"
-    WEIGHTED_MEAN = "the mean of the old entries, each times what scales it"
-    RANDOM = "random, since what they read is 0"
-    ONE = "1, since the mean of the old ones is in what it scales"
-    TYPICAL = "as large as the old entries, since what they scale is 0"
-
-
-@dataclass(frozen=True)
-class SiteRule:
-    """How one axis grows.
-
-    Args:
-        key: the axis.
-        power: its old entries are multiplied by sqrt(d' / d) to this power.
-        fill: what its new entries are.
-        weights: of a weighted mean the axis of the parameter that scales.
-        offset: what is added to the parameter before it is used (1 of ``1 + gamma``): their sum is
-            what is multiplied.
-    """
-
-    key: AxisKey
-    power: int
-    fill: Fill
-    weights: AxisKey | None = None
-    offset: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from fxgrow.coupling.labels import (
     touching_fixed,
 )
 from fxgrow.coupling.patterns import Patterns
+from fxgrow.coupling.site_rules import SiteRule
 from fxgrow.coupling.size_numbers import SizeAttributeGuess
 from fxgrow.coupling.values import Axis, Context, Observed, Role
 from fxgrow.errors import Refusal
@@ -170,6 +171,8 @@ class Coupling:
         fixed_axes: the axes of parameters and buffers that are in no width, each with the reason.
             With the sites of the widths these are all axes there are.
         unreached: what no example reaches.
+        under_norms: of each width that may gain new neurons although norms run over it, how each
+            of its axes does.
 
     Example:
         >>> coupling = fxgrow.couple(model, (images,))
@@ -187,6 +190,16 @@ class Coupling:
     shapes: Mapping[str, NodeShape] = field(default_factory=dict)
     fixed_axes: tuple[FixedAxis, ...] = ()
     unreached: tuple[Unreached, ...] = ()
+    under_norms: Mapping[WidthId, tuple[SiteRule, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def site_rules(self) -> dict[AnyAxisKey, SiteRule]:
+        """How each axis of the widths ``under_norms`` grows."""
+        rules: dict[AnyAxisKey, SiteRule] = {}
+        for of_width in self.under_norms.values():
+            for rule in of_width:
+                rules[rule.key] = rule
+        return rules
 
     @cached_property
     def number_of(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Entries: what emission adds to which axis of which parameter, of all candidates."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor
@@ -87,7 +87,7 @@ def layer_entries(layer: OvergrownLayer) -> list[Entry]:
 
 def _gathered(product: LinearOp, slots: Slots, axis: int) -> Slots:
     """The indices of new neurons along an axis of the parameter."""
-    return Slots(slots.width, product.gathered(slots.candidate, axis))
+    return replace(slots, candidate=product.gathered(slots.candidate, axis))
 
 
 # The ``read`` of entries; ``part`` is the place of a parameter in ``LinearOp.names``.

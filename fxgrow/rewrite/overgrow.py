@@ -89,7 +89,9 @@ def overgrow(
     refusals = _refusals(captured, coupling, tensorless)
     growable = {number for number, width in enumerate(coupling.widths) if width.growable}
     able = growable - refusals.keys()
-    split_counts = {width: coupling.widths[width].size for width in split if width in able}
+    under_norms = frozenset(coupling.under_norms)
+    may_split = able - under_norms  # their rules are for new neurons
+    split_counts = {width: coupling.widths[width].size for width in split if width in may_split}
     reordered = coupling.replay.singly if coupling.replay else frozenset()
     refusals |= dict.fromkeys(reordered & able, _REORDERED)
     like = _first_real_parameter(captured.graph_module)
@@ -98,7 +100,14 @@ def overgrow(
         for width, count in new.items():
             if width in able and width not in refusals and count:
                 new_counts[width] = count
-        candidates = Candidates(split_counts, new_counts, like, frozenset(layers), halves=halves)
+        candidates = Candidates(
+            split_counts,
+            new_counts,
+            like,
+            frozenset(layers),
+            halves=halves,
+            under_norms=under_norms,
+        )
         grown = _build(captured, coupling, candidates, refusals, tensorless, generator)
         # Whether new neurons can pass without the old ones beside them is only seen by running.
         failure = _first_failure(grown.graph_module, captured.example_inputs)
