@@ -71,7 +71,7 @@ def free_if_possible(
     examples: Sequence[Any],
     within: Within = EVERYWHERE,
 ) -> Coupling:
-    """Free widths as ``free_for_new_neurons`` does, and keep those refused that cannot be freed.
+    """Free widths as ``free_for_new_neurons`` does, and leave those refused that cannot be freed.
 
     Args:
         model_or_captured: what was coupled.

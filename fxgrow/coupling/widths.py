@@ -645,6 +645,7 @@ def _touched(draft: WidthDraft) -> tuple[list[str], list[str], list[str]]:
     """The parameters of a width, those that write it, and those that read it."""
     touched = [site.parameter for site in draft.sites]
     written = [site.parameter for site in draft.sites if site.role is Role.WRITES]
+    written += draft.both  # a tied embedding counts as a reader, and writes as well
     read = [site.parameter for site in draft.sites if site.role is Role.READS]
     return touched, written, read
 

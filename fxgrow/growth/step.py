@@ -30,9 +30,14 @@ from fxgrow.growth.candidate_counts import neurons_after, with_candidates_for_bu
 from fxgrow.growth.companions import grow_companion, require_alike, require_no_layers
 from fxgrow.growth.expressible import limit_to_config, require_expressed
 from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision, require_close
-from fxgrow.growth.method import Method, Picked, pick_method
+from fxgrow.growth.method import Method, Picked, pick_method, proposal_of
 from fxgrow.growth.objective import LossFunction, Objective
-from fxgrow.growth.prepare import PreparedModel, prepare, remove_unused_layers
+from fxgrow.growth.prepare import (
+    PreparedModel,
+    couple_in_scope,
+    prepare,
+    remove_unused_layers,
+)
 from fxgrow.growth.report import (
     Description,
     Measured,
@@ -246,8 +251,8 @@ def _ready(
     """Capture, couple, prepare, and resolve the budget; the parameters are frozen meanwhile."""
     scope, more = options.scope, options.examples
     captured = timer.run("capture", capture, work, inputs)
-    within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
-    coupling = timer.run("couple", couple, captured, examples=more, **within)
+    is_everywhere = not (scope.only or scope.ignore or frozen)
+    coupling = timer.run("couple", couple_in_scope, captured, scope, more, frozen)
     widths, counts = coupling.widths if options.describe else None, options.counts_costs
     if scope.expressible:
         coupling, ties = timer.run("couple", limit_to_config, captured, coupling, method)
@@ -258,7 +263,7 @@ def _ready(
     picked = pick_method(method, partial(neurons_after, prepared, resolved))
     prepared = _with_candidates(prepared, method, picked.method, resolved)
     require_no_layers(options.companions, prepared)
-    return _Ready(before, prepared, resolved, picked, not any(within.values()))
+    return _Ready(before, prepared, resolved, picked, is_everywhere)
 
 
 def _widths_again(
@@ -316,7 +321,7 @@ def _with_candidates(
 ) -> PreparedModel:
     """The model with as many candidates of the picked method as the budget can buy."""
     if picked is not asked:  # which proposes no layers, so nothing else depends on its proposal
-        prepared = replace(prepared, proposal=picked.propose(prepared.coupling))
+        prepared = replace(prepared, proposal=proposal_of(picked, prepared.coupling))
     return with_candidates_for_budget(prepared, budget)
 
 

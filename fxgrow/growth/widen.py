@@ -206,10 +206,10 @@ class _Widening:
         self, module: nn.Module, names: Sequence[str], optimizer: Optimizer | None = None
     ) -> dict[tuple[str, int], IndexMap]:
         """Widen a module in place by some of the widths."""
-        all_changes, changes, under_norms = self._by_number(names), {}, {}
-        for number, change in all_changes.items():
-            of_kind = under_norms if number in self.coupling.under_norms else changes
-            of_kind[number] = change
+        changes = self._by_number(names)
+        under_norms: dict[int, Change] = {}
+        for number in changes.keys() & self.coupling.under_norms.keys():
+            under_norms[number] = changes.pop(number)
         generator = torch.Generator().manual_seed(self.seed)
         updates = new_neuron_updates(module, self.coupling, changes, generator)
         treatment = self.growing.treatment
@@ -222,7 +222,7 @@ class _Widening:
             treatment=treatment,
             twin_noise=generator,
         )
-        for number, change in under_norms.items():
+        for number, change in sorted(under_norms.items()):
             # After the others, whose new entries are drawn for the sizes that there were.
             readers = random_readers(module, self.coupling, number, change.new, generator)
             drawn = {name: ParameterUpdate(new=entries) for name, entries in readers.items()}

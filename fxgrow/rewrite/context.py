@@ -245,7 +245,7 @@ class RewriteContext:
             if rule is not None:  # emission knows its values
                 values = rule.beyond_mean(tensor.detach(), count)
                 target = self.insert(key, stem, values, learned=is_learned)
-                attribute_at(self.rewriter.root, target).requires_grad_(False)
+                attribute_at(self.rewriter.root, target).requires_grad_(requires_grad=False)
                 return target
             values = carrier_entries(owner, name, tensor, axis, count, self.generator)
             target = self.insert(key, stem, values, learned=is_learned)

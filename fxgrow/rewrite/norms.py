@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from fxgrow.coupling import Fill
+from fxgrow.coupling import Fill, SiteRule
 from fxgrow.errors import Refusal
 from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.lanes import NEW, PLUS, Lanes, pick_lane
@@ -121,7 +121,7 @@ def _layer_norm(
     eps: float = 1e-5,
     cudnn_enable: bool = True,  # noqa: ARG001
 ) -> _NormCall:
-    return _NormCall(input, eps, True, weight, bias)
+    return _NormCall(input, eps, is_centered=True, gain=weight, shift=bias)
 
 
 def _rms_norm(
@@ -130,7 +130,7 @@ def _rms_norm(
     weight: Any = None,
     eps: float | None = None,
 ) -> _NormCall:
-    return _NormCall(input, eps, False, weight)
+    return _NormCall(input, eps, is_centered=False, gain=weight)
 
 
 _FUNCTIONS: dict[Any, Callable[..., _NormCall]] = {
@@ -317,8 +317,9 @@ class TiedReaderRule:
         layer = context.layers[target]
         for number, slots in enumerate(layer.rows):
             if slots.width in lanes.new:
-                rule = context.coupling.site_rules[use.product.weight, use.product.columns]
-                reader = TiedReader(layer, number, use.product.form, rule.fill is Fill.MEAN)
+                rule = _rule_of_columns(context, use.product)
+                is_beyond_mean = rule is not None and rule.fill is Fill.MEAN
+                reader = TiedReader(layer, number, use.product.form, is_beyond_mean)
                 own = context.insert(("tied", node.name, slots.width), f"{node.name}_tied", reader)
                 provenance = Provenance("norm", context.coupling.widths[slots.width].name)
                 args = (plus, lanes.new[slots.width], context.blocks_of(target))
@@ -327,10 +328,17 @@ class TiedReaderRule:
 
     def _writer(self, context: RewriteContext, product: LinearOp) -> LinearOp | None:
         """The product that writes a width under norms along the axis along which this one reads."""
-        if (product.weight, product.columns) not in context.coupling.site_rules:
+        if _rule_of_columns(context, product) is None:
             return None
         for use in context.linear_uses.values():
             other = use.product
             if other.weight == product.weight and other.rows == product.columns:
                 return other
         return None
+
+
+def _rule_of_columns(context: RewriteContext, product: LinearOp) -> SiteRule | None:
+    """The rule of the axis along which a product reads a width under norms."""
+    if product.columns is None:
+        return None
+    return context.coupling.site_rules.get((product.weight, product.columns))

@@ -222,7 +222,8 @@ class OvergrownLayer(nn.Module):
             rows = blocks.joined.weight[-self.num_new_rows :]
         else:
             raise InternalError("a layer that writes no new neurons was asked for their rows")
-        return rows.split(self._row_counts)[number]
+        of_width: Tensor = rows.split(self._row_counts)[number]
+        return of_width
 
     def forward(
         self,
