@@ -5,15 +5,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fxgrow.capture import Captured, capture
 from fxgrow.coupling import Coupling, couple, free_for_new_neurons
 from fxgrow.growth import Scores
+from fxgrow.growth.candidate_transfer import copy_candidates
 from fxgrow.growth.emit import emit
 from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.select import Selection
 from fxgrow.rewrite import OverGrown, overgrow
+from fxgrow.rewrite.norms import OvergrownNorm
 from tests.growth.streams import (
     NORMS,
     Both,
@@ -26,6 +28,11 @@ from tests.growth.streams import (
     words,
 )
 from tests.rewrite.rewriting import exported_capture, randomise_candidates
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
 
 
 def freed(captured: Captured, name: str = "words") -> Coupling:
@@ -107,3 +114,80 @@ def test_an_exported_graph(norm: str, tied: bool) -> None:
     model = made(Stream(NORMS[norm], tied)).requires_grad_(False)
     captured = exported_capture(model, (words(),))
     check(captured, freed(captured), every_other)
+
+
+def streams_only(network: Stream, new: int = 3) -> OverGrown:
+    captured = capture(network.requires_grad_(False), words())
+    coupling = freed(captured)
+    (number,) = coupling.under_norms
+    return overgrow(captured, coupling, [number], {number: new}, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("norm", ["layer norm", "RMS norm"])
+def test_a_stream_does_not_split(norm: str) -> None:
+    grown = streams_only(made(Stream(NORMS[norm])))
+    assert len(grown.candidates.split_eps) == 0
+    assert len(grown.candidates.new_eps) == 3
+
+
+@pytest.mark.parametrize("norm", ["layer norm", "RMS norm"])
+def test_what_is_off_is_as_if_it_were_not_there(norm: str) -> None:
+    model = made(Stream(NORMS[norm], tied=norm == "RMS norm"))
+    alone, beside = streams_only(model, 1), streams_only(model, 3)
+    randomise_candidates(beside)
+    copy_candidates(beside, alone, {0: torch.tensor([True, False, False])})
+    assert (beside.graph_module(words()) - alone.graph_module(words())).abs().max() > 1e-3
+    with torch.no_grad():
+        beside.candidates.new_eps[1:] = 0
+    torch.testing.assert_close(
+        beside.graph_module(words()), alone.graph_module(words()), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_a_norm_counts_what_was_selected_though_its_eps_is_zero() -> None:
+    captured = capture(made(Stream(NORMS["layer norm"])).requires_grad_(False), words())
+    coupling, model = freed(captured), captured.model
+    grown = over_grown(captured, coupling)
+    randomise_candidates(grown)
+    (number,) = coupling.under_norms
+    with torch.no_grad():
+        grown.candidates.new_eps[grown.candidates.new[number]][1:3] = 0
+    selection = selected(grown, all_new)
+    expected = grown.graph_module(words())
+    changes = width_changes(coupling, grown, selection)
+    assert changes[number].new == 5
+    emit(model, coupling, changes, parameter_updates(coupling, grown, selection))
+    torch.testing.assert_close(model(words()), expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("norm", ["layer norm", "RMS norm"])
+def test_the_loss_has_a_slope_where_everything_is_off(norm: str) -> None:
+    grown = streams_only(made(Stream(NORMS[norm])))
+    randomise_candidates(grown)
+    eps = grown.candidates.new_eps
+    with torch.no_grad():
+        eps.zero_()
+    value = grown.graph_module(words()).square().sum()
+    (slope,) = torch.autograd.grad(value, [eps])
+    step = 1e-6
+    for number in range(len(eps)):
+        with torch.no_grad():
+            eps.zero_()
+            eps[number] = step
+            moved = grown.graph_module(words()).square().sum()
+            eps[number] = -step
+            other = grown.graph_module(words()).square().sum()
+        # A candidate that is on counts in the center of a layer norm, which it does not at 0.
+        torch.testing.assert_close((moved - other) / (2 * step), slope[number], rtol=0.2, atol=1e-6)
+
+
+def test_half_precision_is_normalized_in_float32() -> None:
+    norm = OvergrownNorm(1e-5, is_centered=True, places=slice(0, 2))
+    x = 300 * torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    none, off = (None, None), torch.zeros(2, dtype=torch.bool)
+    eps = torch.zeros(2, dtype=torch.float16)
+    plus, lane = norm(x.half(), torch.zeros(4, 2).half(), eps, off, none, none)
+    assert plus.dtype == lane.dtype == torch.float16
+    expected = torch.nn.functional.layer_norm(x.half(), (8,))
+    torch.testing.assert_close(plus, expected, rtol=2e-3, atol=2e-3)
+    assert not lane.any()
