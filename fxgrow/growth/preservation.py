@@ -169,26 +169,23 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
     return ROUNDING if error <= allowed else ""
 
 
-def all_in_float64(
-    output_of: Callable[[nn.Module], Any], model: nn.Module, *others: nn.Module
-) -> list[Any] | None:
-    """What models in float64 give once every cast and new tensor of theirs is in float64.
+def all_in_float64(output_of: Callable[[nn.Module], Any], model: nn.Module) -> Any:
+    """What a model in float64 gives once every cast and new tensor of its own is in float64.
 
     Norms that cast to float32 round to its digits, and two graphs that are equal do so differently.
 
     Args:
-        output_of: runs one of them.
-        model: the model.
-        others: graphs that compute the same.
+        output_of: runs the model.
+        model: the model, or its graph.
 
     Returns:
-        The outputs, that of the model first; None if it is in another dtype, or one does not run.
+        The output; None if it computes in another dtype, or does not run.
     """
     if not _is_in_float64(model):
         return None
     try:
         with _in_float64(_AllInFloat64()):  # type: ignore[no-untyped-call]
-            return [output_of(one) for one in (model, *others)]
+            return output_of(model)
     except Exception:  # noqa: BLE001 - the model's own code may raise anything
         return None
 

@@ -89,6 +89,8 @@ def emit_and_verify(
         if not result.keeps_function:  # else they are those of the search still
             estimate_statistics(overgrown, objective, preserving=True)
         expected = objective.output(overgrown.graph_module)
+        # Before emission, which changes the parameters of the graph as well.
+        finer = all_in_float64(objective.output, overgrown.graph_module)
         output_before = objective.output(model)
         no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
         preservation_error, unchecked = _preservation(
@@ -113,8 +115,7 @@ def emit_and_verify(
             unlocked=unlocked,
             twin_noise=result.twin_noise,
         )
-        graph = overgrown.graph_module
-        faithful_error, amplifies = _faithful(model, graph, objective, expected, allowed)
+        faithful_error, amplifies = _faithful(model, objective, expected, finer, allowed)
         sizes = ((len(change.times), change.size) for change in changes.values())
         config = update_config(model, shapes_before, sizes, prepared.captured.example_inputs)
         loss_after = objective.scoring.mean(model)
@@ -123,23 +124,23 @@ def emit_and_verify(
 
 
 def _faithful(
-    model: nn.Module, graph: nn.Module, objective: Objective, expected: Any, allowed: float
+    model: nn.Module, objective: Objective, expected: Any, finer: Any, allowed: float
 ) -> tuple[float, str]:
     """The relative error of the grown model against the graph, and what excuses it.
 
     Args:
         model: the grown model.
-        graph: the over-grown graph.
         objective: holds the batch on which outputs are compared.
         expected: the output of the over-grown graph.
+        finer: the same with every cast in float64; None if that is not known.
         allowed: an error that was excused at eps = 0.
     """
     check, output = "faithful to the over-grown graph", _output(model, objective)
     try:
         return require_close(check, output, expected, allowed), ""
     except GrowthError:
-        finer = all_in_float64(objective.output, model, graph)
-        if finer is not None and relative_error(*finer) <= rounding_tolerance(finer[1]):
+        again = None if finer is None else all_in_float64(objective.output, model)
+        if again is not None and relative_error(again, finer) <= rounding_tolerance(finer):
             return relative_error(output, expected), ROUNDING
         # The graph adds up in another order, and the digits that this costs may be amplified.
         allowed = max(allowed, amplified_rounding(model, objective.first_inputs))

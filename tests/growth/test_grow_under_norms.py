@@ -225,3 +225,16 @@ def test_a_norm_in_float32_is_excused_by_float64() -> None:
     growth = grown(model)
     assert EXACT < growth.report.faithful_error < 1e-5
     assert growth.report.unchecked
+
+
+def test_float32_may_cost_digits_though_it_costs_none_at_eps_zero() -> None:
+    # Small whole numbers, doubled: sums of their squares are exact in any order.
+    model = made(Stream(lambda: WrittenOut(SIZE, torch.float32)))
+    with torch.no_grad():
+        model.words.weight.copy_(torch.randint(1, 5, (WORDS, SIZE)))
+        for parameter in (model.places, model.down.weight, model.down.bias):
+            parameter.zero_()
+    method = Firefly(new=3 * SIZE, steps=2, refine_steps=1, points=1)
+    growth = grown(model, method, neurons=3 * SIZE)
+    assert growth.report.preservation_error < EXACT < growth.report.faithful_error < 1e-5
+    assert growth.report.unchecked
