@@ -76,7 +76,7 @@ def grow(
         inplace: grow the model and the optimizer themselves; else copies.
         memory_limit: bytes that a search step may keep; more is searched in turn.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
-        only, ignore: patterns of modules: the only ones whose widths grow, and those left alone.
+        only, ignore: patterns of modules whose widths alone grow (streams by own name), or do not.
         expressible: grow only what a Hugging Face config can describe, alike in all layers.
         grow_frozen: grow widths that frozen parameters write or read, too.
         refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.

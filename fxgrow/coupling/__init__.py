@@ -10,7 +10,7 @@ from fxgrow.coupling.norm_rules import UNDER_NORMS
 from fxgrow.coupling.rules import register_rule
 from fxgrow.coupling.site_rules import Fill, SiteRule
 from fxgrow.coupling.under_norms import (
-    Within,
+    CouplingLimits,
     free_for_multiples,
     free_for_new_neurons,
     free_if_possible,
@@ -23,6 +23,7 @@ __all__ = [
     "UNDER_NORMS",
     "AxisKey",
     "Coupling",
+    "CouplingLimits",
     "Fill",
     "FixedAxis",
     "NodeShape",
@@ -33,7 +34,6 @@ __all__ = [
     "Unreached",
     "Width",
     "WidthId",
-    "Within",
     "change_maps",
     "couple",
     "free_for_multiples",

@@ -22,7 +22,7 @@ from fxgrow.modes import exclusive_autograd, garbage_collection_off
 from fxgrow.surgery import ROW_NORM_TYPES
 
 
-class Within(NamedTuple):
+class CouplingLimits(NamedTuple):
     """What may grow: ``ignore``, ``only`` and ``frozen`` of ``couple``."""
 
     ignore: Sequence[str] = ()
@@ -30,7 +30,7 @@ class Within(NamedTuple):
     frozen: Sequence[str] = ()
 
 
-EVERYWHERE = Within()
+EVERYWHERE = CouplingLimits()
 """No limits."""
 
 
@@ -69,7 +69,7 @@ def free_if_possible(
     coupling: Coupling,
     names: Sequence[str],
     examples: Sequence[Any],
-    within: Within = EVERYWHERE,
+    within: CouplingLimits = EVERYWHERE,
 ) -> Coupling:
     """Free widths as ``free_for_new_neurons`` does, and leave those refused that cannot be freed.
 
@@ -129,7 +129,7 @@ def _freed(
     model_or_captured: nn.Module | Captured,
     examples: Sequence[Any],
     rules: Sequence[NormRule],
-    within: Within,
+    within: CouplingLimits,
 ) -> Coupling:
     """A coupling in which the widths of these rules can grow, if nothing else is in their way."""
     model = _model_of(model_or_captured)
@@ -204,7 +204,7 @@ def _coupled(
     model_or_captured: nn.Module | Captured,
     examples: Sequence[Any],
     under_norms: UnderNorms,
-    within: Within = EVERYWHERE,
+    within: CouplingLimits = EVERYWHERE,
 ) -> Coupling:
     subjects = subjects_of(model_or_captured, None, examples)
     models = [of_example[-1] for of_example in subjects]

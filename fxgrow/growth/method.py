@@ -176,7 +176,7 @@ def proposal_of(method: Method, coupling: Coupling) -> Proposal:
             new[number] = count
     for number in coupling.under_norms.keys() - new.keys():
         reason = f"norms run over it, and {type(method).__name__} has no candidates for such widths"
-        refusals.setdefault(number, Refusal("normalised", reason))
+        refusals.setdefault(number, Refusal("method", reason))
     split = proposal.split - coupling.under_norms.keys()
     return replace(proposal, split=split, new=new, refusals=refusals)
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fxgrow.capture import HOOKS_LEFT_OUT, Captured
-from fxgrow.coupling import UNDER_NORMS, Coupling, Within, couple, free_if_possible
+from fxgrow.coupling import UNDER_NORMS, Coupling, CouplingLimits, couple, free_if_possible
 from fxgrow.errors import GrowthError
 from fxgrow.growth.method import Method, Proposal, proposal_of
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
@@ -56,7 +56,7 @@ def couple_in_scope(
         examples: more example inputs.
         frozen: names of parameters whose widths stay as they are.
     """
-    within = Within(scope.ignore, scope.only, frozen)
+    within = CouplingLimits(scope.ignore, scope.only, frozen)
     coupling = couple(captured, examples=examples, **within._asdict())
     names = []
     for width in coupling.widths:

@@ -89,8 +89,7 @@ def emit_and_verify(
         if not result.keeps_function:  # else they are those of the search still
             estimate_statistics(overgrown, objective, preserving=True)
         expected = objective.output(overgrown.graph_module)
-        # Before emission, which changes the parameters of the graph as well.
-        finer = all_in_float64(objective.output, overgrown.graph_module)
+        finer = all_in_float64(objective.output, overgrown.graph_module)  # which emission changes
         output_before = objective.output(model)
         no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
         preservation_error, unchecked = _preservation(

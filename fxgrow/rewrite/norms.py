@@ -28,12 +28,11 @@ from fxgrow.errors import Refusal
 from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.lanes import NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearForm, LinearOp
+from fxgrow.rewrite.operators import aten
 from fxgrow.rewrite.overgrown_layer import CandidateBlocks, OvergrownLayer
 from fxgrow.rewrite.rewriter import Provenance
 
 _SELECTED = "fxgrow_candidates.is_selected"
-
-aten = torch.ops.aten
 
 
 class OvergrownNorm(nn.Module):

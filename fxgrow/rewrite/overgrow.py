@@ -1,7 +1,7 @@
 """Put every candidate into the graph at once (Wu et al., NeurIPS 2020, Eqs. 3 and 4)."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +89,7 @@ def overgrow(
     refusals = _refusals(captured, coupling, tensorless)
     growable = {number for number, width in enumerate(coupling.widths) if width.growable}
     able = growable - refusals.keys()
-    under_norms = frozenset(coupling.under_norms)
-    may_split = able - under_norms  # their rules are for new neurons
-    split_counts = {width: coupling.widths[width].size for width in split if width in may_split}
+    split_counts = _split_counts(coupling, split, able)
     reordered = coupling.replay.singly if coupling.replay else frozenset()
     refusals |= dict.fromkeys(reordered & able, _REORDERED)
     like = _first_real_parameter(captured.graph_module)
@@ -100,14 +98,8 @@ def overgrow(
         for width, count in new.items():
             if width in able and width not in refusals and count:
                 new_counts[width] = count
-        candidates = Candidates(
-            split_counts,
-            new_counts,
-            like,
-            frozenset(layers),
-            halves=halves,
-            under_norms=under_norms,
-        )
+        options = {"halves": halves, "under_norms": frozenset(coupling.under_norms)}
+        candidates = Candidates(split_counts, new_counts, like, frozenset(layers), **options)
         grown = _build(captured, coupling, candidates, refusals, tensorless, generator)
         # Whether new neurons can pass without the old ones beside them is only seen by running.
         failure = _first_failure(grown.graph_module, captured.example_inputs)
@@ -122,6 +114,12 @@ def overgrow(
             )
         refusal = Refusal("no-lane", f"new neurons cannot pass alone: {message}", (node.name,))
         refusals |= dict.fromkeys(at_fault, refusal)
+
+
+def _split_counts(coupling: Coupling, split: Iterable[int], able: Set[int]) -> dict[int, int]:
+    """How many neurons of each width can split; under norms there are rules for new ones only."""
+    may_split = able - coupling.under_norms.keys()
+    return {width: coupling.widths[width].size for width in split if width in may_split}
 
 
 def _first_real_parameter(module: nn.Module) -> Tensor:

@@ -118,7 +118,7 @@ def test_a_method_that_does_not_know_norms_has_no_candidates_under_them(method: 
     growth = grown(made(Stream(NORMS["layer norm"])), method, only=("*", "words"), neurons=2)
     assert sizes(growth).keys() == {"up"}
     refusal = growth.report.refusals["words"]
-    assert refusal.code == "normalised"
+    assert refusal.code == "method"
     assert type(method).__name__ in refusal.reason
 
 
