@@ -158,6 +158,8 @@ def _width_along(context: RewriteContext, x: Any, dim: int) -> int | None:
     if not isinstance(x, fx.Node) or x.name not in context.coupling.shapes:
         return None
     shape = context.coupling.shapes[x.name]
+    if not shape.size:
+        return None
     carried = context.coupling.carries.get(x.name, frozenset())
     for width in sorted(carried & context.coupling.under_norms.keys()):
         is_along = dim % len(shape.size) in shape.dims
