@@ -8,7 +8,7 @@ from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.norm_rules import UNDER_NORMS
 from fxgrow.coupling.rules import register_rule
-from fxgrow.coupling.site_rules import Fill, SiteRule
+from fxgrow.coupling.site_rules import WRITTEN_FILLS, Fill, SiteRule
 from fxgrow.coupling.under_norms import (
     CouplingLimits,
     free_for_multiples,
@@ -21,6 +21,7 @@ from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Unreached,
 
 __all__ = [
     "UNDER_NORMS",
+    "WRITTEN_FILLS",
     "AxisKey",
     "Coupling",
     "CouplingLimits",

@@ -19,6 +19,10 @@ class Fill(StrEnum):
     TYPICAL = "as large as the old entries, since what they scale is 0"
 
 
+WRITTEN_FILLS = frozenset({Fill.ZERO, Fill.MEAN, Fill.WEIGHTED_MEAN})
+"""Of an axis that writes neurons: what they are before they are anything of their own."""
+
+
 @dataclass(frozen=True)
 class SiteRule:
     """How one axis grows.

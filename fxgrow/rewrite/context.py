@@ -223,7 +223,8 @@ class RewriteContext:
     def carrier(self, name: str, axis: int, tensor: Tensor, width: int) -> str:
         """Where the values of new neurons in a tensor that carries them lie; inserted if need be.
 
-        Those of a width under norms are constants: its rules say what they are.
+        Those of a width under norms are constants: its rules say what they are. Parameters that
+        write it have ``writing_carrier``.
 
         Args:
             name: a parameter or buffer.
@@ -252,6 +253,29 @@ class RewriteContext:
             inserted = attribute_at(self.rewriter.root, target)
             self.entries.append(Entry(name, axis, slots, None, partial(_itself, inserted)))
         return self.targets[key]
+
+    def writing_carrier(
+        self, name: str, axis: int, tensor: Tensor, width: int
+    ) -> tuple[str, float]:
+        """Where the values of new neurons lie that a parameter writes under norms; 0 at first.
+
+        Args:
+            name, axis, tensor, width: as for ``carrier``.
+
+        Returns:
+            The target in the new root, and the unit by which it is multiplied beside eps.
+        """
+        unit = float(tensor.detach().double().square().mean().sqrt()) or 1.0
+        key = ("written", name, axis, width)
+        if key not in self.targets:
+            slots = self.slots(name, axis, width)
+            shape = list(tensor.shape)
+            shape[axis] = len(slots.candidate)
+            values = tensor.detach().new_zeros(shape)
+            target = self.insert(key, f"{name}_{axis}_{width}", values, learned=True)
+            inserted = attribute_at(self.rewriter.root, target)
+            self.entries.append(Entry(name, axis, slots, None, partial(_itself, inserted), unit))
+        return self.targets[key], unit
 
     def insert(
         self, key: Hashable, stem: str, value: nn.Module | Tensor, learned: bool = False

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from fxgrow.capture import writes_in_place
-from fxgrow.coupling import Fill, Role
+from fxgrow.coupling import WRITTEN_FILLS, Fill, Role
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.constants import (
@@ -27,7 +27,7 @@ from fxgrow.rewrite.constants import (
     written_lanes,
 )
 from fxgrow.rewrite.context import RewriteContext
-from fxgrow.rewrite.entries import layer_entries
+from fxgrow.rewrite.entries import layer_entries, times_eps
 from fxgrow.rewrite.lane_sizes import dims_of_neurons, lane_shape, lane_size
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
@@ -393,10 +393,25 @@ class ParameterRule:
         for name, axis, tensor in context.labeled_axes(node):
             widths = context.widths_of(name, axis) & context.candidates.new.keys()
             for width in sorted(widths):
-                target = context.carrier(name, axis, tensor, width)
                 provenance = Provenance("parameter", context.coupling.widths[width].name, NEW)
-                new[width] = context.rewriter.get_attr(target, provenance)
+                rule = context.coupling.site_rules.get((name, axis))
+                is_learned = isinstance(tensor, nn.Parameter)
+                if rule is not None and rule.fill in WRITTEN_FILLS and is_learned:
+                    target, unit = context.writing_carrier(name, axis, tensor, width)
+                    value = context.rewriter.get_attr(target, provenance)
+                    eps = _eps_of(context, width, provenance)
+                    args = (value, eps, unit, axis)
+                    new[width] = context.rewriter.call_function(times_eps, args, provenance)
+                else:
+                    target = context.carrier(name, axis, tensor, width)
+                    new[width] = context.rewriter.get_attr(target, provenance)
         return Lanes(plus, None, new)
+
+
+def _eps_of(context: RewriteContext, width: int, provenance: Provenance) -> fx.Node:
+    """The eps of the new neurons of a width."""
+    args = (context.eps_nodes[1], context.candidates.new[width])
+    return context.rewriter.call_function(operator.getitem, args, provenance)
 
 
 _CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate, torch.ops.aten.cat.default)

@@ -115,3 +115,20 @@ def test_the_pool_scores_by_the_gradient_of_what_writes() -> None:
 def _mean(objective: Objective, grown: OverGrown) -> Tensor:
     losses = [objective.on(grown.graph_module, batch) for batch in objective.batches]
     return torch.stack(losses).mean()
+
+
+def test_positions_write_as_well_and_stay_in_the_ball_with_the_layers() -> None:
+    network, grown = over_grown("layer norm", 3)
+    batches = [(words(seed, 4), words(seed, 4)) for seed in range(BATCHES)]
+    objective = Objective.of(batches, _cross_entropy, network)
+    method = Firefly(steps=8, points=1, lr=1.0)  # so large that the ball binds
+    method.search(grown, objective, torch.Generator().manual_seed(0), _nothing)
+    (positions,) = [entry for entry in grown.entries if entry.unit is not None]
+    assert positions.parameter == "places"
+    written = positions.parameter_itself.detach()
+    assert written.abs().max() > 1e-3
+    squares = written.square().sum(0)
+    for layer in overgrown_layers(grown):
+        for rows in layer.new or ():
+            squares += rows.detach().reshape(3, -1).square().sum(1)
+    torch.testing.assert_close(squares, torch.ones(3, dtype=torch.float64))

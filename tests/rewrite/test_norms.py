@@ -192,3 +192,13 @@ def test_half_precision_is_normalized_in_float32() -> None:
     expected = torch.nn.functional.layer_norm(x.half(), (8,))
     torch.testing.assert_close(plus, expected, rtol=2e-3, atol=2e-3)
     assert not lane.any()
+
+
+def test_candidates_of_positions_are_carried_to_a_smaller_graph() -> None:
+    model = made(Stream(NORMS["layer norm"]))
+    one, two = streams_only(model, 2), streams_only(model, 3)
+    randomise_candidates(two)
+    copy_candidates(two, one, {0: torch.tensor([True, False, True])})
+    (from_two,) = [entry for entry in two.entries if entry.unit is not None]
+    (from_one,) = [entry for entry in one.entries if entry.unit is not None]
+    assert torch.equal(from_one.parameter_itself, from_two.parameter_itself[:, [0, 2]])

@@ -228,7 +228,16 @@ def _split_directions(grown: OverGrown) -> Directions:
 
 
 def _incoming_directions(grown: OverGrown) -> Directions:
-    return Directions.of(grown.candidates.new_eps, incoming_tensors(overgrown_layers(grown)))
+    tensors = [*incoming_tensors(overgrown_layers(grown)), *_written_parameters(grown)]
+    return Directions.of(grown.candidates.new_eps, tensors)
+
+
+def _written_parameters(grown: OverGrown) -> Iterator[SplitPart]:
+    """Yield what parameters without a product (positions) write of new neurons."""
+    for entry in grown.entries:
+        if entry.unit is not None and entry.slots is not None:
+            tensor = entry.parameter_itself
+            yield tensor, entry.slots.candidate.to(tensor.device), entry.axis
 
 
 def _outgoing_directions(grown: OverGrown) -> Directions:
