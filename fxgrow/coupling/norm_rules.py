@@ -46,10 +46,12 @@ class NormRule:
     Args:
         sites: how each of its axes grows.
         modules: the paths of the modules that normalize it.
+        nodes: the nodes of a graph that do.
     """
 
     sites: tuple[SiteRule, ...]
     modules: frozenset[str]
+    nodes: frozenset[str] = frozenset()
 
 
 def norm_rule(coupling: Coupling, width: Width, opened: Context) -> NormRule:
@@ -75,7 +77,9 @@ def norm_rule(coupling: Coupling, width: Width, opened: Context) -> NormRule:
         fill, weights = _fill_of(key, uses, fills)
         offset = _offset_of(key, uses)
         rules.append(SiteRule(key, powers[key], fill, weights, offset))
-    return NormRule(tuple(rules), frozenset(norm.module for norm in uses.norms))
+    modules = frozenset(norm.module for norm in uses.norms)
+    nodes = frozenset(norm.node for norm in uses.norms if norm.node)
+    return NormRule(tuple(rules), modules, nodes)
 
 
 _Unknown = tuple[str, Place | AxisKey]

@@ -134,12 +134,12 @@ def _freed(
     """A coupling in which the widths of these rules can grow, if nothing else is in their way."""
     model = _model_of(model_or_captured)
     freed = _coupled(model_or_captured, examples, _under_norms(model, rules), within)
-    sites = {}
+    sites, nodes = {}, {}
     for rule in rules:
         (number,) = freed.widths_along(*rule.sites[0].key)  # its axes hold nothing else
         if freed.widths[number].growable:
-            sites[number] = rule.sites
-    return replace(freed, under_norms=sites)
+            sites[number], nodes[number] = rule.sites, rule.nodes
+    return replace(freed, under_norms=sites, norm_nodes=nodes)
 
 
 def free_for_multiples(

@@ -173,6 +173,7 @@ class Coupling:
         unreached: what no example reaches.
         under_norms: of each width that may gain new neurons although norms run over it, how each
             of its axes does.
+        norm_nodes: of an fx graph, the nodes that normalize each of these.
 
     Example:
         >>> coupling = fxgrow.couple(model, (images,))
@@ -191,6 +192,7 @@ class Coupling:
     fixed_axes: tuple[FixedAxis, ...] = ()
     unreached: tuple[Unreached, ...] = ()
     under_norms: Mapping[WidthId, tuple[SiteRule, ...]] = field(default_factory=dict)
+    norm_nodes: Mapping[WidthId, frozenset[str]] = field(default_factory=dict)
 
     @cached_property
     def site_rules(self) -> dict[AnyAxisKey, SiteRule]:

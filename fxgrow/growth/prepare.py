@@ -8,10 +8,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fxgrow.capture import HOOKS_LEFT_OUT, Captured
-from fxgrow.coupling import UNDER_NORMS, Coupling, CouplingLimits, couple, free_if_possible
+from fxgrow.coupling import UNDER_NORMS, Coupling, CouplingLimits, couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth.method import Method, Proposal, proposal_of
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
+from fxgrow.growth.streams import free_streams
 from fxgrow.rewrite import (
     LAYER_NAMESPACE,
     IdentityLayer,
@@ -63,7 +64,7 @@ def couple_in_scope(
         is_under_norms = width.refusal is not None and width.refusal.code in UNDER_NORMS
         if is_under_norms and width.name in scope.only:
             names.append(width.name)
-    return free_if_possible(captured, coupling, names, examples, within)
+    return free_streams(captured, coupling, names, examples, within) if names else coupling
 
 
 def prepare(

@@ -35,11 +35,11 @@ class Candidates(nn.Module):
         new: how many new neurons a width can get, by its number.
         like: a tensor of the dtype and device of the eps.
         layers: the widths whose old neurons are blank, because they are those of candidate layers.
+        under_norms: the widths that norms run over. Since a norm must see nothing of a new neuron
+            at eps = 0, there eps multiplies what writes it.
         halves: a split candidate stands for two neurons, theta + eps delta and theta - eps delta.
             Without halves it stands for the first alone, which takes the place of the old one (an
             *unlocked* neuron, Wu et al. 2020, section 2.4).
-        under_norms: the widths that norms run over. Since a norm must see nothing of a new neuron
-            at eps = 0, there eps multiplies what writes it.
 
     The buffer ``is_selected`` marks the new neurons that were selected, once any are: a norm counts
     them even where their eps is 0.
@@ -53,9 +53,9 @@ class Candidates(nn.Module):
         new: dict[int, int],
         like: Tensor,
         layers: frozenset[int] = frozenset(),
+        under_norms: frozenset[int] = frozenset(),
         *,
         halves: bool = True,
-        under_norms: frozenset[int] = frozenset(),
     ) -> None:
         super().__init__()
         self.under_norms = under_norms

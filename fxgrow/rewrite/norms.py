@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from fxgrow.coupling import Fill, SiteRule
 from fxgrow.errors import Refusal
+from fxgrow.rewrite.constants import is_pointwise
 from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.lanes import NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearForm, LinearOp
@@ -222,6 +223,25 @@ class NormalizationRule:
 
 def _item(both: tuple[Tensor, Tensor], index: int) -> Tensor:
     return both[index]
+
+
+def refusals_of_hidden_norms(context: RewriteContext, node: fx.Node) -> dict[int, Refusal]:
+    """The widths that a node normalizes where no rule sees how: inside a part that was not traced.
+
+    Args:
+        context: the graph to be rewritten.
+        node: a node of it.
+
+    Returns:
+        A refusal for each of them.
+    """
+    normalized = [w for w, nodes in context.coupling.norm_nodes.items() if node.name in nodes]
+    # A norm that is written out ends in a product.
+    is_seen = node.op != "call_module" and is_pointwise(node.target)
+    if not normalized or is_seen or NormalizationRule().match(context, node):
+        return {}
+    reason = f"{node.target} normalizes it, and is no norm of torch and was not traced"
+    return dict.fromkeys(normalized, Refusal("no-rewrite", reason, (node.name,)))
 
 
 class MeanSquareRule:

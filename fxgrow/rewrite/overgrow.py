@@ -20,6 +20,7 @@ from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.entries import Entry
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
+from fxgrow.rewrite.norms import refusals_of_hidden_norms
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
 from fxgrow.rewrite.rules import EPS, SCALING, refusals_of_other_axes, rule_for
@@ -98,8 +99,8 @@ def overgrow(
         for width, count in new.items():
             if width in able and width not in refusals and count:
                 new_counts[width] = count
-        options = {"halves": halves, "under_norms": frozenset(coupling.under_norms)}
-        candidates = Candidates(split_counts, new_counts, like, frozenset(layers), **options)
+        given = (split_counts, new_counts, like, frozenset(layers), frozenset(coupling.under_norms))
+        candidates = Candidates(*given, halves=halves)
         grown = _build(captured, coupling, candidates, refusals, tensorless, generator)
         # Whether new neurons can pass without the old ones beside them is only seen by running.
         failure = _first_failure(grown.graph_module, captured.example_inputs)
@@ -179,7 +180,8 @@ def _refusals(
         if refusal is not None:
             for width in touched:
                 refusals.setdefault(width, refusal)
-        for width, refusal in refusals_of_other_axes(context, node).items():
+        found = refusals_of_other_axes(context, node) | refusals_of_hidden_norms(context, node)
+        for width, refusal in found.items():
             refusals.setdefault(width, refusal)
     hidden = Refusal("no-rewrite", "no node of the graph reads or writes it")
     for width in range(len(coupling.widths)):

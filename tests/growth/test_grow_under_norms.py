@@ -1,6 +1,9 @@
 """Stream neurons as candidates of ``grow``: scored and bought beside those of all other widths."""
 
 import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +241,60 @@ def test_float32_may_cost_digits_though_it_costs_none_at_eps_zero() -> None:
     growth = grown(model, method, neurons=3 * SIZE)
     assert growth.report.preservation_error < EXACT < growth.report.faithful_error < 1e-5
     assert growth.report.unchecked
+
+
+@contextmanager
+def maybe_autocast(device_type: str, enabled: bool) -> Iterator[None]:
+    """Autocast where the device has it, as Hugging Face's function of this name does."""
+    if torch._C._is_autocast_available(device_type):
+        with torch.autocast(device_type, enabled=enabled):
+            yield
+    else:
+        yield
+
+
+class Opaque(nn.LayerNorm):
+    """A norm that torch.fx cannot trace, of Nemotron's kind: it asks for the name of a device."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kind = x.device.type
+        with maybe_autocast(device_type=kind, enabled=False):
+            return super().forward(x)
+
+
+def test_a_norm_inside_a_part_that_was_not_traced_is_refused() -> None:
+    model = made(Stream(lambda: Opaque(SIZE, eps=0.1)))
+    growth = grown(model, only=("*", "words"))
+    assert sizes(growth).keys() == {"up"}
+    refusal = growth.report.refusals["words"]
+    assert refusal.code == "no-rewrite"
+    assert "was not traced" in refusal.reason
+    # ``widen`` has no graph, and needs none.
+    wider = fxgrow.widen(model, {"words": 3}, words(), how="new").module
+    assert error(wider, model) < EXACT
+
+
+class BySize(Stream):
+    """Its code computes with the size of the stream."""
+
+    def branch(self, x: Tensor) -> Tensor:
+        return super().branch(x) * math.sqrt(x.shape[-1])
+
+
+class Squashed(Stream):
+    """A function of the stream before its norm, which takes no mean to a mean."""
+
+    def branch(self, x: Tensor) -> Tensor:
+        return super().branch(torch.tanh(x))
+
+
+@pytest.mark.parametrize("network", [BySize, Squashed])
+def test_a_rule_that_does_not_keep_the_function_is_refused_before_the_search(
+    network: type[Stream],
+) -> None:
+    model = made(network(NORMS["layer norm"]))
+    growth = grown(model, only=("*", "words"))
+    assert sizes(growth).keys() == {"up"}
+    refusal = growth.report.refusals["words"]
+    assert refusal.code in {"normalised", "size-value"}
+    assert growth.report.faithful_error < EXACT

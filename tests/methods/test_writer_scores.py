@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import couple, free_for_new_neurons
@@ -22,7 +22,7 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-def over_grown(norm: str, new: int) -> tuple[Stream, OverGrown]:
+def over_grown(norm: str, new: int) -> tuple[nn.Module, OverGrown]:
     network = made(Stream(NORMS[norm])).requires_grad_(False)
     captured = capture(network, words())
     coupling = free_for_new_neurons(captured, couple(captured), ["words"], [(words(),)])
