@@ -15,6 +15,7 @@ k counts the candidates that are on, or selected; those that are off have n = 0,
 a norm a lane carries the neurons themselves.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -197,9 +198,9 @@ class NormalizationRule:
         shifts = self._both(context, node, call, "bias", width)
         args = (lanes.plus, lanes.new[width], context.eps_nodes[1], selected, gains, shifts)
         both = context.rewriter.call_module(target, args, node.name, provenance)
-        getitem, name = context.rewriter.call_function, provenance.width
-        plus = getitem(_item, (both, 0), Provenance("norm", name, PLUS))
-        new = getitem(_item, (both, 1), Provenance("norm", name, NEW))
+        call_function, name = context.rewriter.call_function, provenance.width
+        plus = call_function(operator.getitem, (both, 0), Provenance("norm", name, PLUS))
+        new = call_function(operator.getitem, (both, 1), Provenance("norm", name, NEW))
         return Lanes(plus, None, {width: new})
 
     def _both(
@@ -219,10 +220,6 @@ class NormalizationRule:
         own = context.rewriter.get_attr(f"{node.target}.{kind}", provenance)
         carrier = context.carrier(context.names[id(tensor)], 0, tensor, width)
         return own, context.rewriter.get_attr(carrier, provenance)
-
-
-def _item(both: tuple[Tensor, Tensor], index: int) -> Tensor:
-    return both[index]
 
 
 def refusals_of_hidden_norms(context: RewriteContext, node: fx.Node) -> dict[int, Refusal]:
