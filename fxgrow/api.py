@@ -78,7 +78,7 @@ def grow(
         seed, history: of the first directions; earlier growth steps (a loaded model's are found).
         inplace, memory_limit: grow model and optimizer themselves; bytes a search step may keep.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
-        only, ignore: patterns of modules: the only ones whose widths grow, and those left alone.
+        only, ignore: patterns of modules whose widths alone grow (streams by own name), or do not.
         layers: ``"block:model.layers"`` or a pattern: copies of its blocks compete with neurons.
         expressible: grow only what a Hugging Face config can describe, alike in all layers.
         refresh_statistics: first estimate batch norm statistics anew, but those of frozen ones.

@@ -6,11 +6,14 @@ from fxgrow.coupling.fixed_axes import FixedAxis
 from fxgrow.coupling.grown import grown_widths
 from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
-from fxgrow.coupling.norm_rules import UNDER_NORMS, Fill, SiteRule
+from fxgrow.coupling.norm_rules import UNDER_NORMS
 from fxgrow.coupling.rules import register_rule
+from fxgrow.coupling.site_rules import WRITTEN_FILLS, Fill, SiteRule
 from fxgrow.coupling.under_norms import (
+    CouplingLimits,
     free_for_multiples,
     free_for_new_neurons,
+    free_if_possible,
     require_multiple,
 )
 from fxgrow.coupling.values import Role
@@ -18,8 +21,10 @@ from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Unreached,
 
 __all__ = [
     "UNDER_NORMS",
+    "WRITTEN_FILLS",
     "AxisKey",
     "Coupling",
+    "CouplingLimits",
     "Fill",
     "FixedAxis",
     "NodeShape",
@@ -34,6 +39,7 @@ __all__ = [
     "couple",
     "free_for_multiples",
     "free_for_new_neurons",
+    "free_if_possible",
     "grown_widths",
     "meta_copy",
     "meta_inputs",

@@ -28,46 +28,15 @@ writers are scaled; and no model family is known by name.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.norm_uses import NoRuleError, Place, Uses, uses_of
+from fxgrow.coupling.site_rules import Fill, SiteRule
 from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 
 UNDER_NORMS = frozenset({"normalised", "reduced"})
 """The refusals of widths that norms run over."""
-
-
-class Fill(StrEnum):
-    """What the new entries of an axis are."""
-
-    ZERO = "0"
-    MEAN = "the mean of the old entries"
-    WEIGHTED_MEAN = "the mean of the old entries, each times what scales it"
-    RANDOM = "random, since what they read is 0"
-    ONE = "1, since the mean of the old ones is in what it scales"
-    TYPICAL = "as large as the old entries, since what they scale is 0"
-
-
-@dataclass(frozen=True)
-class SiteRule:
-    """How one axis grows.
-
-    Args:
-        key: the axis.
-        power: its old entries are multiplied by sqrt(d' / d) to this power.
-        fill: what its new entries are.
-        weights: of a weighted mean the axis of the parameter that scales.
-        offset: what is added to the parameter before it is used (1 of ``1 + gamma``): their sum is
-            what is multiplied.
-    """
-
-    key: AxisKey
-    power: int
-    fill: Fill
-    weights: AxisKey | None = None
-    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,10 +46,12 @@ class NormRule:
     Args:
         sites: how each of its axes grows.
         modules: the paths of the modules that normalize it.
+        nodes: the nodes of a graph that do.
     """
 
     sites: tuple[SiteRule, ...]
     modules: frozenset[str]
+    nodes: frozenset[str] = frozenset()
 
 
 def norm_rule(coupling: Coupling, width: Width, opened: Context) -> NormRule:
@@ -106,7 +77,9 @@ def norm_rule(coupling: Coupling, width: Width, opened: Context) -> NormRule:
         fill, weights = _fill_of(key, uses, fills)
         offset = _offset_of(key, uses)
         rules.append(SiteRule(key, powers[key], fill, weights, offset))
-    return NormRule(tuple(rules), frozenset(norm.module for norm in uses.norms))
+    modules = frozenset(norm.module for norm in uses.norms)
+    nodes = frozenset(norm.node for norm in uses.norms if norm.node)
+    return NormRule(tuple(rules), modules, nodes)
 
 
 _Unknown = tuple[str, Place | AxisKey]

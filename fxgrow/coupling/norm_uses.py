@@ -35,12 +35,13 @@ class ScaleUse:
 
 @dataclass(frozen=True)
 class NormUse:
-    """A norm without its gain, in the module of this path."""
+    """A norm without its gain, in the module of this path, at this node of a graph."""
 
     before: Place
     inside: Place
     is_centered: bool
     module: str
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def _norms(record: OpenNorms, touched: set[Place | None], places: _Places) -> It
     for norm in record.norms:
         before, inside = places.number(norm.before), places.number(norm.inside)
         if before is not None and inside is not None and not touched.isdisjoint({before, inside}):
-            yield NormUse(before, inside, norm.is_centered, norm.module)
+            yield NormUse(before, inside, norm.is_centered, norm.module, norm.node)
 
 
 def _require_known(uses: Uses) -> None:

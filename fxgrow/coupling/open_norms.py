@@ -44,12 +44,14 @@ class Norm:
         inside: those of what it gives.
         is_centered: whether it subtracts the mean (layer norm), or not (root mean square).
         module: the path of the module in which it runs.
+        node: the node of the graph that runs it; "" where the model itself runs.
     """
 
     before: Ints
     inside: Ints
     is_centered: bool
     module: str
+    node: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """A coupling in which widths grow although norms run over them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -8,7 +9,7 @@ from torch import nn
 from fxgrow.capture import Captured, preserve_attributes
 from fxgrow.coupling.couple import subjects_of
 from fxgrow.coupling.keys import AxisKey
-from fxgrow.coupling.norm_rules import NormRule, SiteRule, norm_rule
+from fxgrow.coupling.norm_rules import NormRule, norm_rule
 from fxgrow.coupling.norm_uses import NoRuleError
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import UnderNorms, resolve_coupling
@@ -21,16 +22,16 @@ from fxgrow.modes import exclusive_autograd, garbage_collection_off
 from fxgrow.surgery import ROW_NORM_TYPES
 
 
-class Freed(NamedTuple):
-    """A coupling in which widths that norms run over can grow.
+class CouplingLimits(NamedTuple):
+    """What may grow: ``ignore``, ``only`` and ``frozen`` of ``couple``."""
 
-    Args:
-        coupling: the neurons of the model.
-        rules: how each axis of these widths gains new neurons, by the name of the width.
-    """
+    ignore: Sequence[str] = ()
+    only: Sequence[str] = ()
+    frozen: Sequence[str] = ()
 
-    coupling: Coupling
-    rules: Mapping[str, tuple[SiteRule, ...]]
+
+EVERYWHERE = CouplingLimits()
+"""No limits."""
 
 
 def free_for_new_neurons(
@@ -38,7 +39,7 @@ def free_for_new_neurons(
     coupling: Coupling,
     names: Sequence[str],
     examples: Sequence[Any],
-) -> Freed:
+) -> Coupling:
     """Couple once more, so that some widths can get new neurons although norms run over them.
 
     Args:
@@ -48,28 +49,97 @@ def free_for_new_neurons(
         examples: the example inputs.
 
     Returns:
-        The widths, those of ``names`` growable, and their rules.
+        The widths, those of ``names`` growable, and their rules (``Coupling.under_norms``).
 
     Raises:
         GrowthError: the code of a width's refusal, if no rule makes up for its norms, or if it
             cannot grow for another reason as well.
     """
+    found = _found_rules(model_or_captured, coupling, names, examples)
+    for name, reason in found.reasons.items():
+        raise _cannot_grow(coupling.by_name[name], reason)
+    freed = _freed(model_or_captured, examples, found.rules, EVERYWHERE)
+    for rule in found.rules:
+        _name_of(freed, rule.sites[0].key)
+    return freed
+
+
+def free_if_possible(
+    model_or_captured: nn.Module | Captured,
+    coupling: Coupling,
+    names: Sequence[str],
+    examples: Sequence[Any],
+    within: CouplingLimits = EVERYWHERE,
+) -> Coupling:
+    """Free widths as ``free_for_new_neurons`` does, and leave those refused that cannot be freed.
+
+    Args:
+        model_or_captured: what was coupled.
+        coupling: what ``couple`` found.
+        names: the widths, refused by a code of ``UNDER_NORMS`` there.
+        examples: the example inputs.
+        within: with which limits it was coupled.
+
+    Returns:
+        The widths; a refusal of one of ``names`` tells why no rule makes up for its norms.
+    """
+    if not names:
+        return coupling
+    found = _found_rules(model_or_captured, coupling, names, examples)
+    freed = coupling
+    if found.rules:
+        freed = _freed(model_or_captured, examples, found.rules, within)
+    widths = []
+    for width in freed.widths:
+        reason = found.reasons.get(width.name)
+        if reason is not None and width.refusal is not None:
+            told = f"{width.refusal.reason}; {reason}"
+            width = replace(width, refusal=replace(width.refusal, reason=told))
+        widths.append(width)
+    return replace(freed, widths=tuple(widths))
+
+
+class _FoundRules(NamedTuple):
+    """The rules that there are, and by the names of the other widths why there is none."""
+
+    rules: Sequence[NormRule]
+    reasons: Mapping[str, str]
+
+
+def _found_rules(
+    model_or_captured: nn.Module | Captured,
+    coupling: Coupling,
+    names: Sequence[str],
+    examples: Sequence[Any],
+) -> _FoundRules:
     # Three runs more than couple makes, and only for who asks for such a width.
     opened = _observed(model_or_captured, examples)
-    rules = []
+    rules, reasons = [], {}
     for name in names:
         width = coupling.by_name[name]
         try:
             rules.append(norm_rule(coupling, width, opened))
         except NoRuleError as error:
-            multiples = f"; splitting every neuron alike (how='split', {_multiples(width)}) may do"
-            raise _cannot_grow(width, f"{error}{multiples}") from error
+            splits = f"fxgrow.widen with how='split', {_multiples(width)}"
+            reasons[name] = f"{error}; splitting every neuron alike ({splits}) may do"
+    return _FoundRules(rules, reasons)
+
+
+def _freed(
+    model_or_captured: nn.Module | Captured,
+    examples: Sequence[Any],
+    rules: Sequence[NormRule],
+    within: CouplingLimits,
+) -> Coupling:
+    """A coupling in which the widths of these rules can grow, if nothing else is in their way."""
     model = _model_of(model_or_captured)
-    freed = _coupled(model_or_captured, examples, _under_norms(model, rules))
-    by_name = {}
+    freed = _coupled(model_or_captured, examples, _under_norms(model, rules), within)
+    sites, nodes = {}, {}
     for rule in rules:
-        by_name[_name_of(freed, rule.sites[0].key)] = rule.sites
-    return Freed(freed, by_name)
+        (number,) = freed.widths_along(*rule.sites[0].key)  # its axes hold nothing else
+        if freed.widths[number].growable:
+            sites[number], nodes[number] = rule.sites, rule.nodes
+    return replace(freed, under_norms=sites, norm_nodes=nodes)
 
 
 def free_for_multiples(
@@ -131,12 +201,15 @@ def _observed(model_or_captured: nn.Module | Captured, examples: Sequence[Any]) 
 
 
 def _coupled(
-    model_or_captured: nn.Module | Captured, examples: Sequence[Any], under_norms: UnderNorms
+    model_or_captured: nn.Module | Captured,
+    examples: Sequence[Any],
+    under_norms: UnderNorms,
+    within: CouplingLimits = EVERYWHERE,
 ) -> Coupling:
     subjects = subjects_of(model_or_captured, None, examples)
     models = [of_example[-1] for of_example in subjects]
     model = models[0].model
-    patterns = Patterns.of(model, (), (), ())
+    patterns = Patterns.of(model, *within)
     with exclusive_autograd(), garbage_collection_off(), preserve_attributes(model):
         return resolve_coupling(subjects, models, patterns, size_records(model), under_norms)
 

@@ -22,6 +22,7 @@ from fxgrow.coupling.labels import (
     touching_fixed,
 )
 from fxgrow.coupling.patterns import Patterns
+from fxgrow.coupling.site_rules import SiteRule
 from fxgrow.coupling.size_numbers import SizeAttributeGuess
 from fxgrow.coupling.values import Axis, Context, Observed, Role
 from fxgrow.errors import Refusal
@@ -170,6 +171,9 @@ class Coupling:
         fixed_axes: the axes of parameters and buffers that are in no width, each with the reason.
             With the sites of the widths these are all axes there are.
         unreached: what no example reaches.
+        under_norms: of each width that may gain new neurons although norms run over it, how each
+            of its axes does.
+        norm_nodes: of an fx graph, the nodes that normalize each of these.
 
     Example:
         >>> coupling = fxgrow.couple(model, (images,))
@@ -187,6 +191,17 @@ class Coupling:
     shapes: Mapping[str, NodeShape] = field(default_factory=dict)
     fixed_axes: tuple[FixedAxis, ...] = ()
     unreached: tuple[Unreached, ...] = ()
+    under_norms: Mapping[WidthId, tuple[SiteRule, ...]] = field(default_factory=dict)
+    norm_nodes: Mapping[WidthId, frozenset[str]] = field(default_factory=dict)
+
+    @cached_property
+    def site_rules(self) -> dict[AnyAxisKey, SiteRule]:
+        """How each axis of the widths ``under_norms`` grows."""
+        rules: dict[AnyAxisKey, SiteRule] = {}
+        for of_width in self.under_norms.values():
+            for rule in of_width:
+                rules[rule.key] = rule
+        return rules
 
     @cached_property
     def number_of(self) -> dict[str, int]:
@@ -632,6 +647,7 @@ def _touched(draft: WidthDraft) -> tuple[list[str], list[str], list[str]]:
     """The parameters of a width, those that write it, and those that read it."""
     touched = [site.parameter for site in draft.sites]
     written = [site.parameter for site in draft.sites if site.role is Role.WRITES]
+    written += draft.both  # a tied embedding counts as a reader, and writes as well
     read = [site.parameter for site in draft.sites if site.role is Role.READS]
     return touched, written, read
 

@@ -39,8 +39,8 @@ def copy_candidates(source: OverGrown, target: OverGrown, kept: Mapping[int, Ten
     target_carriers = _carriers(target)
     for key, (entry, slots) in _carriers(source).items():
         if key in target_carriers:
-            values = _value(entry, source).index_select(entry.axis, positions(slots))
-            _value(target_carriers[key][0], target).copy_(values)
+            values = entry.parameter_itself.index_select(entry.axis, positions(slots))
+            target_carriers[key][0].parameter_itself.copy_(values)
 
 
 def _copy_layer(source: OvergrownLayer, target: OvergrownLayer, positions: Positions) -> None:
@@ -85,7 +85,10 @@ def _layers(overgrown: OverGrown) -> dict[tuple[str, ...], OvergrownLayer]:
 
 
 def _carriers(overgrown: OverGrown) -> dict[tuple[str, int, int], tuple[Entry, Slots]]:
-    """Entries of new neurons in parameters and buffers that are no linear operator's."""
+    """Entries of new neurons in parameters and buffers that are no linear operator's.
+
+    They are no product of a weight's size and an eps, so that each is a tensor itself.
+    """
     linear_parameters: set[str] = set()
     for names in _layers(overgrown):
         linear_parameters.update(names)
@@ -94,8 +97,3 @@ def _carriers(overgrown: OverGrown) -> dict[tuple[str, int, int], tuple[Entry, S
         if entry.slots is not None and entry.parameter not in linear_parameters:
             carriers[entry.parameter, entry.axis, entry.slots.width] = (entry, entry.slots)
     return carriers
-
-
-def _value(entry: Entry, overgrown: OverGrown) -> Tensor:
-    """The tensor itself: carriers are not scaled by a weight's size and have no eps."""
-    return entry.values(overgrown.candidates.split_eps, overgrown.candidates.new_eps)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from fxgrow.coupling import Coupling, Role
+from fxgrow.coupling import Coupling, Fill, Role
 from fxgrow.errors import GrowthError
 from fxgrow.growth.emit import emit
 from fxgrow.growth.invariants import full_precision, require_close
@@ -106,7 +106,7 @@ def grow_companion(
     with evaluation_mode(network), full_precision():
         before, shapes = objective.output(network), parameter_shapes(network)
         maps = emit(network, coupling, changes, {})
-        _take_new_entries(network, prepared.captured.model, maps, _reading(coupling, changes))
+        _take_new_entries(network, prepared.captured.model, maps, coupling, changes)
         sizes = ((len(change.times), change.size) for change in changes.values())
         update_config(network, shapes, sizes, prepared.captured.example_inputs)
         require_close("what a companion was", objective.output(network), before)
@@ -125,12 +125,22 @@ def _reading(coupling: Coupling, changes: Mapping[int, Change]) -> set[tuple[str
 
 @torch.no_grad()
 def _take_new_entries(
-    network: nn.Module, model: nn.Module, maps: Maps, reading: set[tuple[str, int]]
+    network: nn.Module,
+    model: nn.Module,
+    maps: Maps,
+    coupling: Coupling,
+    changes: Mapping[int, Change],
 ) -> None:
-    """Give a companion the model's new entries, but none that reads a new neuron."""
+    """Give a companion the model's new entries, but none that reads a new neuron.
+
+    Under norms what reads new neurons meets 0, and what writes them is the companion's own.
+    """
     own, tensors = named_tensors(model), named_tensors(network)
+    rules, reading = coupling.site_rules, _reading(coupling, changes)
     for (name, axis), index_map in maps.items():
-        if (name, axis) in reading or not len(index_map.new):
+        rule = rules.get((name, axis))
+        is_kept = (name, axis) in reading if rule is None else rule.fill is not Fill.RANDOM
+        if is_kept or not len(index_map.new):
             continue
         tensor = tensors[name]
         places = index_map.new.to(tensor.device)
@@ -138,5 +148,5 @@ def _take_new_entries(
         tensor.data.index_copy_(axis, places, entries.to(tensor))
     # Last, since an entry may be new along both axes.
     for (name, axis), index_map in maps.items():
-        if (name, axis) in reading and len(index_map.new):
+        if (name, axis) in reading and (name, axis) not in rules and len(index_map.new):
             tensors[name].data.index_fill_(axis, index_map.new.to(tensors[name].device), 0)

@@ -13,7 +13,7 @@ m_sw is read off one run on the meta device with one neuron more in w. Latency i
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,11 +22,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxgrow.capture import Captured
-from fxgrow.coupling import Coupling, change_maps, couple
+from fxgrow.coupling import Coupling, change_maps, couple, set_attributes
 from fxgrow.errors import SpecError
 from fxgrow.growth.latency import measure_latency
 from fxgrow.spec import Term, activation_terms, multiply_add_terms, parameter_terms
-from fxgrow.surgery import Change, Maps, named_tensors, resize, sync_size_attributes
+from fxgrow.surgery import (
+    Change,
+    named_tensors,
+    resize,
+    set_integer,
+    sync_size_attributes,
+)
 
 Counts = Mapping[int, int]
 """Neurons to add, per number of a width."""
@@ -134,7 +140,7 @@ def shape_cost(count_terms: TermCounter) -> "CostModelFactory":
         for number, width in enumerate(coupling.widths):
             if width.growable:
                 one_more = {number: Change((1,) * width.size, new=1)}
-                with _resized(copied, change_maps(coupling, one_more)):
+                with _resized(copied, coupling, one_more):
                     larger = count_terms(copied, inputs)
                 slopes[number] = _slope(terms, larger)
         return _without_constant_terms(terms, slopes)
@@ -258,15 +264,27 @@ def _on_meta(graph_module: fx.GraphModule) -> fx.GraphModule:
 
 
 @contextmanager
-def _resized(on_meta: fx.GraphModule, maps: Maps) -> Iterator[None]:
+def _resized(
+    on_meta: fx.GraphModule, coupling: Coupling, changes: Mapping[int, Change]
+) -> Iterator[None]:
     """Another size inside, the old one afterwards."""
-    tensors = named_tensors(on_meta)
+    tensors, modules = named_tensors(on_meta), dict(on_meta.named_modules())
+    maps = change_maps(coupling, changes)
+    # A norm without a weight keeps its shape; what the model's own code reads is not in its graph.
+    attributes = []
+    for attribute in coupling.attributes:
+        if hasattr(modules.get(attribute.module), attribute.name):
+            attributes.append(attribute)
     present = {key: index_map for key, index_map in maps.items() if key[0] in tensors}
     before = {name: tensors[name].data for name, _ in present}
     try:
         resize(on_meta, present)
+        set_attributes(on_meta, replace(coupling, attributes=tuple(attributes)), changes)
         yield
     finally:
+        for attribute in attributes:
+            holder = modules[attribute.module]
+            set_integer(holder, attribute.name, attribute.keys, attribute.value)
         for name, data in before.items():
             tensors[name].data = data
         for module in on_meta.modules():

@@ -6,7 +6,8 @@ Let M_a be the IndexMap of axis a of a parameter W. The emitted parameter is
 
 D_a is the perturbation (eps delta) of the neurons along a, added to the original and subtracted
 from its copy; N_a are the new entries along a. M maps all axes (and halves the readers of a split
-neuron), M_{-a} maps all axes but a.
+neuron), M_{-a} maps all axes but a. Of a width under norms M also multiplies by what makes up for
+them, and new entries are finished afterwards (``norm_compensation``).
 
 An unlocked neuron (continual learning) is changed in place, as no copy follows it: there sign_a is
 1 and M does not halve.
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fxgrow.coupling import Coupling, change_maps, set_attributes
+from fxgrow.growth.norm_compensation import compensate_norms, scaled_maps
 from fxgrow.surgery import (
     DEFAULT_TREATMENT,
     Change,
@@ -87,12 +89,14 @@ def emit(
     for key, index_map in change_maps(coupling, changes).items():
         if key[0] in present:
             maps[key] = index_map
+    maps = scaled_maps(coupling, changes, maps)
     norms = KeptNorms.of(module, maps)
     resize(module, maps, optimizer, treatment)
     set_attributes(module, coupling, changes)
     require_sizes_of_torch(module)
     known = {name: update for name, update in updates.items() if name in present}
     apply_updates(module, maps, known, unlocked=unlocked)
+    compensate_norms(module, coupling, changes, maps)
     if twin_noise is not None:
         part_twins(module, maps, twin_noise)
     # After the updates: new entries lengthen a row as well as copies do.

@@ -108,11 +108,25 @@ def _alike(coupling: Coupling) -> list[tuple[str, ...]]:
 
 
 def _follows(captured: Captured, coupling: Coupling, group: Sequence[str]) -> bool:
-    """Whether a config describes the model with one more neuron in each width of a group."""
+    """Whether a config describes the model with one more neuron in each width of a group.
+
+    A stream may be a multiple of the number of heads only: of that twice as many tell, too.
+    """
+    if _follows_growth(captured, coupling, group, times=0):
+        return True
+    numbers = {coupling.number_of[name] for name in group}
+    is_stream = numbers <= coupling.under_norms.keys()
+    return is_stream and _follows_growth(captured, coupling, group, times=1)
+
+
+def _follows_growth(
+    captured: Captured, coupling: Coupling, group: Sequence[str], times: int
+) -> bool:
+    """Whether it does with so many times the width more, or with one neuron more (0 times)."""
     changes = {}
     for name in group:
         size = coupling.by_name[name].size
-        changes[coupling.number_of[name]] = Change((1,) * size, 1)
+        changes[coupling.number_of[name]] = Change((1,) * size, times * size or 1)
     # On a copy, as the config is found by what the grown model computes.
     copied: nn.Module = copy_module(captured.model)
     shapes_before = parameter_shapes(copied)

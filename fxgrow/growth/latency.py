@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fxgrow.copying import copy_module
-from fxgrow.coupling import Coupling, Width, change_maps
+from fxgrow.coupling import Coupling, Width, change_maps, set_attributes
 from fxgrow.surgery import Change, named_tensors, resize
 
 MICROSECONDS = 1e6
@@ -101,6 +101,7 @@ def _difference(
     present = named_tensors(grown)
     maps = change_maps(coupling, changes)
     resize(grown, {key: index_map for key, index_map in maps.items() if key[0] in present})
+    set_attributes(grown, coupling, changes)
     last_pair = 0.0
     for _ in range(WARM_UP):
         last_pair = _seconds(model, example_inputs) + _seconds(grown, example_inputs)

@@ -1,7 +1,7 @@
 """The Method protocol: all that the pipeline knows of a growth method."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -64,10 +64,12 @@ class Method(Protocol):
     their own; without it, there are ``batch_roles.SCORING_BATCHES`` to search on. A property
     ``keeps_function`` that is true says that no candidate changes what the model computes (outgoing
     weights of new neurons are 0, directions of splits are 0), so that no step has to be halved, and
-    emission tells the copies of split neurons apart. A property ``predicts_gain`` that is true says
-    that scores are in units of the loss, so that their sum is what a growth promises. A method
-    ``pick`` from the number of neurons that there are after growth to a ``Picked`` lets it stand
-    for several others.
+    emission tells the copies of split neurons apart. A property ``grows_under_norms`` that is true
+    says that it knows of new neurons whose eps multiply what writes them (``Slots.by_writers``);
+    without it, widths that norms run over get none of its candidates. A property ``predicts_gain``
+    that is true says that scores are in units of the loss, so that their sum is what a growth
+    promises. A method ``pick`` from the number of neurons that there are after growth to a
+    ``Picked`` lets it stand for several others.
 
     Example:
         A method in one file, registered in ``fxgrow.methods.registry`` or by an entry point of the
@@ -153,6 +155,30 @@ def search_steps(method: object) -> int:
 def predicts_gain(method: Method) -> bool:
     """Whether a method says that its scores are decreases of the loss, in its units."""
     return bool(getattr(method, "predicts_gain", False))
+
+
+def proposal_of(method: Method, coupling: Coupling) -> Proposal:
+    """The candidates that a method proposes, without those that there cannot be under norms.
+
+    A width under norms gets new neurons only, and only of methods that say they know how.
+
+    Args:
+        method: the method.
+        coupling: the widths of the model.
+    """
+    proposal = method.propose(coupling)
+    if not coupling.under_norms:
+        return proposal
+    is_able = bool(getattr(method, "grows_under_norms", False))
+    new, refusals = {}, dict(proposal.refusals)
+    for number, count in proposal.new.items():
+        if is_able or number not in coupling.under_norms:
+            new[number] = count
+    for number in coupling.under_norms.keys() - new.keys():
+        reason = f"norms run over it, and {type(method).__name__} has no candidates for such widths"
+        refusals.setdefault(number, Refusal("method", reason))
+    split = proposal.split - coupling.under_norms.keys()
+    return replace(proposal, split=split, new=new, refusals=refusals)
 
 
 def keeps_function(method: Method) -> bool:

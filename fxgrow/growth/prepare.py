@@ -8,10 +8,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fxgrow.capture import HOOKS_LEFT_OUT, Captured
-from fxgrow.coupling import Coupling, couple
+from fxgrow.coupling import UNDER_NORMS, Coupling, CouplingLimits, couple
 from fxgrow.errors import GrowthError
-from fxgrow.growth.method import Method, Proposal
+from fxgrow.growth.method import Method, Proposal, proposal_of
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
+from fxgrow.growth.streams import free_streams
 from fxgrow.rewrite import (
     LAYER_NAMESPACE,
     IdentityLayer,
@@ -41,6 +42,31 @@ class PreparedModel:
     halves: bool = True
 
 
+def couple_in_scope(
+    captured: Captured,
+    scope: Scope = ALL_WIDTHS,
+    examples: Sequence[Any] = (),
+    frozen: Sequence[str] = (),
+) -> Coupling:
+    """Couple a model; widths under norms that the scope names can get new neurons.
+
+    Args:
+        captured: the model.
+        scope: which widths may grow. Of widths that norms run over only those that ``only`` calls
+            by their own names: one neuron more of a stream is a row or column of every layer.
+        examples: more example inputs.
+        frozen: names of parameters whose widths stay as they are.
+    """
+    within = CouplingLimits(scope.ignore, scope.only, frozen)
+    coupling = couple(captured, examples=examples, **within._asdict())
+    names = []
+    for width in coupling.widths:
+        is_under_norms = width.refusal is not None and width.refusal.code in UNDER_NORMS
+        if is_under_norms and width.name in scope.only:
+            names.append(width.name)
+    return free_streams(captured, coupling, names, examples, within) if names else coupling
+
+
 def prepare(
     captured: Captured,
     coupling: Coupling,
@@ -65,16 +91,15 @@ def prepare(
     Raises:
         GrowthError: ``hooked-module``, if a hook would be lost with the module that it is on.
     """
-    proposal = method.propose(coupling)
+    proposal = proposal_of(method, coupling)
     if proposal.layers is None:
         return PreparedModel(captured, coupling, proposal)
     _require_no_hook_left_out(captured)
     points = insertion_points(captured, coupling, proposal.layers)
     deeper, inserted = insert_layers(captured, points, proposal.layers.norm)
     only = [*scope.only, f"{LAYER_NAMESPACE}.*.incoming"] if scope.only else []
-    deeper_coupling = couple(
-        deeper, only=only, ignore=scope.ignore, examples=examples, frozen=frozen
-    )
+    within = scope.model_copy(update={"only": tuple(only)})
+    deeper_coupling = couple_in_scope(deeper, within, examples, frozen)
     # Widths are numbered anew, so everything proposed by number is translated by name.
     numbers = deeper_coupling.number_of
     layers = {numbers[layer.width]: layer for layer in inserted}

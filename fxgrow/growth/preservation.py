@@ -179,6 +179,32 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
     return ROUNDING if error <= allowed else ""
 
 
+def all_in_float64(output_of: Callable[[nn.Module], Any], model: nn.Module) -> Any:
+    """What a model in float64 gives once every cast and new tensor of its own is in float64.
+
+    Norms that cast to float32 round to its digits, and two graphs that are equal do so differently.
+
+    Args:
+        output_of: runs the model.
+        model: the model, or its graph.
+
+    Returns:
+        The output; None if it computes in another dtype, or does not run.
+    """
+    if not _is_in_float64(model):
+        return None
+    try:
+        with _in_float64(_AllInFloat64()):  # type: ignore[no-untyped-call]
+            return output_of(model)
+    except Exception:  # noqa: BLE001 - the model's own code may raise anything
+        return None
+
+
+def _is_in_float64(model: nn.Module) -> bool:
+    floats = [p for p in model.parameters() if p.is_floating_point()]
+    return bool(floats) and all(parameter.dtype == torch.float64 for parameter in floats)
+
+
 def amplified_rounding(model: nn.Module, inputs: tuple[Any, ...]) -> float:
     """How far rounding alone may move what a model in float64 gives.
 
@@ -192,8 +218,7 @@ def amplified_rounding(model: nn.Module, inputs: tuple[Any, ...]) -> float:
     Raises:
         GrowthError: ``unstable-model``.
     """
-    floats = [p for p in model.parameters() if p.is_floating_point()]
-    if not floats or any(parameter.dtype != torch.float64 for parameter in floats):
+    if not _is_in_float64(model):
         return 0.0
     try:
         return _rounding(model, (inputs,), _outputs(model, (inputs,)))

@@ -186,7 +186,7 @@ def _freed(captured: Captured, coupling: Coupling, widths: Sequence[WidthChange]
         return coupling
     examples = [captured.example_inputs]
     if is_new:
-        return free_for_new_neurons(captured, coupling, names, examples).coupling
+        return free_for_new_neurons(captured, coupling, names, examples)
     return free_for_multiples(captured, coupling, names, examples)
 
 

@@ -15,7 +15,8 @@ class Scope(Settings):
 
     Args:
         only: patterns of module paths; a width that no such module writes stays as it is. Empty:
-            every width may grow.
+            every width may grow. A width under norms (the stream of a transformer) grows if it is
+            called by its own name here; no pattern means it.
         ignore: patterns of module paths; a width that touches such a module stays as it is.
         tie: groups of widths, by names or patterns. The widths of one group grow alike: candidates
             at the same place of all of them are one candidate.
@@ -26,6 +27,7 @@ class Scope(Settings):
             get longer by copies of their blocks, which compete with the neurons.
 
     Example:
+        >>> Scope(only=("*", "model.embed_tokens"))
         >>> Scope(only=("layer1.*",), tie=(("layer1.0.conv1", "layer1.1.conv1"),))
     """
 

@@ -46,6 +46,7 @@ class Selection:
         """Set eps of every candidate that was not chosen to 0."""
         candidates.split_eps.mul_(self.split.to(candidates.split_eps))
         candidates.new_eps.mul_(self.new.to(candidates.new_eps))
+        candidates.is_selected.copy_(self.new)
 
     def change(self, candidates: Candidates, width: int, size: int) -> Change:
         """What happens to the neurons of one width.

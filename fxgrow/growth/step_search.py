@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 
 from fxgrow.capture import capture, positional_inputs, preserve_attributes
-from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth.batch_roles import BatchRoles, assign_roles
 from fxgrow.growth.batches import outside_inference
@@ -20,9 +19,9 @@ from fxgrow.growth.candidate_counts import neurons_after, with_candidates_for_bu
 from fxgrow.growth.companions import require_no_layers
 from fxgrow.growth.expressible import limit_to_config
 from fxgrow.growth.invariants import MAX_BACKTRACKS, full_precision
-from fxgrow.growth.method import Method, Picked, pick_method
+from fxgrow.growth.method import Method, Picked, pick_method, proposal_of
 from fxgrow.growth.objective import Objective
-from fxgrow.growth.prepare import PreparedModel, prepare
+from fxgrow.growth.prepare import PreparedModel, couple_in_scope, prepare
 from fxgrow.growth.report import Description, describe_if_possible
 from fxgrow.growth.scope import Scope, resolve_ties
 from fxgrow.growth.search import SearchLimits, SearchResult, search, search_nothing
@@ -135,8 +134,8 @@ def make_ready(
     """Capture, couple, prepare, and resolve the budget; the parameters are frozen meanwhile."""
     scope, more = options.scope, options.examples
     captured = timer.run("capture", capture, work, inputs)
-    within = {"only": scope.only, "ignore": scope.ignore, "frozen": frozen}
-    coupling = timer.run("couple", couple, captured, examples=more, **within)
+    is_everywhere = not (scope.only or scope.ignore or frozen)
+    coupling = timer.run("couple", couple_in_scope, captured, scope, more, frozen)
     widths, counts = coupling.widths if options.describe else None, options.counts_costs
     if scope.expressible:
         coupling, ties = timer.run("couple", limit_to_config, captured, coupling, method)
@@ -147,7 +146,7 @@ def make_ready(
     picked = pick_method(method, partial(neurons_after, prepared, resolved))
     prepared = _with_candidates(prepared, method, picked.method, resolved)
     require_no_layers(options.companions, prepared)
-    return ReadyModel(before, prepared, resolved, picked, not any(within.values()))
+    return ReadyModel(before, prepared, resolved, picked, is_everywhere)
 
 
 def _with_candidates(
@@ -155,7 +154,7 @@ def _with_candidates(
 ) -> PreparedModel:
     """The model with as many candidates of the picked method as the budget can buy."""
     if picked is not asked:  # which proposes no layers, so nothing else depends on its proposal
-        prepared = replace(prepared, proposal=picked.propose(prepared.coupling))
+        prepared = replace(prepared, proposal=proposal_of(picked, prepared.coupling))
     return with_candidates_for_budget(prepared, budget)
 
 

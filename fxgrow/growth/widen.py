@@ -23,7 +23,6 @@ from fxgrow.coupling import (
     Coupling,
     Role,
     Site,
-    SiteRule,
     Width,
     couple,
     free_for_multiples,
@@ -44,9 +43,9 @@ from fxgrow.growth.lineage import (
     shapes_only,
     width_record,
 )
+from fxgrow.growth.norm_compensation import random_readers
 from fxgrow.growth.preservation import Preservation, culprits, excuse
 from fxgrow.growth.size_guard import require_growth_memory
-from fxgrow.growth.widen_under_norms import widen_under_norms
 from fxgrow.modes import exclusive_autograd, plain_attention
 from fxgrow.spec import GrowthStep
 from fxgrow.surgery import (
@@ -151,12 +150,12 @@ def widen(
     growing = _Growing(optimizer, StateTreatment(state, new_entry_rate))
     growing.require(model)
     with exclusive_autograd():
-        coupling, rules = _coupling_for(model_or_captured, given, amounts, how, round_to)
+        coupling = _coupling_for(model_or_captured, given, amounts, how, round_to)
         counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
         require_some(counts, amounts)
         changes = _changes(coupling, counts, rule, random.Random(seed))
         lineage = Lineage.of(model, history)
-        widening = _Widening(coupling, changes, given, seed, growing, rules, how, lineage)
+        widening = _Widening(coupling, changes, given, seed, growing, how, lineage)
         return _checked(widening, model, inplace)
 
 
@@ -178,7 +177,7 @@ class _Growing:
 class _Widening:
     """What is to be done to a model.
 
-    ``changes``: by the name of the width; ``rules``: of those under norms.
+    ``changes``: by the name of the width.
     """
 
     coupling: Coupling
@@ -186,7 +185,6 @@ class _Widening:
     examples: tuple[tuple[Any, ...], ...]
     seed: int
     growing: _Growing
-    rules: Mapping[str, Sequence[SiteRule]] = field(default_factory=dict)
     how: str = "new"
     lineage: Lineage = field(default_factory=Lineage)
 
@@ -209,7 +207,10 @@ class _Widening:
         self, module: nn.Module, names: Sequence[str], optimizer: Optimizer | None = None
     ) -> dict[tuple[str, int], IndexMap]:
         """Widen a module in place by some of the widths."""
-        changes = self._by_number([name for name in names if name not in self.rules])
+        changes = self._by_number(names)
+        under_norms: dict[int, Change] = {}
+        for number in changes.keys() & self.coupling.under_norms.keys():
+            under_norms[number] = changes.pop(number)
         generator = torch.Generator().manual_seed(self.seed)
         updates = new_neuron_updates(module, self.coupling, changes, generator)
         treatment = self.growing.treatment
@@ -222,13 +223,12 @@ class _Widening:
             treatment=treatment,
             twin_noise=generator,
         )
-        under_norms = self._by_number([name for name in names if name in self.rules])
-        for number, change in under_norms.items():
+        for number, change in sorted(under_norms.items()):
             # After the others, whose new entries are drawn for the sizes that there were.
-            rules = self.rules[self.coupling.widths[number].name]
-            maps |= widen_under_norms(
-                module, self.coupling, number, change, rules, generator, optimizer, treatment
-            )
+            readers = random_readers(module, self.coupling, number, change.new, generator)
+            drawn = {name: ParameterUpdate(new=entries) for name, entries in readers.items()}
+            changed = {number: change}
+            maps |= emit(module, self.coupling, changed, drawn, optimizer, treatment=treatment)
         return maps
 
     def applied(
@@ -333,18 +333,18 @@ def _coupling_for(
     amounts: Mapping[str, int],
     how: str,
     round_to: int | None,
-) -> tuple[Coupling, Mapping[str, Sequence[SiteRule]]]:
-    """The widths of the model, and the rules of those under norms that are asked for by name."""
+) -> Coupling:
+    """The widths of the model; those under norms that are asked for by name can grow."""
     coupling = couple(model_or_captured, examples[0], examples=examples[1:])
     names = _names_under_norms(coupling, amounts)
     if not names:
-        return coupling, {}
+        return coupling
     if how == "new":
         return free_for_new_neurons(model_or_captured, coupling, names, examples)
     asked = {name: amounts[name] for name in names}
     for name, count in round_amounts(coupling, asked, round_to).items():
         require_multiple(coupling.by_name[name], count)
-    return free_for_multiples(model_or_captured, coupling, names, examples), {}
+    return free_for_multiples(model_or_captured, coupling, names, examples)
 
 
 WideningRule = Callable[[Width, int, random.Random], Change]

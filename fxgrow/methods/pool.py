@@ -23,8 +23,7 @@ How we differ from Firefly: no step along the candidates is taken, so a pool man
 costs one backward pass over the growth batches, and the next training steps move the chosen ones.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +37,7 @@ from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_
 from fxgrow.methods.firefly.neighborhood import initialize, overgrown_layers
 from fxgrow.methods.gradients import mean_gradients
 from fxgrow.methods.proposals import growable_widths
+from fxgrow.methods.writer_scores import Writing, scores_by_writers, watched_layers
 from fxgrow.methods.zero_outgoing import ON
 from fxgrow.rewrite import OverGrown, OvergrownLayer, Slots
 
@@ -78,6 +78,11 @@ class GradientPool(Settings):
         """The loss stays what it is."""
         return True
 
+    @property
+    def grows_under_norms(self) -> bool:
+        """There it is the gradient of their incoming weights (``methods.writer_scores``)."""
+        return True
+
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose ``new`` neurons per growable width, and no splits."""
         count = POOL if self.new is None else self.new
@@ -97,15 +102,19 @@ class GradientPool(Settings):
         readings = [
             _Reading(layer, number)
             for layer in overgrown_layers(grown)
-            for number in range(len(layer.columns))
+            for number, slots in enumerate(layer.columns)
+            if not slots.by_writers
         ]
+        writings = Writing.all_of(grown)
         outgoing = [reading.outgoing for reading in readings]
+        incoming = [tensor for writing in writings for tensor in writing.rows]
         gradients: list[Tensor] = []
-        if outgoing:  # a width may be read by no layer at all
-            with _watched(readings):
-                gradients = mean_gradients(grown, objective, outgoing)
+        if outgoing or incoming:  # a width may be read by no layer at all
+            with watched_layers([*readings, *writings]):
+                gradients = mean_gradients(grown, objective, [*outgoing, *incoming])
         candidates = grown.candidates
-        new = torch.zeros(len(candidates.new_eps), dtype=torch.float64)
+        new = scores_by_writers(grown, writings, gradients[len(outgoing) :])
+        gradients = gradients[: len(outgoing)]
         for width, places in candidates.new.items():
             features = [
                 reading.features(gradient)
@@ -255,24 +264,6 @@ class _Reading:
         ordered = x.index_select(axis, order)
         by_candidate: Tensor = ordered.unflatten(axis, (candidates, -1))
         return by_candidate.transpose(1, 2).flatten(0, 1)
-
-
-@contextmanager
-def _watched(readings: Sequence[_Reading]) -> Iterator[None]:
-    """Layers show what they compute inside."""
-    with ExitStack() as stack:
-        for reading in readings:
-            stack.enter_context(_hooked(reading))
-        yield
-
-
-@contextmanager
-def _hooked(reading: _Reading) -> Iterator[None]:
-    handle = reading.layer.register_forward_hook(reading.watch)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _some(rows: Tensor) -> Tensor:

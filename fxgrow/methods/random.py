@@ -16,9 +16,14 @@ from torch import Tensor
 from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
-from fxgrow.methods.firefly.neighborhood import candidate_directions, initialize, overgrown_layers
+from fxgrow.methods.firefly.neighborhood import (
+    candidate_directions,
+    initialize,
+    overgrown_layers,
+    rows_by_eps,
+)
 from fxgrow.methods.proposals import propose_everywhere
-from fxgrow.rewrite import OverGrown
+from fxgrow.rewrite import OverGrown, OvergrownLayer
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ class RandomGrowth(Settings):
     new: int | None = Field(default=None, ge=0, le=limits.CANDIDATES)
     eps: float = Field(default=0.1, gt=0, le=limits.RATE)
     draws: int = Field(default=3, ge=1, le=limits.STEPS)
+
+    @property
+    def grows_under_norms(self) -> bool:
+        """Both ends of a neuron are random."""
+        return True
 
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose the same candidates as Firefly."""
@@ -84,10 +94,18 @@ class RandomGrowth(Settings):
                     dtype = torch.complex64 if outgoing.is_complex() else torch.float32
                     noise = torch.randn(outgoing.shape, generator=generator, dtype=dtype)
                     outgoing.copy_(noise / column_size**0.5)
+                self._draw_incoming(layer, generator)
         split_scores = random_scores(grown.candidates.split_eps, generator)
         new_scores = random_scores(grown.candidates.new_eps, generator)
         directions = [direction.detach().clone() for direction in candidate_directions(grown)]
         return _Draw(Scores(split_scores, new_scores), directions)
+
+    def _draw_incoming(self, layer: OvergrownLayer, generator: torch.Generator) -> None:
+        """Draw the rows that eps multiplies, which start at 0."""
+        row_size = sum(tensor[0].numel() for tensor in layer.new or ())
+        for tensor, is_multiplied in rows_by_eps([layer]):
+            noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+            tensor[is_multiplied] = (noise / row_size**0.5).to(tensor)[is_multiplied]
 
     def _loss(
         self, grown: OverGrown, objective: Objective, draw: _Draw, choose: SelectFunction

@@ -35,6 +35,11 @@ class ZeroOutgoing(Settings):
         """The loss stays what it is."""
         return True
 
+    @property
+    def grows_under_norms(self) -> bool:
+        """There it is the incoming weights that are 0, and outgoing ones are random."""
+        return True
+
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose as many new neurons as the budget buys, and no splits."""
         return propose_in_proportion(coupling)

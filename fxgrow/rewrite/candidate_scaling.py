@@ -43,11 +43,11 @@ class CandidateScaling(nn.Module):
 
         Args:
             split_eps: the eps of all split candidates; None: no perturbations.
-            new_eps: the eps of all new neurons; None: no columns.
+            new_eps: the eps of all new neurons; None: no columns, and no rows that it multiplies.
         """
         rows: dict[OvergrownLayer, _Rows] = {}
         for alike_rows in self.rows:
-            rows |= alike_rows(split_eps)
+            rows |= alike_rows(split_eps, new_eps)
         columns: dict[_Use, Tensor] = {}
         if new_eps is not None:
             for alike_columns in self.columns:
@@ -68,7 +68,7 @@ def scaled_candidates(
     Args:
         layers: the layers.
         split_eps: the eps of all split candidates; None: no perturbations.
-        new_eps: the eps of all new neurons; None: no columns.
+        new_eps: the eps of all new neurons; None: no columns, and no rows that it multiplies.
 
     Returns:
         As many as layers.
@@ -101,13 +101,15 @@ def _form_of_rows(layer: OvergrownLayer) -> Hashable:
     """What layers have in common whose rows are computed at once."""
     tensors = tuple((part.shape, part.dtype, part.device) for part in layer.base().tensors())
     flags = layer.bias is None, layer.delta is None, layer.kept_columns is None, layer.is_plain
-    return tensors, flags, layer.num_new_rows
+    return tensors, flags, layer.num_new_rows, layer.eps_of_rows is None
 
 
 def _form_of_columns(use: _Use) -> Hashable:
     """What outgoing weights have in common that are computed at once."""
     tensor = _outgoing(use)
-    return tensor.shape, tensor.dtype, tensor.device, use[0].kept_rows is None
+    layer, number = use
+    has_eps = not layer.columns[number].by_writers
+    return tensor.shape, tensor.dtype, tensor.device, layer.kept_rows is None, has_eps
 
 
 def _alike(
@@ -139,6 +141,7 @@ class _AlikeRows(nn.Module):
     split_unit: Tensor
     unit: Tensor
     kept: Tensor | None
+    eps_of_rows: Tensor | None
 
     def __init__(self, layers: Sequence[OvergrownLayer], join: bool) -> None:
         super().__init__()
@@ -159,8 +162,13 @@ class _AlikeRows(nn.Module):
             self.register_buffer("split_unit", split_unit.flatten(), persistent=False)
         kept = [layer.kept_columns for layer in layers if layer.kept_columns is not None]
         self.register_buffer("kept", torch.stack(kept) if kept else None, persistent=False)
+        by_writers = [layer.eps_of_rows for layer in layers if layer.eps_of_rows is not None]
+        eps_of_rows = torch.stack(by_writers) if by_writers else None  # [layers, new rows]
+        self.register_buffer("eps_of_rows", eps_of_rows, persistent=False)
 
-    def forward(self, split_eps: Tensor | None) -> dict[OvergrownLayer, _Rows]:
+    def forward(
+        self, split_eps: Tensor | None, new_eps: Tensor | None
+    ) -> dict[OvergrownLayer, _Rows]:
         """The rows of each layer: eps_i delta_i and those of new neurons, joined or not."""
         delta: list[Tensor] = []
         if self._delta and split_eps is not None:
@@ -168,7 +176,7 @@ class _AlikeRows(nn.Module):
             delta = self._scaled(self._delta, eps)
         new: list[Tensor] = []
         if self._new:
-            new = self._scaled(self._new, self.unit)
+            new = self._scaled(self._new, self._units_of_new(new_eps))
         # What is joined is not given once more: views of it would cost time, too.
         none: list[WeightBlock | None] = [None] * len(self._layers)
         if self._joins:
@@ -177,6 +185,15 @@ class _AlikeRows(nn.Module):
             perturbations = self._blocks(delta) if delta else none
             rows = map(_Rows, perturbations, self._blocks(new) if new else none, none)
         return dict(zip(self._layers, rows, strict=True))
+
+    def _units_of_new(self, new_eps: Tensor | None) -> Tensor:
+        """What each row of a new neuron is multiplied by, or those of each layer."""
+        if self.eps_of_rows is None:
+            return self.unit
+        has_eps = self.eps_of_rows >= 0
+        own = 0.0 if new_eps is None else new_eps[self.eps_of_rows.clamp(min=0)]
+        factors = torch.where(has_eps, own, 1.0)
+        return (factors * self.unit.unsqueeze(1)).flatten()
 
     def _scaled(self, names: Sequence[str], factors: Tensor) -> list[Tensor]:
         """The tensors of all layers times a factor for each row, or for each layer.
@@ -233,6 +250,8 @@ class _AlikeColumns(nn.Module):
     def __init__(self, uses: Sequence[_Use]) -> None:
         super().__init__()
         self._uses = tuple(uses)
+        first, first_number = uses[0]
+        self._has_eps = not first.columns[first_number].by_writers
         places, units, kept = [], [], []
         for layer, number in uses:
             place = layer.columns[number].candidate.to(layer.weight.device)
@@ -245,9 +264,11 @@ class _AlikeColumns(nn.Module):
         self.register_buffer("kept", torch.stack(kept) if kept else None, persistent=False)
 
     def forward(self, new_eps: Tensor) -> dict[_Use, Tensor]:
-        """eps_j times the outgoing weights of new neurons."""
+        """eps_j times the outgoing weights of new neurons, where eps multiplies what reads."""
         stacked = _side_by_side([_outgoing(use) for use in self._uses])  # [uses, out, new, ...]
-        factors = new_eps.index_select(0, self.place) * self.unit
+        factors = self.unit
+        if self._has_eps:
+            factors = new_eps.index_select(0, self.place) * self.unit
         by_column = factors.reshape(len(self._uses), 1, -1)
         scaled = stacked * _along_first(by_column, stacked)
         if self.kept is not None:

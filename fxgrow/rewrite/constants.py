@@ -97,7 +97,7 @@ def lane_argument(context: RewriteContext, node: fx.Node, width: int, argument: 
         The argument in the lane; a constant beside the neurons has the lane's size.
     """
     lanes = context.env[argument]
-    is_beside = _is_pointwise(node.target) and _is_constant(context, argument)
+    is_beside = is_pointwise(node.target) and _is_constant(context, argument)
     if width in lanes.new or not is_beside:
         return lanes.lane(width)
     shapes = context.coupling.shapes
@@ -115,7 +115,8 @@ _POINTWISE = ("add", "sub", "mul", "truediv", "div", "true_divide", "where", "ma
 """Names of functions and methods with two operands that are combined element by element."""
 
 
-def _is_pointwise(target: Any) -> bool:
+def is_pointwise(target: Any) -> bool:
+    """Whether a node of this target combines values element by element, as a sum or product."""
     if isinstance(target, torch._ops.OpOverload):
         return torch.Tag.pointwise in target.tags
     return _name(target) in _POINTWISE

@@ -171,7 +171,8 @@ class RewriteContext:
         blocks = []
         for length in lengths[is_last[starts]]:
             blocks.append(np.repeat(candidates, length))
-        return Slots(width, torch.from_numpy(np.concatenate(blocks)))
+        candidate = torch.from_numpy(np.concatenate(blocks))
+        return Slots(width, candidate, width in self.candidates.under_norms)
 
     def labeled_axes(self, node: fx.Node) -> list[LabeledAxis]:
         """The axes along which neurons lie in what a call_module or get_attr node holds."""
@@ -222,6 +223,9 @@ class RewriteContext:
     def carrier(self, name: str, axis: int, tensor: Tensor, width: int) -> str:
         """Where the values of new neurons in a tensor that carries them lie; inserted if need be.
 
+        Those of a width under norms are constants: its rules say what they are. Parameters that
+        write it have ``writing_carrier``.
+
         Args:
             name: a parameter or buffer.
             axis: the axis along which the neurons lie.
@@ -236,12 +240,42 @@ class RewriteContext:
             slots = self.slots(name, axis, width)
             owner = self.model.get_submodule(name.rpartition(".")[0])
             count = len(slots.candidate)
-            values = carrier_entries(owner, name, tensor, axis, count, self.generator)
+            rule = self.coupling.site_rules.get((name, axis))
             is_learned = isinstance(tensor, nn.Parameter)
-            target = self.insert(key, f"{name}_{axis}_{width}", values, learned=is_learned)
+            stem = f"{name}_{axis}_{width}"
+            if rule is not None:  # emission knows its values
+                values = rule.beyond_mean(tensor.detach(), count)
+                target = self.insert(key, stem, values, learned=is_learned)
+                attribute_at(self.rewriter.root, target).requires_grad_(requires_grad=False)
+                return target
+            values = carrier_entries(owner, name, tensor, axis, count, self.generator)
+            target = self.insert(key, stem, values, learned=is_learned)
             inserted = attribute_at(self.rewriter.root, target)
             self.entries.append(Entry(name, axis, slots, None, partial(_itself, inserted)))
         return self.targets[key]
+
+    def writing_carrier(
+        self, name: str, axis: int, tensor: Tensor, width: int
+    ) -> tuple[str, float]:
+        """Where the values of new neurons lie that a parameter writes under norms; 0 at first.
+
+        Args:
+            name, axis, tensor, width: as for ``carrier``.
+
+        Returns:
+            The target in the new root, and the unit by which it is multiplied beside eps.
+        """
+        unit = float(tensor.detach().double().square().mean().sqrt()) or 1.0
+        key = ("written", name, axis, width)
+        if key not in self.targets:
+            slots = self.slots(name, axis, width)
+            shape = list(tensor.shape)
+            shape[axis] = len(slots.candidate)
+            values = tensor.detach().new_zeros(shape)
+            target = self.insert(key, f"{name}_{axis}_{width}", values, learned=True)
+            inserted = attribute_at(self.rewriter.root, target)
+            self.entries.append(Entry(name, axis, slots, None, partial(_itself, inserted), unit))
+        return self.targets[key], unit
 
     def insert(
         self, key: Hashable, stem: str, value: nn.Module | Tensor, learned: bool = False

@@ -1,7 +1,7 @@
 """Entries: what emission adds to which axis of which parameter, of all candidates."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from fxgrow.rewrite.candidate_scaling import scaled_candidates
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.overgrown_layer import CandidateBlocks, OvergrownLayer
+from fxgrow.surgery import reshape_along
 
 ReadBlocks = Callable[[CandidateBlocks], Tensor]
 """From the weights of a layer's candidates to what an ``Entry`` adds."""
@@ -26,6 +27,8 @@ class Entry:
         slots: the indices of new neurons; None for a perturbation of what is there.
         layer: the layer whose candidates it is of; None for what has no eps.
         read: finds it among the weights of that layer's candidates.
+        unit: a parameter that writes new neurons of a width under norms as it is (positions) is
+            multiplied by this and by their eps; None: it has no eps.
     """
 
     parameter: str
@@ -33,6 +36,12 @@ class Entry:
     slots: Slots | None
     layer: OvergrownLayer | None
     read: ReadBlocks
+    unit: float | None = None
+
+    @property
+    def parameter_itself(self) -> Tensor:
+        """What is read of no layer, without eps."""
+        return self.read(_NO_BLOCKS)
 
     def values(self, split_eps: Tensor, new_eps: Tensor) -> Tensor:
         """What is added at these eps (see ``entry_values``)."""
@@ -56,7 +65,26 @@ def entry_values(entries: Sequence[Entry], split_eps: Tensor, new_eps: Tensor) -
     of_layers = scaled_candidates(layers, split_eps, new_eps)
     blocks: dict[OvergrownLayer | None, CandidateBlocks] = {None: _NO_BLOCKS}
     blocks |= dict(zip(layers, of_layers, strict=True))
-    return [entry.read(blocks[entry.layer]) for entry in entries]
+    values = []
+    for entry in entries:
+        value = entry.read(blocks[entry.layer])
+        if entry.unit is not None and entry.slots is not None:
+            eps = new_eps[entry.slots.candidate.to(new_eps.device)]
+            value = times_eps(value, eps, entry.unit, entry.axis)
+        values.append(value)
+    return values
+
+
+def times_eps(value: Tensor, eps: Tensor, unit: float, axis: int) -> Tensor:
+    """Entries of new neurons times their eps.
+
+    Args:
+        value: the entries.
+        eps: one per entry along the axis.
+        unit: a factor of all.
+        axis: the axis along which they lie.
+    """
+    return value * reshape_along(eps * unit, axis, value.dim())
 
 
 _NO_BLOCKS = CandidateBlocks(None, None, ())
@@ -87,7 +115,7 @@ def layer_entries(layer: OvergrownLayer) -> list[Entry]:
 
 def _gathered(product: LinearOp, slots: Slots, axis: int) -> Slots:
     """The indices of new neurons along an axis of the parameter."""
-    return Slots(slots.width, product.gathered(slots.candidate, axis))
+    return replace(slots, candidate=product.gathered(slots.candidate, axis))
 
 
 # The ``read`` of entries; ``part`` is the place of a parameter in ``LinearOp.names``.

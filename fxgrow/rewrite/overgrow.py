@@ -1,7 +1,7 @@
 """Put every candidate into the graph at once (Wu et al., NeurIPS 2020, Eqs. 3 and 4)."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.entries import Entry
 from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
+from fxgrow.rewrite.norms import refusals_of_hidden_norms
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
 from fxgrow.rewrite.rules import EPS, SCALING, refusals_of_other_axes, rule_for
@@ -89,7 +90,7 @@ def overgrow(
     refusals = _refusals(captured, coupling, tensorless)
     growable = {number for number, width in enumerate(coupling.widths) if width.growable}
     able = growable - refusals.keys()
-    split_counts = {width: coupling.widths[width].size for width in split if width in able}
+    split_counts = _split_counts(coupling, split, able)
     reordered = coupling.replay.singly if coupling.replay else frozenset()
     refusals |= dict.fromkeys(reordered & able, _REORDERED)
     like = _first_real_parameter(captured.graph_module)
@@ -98,7 +99,8 @@ def overgrow(
         for width, count in new.items():
             if width in able and width not in refusals and count:
                 new_counts[width] = count
-        candidates = Candidates(split_counts, new_counts, like, frozenset(layers), halves=halves)
+        given = (split_counts, new_counts, like, frozenset(layers), frozenset(coupling.under_norms))
+        candidates = Candidates(*given, halves=halves)
         grown = _build(captured, coupling, candidates, refusals, tensorless, generator)
         # Whether new neurons can pass without the old ones beside them is only seen by running.
         failure = _first_failure(grown.graph_module, captured.example_inputs)
@@ -113,6 +115,12 @@ def overgrow(
             )
         refusal = Refusal("no-lane", f"new neurons cannot pass alone: {message}", (node.name,))
         refusals |= dict.fromkeys(at_fault, refusal)
+
+
+def _split_counts(coupling: Coupling, split: Iterable[int], able: Set[int]) -> dict[int, int]:
+    """How many neurons of each width can split; under norms there are rules for new ones only."""
+    may_split = able - coupling.under_norms.keys()
+    return {width: coupling.widths[width].size for width in split if width in may_split}
 
 
 def _first_real_parameter(module: nn.Module) -> Tensor:
@@ -176,7 +184,8 @@ def _refusals(
         if refusal is not None:
             for width in touched:
                 refusals.setdefault(width, refusal)
-        for width, refusal in refusals_of_other_axes(context, node).items():
+        found = refusals_of_other_axes(context, node) | refusals_of_hidden_norms(context, node)
+        for width, refusal in found.items():
             refusals.setdefault(width, refusal)
     for number, untouched in enumerate(coupling.widths):
         if number not in touched_at_all:

@@ -9,6 +9,8 @@ One layer W with input x (the mean of the two halves of the split neurons that i
                                              first alone)
     R x                                      the new neurons that it writes
 
+Of a width under norms eps_new multiplies R in place of C_w (see ``norms``).
+
 with W, D and R in *one* product of concatenated weights. W is frozen: it gets no gradient.
 
 How we differ: candidate weights are in units of the layer's own, ``unit_row`` the mean norm of its
@@ -24,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fxgrow.errors import InternalError
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.linear_op import (
     LinearOp,
@@ -106,6 +109,7 @@ class OvergrownLayer(nn.Module):
     kept_rows: Tensor | None
     kept_columns: Tensor | None
     split: Tensor | None
+    eps_of_rows: Tensor | None
     unit_row: Tensor
     unit_column: Tensor
 
@@ -136,6 +140,7 @@ class OvergrownLayer(nn.Module):
         # Numbers as tensors: an operator converts a plain one anew in each pass.
         row, column = map(weight.new_tensor, _units(self.base()))
         buffers = {"split": split, "kept_rows": kept.rows, "kept_columns": kept.columns}
+        buffers["eps_of_rows"] = _eps_of_rows(rows)
         buffers |= {"unit_row": row, "unit_column": column}
         for name, buffer in buffers.items():
             placed = None if buffer is None else buffer.to(weight.device)
@@ -208,6 +213,17 @@ class OvergrownLayer(nn.Module):
         if incoming is None:
             return []
         return [tensor.split(self._row_counts)[number] for tensor in incoming.tensors()]
+
+    def new_weight_rows(self, number: int, blocks: CandidateBlocks) -> Tensor:
+        """The rows of the weight that write those of ``rows[number]``, oriented."""
+        if blocks.incoming is not None:
+            rows = blocks.incoming.weight
+        elif blocks.joined is not None:
+            rows = blocks.joined.weight[-self.num_new_rows :]
+        else:
+            raise InternalError("a layer that writes no new neurons was asked for their rows")
+        of_width: Tensor = rows.split(self._row_counts)[number]
+        return of_width
 
     def forward(
         self,
@@ -307,6 +323,17 @@ class OvergrownLayer(nn.Module):
             if self.halves:
                 blocks.append([own - delta for own, delta in zip(base, moved, strict=True)])
         return blocks + [self.rows_of(i, candidates.incoming) for i in range(len(self.rows))]
+
+
+def _eps_of_rows(rows: Sequence[Slots]) -> Tensor | None:
+    """For each row of a new neuron which eps multiplies it, -1 for none; None: none has one."""
+    if not any(slots.by_writers for slots in rows):
+        return None
+    places = []
+    for slots in rows:
+        none = torch.full_like(slots.candidate, -1)
+        places.append(slots.candidate if slots.by_writers else none)
+    return torch.cat(places)
 
 
 def _units(base: WeightBlock) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from fxgrow.capture import writes_in_place
-from fxgrow.coupling import Role
+from fxgrow.coupling import WRITTEN_FILLS, Fill, Role
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Slots
 from fxgrow.rewrite.constants import (
@@ -27,11 +27,12 @@ from fxgrow.rewrite.constants import (
     written_lanes,
 )
 from fxgrow.rewrite.context import RewriteContext
-from fxgrow.rewrite.entries import layer_entries
+from fxgrow.rewrite.entries import layer_entries, times_eps
 from fxgrow.rewrite.lane_sizes import dims_of_neurons, lane_shape, lane_size
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at
+from fxgrow.rewrite.norms import MeanSquareRule, NormalizationRule, TiedReaderRule
 from fxgrow.rewrite.overgrown_layer import Kept, OvergrownLayer
 from fxgrow.rewrite.recurrent import OvergrownRecurrent, recurrent_module
 from fxgrow.rewrite.rewriter import Provenance
@@ -227,10 +228,13 @@ def _new_slots(context: RewriteContext, product: LinearOp, axis: int | None) -> 
     if axis is None:
         return []
     widths = context.widths_of(product.weight, axis) & context.candidates.new.keys()
+    rule = context.coupling.site_rules.get((product.weight, axis))
+    if rule is not None and axis == product.columns and rule.fill is not Fill.RANDOM:
+        return []  # before a norm a new neuron is not 0, so nothing may read it yet
     found = []
     for width in sorted(widths):
         slots = context.slots(product.weight, axis, width)
-        found.append(Slots(width, product.spread(slots.candidate, axis)))
+        found.append(replace(slots, candidate=product.spread(slots.candidate, axis)))
     return found
 
 
@@ -319,8 +323,11 @@ class RecurrentRule:
 
     def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
         products = context.recurrent_products.get(node)
+        kind = _kind(context.old, node)
+        written = context.coupling.writes.get(node.name, frozenset())
+        if not written.isdisjoint(context.coupling.under_norms):
+            return _no_rewrite(node, f"a {kind} cannot write new neurons that a norm sees")
         if products is None:
-            kind = _kind(context.old, node)
             return _no_rewrite(node, f"a weight of this {kind} is computed from parameters")
         for product in products:
             for name in product.names:
@@ -386,6 +393,8 @@ class ParameterRule:
     def match(self, context: RewriteContext, node: fx.Node) -> bool:
         if node.op != "get_attr" or node in context.parameter_nodes or _only_its_form(node):
             return False
+        if not node.users:  # exported graphs read tied parameters under each name
+            return False
         return bool(context.touched(node))
 
     def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
@@ -397,10 +406,25 @@ class ParameterRule:
         for name, axis, tensor in context.labeled_axes(node):
             widths = context.widths_of(name, axis) & context.candidates.new.keys()
             for width in sorted(widths):
-                target = context.carrier(name, axis, tensor, width)
                 provenance = Provenance("parameter", context.coupling.widths[width].name, NEW)
-                new[width] = context.rewriter.get_attr(target, provenance)
+                rule = context.coupling.site_rules.get((name, axis))
+                is_learned = isinstance(tensor, nn.Parameter)
+                if rule is not None and rule.fill in WRITTEN_FILLS and is_learned:
+                    target, unit = context.writing_carrier(name, axis, tensor, width)
+                    value = context.rewriter.get_attr(target, provenance)
+                    eps = _eps_of(context, width, provenance)
+                    args = (value, eps, unit, axis)
+                    new[width] = context.rewriter.call_function(times_eps, args, provenance)
+                else:
+                    target = context.carrier(name, axis, tensor, width)
+                    new[width] = context.rewriter.get_attr(target, provenance)
         return Lanes(plus, None, new)
+
+
+def _eps_of(context: RewriteContext, width: int, provenance: Provenance) -> fx.Node:
+    """The eps of the new neurons of a width."""
+    args = (context.eps_nodes[1], context.candidates.new[width])
+    return context.rewriter.call_function(operator.getitem, args, provenance)
 
 
 _CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate, torch.ops.aten.cat.default)
@@ -599,13 +623,16 @@ class PathRule:
                     setattr(carrier.get_submodule(owner), leaf, values)
             sync_size_attributes(carrier)
             for parameter in carrier.parameters():
-                parameter.requires_grad_()
+                parameter.requires_grad_(width not in context.candidates.under_norms)
             context.insert(key, f"{node.target}_{width}", carrier)
         return context.targets[key]
 
 
 REWRITE_RULES: tuple[RewriteRule, ...] = (
     RecurrentRule(),
+    TiedReaderRule(),
+    NormalizationRule(),
+    MeanSquareRule(),
     LinearRule(),
     ParameterRule(),
     ConcatRule(),

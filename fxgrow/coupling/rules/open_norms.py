@@ -208,7 +208,8 @@ def _open(ctx: Context, x: Tensor, dim: int, is_centered: bool, out: Tensor) -> 
     # New labels, else what reads behind the norm could not be told from what reads before it.
     inside = _relabel(ctx, x, dim, out)
     if ctx.open_norms is not None:
-        ctx.open_norms.norms.append(Norm(before, inside, is_centered, ctx.modules[-1]))
+        norm = Norm(before, inside, is_centered, ctx.modules[-1], ctx.graph_node)
+        ctx.open_norms.norms.append(norm)
 
 
 def _relabel(ctx: Context, x: Tensor, dim: int, out: Tensor) -> Ints:

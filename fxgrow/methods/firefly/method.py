@@ -86,6 +86,11 @@ class Firefly(Settings):
         return True
 
     @property
+    def grows_under_norms(self) -> bool:
+        """Relaxation and scores are the same, whichever end of a neuron eps multiplies."""
+        return True
+
+    @property
     def search_steps(self) -> int:
         """How many growth batches the search steps over."""
         return self.rounds * self.steps + self.refine_steps

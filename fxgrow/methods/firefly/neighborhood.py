@@ -46,7 +46,8 @@ def candidate_directions(grown: OverGrown) -> list[nn.Parameter]:
 def initialize(grown: OverGrown, eps: float, generator: torch.Generator) -> None:
     """Set every eps to its largest value, and draw random directions of norm 1.
 
-    The outgoing weights of new neurons become 0, so step one starts along their gradient.
+    The outgoing weights of new neurons become 0, so step one starts along their gradient. Of a
+    width under norms it is the incoming ones: what eps multiplies is 0, and the other end random.
 
     Args:
         grown: the over-grown graph, changed in place.
@@ -57,15 +58,34 @@ def initialize(grown: OverGrown, eps: float, generator: torch.Generator) -> None
     grown.candidates.new_eps.fill_(eps)
     for layer in overgrown_layers(grown):
         for parameter in (*(layer.delta or []), *(layer.new or [])):
-            # In double precision, so that the draw is the same whatever the model's dtype is.
-            dtype = torch.complex128 if parameter.is_complex() else torch.float64
-            noise = torch.randn(parameter.shape, generator=generator, dtype=dtype)
-            parameter.copy_(noise)
-        for outgoing in layer.outgoing:
-            outgoing.zero_()
-    for directions in (_split_directions(grown), _incoming_directions(grown)):
+            parameter.copy_(_noise(parameter, generator))
+        for tensor, is_multiplied in rows_by_eps([layer]):
+            tensor[is_multiplied] = 0.0
+        for outgoing, slots in zip(layer.outgoing, layer.columns, strict=True):
+            if slots.by_writers:
+                outgoing.copy_(_noise(outgoing, generator))
+            else:
+                outgoing.zero_()
+    drawn = [_split_directions(grown), _incoming_directions(grown)]
+    if grown.candidates.under_norms:
+        drawn.append(_outgoing_directions(grown))
+    for directions in drawn:
         norms = directions.squared_norms().sqrt()
         directions.divide(norms.clamp(min=torch.finfo(norms.dtype).tiny))
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    # In double precision, so that the draw is the same whatever the model's dtype is.
+    dtype = torch.complex128 if like.is_complex() else torch.float64
+    return torch.randn(like.shape, generator=generator, dtype=dtype)
+
+
+def rows_by_eps(layers: Iterable[OvergrownLayer]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what writes new neurons, with the mask of the rows that eps multiplies."""
+    for layer in layers:
+        if layer.eps_of_rows is not None:
+            for tensor in layer.new or []:
+                yield tensor, layer.eps_of_rows >= 0
 
 
 @dataclass(frozen=True)
@@ -208,7 +228,16 @@ def _split_directions(grown: OverGrown) -> Directions:
 
 
 def _incoming_directions(grown: OverGrown) -> Directions:
-    return Directions.of(grown.candidates.new_eps, incoming_tensors(overgrown_layers(grown)))
+    tensors = [*incoming_tensors(overgrown_layers(grown)), *_written_parameters(grown)]
+    return Directions.of(grown.candidates.new_eps, tensors)
+
+
+def _written_parameters(grown: OverGrown) -> Iterator[SplitPart]:
+    """Yield what parameters without a product (positions) write of new neurons."""
+    for entry in grown.entries:
+        if entry.unit is not None and entry.slots is not None:
+            tensor = entry.parameter_itself
+            yield tensor, entry.slots.candidate.to(tensor.device), entry.axis
 
 
 def _outgoing_directions(grown: OverGrown) -> Directions:
