@@ -209,6 +209,47 @@ class Attention(nn.Module):
         return h + self.out(mixed.transpose(1, 2).flatten(2))
 
 
+class LearnedQueries(nn.Module):
+    """Attends from parameters, one head, so that torch's own code computes the scale."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(TIME, 3))
+        self.q, self.k = nn.Linear(3, 4), nn.Linear(d, 4)
+        self.v, self.out = nn.Linear(d, 4), nn.Linear(4, d)
+
+    def forward(self, h: Tensor) -> Tensor:
+        queries = self.q(self.queries).expand(h.shape[0], -1, -1)
+        mixed = F.scaled_dot_product_attention(queries, self.k(h), self.v(h))
+        return h + self.out(mixed)
+
+
+class Grouped(nn.Module):
+    """Gathers, or sums up, at times that are numbers expanded over the features."""
+
+    def __init__(self, gathers: bool) -> None:
+        super().__init__()
+        self.gathers = gathers
+        self.register_buffer("times", torch.arange(TIME) // 2)
+
+    def forward(self, h: Tensor) -> Tensor:
+        index = self.times[None, :, None].expand_as(h)
+        if self.gathers:
+            return h.gather(1, index)
+        return torch.zeros_like(h).scatter_reduce(1, index, h, "mean", include_self=False)
+
+
+class MaskedLinear(nn.Linear):
+    """Some of its weights are switched off by its own code."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__(d, d + 1)
+        self.register_buffer("mask", torch.arange(d * (d + 1)).view(d + 1, d) % 3 > 0)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.linear(h, self.weight * self.mask, self.bias)
+
+
 class OverTime(nn.Module):
     """A layer of images or sequences, channels first."""
 
@@ -315,6 +356,11 @@ CONSTRUCTS: dict[str, Callable[[int], tuple[nn.Module, int]]] = {
     "first features": _function(lambda h: h + h[..., :1]),
     # attention
     "attention": lambda d: (Attention(d, 2, by_hand=False), d),
+    "learned queries": lambda d: (LearnedQueries(d), d),
+    # numbers that are expanded over features, weights that are computed
+    "gathered": lambda d: (Grouped(gathers=True), d),
+    "grouped": lambda d: (Grouped(gathers=False), d),
+    "masked": lambda d: (MaskedLinear(d), d + 1),
     "attention by hand": lambda d: (Attention(d, 2, by_hand=True), d),
 }
 

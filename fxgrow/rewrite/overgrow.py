@@ -15,6 +15,7 @@ from fxgrow.errors import InternalError, Refusal
 from fxgrow.modes import garbage_collection_off
 from fxgrow.rewrite.candidate_scaling import CandidateScaling
 from fxgrow.rewrite.candidates import Candidates
+from fxgrow.rewrite.carried import refusals_of_carried
 from fxgrow.rewrite.constants import written_constants
 from fxgrow.rewrite.context import INSERTED, RewriteContext
 from fxgrow.rewrite.entries import Entry
@@ -185,6 +186,7 @@ def _refusals(
             for width in touched:
                 refusals.setdefault(width, refusal)
         found = refusals_of_other_axes(context, node) | refusals_of_hidden_norms(context, node)
+        found |= refusals_of_carried(context, node)
         for width, refusal in found.items():
             refusals.setdefault(width, refusal)
     for number, untouched in enumerate(coupling.widths):

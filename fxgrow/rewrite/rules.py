@@ -19,6 +19,7 @@ from fxgrow.capture import writes_in_place
 from fxgrow.coupling import WRITTEN_FILLS, Fill, Role
 from fxgrow.errors import InternalError, Refusal
 from fxgrow.rewrite.candidates import Slots
+from fxgrow.rewrite.carried import carried_candidates
 from fxgrow.rewrite.constants import (
     concatenated_lanes,
     constant_read,
@@ -122,8 +123,9 @@ class LinearRule:
 
     def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
         use = context.linear_uses.get(node)
-        if use is None:
-            return Lanes(_copy_plus(context, node))
+        # What it reads or writes has no candidates then: see ``refusals_of_carried``.
+        if use is None or carried_candidates(context, node):
+            return PathRule().rewrite(context, node)
         split = _split_index(context, use.product)
         rows = _new_slots(context, use.product, use.product.rows)
         columns = _new_slots(context, use.product, use.product.columns)

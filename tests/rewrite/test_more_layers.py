@@ -257,6 +257,31 @@ def _used_twice() -> nn.Module:
     return Net(forward, a=nn.Linear(6, 4), middle=nn.Linear(4, 5), b=_read(5))
 
 
+class LearnedQueries(nn.Module):
+    """Attention whose queries are parameters, which the values pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(3, 4))
+        self.q, self.k, self.v = nn.Linear(4, 4), nn.Linear(6, 4), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries = self.q(self.queries).expand(x.shape[0], -1, -1)
+        return F.scaled_dot_product_attention(queries, self.k(x), self.v(x))
+
+
+def _mixed_over_time(by_layer: bool) -> nn.Module:
+    """Every neuron is a mixture of itself at all times."""
+
+    def forward(net: Any, x: Tensor) -> Tensor:
+        hidden = torch.tanh(net.a(x))
+        if by_layer:
+            return net.b(torch.tanh(net.mix(hidden.transpose(1, 2)).transpose(1, 2)))
+        return net.b(torch.tanh(net.mix.weight @ hidden))
+
+    return Net(forward, a=nn.Linear(6, 5), mix=nn.Linear(3, 3), b=_read(5))
+
+
 SIGNALS = {1: _values(2, 3, 9), 2: IMAGE, 3: _values(2, 3, 4, 4, 4)}
 CASES: dict[str, Case] = {
     "weight norm": (
@@ -336,6 +361,13 @@ CASES: dict[str, Case] = {
     ),
     "bag by function": (_bag_by_function, (WORDS,), {"a"}),
     "tied embeddings": (_tied_embeddings, (WORDS,), {"a"}),
+    "mixed over time by a layer": (lambda: _mixed_over_time(True), (_values(2, 3, 6),), {"a"}),
+    "mixed over time by a matrix": (lambda: _mixed_over_time(False), (_values(2, 3, 6),), {"a"}),
+    "learned queries": (
+        lambda: Net(lambda net, x: net.b(torch.tanh(net.a(x))), a=LearnedQueries(), b=_read(5)),
+        (_values(2, 3, 6),),
+        {"a.v"},
+    ),
     "inner product": (
         lambda: Net(
             lambda net, x: torch.inner(torch.tanh(net.a(x)), net.b.weight),
@@ -503,3 +535,24 @@ def test_a_formula_that_fails_is_not_printed(capfd: pytest.CaptureFixture[str]) 
     coupling = couple(captured)
     overgrow(captured, coupling, [coupling.number_of["a"]], {}, torch.Generator())
     assert capfd.readouterr().err == ""
+
+
+def test_neurons_that_pass_a_product_with_candidates_are_refused() -> None:
+    """A neuron that is new over features, at a time that is new, would have no place."""
+
+    def forward(net: Any, x: Tensor) -> Tensor:
+        hidden = net.t(torch.tanh(net.a(x)).transpose(1, 2))
+        return net.b(torch.tanh(net.u(torch.tanh(hidden)).transpose(1, 2)))
+
+    model = Net(forward, a=nn.Linear(6, 5), t=nn.Linear(3, 4), u=nn.Linear(4, 3), b=_read(5))
+    captured = capture(model.double().eval().requires_grad_(False), (_values(2, 3, 6),))
+    coupling = couple(captured)
+    split = [number for number, width in enumerate(coupling.widths) if width.growable]
+    grown = overgrow(captured, coupling, split, dict.fromkeys(split, 2), torch.Generator())
+    (number,) = grown.refusals
+    assert coupling.widths[number].name == "a"
+    assert "leave t out" in grown.refusals[number].reason
+    alone = couple(captured, only=["a"])
+    number = alone.number_of["a"]
+    grown = overgrow(captured, alone, [number], {number: 2}, torch.Generator())
+    assert not grown.refusals
