@@ -258,19 +258,34 @@ def measure_grow(row: Row, result: Result) -> None:
         chosen = {growable[0].name, growable[len(growable) // 2].name, growable[-1].name}
         only = sorted(name.partition("#")[0] for name in chosen)
         result.note = "; ".join(filter(None, (row.note, "three widths")))
-    growth = fxgrow.grow(
+    budget = fxgrow.Budget(neurons=max(1, round(0.02 * result.neurons)))
+    try:
+        growth = _grown_cheaply(model, inputs, budget, only)
+    except fxgrow.GrowthError as error:
+        if error.code != "unstable-model":
+            raise
+        # With random weights some channels are constant, which their own statistics blow up.
+        result.note = "; ".join(filter(None, (result.note, "statistics as they were")))
+        growth = _grown_cheaply(model, inputs, budget, only, refresh_statistics=False)
+    call(growth.module.eval(), row.inputs(torch.float64))
+    grown = sum(p.numel() for p in growth.module.parameters()) > result.parameters
+    result.status = "ok" if grown else "refuses"
+
+
+def _grown_cheaply(
+    model: nn.Module, inputs: Any, budget: fxgrow.Budget, only: Sequence[str], **options: Any
+) -> fxgrow.Growth:
+    return fxgrow.grow(
         model,
         [inputs],
         fxgrow.BatchLoss(_mean_square),
         example_inputs=inputs,
         method=fxgrow.Firefly(new=1, steps=1, refine_steps=0, points=1),
-        budget=fxgrow.Budget(neurons=max(1, round(0.02 * result.neurons))),
+        budget=budget,
         only=only,
         accept_no_gain=True,  # one step on one batch need not find any
+        **options,
     )
-    call(growth.module.eval(), row.inputs(torch.float64))
-    grown = sum(p.numel() for p in growth.module.parameters()) > result.parameters
-    result.status = "ok" if grown else "refuses"
 
 
 def _mean_square(model: Any, inputs: Any) -> Tensor:

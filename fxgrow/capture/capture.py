@@ -81,7 +81,8 @@ def _best_capture(
     if _share(model, trace) < 1:
         decided = trace_model(model, inputs, expected, decide=True, changing=changing)
         trace = _better(model, trace, decided)
-    if trace.graph_module is not None and _share(model, trace) >= _ENOUGH_TRACED:
+    is_enough = _share(model, trace) >= _ENOUGH_TRACED and not trace.by_methods
+    if trace.graph_module is not None and is_enough:
         return _captured(model, inputs, trace, How.TRACED)
     # An exported graph holds bare operators, for which there are fewer rewrite rules.
     export = export_graph(model, inputs, expected)

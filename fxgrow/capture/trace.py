@@ -29,11 +29,13 @@ class TraceAttempt:
         graph_module: the graph; None if there is none.
         opaque: by path of each opaque part, why it is opaque.
         why: why there is no graph.
+        by_methods: whether there is one only because some methods are one call in it.
     """
 
     graph_module: fx.GraphModule | None
     opaque: dict[str, str]
     why: str = ""
+    by_methods: bool = False
 
 
 def trace_model(
@@ -71,7 +73,8 @@ def trace_model(
         wrong = disagreement(graph_module, inputs, expected)
         if wrong is None:
             _leave_out_empty_entries(graph_module, expected)
-            return TraceAttempt(graph_module, tracer.opaque, _why_of_methods(methods))
+            why = _why_of_methods(methods)
+            return TraceAttempt(graph_module, tracer.opaque, why, by_methods=bool(methods))
         culprit = _culprit(model, graph_module, tracer, inputs)
         if culprit in tracer.opaque or not culprit:
             return TraceAttempt(None, tracer.opaque, next(iter(methods.values()), wrong))

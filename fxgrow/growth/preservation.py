@@ -47,11 +47,10 @@ MAX_NOISE_RATIO = 4.0
 """How much farther than two runs of a random model apart a grown one may be."""
 
 _COARSE = torch.finfo(torch.float32).eps
-_FINER = 16 * torch.finfo(torch.float64).eps / _COARSE
-"""What rounding moves in float64 over what it moves in float32.
-
-Kernels add up in other orders in both, hence the factor. A wrong growth is as wrong in both.
-"""
+_ORDERS = 16.0
+"""How much farther than one run two that add up in other orders may be from each other."""
+_FINER = _ORDERS * torch.finfo(torch.float64).eps / _COARSE
+"""What rounding moves in float64 over what in float32; a wrong growth is as wrong in both."""
 _SPARED_BITS = 12
 """Of the 53 of float64, where the digits of float32 (24) are too few to tell anything."""
 _LOST = 0.1
@@ -206,26 +205,46 @@ def _is_in_float64(model: nn.Module) -> bool:
 
 
 def amplified_rounding(model: nn.Module, inputs: tuple[Any, ...]) -> float:
-    """How far rounding alone may move what a model in float64 gives.
+    """How far rounding alone may move what a model gives.
+
+    In float64 that is told from what fewer digits move it, in float32 from what more do.
 
     Args:
         model: is left in its mode and state.
         inputs: its positional arguments.
 
     Returns:
-        A relative error; 0 if the model computes in another dtype, or does not run again.
+        A relative error; 0 if the model computes in other dtypes, or does not run again.
 
     Raises:
         GrowthError: ``unstable-model``.
     """
-    if not _is_in_float64(model):
-        return 0.0
+    dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
     try:
-        return _rounding(model, (inputs,), _outputs(model, (inputs,)))
+        if dtypes == {torch.float64}:
+            return _rounding(model, (inputs,), _outputs(model, (inputs,)))
+        if dtypes == {torch.float32}:
+            return _rounding_in_float32(model, inputs)
     except GrowthError:
         raise
     except Exception:  # noqa: BLE001 - the model's own code may raise anything
         return 0.0
+    return 0.0
+
+
+def _rounding_in_float32(model: nn.Module, inputs: tuple[Any, ...]) -> float:
+    """How far outputs in float32 may be apart, told from how far one is from that in float64.
+
+    Beyond ``_MOST_IN_FLOAT32`` a wrong growth could be taken for rounding.
+    """
+    finer = copy_module(model).double()
+    with _in_float64(_AllInFloat64()):  # type: ignore[no-untyped-call]
+        exact = _outputs(finer, _in_dtype((inputs,), torch.float64))
+    error = _error(_outputs(model, (inputs,)), exact)
+    return min(_ORDERS * error, _MOST_IN_FLOAT32) if math.isfinite(error) else 0.0
+
+
+_MOST_IN_FLOAT32 = 1e-2
 
 
 class _AllInFloat64(TorchDispatchMode):
@@ -310,7 +329,7 @@ def _rounding(
             "refresh_statistics=False if it is batch norms that blow up what is constant",
         )
     # Never more than rounding in float32, or the check would say nothing.
-    finer = 16 * error / 2**_SPARED_BITS if math.isfinite(error) else 0.0
+    finer = _ORDERS * error / 2**_SPARED_BITS if math.isfinite(error) else 0.0
     return max(allowed, min(finer, MAX_ROUNDINGS * _COARSE))
 
 

@@ -411,7 +411,7 @@ def test_all_of_training_at_once(fxgrow: Fxgrow, tmp_path: Path) -> None:
     )  # fmt: skip
     done = fxgrow("grow", TINY, "--neurons", 4, "--out", out, *SHORT, *words)
     assert done.exit_code == 0, done.output
-    assert "averaged weights" in done.output and "stopped after" in done.output
+    assert "averaged weights" in done.output and "stopped early" in done.output
     settings = read_recipe(out / "recipe.yaml").settings
     assert settings.augmentation == Augmentation(flip=0.25, mixup=0.2)
     assert (settings.ema, settings.early_stop) == (MovingAverage(decay=0.9), EarlyStop(patience=0))

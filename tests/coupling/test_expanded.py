@@ -78,8 +78,7 @@ class Differentiated(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.*jit.script. is deprecated")  # by torch's own jvp
-def test_forward_differentiation_is_refused_by_name() -> None:
-    """It ended the process."""
+def test_forward_differentiation_is_refused() -> None:
+    """It ended the process. What is said depends on whether torch compiled its own code before."""
     coupling = couple(Differentiated().double().eval(), (INPUT,))
     assert [width.growable for width in coupling.widths] == [False, False]
-    assert "operator" in str(coupling.by_name["a"].refusal)

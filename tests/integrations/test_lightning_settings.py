@@ -56,7 +56,7 @@ def test_a_second_growth_callback_is_refused() -> None:
     assert caught.value.code == "trainer-setting"
 
 
-OF_VALIDATION = OnPlateau(of="validation_loss")
+OF_VALIDATION = OnPlateau(of="validation_loss", patience=1)
 
 
 @pytest.mark.parametrize("options", [{"limit_val_batches": 0}, {"check_val_every_n_epoch": 2}])

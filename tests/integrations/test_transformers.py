@@ -188,7 +188,7 @@ def measured(growth: GrowthTrainerCallback) -> list[tuple[int, int, float]]:
 
 
 def test_the_loss_is_the_mean_over_steps_however_often_it_is_logged(tmp_path: Path) -> None:
-    never_grows = AtEpochs(epochs=(9,))
+    never_grows = OnPlateau(patience=2)  # as every epoch lowers the loss
     every_epoch, every_two, never = (callback(when=never_grows) for _ in range(3))
     run(model(1), every_epoch, tmp_path, logging_strategy="epoch")
     run(model(1), every_two, tmp_path, logging_strategy="steps", logging_steps=2)
@@ -263,7 +263,7 @@ def test_a_trigger_waits_where_a_checkpoint_came_before_the_evaluation(tmp_path:
 
 
 def test_an_epoch_is_evaluated_at_its_end_if_the_trigger_asks(tmp_path: Path) -> None:
-    growth = callback(when=OnPlateau(of="validation_loss"))
+    growth = callback(when=OnPlateau(of="validation_loss", patience=1))
     options = {"eval_strategy": "steps", "eval_steps": 2}
     trainer = run(model(1), growth, tmp_path, **options)
     assert growth.grower is not None
@@ -403,7 +403,7 @@ def test_the_best_checkpoint_is_kept_and_loads(tmp_path: Path) -> None:
 
 def test_a_trigger_without_evaluation_is_refused_first(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the trainer does not evaluate") as caught:
-        run(model(1), callback(when=OnPlateau(of="validation_loss")), tmp_path)
+        run(model(1), callback(when=OnPlateau(of="validation_loss", patience=1)), tmp_path)
     assert caught.value.code == "no-validation"
 
 

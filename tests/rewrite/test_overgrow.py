@@ -85,7 +85,7 @@ return getitem_4
     )
 
 
-class Inner(nn.Module):
+class ChainReader(nn.Module):
     """Reads its neurons by a product that has no rule."""
 
     def __init__(self) -> None:
@@ -93,15 +93,17 @@ class Inner(nn.Module):
         self.write, self.read = nn.Linear(3, 4), nn.Parameter(torch.randn(2, 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.inner(torch.relu(self.write(x)), self.read)
+        return torch.linalg.multi_dot((torch.relu(self.write(x)), self.read.T))
 
 
 def test_reader_without_rule_is_refused() -> None:
-    grown = over_grown(Inner(), torch.randn(5, 3), new=1)
+    grown = over_grown(ChainReader(), torch.randn(5, 3), new=1)
     assert not grown.candidates.split and not grown.candidates.new
     (refusal,) = grown.refusals.values()
     assert (
-        refusal.code == "no-rewrite" and "inner" in refusal.reason and refusal.nodes == ("inner",)
+        refusal.code == "no-rewrite"
+        and "multi_dot" in refusal.reason
+        and refusal.nodes == ("linalg_multi_dot",)
     )
 
 
