@@ -205,46 +205,26 @@ def _is_in_float64(model: nn.Module) -> bool:
 
 
 def amplified_rounding(model: nn.Module, inputs: tuple[Any, ...]) -> float:
-    """How far rounding alone may move what a model gives.
-
-    In float64 that is told from what fewer digits move it, in float32 from what more do.
+    """How far rounding alone may move what a model in float64 gives.
 
     Args:
         model: is left in its mode and state.
         inputs: its positional arguments.
 
     Returns:
-        A relative error; 0 if the model computes in other dtypes, or does not run again.
+        A relative error; 0 if the model computes in another dtype, or does not run again.
 
     Raises:
         GrowthError: ``unstable-model``.
     """
-    dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if not _is_in_float64(model):
+        return 0.0
     try:
-        if dtypes == {torch.float64}:
-            return _rounding(model, (inputs,), _outputs(model, (inputs,)))
-        if dtypes == {torch.float32}:
-            return _rounding_in_float32(model, inputs)
+        return _rounding(model, (inputs,), _outputs(model, (inputs,)))
     except GrowthError:
         raise
     except Exception:  # noqa: BLE001 - the model's own code may raise anything
         return 0.0
-    return 0.0
-
-
-def _rounding_in_float32(model: nn.Module, inputs: tuple[Any, ...]) -> float:
-    """How far outputs in float32 may be apart, told from how far one is from that in float64.
-
-    Beyond ``_MOST_IN_FLOAT32`` a wrong growth could be taken for rounding.
-    """
-    finer = copy_module(model).double()
-    with _in_float64(_AllInFloat64()):  # type: ignore[no-untyped-call]
-        exact = _outputs(finer, _in_dtype((inputs,), torch.float64))
-    error = _error(_outputs(model, (inputs,)), exact)
-    return min(_ORDERS * error, _MOST_IN_FLOAT32) if math.isfinite(error) else 0.0
-
-
-_MOST_IN_FLOAT32 = 1e-2
 
 
 class _AllInFloat64(TorchDispatchMode):

@@ -101,7 +101,7 @@ def emit_and_verify(
         # What amplifies rounding at eps = 0 does so beside the graph, too.
         allowed = _excused(preservation_error) if unchecked else 0.0
         if result.keeps_function:  # nothing was halved on the strength of that word
-            _require_kept(model, objective, expected, output_before, allowed)
+            require_close("what its method promises to keep", expected, output_before, allowed)
         shapes_before = parameter_shapes(model)
         updates = parameter_updates(coupling, overgrown, result.selection)
         emit(
@@ -120,26 +120,6 @@ def emit_and_verify(
         loss_after = objective.scoring.mean(model)
     unchecked = unchecked or amplifies
     return Emission(faithful_error, preservation_error, loss_after, config, unchecked)
-
-
-def _require_kept(
-    model: nn.Module, objective: Objective, expected: Any, output_before: Any, allowed: float
-) -> None:
-    """Check that the over-grown graph computes what the model does, as its method promises.
-
-    Args:
-        model: the model before.
-        objective: holds the batch on which outputs are compared.
-        expected: the output of the graph.
-        output_before: that of the model.
-        allowed: an error that was excused at eps = 0.
-    """
-    check = "what its method promises to keep"
-    try:
-        require_close(check, expected, output_before, allowed)
-    except GrowthError:
-        allowed = max(allowed, amplified_rounding(model, objective.first_inputs))
-        require_close(check, expected, output_before, allowed)
 
 
 def _faithful(

@@ -244,8 +244,8 @@ def test_what_is_amplified_beside_the_graph_is_excused_by_itself(new: int) -> No
         model, batches, nn.functional.mse_loss, only=["a"], accept_no_gain=True,
         method=fxgrow.Firefly(new=new, steps=2), budget=fxgrow.Budget(neurons=new),
     )  # fmt: skip
-    # How much is left of float64 depends on the kernels of the processor; never less than float32.
-    assert growth.report.faithful_error < rounding_tolerance(X.float())
+    # What is left of float64 depends on the kernels of the processor: 1e-9 to 1e-6 were seen.
+    assert growth.report.faithful_error < 1e-5
     assert "it amplifies" in growth.report.unchecked
 
 
