@@ -1,22 +1,13 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner, Result
 
 from fxgrow.cli.main import app
 
 Fxgrow = Callable[..., Result]
 SHORT = ("--limit", "128", "--epochs", "2", "--grow-steps", "1", "--new", "1", "--batch-size", "32")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

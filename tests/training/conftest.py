@@ -1,19 +1,9 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
 
 from fxgrow.data import Splits, load_data
 from tools.networks import soaked
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
