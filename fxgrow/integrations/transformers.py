@@ -23,6 +23,7 @@ from fxgrow.integrations.mean_loss import MeanLoss
 from fxgrow.integrations.options import require_grower_options
 from fxgrow.integrations.unsupported import (
     Unsupported,
+    require_no_group,
     require_no_promise,
     require_one_process,
     require_supported,
@@ -196,6 +197,7 @@ class GrowthTrainerCallback(_Callback, ExportableState):  # type: ignore[misc]
     def _require_supported(self, args: Any) -> None:
         """Check the arguments of a trainer."""
         require_one_process(max(args.world_size, args.n_gpu))
+        require_no_group()
         require_supported(_UNSUPPORTED, args)
         if "validation" in self.when.needs and args.eval_strategy == "no":
             raise TrainingError(
