@@ -57,9 +57,12 @@ class StepCosts:
                 # A graph keeps its candidates, so it is counted once.
                 if id(graph) not in self.counted:
                     self.counted[id(graph)] = step_cost(graph, self.objective)
-            return max(self.counted[id(graph)].memory for graph in graphs)
+            own = max(self.counted[id(graph)].memory for graph in graphs)
         except SpecError:
-            return None
+            own = None
+        # Shards may be uneven, and all processes must search the same candidates together.
+        largest = self.objective.ranks.largest(own)
+        return None if largest is None else int(largest)
 
     def multiply_adds(self, overgrown: OverGrown, costs: bool) -> tuple[int | None, str]:
         """Those of a pass of the example inputs, as ``countable_multiply_adds`` gives them."""

@@ -223,6 +223,7 @@ def _mean_gradients(
     means = [torch.zeros_like(parameter) for parameter in learning]
     # The loss is the mean over examples, of which batches may have different numbers.
     sizes = objective.sizes
+    total_size = objective.ranks.total(sum(sizes))
     objective.require_safe_kernels(deeper)
     with evaluation_mode(deeper), torch.enable_grad():
         for batch, size in zip(objective.batches, sizes, strict=True):
@@ -230,7 +231,8 @@ def _mean_gradients(
             # A gradient penalty may not reach all of them.
             gradients = gradients_of(loss, learning, allow_unused=True, materialize_grads=True)
             for mean, gradient in zip(means, gradients, strict=True):
-                mean += gradient.detach() * (size / sum(sizes))
+                mean += gradient.detach() * (size / total_size)
+    means = objective.ranks.sums(means)
     return {id(parameter): mean for parameter, mean in zip(learning, means, strict=True)}
 
 

@@ -24,6 +24,7 @@ from fxgrow.growth.batches import (
 from fxgrow.kernel_guard import guard_unsafe_kernel, has_unsafe_kernel
 from fxgrow.modes import evaluation_mode, frozen_parameters
 from fxgrow.randomness import seeded
+from fxgrow.ranks import ALONE, Ranks
 from fxgrow.running import errors_as
 
 Batch = tuple[Any, Any]
@@ -56,6 +57,7 @@ class Objective:
         held_out_batches: those that nothing is decided by; none: the same as ``scoring_batches``.
         on_step: a method that works in steps calls it with the number of each, from 1, and how many
             there are, so that whoever waits can see how far it is.
+        ranks: the processes whose batches count, each of which has its own.
     """
 
     batches: Sequence[Batch]
@@ -65,9 +67,12 @@ class Objective:
     scoring_batches: Sequence[Batch] = ()
     held_out_batches: Sequence[Batch] = ()
     on_step: Callable[[int, int], None] = _count_nothing
+    ranks: Ranks = ALONE
 
     @staticmethod
-    def of(batches: Iterable[Any], loss_fn: LossFunction, model: nn.Module) -> "Objective":
+    def of(
+        batches: Iterable[Any], loss_fn: LossFunction, model: nn.Module, ranks: Ranks = ALONE
+    ) -> "Objective":
         """Make the objective of a model.
 
         Args:
@@ -75,6 +80,7 @@ class Objective:
                 or a mapping of its keyword arguments; with a ``BatchLoss``, anything.
             loss_fn: the loss.
             model: is run once on the first batch.
+            ranks: the processes whose batches count.
 
         Returns:
             The objective.
@@ -104,7 +110,7 @@ class Objective:
             what = f"{type(model).__name__} does not run on a growth batch"
             with guard_unsafe_kernel(model), errors_as(ModelError, "does-not-run", what, _FITTING):
                 output = model(*objective.first_inputs)
-        return Objective(pairs, loss_fn, tree_structure(output))
+        return Objective(pairs, loss_fn, tree_structure(output), ranks=ranks)
 
     def for_outputs_of(self, model: nn.Module) -> "Objective":
         """The same for a model whose output has another structure (a cache with more blocks)."""
@@ -214,7 +220,7 @@ class Objective:
         with _evaluation(module):
             for batch, size in zip(self.batches, sizes, strict=True):
                 total += float(self.on(module, batch).detach()) * size
-        return total / sum(sizes)
+        return self.ranks.total(total) / self.ranks.total(sum(sizes))
 
     def require_safe_kernels(self, module: nn.Module) -> None:
         """Check once what ``kernel_guard`` would else check in every pass: shapes stay the same.

@@ -239,7 +239,9 @@ def _start(
     costs = StepCosts(objective, limits.costs or limits.memory is not None)
     needed = costs.largest_memory([overgrown])
     if needed is not None and limits.memory is None:
-        limits = replace(limits, memory=available_memory(device_of(prepared.captured.model)))
+        memory = available_memory(device_of(prepared.captured.model))
+        least = objective.ranks.largest(-memory)
+        limits = replace(limits, memory=None if least is None else -least)
     groups = partition_widths(prepared, overgrown, objective, limits.memory, needed)
     cost, unknown = costs.multiply_adds(overgrown, limits.costs)
     return _Start(overgrown, groups, costs, limits, cost, unknown)

@@ -30,6 +30,7 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from fxgrow.capture import Interpreter
 from fxgrow.growth.objective import Objective
+from fxgrow.ranks import ALONE, Ranks
 from fxgrow.rewrite import NEW, OverGrown
 
 _BATCH_NORM_FUNCTIONS: dict[Any, str] = {
@@ -198,9 +199,9 @@ def _estimate(
         if node in norms:
             norm = norms[node]
             inputs = [run.env[node.all_input_nodes[0]] for run in runs]
-            # The unbiased variance of a single number does not exist.
-            if sum(x.numel() // x.shape[1] for x in inputs) > 1:
-                calls[id(norm.running_mean)].append(moments(inputs))
+            count = objective.ranks.total(sum(x.numel() // x.shape[1] for x in inputs))
+            if count > 1:  # the unbiased variance of a single number does not exist
+                calls[id(norm.running_mean)].append(moments(inputs, objective.ranks))
                 means, variances = zip(*calls[id(norm.running_mean)], strict=True)
                 mean, var = torch.stack(means).mean(0), torch.stack(variances).mean(0)
                 if preserving:
@@ -211,6 +212,18 @@ def _estimate(
             with _cumulative(inside.get(node, ())):
                 for run in runs:
                     run.advance(node)
+            _average(inside.get(node, ()), objective.ranks)
+
+
+def _average(norms: Collection[_BatchNorm], ranks: Ranks) -> None:
+    """Give batch norms the mean over the processes of what each of them has seen."""
+    statistics: list[Tensor] = []
+    for norm in norms:
+        kept = (norm.running_mean, norm.running_var)
+        statistics += [tensor for tensor in kept if tensor is not None]
+    if statistics:
+        for own, total in zip(statistics, ranks.sums(statistics), strict=True):
+            own.copy_(total / ranks.count)
 
 
 @contextmanager
@@ -239,11 +252,12 @@ def _runs(graph_module: fx.GraphModule, objective: Objective) -> list["_Run"]:
     return runs
 
 
-def moments(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+def moments(inputs: list[Tensor], ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
     """Mean and unbiased variance per channel over several batches together.
 
     Args:
         inputs: one tensor per batch.
+        ranks: the processes whose batches count.
 
     Shapes:
         inputs: each [batch, channels, ...].
@@ -253,17 +267,20 @@ def moments(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
     """
     other_axes = [axis for axis in range(inputs[0].dim()) if axis != 1]
     per_channel = [1, -1, *[1] * (len(other_axes) - 1)]  # broadcasts [channels] over a batch
-    count = 0
+    count = 0.0
     sums: list[Tensor] = []
     for x in inputs:
         count += x.numel() // x.shape[1]
         sums.append(x.double().sum(other_axes))
-    mean = torch.stack(sums).sum(0) / count
+    count = ranks.total(count)
+    (summed,) = ranks.sums([torch.stack(sums).sum(0)])
+    mean = summed / count
     squares: list[Tensor] = []
     for x in inputs:
         deviation = x.double() - mean.reshape(per_channel)
         squares.append(deviation.square().sum(other_axes))
-    return mean, torch.stack(squares).sum(0) / (count - 1)
+    (deviations,) = ranks.sums([torch.stack(squares).sum(0)])
+    return mean, deviations / (count - 1)
 
 
 class _Run(Interpreter):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from fxgrow.capture import Captured, capture, require_growable_model
@@ -23,6 +24,12 @@ from fxgrow.growth.block_growth import (
 )
 from fxgrow.growth.budget import Budget
 from fxgrow.growth.companions import grow_companion, require_alike
+from fxgrow.growth.data_parallel import (
+    require_same_start,
+    unwrapped,
+    weights_as_bytes,
+    wrap_again,
+)
 from fxgrow.growth.expressible import require_expressed
 from fxgrow.growth.invariants import full_precision, require_close
 from fxgrow.growth.method import Method
@@ -55,6 +62,7 @@ from fxgrow.modes import (
     frozen_parameters,
     plain_attention,
 )
+from fxgrow.ranks import Ranks
 from fxgrow.surgery import StateTreatment, restore_on_failure
 
 
@@ -85,14 +93,23 @@ def grow_step(
     The arguments are those of ``fxgrow.grow``, and so is what is returned and raised.
     """
     kept = take_batches(batches, method)
+    ranks, bare = Ranks.of_process(), unwrapped(model)
     # Fused attention cuts padding out, so what it gives there is not what the graph gives.
-    with exclusive_autograd(), plain_attention():
-        work, optimizer = _to_grow(model, options)
+    with exclusive_autograd(), plain_attention(), ranks.together():
+        work, optimizer = _to_grow(bare, options)
         require_block_candidates(work, method, budget, options)
+        if budget.latency is not None:
+            ranks.require_alone("A budget of measured latency")
         with restore_on_failure(work, optimizer), _restored_on_failure(options.companions):
-            objective = Objective.of(kept, loss_fn, work)
+            require_same_start(work, len(kept), options.seed, ranks)
+            objective = Objective.of(kept, loss_fn, work, ranks)
             objective.require_gradient(work)
-            return _grown(work, optimizer, objective, method, budget, options)
+            growth = _grown(work, optimizer, objective, method, budget, options)
+            if ranks.count > 1:
+                ranks.require_same("grown weights", weights_as_bytes(growth.module))
+    if isinstance(model, DistributedDataParallel) and growth.module is bare:
+        wrap_again(model)
+    return growth
 
 
 @contextmanager

@@ -133,6 +133,7 @@ class BilinearForm:
 
     def _mixed(self, one: NeuronEntries, vectors: Tensor, other: NeuronEntries) -> Tensor:
         """The derivative by ``other`` of the derivative by ``one`` along ``vectors``."""
+        self.objective.ranks.require_alone("A second derivative (GradMax, TINY, splitting)")
         sizes = self.objective.sizes
         along = one.spread(vectors)
         total = torch.zeros(other.count, other.size, dtype=torch.float64)

@@ -23,11 +23,11 @@ def mean_gradients(
         One gradient per parameter, of its shape; zero where the loss does not depend on it.
     """
     sizes = objective.sizes
-    total_size = sum(sizes)
+    total_size = objective.ranks.total(sum(sizes))
     means = [torch.zeros_like(parameter) for parameter in parameters]
     for batch, size in zip(objective.batches, sizes, strict=True):
         loss = objective.on(grown.graph_module, batch)
         gradients = gradients_of(loss, parameters, allow_unused=True, materialize_grads=True)
         for mean, gradient in zip(means, gradients, strict=True):
             mean.add_(gradient, alpha=size / total_size)
-    return means
+    return objective.ranks.sums(means)

@@ -94,6 +94,7 @@ class NASH(NetworkMorphism):
         choose: SelectFunction,
     ) -> Scores:
         """Draw ``children`` orders of the morphisms; return that of the best child."""
+        objective.ranks.require_alone("NASH")
         initialize(grown, ON, generator)
         estimate_statistics(grown, objective)
         drawn: list[Scores] = []

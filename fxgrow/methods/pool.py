@@ -39,6 +39,7 @@ from fxgrow.methods.gradients import mean_gradients
 from fxgrow.methods.proposals import growable_widths
 from fxgrow.methods.writer_scores import Writing, scores_by_writers, watched_layers
 from fxgrow.methods.zero_outgoing import ON
+from fxgrow.ranks import Ranks
 from fxgrow.rewrite import OverGrown, OvergrownLayer, Slots
 
 POOL = 32
@@ -112,6 +113,8 @@ class GradientPool(Settings):
         if outgoing or incoming:  # a width may be read by no layer at all
             with watched_layers([*readings, *writings]):
                 gradients = mean_gradients(grown, objective, [*outgoing, *incoming])
+            for reading in readings:
+                reading.add_up(objective.ranks)
         candidates = grown.candidates
         new = scores_by_writers(grown, writings, gradients[len(outgoing) :])
         gradients = gradients[: len(outgoing)]
@@ -239,6 +242,15 @@ class _Reading:
             self.count += len(joined)
             self.square += float(output[0].double().square().sum())
             self.outputs += output[0].numel()
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Add what the other processes have seen."""
+        if ranks.count == 1 or not self.products:
+            return
+        numbers = torch.tensor([self.count, self.square, self.outputs], dtype=torch.float64)
+        products, numbers = ranks.sums([torch.stack(self.products).sum(0), numbers])
+        self.products = [products]
+        self.count, self.square, self.outputs = int(numbers[0]), float(numbers[1]), int(numbers[2])
 
     def features(self, gradient: Tensor) -> Features:
         """What was seen, with the gradient of the outgoing weights."""

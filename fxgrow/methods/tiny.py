@@ -272,6 +272,7 @@ def second_moments(form: BilinearForm) -> SecondMoments:
         form: its batches are those that are seen; its new neurons are at 0.
     """
     moments, objective = SecondMoments(), form.objective
+    objective.ranks.require_alone("TINY")
     layers = [layer for layer in overgrown_layers(form.grown) if layer.new or layer.columns]
     parts = [layer.outgoing[0] for layer in layers if layer.columns]
     for batch, size in zip(objective.batches, objective.sizes, strict=True):

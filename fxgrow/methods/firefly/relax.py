@@ -127,13 +127,16 @@ def relax(
         group["eps"] = max(_ADAM_EPS, torch.finfo(grown.candidates.new_eps.dtype).tiny)
     optimizer = optimizer_rule.make(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
+    sizes = objective.sizes
     for step in range(steps):
         objective.on_step(step + 1, steps)
-        batch = objective.batches[(first_batch + step) % len(objective.batches)]
+        number = (first_batch + step) % len(objective.batches)
+        batch = objective.batches[number]
         optimizer.zero_grad(set_to_none=True)
         loss = objective.on(grown.graph_module, batch) + constraint.added(neighborhood)
         # Not ``backward()``: it would leave gradients in the loss's own parameters and in inputs.
-        gradients = gradients_of(loss, learning, allow_unused=True)
+        own = gradients_of(loss, learning, allow_unused=True)
+        gradients = objective.ranks.mean_gradients(own, learning, sizes[number])
         for parameter, gradient in zip(learning, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()

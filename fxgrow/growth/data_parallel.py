@@ -1,0 +1,87 @@
+"""Models inside ``DistributedDataParallel``: what is inside grows, and is wrapped again in place.
+
+Reference: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training",
+VLDB 2020, section 4: gradients are averaged in buckets whose sizes are those of the parameters when
+the model was wrapped, so a grown model needs new buckets.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fxgrow.ranks import Ranks
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside ``DistributedDataParallel``; any other model itself."""
+    inner: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
+    return inner
+
+
+def wrap_again(wrapped: DistributedDataParallel) -> None:
+    """Make the buckets of a wrapped module anew for the sizes that its parameters have now.
+
+    Args:
+        wrapped: the wrapper. It stays the object that it is, with its settings and hooks of
+            communication.
+    """
+    hooks = list(wrapped._comm_hooks)
+    training = wrapped.training
+    settings: dict[str, Any] = {
+        "device_ids": wrapped.device_ids,
+        "output_device": wrapped.output_device,
+        "dim": wrapped.dim,
+        "broadcast_buffers": wrapped.broadcast_buffers,
+        "init_sync": False,  # all processes have grown alike
+        "process_group": wrapped.process_group,
+        "bucket_cap_mb": wrapped.bucket_bytes_cap / 2**20,
+        "find_unused_parameters": wrapped.find_unused_parameters,
+        "gradient_as_bucket_view": wrapped.gradient_as_bucket_view,
+        "static_graph": wrapped.static_graph,
+    }
+    module = wrapped.module
+    # Gradients may be views into the old buckets.
+    for parameter in module.parameters():
+        parameter.grad = None
+    DistributedDataParallel.__init__(wrapped, module, **settings)
+    wrapped.train(training)
+    for hook, state in hooks:
+        wrapped.register_comm_hook(state, hook)
+
+
+def require_same_start(model: nn.Module, batches: int, seed: int, ranks: Ranks) -> None:
+    """Check that all processes begin alike; buffers become those of the first one, as in training.
+
+    Args:
+        model: its buffers get new data.
+        batches: how many growth batches this process has.
+        seed: of the first directions.
+        ranks: the processes.
+
+    Raises:
+        GrowthError: ``ranks-differ``.
+    """
+    if ranks.count == 1:
+        return
+    ranks.require_same("numbers of growth batches", str(batches).encode())
+    ranks.require_same("seeds", str(seed).encode())
+    ranks.require_same("weights", weights_as_bytes(model))
+    buffers = list(model.buffers())
+    for buffer, first in zip(buffers, ranks.of_first(buffers), strict=True):
+        buffer.data = first
+
+
+def weights_as_bytes(model: nn.Module) -> bytes:
+    """The names and numbers of all parameters."""
+    parts = []
+    for name, parameter in model.named_parameters():
+        parts.append(name.encode() + str(tuple(parameter.shape)).encode())
+        parts.append(_as_bytes(parameter.detach()))
+    return b"".join(parts)
+
+
+def _as_bytes(tensor: Tensor) -> bytes:
+    flat = tensor.cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""

@@ -1,0 +1,259 @@
+"""What two processes do together, and one alone on the same examples. Run by ``test_data_parallel.py``."""
+
+import os
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from fxgrow import BatchLoss, Budget, Firefly, Growth, RandomGrowth, Splitting, grow
+from fxgrow.errors import FxgrowError
+from fxgrow.methods import NASH, GradientPool, GradMax, ZeroOutgoing
+
+Batch = tuple[Tensor, Tensor]
+SHARDS = (slice(0, 3), slice(3, 10))
+"""Uneven: the first process has three examples of each batch, the second seven."""
+EVEN = (slice(0, 5), slice(5, 10))
+METHODS: dict[str, Any] = {
+    "Firefly": Firefly(new=3, steps=4, refine_steps=2),
+    "ZeroOutgoing": ZeroOutgoing(),
+    "GradientPool": GradientPool(),
+    "RandomGrowth": RandomGrowth(draws=2),
+    "Splitting": Splitting(),
+}
+
+
+class Whole(nn.Module):
+    """A part that is one call in the graph, since its code asks for values; a batch norm lies inside."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x) if float(x.detach().abs().sum()) >= 0 else x
+
+
+class SomeExperts(nn.Module):
+    """A layer that half of the processes do not reach with one batch: it has no gradient there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled: Tensor = self.b(torch.tanh(self.a(x.mean((2, 3)))))
+        return pooled
+
+
+def network(part: Callable[[int], nn.Module] = nn.BatchNorm2d) -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        part(6),
+        SomeExperts(),
+    )
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    return model.double()
+
+
+def batches(shard: slice, count: int = 6) -> list[Batch]:
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for _ in range(count):
+        x = torch.randn(10, 1, 6, 6, generator=generator, dtype=torch.float64)
+        y = torch.randint(4, (10,), generator=generator)
+        found.append((x[shard], y[shard]))
+    return found
+
+
+def told(model: nn.Module, growth: Growth) -> dict[str, Any]:
+    """What has to be the same."""
+    return {
+        "state": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "losses": [growth.report.loss_before, growth.report.loss_after],
+        "widths": [one.model_dump(exclude={"scores"}) for one in growth.report.widths],
+    }
+
+
+def grown(model: nn.Module, method: Any, shard: slice, **options: Any) -> Growth:
+    given = {"budget": Budget(neurons=4), "accept_no_gain": True, "inplace": True, **options}
+    return grow(model, batches(shard), F.cross_entropy, method=method, **given)
+
+
+def by_method(name: str, shard: slice) -> dict[str, Any]:
+    model = network()
+    return told(model, grown(model, METHODS[name], shard))
+
+
+def opaque(shard: slice) -> dict[str, Any]:
+    model = network(Whole)
+    return told(model, grown(model, METHODS["ZeroOutgoing"], shard))
+
+
+def trained(shard: slice, wrap: Callable[[nn.Module], nn.Module]) -> dict[str, Any]:
+    """Train, grow in place, and train on with the same optimizer."""
+    model = network()
+    wrapped = wrap(model)
+    optimizer = torch.optim.Adam(wrapped.parameters(), lr=1e-2)
+    wrapped.eval()  # statistics of batches of another size would be others
+    for x, y in batches(shard)[:2]:
+        _step(wrapped, optimizer, x, y)
+    growth = grown(wrapped, METHODS["Firefly"], shard, optimizer=optimizer)
+    for x, y in batches(shard)[2:]:
+        _step(wrapped, optimizer, x, y)
+    return told(model, growth)
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+
+
+def wrapped_with_a_hook(model: nn.Module) -> nn.Module:
+    wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    wrapped.register_comm_hook(None, allreduce_hook)
+    return wrapped
+
+
+def copied(rank: int) -> dict[str, Any]:
+    """A copy of what is inside the wrapper grows; the wrapper stays as it is."""
+    wrapped = DistributedDataParallel(network())
+    before = {name: tensor.clone() for name, tensor in wrapped.state_dict().items()}
+    growth = grown(wrapped, METHODS["ZeroOutgoing"], SHARDS[rank], inplace=False)
+    after = wrapped.state_dict()
+    is_same = all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    return {"class": type(growth.module).__name__, "same": is_same, "grown": str(growth.report)}
+
+
+def refused(model: nn.Module, **options: Any) -> dict[str, Any]:
+    """The code of the error, and whether the model is as it was."""
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    given = {"method": METHODS["ZeroOutgoing"], "shard": SHARDS[0], **options}
+    try:
+        grown(model, given.pop("method"), given.pop("shard"), **given)
+    except FxgrowError as error:
+        after = model.state_dict()
+        is_same = all(torch.equal(after[name], tensor) for name, tensor in before.items())
+        return {"code": error.code, "message": str(error), "same": is_same}
+    return {"code": "", "same": False}
+
+
+def failing(rank: int) -> dict[str, Any]:
+    """The second process fails in the middle of the search."""
+    left = [8]
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        left[0] -= 1
+        if rank == 1 and left[0] < 0:
+            raise ValueError("no more")
+        return F.cross_entropy(output, target)
+
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    try:
+        grow(model, batches(SHARDS[rank]), loss, method=METHODS["Firefly"], inplace=True)
+    except FxgrowError as error:
+        after = model.state_dict()
+        is_same = all(torch.equal(after[name], tensor) for name, tensor in before.items())
+        return {"code": error.code, "message": str(error), "same": is_same}
+    return {"code": ""}
+
+
+def one_more_batch(rank: int) -> dict[str, Any]:
+    model, kept = network(), batches(SHARDS[rank], count=3 + rank)
+    try:
+        grow(model, kept, F.cross_entropy, method=METHODS["ZeroOutgoing"], inplace=True)
+    except FxgrowError as error:
+        return {"code": error.code, "message": str(error)}
+    return {"code": ""}
+
+
+def other_weights(rank: int) -> dict[str, Any]:
+    model = network()
+    with torch.no_grad():
+        model[0].weight.add_(rank)  # type: ignore[operator]
+    return refused(model)
+
+
+def killed(rank: int) -> dict[str, Any]:
+    """The second process is gone in the middle of the search."""
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        if rank == 1 and torch.is_grad_enabled() and distributed.is_initialized():
+            calls.append(1)
+            if len(calls) > 12:
+                os._exit(0)
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    calls: list[int] = []
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    try:
+        grow(
+            model,
+            batches(SHARDS[rank]),
+            BatchLoss(loss),
+            example_inputs=batches(SHARDS[rank])[0][0],
+            method=METHODS["Firefly"],
+            inplace=True,
+        )
+    except FxgrowError as error:
+        after = model.state_dict()
+        is_same = all(torch.equal(after[name], tensor) for name, tensor in before.items())
+        return {"code": error.code, "message": str(error), "same": is_same}
+    return {"code": ""}
+
+
+TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {
+    **{name: partial(lambda name, rank: by_method(name, SHARDS[rank]), name) for name in METHODS},
+    "opaque": lambda rank: opaque(SHARDS[rank]),
+    "trained": lambda rank: trained(EVEN[rank], wrapped_with_a_hook),
+    "copied": copied,
+    "nash": lambda rank: refused(network(), method=NASH(), shard=SHARDS[rank]),
+    "gradmax": lambda rank: refused(network(), method=GradMax(), shard=SHARDS[rank]),
+    "latency": lambda rank: refused(network(), budget=Budget(latency=1.5)),
+    "failing": failing,
+    "one more batch": one_more_batch,
+    "other weights": other_weights,
+    # Last: the group cannot be used after it.
+    "killed": killed,
+}
+
+
+def run_rank(rank: int, folder: Path) -> None:
+    """Run every case in one of two processes, and write what came of it."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / 'store'}",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=60),
+    )
+    for name, case in TOGETHER.items():
+        torch.save(case(rank), folder / f"{name}-{rank}")
+
+
+def alone(name: str) -> dict[str, Any]:
+    """The same in one process that has all examples."""
+    whole = slice(0, 10)
+    if name in METHODS:
+        return by_method(name, whole)
+    return trained(whole, lambda model: model)

@@ -1,0 +1,80 @@
+"""Two processes grow one model: as one process with all examples would, or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from tests.growth import rank_cases
+
+pytestmark = pytest.mark.skipif(
+    not distributed.is_available() or not distributed.is_gloo_available(),
+    reason="torch was built without gloo",
+)
+Results = dict[str, list[Any]]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What each of the two processes said of every case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(rank_cases.run_rank, (folder,), nprocs=2)
+    return {name: _read(folder, name) for name in rank_cases.TOGETHER}
+
+
+def _read(folder: Path, name: str) -> list[Any]:
+    paths = [folder / f"{name}-{rank}" for rank in range(2)]
+    return [torch.load(path) for path in paths if path.exists()]
+
+
+def require_equal(found: dict[str, Any], expected: dict[str, Any], bound: float) -> None:
+    assert found["widths"] == expected["widths"]
+    for loss, other in zip(found["losses"], expected["losses"], strict=True):
+        assert abs(loss - other) <= bound
+    assert found["state"].keys() == expected["state"].keys()
+    for name, tensor in found["state"].items():
+        difference = (tensor - expected["state"][name]).abs().max()
+        assert float(difference) <= bound, name
+
+
+@pytest.mark.parametrize("name", [*rank_cases.METHODS, "trained"])
+def test_they_grow_what_one_process_grows(name: str, results: Results) -> None:
+    first, second = results[name]
+    require_equal(first, rank_cases.alone(name), 1e-12)
+    require_equal(second, first, 0)
+
+
+def test_statistics_inside_an_opaque_part_are_alike(results: Results) -> None:
+    require_equal(*results["opaque"], 0)
+
+
+def test_a_copy_grows_and_the_wrapper_stays(results: Results) -> None:
+    for one in results["copied"]:
+        assert one["same"] and one["class"] == "Sequential"
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("nash", ["one-process", "one-process"]),
+        ("gradmax", ["one-process", "one-process"]),
+        ("latency", ["one-process", "one-process"]),
+        ("other weights", ["ranks-differ", "ranks-differ"]),
+        ("failing", ["rank-failed", "bad-loss"]),
+        ("killed", ["rank-failed"]),
+    ],
+)
+def test_what_one_cannot_none_does(name: str, codes: list[str], results: Results) -> None:
+    assert [one["code"] for one in results[name]] == codes
+    assert all(one["same"] for one in results[name])
+
+
+def test_numbers_of_batches_must_be_alike(results: Results) -> None:
+    assert [one["code"] for one in results["one more batch"]] == ["ranks-differ"] * 2
+
+
+def test_who_is_gone_is_told_from_who_failed(results: Results) -> None:
+    assert "says why" in results["failing"][0]["message"]
+    assert "is gone" in results["killed"][0]["message"]
