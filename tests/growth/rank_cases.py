@@ -141,6 +141,14 @@ def copied(rank: int) -> dict[str, Any]:
     return {"class": type(growth.module).__name__, "same": is_same, "grown": str(growth.report)}
 
 
+def other_statistics(rank: int) -> dict[str, Any]:
+    """Running statistics differ between processes that trained, and are not estimated anew."""
+    model = network()
+    model[1].running_mean.add_(rank)  # type: ignore[operator]
+    method = METHODS["ZeroOutgoing"]
+    return told(model, grown(model, method, SHARDS[rank], refresh_statistics=False))
+
+
 def refused(model: nn.Module, **options: Any) -> dict[str, Any]:
     """The code of the error, and whether the model is as it was."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -224,6 +232,7 @@ TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {
     **{name: partial(lambda name, rank: by_method(name, SHARDS[rank]), name) for name in METHODS},
     "opaque": lambda rank: opaque(SHARDS[rank]),
     "trained": lambda rank: trained(EVEN[rank], wrapped_with_a_hook),
+    "other statistics": other_statistics,
     "copied": copied,
     "nash": lambda rank: refused(network(), method=NASH(), shard=SHARDS[rank]),
     "gradmax": lambda rank: refused(network(), method=GradMax(), shard=SHARDS[rank]),

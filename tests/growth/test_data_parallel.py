@@ -50,6 +50,13 @@ def test_statistics_inside_an_opaque_part_are_alike(results: Results) -> None:
     require_equal(*results["opaque"], 0)
 
 
+def test_running_statistics_are_those_of_the_first(results: Results) -> None:
+    first, second = results["other statistics"]
+    require_equal(first, second, 0)
+    kept = rank_cases.network()[1].running_mean
+    assert torch.equal(first["state"]["1.running_mean"][: len(kept)], kept)
+
+
 def test_a_copy_grows_and_the_wrapper_stays(results: Results) -> None:
     for one in results["copied"]:
         assert one["same"] and one["class"] == "Sequential"
