@@ -86,22 +86,34 @@ def test_a_module_whose_checkpoints_would_not_load_is_refused(tmp_path: Path) ->
     assert caught.value.code == "not-growing"
 
 
-def test_two_optimizers_of_one_network_are_refused(tmp_path: Path) -> None:
+def test_two_optimizers_of_one_network_grow_along(tmp_path: Path) -> None:
     class Two(Classifier):
-        def configure_optimizers(self) -> Any:
-            first, last = self.network[0], self.network[3]
-            return [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (first, last)]
-
         def __init__(self) -> None:
             super().__init__()
             self.automatic_optimization = False
 
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return None
+        def configure_optimizers(self) -> Any:
+            parameters = list(self.network.parameters())
+            matrices = [parameter for parameter in parameters if parameter.dim() == 2]
+            others = [parameter for parameter in parameters if parameter.dim() != 2]
+            return [torch.optim.Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=0.01)]
 
-    with pytest.raises(TrainingError, match="2 optimizers train parts") as caught:
-        fit(Two(), callback(), tmp_path)
-    assert caught.value.code == "several-optimizers"
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            for optimizer in self.optimizers():
+                optimizer.zero_grad()
+            self.manual_backward(loss)
+            for optimizer in self.optimizers():
+                optimizer.step()
+            return loss.detach()
+
+    module, growth = Two(), callback()
+    trainer = fit(module, growth, tmp_path)
+    assert growth.grower is not None and growth.grower.optimizers == tuple(trainer.optimizers)
+    muon, adamw = trainer.optimizers
+    first, norm = module.network[0], module.network[1]
+    assert muon.state[first.weight]["momentum_buffer"].shape == (10, 4)
+    assert adamw.state[norm.weight]["exp_avg"].shape == (10,)
 
 
 def test_data_without_a_batch_size_needs_batches_of_the_caller() -> None:
