@@ -138,8 +138,7 @@ def deepen(
             those blocks where one step would gain most on ``batches``, per parameter if these are
             limited by ``budget``; numbers are then the most that each list gets.
         inplace: change model and optimizers themselves, all or nothing; else copies.
-        optimizer: gets new parameters in the groups of those that they are copies of, stateless;
-            one or several, as for ``fxgrow.grow``.
+        optimizer: one or a list; get new parameters in the groups of what they are copies of.
         batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after; all are used.
         budget, history: ``Budget(parameters=0.2, layers=2)``, say; earlier steps as for ``widen``.
 

@@ -69,8 +69,7 @@ def upcycle(
         top_k: how many experts a token is sent to.
         seed: of routers.
         inplace: change model and optimizers themselves, all or nothing; else copies.
-        optimizer: gets new parameters in the groups of those that they are copies of; one or
-            several, as for ``fxgrow.grow``.
+        optimizer: one or a list; get new parameters in the groups of what they are copies of.
 
     Returns:
         The model with mixtures; its ``rows`` are the numbers of experts by router.

@@ -178,7 +178,7 @@ def test_a_copy_keeps_attributes_and_hooks() -> None:
     stepped(optimizer, model)
     copied, (copied_optimizer,) = copy_with_optimizers(model, [optimizer])
     stepped(copied_optimizer, copied)
-    assert optimizer.steps == [1] and copied_optimizer.steps == [2]  # type: ignore[union-attr]
+    assert optimizer.steps == [1] and copied_optimizer.steps == [2]  # type: ignore[attr-defined]
     assert seen[0] is optimizer and seen[-1] is copied_optimizer
 
 
