@@ -128,6 +128,7 @@ def insert_all(
         for path in layout.new_blocks.values():
             originals[path] = model.get_submodule(path)
     generator = torch.Generator().manual_seed(seed or 0)
+    new: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
     for layout in layouts:
         insert_blocks(model, layout)
         for path, source in layout.new_blocks.items():
@@ -137,7 +138,8 @@ def insert_all(
                 draw_weights(own.values(), generator)
             _assign(own, zeros.get(source, {}), source)
             # Shared parameters are in a group already.
-            join_groups(optimizers, copies_of(original, own))
+            new += copies_of(original, own)
+    join_groups(optimizers, model, new)
 
 
 def require_block_memory(model: nn.Module, layouts: Iterable[BlockLayout]) -> None:

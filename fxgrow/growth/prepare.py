@@ -176,7 +176,8 @@ def remove_unused_layers(
         layer = prepared.layers[number]
         module = model.get_submodule(layer.path).requires_grad_()
         neighbors = _parameters_near(model, layer.sum)
-        join_groups(optimizers, [(parameter, neighbors) for parameter in module.parameters()])
+        new = [(parameter, neighbors) for parameter in module.parameters()]
+        join_groups(optimizers, model, new)
     known = set(model_before.modules())
     for module in model.modules():
         if module not in known:

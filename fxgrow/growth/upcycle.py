@@ -7,7 +7,7 @@ do for vision alone), so that copies f give sum_e w_e f(x) = f(x) whatever the r
 function is kept; any model, whose layers are named by their paths.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -97,8 +97,8 @@ def upcycle(
         with restore_on_failure(model, optimizers):
             for path, count in counts.items():
                 mixture = _mixture(model.get_submodule(path), sizes[path], count, top_k, generator)
-                _join(optimizers, mixture)
                 model.set_submodule(path, mixture)
+                _join(optimizers, model, mixture)
             error = before.require(model)
     rows = {f"{path}.router.weight": count for path, count in counts.items()}
     return Extended(model, rows, None, error or 0.0, optimizers, given[0], before.skipped)
@@ -186,12 +186,14 @@ def _mixture(
     return mixture
 
 
-def _join(optimizers: Optimizers, mixture: MixtureOfExperts) -> None:
+def _join(optimizers: Optimizers, model: nn.Module, mixture: MixtureOfExperts) -> None:
     """Put new parameters into the groups of those of the layer."""
     layer = mixture.experts[0]
+    new: list[tuple[nn.Parameter, Iterable[nn.Parameter]]] = []
     for expert in mixture.experts[1:]:
-        join_groups(optimizers, copies_of(layer, dict(expert.named_parameters())))
-    join_groups(optimizers, [(mixture.router.get_parameter("weight"), layer.parameters())])
+        new += copies_of(layer, dict(expert.named_parameters()))
+    new.append((mixture.router.get_parameter("weight"), layer.parameters()))
+    join_groups(optimizers, model, new)
 
 
 def _require_memory(model: nn.Module, counts: Mapping[str, int]) -> None:

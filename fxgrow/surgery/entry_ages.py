@@ -198,6 +198,22 @@ def forget_own_steps(optimizer: Optimizer) -> None:
         _keep(group, position, [Cohort(**{**cohort, "own": None}) for cohort in cohorts])
 
 
+def insert_parameter(group: OptimizerGroup, position: int, parameter: Tensor) -> None:
+    """Put a parameter into a group; what is remembered of those behind it goes along.
+
+    Args:
+        group: of an optimizer; it is changed.
+        position: where it lies from then on.
+        parameter: a new one.
+    """
+    group["params"].insert(position, parameter)
+    table = {}
+    for key, cohorts in group.get(_COHORTS, {}).items():
+        table[key + 1 if key >= position else key] = cohorts
+    if table:  # a new dictionary: a growth that fails puts the old one back
+        group[_COHORTS] = table
+
+
 def _place(optimizer: Optimizer, parameter: Tensor) -> tuple[OptimizerGroup, int] | None:
     for group in optimizer.param_groups:
         for position, held in enumerate(group["params"]):

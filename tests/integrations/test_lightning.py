@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from fxgrow import Budget, Firefly, Scope
 from fxgrow.errors import TrainingError
 from fxgrow.randomness import random_states, set_random_states
 from fxgrow.training import AtEpochs, OnPlateau
@@ -26,6 +27,7 @@ from tests.integrations.fits import (  # noqa: E402
     loader,
     measured,
     network,
+    residual,
     train,
 )
 
@@ -84,6 +86,32 @@ def test_a_module_whose_checkpoints_would_not_load_is_refused(tmp_path: Path) ->
     with pytest.raises(TrainingError, match="Plain could not be loaded after growth") as caught:
         fit(Plain(), callback(), tmp_path)
     assert caught.value.code == "not-growing"
+
+
+def test_a_fit_that_bought_blocks_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    class Deep(Classifier):
+        def __init__(self, rate: float = 0.01) -> None:
+            super().__init__(rate)
+            torch.manual_seed(0)
+            self.network = residual()
+
+    options: dict[str, Any] = {
+        "method": Firefly(new=1, steps=1, refine_steps=0),
+        "budget": Budget(parameters=0.7),
+        "scope": Scope(blocks=("0",)),
+        "when": AtEpochs(epochs=(1,)),
+        "grow_steps": 1,
+    }
+    whole = Deep()
+    fit(whole, callback(**options), tmp_path / "whole")
+    assert len(whole.network[0]) > 2
+    fit(Deep(), callback(**options), tmp_path / "half", epochs=2)
+    again = Deep()
+    fit(
+        again, callback(**options), tmp_path / "again", ckpt_path=tmp_path / "half" / "epoch=1.ckpt"
+    )
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
 
 
 def test_two_optimizers_of_one_network_grow_along(tmp_path: Path) -> None:

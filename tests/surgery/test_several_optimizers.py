@@ -264,11 +264,45 @@ def test_the_nearest_neighbor_of_as_many_dimensions_takes_what_is_new() -> None:
     new = [nn.Parameter(torch.zeros(shape)) for shape in [(3, 3), (3,), (3, 3, 3)]]
     near = [untrained, matrix, bias]
     # A kernel has no neighbor of three dimensions, so the nearest that is trained counts.
-    join_groups([muon, sgd], [(new[0], near), (new[1], near), (new[2], [bias, matrix])])
+    model = nn.ParameterList([matrix, bias, untrained, kernel, *new])
+    join_groups([muon, sgd], model, [(new[0], near), (new[1], near), (new[2], [bias, matrix])])
     assert list(map(id, held_by(muon))) == [id(matrix), id(new[0])]
     assert list(map(id, held_by(sgd))) == [id(bias), id(new[1]), id(new[2])]
-    join_groups([muon, sgd], [(kernel, [untrained])])
+    join_groups([muon, sgd], model, [(kernel, [untrained])])
     assert not is_in(kernel, muon) and not is_in(kernel, sgd)
     with pytest.raises(GrowthError, match="Muon takes matrices") as caught:
-        join_groups([muon], [(kernel, near)])
+        join_groups([muon], model, [(kernel, near)])
     assert caught.value.code == "optimizer-state"
+
+
+def test_what_is_new_gets_the_model_s_place_in_its_group() -> None:
+    """What is kept by place goes along: ages of entries, and names."""
+    torch.manual_seed(0)
+    other, model = nn.Linear(2, 2), nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3))
+    named = [("other." + name, parameter) for name, parameter in other.named_parameters()]
+    named += [("net." + name, parameter) for name, parameter in model.named_parameters()]
+    optimizer = AdamW(named)
+    train_one = F.mse_loss(model(INPUTS), torch.zeros(8, 3))
+    train_one.backward()
+    optimizer.step()
+    options: dict[str, Any] = {"optimizer": optimizer, "inplace": True, "state": "own-age"}
+    fxgrow.widen(model, {"0": 2}, INPUTS, how="new", **options)
+    (group,) = optimizer.param_groups
+    ages = {group["param_names"][place]: kept for place, kept in group["grown_entries"].items()}
+    first, between, last = (nn.Linear(8, 8, bias=False) for _ in range(3))
+    deeper = nn.Sequential(first, model[0], between, model[1], last)
+    near = [model[0].weight]
+    join_groups([optimizer], deeper, [(layer.weight, near) for layer in (last, first, between)])
+    (group,) = optimizer.param_groups
+    expected = [*other.parameters(), *deeper.parameters()]
+    assert list(map(id, group["params"])) == list(map(id, expected))
+    names = [name for name, _ in deeper.named_parameters()]
+    assert group["param_names"] == [
+        "other.weight",
+        "other.bias",
+        *(f"net.{name}" for name in names),
+    ]
+    numbers = {"net.0": "net.1", "net.1": "net.3"}
+    moved = {numbers[name[:5]] + name[5:]: kept for name, kept in ages.items()}
+    found = {group["param_names"][place]: kept for place, kept in group["grown_entries"].items()}
+    assert found == moved and moved
