@@ -18,9 +18,10 @@ from fxgrow.rewrite import (
     IdentityLayer,
     insert_layers,
     insertion_points,
+    register_as_used,
     remove_layers,
 )
-from fxgrow.surgery import join_groups
+from fxgrow.surgery import join_groups, sort_groups
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,9 @@ def remove_unused_layers(
         neighbors = _parameters_near(model, layer.sum)
         new = [(parameter, neighbors) for parameter in module.parameters()]
         join_groups(optimizers, model, new)
+    if used:  # else the model grows again without a graph
+        register_as_used(model)
+        sort_groups(optimizers, model)
     known = set(model_before.modules())
     for module in model.modules():
         if module not in known:

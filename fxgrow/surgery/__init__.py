@@ -54,6 +54,7 @@ from fxgrow.surgery.several_optimizers import (
     join_groups,
     listed_optimizers,
     only_optimizer,
+    sort_groups,
 )
 from fxgrow.surgery.state_rules import (
     DEFAULT_STATE,
@@ -110,6 +111,7 @@ __all__ = [
     "restore_on_failure",
     "run_starts",
     "set_integer",
+    "sort_groups",
     "sync_size_attributes",
     "update_config",
     "update_depth",

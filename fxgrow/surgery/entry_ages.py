@@ -13,7 +13,7 @@ it, and it follows later growths. Two hooks around ``step`` do what it asks for:
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -198,18 +198,21 @@ def forget_own_steps(optimizer: Optimizer) -> None:
         _keep(group, position, [Cohort(**{**cohort, "own": None}) for cohort in cohorts])
 
 
-def insert_parameter(group: OptimizerGroup, position: int, parameter: Tensor) -> None:
-    """Put a parameter into a group; what is remembered of those behind it goes along.
+def arrange_parameters(group: OptimizerGroup, parameters: Sequence[Tensor]) -> None:
+    """Put other parameters into a group; what is remembered by position goes along.
 
     Args:
         group: of an optimizer; it is changed.
-        position: where it lies from then on.
-        parameter: a new one.
+        parameters: those that it had, in any order, and new ones.
     """
-    group["params"].insert(position, parameter)
+    cohorts_by_id = {}
+    for position, cohorts in group.get(_COHORTS, {}).items():
+        cohorts_by_id[id(group["params"][position])] = cohorts
+    group["params"][:] = parameters
     table = {}
-    for key, cohorts in group.get(_COHORTS, {}).items():
-        table[key + 1 if key >= position else key] = cohorts
+    for position, parameter in enumerate(parameters):
+        if id(parameter) in cohorts_by_id:
+            table[position] = cohorts_by_id[id(parameter)]
     if table:  # a new dictionary: a growth that fails puts the old one back
         group[_COHORTS] = table
 

@@ -12,7 +12,8 @@ from torch.optim import Muon, Optimizer
 
 from fxgrow.argument_checks import Satisfies
 from fxgrow.errors import GrowthError
-from fxgrow.surgery.entry_ages import OptimizerGroup, insert_parameter
+from fxgrow.surgery.entry_ages import arrange_parameters
+from fxgrow.surgery.entrywise import OptimizerGroup
 
 GivenOptimizers = (
     Optimizer | Annotated[Sequence[Optimizer], Satisfies("that is not empty", bool)] | None
@@ -159,24 +160,47 @@ def _insert(group: OptimizerGroup, parameter: nn.Parameter, names: Mapping[int, 
         after += [(place, position)] if place > own else []
     last = len(group["params"])
     position = max(before)[1] if before else min(after)[1] if after else last
-    old_names = group.get("param_names")
-    insert_parameter(group, position, parameter)
-    if old_names is not None:  # torch keeps them where it was given names
-        group["param_names"] = _renamed(group, position, old_names, names)
+    _arrange(group, [*group["params"][:position], parameter, *group["params"][position:]], names)
 
 
-def _renamed(
-    group: OptimizerGroup, position: int, old_names: Sequence[str], names: Mapping[int, str]
-) -> list[str]:
-    """The names in a group, after blocks behind a new one got other numbers.
+def sort_groups(optimizers: Iterable[Optimizer], model: nn.Module) -> None:
+    """Put the parameters of a model into the order of the model, group by group.
 
-    They may be those of a larger module, with a prefix.
+    Args:
+        optimizers: are changed. Parameters of other modules keep their places.
+        model: has become another module, with its parameters in another order.
     """
-    with_new = [*old_names[:position], "", *old_names[position:]]
-    pairs = list(zip(group["params"], with_new, strict=True))
-    prefixes = [_prefix(old, names[id(held)]) for held, old in pairs if old and id(held) in names]
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    order = {number: place for place, number in enumerate(names)}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            own = [held for held in group["params"] if id(held) in order]
+            in_order = iter(sorted(own, key=lambda held: order[id(held)]))
+            arranged = []
+            for held in group["params"]:
+                arranged.append(next(in_order) if id(held) in order else held)
+            _arrange(group, arranged, names)
+
+
+def _arrange(group: OptimizerGroup, parameters: Sequence[Tensor], names: Mapping[int, str]) -> None:
+    """Give a group its parameters in another order; names follow, where torch was given them.
+
+    These may be the names of a larger module, with a prefix, and of blocks that have other numbers
+    by now.
+    """
+    old_names: dict[int, str] = {}
+    for held, old in zip(group["params"], group.get("param_names", ()), strict=False):
+        old_names[id(held)] = old
+    arrange_parameters(group, parameters)
+    if "param_names" not in group:
+        return
+    prefixes = [_prefix(old, names[held]) for held, old in old_names.items() if held in names]
     prefix = next((found for found in prefixes if found is not None), "")
-    return [prefix + names[id(held)] if id(held) in names else old for held, old in pairs]
+    renamed = []
+    for held in parameters:
+        is_own = id(held) in names
+        renamed.append(prefix + names[id(held)] if is_own else old_names[id(held)])
+    group["param_names"] = renamed
 
 
 def _prefix(old: str, name: str) -> str | None:

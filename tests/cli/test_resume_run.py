@@ -178,8 +178,8 @@ def test_a_disk_that_can_only_be_read(fxgrow: Fxgrow, whole: Path, tmp_path: Pat
             assert refused.exit_code == 2 and "epoch" not in refused.output, words
             (said,) = refused.stderr.strip().splitlines()
             assert "Read-only file system" in said and said.endswith("[unwritable-run]"), said
-        for words in (("check", done), ("log", done), ("report", done), ("resume", done)):
-            assert fxgrow(*words).exit_code == 0, words
+        for reading in ("check", "log", "report", "resume"):
+            assert fxgrow(reading, done).exit_code == 0, reading
         assert sorted(disk.rglob("*")) == before
         subprocess.run(("mount", "-o", "remount,rw", str(disk)), check=True)
         assert fxgrow("resume", out, *TRUST).exit_code == 0

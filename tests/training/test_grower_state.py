@@ -1,4 +1,4 @@
-"""A grower that bought blocks is saved and goes on: moments are of the parameters that they were of."""
+"""A grower that bought blocks or layers is saved and goes on: moments find their parameters."""
 
 import copy
 import json
@@ -84,10 +84,66 @@ def test_a_grower_that_bought_blocks_goes_on(state: Any) -> None:
     weights, moments = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
     train(model, optimizer)
     again: Any = regrow_from_state(copy.deepcopy(start), kept, (INPUTS,))
+    assert all(module.training for module in again.modules())
     again.load_state_dict(weights)
     its_optimizer = optimizer_of(again)
     its_optimizer.load_state_dict(moments)
     fxgrow.follow_ages(its_optimizer)
     train(again, its_optimizer)
     for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+class HeadFirst(nn.Module):
+    """Registers its modules in another order than it uses them in, as inserted layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.second, self.first = nn.Linear(6, 3), nn.Linear(6, 6), nn.Linear(4, 6)
+        self.activations = nn.ModuleList([nn.ReLU(), nn.ReLU()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activations[0](self.first(x))
+        out: Tensor = self.head(self.activations[1](self.second(x)))
+        return out
+
+
+@pytest.mark.parametrize("state", ["padded", "own-age"])
+def test_a_grower_that_inserted_layers_goes_on(state: Any) -> None:
+    torch.manual_seed(0)
+    start = HeadFirst()
+    model = copy.deepcopy(start)
+    grower = fxgrow.Grower(
+        model,
+        optimizer_of(model),
+        loss_fn=F.cross_entropy,
+        when=EveryEpochs(epochs=1),
+        method=fxgrow.Firefly(new=3, layers=3, split=False, steps=1, refine_steps=0),
+        budget=fxgrow.Budget(neurons=4, layers=1),
+        accept_no_gain=True,
+        grow_steps=2,
+        inplace=False,
+        state=state,
+    )
+    for _ in range(2):
+        train(grower.model, *grower.optimizers)
+        growth = grower.step([(INPUTS, LABELS)], loss=1.0)
+        assert growth is not None and growth.report.layers
+    train(grower.model, *grower.optimizers)
+    (optimizer,) = grower.optimizers
+    weights, moments = (
+        copy.deepcopy(grower.model.state_dict()),
+        copy.deepcopy(optimizer.state_dict()),
+    )
+    train(grower.model, optimizer)
+    again = regrow_from_state(copy.deepcopy(start), grower.state_dict(), (INPUTS,))
+    again.load_state_dict(weights)
+    its_optimizer = optimizer_of(again)
+    its_optimizer.load_state_dict(moments)
+    fxgrow.follow_ages(its_optimizer)
+    assert all(parameter.requires_grad for parameter in again.parameters())
+    assert all(module.training for module in again.modules())
+    train(again, its_optimizer)
+    assert list(again.state_dict()) == list(weights)
+    for name, tensor in grower.model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
