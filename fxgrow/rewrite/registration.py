@@ -23,7 +23,7 @@ def _order_like(module: nn.Module, model: nn.Module) -> None:
     ):
         unused = [name for name in table if name not in ordered]
         for name in [name for name in ordered if name in table] + unused:
-            table[name] = table.pop(name)  # type: ignore[assignment, arg-type]
+            table[name] = table.pop(name)  # type: ignore[assignment]
     for name, child in model._modules.items():
         # Those in between hold others and nothing else; a module that is called is one of both.
         if child is not None and child is not module._modules[name]:
