@@ -108,8 +108,8 @@ class HeadFirst(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("state", ["padded", "own-age"])
-def test_a_grower_that_inserted_layers_goes_on(state: Any) -> None:
+@pytest.mark.parametrize(("state", "growths"), [("padded", 1), ("own-age", 2)])
+def test_a_grower_that_inserted_layers_goes_on(state: Any, growths: int) -> None:
     torch.manual_seed(0)
     start = HeadFirst()
     model = copy.deepcopy(start)
@@ -125,7 +125,7 @@ def test_a_grower_that_inserted_layers_goes_on(state: Any) -> None:
         inplace=False,
         state=state,
     )
-    for _ in range(2):
+    for _ in range(growths):
         train(grower.model, *grower.optimizers)
         growth = grower.step([(INPUTS, LABELS)], loss=1.0)
         assert growth is not None and growth.report.layers
