@@ -27,6 +27,7 @@ $(STAMP): pyproject.toml
 demo: export OMP_NUM_THREADS = 1
 demo: $(STAMP)  ## grow a small network on real digits, and train it ungrown for as long: does growth pay?
 	$(BIN)/fxgrow run specs/recipes/demo.yaml --trust tools.networks --out $(DEMO) --force
+	$(BIN)/fxgrow report $(DEMO) --html $(DEMO).html --force
 	$(BIN)/python -m tools.experiments.demo
 
 chromium:  ## the browser for the tests of the HTML page (Debian, as root; else nothing)
