@@ -9,7 +9,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests examples $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test test-avx2 check format bench rbf pays width depth mobile step-time figure4 steady soak fuzz random sweep cells continual specs clean
+.PHONY: help venv demo chromium test test-avx2 check format bench rbf pays width depth mobile step-time figure4 steady emitted soak fuzz random sweep cells continual specs clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,6 +27,7 @@ $(STAMP): pyproject.toml
 demo: export OMP_NUM_THREADS = 1
 demo: $(STAMP)  ## grow a small network on real digits, and train it ungrown for as long: does growth pay?
 	$(BIN)/fxgrow run specs/recipes/demo.yaml --trust tools.networks --out $(DEMO) --force
+	$(BIN)/fxgrow report $(DEMO) --html $(DEMO).html --force
 	$(BIN)/python -m tools.experiments.demo
 
 chromium:  ## the browser for the tests of the HTML page (Debian, as root; else nothing)
@@ -91,6 +92,9 @@ figure4: $(STAMP)  ## Figure 4 redrawn from the results that are there
 
 steady: $(STAMP)  ## 100 random models, moments and budgets: does training go on steadily after growth? (ten minutes)
 	$(BIN)/python -W ignore -m tools.experiments.steady --draws 100 --out docs/results/steady.json
+
+emitted: $(STAMP)  ## training steps of grown models beside those written by hand, eager and compiled; memory over 50 growth steps (half an hour)
+	$(BIN)/python -W ignore -m tools.bench_emitted --out docs/results/emitted.json
 
 soak: $(STAMP)  ## kill runs at random moments, resume them, compare the bits (three minutes)
 	$(BIN)/python tools/soak.py --kills 50 --out docs/results/soak.json

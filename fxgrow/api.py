@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from fxgrow import spec as specs
 from fxgrow.argument_checks import AboveZero, Seed, checked
@@ -30,10 +29,12 @@ from fxgrow.methods import default_method
 from fxgrow.spec import ArchitectureSpec, GrowthStep, history_of
 from fxgrow.surgery import (
     DEFAULT_STATE,
+    GivenOptimizers,
     NewEntryRate,
     StateRuleName,
     StateTreatment,
     config_paths,
+    listed_optimizers,
 )
 
 
@@ -48,7 +49,7 @@ def grow(
     examples: Sequence[Any] = (),
     method: Method | None = None,
     budget: Budget | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer: GivenOptimizers = None,
     state: StateRuleName = DEFAULT_STATE,
     new_entry_rate: NewEntryRate | None = None,
     seed: Seed = 0,
@@ -73,10 +74,10 @@ def grow(
         example_inputs, examples: those of the first batch if left out; what can grow in all grows.
         method: proposes and scores; ``Auto()`` if None, ``Firefly()`` with blocks.
         budget: how much may be added; ``Budget(neurons=0.3)`` if None.
-        optimizer: grows along, state included; it keeps parameters of other modules.
+        optimizer: one or a list; grow along, state included, and keep what is of other modules.
         state, new_entry_rate: its state, and how fast new entries learn (``docs/optimizers.md``).
         seed, history: of the first directions; earlier growth steps (a loaded model's are found).
-        inplace, memory_limit: grow model and optimizer themselves; bytes a search step may keep.
+        inplace, memory_limit: grow model and optimizers themselves; bytes a search step may keep.
         tie: groups of names or patterns of widths that grow alike, neuron by neuron.
         only, ignore: patterns of modules whose widths alone grow (streams by own name), or do not.
         layers: ``"block:model.layers"`` or a pattern: copies of its blocks compete with neurons.
@@ -93,9 +94,9 @@ def grow(
     Example:
         >>> grown = fxgrow.grow(model, batches, nn.functional.cross_entropy).module
     """
-    scope = _scope(only, ignore, tie, expressible, layers)
+    scope, grown = _scope(only, ignore, tie, expressible, layers), listed_optimizers(optimizer)
     known, treatment = history or history_of(model), StateTreatment(state, new_entry_rate)
-    step = StepOptions(optimizer, seed, known, inplace, memory_limit, scope, example_inputs)
+    step = StepOptions(grown, seed, known, inplace, memory_limit, scope, example_inputs)
     data = replace(step, examples=examples, grow_frozen=grow_frozen, treatment=treatment)
     options = replace(data, refresh_statistics=refresh_statistics, accept_no_gain=accept_no_gain)
     return _warned(model, batches, loss_fn, method or default_method(scope), budget, options)
@@ -126,7 +127,7 @@ def _warned(
     options: StepOptions,
 ) -> Growth:
     """Grow, and warn of what the command line prints in its report."""
-    options.treatment.require_used(options.optimizer, "grow()")
+    options.treatment.require_used(options.optimizers, "grow()")
     level = 5  # two decorators, two checks
     if not options.scope.expressible and config_paths(model):
         # Before anything is spent.

@@ -9,7 +9,7 @@ copied. What else cannot (a lock, a Python module) is shared. And an optimizer's
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import CellType, FunctionType
 from typing import Any
 
@@ -119,29 +119,31 @@ def _holds_parts(value: Any) -> bool:
     return any(isinstance(leaf, (nn.Module, Tensor)) for leaf in tree_leaves(value))
 
 
-def copy_with_optimizer(
-    model: nn.Module, optimizer: Optimizer | None
-) -> tuple[nn.Module, Optimizer | None]:
-    """Copy a model and its optimizer together.
+def copy_with_optimizers(
+    model: nn.Module, optimizers: Sequence[Optimizer]
+) -> tuple[nn.Module, tuple[Optimizer, ...]]:
+    """Copy a model and its optimizers together.
 
     Args:
         model: any module; it stays as it is.
-        optimizer: its optimizer, which stays as it is. The copy holds the copied parameters of the
-            model; parameters of other modules are theirs still, so that they go on learning.
+        optimizers: its optimizers, which stay as they are. The copies hold the copied parameters of
+            the model; parameters of other modules are theirs still, so that they go on learning.
 
     Returns:
-        Both copies.
+        The copies, in the same order.
     """
     memo: Memo = {}
     copied = copy_module(model, memo)
-    if optimizer is None:
-        return copied, None
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            memo.setdefault(id(parameter), parameter)
-    copied_optimizer = copy.deepcopy(optimizer, memo)
-    _copy_own_attributes(optimizer, copied_optimizer, memo)
-    return copied, copied_optimizer
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                memo.setdefault(id(parameter), parameter)
+    copies = []
+    for optimizer in optimizers:
+        copied_optimizer = copy.deepcopy(optimizer, memo)
+        _copy_own_attributes(optimizer, copied_optimizer, memo)
+        copies.append(copied_optimizer)
+    return copied, tuple(copies)
 
 
 def _copy_own_attributes(optimizer: Optimizer, copied: Optimizer, memo: Memo) -> None:

@@ -1,5 +1,6 @@
 """What does not fit into memory is refused with the number of bytes, before any of it is taken."""
 
+import gc
 import importlib
 import re
 import resource
@@ -161,6 +162,15 @@ def test_activations_of_a_training_step() -> None:
         require_step_memory(model, data, 50)
         with pytest.raises(TrainingError, match=r"51 images of \(3, 8, 8\) need 39168 bytes"):
             require_step_memory(model, data, 51)
+
+
+def test_what_was_counted_does_not_stay_alive() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Softmax(1))
+    gc.collect()
+    before = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+    require_step_memory(model, torch.zeros(4, 3), 2)
+    gc.collect()
+    assert sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()) == before
 
 
 def test_a_model_without_meta_kernels_is_not_held_up() -> None:

@@ -205,7 +205,7 @@ class _SearchState:
             method=settings.method,
             budget=Budget(neurons=settings.neurons, layers=settings.layers),
             options=StepOptions(
-                optimizer=self.optimizer,
+                optimizers=(self.optimizer,),
                 seed=self.seed + epoch,
                 scope=self._scope(),
                 example_inputs=(self.train_set.images[:1],),

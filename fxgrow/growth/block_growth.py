@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from fxgrow.capture import positional_inputs
 from fxgrow.errors import FxgrowError, GrowthError, Refusal
@@ -44,7 +43,10 @@ from fxgrow.growth.step_search import Found, require_gain, search_model
 from fxgrow.growth.timer import Timer
 from fxgrow.modes import evaluation_mode
 from fxgrow.spec import BlockInsertion, GrowthStep
-from fxgrow.surgery import ConfigUpdate
+from fxgrow.surgery import (
+    ConfigUpdate,
+    Optimizers,
+)
 
 _NO_NEURONS = ("empty-budget", "gained-nothing")
 """What a search for neurons says where blocks alone grow."""
@@ -152,7 +154,7 @@ def require_block_candidates(
 
 def insert_bought_blocks(
     work: nn.Module,
-    optimizer: Optimizer | None,
+    optimizers: Optimizers,
     found: Found,
     budget: Budget,
     options: StepOptions,
@@ -162,7 +164,7 @@ def insert_bought_blocks(
 
     Args:
         work: the model, which is changed.
-        optimizer: gets the parameters of new blocks.
+        optimizers: get the parameters of new blocks.
         found: what the search found in it.
         budget: as it was given.
         options: as for ``grow_step``.
@@ -192,7 +194,7 @@ def insert_bought_blocks(
         places = BlockPlaces(layouts, growth.gains)
         # The graph is that of the model before, which changes now.
         records = tuple(_record(layout, places, found) for layout in layouts)
-        deepened = deepen_in_place(work, places, examples, optimizer)
+        deepened = deepen_in_place(work, places, examples, optimizers)
         if options.scope.expressible:
             require_expressed(deepened.config)
         for companion in options.companions:

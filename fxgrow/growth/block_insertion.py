@@ -14,7 +14,7 @@ from fxgrow.growth.block_trace import BlockTrace, trace_blocks
 from fxgrow.growth.preservation import Preservation
 from fxgrow.memory import device_of, require_memory
 from fxgrow.running import errors_as
-from fxgrow.surgery import ConfigUpdate, DepthChange, update_depth
+from fxgrow.surgery import ConfigUpdate, DepthChange, join_groups, update_depth
 
 Zeros = Mapping[str, Assignments]
 """By the path of each block that is copied: what makes its copy the identity."""
@@ -110,7 +110,7 @@ def insert_all(
     model: nn.Module,
     layouts: Sequence[BlockLayout],
     zeros: Zeros,
-    optimizer: Optimizer | None = None,
+    optimizers: Sequence[Optimizer] = (),
     seed: int | None = None,
 ) -> None:
     """Put the new blocks into their lists, with the values that they start from.
@@ -119,7 +119,7 @@ def insert_all(
         model: is changed in place.
         layouts: its longer lists.
         zeros: what makes the copies the identity; none: whole copies.
-        optimizer: gets new parameters in the groups of those that they are copies of.
+        optimizers: get new parameters in the groups of those that they are copies of.
         seed: of matrices that are drawn anew; None: they are copies.
     """
     # Before any list changes, since names in it may then mean other blocks.
@@ -128,6 +128,7 @@ def insert_all(
         for path in layout.new_blocks.values():
             originals[path] = model.get_submodule(path)
     generator = torch.Generator().manual_seed(seed or 0)
+    new: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
     for layout in layouts:
         insert_blocks(model, layout)
         for path, source in layout.new_blocks.items():
@@ -137,8 +138,8 @@ def insert_all(
                 draw_weights(own.values(), generator)
             _assign(own, zeros.get(source, {}), source)
             # Shared parameters are in a group already.
-            if optimizer is not None:
-                join_groups(optimizer, own, original)
+            new += copies_of(original, own)
+    join_groups(optimizers, model, new)
 
 
 def require_block_memory(model: nn.Module, layouts: Iterable[BlockLayout]) -> None:
@@ -197,20 +198,13 @@ def _assign(own: Mapping[str, nn.Parameter], values: Assignments, source: str) -
         own[name].fill_(value)
 
 
-def join_groups(optimizer: Optimizer, own: Mapping[str, nn.Parameter], original: nn.Module) -> None:
-    """Put new parameters into the groups of those that they are copies of.
+def copies_of(
+    original: nn.Module, own: Mapping[str, nn.Parameter]
+) -> list[tuple[nn.Parameter, list[nn.Parameter]]]:
+    """Each parameter of a copy, with the one that it is a copy of.
 
     Args:
-        optimizer: is changed.
+        original: what was copied.
         own: the new parameters, by their names in the copy.
-        original: what it is a copy of.
     """
-    groups: dict[int, dict[str, Any]] = {}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            groups[id(parameter)] = group
-    # At the end of each group: what an optimizer keeps by position stays in place.
-    for name, parameter in own.items():
-        neighbour = id(original.get_parameter(name))
-        if neighbour in groups:
-            groups[neighbour]["params"].append(parameter)
+    return [(parameter, [original.get_parameter(name)]) for name, parameter in own.items()]

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Seed, checked
 from fxgrow.capture import capture, require_growable_model
-from fxgrow.copying import copy_with_optimizer
+from fxgrow.copying import copy_with_optimizers
 from fxgrow.errors import GrowthError
 from fxgrow.growth.new_rows import Extended, HowNewRows, NewRows, OldOutputs, add_rows
 from fxgrow.growth.output_layer import HEAD_TYPES, find_head
@@ -21,9 +20,11 @@ from fxgrow.growth.widen import model_and_examples
 from fxgrow.modes import evaluation_mode, exclusive_autograd, plain_attention
 from fxgrow.surgery import (
     DEFAULT_STATE,
+    GivenOptimizers,
     NewEntryRate,
     StateRuleName,
     StateTreatment,
+    listed_optimizers,
     named_tensors,
     parameter_shapes,
     restore_on_failure,
@@ -45,7 +46,7 @@ def grow_classes(
     seed: Seed = 0,
     inplace: bool = False,
     examples: Sequence[Any] = (),
-    optimizer: Optimizer | None = None,
+    optimizer: GivenOptimizers = None,
     state: StateRuleName = DEFAULT_STATE,
     new_entry_rate: NewEntryRate | None = None,
 ) -> Extended:
@@ -60,7 +61,7 @@ def grow_classes(
         example_inputs, examples: the models are compared on them.
         head: the path of the layer that gives the class scores; None: the last one.
         how, seed: what a new row is: the ``"mean"`` of the old ones, or ``"new"``: drawn.
-        inplace: change the model and the optimizer themselves, all or nothing; else copies.
+        inplace: change model and optimizers themselves, all or nothing; else copies.
         optimizer, state, new_entry_rate: as for ``fxgrow.grow``.
 
     Returns:
@@ -76,23 +77,22 @@ def grow_classes(
     """
     require_growable_model(model, values=True)
     _, given = model_and_examples(model, example_inputs, examples)
-    treatment = StateTreatment(state, new_entry_rate)
-    if optimizer is not None:
-        treatment.require(optimizer, model)
+    treatment, optimizers = StateTreatment(state, new_entry_rate), listed_optimizers(optimizer)
+    treatment.require(optimizers, model)
     with exclusive_autograd(), plain_attention():
         path = _head_path(model, given[0], head)
         size = len(model.get_submodule(path).weight)  # type: ignore[arg-type]
         before = OldOutputs(model, given, size)
         if not inplace:
-            model, optimizer = copy_with_optimizer(model, optimizer)
+            model, optimizers = copy_with_optimizers(model, optimizers)
         axes, shapes = _axes(model, path), parameter_shapes(model)
-        with restore_on_failure(model, optimizer):
-            add_rows(model, axes, classes, how, seed, optimizer, treatment)
+        with restore_on_failure(model, optimizers):
+            add_rows(model, axes, classes, how, seed, optimizers, treatment)
             config = update_labels(model, shapes, size, size + classes)
             _recount(model, path, size, size + classes)
             error = before.require(model)
     rows = dict.fromkeys(axes, size + classes)
-    return Extended(model, rows, config, error, optimizer, given[0])
+    return Extended(model, rows, config, error, optimizers, given[0])
 
 
 def _head_path(model: nn.Module, inputs: tuple[Any, ...], head: str | None) -> str:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from torch import nn
-from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Amount, Seed, Within, checked
 from fxgrow.capture import direct_tensors
-from fxgrow.copying import copy_with_optimizer
+from fxgrow.copying import copy_with_optimizers
 from fxgrow.growth.block_gains import placed_by_gain
 from fxgrow.growth.block_insertion import (
     Zeros,
@@ -45,6 +44,10 @@ from fxgrow.spec import BlockInsertion, GrowthStep
 from fxgrow.surgery import (
     DEFAULT_TREATMENT,
     ConfigUpdate,
+    GivenOptimizers,
+    Optimizers,
+    WithOptimizers,
+    listed_optimizers,
     restore_on_failure,
 )
 
@@ -55,7 +58,7 @@ _BlockCount = Annotated[int, Within(0, MAX_NEW_BLOCKS)]
 
 
 @dataclass(frozen=True)
-class Deepened:
+class Deepened(WithOptimizers):
     """A deeper model.
 
     Args:
@@ -72,7 +75,8 @@ class Deepened:
             the model before, relative to the largest output; None if it was not compared.
         unchecked: why it was not compared ("" if it was).
         loss_before, loss_after: on the given batches, in evaluation mode; None without batches.
-        optimizer: the grown optimizer, None if none was given.
+        optimizers: those that grew along, in the order in which they were given; ``optimizer`` is
+            the one of them.
         example_inputs: the arguments that it was deepened with; ``fxgrow.save`` captures it on
             them.
         gains: by the path of each old block, by how much a copy behind it would lower the loss in
@@ -95,7 +99,7 @@ class Deepened:
     unchecked: str = ""
     loss_before: float | None = None
     loss_after: float | None = None
-    optimizer: Optimizer | None = None
+    optimizers: Optimizers = ()
     example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
     gains: Mapping[str, float] = field(default_factory=dict)
     lineage: Lineage = field(default_factory=Lineage, repr=False)
@@ -111,7 +115,7 @@ def deepen(
     seed: Seed = 0,
     inplace: bool = False,
     examples: Sequence[Any] = (),
-    optimizer: Optimizer | None = None,
+    optimizer: GivenOptimizers = None,
     batches: Sequence[Any] = (),
     loss_fn: LossFunction | None = None,
     budget: Budget | None = None,
@@ -133,8 +137,8 @@ def deepen(
         where: of a number of exact blocks: at the end, spread evenly, or (copies alone) behind
             those blocks where one step would gain most on ``batches``, per parameter if these are
             limited by ``budget``; numbers are then the most that each list gets.
-        inplace: change the model and the optimizer themselves, all or nothing; else copies.
-        optimizer: gets new parameters in the groups of those that they are copies of, stateless.
+        inplace: change model and optimizers themselves, all or nothing; else copies.
+        optimizer: one or a list; get new parameters in the groups of what they are copies of.
         batches, loss_fn: as for ``fxgrow.grow``, to tell the loss before and after; all are used.
         budget, history: ``Budget(parameters=0.2, layers=2)``, say; earlier steps as for ``widen``.
 
@@ -153,15 +157,15 @@ def deepen(
     _, given = model_and_examples(model, example_inputs, examples)
     _require_scorable(how, by_gain := where == "gain", loss_fn, budget)
     placement = BlockPlaces(()) if by_gain else longer_lists(model, blocks, how, where)
-    if optimizer is not None:
-        DEFAULT_TREATMENT.require(optimizer, model)
+    optimizers = listed_optimizers(optimizer)
+    DEFAULT_TREATMENT.require(optimizers, model)
     with exclusive_autograd(), plain_attention():
         losses = _Losses.of(model, batches, loss_fn)
         if by_gain and losses.objective is not None:
             placement = placed_by_gain(model, blocks, budget, given, losses.objective)
         lineage = Lineage.of(model, history)
         deepening = _Deepening(placement, how, seed, given, lineage, budget)
-        return deepening.carried_out(model, optimizer, inplace, losses)
+        return deepening.carried_out(model, optimizers, inplace, losses)
 
 
 def _require_scorable(
@@ -219,7 +223,7 @@ class _Deepening:
         return self.how in EXACT
 
     def carried_out(
-        self, model: nn.Module, optimizer: Optimizer | None, inplace: bool, losses: _Losses
+        self, model: nn.Module, optimizers: Optimizers, inplace: bool, losses: _Losses
     ) -> Deepened:
         """Deepen a model or a copy of it, and compare it with what it was."""
         require_block_memory(model, self.layouts)
@@ -228,11 +232,11 @@ class _Deepening:
         traces = traced(model, self.layouts, self.examples)
         zeros: Zeros = zeros_of(model, traces, self.examples) if self.exact else {}
         if not inplace:
-            model, optimizer = copy_with_optimizer(model, optimizer)
+            model, optimizers = copy_with_optimizers(model, optimizers)
         parent = shapes_only(model)
-        with restore_on_failure(model, optimizer):
+        with restore_on_failure(model, optimizers):
             seed = self.seed if self.how == "new" else None
-            insert_all(model, self.layouts, zeros, optimizer, seed)
+            insert_all(model, self.layouts, zeros, optimizers, seed)
             config = update_depth_config(model, self.layouts, before, exact=self.exact)
             # Without values, too: on the meta device it runs as well.
             require_reached(model, self.layouts, self.examples)
@@ -251,7 +255,7 @@ class _Deepening:
             unchecked=before.skipped,
             loss_before=losses.before,
             loss_after=loss_after,
-            optimizer=optimizer,
+            optimizers=optimizers,
             example_inputs=self.examples[0],
             gains=self.placement.gains,
             lineage=self.lineage.then(step),
@@ -274,7 +278,7 @@ def deepen_in_place(
     model: nn.Module,
     placement: BlockPlaces,
     examples: Sequence[tuple[Any, ...]],
-    optimizer: Optimizer | None,
+    optimizers: Optimizers,
 ) -> Deepened:
     """Put copies that start as the identity into a model, all or nothing.
 
@@ -282,13 +286,13 @@ def deepen_in_place(
         model: is changed.
         placement: its longer lists.
         examples: positional arguments of the model.
-        optimizer: gets the new parameters.
+        optimizers: get the new parameters.
 
     Raises:
         FxgrowError: as for ``deepen``.
     """
     deepening = _Deepening(placement, "copied", seed=0, examples=tuple(examples))
-    return deepening.carried_out(model, optimizer, inplace=True, losses=_Losses(None, None))
+    return deepening.carried_out(model, optimizers, inplace=True, losses=_Losses(None, None))
 
 
 def insert_recorded(

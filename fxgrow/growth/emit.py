@@ -14,7 +14,7 @@ An unlocked neuron (continual learning) is changed in place, as no copy follows 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -61,7 +61,7 @@ def emit(
     coupling: Coupling,
     changes: Mapping[int, Change],
     updates: Mapping[str, ParameterUpdate],
-    optimizer: Optimizer | None = None,
+    optimizers: Sequence[Optimizer] = (),
     *,
     treatment: StateTreatment = DEFAULT_TREATMENT,
     unlocked: bool = False,
@@ -74,7 +74,7 @@ def emit(
         coupling: its widths.
         changes: what happens to each width, by its number.
         updates: what each parameter receives, by its name.
-        optimizer: its state is resized along with the parameters.
+        optimizers: their state is resized along with the parameters.
         treatment: what becomes of that state.
         unlocked: perturbations change neurons in place; no copy follows them.
         twin_noise: draws what tells copies apart that no update does (see ``part_twins``); None:
@@ -91,7 +91,7 @@ def emit(
             maps[key] = index_map
     maps = scaled_maps(coupling, changes, maps)
     norms = KeptNorms.of(module, maps)
-    resize(module, maps, optimizer, treatment)
+    resize(module, maps, optimizers, treatment)
     set_attributes(module, coupling, changes)
     require_sizes_of_torch(module)
     known = {name: update for name, update in updates.items() if name in present}

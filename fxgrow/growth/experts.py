@@ -21,11 +21,10 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Seed, Within, checked
 from fxgrow.capture import direct_tensors, require_growable_model
-from fxgrow.copying import copy_module, copy_with_optimizer
+from fxgrow.copying import copy_module, copy_with_optimizers
 from fxgrow.errors import BudgetError, GrowthError, ModelError
 from fxgrow.growth.invariants import relative_error
 from fxgrow.growth.new_rows import Extended
@@ -39,11 +38,14 @@ from fxgrow.surgery import (
     DEFAULT_TREATMENT,
     ConfigUpdate,
     ExpertTensors,
+    GivenOptimizers,
     IndexMap,
     NewEntryRate,
+    Optimizers,
     StateRuleName,
     StateTreatment,
     expert_tensors,
+    listed_optimizers,
     model_outputs,
     named_tensors,
     resize,
@@ -67,7 +69,7 @@ def grow_experts(
     seed: Seed = 0,
     inplace: bool = False,
     examples: Sequence[Any] = (),
-    optimizer: Optimizer | None = None,
+    optimizer: GivenOptimizers = None,
     state: StateRuleName = DEFAULT_STATE,
     new_entry_rate: NewEntryRate | None = None,
 ) -> Extended:
@@ -81,7 +83,7 @@ def grow_experts(
         times: how many copies of each expert there are then.
         example_inputs, examples: the models are compared on them.
         seed: of the noise that tells copies apart.
-        inplace: change the model and the optimizer themselves, all or nothing; else copies.
+        inplace: change model and optimizers themselves, all or nothing; else copies.
         optimizer, state, new_entry_rate: as for ``fxgrow.grow``.
 
     Returns:
@@ -97,20 +99,19 @@ def grow_experts(
     """
     require_growable_model(model, values=True)
     _, given = model_and_examples(model, example_inputs, examples)
-    treatment = StateTreatment(state, new_entry_rate)
-    if optimizer is not None:
-        treatment.require(optimizer, model)
+    treatment, optimizers = StateTreatment(state, new_entry_rate), listed_optimizers(optimizer)
+    treatment.require(optimizers, model)
     with exclusive_autograd(), plain_attention():
         _require_running(model, given[0])
         candidates = tuple(expert_tensors(model, times))
         original = copy_module(model) if inplace and candidates else model
         if not inplace:
-            model, optimizer = copy_with_optimizer(model, optimizer)
+            model, optimizers = copy_with_optimizers(model, optimizers)
         for experts in candidates:
             _require_memory(model, experts, times)
             growing = _Growing(experts, times, given, seed)
             try:
-                return growing.carried_out(original, model, optimizer, treatment)
+                return growing.carried_out(original, model, optimizers, treatment)
             # Another number in the config may have been that of the experts.
             except _NotExpertsError:
                 continue
@@ -152,13 +153,13 @@ class _Growing:
         self,
         original: nn.Module,
         model: nn.Module,
-        optimizer: Optimizer | None,
+        optimizers: Optimizers,
         treatment: StateTreatment,
     ) -> Extended:
         """Grow a model in place, all or nothing, and compare it with what it was."""
         before = Preservation.of(original, *self.examples, leaves=direct_tensors)
-        with restore_on_failure(model, optimizer):
-            config = self.grow(model, optimizer, treatment)
+        with restore_on_failure(model, optimizers):
+            config = self.grow(model, optimizers, treatment)
             try:
                 error, unchecked = before.require(model), before.skipped
             except GrowthError:
@@ -169,19 +170,19 @@ class _Growing:
                 error = before.error(model)
         rows = dict.fromkeys(self.experts.names, self.times * self.experts.size)
         inputs = self.examples[0]
-        return Extended(model, rows, config, error or 0.0, optimizer, inputs, unchecked)
+        return Extended(model, rows, config, error or 0.0, optimizers, inputs, unchecked)
 
     def grow(
         self,
         model: nn.Module,
-        optimizer: Optimizer | None = None,
+        optimizers: Optimizers = (),
         treatment: StateTreatment = DEFAULT_TREATMENT,
     ) -> ConfigUpdate:
         """Copy the experts of a model in place, and tell the copies apart."""
         inputs = self.examples[0]
         expected = model_outputs(model, inputs)
         copies = _copies(self.experts.size, self.times)
-        resize(model, {(name, 0): copies for name in self.experts.names}, optimizer, treatment)
+        resize(model, {(name, 0): copies for name in self.experts.names}, optimizers, treatment)
         config = update_experts(model, self.experts, self.times, inputs, expected)
         if config is None:
             raise _NotExpertsError

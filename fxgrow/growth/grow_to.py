@@ -115,7 +115,7 @@ def _compared(
     before = Preservation.of(wider.module, *examples, leaves=direct_tensors)
     maps, config, error = wider.index_maps, wider.config, before.require(bigger)
     inputs, lineage = examples[0], wider.lineage
-    return Expanded(bigger, maps, config, error, before.skipped, None, inputs, lineage, **grown)
+    return Expanded(bigger, maps, config, error, before.skipped, (), inputs, lineage, **grown)
 
 
 def _as_deep(smaller: Deepened, like: nn.Module, examples: Sequence[Any]) -> Deepened:

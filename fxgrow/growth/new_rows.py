@@ -23,7 +23,9 @@ from fxgrow.surgery import (
     NEW_INDEX,
     ConfigUpdate,
     IndexMap,
+    Optimizers,
     StateTreatment,
+    WithOptimizers,
     model_outputs,
     named_tensors,
     random_entries,
@@ -41,7 +43,7 @@ HowNewRows = Literal["mean", "new"]
 
 
 @dataclass(frozen=True)
-class Extended:
+class Extended(WithOptimizers):
     """A model with more words, classes or experts.
 
     Args:
@@ -50,7 +52,8 @@ class Extended:
         config: what became of a Hugging Face style config; None if the model has none.
         preservation_error: the largest difference of what the model gave before, on the example
             inputs, relative to the largest output.
-        optimizer: the grown optimizer, None if none was given.
+        optimizers: those that grew along, in the order in which they were given; ``optimizer`` is
+            the one of them.
         example_inputs: the arguments that it was compared on.
         unchecked: what excuses a difference that is more than rounding in the model's own type, ""
             if nothing has to.
@@ -65,7 +68,7 @@ class Extended:
     rows: Mapping[str, int]
     config: ConfigUpdate | None = None
     preservation_error: float = 0.0
-    optimizer: Optimizer | None = None
+    optimizers: Optimizers = ()
     example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
     unchecked: str = ""
 
@@ -76,7 +79,7 @@ def add_rows(
     count: int,
     how: HowNewRows,
     seed: int,
-    optimizer: Optimizer | None,
+    optimizers: Sequence[Optimizer],
     treatment: StateTreatment,
 ) -> None:
     """Give tensors more rows, in place.
@@ -87,7 +90,7 @@ def add_rows(
         count: how many rows more.
         how: what new rows of matrices are; those of vectors (biases) are the mean of the old ones.
         seed: of rows that are drawn.
-        optimizer: its state grows along.
+        optimizers: their state grows along.
         treatment: what becomes of it.
 
     Raises:
@@ -106,7 +109,7 @@ def add_rows(
     maps = {}
     for name, axis in axes.items():
         maps[name, axis] = _with_new(tensors[name].shape[axis], count)
-    resize(model, maps, optimizer, treatment)
+    resize(model, maps, optimizers, treatment)
     generator = torch.Generator().manual_seed(seed)
     for name, axis in axes.items():
         rows = _new_rows(before[name], axis, count, how, generator)

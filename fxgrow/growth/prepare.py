@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 from torch.optim import Optimizer
 
 from fxgrow.capture import HOOKS_LEFT_OUT, Captured
@@ -18,8 +18,10 @@ from fxgrow.rewrite import (
     IdentityLayer,
     insert_layers,
     insertion_points,
+    register_as_used,
     remove_layers,
 )
+from fxgrow.surgery import join_groups, sort_groups
 
 
 @dataclass(frozen=True)
@@ -132,11 +134,28 @@ def _require_no_hook_left_out(captured: Captured) -> None:
         )
 
 
+def _parameters_near(graph_module: fx.GraphModule, name: str) -> list[nn.Parameter]:
+    """The parameters of a graph, those first that are used next to a node."""
+    nodes = list(graph_module.graph.nodes)
+    (place,) = (index for index, node in enumerate(nodes) if node.name == name)
+    near: list[nn.Parameter] = []
+    # Of two that are equally far, what comes before the node is the nearer one.
+    for index in sorted(range(len(nodes)), key=lambda index: abs(index - place)):
+        node = nodes[index]
+        if node.op == "call_module":
+            near += graph_module.get_submodule(str(node.target)).parameters()
+        elif node.op == "get_attr":
+            path, _, attribute = str(node.target).rpartition(".")
+            value = getattr(graph_module.get_submodule(path), attribute)
+            near += [value] if isinstance(value, nn.Parameter) else []
+    return near
+
+
 def remove_unused_layers(
     prepared: PreparedModel,
     used_widths: Iterable[int],
     model_before: nn.Module,
-    optimizer: Optimizer | None,
+    optimizers: Sequence[Optimizer],
 ) -> None:
     """Remove the candidate layers that got no neurons, and let the others learn.
 
@@ -146,7 +165,7 @@ def remove_unused_layers(
         prepared: the model with candidate layers; it is changed in place.
         used_widths: numbers of the widths that gained neurons.
         model_before: the model before growth, whose training mode the new modules take over.
-        optimizer: gets the parameters of the new layers in its first group.
+        optimizers: get the parameters of the new layers in the groups of those that lie next.
     """
     if not prepared.layers:
         return
@@ -154,10 +173,15 @@ def remove_unused_layers(
     used = set(used_widths) & prepared.layers.keys()
     unused = [layer for number, layer in prepared.layers.items() if number not in used]
     remove_layers(model, unused)
-    for number in used:
-        layer = model.get_submodule(prepared.layers[number].path).requires_grad_()
-        if optimizer is not None:
-            optimizer.param_groups[0]["params"].extend(layer.parameters())
+    for number in sorted(used):
+        layer = prepared.layers[number]
+        module = model.get_submodule(layer.path).requires_grad_()
+        neighbors = _parameters_near(model, layer.sum)
+        new = [(parameter, neighbors) for parameter in module.parameters()]
+        join_groups(optimizers, model, new)
+    if used:  # else the model grows again without a graph
+        register_as_used(model)
+        sort_groups(optimizers, model)
     known = set(model_before.modules())
     for module in model.modules():
         if module not in known:

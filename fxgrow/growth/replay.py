@@ -28,7 +28,14 @@ from fxgrow.growth.emit import emit
 from fxgrow.growth.lineage import Lineage
 from fxgrow.growth.replay_blocks import insert_in_graph
 from fxgrow.modes import evaluation_mode
-from fxgrow.rewrite import DepthProposal, InsertionPoint, LayerForm, insert_layers, insertion_points
+from fxgrow.rewrite import (
+    DepthProposal,
+    InsertionPoint,
+    LayerForm,
+    insert_layers,
+    insertion_points,
+    register_as_used,
+)
 from fxgrow.spec import (
     ArchitectureSpec,
     BlockInsertion,
@@ -107,11 +114,18 @@ def regrow(
     """
     steps: Sequence[_GrownParts] = history.steps if isinstance(history, Lineage) else history
     for number, step in enumerate(steps):
+        known, training = set(module.modules()), module.training
         with evaluation_mode(module):
             shapes_before = parameter_shapes(module)
             grown = _grown(module, example_inputs, step, number).model
             sizes = ((change.before, change.after) for change in step.widths)
             update_config(grown, shapes_before, sizes, example_inputs)
+        if isinstance(grown, fx.GraphModule) and step.layers:
+            register_as_used(grown)
+        for layer in step.layers:  # which is no candidate any more
+            grown.get_submodule(layer.name).requires_grad_()
+        for part in set(grown.modules()) - known:
+            part.training = training
         module = grown
     return module
 

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import fx, nn
-from torch.optim import Optimizer
 
 from fxgrow.errors import Refusal, SpecError
 from fxgrow.growth.batch_roles import BatchRoles
 from fxgrow.growth.plan import Plan
 from fxgrow.growth.statistics import BatchNormGap
 from fxgrow.spec import ArchitectureSpec, BlockInsertion, LayerInsertion, WidthChange
-from fxgrow.surgery import ConfigUpdate
+from fxgrow.surgery import ConfigUpdate, Optimizers, WithOptimizers
 
 
 @dataclass(frozen=True)
@@ -104,13 +103,14 @@ class GrowthReport:
 
 
 @dataclass(frozen=True)
-class Growth:
+class Growth(WithOptimizers):
     """A grown model.
 
     Args:
         module: the grown model, of the caller's own class (a graph module if layers were inserted).
         graph_module: its graph, which calls the modules of ``module``.
-        optimizer: the grown optimizer, None if none was given.
+        optimizers: those that grew along, in the order in which they were given; ``optimizer`` is
+            the one of them.
         described: the specification, or the error that says why the model has none.
         report: what the growth did.
         graphs: the over-grown and the emitted graph as text.
@@ -123,7 +123,7 @@ class Growth:
 
     module: nn.Module
     graph_module: fx.GraphModule
-    optimizer: Optimizer | None
+    optimizers: Optimizers
     described: ArchitectureSpec | SpecError = field(repr=False)
     report: GrowthReport
     graphs: dict[str, str] = field(repr=False)

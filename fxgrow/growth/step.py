@@ -11,10 +11,9 @@ from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 from fxgrow.capture import Captured, capture, require_growable_model
-from fxgrow.copying import copy_with_optimizer
+from fxgrow.copying import copy_with_optimizers
 from fxgrow.coupling import Width, couple, grown_widths
 from fxgrow.growth.batch_roles import take_batches
 from fxgrow.growth.block_growth import (
@@ -63,7 +62,7 @@ from fxgrow.modes import (
     plain_attention,
 )
 from fxgrow.ranks import Ranks
-from fxgrow.surgery import StateTreatment, restore_on_failure
+from fxgrow.surgery import Optimizers, StateTreatment, restore_on_failure
 
 
 def grow_step(
@@ -96,15 +95,15 @@ def grow_step(
     ranks, bare = Ranks.of_process(), unwrapped(model)
     # Fused attention cuts padding out, so what it gives there is not what the graph gives.
     with exclusive_autograd(), plain_attention(), ranks.together():
-        work, optimizer = _to_grow(bare, options)
+        work, optimizers = _to_grow(bare, options)
         require_block_candidates(work, method, budget, options)
         if budget.latency is not None:
             ranks.require_alone("A budget of measured latency")
-        with restore_on_failure(work, optimizer), _restored_on_failure(options.companions):
+        with restore_on_failure(work, optimizers), _restored_on_failure(options.companions):
             require_same_start(work, len(kept), options.seed, ranks)
             objective = Objective.of(kept, loss_fn, work, ranks)
             objective.require_gradient(work)
-            growth = _grown(work, optimizer, objective, method, budget, options)
+            growth = _grown(work, optimizers, objective, method, budget, options)
             if ranks.count > 1:
                 ranks.require_same("grown weights", weights_as_bytes(growth.module))
     if isinstance(model, DistributedDataParallel) and growth.module is bare:
@@ -123,18 +122,18 @@ def _restored_on_failure(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 def _grown(
     work: nn.Module,
-    optimizer: Optimizer | None,
+    optimizers: Optimizers,
     objective: Objective,
     method: Method,
     budget: Budget,
     options: StepOptions,
 ) -> Growth:
-    """Grow the model and the optimizer that are changed; the caller puts them back on failure."""
+    """Grow the model and the optimizers that are changed; the caller puts them back on failure."""
     timer = Timer(on_phase=options.on_phase)
     blocks = None
     found = search_model(work, objective, method, budget, options, timer)
     if options.scope.blocks:
-        blocks = insert_bought_blocks(work, optimizer, found, budget, options, timer)
+        blocks = insert_bought_blocks(work, optimizers, found, budget, options, timer)
         found = search_beside(blocks, work, objective, method, options, timer)
     elif not options.accept_no_gain:
         require_gain(found.result)
@@ -142,14 +141,14 @@ def _grown(
     prepared, objective = ready.prepared, found.objective
     with frozen_parameters(work), evaluation_mode(work):
         emission, emitted = timer.run(
-            "emit", _emit, prepared, result, objective, optimizer, options.treatment
+            "emit", _emit, prepared, result, objective, optimizers, options.treatment
         )
         if options.scope.expressible and result.width_changes:
             require_expressed(emission.config)
         # Before the layers that were not used go: numbers of widths are those of the coupling.
         for companion in options.companions:
             grow_companion(companion, prepared, result.width_changes, objective)
-    remove_unused_layers(prepared, result.width_changes, work, optimizer)
+    remove_unused_layers(prepared, result.width_changes, work, optimizers)
     # Outside of the frozen context: the specification records which parameters learn.
     again = timer.run("check", _capture_again, prepared.captured.model, found.inputs, objective)
     widths = _widths_again(ready, result, again, options) if options.describe else None
@@ -167,7 +166,7 @@ def _grown(
         "overgrown": graph_text(result.overgrown.graph_module),
         "emitted": graph_text(again.graph_module),
     }
-    return Growth(again.model, again.graph_module, optimizer, spec, report, graphs)
+    return Growth(again.model, again.graph_module, optimizers, spec, report, graphs)
 
 
 def _widths_again(
@@ -221,22 +220,21 @@ def check_step(
             return require_searchable(ready.prepared, objective, ready.resolved, limits)
 
 
-def _to_grow(model: nn.Module, options: StepOptions) -> tuple[nn.Module, Optimizer | None]:
-    """The model and optimizer that are changed: the caller's own, or copies of both together."""
+def _to_grow(model: nn.Module, options: StepOptions) -> tuple[nn.Module, Optimizers]:
+    """The model and optimizers that are changed: the caller's own, or copies of all together."""
     require_growable_model(model, values=True)
-    if options.optimizer is not None:
-        options.treatment.require(options.optimizer, model)
+    options.treatment.require(options.optimizers, model)
     require_alike(options.companions, model)
     if options.inplace:
-        return model, options.optimizer
-    return copy_with_optimizer(model, options.optimizer)
+        return model, options.optimizers
+    return copy_with_optimizers(model, options.optimizers)
 
 
 def _emit(
     prepared: PreparedModel,
     result: SearchResult,
     objective: Objective,
-    optimizer: Optimizer | None,
+    optimizers: Optimizers,
     treatment: StateTreatment,
 ) -> tuple[Emission, Measured]:
     """Emit and verify; also measure what decides nothing, before and after."""
@@ -249,7 +247,7 @@ def _emit(
     with full_precision():
         gap_before = gap_at(result.loss_before)
         held_out_before = held_out.mean(model)
-        emission = emit_and_verify(prepared, result, objective, optimizer, treatment)
+        emission = emit_and_verify(prepared, result, objective, optimizers, treatment)
         gap_after = gap_at(emission.loss_after)
         held_out_after = held_out.mean(model)
     gap = BatchNormGap.of(gap_before, gap_after)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from fxgrow.growth.scope import ALL_WIDTHS, Scope
 from fxgrow.growth.timer import OnPhase, tell_nobody
 from fxgrow.spec import GrowthStep
-from fxgrow.surgery import DEFAULT_TREATMENT, StateTreatment
+from fxgrow.surgery import DEFAULT_TREATMENT, Optimizers, StateTreatment
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,10 +17,10 @@ class StepOptions:
     """How a growth step runs.
 
     Args:
-        optimizer: grows along, state included.
+        optimizers: grow along, state included.
         seed: of the candidates' initial directions.
         history: growth steps to put before this one in the specification.
-        inplace: grow the model and optimizer themselves, unless something fails; else copies.
+        inplace: grow the model and optimizers themselves, unless something fails; else copies.
         memory_limit: bytes that a step over an over-grown graph may keep. Candidates that do not
             fit together are searched in turn.
         scope: which widths may grow, and which grow alike.
@@ -35,12 +34,12 @@ class StepOptions:
             batches, before anything is searched or measured; those of frozen batch norms stay.
         accept_no_gain: grow even if no step of the selected candidates lowers the loss, so that eps
             ends at 0: split neurons are twins, and new ones have no effect yet.
-        treatment: what becomes of the optimizer's state.
+        treatment: what becomes of the optimizers' state.
         companions: networks like the model that grow with it, in place.
         on_phase: called with the name of every phase when it begins, and with its steps.
     """
 
-    optimizer: Optimizer | None = None
+    optimizers: Optimizers = ()
     seed: int = 0
     history: Sequence[GrowthStep] = ()
     inplace: bool = False

@@ -7,19 +7,18 @@ do for vision alone), so that copies f give sum_e w_e f(x) = f(x) whatever the r
 function is kept; any model, whose layers are named by their paths.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Seed, Within, checked
 from fxgrow.capture import direct_tensors, preserve_state, require_growable_model
-from fxgrow.copying import copy_module, copy_with_optimizer
+from fxgrow.copying import copy_module, copy_with_optimizers
 from fxgrow.errors import BudgetError, GrowthError, ModelError
-from fxgrow.growth.block_insertion import join_groups
+from fxgrow.growth.block_insertion import copies_of
 from fxgrow.growth.invariants import relative_error
 from fxgrow.growth.mixture import MixtureOfExperts
 from fxgrow.growth.new_rows import Extended
@@ -28,7 +27,14 @@ from fxgrow.growth.widen import model_and_examples
 from fxgrow.memory import device_of, require_memory
 from fxgrow.modes import evaluation_mode, exclusive_autograd, plain_attention
 from fxgrow.running import errors_as
-from fxgrow.surgery import DEFAULT_TREATMENT, restore_on_failure
+from fxgrow.surgery import (
+    DEFAULT_TREATMENT,
+    GivenOptimizers,
+    Optimizers,
+    join_groups,
+    listed_optimizers,
+    restore_on_failure,
+)
 
 MAX_EXPERTS = 2**10
 _BY_TOKEN = 1e-3
@@ -47,7 +53,7 @@ def upcycle(
     seed: Seed = 0,
     inplace: bool = False,
     examples: Sequence[Any] = (),
-    optimizer: Optimizer | None = None,
+    optimizer: GivenOptimizers = None,
 ) -> Extended:
     """Put a mixture of experts in the place of dense layers; the function stays.
 
@@ -62,8 +68,8 @@ def upcycle(
         example_inputs, examples: the models are compared on them.
         top_k: how many experts a token is sent to.
         seed: of routers.
-        inplace: change the model and the optimizer themselves, all or nothing; else copies.
-        optimizer: gets new parameters in the groups of those that they are copies of.
+        inplace: change model and optimizers themselves, all or nothing; else copies.
+        optimizer: one or a list; get new parameters in the groups of what they are copies of.
 
     Returns:
         The model with mixtures; its ``rows`` are the numbers of experts by router.
@@ -78,24 +84,24 @@ def upcycle(
     """
     require_growable_model(model, values=True)
     _, given = model_and_examples(model, example_inputs, examples)
-    if optimizer is not None:
-        DEFAULT_TREATMENT.require(optimizer, model)
+    optimizers = listed_optimizers(optimizer)
+    DEFAULT_TREATMENT.require(optimizers, model)
     counts = _matched(model, layers, top_k)
     with exclusive_autograd(), plain_attention():
         sizes = _features(model, list(counts), given)
         _require_memory(model, counts)
         before = Preservation.of(model, *given, leaves=direct_tensors)
         if not inplace:
-            model, optimizer = copy_with_optimizer(model, optimizer)
+            model, optimizers = copy_with_optimizers(model, optimizers)
         generator = torch.Generator().manual_seed(seed)
-        with restore_on_failure(model, optimizer):
+        with restore_on_failure(model, optimizers):
             for path, count in counts.items():
                 mixture = _mixture(model.get_submodule(path), sizes[path], count, top_k, generator)
-                _join(optimizer, mixture)
                 model.set_submodule(path, mixture)
+                _join(optimizers, model, mixture)
             error = before.require(model)
     rows = {f"{path}.router.weight": count for path, count in counts.items()}
-    return Extended(model, rows, None, error or 0.0, optimizer, given[0], before.skipped)
+    return Extended(model, rows, None, error or 0.0, optimizers, given[0], before.skipped)
 
 
 def _bad(why: str, advice: str) -> GrowthError:
@@ -180,19 +186,14 @@ def _mixture(
     return mixture
 
 
-def _join(optimizer: Optimizer | None, mixture: MixtureOfExperts) -> None:
+def _join(optimizers: Optimizers, model: nn.Module, mixture: MixtureOfExperts) -> None:
     """Put new parameters into the groups of those of the layer."""
-    if optimizer is None:
-        return
     layer = mixture.experts[0]
+    new: list[tuple[nn.Parameter, Iterable[nn.Parameter]]] = []
     for expert in mixture.experts[1:]:
-        join_groups(optimizer, dict(expert.named_parameters()), layer)
-    for group in optimizer.param_groups:
-        held = {id(parameter) for parameter in group["params"]}
-        if any(id(parameter) in held for parameter in layer.parameters()):
-            # With the first parameter of the layer.
-            group["params"].append(mixture.router.weight)
-            return
+        new += copies_of(layer, dict(expert.named_parameters()))
+    new.append((mixture.router.get_parameter("weight"), layer.parameters()))
+    join_groups(optimizers, model, new)
 
 
 def _require_memory(model: nn.Module, counts: Mapping[str, int]) -> None:

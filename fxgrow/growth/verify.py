@@ -1,6 +1,6 @@
 """Emit what the search chose, and check that the result is what it has to be."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ def emit_and_verify(
     prepared: PreparedModel,
     result: SearchResult,
     objective: Objective,
-    optimizer: Optimizer | None = None,
+    optimizers: Sequence[Optimizer] = (),
     treatment: StateTreatment = DEFAULT_TREATMENT,
 ) -> Emission:
     """Carry the selection out on the captured model in place, and run the checks on it.
@@ -73,7 +73,7 @@ def emit_and_verify(
         prepared: holds the model that is changed.
         result: what the search chose. Running statistics of its new channels are estimated here.
         objective: holds the batch on which outputs are compared, and the loss.
-        optimizer: its state is resized along with the parameters.
+        optimizers: their state is resized along with the parameters.
         treatment: what becomes of that state.
 
     Returns:
@@ -109,7 +109,7 @@ def emit_and_verify(
             coupling,
             changes,
             updates,
-            optimizer,
+            optimizers,
             treatment=treatment,
             unlocked=unlocked,
             twin_noise=result.twin_noise,

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Seed, checked
 from fxgrow.capture import capture, require_growable_model
-from fxgrow.copying import copy_with_optimizer
+from fxgrow.copying import copy_with_optimizers
 from fxgrow.errors import GrowthError
 from fxgrow.growth.new_rows import Extended, HowNewRows, NewRows, OldOutputs, add_rows
 from fxgrow.growth.output_layer import find_head
@@ -20,10 +19,12 @@ from fxgrow.growth.widen import model_and_examples
 from fxgrow.modes import exclusive_autograd, plain_attention
 from fxgrow.surgery import (
     DEFAULT_STATE,
+    GivenOptimizers,
     NewEntryRate,
     StateRuleName,
     StateTreatment,
     axes_by_config,
+    listed_optimizers,
     named_tensors,
     parameter_shapes,
     restore_on_failure,
@@ -43,7 +44,7 @@ def grow_vocabulary(
     seed: Seed = 0,
     inplace: bool = False,
     examples: Sequence[Any] = (),
-    optimizer: Optimizer | None = None,
+    optimizer: GivenOptimizers = None,
     state: StateRuleName = DEFAULT_STATE,
     new_entry_rate: NewEntryRate | None = None,
 ) -> Extended:
@@ -61,7 +62,7 @@ def grow_vocabulary(
         output: the path of the layer that gives the logits; None: that of
             ``get_output_embeddings()``, or the last layer if it has as many rows.
         how, seed: what a new row is: the ``"mean"`` of the old ones, or ``"new"``: drawn.
-        inplace: change the model and the optimizer themselves, all or nothing; else copies.
+        inplace: change model and optimizers themselves, all or nothing; else copies.
         optimizer, state, new_entry_rate: as for ``fxgrow.grow``.
 
     Returns:
@@ -76,21 +77,20 @@ def grow_vocabulary(
     """
     require_growable_model(model, values=True)
     _, given = model_and_examples(model, example_inputs, examples)
-    treatment = StateTreatment(state, new_entry_rate)
-    if optimizer is not None:
-        treatment.require(optimizer, model)
+    treatment, optimizers = StateTreatment(state, new_entry_rate), listed_optimizers(optimizer)
+    treatment.require(optimizers, model)
     with exclusive_autograd(), plain_attention():
         size, axes = _rows_of_words(model, given[0], embedding, output, words)
         before = OldOutputs(model, given, size)
         if not inplace:
-            model, optimizer = copy_with_optimizer(model, optimizer)
+            model, optimizers = copy_with_optimizers(model, optimizers)
         shapes = parameter_shapes(model)
-        with restore_on_failure(model, optimizer):
-            add_rows(model, axes, words, how, seed, optimizer, treatment)
+        with restore_on_failure(model, optimizers):
+            add_rows(model, axes, words, how, seed, optimizers, treatment)
             config = update_config(model, shapes, [(size, size + words)], given[0])
             error = before.require(model)
     rows = dict.fromkeys(axes, size + words)
-    return Extended(model, rows, config, error, optimizer, given[0])
+    return Extended(model, rows, config, error, optimizers, given[0])
 
 
 def _rows_of_words(

@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Amount, Count, Seed, checked
 from fxgrow.capture import Captured, positional_inputs
-from fxgrow.copying import copy_with_optimizer
+from fxgrow.copying import copy_with_optimizers
 from fxgrow.coupling import (
     UNDER_NORMS,
     Coupling,
@@ -52,11 +51,15 @@ from fxgrow.surgery import (
     DEFAULT_STATE,
     Change,
     ConfigUpdate,
+    GivenOptimizers,
     IndexMap,
     NewEntryRate,
+    Optimizers,
     StateRuleName,
     StateTreatment,
+    WithOptimizers,
     carrier_entries,
+    listed_optimizers,
     named_tensors,
     parameter_shapes,
     random_entries,
@@ -66,7 +69,7 @@ from fxgrow.surgery import (
 
 
 @dataclass(frozen=True)
-class Widened:
+class Widened(WithOptimizers):
     """A wider model.
 
     Args:
@@ -77,7 +80,8 @@ class Widened:
             the model before, relative to the largest output; None if it was not compared.
         unchecked: why it was not compared (on the meta device there are no values), or what excuses
             a difference ("" if it was and is none).
-        optimizer: the grown optimizer, None if none was given.
+        optimizers: those that grew along, in the order in which they were given; ``optimizer`` is
+            the one of them.
         example_inputs: the arguments that it was widened with; ``fxgrow.save`` captures it on them.
         lineage: the growth steps behind it, which ``fxgrow.save`` writes down.
 
@@ -91,7 +95,7 @@ class Widened:
     config: ConfigUpdate | None = None
     preservation_error: float | None = None
     unchecked: str = ""
-    optimizer: Optimizer | None = None
+    optimizers: Optimizers = ()
     example_inputs: tuple[Any, ...] | None = field(default=None, repr=False)
     lineage: Lineage = field(default_factory=Lineage, repr=False)
 
@@ -106,7 +110,7 @@ def widen(
     inplace: bool = False,
     round_to: Count | None = None,
     examples: Sequence[Any] = (),
-    optimizer: Optimizer | None = None,
+    optimizer: GivenOptimizers = None,
     state: StateRuleName = DEFAULT_STATE,
     new_entry_rate: NewEntryRate | None = None,
     history: Lineage | Sequence[GrowthStep] = (),
@@ -125,7 +129,7 @@ def widen(
         how: ``"split"`` copies neurons and shares their outgoing weights; ``"new"`` adds random
             neurons with outgoing weight zero.
         seed: of what is split and of the new weights.
-        inplace: change the model and the optimizer themselves, all or nothing; else copies.
+        inplace: change model and optimizers themselves, all or nothing; else copies.
         round_to: round the size of each named width up to a multiple of it (0 more may do then).
         examples: more example inputs, to reach what one does not (experts, the heads of other
             tasks); what can grow in all of them grows, and the models are compared on all.
@@ -147,7 +151,7 @@ def widen(
     """
     rule = _widening_rule(how)
     model, given = model_and_examples(model_or_captured, example_inputs, examples)
-    growing = _Growing(optimizer, StateTreatment(state, new_entry_rate))
+    growing = _Growing(listed_optimizers(optimizer), StateTreatment(state, new_entry_rate))
     growing.require(model)
     with exclusive_autograd():
         coupling = _coupling_for(model_or_captured, given, amounts, how, round_to)
@@ -161,16 +165,15 @@ def widen(
 
 @dataclass(frozen=True)
 class _Growing:
-    """The optimizer that grows along, if any, and what becomes of its state."""
+    """The optimizers that grow along, if any, and what becomes of their state."""
 
-    optimizer: Optimizer | None
+    optimizers: Optimizers
     treatment: StateTreatment
 
     def require(self, model: nn.Module) -> None:
-        """Check that it can."""
-        self.treatment.require_used(self.optimizer, "widen()")
-        if self.optimizer is not None:
-            self.treatment.require(self.optimizer, model)
+        """Check that they can."""
+        self.treatment.require_used(self.optimizers, "widen()")
+        self.treatment.require(self.optimizers, model)
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ class _Widening:
         return {numbers[name]: self.changes[name] for name in names}
 
     def carry_out(
-        self, module: nn.Module, names: Sequence[str], optimizer: Optimizer | None = None
+        self, module: nn.Module, names: Sequence[str], optimizers: Optimizers = ()
     ) -> dict[tuple[str, int], IndexMap]:
         """Widen a module in place by some of the widths."""
         changes = self._by_number(names)
@@ -219,7 +222,7 @@ class _Widening:
             self.coupling,
             changes,
             updates,
-            optimizer,
+            optimizers,
             treatment=treatment,
             twin_noise=generator,
         )
@@ -228,22 +231,20 @@ class _Widening:
             readers = random_readers(module, self.coupling, number, change.new, generator)
             drawn = {name: ParameterUpdate(new=entries) for name, entries in readers.items()}
             changed = {number: change}
-            maps |= emit(module, self.coupling, changed, drawn, optimizer, treatment=treatment)
+            maps |= emit(module, self.coupling, changed, drawn, optimizers, treatment=treatment)
         return maps
 
-    def applied(
-        self, module: nn.Module, optimizer: Optimizer | None, before: Preservation
-    ) -> Widened:
+    def applied(self, module: nn.Module, optimizers: Optimizers, before: Preservation) -> Widened:
         """Widen a module in place, or leave it as it was if it does not compute the same."""
         shapes_before, parent = parameter_shapes(module), shapes_only(module)
         sizes = ((len(change.times), change.size) for change in self.changes.values())
-        with restore_on_failure(module, optimizer):
-            maps = self.carry_out(module, tuple(self.changes), optimizer)
+        with restore_on_failure(module, optimizers):
+            maps = self.carry_out(module, tuple(self.changes), optimizers)
             config = update_config(module, shapes_before, sizes, self.examples[0])
             error = before.require(module)
         lineage = self.lineage.then(self._step(parent, error))
         inputs = self.examples[0]
-        return Widened(module, maps, config, error, before.skipped, optimizer, inputs, lineage)
+        return Widened(module, maps, config, error, before.skipped, optimizers, inputs, lineage)
 
     def _step(self, parent: nn.Module | None, error: float | None) -> PendingStep | None:
         """What was done, for the history."""
@@ -261,11 +262,11 @@ def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
     """Widen a model or a copy of it, and compare it with what it was."""
     widening.require_memory(model)
     before = Preservation.of(model, *widening.examples)
-    module, optimizer = model, widening.growing.optimizer
+    module, optimizers = model, widening.growing.optimizers
     if not inplace:
-        module, optimizer = copy_with_optimizer(model, optimizer)
+        module, optimizers = copy_with_optimizers(model, optimizers)
     try:
-        return widening.applied(module, optimizer, before)
+        return widening.applied(module, optimizers, before)
     except GrowthError as error:
         if error.code != "broken-promise":
             raise
@@ -274,7 +275,7 @@ def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
         if not reason:
             broken_by = culprits(before, model, names, widening.carry_out)
             raise _broken_promise(widening.coupling, model, broken_by, error) from error
-    return widening.applied(module, optimizer, replace(before, skipped=reason))
+    return widening.applied(module, optimizers, replace(before, skipped=reason))
 
 
 def _broken_promise(

@@ -294,14 +294,14 @@ class GrowthCallback(_Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the grower; the optimizers are there by now, and checkpoints are loaded."""
         network = _submodule(pl_module, self.network)
-        optimizer = _optimizer_of(trainer.optimizers, network)
+        optimizers = _optimizers_of(trainer.optimizers, network)
         if self.batches is None:  # refused now rather than when it grows
             growth_loader(trainer.train_dataloader, self.seed)
         epochs = max(trainer.max_epochs or 0, 0)  # -1 says that there is no end
-        self.grower = Grower(network, optimizer, **{"epochs": epochs, **self._options})
+        self.grower = Grower(network, optimizers or None, **{"epochs": epochs, **self._options})
         if pl_module.growth is not None:
             self.grower.load_state_dict(pl_module.growth["grower"])
-            if optimizer is not None:  # what steps new entries apart is a hook, and not saved
+            for optimizer in optimizers:  # what steps new entries apart is a hook, and not saved
                 follow_ages(optimizer)
         # A checkpoint that was written at the last batch of an epoch knows that the epoch is over,
         # and Lightning goes on with the next one.
@@ -401,18 +401,12 @@ def _kept(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu()
 
 
-def _optimizer_of(optimizers: Iterable[Optimizer], network: nn.Module) -> Optimizer | None:
-    """The optimizer that trains a network; None if none does."""
+def _optimizers_of(optimizers: Iterable[Optimizer], network: nn.Module) -> list[Optimizer]:
+    """The optimizers that train a network, or parts of it."""
     own = {id(parameter) for parameter in network.parameters()}
     found = []
     for optimizer in optimizers:
         held = [p for group in optimizer.param_groups for p in group["params"]]
         if any(id(parameter) in own for parameter in held):
             found.append(optimizer)
-    if len(found) > 1:
-        raise TrainingError(
-            "several-optimizers",
-            f"{len(found)} optimizers train parts of the network, and one can grow along; give all "
-            "of its parameters to one",
-        )
-    return found[0] if found else None
+    return found

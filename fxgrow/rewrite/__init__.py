@@ -6,6 +6,7 @@ from fxgrow.rewrite.entries import Entry, entry_values
 from fxgrow.rewrite.lanes import NEW
 from fxgrow.rewrite.overgrow import OverGrown, overgrow
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
+from fxgrow.rewrite.registration import register_as_used
 from fxgrow.rewrite.residual import (
     LAYER_NAMESPACE,
     DepthProposal,
@@ -33,6 +34,7 @@ __all__ = [
     "insert_layers",
     "insertion_points",
     "overgrow",
+    "register_as_used",
     "remove_layers",
 ]
 

@@ -176,7 +176,8 @@ def _pass_cost(
         storage = tensor.untyped_storage()
         if storage._cdata not in state_storages:
             saved.setdefault(storage._cdata, (storage, _storage_term(tensor)))
-        return tensor
+        # An output would keep itself alive: through its function, and what that keeps.
+        return tensor.detach()
 
     keep = saved_tensors_hooks(record, lambda tensor: tensor)
     with torch.enable_grad(), keep, _Counting() as counting:

@@ -5,7 +5,8 @@ Public is what ``__all__`` lists. What happens to one axis is data: a ``Change``
 ``reshape_along``). ``resize`` carries maps out on parameters, buffers, gradients and an optimizer's
 state (``apply_maps`` on one tensor), the latter by the rule of a ``StateTreatment``, which says
 beforehand whether the state can follow; ``follow_ages`` attaches what some rules do in every step.
-``restore_on_failure`` takes it all back if anything fails. New entries start from
+``restore_on_failure`` takes it all back if anything fails. ``listed_optimizers`` are the one or
+several that share a model out, and ``join_groups`` lets them train what is new. Entries start from
 ``random_entries`` or ``carrier_entries``. ``sync_size_attributes`` and ``update_config`` bring
 attributes and a Hugging Face style config in line with the new shapes, ``update_depth`` one with
 new blocks, ``update_labels`` one with new classes; ``axes_by_config`` says what gets longer with a
@@ -46,6 +47,15 @@ from fxgrow.surgery.index_map import (
 from fxgrow.surgery.new_entries import carrier_entries, random_entries
 from fxgrow.surgery.resize import Maps, apply_maps, named_tensors, resize
 from fxgrow.surgery.rollback import restore_on_failure
+from fxgrow.surgery.several_optimizers import (
+    GivenOptimizers,
+    Optimizers,
+    WithOptimizers,
+    join_groups,
+    listed_optimizers,
+    only_optimizer,
+    sort_groups,
+)
 from fxgrow.surgery.state_rules import (
     DEFAULT_STATE,
     DEFAULT_TREATMENT,
@@ -66,14 +76,17 @@ __all__ = [
     "ConfigUpdate",
     "DepthChange",
     "ExpertTensors",
+    "GivenOptimizers",
     "IndexMap",
     "IntArray",
     "KeptNorms",
     "Maps",
     "NewEntryRate",
+    "Optimizers",
     "Placement",
     "StateRuleName",
     "StateTreatment",
+    "WithOptimizers",
     "apply_maps",
     "axes_by_config",
     "axis_map",
@@ -83,9 +96,12 @@ __all__ = [
     "follow_ages",
     "has_size_attributes",
     "is_config",
+    "join_groups",
+    "listed_optimizers",
     "model_outputs",
     "named_tensors",
     "normalized_weights",
+    "only_optimizer",
     "parameter_shapes",
     "placement",
     "random_entries",
@@ -95,6 +111,7 @@ __all__ = [
     "restore_on_failure",
     "run_starts",
     "set_integer",
+    "sort_groups",
     "sync_size_attributes",
     "update_config",
     "update_depth",

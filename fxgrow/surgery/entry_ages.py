@@ -13,7 +13,7 @@ it, and it follows later growths. Two hooks around ``step`` do what it asks for:
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -196,6 +196,25 @@ def forget_own_steps(optimizer: Optimizer) -> None:
     for group, position, cohorts in list(_all_cohorts(optimizer)):
         # New dictionaries: a growth that fails puts the old ones back.
         _keep(group, position, [Cohort(**{**cohort, "own": None}) for cohort in cohorts])
+
+
+def arrange_parameters(group: OptimizerGroup, parameters: Sequence[Tensor]) -> None:
+    """Put other parameters into a group; what is remembered by position goes along.
+
+    Args:
+        group: of an optimizer; it is changed.
+        parameters: those that it had, in any order, and new ones.
+    """
+    cohorts_by_id = {}
+    for position, cohorts in group.get(_COHORTS, {}).items():
+        cohorts_by_id[id(group["params"][position])] = cohorts
+    group["params"][:] = parameters
+    table = {}
+    for position, parameter in enumerate(parameters):
+        if id(parameter) in cohorts_by_id:
+            table[position] = cohorts_by_id[id(parameter)]
+    if table:  # a new dictionary: a growth that fails puts the old one back
+        group[_COHORTS] = table
 
 
 def _place(optimizer: Optimizer, parameter: Tensor) -> tuple[OptimizerGroup, int] | None:

@@ -1,7 +1,7 @@
 """Carry out IndexMaps on a module: parameters, buffers, gradients, attributes, optimizer state."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
 def resize(
     module: nn.Module,
     maps: Maps,
-    optimizer: Optimizer | None = None,
+    optimizers: Sequence[Optimizer] = (),
     treatment: StateTreatment = DEFAULT_TREATMENT,
 ) -> None:
     """Map axes in place; the parameter objects stay the same, new entries are zero.
@@ -35,8 +35,8 @@ def resize(
     Args:
         module: the module to change.
         maps: the map of each axis that changes.
-        optimizer: the optimizer of the module, if it is being trained.
-        treatment: what becomes of its state.
+        optimizers: those of the module, if it is being trained.
+        treatment: what becomes of their state.
     """
     maps_by_name: dict[str, dict[int, IndexMap]] = defaultdict(dict)
     for (name, axis), index_map in maps.items():
@@ -45,7 +45,7 @@ def resize(
     for name, axes in maps_by_name.items():
         tensor = tensors[name]
         gradient = None if tensor.grad is None else apply_maps(tensor.grad, axes, scaled=False)
-        if optimizer is not None:
+        for optimizer in optimizers:
             treatment.carry(optimizer, tensor, axes)
         replace_data(tensor, apply_maps(tensor.data, axes), gradient)
     resized_ids = {id(tensors[name]) for name in maps_by_name}

@@ -1,6 +1,6 @@
 """All or nothing: a module that is changed in place is put back if anything fails."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ Undo = Callable[[], None]
 
 
 @contextmanager
-def restore_on_failure(module: nn.Module, optimizer: Optimizer | None = None) -> Iterator[None]:
+def restore_on_failure(module: nn.Module, optimizers: Sequence[Optimizer] = ()) -> Iterator[None]:
     """Put a module back as it was when the body raises, whatever it raises.
 
     Surgery gives a tensor new data and leaves the old data alone, so keeping that costs no memory
@@ -23,16 +23,16 @@ def restore_on_failure(module: nn.Module, optimizer: Optimizer | None = None) ->
     Args:
         module: its tensors, gradients, flags (``requires_grad``, ``training``), hooks and
             attributes are put back.
-        optimizer: its state, its groups of parameters and its hooks are put back, too.
+        optimizers: their state, groups of parameters and hooks are put back, too.
 
     Example:
-        >>> with restore_on_failure(model, optimizer):
-        ...     resize(model, maps, optimizer)
+        >>> with restore_on_failure(model, [optimizer]):
+        ...     resize(model, maps, [optimizer])
         ...     check(model)
     """
     undo = [_undo_tensor(tensor) for tensor in named_tensors(module).values()]
     undo += [_undo_attributes(submodule) for submodule in module.modules()]
-    if optimizer is not None:
+    for optimizer in optimizers:
         undo += [_undo_optimizer(optimizer), _undo_hooks(optimizer)]
     try:
         yield

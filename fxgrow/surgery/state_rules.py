@@ -6,7 +6,7 @@ sqrt(1 - beta2^s) times as large in their own s-th step: up to 6.6 times for the
 rule decides how fast what is new learns, and none is best for every task: ``docs/optimizers.md``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from fxgrow.surgery.entry_ages import NewEntryRate, add_cohort, forget_own_steps
 from fxgrow.surgery.entrywise import ENTRYWISE, ENTRYWISE_NAMES, entrywise
 from fxgrow.surgery.index_map import IndexMap, reshape_along
 from fxgrow.surgery.optimizer_state import map_state, require_own, require_shapes, restart_state
+from fxgrow.surgery.several_optimizers import require_shared_out
 
 Axes = Mapping[int, IndexMap]
 """The map of each axis of a parameter that changes."""
@@ -139,35 +140,41 @@ class StateTreatment:
             )
         return STATE_RULES[self.state]
 
-    def require_used(self, optimizer: Optimizer | None, words: str) -> None:
+    def require_used(self, optimizers: Sequence[Optimizer], words: str) -> None:
         """Check that nothing is asked for that only an optimizer would follow, without one.
 
         Args:
-            optimizer: the optimizer, if there is one.
+            optimizers: those that grow along, if any.
             words: the call, for the message.
 
         Raises:
             ArgumentError: ``unused-option``.
         """
-        if optimizer is None and self != DEFAULT_TREATMENT:
+        if not optimizers and self != DEFAULT_TREATMENT:
             raise ArgumentError(
                 "unused-option",
                 f"{words} has no optimizer, so state= and new_entry_rate= have no effect; give the "
                 "optimizer, or leave them out",
             )
 
-    def require(self, optimizer: Optimizer, model: nn.Module) -> None:
-        """Check that an optimizer can grow along with a model.
+    def require(self, optimizers: Sequence[Optimizer], model: nn.Module) -> None:
+        """Check that optimizers can grow along with a model.
 
         Args:
-            optimizer: may hold parameters of other modules, too.
+            optimizers: may hold parameters of other modules, too.
             model: the model that is to grow.
 
         Raises:
-            GrowthError: ``foreign-optimizer`` if it holds no parameter of the model,
+            GrowthError: ``foreign-optimizer`` if one holds no parameter of the model,
                 ``optimizer-state`` if it keeps something that cannot follow a parameter's shape,
-                ``state-rule`` if it cannot follow the rule, ``unknown-state`` for no rule.
+                ``state-rule`` if it cannot follow the rule, ``unknown-state`` for no rule;
+                ``shared-parameter`` and ``missing-optimizer`` if several are not all of them.
         """
+        for optimizer in optimizers:
+            self._require_one(optimizer, model)
+        require_shared_out(optimizers, model)
+
+    def _require_one(self, optimizer: Optimizer, model: nn.Module) -> None:
         rule = self.rule
         require_own(optimizer, model)
         # LBFGS keeps one history of everything, and remembers how much that is.

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fxgrow.capture import capture
-from fxgrow.copying import copy_with_optimizer
+from fxgrow.copying import copy_with_optimizers
 from fxgrow.errors import TrainingError
 from fxgrow.growth import Batch, LossFunction, Objective, frozen_statistics, refresh_statistics
 from fxgrow.modes import evaluation_mode
@@ -72,7 +72,7 @@ def control(
     Returns:
         The losses.
     """
-    copied, its_optimizer = copy_with_optimizer(model, optimizer)
+    copied, (its_optimizer,) = copy_with_optimizers(model, [optimizer])
     graph_module = capture(copied, (statistics[0][0],)).graph_module  # of the modules of the copy
     objective, frozen = Objective(list(statistics), cross_entropy), frozen_statistics(copied)
 
@@ -92,7 +92,7 @@ def control(
             copied,
             _for_seconds(train, seconds),
             trained_loss,
-            its_optimizer,  # type: ignore[arg-type]  # the copy has one, as the model has
+            its_optimizer,
             count,
             clip,
             precision,

@@ -1,13 +1,10 @@
 """Growth inside anybody's own training loop: when to grow, and who grows along."""
 
-import functools
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from fxgrow.argument_checks import AboveZero, Amount, Count, Fraction, NotNegative, Seed, checked
 from fxgrow.capture import capture, positional_inputs
@@ -32,7 +29,15 @@ from fxgrow.growth import (
 from fxgrow.methods import default_method
 from fxgrow.modes import without_autocast
 from fxgrow.spec import ArchitectureSpec, history_of
-from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName, StateTreatment
+from fxgrow.surgery import (
+    DEFAULT_STATE,
+    GivenOptimizers,
+    NewEntryRate,
+    StateRuleName,
+    StateTreatment,
+    WithOptimizers,
+    listed_optimizers,
+)
 from fxgrow.training.events import (
     EpochDone,
     GrowthDone,
@@ -43,6 +48,7 @@ from fxgrow.training.events import (
     combine_listeners,
 )
 from fxgrow.training.grower_checks import require_forward, require_reachable, require_scheduled
+from fxgrow.training.grower_schedulers import rebind_schedulers, require_rebindable
 from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_state
 from fxgrow.training.growth_request import count_examples
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
@@ -52,26 +58,27 @@ from fxgrow.training.triggers import Trigger
 _DEFAULT_BUDGET = Budget(neurons=0.3)
 
 
-class Grower:
+class Grower(WithOptimizers):
     """Grows a model in your own training loop, whenever a trigger says so.
 
-    By default in place: model and optimizer stay the objects that they are, so that schedulers,
+    By default in place: model and optimizers stay the objects that they are, so that schedulers,
     gradient scalers, clipping, hooks and loggers go on. ``follow`` adds networks that grow along.
     Parameters that do not learn (``requires_grad`` off), and with them the widths that they write
     or read, stay as they are unless ``grow_frozen`` is set.
 
     Args:
         model: what is trained.
-        optimizer: of its parameters, and of whatever else; None if it is to be left alone.
+        optimizer: of its parameters, and of whatever else; a list of those that share them out
+            (Muon and AdamW, say); None if it is to be left alone.
         loss_fn: as for ``fxgrow.grow``.
         when: the trigger; any of ``fxgrow.training``, or one of your own.
         method: how to choose what grows; ``Auto()`` if None, ``Firefly()`` with blocks.
         budget: how much one growth step may add; ``Budget(neurons=0.3)`` if None.
         example_inputs: arguments of the model; those of the first growth batch if None.
-        inplace: grow the model and the optimizer themselves. Else copies grow, which are ``model``
-            and ``optimizer`` of the grower from then on.
-        schedulers: of the optimizer; they go on with its copy. In place they need not be named.
-        state, new_entry_rate: what becomes of the optimizer's state (``docs/optimizers.md``).
+        inplace: grow model and optimizers themselves. Else copies grow, which are ``model`` and
+            ``optimizers`` of the grower from then on (``optimizer``, if there is one).
+        schedulers: of the optimizers; they go on with the copies. In place they need not be named.
+        state, new_entry_rate: what becomes of the optimizers' state (``docs/optimizers.md``).
         seed: of the first directions.
         scope: which widths may grow, which alike, and which lists of blocks get longer.
         memory_limit: bytes that a search step may keep.
@@ -83,8 +90,9 @@ class Grower:
 
     Raises:
         GrowthError: the optimizer cannot grow along, by name of its class (``optimizer-state``,
-            ``state-rule``, ``foreign-optimizer``); ``lost-scheduler``: a scheduler would go on with
-            the optimizer that was copied; ``foreign-scheduler``: one is of another optimizer.
+            ``state-rule``, ``foreign-optimizer``); several do not share the parameters out
+            (``shared-parameter``, ``missing-optimizer``); ``lost-scheduler``: a scheduler would go
+            on with an optimizer that was copied; ``foreign-scheduler``: one is of another one.
         ArgumentError: ``unused-option``: there is no optimizer that would follow what is said.
         TrainingError: ``no-promise``: the trigger compares gains, and the method predicts none;
             ``no-epochs``: it divides the epochs, and ``epochs`` does not say how many there are;
@@ -104,7 +112,7 @@ class Grower:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer | None = None,
+        optimizer: GivenOptimizers = None,
         *,
         loss_fn: LossFunction,
         when: Trigger,
@@ -125,7 +133,7 @@ class Grower:
         listeners: Sequence[Listener] = (),
     ) -> None:
         self.model, self.when = model, when
-        self.optimizer: Optimizer | None = optimizer
+        self.optimizers = listed_optimizers(optimizer)
         self.method, self.budget = method or default_method(scope), budget or _DEFAULT_BUDGET
         self.schedulers, self.companions = tuple(schedulers), list[nn.Module]()
         self.history = TrainingHistory((), epochs=epochs, grow_steps=grow_steps)
@@ -144,8 +152,8 @@ class Grower:
             accept_no_gain=accept_no_gain,
             treatment=StateTreatment(state, new_entry_rate),
         )
-        require_scheduled(schedulers, optimizer)
-        self._options.treatment.require_used(optimizer, "Grower()")
+        require_scheduled(schedulers, self.optimizers)
+        self._options.treatment.require_used(self.optimizers, "Grower()")
         require_reachable(when, epochs)
         self._require_possible()
         if example_inputs is not None:
@@ -252,12 +260,12 @@ class Grower:
         self.history, self._grown_parts = loaded.history, loaded.grown
 
     def _tell_measured(self, measured: Measurement) -> None:
-        optimizer = self.optimizer
+        rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         event = EpochDone(
             epoch=measured.epoch,
             phase=len(self.history.growths),
             loss=measured.loss,
-            lr=None if optimizer is None else float(optimizer.param_groups[0]["lr"]),
+            lr=float(rates[0]) if rates else None,
             optimizer_step=measured.step,
             validation_loss=measured.validation_loss,
             validation_accuracy=measured.validation_accuracy,
@@ -289,7 +297,7 @@ class Grower:
 
     def _grown(self, batches: Iterable[Any]) -> Growth | None:
         """Grow now."""
-        self._require_possible()  # the optimizer has done its first steps by now
+        self._require_possible()  # the optimizers have done their first steps by now
         kept, self.skipped = take_batches(batches, self.method), ""
         if self._options.inplace or self.companions:
             self._require_no_layers(kept)
@@ -328,40 +336,22 @@ class Grower:
     def _step_options(self) -> StepOptions:
         seed = self._options.seed + len(self.history.growths)  # other candidates at every step
         companions = tuple(self.companions)
-        return replace(self._options, optimizer=self.optimizer, seed=seed, companions=companions)
+        return replace(self._options, optimizers=self.optimizers, seed=seed, companions=companions)
 
     def _go_on_with(self, growth: Growth) -> None:
         if isinstance(growth.described, ArchitectureSpec):
             self._options = replace(self._options, history=growth.described.history)
         self.model = growth.module
-        if growth.optimizer is not None and growth.optimizer is not self.optimizer:
-            for scheduler in _with_parts(self.schedulers):
-                _rebind(scheduler, growth.optimizer)
-            self.optimizer = growth.optimizer
+        rebind_schedulers(self.schedulers, self.optimizers, growth.optimizers)
+        self.optimizers = growth.optimizers
 
     def _require_possible(self) -> None:
-        """Check what can be told of optimizer, schedulers and trigger, before anything changes."""
+        """Check what can be told of optimizers, schedulers and trigger, before anything changes."""
         require_block_candidates(self.model, self.method, self.budget, self._options)
         require_gains_of(self.method, self.when)
-        optimizer: Any = self.optimizer
-        if optimizer is None:
-            return
-        self._options.treatment.require(optimizer, self.model)
-        for scheduler in _with_parts(self.schedulers):
-            if getattr(scheduler, "optimizer", None) is not self.optimizer:
-                raise GrowthError(
-                    "foreign-scheduler",
-                    f"the {type(scheduler).__name__} is no scheduler of the optimizer, so it could "
-                    "not go on with a copy of it; give those of this optimizer",
-                )
-        # A scheduler that nobody named knows the old optimizer alone.
-        is_left_behind = not self._options.inplace and not self.schedulers
-        if is_left_behind and _is_scheduled(optimizer):
-            raise GrowthError(
-                "lost-scheduler",
-                f"a scheduler sets the learning rate of the {type(self.optimizer).__name__}, and "
-                "would go on with the old one when a copy grows; give schedulers=, or inplace=True",
-            )
+        self._options.treatment.require(self.optimizers, self.model)
+        inplace = self._options.inplace
+        require_rebindable(self.schedulers, self.optimizers, inplace=inplace)
 
     def _require_no_layers(self, batches: Sequence[Any]) -> None:
         """Check that no layer would be inserted: the model would have to become a graph."""
@@ -395,38 +385,3 @@ class Grower:
         if given is not None:
             return positional_inputs(self.model, given)
         return self.inputs_of(batches[0])
-
-
-def _with_parts(schedulers: Iterable[Any]) -> list[Any]:
-    """Schedulers, and those that they are made of (``SequentialLR``, ``ChainedScheduler``)."""
-    found = []
-    for scheduler in schedulers:
-        found.append(scheduler)
-        found += _with_parts(getattr(scheduler, "_schedulers", ()))
-    return found
-
-
-def _is_scheduled(optimizer: Optimizer) -> bool:
-    """Whether a scheduler of torch counts the steps of an optimizer."""
-    return hasattr(optimizer.step, "_wrapped_by_lr_sched")
-
-
-def _rebind(scheduler: Any, optimizer: Optimizer) -> None:
-    """Let a scheduler go on with a copy of its optimizer."""
-    scheduler.optimizer = optimizer
-    if not _is_scheduled(optimizer):
-        _let_steps_be_counted(optimizer)
-
-
-def _let_steps_be_counted(optimizer: Optimizer) -> None:
-    """Mark an optimizer's steps as torch's schedulers do, which else warn that they see none."""
-    step, reference = type(optimizer).step, weakref.ref(optimizer)
-
-    @functools.wraps(step)
-    def counted(*args: Any, **options: Any) -> Any:
-        stepped: Any = reference()
-        stepped._opt_called = True
-        return step(stepped, *args, **options)
-
-    counted._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
-    optimizer.step = counted  # type: ignore[method-assign]

@@ -8,13 +8,13 @@ from fxgrow.training.history import Measurement, TrainingHistory
 from fxgrow.training.triggers import EqualPhases, Trigger, first_epoch
 
 
-def require_scheduled(schedulers: Sequence[Any], optimizer: object) -> None:
+def require_scheduled(schedulers: Sequence[Any], optimizers: Sequence[Any]) -> None:
     """Check that schedulers have an optimizer to go on with.
 
     Raises:
         ArgumentError: ``unused-option``.
     """
-    if optimizer is None and schedulers:
+    if schedulers and not optimizers:
         raise ArgumentError(
             "unused-option",
             "Grower() has no optimizer, so schedulers= has no effect; give the optimizer, or leave "

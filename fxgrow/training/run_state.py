@@ -420,7 +420,7 @@ class RunState:
             companions=() if average is None else (average,),
             describe=describe,
             costs=costs,
-            optimizer=self.optimizer,
+            optimizers=(self.optimizer,),
             seed=self.settings.seed + self._next_step,  # other candidates at every step
             history=self.network.spec.history,
             memory_limit=self.settings.memory_limit,

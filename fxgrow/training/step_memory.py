@@ -45,7 +45,8 @@ def _kept_bytes(model: nn.Module, images: Tensor) -> int:
             storage = tensor.untyped_storage()
             held.append(storage)
             kept[storage._cdata] = storage.nbytes()
-        return tensor
+        # An output would keep itself alive: through its function, and what that keeps.
+        return tensor.detach()
 
     try:
         with (

@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -151,6 +152,67 @@ def test_what_a_full_disk_says(fxgrow: Fxgrow, tmp_path: Path) -> None:
         assert [path.name for path in disk.iterdir()] == ["run"]
     finally:
         subprocess.run(("umount", str(disk)), check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
+def test_a_disk_that_can_only_be_read(fxgrow: Fxgrow, whole: Path, tmp_path: Path) -> None:
+    """With a stopped run and a finished one on it, which can be read as ever."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(("mount", "-t", "tmpfs", "-o", "size=90m", "tmpfs", str(disk)), check=True)
+    try:
+        out, done = disk / "runs" / "run", disk / "done"
+        child = forked(("grow", TINY, "--out", out, *SHORT), tmp_path / "said")
+        wait_for(disk, "runs/.run.unfinished/checkpoint-2")
+        os.kill(child, signal.SIGKILL)
+        ended(child)
+        shutil.copytree(whole, done)
+        subprocess.run(("mount", "-o", "remount,ro", str(disk)), check=True)
+        before = sorted(disk.rglob("*"))
+        for words in (
+            ("grow", TINY, "--out", disk / "new", *SHORT),
+            ("grow", TINY, "--out", done, *SHORT, "--force"),
+            ("resume", out, *TRUST),
+        ):
+            refused = fxgrow(*words)
+            assert refused.exit_code == 2 and "epoch" not in refused.output, words
+            (said,) = refused.stderr.strip().splitlines()
+            assert "Read-only file system" in said and said.endswith("[unwritable-run]"), said
+        for reading in ("check", "log", "report", "resume"):
+            assert fxgrow(reading, done).exit_code == 0, reading
+        assert sorted(disk.rglob("*")) == before
+        subprocess.run(("mount", "-o", "remount,rw", str(disk)), check=True)
+        assert fxgrow("resume", out, *TRUST).exit_code == 0
+        require_same(out, whole)
+    finally:
+        subprocess.run(("umount", str(disk)), check=True)
+
+
+_NOBODY = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be somebody else")
+def test_a_directory_that_can_no_longer_be_written(
+    fxgrow: Fxgrow, whole: Path, tmp_path: Path
+) -> None:
+    """Somebody without rights of root makes a run, whose directory is closed after an epoch."""
+    with tempfile.TemporaryDirectory() as folder:  # that of pytest is closed to others
+        out = Path(folder) / "runs" / "run"
+        out.parent.mkdir()
+        for path in (Path(folder), out.parent):
+            path.chmod(0o777)
+        said, hidden = tmp_path / "said", out.parent / ".run.unfinished"
+        child = forked(("grow", TINY, "--out", out, *SHORT), said, lambda: os.setuid(_NOBODY))
+        wait_for(out.parent, ".run.unfinished/checkpoint-1")
+        hidden.chmod(0o555)
+        assert ended(child) == 2, said.read_text()
+        hidden.chmod(0o755)
+        (last,) = [line for line in said.read_text().splitlines() if line.startswith("fxgrow: ")]
+        assert "Permission denied" in last and last.endswith("[unwritable-run]")
+        assert "kept; fxgrow resume" in last
+        assert not list(hidden.glob("*partial*"))
+        assert fxgrow("resume", out, *TRUST).exit_code == 0
+        require_same(out, whole)
 
 
 def test_nobody_reads_the_output(fxgrow: Fxgrow, whole: Path, tmp_path: Path) -> None:

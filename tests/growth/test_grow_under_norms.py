@@ -187,7 +187,7 @@ def test_companions_and_optimizers_follow() -> None:
     loss(model(words()), words()).backward()
     optimizer.step()
     scope = Scope(only=("*", "words"))
-    options = StepOptions(optimizer, inplace=True, companions=[average], scope=scope)
+    options = StepOptions((optimizer,), inplace=True, companions=[average], scope=scope)
     budget = fxgrow.Budget(neurons=14)
     grow_step(model, batches(), loss, method=FIREFLY, budget=budget, options=options)
     assert error(average, before) < EXACT

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget, Firefly
-from fxgrow.copying import copy_with_optimizer
+from fxgrow.copying import copy_with_optimizers
 from fxgrow.errors import GrowthError, SpecError
 from tests.networks import images, network
 
@@ -166,11 +166,11 @@ def test_an_interrupt_at_any_moment_leaves_the_old_model(state: str) -> None:
     method = Firefly(new=1, steps=1, refine_steps=0, points=1, layers=1)
     before = everything(module, optimizer)
 
-    def grow(model: nn.Module = module, with_optimizer: torch.optim.Optimizer = optimizer) -> None:
+    def grow(model: nn.Module = module, with_optimizer: Any = optimizer) -> None:
         options: dict[str, Any] = {"method": method, "optimizer": with_optimizer, "inplace": True}
         fxgrow.grow(model, [(inputs, LABELS)], F.cross_entropy, state=state, **options)
 
-    copies = copy_with_optimizer(module, optimizer)
+    copies = copy_with_optimizers(module, [optimizer])
     total = interrupted_at(-1, lambda: grow(*copies))
     # The last steps write the report; the other moments are a sample of all.
     for count in [total // 5, total // 2, total - total // 5, total - 60, total - 20, total - 5]:

@@ -21,6 +21,21 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
 
 
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.outer(self.inner(x).relu())
+
+
+def residual() -> nn.Module:
+    """A list of blocks, and a head after it."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Sequential(Residual(), Residual()), nn.Linear(4, 3))
+
+
 class Classifier(GrowingModule):
     def __init__(self, rate: float = 0.01) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from fxgrow import Budget, Firefly, Scope
 from fxgrow.errors import TrainingError
 from fxgrow.randomness import random_states, set_random_states
 from fxgrow.training import AtEpochs, OnPlateau
@@ -26,6 +27,7 @@ from tests.integrations.fits import (  # noqa: E402
     loader,
     measured,
     network,
+    residual,
     train,
 )
 
@@ -86,22 +88,60 @@ def test_a_module_whose_checkpoints_would_not_load_is_refused(tmp_path: Path) ->
     assert caught.value.code == "not-growing"
 
 
-def test_two_optimizers_of_one_network_are_refused(tmp_path: Path) -> None:
-    class Two(Classifier):
-        def configure_optimizers(self) -> Any:
-            first, last = self.network[0], self.network[3]
-            return [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (first, last)]
+def test_a_fit_that_bought_blocks_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    class Deep(Classifier):
+        def __init__(self, rate: float = 0.01) -> None:
+            super().__init__(rate)
+            torch.manual_seed(0)
+            self.network = residual()
 
+    options: dict[str, Any] = {
+        "method": Firefly(new=1, steps=1, refine_steps=0),
+        "budget": Budget(parameters=0.7),
+        "scope": Scope(blocks=("0",)),
+        "when": AtEpochs(epochs=(1,)),
+        "grow_steps": 1,
+    }
+    whole = Deep()
+    fit(whole, callback(**options), tmp_path / "whole")
+    assert len(whole.network[0]) > 2
+    fit(Deep(), callback(**options), tmp_path / "half", epochs=2)
+    again = Deep()
+    fit(
+        again, callback(**options), tmp_path / "again", ckpt_path=tmp_path / "half" / "epoch=1.ckpt"
+    )
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_two_optimizers_of_one_network_grow_along(tmp_path: Path) -> None:
+    class Two(Classifier):
         def __init__(self) -> None:
             super().__init__()
             self.automatic_optimization = False
 
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return None
+        def configure_optimizers(self) -> Any:
+            parameters = list(self.network.parameters())
+            matrices = [parameter for parameter in parameters if parameter.dim() == 2]
+            others = [parameter for parameter in parameters if parameter.dim() != 2]
+            return [torch.optim.Muon(matrices, lr=0.01), torch.optim.AdamW(others, lr=0.01)]
 
-    with pytest.raises(TrainingError, match="2 optimizers train parts") as caught:
-        fit(Two(), callback(), tmp_path)
-    assert caught.value.code == "several-optimizers"
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            for optimizer in self.optimizers():
+                optimizer.zero_grad()
+            self.manual_backward(loss)
+            for optimizer in self.optimizers():
+                optimizer.step()
+            return loss.detach()
+
+    module, growth = Two(), callback()
+    trainer = fit(module, growth, tmp_path)
+    assert growth.grower is not None and growth.grower.optimizers == tuple(trainer.optimizers)
+    muon, adamw = trainer.optimizers
+    first, norm = module.network[0], module.network[1]
+    assert muon.state[first.weight]["momentum_buffer"].shape == (10, 4)
+    assert adamw.state[norm.weight]["exp_avg"].shape == (10,)
 
 
 def test_data_without_a_batch_size_needs_batches_of_the_caller() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import ArgumentError, NewEntryRate
-from fxgrow.copying import copy_with_optimizer
+from fxgrow.copying import copy_with_optimizers
 from fxgrow.surgery import Change, StateTreatment, axis_map, resize, restore_on_failure
 from fxgrow.surgery.entrywise import ENTRYWISE
 
@@ -69,7 +69,7 @@ def add_rows(module: Any, optimizer: Any, treatment: StateTreatment, new: int = 
     old = len(module.weight)
     neurons = np.arange(old)
     rows = axis_map(np.zeros_like(neurons), neurons, {0: Change((1,) * old, new)}, reads=False)
-    resize(module, {("weight", 0): rows}, optimizer, treatment)
+    resize(module, {("weight", 0): rows}, [optimizer], treatment)
 
 
 @pytest.mark.parametrize(("kind", "way"), WAYS)
@@ -78,7 +78,7 @@ def test_old_entries_go_on_and_new_ones_are_a_new_optimizer_s(kind: str, way: An
     optimizer = make(kind, module, **way)
     for number in range(4):
         step(module, optimizer, number)
-    old, old_optimizer = copy_with_optimizer(module, optimizer)
+    old, (old_optimizer,) = copy_with_optimizers(module, [optimizer])
     add_rows(module, optimizer, OWN)
     young = Weight(module.weight.data[ROWS:])
     young_optimizer = make(kind, young, **way)
@@ -133,7 +133,7 @@ def test_copies_of_young_entries_are_as_young() -> None:
     neurons = np.arange(ROWS + NEW)
     twice = {0: Change((1, 1, 1, 1, 2))}
     rows = axis_map(np.zeros_like(neurons), neurons, twice, reads=False)
-    resize(module, {("weight", 0): rows}, optimizer, OWN)
+    resize(module, {("weight", 0): rows}, [optimizer], OWN)
     module.weight.grad = gradient(4, torch.Size((5, 4)))[[0, 1, 2, 3, 4, 4]]
     optimizer.step()
     # The copy's moments are halved, and its gradient is not: all the same for both.
@@ -161,7 +161,7 @@ def test_ages_are_saved_with_the_state(kind: str, rate: NewEntryRate | None) -> 
     step(module, optimizer, 5)
     other, loaded = saved_and_loaded(module, optimizer, kind)
     fxgrow.follow_ages(loaded)
-    copied, copied_optimizer = copy_with_optimizer(module, optimizer)
+    copied, (copied_optimizer,) = copy_with_optimizers(module, [optimizer])
     for number in range(6, 9):
         step(module, optimizer, number)
         step(other, loaded, number)
@@ -211,7 +211,7 @@ def test_the_rate_is_of_new_entries_and_decays(
     optimizer = make(kind, module)
     for number in range(3):
         step(module, optimizer, number)
-    plain, plain_optimizer = copy_with_optimizer(module, optimizer)
+    plain, (plain_optimizer,) = copy_with_optimizers(module, [optimizer])
     rate = NewEntryRate(multiplier=4.0, half_life=half_life)
     add_rows(module, optimizer, StateTreatment(state, rate))
     add_rows(plain, plain_optimizer, StateTreatment(state))
@@ -256,7 +256,7 @@ def test_a_step_that_a_gradient_scaler_skips_changes_nothing() -> None:
     step(module, optimizer, 0)
     add_rows(module, optimizer, OWN)
     step(module, optimizer, 1)
-    reference, reference_optimizer = copy_with_optimizer(module, optimizer)
+    reference, (reference_optimizer,) = copy_with_optimizers(module, [optimizer])
     before = module.weight.detach().clone()
     optimizer.found_inf, optimizer.grad_scale = torch.ones(()), torch.full((), 2.0)
     step(module, optimizer, 2)
@@ -292,7 +292,7 @@ def test_a_failure_takes_hooks_and_ages_back() -> None:
         add_rows(module, optimizer, OWN)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), restore_on_failure(module, optimizer):
+    with pytest.raises(KeyboardInterrupt), restore_on_failure(module, [optimizer]):
         fail()
     assert str(optimizer.state_dict()) == before
     assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
@@ -339,7 +339,7 @@ def test_a_reset_ends_the_counts_of_what_does_not_grow_too() -> None:
         neurons = np.arange(len(getattr(module, name)))
         change = {0: Change((1,) * len(neurons), 1)}
         rows = axis_map(np.zeros_like(neurons), neurons, change, reads=False)
-        resize(module, {(name, 0): rows}, optimizer, treatment)
+        resize(module, {(name, 0): rows}, [optimizer], treatment)
 
     module = Two()
     optimizer = make("Adagrad", module)

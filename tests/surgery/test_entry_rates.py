@@ -35,7 +35,7 @@ def rates(state: StateRuleName) -> torch.Tensor:
     neurons = np.arange(3)
     change = {0: Change((1, 2, 1), 1)}
     written = axis_map(np.zeros_like(neurons), neurons, change, reads=False)
-    resize(module, {("weight", 0): written}, optimizer, StateTreatment(state))
+    resize(module, {("weight", 0): written}, [optimizer], StateTreatment(state))
     # Copies see their share of what the neuron saw; the new one sees anything.
     after = torch.tensor([[1.0], [-1.0], [-1.0], [0.5], [3.0]], dtype=torch.float64)
     measured = []

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Firefly, GrowthError, NewEntryRate
-from fxgrow.copying import copy_with_optimizer
+from fxgrow.copying import copy_with_optimizers
 from fxgrow.surgery import STATE_RULES
 
 INPUTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
@@ -176,9 +176,9 @@ def test_a_copy_keeps_attributes_and_hooks() -> None:
     seen: list[Any] = []
     optimizer.register_step_post_hook(lambda which, *_: seen.append(which))
     stepped(optimizer, model)
-    copied, copied_optimizer = copy_with_optimizer(model, optimizer)
+    copied, (copied_optimizer,) = copy_with_optimizers(model, [optimizer])
     stepped(copied_optimizer, copied)
-    assert optimizer.steps == [1] and copied_optimizer.steps == [2]  # type: ignore[union-attr]
+    assert optimizer.steps == [1] and copied_optimizer.steps == [2]  # type: ignore[attr-defined]
     assert seen[0] is optimizer and seen[-1] is copied_optimizer
 
 

@@ -70,7 +70,7 @@ def test_optimizer_state_follows_and_training_goes_on(model: Any, name: str) -> 
     model(x).sum().backward()
     optimizer.step()
     before = {key: optimizer.state[model[1].weight][key].clone() for key in keys}
-    resize(model, hidden(), optimizer)
+    resize(model, hidden(), [optimizer])
     for key in keys:
         old = before[key][0]
         assert optimizer.state[model[1].weight][key].tolist() == [[old[0], old[0], old[1], 0]]
@@ -150,7 +150,7 @@ def test_gradients_and_momentum_keep_the_format() -> None:
     optimizer = SGD(conv.parameters(), lr=0.1, momentum=0.9)
     conv(torch.randn(1, 3, 4, 4).to(memory_format=torch.channels_last)).sum().backward()
     optimizer.step()
-    resize(conv, {("weight", 0): split_first(2), ("bias", 0): split_first(2)}, optimizer)
+    resize(conv, {("weight", 0): split_first(2), ("bias", 0): split_first(2)}, [optimizer])
     momentum = optimizer.state[conv.weight]["momentum_buffer"]
     for tensor in (conv.weight, momentum):
         assert tensor.is_contiguous(memory_format=torch.channels_last)

@@ -64,7 +64,7 @@ def test_flags_hooks_and_groups_are_put_back() -> None:
     handle = model.register_forward_hook(lambda *_: None)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     count = len(optimizer.param_groups[0]["params"])
-    with pytest.raises(KeyboardInterrupt), restore_on_failure(model, optimizer):
+    with pytest.raises(KeyboardInterrupt), restore_on_failure(model, [optimizer]):
         interrupted_in_flags(model, optimizer)
     assert [parameter.requires_grad for parameter in model.parameters()] == [
         True,

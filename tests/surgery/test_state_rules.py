@@ -138,7 +138,7 @@ def test_the_steps_after_growth_are_those_written_out(kind: str, state: Any) -> 
     for _ in range(STEPS_BEFORE):
         step()
     by_key = maps()
-    resize(model, by_key, optimizer, StateTreatment(state))
+    resize(model, by_key, [optimizer], StateTreatment(state))
     for name, parameter in model.named_parameters():
         axes = {axis: index_map for (key, axis), index_map in by_key.items() if key == name}
         entries[name] = grown_entries(entries[name], axes, state, parameter)
