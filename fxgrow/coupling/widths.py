@@ -22,7 +22,7 @@ from fxgrow.coupling.labels import (
     touching_fixed,
 )
 from fxgrow.coupling.patterns import Patterns
-from fxgrow.coupling.site_rules import SiteRule
+from fxgrow.coupling.site_rules import ScaledNumber, SiteRule
 from fxgrow.coupling.size_numbers import SizeAttributeGuess
 from fxgrow.coupling.values import Axis, Context, Observed, Role
 from fxgrow.errors import Refusal
@@ -174,6 +174,7 @@ class Coupling:
         under_norms: of each width that may gain new neurons although norms run over it, how each
             of its axes does.
         norm_nodes: of an fx graph, the nodes that normalize each of these.
+        norm_numbers: the numbers of modules that follow each of these.
 
     Example:
         >>> coupling = fxgrow.couple(model, (images,))
@@ -193,6 +194,7 @@ class Coupling:
     unreached: tuple[Unreached, ...] = ()
     under_norms: Mapping[WidthId, tuple[SiteRule, ...]] = field(default_factory=dict)
     norm_nodes: Mapping[WidthId, frozenset[str]] = field(default_factory=dict)
+    norm_numbers: Mapping[WidthId, tuple[ScaledNumber, ...]] = field(default_factory=dict)
 
     @cached_property
     def site_rules(self) -> dict[AnyAxisKey, SiteRule]:
