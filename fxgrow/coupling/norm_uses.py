@@ -111,7 +111,10 @@ def uses_of(coupling: Coupling, width: Width, opened: Context) -> Uses:
     # Dimensions are told apart by labels, so equal sizes do no harm.
     norms = tuple(_norms(record, touched, places))
     if not norms:
-        raise NoRuleError("what normalizes it is no layer norm and no root mean square norm")
+        raise NoRuleError(
+            "what normalizes it is no layer norm, no root mean square norm and no global response "
+            "norm by torch.linalg.vector_norm"
+        )
     uses = Uses(tuple(runs), norms, scales, reads)
     seen = set(uses.places())
     direct = []

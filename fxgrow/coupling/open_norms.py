@@ -28,8 +28,9 @@ class Moment(StrEnum):
     MEAN_SQUARE = "mean(x^2)"
     ROOT = "sqrt(mean(x^2))"
     INVERSE_ROOT = "1 / sqrt(mean(x^2))"
-    MEAN = "mean(g)"
-    RELATIVE = "g / mean(g)"
+    SPREAD = "|x| of each neuron by itself"
+    MEAN_SPREAD = "mean(|x|)"
+    RELATIVE_SPREAD = "|x| / mean(|x|)"
 
 
 class Statistic(NamedTuple):

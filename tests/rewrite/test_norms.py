@@ -16,6 +16,7 @@ from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.select import Selection
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.rewrite.norms import OvergrownNorm
+from tests.growth import response_norms
 from tests.growth.streams import (
     NORMS,
     Both,
@@ -73,7 +74,8 @@ def check(captured: Captured, coupling: Coupling, keep: Callable[[Tensor], Tenso
     emit(module, coupling, changes, parameter_updates(coupling, grown, selection))
     torch.testing.assert_close(module(x), expected, rtol=1e-11, atol=1e-11)
     (number,) = coupling.under_norms
-    assert module.words.weight.shape[1] == changes[number].size > 6
+    writer, axis = coupling.widths[number].sites[0].key
+    assert module.get_parameter(writer).shape[axis] == changes[number].size > 6
 
 
 def all_new(numbers: Tensor) -> Tensor:
@@ -114,6 +116,21 @@ def test_an_exported_graph(norm: str, tied: bool) -> None:
     model = made(Stream(NORMS[norm], tied)).requires_grad_(False)
     captured = exported_capture(model, (words(),))
     check(captured, freed(captured), every_other)
+
+
+@pytest.mark.parametrize("keep", [all_new, every_other])
+@pytest.mark.parametrize("norm", response_norms.NORMS)
+def test_global_response_norms(norm: str, keep: Callable[[Tensor], Tensor]) -> None:
+    model = made(response_norms.Mlp(response_norms.NORMS[norm])).requires_grad_(False)
+    captured = capture(model, response_norms.images())
+    check(captured, freed(captured, "up"), keep)
+
+
+@pytest.mark.parametrize("norm", ["fused", "written out", "bare"])
+def test_an_exported_global_response_norm(norm: str) -> None:
+    model = made(response_norms.Mlp(response_norms.NORMS[norm])).requires_grad_(False)
+    captured = exported_capture(model, (response_norms.images(),))
+    check(captured, freed(captured, "up"), every_other)
 
 
 def streams_only(network: Stream, new: int = 3) -> OverGrown:

@@ -82,7 +82,7 @@ def _statistic(x: Any) -> Statistic | None:
 def _statistic_of_a_norm(x: Any) -> Statistic | None:
     """What a tensor holds that is no activation any more."""
     statistic = _statistic(x)
-    return None if statistic is None or statistic.moment is Moment.SQUARE else statistic
+    return None if statistic is None or statistic.moment in _MEAN_OF else statistic
 
 
 def _mark(out: Tensor, moment: Moment, of: Statistic) -> None:
@@ -126,14 +126,13 @@ def _power(ctx: Context, args: Sequence[Any], out: Any) -> bool:
 _POWERS = {0.5: Moment.ROOT, -0.5: Moment.INVERSE_ROOT}
 
 
-def _mean(ctx: Context, args: Sequence[Any], out: Any) -> bool:
-    """The mean of squares or, in a global response norm, of one number for each neuron."""
+def _mean(_: Context, args: Sequence[Any], out: Any) -> bool:
+    """The mean of squares or, in a global response norm, of the spread of each neuron."""
     x = args[0]
-    if _statistic_of_a_norm(x) is not None or len(args) < 2:
+    statistic = _statistic(x)
+    if statistic is None or statistic.moment not in _MEAN_OF or len(args) < 2:
         return False
-    squares = _statistic(x)
-    moment = Moment.MEAN if squares is None else Moment.MEAN_SQUARE
-    along = _along(ctx, x) if squares is None else squares.labels
+    moment, along = _MEAN_OF[statistic.moment], statistic.labels
     dims = [args[1]] if isinstance(args[1], int) else list(args[1] or ())
     rank = x.dim()
     summed = [dim % rank - rank for dim in dims]
@@ -142,6 +141,23 @@ def _mean(ctx: Context, args: Sequence[Any], out: Any) -> bool:
     # From here on only this dimension matters: the mean is over it.
     _mark(out, moment, Statistic(moment, {summed[0]: along[summed[0]]}))
     return True
+
+
+_MEAN_OF = {Moment.SQUARE: Moment.MEAN_SQUARE, Moment.SPREAD: Moment.MEAN_SPREAD}
+
+
+def _vector_norm(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    """``linalg_vector_norm(x, ord, dims, keepdim)``: of a neuron that is 0 it is 0, and has a slope.
+
+    The square root of a sum of squares has none there.
+    """
+    x, dims = args[0], args[2] if len(args) > 2 else None
+    listed = [dims] if isinstance(dims, int) else list(dims or range(x.dim()))
+    reduced = {dim % x.dim() - x.dim() for dim in listed}
+    left = {dim: labels for dim, labels in _along(ctx, x).items() if dim not in reduced}
+    if left and out.dim() == x.dim():
+        _mark(out, Moment.SPREAD, Statistic(Moment.SPREAD, left))
+    return False  # it is an activation as well
 
 
 def _becomes(before: Moment, after: Moment) -> OpenRule:
@@ -163,7 +179,7 @@ def _same(_: Context, args: Sequence[Any], out: Any) -> bool:
     if statistic is None:
         return False
     _mark(out, statistic.moment, statistic)
-    return statistic.moment is not Moment.SQUARE
+    return statistic.moment not in _MEAN_OF
 
 
 def _add(ctx: Context, args: Sequence[Any], out: Any) -> bool:
@@ -174,15 +190,12 @@ def _add(ctx: Context, args: Sequence[Any], out: Any) -> bool:
             return False
         statistic = _statistic(one)
         is_number = not isinstance(other, Tensor) or other.numel() == 1
-        if statistic is not None and statistic.moment in _MEANS and is_number:
+        if statistic is not None and statistic.moment in _MEAN_OF.values() and is_number:
             is_known = statistic.eps == 0 and isinstance(other, int | float)
             eps = float(other) if is_known else None
             _mark(out, statistic.moment, statistic._replace(eps=eps))
             return True
     return False
-
-
-_MEANS = (Moment.MEAN_SQUARE, Moment.MEAN)
 
 
 def _mul(ctx: Context, args: Sequence[Any], out: Any) -> bool:
@@ -201,7 +214,7 @@ def _mul(ctx: Context, args: Sequence[Any], out: Any) -> bool:
 
 _ENDS = {
     Moment.INVERSE_ROOT: NormKind.ROOT_MEAN_SQUARE,
-    Moment.RELATIVE: NormKind.RESPONSE,
+    Moment.RELATIVE_SPREAD: NormKind.RESPONSE,
 }
 """What an activation is multiplied by at the end of a norm."""
 
@@ -213,10 +226,10 @@ def _div(ctx: Context, args: Sequence[Any], out: Any) -> bool:
         _open(ctx, x, dim, NormKind.ROOT_MEAN_SQUARE, out, factor)
         return True
     statistic = _statistic(factor)
-    if statistic is None or _normalized_dim(ctx, x, factor, Moment.MEAN) is None:
+    if statistic is None or _normalized_dim(ctx, x, factor, Moment.MEAN_SPREAD) is None:
         return False
     ctx.set_fields(out, ctx.fields(x).values())
-    _mark(out, Moment.RELATIVE, statistic)
+    _mark(out, Moment.RELATIVE_SPREAD, statistic)
     return True
 
 
@@ -284,7 +297,9 @@ def _scale(ctx: Context, x: Any, factor: Any, out: Tensor) -> bool:
     of_factor = broadcast(ctx, factor, out)
     # Counted from the last dimension, as dimensions are when operands are broadcast.
     dims = [support[0] - out.dim() for support in of_factor if len(support) == 1]
-    if len(dims) != 1 or dims[0] not in along:
+    # A gain of shape [1, 1, 1, d] has four axes, of which one lies along neurons.
+    dims = [dim for dim in dims if dim in along]
+    if len(dims) != 1:
         return False
     (dim,) = dims
     behind = _relabel(ctx, x, dim, out)
@@ -343,6 +358,7 @@ _RULES: dict[str, OpenRule] = {
     "add": _add,
     "mul": _mul,
     "div": _div,
+    "linalg_vector_norm": _vector_norm,
     "addcmul": _addcmul,
     "native_layer_norm": _layer_norm,
     "native_batch_norm": _by_neuron,
