@@ -225,7 +225,27 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "group norm": (
         lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1)),
         IMAGE,
+        {"0": (2, 2, ""), "2": OUT},
+    ),
+    "group norm of one group": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(1, 4), nn.Conv2d(4, 2, 1)),
+        IMAGE,
         {"0": (4, 1, "normalised"), "2": OUT},
+    ),
+    "group norm of single channels": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(4, 4), nn.Conv2d(4, 2, 1)),
+        IMAGE,
+        {"0": FREE, "2": OUT},
+    ),
+    "group norm by function": (
+        lambda: linears(lambda h: F.group_norm(h, 2)),
+        VECTOR,
+        {"a": (4, 1, "grid"), "b": OUT},
+    ),
+    "reduction over neurons merged with space": (
+        lambda: convolutions(lambda h: h / h.reshape(len(h), 2, -1).amax(2)[:, :1, None, None]),
+        IMAGE,
+        {"a": (4, 1, "reduced"), "b": OUT},
     ),
     "softmax": (
         lambda: linears(lambda h: h.softmax(1)),

@@ -15,6 +15,10 @@ NORMALIZED_REASON = "normalised over, so adding a neuron changes all the others"
 
 REDUCED_REASON = "reduced over, so adding a neuron changes the result"
 
+PARTLY_REDUCED_REASON = (
+    "reduced over in parts, merged with other dimensions, so adding a neuron changes the result"
+)
+
 
 def _dims(dims: Any, rank: int) -> set[int]:
     """A dimension argument (None, an int or a list) as a set of non-negative dimensions."""
@@ -133,6 +137,8 @@ def _reduce(ctx: Context, x: Tensor, dims: Any, out: Any) -> None:
         if reduced.issuperset(support):
             # Many models compute a sum over neurons that nothing uses: that refuses nothing.
             ctx.pin_when_read(results, field, "reduced", REDUCED_REASON)
+        elif not reduced.isdisjoint(support) and not lines_speak_for(ctx.fields(x), support):
+            ctx.pin_when_read(results, field, "reduced", PARTLY_REDUCED_REASON)
     for result in results:
         keepdim = result.dim() == x.dim()
         mapping = _after_reduction(x.dim(), reduced, keepdim)
