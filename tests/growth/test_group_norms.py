@@ -19,6 +19,7 @@ from tests.growth.group_norms import (
     Constant,
     Merged,
     Net,
+    Two,
     error,
     images,
     made,
@@ -109,7 +110,9 @@ def test_one_group_of_all_channels_stays_one() -> None:
     assert error(wider, model) < EXACT
 
 
-@pytest.mark.parametrize(("norm", "code"), [(Constant, "grid"), (Merged, "reduced")])
+@pytest.mark.parametrize(
+    ("norm", "code"), [(Constant, "grid"), (Two, "grid"), (Merged, "reduced")]
+)
 def test_what_cannot_follow_is_refused(norm: type[ByFunction], code: str) -> None:
     model = randomised(Net(norm()))
     state = copy.deepcopy(model.state_dict())
