@@ -48,6 +48,15 @@ def _shared_layer() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 4), shared, nn.ReLU(), shared, nn.Linear(4, 2))
 
 
+class _Experts(Net):
+    """Two experts, of which the first takes two tokens and the second four."""
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        super().__init__(forward)
+        self.experts = nn.Parameter(torch.randn(2, 8, 4))
+        self.register_buffer("ends", torch.tensor([2, 6], dtype=torch.int32))
+
+
 def _with_table() -> nn.Module:
     """A small network on a buffer, as in the position bias of Swin V2."""
     model = Net(
@@ -197,6 +206,16 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         ),
         SEQUENCE,
         {"a": (4, 1, ""), "b": OUT},
+    ),
+    "grouped product of tokens and experts": (
+        lambda: _Experts(lambda n, x: F.grouped_mm(x, n.experts, offs=n.ends)),
+        torch.randn(6, 8),
+        {"experts": (4, 1, "output")},
+    ),
+    "grouped product of two batches": (
+        lambda: _Experts(lambda n, x: F.grouped_mm(x, n.experts)),
+        torch.randn(2, 6, 8),
+        {},
     ),
     "baddbmm": (
         lambda: Net(
