@@ -49,6 +49,9 @@ from fxgrow.coupling.widths import Coupling, Width
 UNDER_NORMS = frozenset({"normalised", "reduced"})
 """The refusals of widths that norms run over."""
 
+NO_RULE = UNDER_NORMS | {"fixed-eps"}
+"""The codes with which new neurons under norms are refused; splits in whole multiples may do."""
+
 
 @dataclass(frozen=True)
 class NormForm:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.labels import Ints, components, touching_fixed
-from fxgrow.coupling.open_norms import Norm, NormKind, OpenNorms
+from fxgrow.coupling.open_norms import NormKind, OpenNorms
 from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 
@@ -24,12 +24,12 @@ class NoRuleError(Exception):
 
     Args:
         message: why.
-        code: of the refusal; "" for that which the width has anyway.
+        own_code: of the refusal; "" for that which the width has anyway.
     """
 
-    def __init__(self, message: str, code: str = "") -> None:
+    def __init__(self, message: str, own_code: str = "") -> None:
         super().__init__(message)
-        self.code = code
+        self.own_code = own_code
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How axes and numbers of a width under norms grow: what ``norm_rules`` finds, and growth carries out."""
+"""How a width under norms grows, by axis and number: ``norm_rules`` finds it, growth does it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

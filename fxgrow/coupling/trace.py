@@ -254,7 +254,8 @@ def _follow_size_attributes(modules: Sequence[tuple[str, nn.Module]]) -> None:
     for _, module in modules:
         if has_size_attributes(type(module)):
             held = vars(module)
-            groups = {name: held[name] for name in ("groups", "num_groups") if name in held}
+            names = [name for name in ("groups", "num_groups") if name in held]
+            groups = [(name, held[name]) for name in names]
             sync_size_attributes(module)
             held.update(groups)
 

@@ -140,7 +140,7 @@ def _found_rules(
         except NoRuleError as error:
             splits = f"fxgrow.widen with how='split', {_multiples(width)}"
             message = f"{error}; splitting every neuron alike ({splits}) may do"
-            reasons[name] = _Reason(message, error.code)
+            reasons[name] = _Reason(message, error.own_code)
     return _FoundRules(rules, reasons)
 
 
@@ -283,11 +283,11 @@ def _model_of(model_or_captured: nn.Module | Captured) -> nn.Module:
     return model_or_captured
 
 
-def _cannot_grow(width: Width, why: str, code: str = "") -> GrowthError:
-    """The error of a width; its code is the width's own, if there is no other."""
-    reason = ""
+def _cannot_grow(width: Width, why: str, own_code: str = "") -> GrowthError:
+    """The error of a width; ``own_code``: of the reason, else it is that of the refusal."""
+    code, reason = "normalised", ""
     if width.refusal is not None:
-        code, reason = code or width.refusal.code, width.refusal.reason
-    code = code or "normalised"
+        code, reason = width.refusal.code, width.refusal.reason
+    code = own_code or code
     reasons = "; ".join(filter(None, (reason, why)))
     return GrowthError(code, f"width {width.name!r} cannot grow: {reasons}")

@@ -488,30 +488,37 @@ class GroupNormRule:
     """A group norm: a lane has groups of its own, as large as the old ones."""
 
     def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        # The carrier of a module with a weight has that of the lane, which tells it its groups.
         return node.target in _GROUP_NORMS or _bare_group_norm(context, node) is not None
 
     def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
         return None
 
     def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
-        lanes = PathRule().rewrite(context, node)
+        lanes, made = PathRule().rewrite(context, node), {}
         module = _bare_group_norm(context, node)
         for width, new in lanes.new.items():
-            dims = dims_of_neurons(context, node, width)
-            if len(dims) != 1:
-                continue
-            channels = lane_size(context, node, width, dims[0])
-            groups = node.args[1] if len(node.args) > 1 else node.kwargs.get("num_groups")
-            groups = groups if module is None else module.num_groups
-            groups = channels // (context.coupling.shapes[node.name].size[dims[0]] // groups)
+            made[width] = new
+            given = new.args[1] if len(new.args) > 1 else new.kwargs.get("num_groups")
+            groups = given if module is None else module.num_groups
+            if not isinstance(groups, int):
+                continue  # read off the lane itself
+            x: Any = new.args[0] if new.args else new.kwargs["input"]
+            channels_of_each = context.coupling.shapes[node.name].size[1] // groups
+            with context.rewriter.graph.inserting_before(new):
+                channels = context.rewriter.graph.call_method("size", (x, 1))
+                own = context.rewriter.graph.call_function(
+                    operator.floordiv, (channels, channels_of_each)
+                )
             if module is not None:
-                norm = nn.GroupNorm(groups, channels, module.eps, affine=False)
-                new.target = context.insert((node.target, width), f"{node.target}_{width}", norm)
-            elif len(node.args) > 1:
-                new.update_arg(1, groups)
+                provenance = Provenance("path", context.coupling.widths[width].name, NEW)
+                call = context.rewriter.call_function
+                made[width] = call(F.group_norm, (x, own, None, None, module.eps), provenance)
+            elif len(new.args) > 1:
+                new.update_arg(1, own)
             else:
-                new.update_kwarg("num_groups", groups)
-        return lanes
+                new.update_kwarg("num_groups", own)
+        return replace(lanes, new=made)
 
 
 _GROUP_NORMS = (F.group_norm, torch.group_norm, torch.ops.aten.group_norm.default)
@@ -522,8 +529,8 @@ def _bare_group_norm(context: RewriteContext, node: fx.Node) -> nn.GroupNorm | N
     if node.op != "call_module":
         return None
     module = context.old.get_submodule(str(node.target))
-    is_bare = type(module) is nn.GroupNorm and module.weight is None
-    return module if is_bare else None
+    is_bare = isinstance(module, nn.GroupNorm) and getattr(module, "weight", None) is None
+    return module if is_bare and type(module) is nn.GroupNorm else None
 
 
 class ReshapeRule:
@@ -548,7 +555,7 @@ class ReshapeRule:
             with context.rewriter.graph.inserting_before(new):
                 function = context.rewriter.graph.call_function
                 size = lane_size(context, node, width, dims[0])
-                kept = kept_sizes(context, node, dims[0])
+                kept: Any = kept_sizes(context, node, dims[0])
                 new.args = (x, function(lane_shape, (x, shape, dims[0], size, kept)))
         return lanes
 

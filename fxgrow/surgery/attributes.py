@@ -84,9 +84,10 @@ def _prelu(module: nn.PReLU) -> dict[str, int]:
 
 def _group_norm(module: nn.GroupNorm) -> dict[str, int]:
     # Without a weight nothing tells the size: then the coupling does.
-    if module.weight is None:
+    weight: Tensor | None = module.weight
+    if weight is None:
         return {}
-    channels, groups = module.weight.shape[0], module.num_groups
+    channels, groups = weight.shape[0], module.num_groups
     if groups > 1:  # groups keep their size; one group of all channels stays one
         groups = channels // (module.num_channels // groups)
     return {"num_channels": channels, "num_groups": groups}

@@ -69,7 +69,7 @@ class Ambiguous(WrittenOut):
 class Bare(nn.Module):
     """Without gain, shift and residual, by another norm of each map."""
 
-    def __init__(self, size: int) -> None:  # noqa: ARG002 - as the others are made
+    def __init__(self, size: int) -> None:
         super().__init__()
         self.eps = 0.1
 

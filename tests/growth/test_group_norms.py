@@ -81,12 +81,13 @@ def test_groups_are_candidates_of_grow(norm: str, method: Any) -> None:
     assert type(growth.module) is Net
 
 
-def test_a_norm_over_two_widths_grows_by_the_groups_of_each() -> None:
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_norm_over_two_widths_grows_by_the_groups_of_each(affine: bool) -> None:
     class Beside(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.one, self.two = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 9, 1)
-            self.norm, self.down = nn.GroupNorm(5, 15), nn.Conv2d(15, 2, 1)
+            self.one, self.two = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 12, 1)
+            self.norm, self.down = nn.GroupNorm(6, 18, affine=affine), nn.Conv2d(18, 2, 1)
 
         def forward(self, x: Tensor) -> Tensor:
             both = torch.cat([self.one(x), self.two(x)], 1)
@@ -94,8 +95,8 @@ def test_a_norm_over_two_widths_grows_by_the_groups_of_each() -> None:
 
     model = randomised(Beside())
     wider: Any = fxgrow.widen(model, {"one": 1, "two": 2}, images(), how="new").module
-    assert (wider.one.weight.shape[0], wider.two.weight.shape[0]) == (9, 15)
-    assert wider.norm.num_groups == 8
+    assert (wider.one.weight.shape[0], wider.two.weight.shape[0]) == (9, 18)
+    assert wider.norm.num_groups == 9
     assert error(wider, model) < EXACT
     assert grown(model, RandomGrowth(split=False)).report.faithful_error < EXACT
 
@@ -110,9 +111,7 @@ def test_one_group_of_all_channels_stays_one() -> None:
     assert error(wider, model) < EXACT
 
 
-@pytest.mark.parametrize(
-    ("norm", "code"), [(Constant, "grid"), (Two, "grid"), (Merged, "reduced")]
-)
+@pytest.mark.parametrize(("norm", "code"), [(Constant, "grid"), (Two, "grid"), (Merged, "reduced")])
 def test_what_cannot_follow_is_refused(norm: type[ByFunction], code: str) -> None:
     model = randomised(Net(norm()))
     state = copy.deepcopy(model.state_dict())

@@ -147,7 +147,7 @@ def test_neurons_are_candidates_of_grow(norm: str, method: Any) -> None:
 
 
 def test_grow_tells_why_a_width_stays() -> None:
-    with pytest.raises(GrowthError, match="adds 0.11 to a mean"):
+    with pytest.raises(GrowthError, match=r"adds 0\.11 to a mean"):
         grown(made(Constant), ZeroOutgoing())
 
 
@@ -189,3 +189,8 @@ def test_transformers() -> None:
     wider = fxgrow.widen(model, {name: 16}, x).module
     with torch.no_grad():
         assert (wider(x).logits - model(x).logits).abs().max() < EXACT
+    config = transformers.ConvNextV2Config(hidden_sizes=[8, 8, 8, 8], depths=[1] * 4, image_size=32)
+    like = transformers.ConvNextV2ForImageClassification(config)
+    bigger: Any = fxgrow.grow_to(model, like, x).module
+    with torch.no_grad():
+        assert (bigger(x).logits - model(x).logits).abs().max() < EXACT

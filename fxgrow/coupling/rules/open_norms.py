@@ -1,8 +1,9 @@
 """The rules of a run with open norms, tried before the ordinary ones.
 
 A layer norm is one operator. A root mean square norm, torch's own included, is a chain of them: its
-tensors are followed by what they hold (``Moment``) until an activation is divided by its root. So is
-a global response norm, until an activation is multiplied by what it is relative to the mean.
+tensors are followed by what they hold (``Moment``) until an activation is divided by its root. A
+global response norm is one, too: it ends where an activation is multiplied by what its spread is
+relative to the mean of all.
 """
 
 from collections.abc import Callable, Sequence
@@ -147,7 +148,7 @@ _MEAN_OF = {Moment.SQUARE: Moment.MEAN_SQUARE, Moment.SPREAD: Moment.MEAN_SPREAD
 
 
 def _vector_norm(ctx: Context, args: Sequence[Any], out: Any) -> bool:
-    """``linalg_vector_norm(x, ord, dims, keepdim)``: of a neuron that is 0 it is 0, and has a slope.
+    """``linalg_vector_norm(x, ord, dims, keepdim)``: 0 where a neuron is, and with a slope there.
 
     The square root of a sum of squares has none there.
     """
