@@ -56,9 +56,10 @@ bench: $(ZOO)  ## what imports, growth and coupling cost (half an hour)
 	$(BIN)/python tools/bench_growth.py --out docs/results/bench_growth.json
 	$(BIN)/python -W ignore -m tools.bench_growth --peers --rounds 5 --out docs/results/bench_peers.json
 
-fuzz: $(STAMP)  ## damage models, recipes, histories, masters, genotypes and pictures, and read them (an hour)
+fuzz: $(STAMP)  ## damage models, recipes, histories, runs, masters, genotypes and pictures, and read them (an hour)
 	$(BIN)/python tools/fuzz.py --kind specs --count 100000 --seed 0 --out docs/results/fuzz.json
 	$(BIN)/python tools/fuzz.py --kind recipes --count 20000 --seed 0 --out docs/results/fuzz_recipes.json
+	$(BIN)/python tools/fuzz.py --kind runs --count 5000 --seed 0 --out docs/results/fuzz_runs.json
 	$(BIN)/python tools/fuzz.py --kind histories --kind masters --kind genotypes --kind pictures \
 		--kind archives --count 5000 --seed 0 --out docs/results/fuzz_kinds.json
 

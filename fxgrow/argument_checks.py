@@ -81,6 +81,16 @@ def _can_compute(device: Any) -> bool:
     return True
 
 
+def _can_allocate(device: Any) -> bool:
+    """Whether tensors can lie on a device, with values or (on meta) without."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        # It is an AssertionError if torch was built without CUDA.
+        return False
+    return True
+
+
 def _is_name(value: Any) -> bool:
     return 0 < len(value) <= _NAME and value.isprintable()
 
@@ -115,6 +125,8 @@ Finite = Annotated[float, Satisfies("that is finite", math.isfinite)]
 """A number that can be computed with."""
 Device = Annotated[torch.device | str, Satisfies("that torch can compute on here", _can_compute)]
 """Where to compute."""
+TensorDevice = Annotated[torch.device | str, Satisfies("where tensors can lie here", _can_allocate)]
+"""Where tensors are to lie; on the meta device they have no values."""
 NotNegative = Annotated[float, Satisfies("from 0, and finite", lambda value: 0 <= value < math.inf)]
 """What something takes: nothing, or a finite number above."""
 Positive = Annotated[float, Satisfies("above 0", lambda value: 0 < value < math.inf)]
@@ -188,7 +200,7 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
         except TypeError:
             # Python's own error for a missing or unknown argument.
             return function(*args, **kwargs)
-        _require_fit(function, call.arguments)
+        require_fit(function, call.arguments)
         for name, hint in _argument_hints(function).items():
             # A text where a path is asked for becomes one.
             if hint is Path and name in call.arguments:
@@ -216,12 +228,24 @@ def checked_class(cls: Class) -> Class:
     return cls
 
 
-def _require_fit(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+def require_fit(
+    function: Callable[..., Any], given: Mapping[str, Any], caller: str | None = None
+) -> None:
+    """Hold arguments to the annotations of a function that is to be called with them.
+
+    Args:
+        function: what is called now, or later.
+        given: arguments by name; some may be missing.
+        caller: whose call a message blames; None: the function.
+
+    Raises:
+        ArgumentError: ``bad-argument``: one does not fit.
+    """
     hints = _argument_hints(function)
     for name, value in given.items():
         misfit = find_misfit(name, value, hints.get(name, Any))
         if misfit is not None:
-            words = function.__qualname__.removesuffix(".__init__")
+            words = caller or function.__qualname__.removesuffix(".__init__")
             raise ArgumentError(
                 "bad-argument",
                 f"{words}() cannot use {misfit.name}={shown(misfit.value)}; give {misfit.wanted}",

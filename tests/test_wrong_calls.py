@@ -1,23 +1,23 @@
 """No wrong call raises anything but an error of fxgrow: every public function and class, every argument, wrong values."""
 
-import contextlib
-import warnings
-from collections.abc import Callable
+import importlib
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fxgrow.errors import FxgrowError
 from tests.wrong_calls import (
     CALLED_BY_FXGROW,
-    OF_THE_CALLER,
     ROWS,
-    SAID_BY_GROWTH,
-    WRONG_VALUES,
     Right,
+    failures_of,
+    is_checked_kind,
     public_callables,
 )
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.py"))
+IMPORTS = re.compile(r"^from (fxgrow\.[a-z_.]+) import ([\w, ]+)", re.MULTILINE)
 
 CALLABLES = dict(public_callables())
 
@@ -31,21 +31,20 @@ def test_everything_public_has_a_row() -> None:
     assert CALLABLES.keys() - CALLED_BY_FXGROW == ROWS.keys()
 
 
-def foreign_error(function: Callable[..., Any], arguments: dict[str, Any]) -> Exception | None:
-    """What a call raises that is no error of fxgrow."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            result = function(**arguments)
-            # A context manager does its work when it is entered.
-            if hasattr(result, "gen"):
-                with contextlib.suppress(FxgrowError), result:
-                    pass
-    except FxgrowError:
-        return None
-    except Exception as error:  # noqa: BLE001 - this is what is looked for
-        return error
-    return None
+def test_everything_that_the_documentation_imports_has_a_row() -> None:
+    missing, found = [], 0
+    for document in DOCUMENTS:
+        for module, names in IMPORTS.findall(document.read_text(encoding="utf-8")):
+            # Integrations have rows of their own; a coupling rule is called by the coupling.
+            if module.startswith("fxgrow.integrations.") or module == "fxgrow.coupling.rules":
+                continue
+            for name in names.replace(" ", "").split(","):
+                value = getattr(importlib.import_module(module), name)
+                found += 1
+                if is_checked_kind(value) and value not in CALLABLES.values():
+                    missing.append(f"{module}.{name}, in {document.name}")
+    assert not missing
+    assert found > 30
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
@@ -53,18 +52,5 @@ def test_wrong_values(
     name: str, right: Right, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # texts such as "x" are paths there
-    function, row = CALLABLES[name], ROWS[name]
-    assert foreign_error(function, dict(row(right))) is None
-    failures = []
-    for argument in row(right):
-        if argument == "self":
-            continue
-        arguments = dict(row(right))
-        for words, make in WRONG_VALUES.items():
-            passes_on = (name, argument) in OF_THE_CALLER and callable(make())
-            if passes_on or (name, argument) in SAID_BY_GROWTH:
-                continue
-            error = foreign_error(function, {**arguments, argument: make()})
-            if error is not None:
-                failures.append(f"{argument} = {words}: {error!r:.150}")
+    failures = failures_of(name, CALLABLES[name], ROWS[name], right)
     assert not failures, "\n".join(failures)

@@ -3,9 +3,11 @@
 ``ROWS`` holds right arguments for every public function, class and method; a new one without a row fails the test.
 """
 
+import contextlib
 import importlib
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,19 +20,22 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow import cells, continual, training
+from fxgrow import cells, continual, data, lowering, methods, report, spec, training
 from fxgrow.cells import result as cell_results
 from fxgrow.cells.cell import known_operation
 from fxgrow.cells.template import OperationSite
 from fxgrow.coupling.rules import pointwise
 from fxgrow.data import DataSet, Splits, batches
 from fxgrow.errors import FxgrowError, InternalError
-from fxgrow.spec import spec_of
 from fxgrow.training import Control
 
 # ``fxgrow.export`` is the function.
 EXPORT = importlib.import_module("fxgrow.export")
-PACKAGES = (fxgrow, cells, continual, training, EXPORT)
+PACKAGES = (fxgrow, cells, continual, training, EXPORT, methods, data, lowering)
+DOCUMENTED = {
+    "spec": (spec, ("describe", "save", "read_spec")), "report": (report, ("diff_page",)),
+}  # fmt: skip
+"""What the documentation calls of packages that fxgrow's own code calls, otherwise."""
 CLASSES = 4
 
 
@@ -121,7 +126,7 @@ class Right:
 
     @cached_property
     def spec(self) -> fxgrow.ArchitectureSpec:
-        return spec_of(self.loaded)
+        return spec.spec_of(self.loaded)
 
     @cached_property
     def captured(self) -> fxgrow.Captured:
@@ -642,6 +647,53 @@ ROWS: Mapping[str, Row] = {
     },
     "Format": lambda r: fields_of(EXPORT.FORMATS["dot"]),
     "Options": lambda r: {"dynamic_batch": None, "license": "mit"},
+    # fxgrow.methods
+    "NASH": lambda r: dumped(methods.NASH()),
+    "TINY": lambda r: dumped(methods.TINY()),
+    "AutoGrow": lambda r: dumped(methods.AutoGrow()),
+    "FastSplitting": lambda r: dumped(methods.FastSplitting()),
+    "GradMax": lambda r: dumped(methods.GradMax()),
+    "GradientPool": lambda r: dumped(methods.GradientPool()),
+    "MethodConfig": lambda r: dumped(methods.MethodConfig()),
+    "MethodRow": lambda r: fields_of(methods.CATALOG[0]),
+    "Net2Deeper": lambda r: dumped(methods.Net2Deeper()),
+    "Net2Wider": lambda r: {},
+    "NetworkMorphism": lambda r: dumped(methods.NetworkMorphism()),
+    "VarianceTransfer": lambda r: {},
+    "available_methods": lambda r: {},
+    "default_method": lambda r: {"scope": fxgrow.Scope()},
+    "find_method": lambda r: {"name": "Firefly"},
+    "from_scratch": lambda r: {"model": r.model, "seed": 0},
+    # fxgrow.data
+    "Batches": lambda r: {
+        "dataset": images(), "size": 4, "generator": None, "limit": None, "drop_last": False,
+    },
+    "DataSet": lambda r: fields_of(images()),
+    "DataSet.first": lambda r: {"self": images(), "count": 2},
+    "DataSet.pick": lambda r: {"self": images(), "indices": [1, 0]},
+    "DataSet.to": lambda r: {"self": images(), "device": "cpu"},
+    "Splits": lambda r: fields_of(r.splits),
+    "Splits.to": lambda r: {"self": r.splits, "device": "cpu"},
+    "batches": lambda r: {
+        "dataset": images(), "size": 4, "shuffle": False, "generator": None, "limit": None, "drop_last": False,
+    },
+    "load_data": lambda r: {
+        "name": "digits", "root": None, "seed": 0, "channels": 1, "size": 4, "classes": None, "train_size": 4,
+        "test_size": 4,
+    },
+    "require_root_is_read": lambda r: {"name": "cifar10", "root": r.directory},
+    # What is documented of other packages.
+    "spec.describe": lambda r: {
+        "graph_module": r.loaded, "example_inputs": r.inputs, "widths": r.coupling.widths, "history": (),
+        "trust": frozenset(),
+    },
+    "spec.save": lambda r: {
+        "graph_module": r.loaded, "directory": r.new_path, "spec": None, "trust": frozenset(),
+    },
+    "spec.read_spec": lambda r: {"directory": r.saved, "trust": frozenset()},
+    "report.diff_page": lambda r: {"a": r.spec, "b": r.spec, "names": ("A", "B")},
+    # fxgrow.lowering
+    "can_be_lowered": lambda r: {"model": r.model},
 }
 # fmt: on
 
@@ -677,12 +729,8 @@ ROWS = {
 }
 
 CALLED_BY_FXGROW = {
-    "Auto.pick", "Auto.propose", "Auto.refine", "Auto.search",
-    "GradientPool.propose", "GradientPool.refine", "GradientPool.search",
-    "ZeroOutgoing.propose", "ZeroOutgoing.refine", "ZeroOutgoing.search",
-    "Firefly.begin", "Firefly.propose", "Firefly.refine", "Firefly.search",
-    "RandomGrowth.propose", "RandomGrowth.refine", "RandomGrowth.search",
-    "Splitting.propose", "Splitting.refine", "Splitting.search",
+    *(f"{name}.{verb}" for name in methods.METHODS for verb in ("propose", "refine", "search")),
+    "Auto.pick", "Firefly.begin",
     "Checkpoints.save", "ScoredExpansion.expand", "CellModule.forward", "EvaluationNetwork.forward",
 }  # fmt: skip
 """Methods of the protocols of growth and of modules: fxgrow or torch calls them, with what it made itself."""
@@ -718,6 +766,9 @@ def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
                 yield name, value
                 if inspect.isclass(value):
                     yield from public_methods(name, value)
+    for package_name, (package, names) in DOCUMENTED.items():
+        for name in names:
+            yield f"{package_name}.{name}", getattr(package, name)
 
 
 def public_methods(name: str, kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -771,3 +822,38 @@ WRONG_VALUES: Mapping[str, Callable[[], Any]] = {
     "wrong labels": lambda: [(torch.zeros(2, 3, 6, 6), torch.tensor([0, 99]))],
     "a batch on meta": lambda: [(torch.zeros(2, 3, 6, 6, device="meta"), torch.tensor([0, 1]))],
 }
+
+
+def foreign_error(function: Callable[..., Any], arguments: dict[str, Any]) -> Exception | None:
+    """What a call raises that is no error of fxgrow."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = function(**arguments)
+            # A context manager does its work when it is entered.
+            if hasattr(result, "gen"):
+                with contextlib.suppress(FxgrowError), result:
+                    pass
+    except FxgrowError:
+        return None
+    except Exception as error:  # noqa: BLE001 - this is what is looked for
+        return error
+    return None
+
+
+def failures_of(name: str, function: Callable[..., Any], row: Row, right: Right) -> list[str]:
+    """The arguments and wrong values to which a call raises what is no error of fxgrow."""
+    assert foreign_error(function, dict(row(right))) is None
+    failures = []
+    for argument in row(right):
+        if argument == "self":
+            continue
+        arguments = dict(row(right))
+        for words, make in WRONG_VALUES.items():
+            passes_on = (name, argument) in OF_THE_CALLER and callable(make())
+            if passes_on or (name, argument) in SAID_BY_GROWTH:
+                continue
+            error = foreign_error(function, {**arguments, argument: make()})
+            if error is not None:
+                failures.append(f"{argument} = {words}: {error!r:.150}")
+    return failures

@@ -1,11 +1,13 @@
 """The tables of what the sweep found: specs/coverage.{json,md} and specs/growth.{json,md} from runs/sweep.
 
-python -m tools.coverage
+    python -m tools.coverage
+
+A model without a line in the logs keeps the one that the tables have; each line names the commit that it was run on.
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,8 @@ def section(zoo: str, lines: Sequence[Line]) -> list[str]:
         "",
         f"{found['models']} models: {counts}. {found['growable']} of {found['widths']} widths grow "
         f"({found['neurons']} neurons), {found['hidden share growable']:.1%} of the hidden ones. Largest error "
-        f"{found['largest error']:.0e}. Unknown operators: {', '.join(found['unknown operators']) or 'none'}.",
+        f"{found['largest error']:.0e}. Unknown operators: {', '.join(found['unknown operators']) or 'none'}. "
+        f"Run on {states(lines)}.",
         "",
     ]
     head = "| model | family | status | widths | neurons | hidden | refusals | couple s | s | error | remark |"
@@ -75,7 +78,8 @@ def section(zoo: str, lines: Sequence[Line]) -> list[str]:
 def growth_section(zoo: str, lines: Sequence[Line]) -> list[str]:
     """How many models of a zoo ``grow`` grows once, and why not the others."""
     grown = sum(line["status"] == "ok" for line in lines)
-    text = [f"## {zoo}, grown", "", f"{grown} of {len(lines)} models grow.", ""]
+    counts = f"{grown} of {len(lines)} models grow. Run on {states(lines)}."
+    text = [f"## {zoo}, grown", "", counts, ""]
     others = [line for line in lines if line["status"] != "ok"]
     if not others:
         return text
@@ -86,21 +90,36 @@ def growth_section(zoo: str, lines: Sequence[Line]) -> list[str]:
     return [*text, "| model | growable widths | why it does not |", "|---|---|---|", *reasons, ""]
 
 
-def growths(logs: Path) -> dict[str, list[Line]]:
+def states(lines: Sequence[Line]) -> str:
+    """On which commits the models were run, and how many on each."""
+    counts = Counter(line.get("state") or "an older state" for line in lines)
+    return ", ".join(f"{state} ({count})" for state, count in counts.most_common())
+
+
+def with_known(known: Sequence[Line], logged_lines: Mapping[str, Line]) -> list[Line]:
+    """The lines of a zoo: those of a table, each replaced by that of the log where there is one."""
+    return list({**{line["name"]: line for line in known}, **logged_lines}.values())
+
+
+def growths(logs: Path, known: Mapping[str, Sequence[Line]]) -> dict[str, list[Line]]:
     """The lines of ``--check grow`` by zoo."""
-    found = {zoo: list(logged(logs / f"{zoo}-grow.jsonl").values()) for zoo in ZOOS}
-    return {zoo: lines for zoo, lines in found.items() if lines}
+    found = {}
+    for zoo in ZOOS:
+        lines = with_known(known.get(zoo, ()), logged(logs / f"{zoo}-grow.jsonl"))
+        if lines:
+            found[zoo] = lines
+    return found
 
 
 def write_growths(logs: Path, out: Path) -> None:
     """Write growth.json and growth.md, if a model was grown."""
-    grown = growths(logs)
+    grown = growths(logs, _read(out / "growth.json"))
     if not grown:
         return
-    kept = ("name", "status", "growable", "message", "note", "seconds")
+    kept = ("name", "status", "growable", "message", "note", "seconds", "state")
     records = {}
     for zoo, models in grown.items():
-        records[zoo] = [{key: line[key] for key in kept} for line in models]
+        records[zoo] = [{key: line.get(key, "") for key in kept} for line in models]
     (out / "growth.json").write_text(json.dumps(records, indent=1) + "\n")
     text = [
         "# Growth of whole zoos",
@@ -113,11 +132,19 @@ def write_growths(logs: Path, out: Path) -> None:
     (out / "growth.md").write_text("\n".join([*text, *lines]).rstrip() + "\n")
 
 
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def write(logs: Path, out: Path) -> None:
     """Write the files from the logs that there are; those of a check that was not run stay."""
     write_growths(logs, out)
-    zoos = {zoo: list(logged(logs / f"{zoo}.jsonl").values()) for zoo in ZOOS}
-    zoos = {zoo: lines for zoo, lines in zoos.items() if lines}
+    known = {zoo: part["rows"] for zoo, part in _read(out / "coverage.json").items()}
+    zoos = {}
+    for zoo in ZOOS:
+        models = with_known(known.get(zoo, ()), logged(logs / f"{zoo}.jsonl"))
+        if models:
+            zoos[zoo] = models
     if not zoos:
         return
     found = {

@@ -1,8 +1,8 @@
 """Damages files at random and reads them: each is read as what it says, or refused in a sentence; nothing else.
 
-Saved models, recipes, histories of growth, master networks, genotypes, pictures, CIFAR archives (``--kind``). Mutant
-number i of a kind and seed is always the same, whatever else is run: ``--first i --count 1`` repeats it. Times are of
-the processor, so that other work on the machine does not count.
+Saved models, recipes, histories of growth, stopped runs, master networks, genotypes, pictures, CIFAR archives
+(``--kind``). Mutant number i of a kind and seed is always the same, whatever else is run: ``--first i --count 1``
+repeats it. Times are of the processor, so that other work on the machine does not count.
 """
 
 import argparse

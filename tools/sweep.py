@@ -22,6 +22,7 @@ import argparse
 import json
 import multiprocessing
 import re
+import subprocess
 import time
 import warnings
 from collections import Counter
@@ -29,7 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,7 +71,8 @@ class Result:
     """What one model gave.
 
     ``hidden``: widths not refused for a code of NOT_HIDDEN; ``error``: the largest relative change of the output;
-    ``signal``: the relative change of the output from one input to another (equality says nothing where it is 0).
+    ``signal``: the relative change of the output from one input to another (equality says nothing where it is 0);
+    ``state``: the commit that ran it, with a plus where something was not committed.
     """
 
     zoo: str
@@ -94,6 +96,7 @@ class Result:
     sizes_agree: bool = True
     silent: list[str] = field(default_factory=list)
     captured: str = ""
+    state: str = ""
     rewrite_refusals: dict[str, int] = field(default_factory=dict)
 
 
@@ -390,7 +393,7 @@ def _hidden(width: Width) -> bool:
 
 def run_one(zoo: str, row: Row, check: Check = measure) -> Result:
     """The result of one model, in this process."""
-    result = Result(zoo, row.name, row.family, note=row.note)
+    result = Result(zoo, row.name, row.family, note=row.note, state=state())
     start = time.perf_counter()
     try:
         check(row, result)
@@ -415,8 +418,24 @@ def run_apart(zoo: str, row: Row, limit: int, check: Check = measure) -> dict[st
             return found
     why = f"not done after {limit} s" if late else f"the process ended with {process.exitcode}"
     return asdict(
-        Result(zoo, row.name, row.family, message=why, note=row.note, seconds=limit if late else 0)
+        Result(
+            zoo,
+            row.name,
+            row.family,
+            message=why,
+            note=row.note,
+            seconds=limit if late else 0,
+            state=state(),
+        )
     )
+
+
+@cache
+def state() -> str:
+    """The commit of this checkout; "" outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
 
 
 def _child(zoo: str, row: Row, path: Path, check: Check) -> None:

@@ -38,10 +38,11 @@ def expand_model(
 
     A model of transformers is written by its save_pretrained, any other one as a spec directory.
     """
-    small = take_weights(load_model(model, seed=seed), weights)
-    # Its own parameters do not matter, but they are as random with one seed as with another.
-    big = load_model(to, seed=seed)
+    # A place where nothing can be written is told before anything is made.
     with run_directory(out, replace=force) as staging:
+        small = take_weights(load_model(model, seed=seed), weights)
+        # Its own parameters do not matter, but they are as random with one seed as with another.
+        big = load_model(to, seed=seed)
         inputs, history = small.example_inputs, small.history
         expanded = grow_to(small.model, big.model, inputs, seed=seed, history=history)
         write_bigger(expanded, staging)

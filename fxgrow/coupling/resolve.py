@@ -23,6 +23,7 @@ from fxgrow.coupling.blame import RunFailure, WidthLabels
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.labels import Ints, Pin, components, concatenated
+from fxgrow.coupling.neuron_classes import NeuronClasses, classify
 from fxgrow.coupling.norm_rules import UNDER_NORMS
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.size_checks import size_failure
@@ -32,14 +33,8 @@ from fxgrow.coupling.trace import observe
 from fxgrow.coupling.trial import Reach, Trial, TrialFailure
 from fxgrow.coupling.unreached import check_unreached, follow_siblings
 from fxgrow.coupling.values import Context, Observed
-from fxgrow.coupling.widths import (
-    Coupling,
-    NeuronClasses,
-    Workarounds,
-    build_widths,
-    classify,
-    size_attributes,
-)
+from fxgrow.coupling.width_building import Workarounds, build_widths, size_attributes
+from fxgrow.coupling.widths import Coupling
 from fxgrow.errors import InternalError
 
 

@@ -12,10 +12,12 @@ from torch import nn
 
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import FIXED, Ints, Pin, concatenated
+from fxgrow.coupling.neuron_classes import NeuronClasses
 from fxgrow.coupling.number_log import NumberEntry
 from fxgrow.coupling.size_numbers import TRACKED, SizeUse, value_for
 from fxgrow.coupling.values import Context
-from fxgrow.coupling.widths import Coupling, NeuronClasses, width_of_class
+from fxgrow.coupling.width_building import width_of_class
+from fxgrow.coupling.widths import Coupling
 
 BRANCH = "the model's own code compares its size, and takes another way when it is larger"
 ROUNDED = "the model's own code rounds a part of its size, which does not grow evenly"

@@ -116,7 +116,9 @@ def _run_until_all_met(
             bare = meta_copy(subject.model)
             label_parameters(ctx, bare, owned)
             watch_sizes(ctx, bare, records)
-            attach_values(ctx, bare, named_tensors(subject.model))
+            numbers = named_tensors(subject.model)
+            attach_values(ctx, bare, numbers)
+            _attach_constants(ctx, bare, owned, numbers)
             error = run_once(ctx, bare, subject, training)
             if error is not None:
                 failures.append(error)
@@ -166,23 +168,39 @@ def _new_axes(ctx: Context, name: str, tensor: Tensor) -> list[Axis]:
 def attach_values(ctx: Context, bare: nn.Module, numbers: Mapping[str, Tensor]) -> None:
     """Give a bare copy the numbers of its parameters and buffers, where numbers are asked for.
 
-    A constant of one number, which a graph holds beside what the model has, has its numbers always.
-
     Args:
         ctx: the context of the run.
         bare: the bare copy of a model.
         numbers: the model's parameters and buffers by name.
     """
+    if not ctx.numbers:
+        return
     for name, tensor in named_tensors(bare).items():
-        real, value = numbers.get(name), ctx.value(tensor)
-        if real is None or real.is_meta or not tensor.is_meta:
-            continue
-        if ctx.numbers or (not value.axes and _holds_one_number(real)):
-            ctx.set_value(tensor, Value(value.fields, value.axes, real.detach().clone()))
+        _attach(ctx, tensor, numbers.get(name))
+
+
+def _attach_constants(
+    ctx: Context, bare: nn.Module, owned: Set[str], numbers: Mapping[str, Tensor]
+) -> None:
+    """Give a graph the constants of one number that it holds beside what the user's model has.
+
+    One may be a first state that is as long as the neurons it becomes (``cat([x, zeros(1, d)])``).
+    """
+    for name, tensor in named_tensors(bare).items():
+        if name not in owned and name in numbers and _holds_one_number(numbers[name]):
+            _attach(ctx, tensor, numbers[name])
+
+
+def _attach(ctx: Context, tensor: Tensor, real: Tensor | None) -> None:
+    if real is not None and tensor.is_meta and not real.is_meta:
+        value = ctx.value(tensor)
+        ctx.set_value(tensor, Value(value.fields, value.axes, real.detach().clone()))
 
 
 def _holds_one_number(tensor: Tensor) -> bool:
-    return bool(tensor.numel()) and bool((tensor == tensor.flatten()[0]).all())
+    if not tensor.numel() or tensor.is_meta:
+        return False
+    return bool((tensor == tensor.flatten()[0]).all())
 
 
 def _unmet(ctx: Context, model: nn.Module) -> bool:

@@ -24,11 +24,12 @@ from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.keys import AnyAxisKey
 from fxgrow.coupling.labels import FIXED, Bools, Ints, Pin, concatenated
 from fxgrow.coupling.meta_copy import holds_reals, meta_copy
+from fxgrow.coupling.neuron_classes import NeuronClasses
 from fxgrow.coupling.number_log import NumberLog, first_difference
 from fxgrow.coupling.size_checks import blamed_for_numbers, growing_directions
 from fxgrow.coupling.trace import attach_values, run_once
 from fxgrow.coupling.values import Axis, Context, Observed
-from fxgrow.coupling.widths import Coupling, NeuronClasses
+from fxgrow.coupling.widths import Coupling
 from fxgrow.errors import GrowthError
 from fxgrow.surgery import (
     Change,

@@ -17,8 +17,10 @@ from torch import nn
 
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.labels import FIXED, Ints, Pin, components
+from fxgrow.coupling.neuron_classes import NeuronClasses
 from fxgrow.coupling.values import Axis, Context
-from fxgrow.coupling.widths import Coupling, NeuronClasses, Unreached, width_of_class
+from fxgrow.coupling.width_building import width_of_class
+from fxgrow.coupling.widths import Coupling, Unreached
 
 REFUSED = "no example reaches %s, which has a size of it and may read it; pass examples= that do"
 INSIDE = "no example reaches it; it follows %s where it meets other modules"

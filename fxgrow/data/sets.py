@@ -2,18 +2,37 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxgrow.argument_checks import checked_class
+from fxgrow.argument_checks import (
+    Amount,
+    Count,
+    Finite,
+    Images,
+    Name,
+    Satisfies,
+    TensorDevice,
+    checked,
+    checked_class,
+)
 from fxgrow.data.memory import check_memory
-from fxgrow.errors import DataError
+from fxgrow.errors import ArgumentError, DataError
 
 # A channel that is constant over the training images (a border, an empty plane) would be divided
 # by zero.
 SMALLEST_DEVIATION = 1e-6
+
+
+def _is_vector(value: Tensor) -> bool:
+    return value.dim() == 1
+
+
+ImageLabels = Annotated[Tensor, Satisfies("of one number per image", _is_vector)]
+"""One label per image."""
 
 
 @checked_class
@@ -29,8 +48,8 @@ class DataSet:
         DataError: ``unequal-lengths`` if there are more of one than of the other.
     """
 
-    images: Tensor
-    labels: Tensor
+    images: Images
+    labels: ImageLabels
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
@@ -46,15 +65,29 @@ class DataSet:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.images[index], self.labels[index]
 
-    def to(self, device: torch.device | str) -> "DataSet":
+    @checked
+    def to(self, device: TensorDevice) -> "DataSet":
         """Return the same data on ``device``."""
         return DataSet(self.images.to(device), self.labels.to(device))
 
-    def pick(self, indices: Sequence[int]) -> "DataSet":
-        """Return the images at ``indices``, in that order."""
+    @checked
+    def pick(self, indices: Sequence[Amount]) -> "DataSet":
+        """Return the images at ``indices``, in that order.
+
+        Raises:
+            ArgumentError: ``bad-argument`` if there is none at one of them.
+        """
+        beyond = max(indices, default=-1)
+        if beyond >= len(self):
+            raise ArgumentError(
+                "bad-argument",
+                f"DataSet.pick() cannot use indices with {beyond}, for there are {len(self)} "
+                "images; give numbers below that",
+            )
         return DataSet(self.images[list(indices)], self.labels[list(indices)])
 
-    def first(self, count: int | None) -> "DataSet":
+    @checked
+    def first(self, count: Amount | None) -> "DataSet":
         """Return the first ``count`` images; all of them for None or where there are fewer."""
         return DataSet(self.images[:count], self.labels[:count])
 
@@ -73,14 +106,15 @@ class Splits:
         std: per channel, likewise.
     """
 
-    name: str
+    name: Name
     train: DataSet
     test: DataSet
-    classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    classes: Count
+    mean: tuple[Finite, ...]
+    std: tuple[Finite, ...]
 
-    def to(self, device: torch.device | str) -> "Splits":
+    @checked
+    def to(self, device: TensorDevice) -> "Splits":
         """Return the same data on ``device``."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
@@ -119,7 +153,7 @@ class Batches:
     dataset: DataSet
     size: int
     generator: torch.Generator | None = None
-    limit: int | None = None
+    limit: Amount | None = None
     drop_last: bool = False
 
     def __post_init__(self) -> None:
@@ -151,13 +185,14 @@ class Batches:
         return order.to(device)
 
 
+@checked
 def batches(
     dataset: DataSet,
     size: int,
     *,
     shuffle: bool = False,
     generator: torch.Generator | None = None,
-    limit: int | None = None,
+    limit: Amount | None = None,
     drop_last: bool = False,
 ) -> Batches:
     """Split ``dataset`` into batches.

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
+from fxgrow.argument_checks import Seed, checked
 from fxgrow.data.digits import digits
 from fxgrow.data.folders import cifar10, cifar100, image_folder
 from fxgrow.data.request import Request
@@ -39,11 +40,12 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
 """Data sets by name, as ``load_data`` and ``--data`` take them."""
 
 
+@checked
 def load_data(
     name: str,
     *,
     root: Path | str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     channels: int | None = None,
     size: int | None = None,
     classes: int | None = None,
@@ -93,6 +95,7 @@ def load_data(
     return make_splits(name, raw, channels=request.channels, size=request.size)
 
 
+@checked
 def require_root_is_read(name: str, root: Path | str | None) -> None:
     """Check that a directory is given only for data that lies in one.
 

@@ -143,7 +143,25 @@ def resolve_target(target: str | Path, kind: OutputKind) -> Path:
             f"{str(target)!r} {reason}, so nothing is written or replaced there; "
             "name a path below it"
         )
+    _require_directory_above(resolved, kind)
     return resolved
+
+
+def _require_directory_above(path: Path, kind: OutputKind) -> None:
+    """Check that the nearest thing above a path is a directory that may be written to.
+
+    Making the directories in between would fail, but only when there is something to write.
+    """
+    with os_errors_as(path, kind):
+        above = next(parent for parent in path.parents if os.path.lexists(parent))
+        is_directory = above.is_dir()
+        may_write = os.access(above, os.W_OK | os.X_OK)
+    # What is there already may be all that is asked for, in a directory that is read only.
+    if not is_directory or not (may_write or os.path.lexists(path)):
+        reason = "may not be written to" if is_directory else "is no directory"
+        raise kind.unwritable(
+            f"{path} cannot be written, for {above} {reason}; choose a place that can"
+        )
 
 
 def _require_followable(path: Path, kind: OutputKind) -> None:

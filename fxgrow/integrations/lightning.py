@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
-from fxgrow.argument_checks import Seed, checked
-from fxgrow.errors import TrainingError
+from fxgrow.argument_checks import Name, Seed, checked
+from fxgrow.errors import ModelError, SpecError, TrainingError
 from fxgrow.growth import LossFunction
 from fxgrow.integrations.loaders import growth_loader, own_randomness
 from fxgrow.integrations.mean_loss import MeanLoss
+from fxgrow.integrations.options import require_grower_options
 from fxgrow.integrations.unsupported import (
     Unsupported,
     require_no_promise,
@@ -107,31 +108,78 @@ class GrowingModule(_Module):  # type: ignore[misc]
     growth: Mapping[str, Any] | None = None
     """The network's path, its example inputs, and how it grew; None while nothing has grown."""
 
+    @checked
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write how the network grew beside the weights."""
         super().on_save_checkpoint(checkpoint)
         if self.growth is not None:
             checkpoint[STATE] = dict(self.growth)
 
+    @checked
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the network grow again, before Lightning loads the weights into it.
 
         Raises:
             TrainingError: ``already-grown``: it has grown otherwise, or further, by now.
+            SpecError: ``bad-value``: what the checkpoint says of growth is no such thing.
+            ModelError: ``unknown-module``: the module has no network of that path.
         """
         super().on_load_checkpoint(checkpoint)
-        growth = checkpoint.get(STATE)
+        growth = _saved_growth(checkpoint)
         missing = _missing_growth(self, growth)
+        if growth is not None and missing:
+            self._regrow(growth, missing)
         self.growth = growth
-        if growth is None or not missing:
-            return
+
+    def _regrow(self, growth: Mapping[str, Any], missing: list[Any]) -> None:
+        """Let the network grow by the steps of a checkpoint that it has not done yet."""
         # As it was saved: other inputs could take another path through the network.
         path, inputs = growth["network"], growth["example_inputs"]
         state = {**growth["grower"], "grown": missing}
-        grown = regrow_from_state(self.get_submodule(path), state, inputs)
+        network = _submodule(self, path)
+        grown = regrow_from_state(network, state, inputs)
         # With inserted layers it is another module, a graph.
-        if path and grown is not self.get_submodule(path):
+        if path and grown is not network:
             self.set_submodule(path, grown)
+
+
+_GROWTH_FIELDS: Mapping[str, type] = {
+    "network": str,
+    "example_inputs": object,
+    "grower": Mapping,
+}
+"""What a checkpoint says of growth, by name."""
+
+
+def _saved_growth(checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a checkpoint says of growth, as far as it is looked at here."""
+    growth = checkpoint.get(STATE)
+    if growth is None:
+        return None
+    is_whole = isinstance(growth, Mapping) and all(
+        isinstance(growth.get(name), kind) for name, kind in _GROWTH_FIELDS.items()
+    )
+    if not is_whole or not isinstance(growth["grower"].get("grown"), list):
+        raise SpecError(
+            "bad-value",
+            f"what the checkpoint holds under {STATE!r} does not say how a network has grown, so "
+            "its weights would not fit; give another checkpoint",
+            STATE,
+        )
+    return dict(growth)
+
+
+def _submodule(module: Any, path: str) -> nn.Module:
+    """The network in a module."""
+    try:
+        network: nn.Module = module.get_submodule(path)
+    except AttributeError as error:
+        raise ModelError(
+            "unknown-module",
+            f"{type(module).__name__} has no module {path[:80]!r}, so nothing could grow; give the "
+            "path of its network, as in named_modules()",
+        ) from error
+    return network
 
 
 def _missing_growth(module: GrowingModule, saved: Mapping[str, Any] | None) -> list[Any]:
@@ -172,6 +220,7 @@ class GrowthCallback(_Callback):  # type: ignore[misc]
         TrainingError: ``missing-extra``: Lightning is not installed; ``no-promise``: the trigger
             asks for what Lightning does not count; ``no-validation``: it asks for a validation
             loss or accuracy, and its name is not given.
+        ArgumentError: ``bad-argument``: an option is none of a grower's, or of a wrong kind.
 
     Example:
         >>> growth = GrowthCallback(
@@ -187,14 +236,15 @@ class GrowthCallback(_Callback):  # type: ignore[misc]
         *,
         loss_fn: LossFunction,
         when: Trigger,
-        monitor: str | None = None,
-        monitor_accuracy: str | None = None,
+        monitor: Name | None = None,
+        monitor_accuracy: Name | None = None,
         batches: Callable[[], Iterable[Any]] | None = None,
         seed: Seed = 0,
         **options: Any,
     ) -> None:
         super().__init__()
         require_no_promise(when)
+        require_grower_options(type(self).__name__, options)
         self.network, self.when, self.batches, self.seed = network, when, batches, seed
         self.grower: Grower | None = None
         self._options = {"loss_fn": loss_fn, "when": when, "seed": seed, **options}
@@ -243,7 +293,7 @@ class GrowthCallback(_Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the grower; the optimizers are there by now, and checkpoints are loaded."""
-        network = pl_module.get_submodule(self.network)
+        network = _submodule(pl_module, self.network)
         optimizer = _optimizer_of(trainer.optimizers, network)
         if self.batches is None:  # refused now rather than when it grows
             growth_loader(trainer.train_dataloader, self.seed)
@@ -293,9 +343,26 @@ class GrowthCallback(_Callback):  # type: ignore[misc]
             "validation": self._validation.state_dict(),
         }
 
+    @checked
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on in the middle of an epoch."""
-        self._batches = int(state["batches"])
+        """Go on in the middle of an epoch.
+
+        Args:
+            state: what the ``state_dict`` of another one gave.
+
+        Raises:
+            SpecError: ``bad-value``: it holds something else.
+        """
+        kinds = {"batches": int, "loss": Mapping, "validation": Mapping}
+        for name, kind in kinds.items():
+            if not isinstance(state.get(name), kind):
+                raise SpecError(
+                    "bad-value",
+                    f"the state of a GrowthCallback has no {name} of its kind, so the epoch cannot "
+                    "go on; give another checkpoint",
+                    name,
+                )
+        self._batches = state["batches"]
         self._loss.load_state_dict(state["loss"])
         self._validation.load_state_dict(state["validation"])
 

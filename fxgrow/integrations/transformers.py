@@ -14,14 +14,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from fxgrow.argument_checks import Seed, checked
+from fxgrow.argument_checks import Fraction, Name, Seed, checked
 from fxgrow.documents import limits, read_text
-from fxgrow.errors import SpecError, TrainingError
+from fxgrow.errors import ArgumentError, SpecError, TrainingError
 from fxgrow.growth import BatchLoss, LossFunction, Scope
 from fxgrow.integrations.loaders import growth_loader, own_randomness
 from fxgrow.integrations.mean_loss import MeanLoss
+from fxgrow.integrations.options import require_grower_options
 from fxgrow.integrations.unsupported import (
     Unsupported,
+    require_no_group,
     require_no_promise,
     require_one_process,
     require_supported,
@@ -81,7 +83,8 @@ def own_loss(model: Any, batch: Mapping[str, Any]) -> Tensor:
     return loss
 
 
-def smoothed_loss(epsilon: float) -> Callable[[Any, Any], Tensor]:
+@checked
+def smoothed_loss(epsilon: Fraction) -> Callable[[Any, Any], Tensor]:
     """The loss of a ``Trainer`` with ``label_smoothing_factor``.
 
     Args:
@@ -125,6 +128,7 @@ class GrowthTrainerCallback(_Callback, ExportableState):  # type: ignore[misc]
     Raises:
         TrainingError: ``missing-extra``: transformers is not installed; ``no-promise``: the trigger
             asks for what the trainer does not count.
+        ArgumentError: ``bad-argument``: an option is none of a grower's, or of a wrong kind.
 
     Example:
         >>> growth = GrowthTrainerCallback(when=EveryEpochs(epochs=1), grow_steps=2)
@@ -138,13 +142,14 @@ class GrowthTrainerCallback(_Callback, ExportableState):  # type: ignore[misc]
         when: Trigger,
         loss_fn: LossFunction | None = None,
         scope: Scope = EXPRESSIBLE,
-        monitor: str = "eval_loss",
-        monitor_accuracy: str = "eval_accuracy",
+        monitor: Name = "eval_loss",
+        monitor_accuracy: Name = "eval_accuracy",
         batches: Callable[[], Iterable[Any]] | None = None,
         seed: Seed = 0,
         **options: Any,
     ) -> None:
         require_no_promise(when)
+        require_grower_options(type(self).__name__, options)
         self.grower: Grower | None = None
         self.when, self.batches, self.seed = when, batches, seed
         self._loss_fn = loss_fn
@@ -192,6 +197,7 @@ class GrowthTrainerCallback(_Callback, ExportableState):  # type: ignore[misc]
     def _require_supported(self, args: Any) -> None:
         """Check the arguments of a trainer."""
         require_one_process(max(args.world_size, args.n_gpu))
+        require_no_group()
         require_supported(_UNSUPPORTED, args)
         if "validation" in self.when.needs and args.eval_strategy == "no":
             raise TrainingError(
@@ -291,11 +297,19 @@ def regrow_from_checkpoint(
     Raises:
         SpecError: ``no-growth``: the checkpoint says nothing of growth; or what it says is not of
             this model.
+        ArgumentError: ``bad-argument``: there are no ``example_inputs``, nor has the model any.
 
     Example:
         >>> regrow_from_checkpoint(model, "out/checkpoint-30")
         >>> Trainer(model, args, ..., callbacks=[growth]).train("out/checkpoint-30")
     """
+    inputs = getattr(model, "dummy_inputs", None) if example_inputs is None else example_inputs
+    if inputs is None:
+        raise ArgumentError(
+            "bad-argument",
+            f"regrow_from_checkpoint() cannot use example_inputs=None, for {type(model).__name__} "
+            "has no dummy_inputs; give the arguments of the model",
+        )
     path = Path(checkpoint) / STATE_FILE
     try:
         kept = _state_of(json.loads(read_text(path)).get("stateful_callbacks", {}))
@@ -309,5 +323,4 @@ def regrow_from_checkpoint(
             "no-growth",
             f"{path} says nothing of growth; give one of a training with GrowthTrainerCallback",
         )
-    inputs = model.dummy_inputs if example_inputs is None else example_inputs
     regrow_from_state(model, state, inputs)

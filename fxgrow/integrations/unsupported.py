@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from fxgrow.errors import TrainingError
 from fxgrow.training import Trigger
 
@@ -51,6 +53,21 @@ def require_one_process(processes: int) -> None:
             "distributed",
             f"{processes} processes or devices train the model, and each would grow in its own "
             "way; train in one process on one device",
+        )
+
+
+def require_no_group() -> None:
+    """Check that no process group is there, under which trainers wrap a model even of one process.
+
+    Raises:
+        TrainingError: ``distributed``: there is one.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        raise TrainingError(
+            "distributed",
+            "a process group of torch.distributed is there, so the trainer wraps the model in "
+            "DistributedDataParallel, whose buckets keep the sizes of before growth; train without "
+            "torchrun, or call torch.distributed.destroy_process_group() first",
         )
 
 

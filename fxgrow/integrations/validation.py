@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fxgrow.argument_checks import checked
+from fxgrow.argument_checks import Name, checked
 from fxgrow.errors import SpecError, TrainingError
 from fxgrow.training import Trigger
 
@@ -23,7 +23,7 @@ class Validation:
     """
 
     @checked
-    def __init__(self, loss: str | None, accuracy: str | None) -> None:
+    def __init__(self, loss: Name | None, accuracy: Name | None) -> None:
         names = {"validation_loss": loss, "validation_accuracy": accuracy}
         self._names = {field: name for field, name in names.items() if name is not None}
         self.values: dict[str, float] = {}

@@ -86,6 +86,7 @@ def lower(model: nn.Module) -> nn.Module:
     return _use_plain_layers(lowered)
 
 
+@checked
 def can_be_lowered(model: nn.Module) -> bool:
     """Whether lowering a model would change any of its modules.
 

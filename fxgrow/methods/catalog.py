@@ -6,7 +6,10 @@ a row here, by a test; what is no method of a growth step, but compared with the
 
 from dataclasses import dataclass
 
+from fxgrow.argument_checks import checked_class
 
+
+@checked_class
 @dataclass(frozen=True)
 class MethodRow:
     """One growth method.

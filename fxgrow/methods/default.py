@@ -1,10 +1,12 @@
 """The method that grows a model if the caller names none."""
 
+from fxgrow.argument_checks import checked
 from fxgrow.growth import Method, Scope
 from fxgrow.methods.auto import Auto
 from fxgrow.methods.firefly import Firefly
 
 
+@checked
 def default_method(scope: Scope) -> Method:
     """The default method.
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fxgrow.argument_checks import checked
 from fxgrow.documents import limits
 from fxgrow.errors import GrowthError
 from fxgrow.methods.auto import Auto
@@ -97,6 +98,7 @@ def available_methods() -> Mapping[str, str]:
     return MappingProxyType(places)
 
 
+@checked
 def find_method(name: str) -> type[Any]:
     """Return the class of a growth method by its name, importing it if a package declares it.
 

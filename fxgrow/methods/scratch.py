@@ -8,13 +8,15 @@ import copy
 
 from torch import nn
 
+from fxgrow.argument_checks import Seed, checked
 from fxgrow.errors import GrowthError
 from fxgrow.growth import reinitialize
 
 _MAX_NAMES = 5  # that an error lists
 
 
-def from_scratch(model: nn.Module, seed: int = 0) -> nn.Module:
+@checked
+def from_scratch(model: nn.Module, seed: Seed = 0) -> nn.Module:
     """Return a copy of a model with new random weights.
 
     Args:

@@ -4,16 +4,17 @@ What describes a model is described strictly: the result passes the same checks 
 read from a file, so that whatever can be saved can also be loaded.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pydantic import ValidationError
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
+from fxgrow.argument_checks import checked
 from fxgrow.documents import digest
 from fxgrow.errors import ArgumentError, SpecError
 from fxgrow.modes import garbage_collection_off
@@ -44,11 +45,41 @@ from fxgrow.spec.models import (
 _NO_TRUST: Trust = frozenset()
 
 
+class WidthLike(Protocol):
+    """A width of the coupling, which the spec does not import, or a ``WidthSpec``."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Its number of neurons."""
+        ...
+
+    @property
+    def sites(self) -> Sequence[Any]:
+        """The axes that it reaches."""
+        ...
+
+    @property
+    def growable(self) -> bool:
+        """Whether it can grow."""
+        ...
+
+    @property
+    def refusal(self) -> Any:
+        """Why not, if it cannot."""
+        ...
+
+
+@checked
 def describe(
     graph_module: fx.GraphModule,
-    example_inputs: Sequence[torch.Tensor],
+    example_inputs: Sequence[Any],
     *,
-    widths: Iterable[Any] = (),
+    widths: Sequence[WidthLike] = (),
     history: Sequence[GrowthStep] = (),
     trust: Trust = _NO_TRUST,
 ) -> ArchitectureSpec:

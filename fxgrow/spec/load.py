@@ -33,6 +33,7 @@ from fxgrow.spec.save import META_KEY
 _NO_TRUST: Trust = frozenset()
 
 
+@checked
 def read_spec(directory: str | Path, *, trust: Trust = _NO_TRUST) -> ArchitectureSpec:
     """Read and check the specification in a directory, without its weights.
 

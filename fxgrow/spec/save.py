@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import fx, nn
 
+from fxgrow.argument_checks import checked
 from fxgrow.documents import (
     CONFIG,
     WEIGHTS,
@@ -17,6 +18,7 @@ from fxgrow.documents import (
     staged_directory,
 )
 from fxgrow.errors import SpecError
+from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.build import fingerprint_of
 from fxgrow.spec.models import (
@@ -48,12 +50,13 @@ def history_of(model: nn.Module) -> tuple[GrowthStep, ...]:
     return spec.history if isinstance(spec, ArchitectureSpec) else ()
 
 
+@checked
 def save(
     graph_module: fx.GraphModule,
     directory: str | Path,
     spec: ArchitectureSpec | None = None,
     *,
-    trust: frozenset[str] = frozenset(),
+    trust: Trust = frozenset(),
 ) -> ArchitectureSpec:
     """Write a model to a directory: its specification and its weights.
 

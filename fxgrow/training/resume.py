@@ -18,13 +18,19 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from fxgrow.data import DataSet, Splits
-from fxgrow.documents import encode_tree
+from fxgrow.documents import CONFIG, encode_tree
 from fxgrow.errors import RecoveryWarning, RunError, SpecError
 from fxgrow.growth import regrow
 from fxgrow.randomness import random_states, set_random_states
 from fxgrow.surgery import named_tensors
 from fxgrow.training.average import average_values, load_average, new_average
-from fxgrow.training.checkpoint import CHECKPOINT_VERSION, Checkpoint, CheckpointState
+from fxgrow.training.checkpoint import (
+    CHECKPOINT_VERSION,
+    STATE,
+    TENSORS,
+    Checkpoint,
+    CheckpointState,
+)
 from fxgrow.training.network import Network, capture_network
 from fxgrow.training.optimizer_values import load_optimizer_values, optimizer_values
 from fxgrow.training.run_state import RunState
@@ -194,9 +200,11 @@ def restored(state: RunState, checkpoint: Checkpoint, request: str) -> RunState:
         if average is not None:
             load_average(average, values["average"])
         set_random_states(values["random"])
-    except _WRONG_VALUES as error:
+    except (SpecError, *_WRONG_VALUES) as error:
         raise SpecError(
-            "bad-value", f"the checkpoint holds what no run has written ({error}); start anew"
+            error.code if isinstance(error, SpecError) else "bad-value",
+            f"the checkpoint holds what no run has written ({error}); start anew",
+            f"{STATE}, values",
         ) from error
     return state
 
@@ -212,7 +220,11 @@ def _regrown(state: RunState, checkpoint: Checkpoint) -> Network:
     # Layers that are inserted again do not learn yet.
     frozen = set(checkpoint.state.frozen)
     for name in sorted(frozen - dict(module.named_parameters()).keys()):
-        raise SpecError("missing-tensor", f"{name[:80]!r} does not learn, and is no parameter")
+        raise SpecError(
+            "missing-tensor",
+            f"{name[:80]!r} does not learn, and is no parameter; start anew",
+            f"{STATE}, frozen",
+        )
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in frozen)
     network = capture_network(module, inputs, spec.history)
@@ -220,6 +232,7 @@ def _regrown(state: RunState, checkpoint: Checkpoint) -> Network:
         raise SpecError(
             "weights-mismatch",
             "the network grew into another one than it was; start the run anew",
+            CONFIG,
         )
     return replace(network, spec=spec)
 
@@ -229,10 +242,16 @@ def _load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy the weights of a checkpoint into a module; its tensors stay the same objects."""
     weights, tensors = checkpoint.weights, named_tensors(module)
     for name in sorted(weights.keys() ^ tensors.keys()):
-        raise SpecError("missing-tensor", f"{name!r} is in only one of network and checkpoint")
+        raise SpecError(
+            "missing-tensor",
+            f"{name[:80]!r} is in only one of network and checkpoint; start anew",
+            TENSORS,
+        )
     for name, tensor in tensors.items():
         if not _alike(tensor, weights[name]):
-            raise SpecError("tensor-mismatch", f"{name!r} has another shape or type")
+            raise SpecError(
+                "tensor-mismatch", f"{name[:80]!r} has another shape or type; start anew", TENSORS
+            )
         tensor.data.copy_(weights[name])
 
 

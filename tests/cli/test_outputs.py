@@ -71,10 +71,14 @@ DIRECTORIES = {
     "hub": ("export", "DIR", "--to", "hub", "--out"),
     "graphs": (*GROW, "--out", "OTHER", "--dump-graphs"),
     "replay": ("replay", "DIR", "--out"),
+    "deepen": ("deepen", "tests.cli.models:residual", "--blocks", "1=1", "--out"),
+    "extend": ("extend", TINY, "--classes", "1", "--out"),
+    "expand": ("expand", TINY, "--to", f"{TINY}?channels=5", "--out"),
 }
 FILES = {
     **{name: ("export", "DIR", "--to", name, "--out") for name in FORMATS if name != "hub"},
     "html": ("diff", "DIR/initial", "DIR", "--html"),
+    "report": ("report", "DIR", "--html"),
     "draw": ("cells", "draw", "DARTS_V2", "--out"),
 }
 NO_TARGETS = (".", "", "..", "~", "/", "HOME")
@@ -198,6 +202,10 @@ READING = {
     "inspect": ("inspect", "RUN"),
     "diff": ("diff", "RUN/initial", "RUN"),
     "replay": ("replay", "RUN"),
+    "report": ("report", "RUN"),
+    "resume": ("resume", "RUN"),
+    "extend": ("extend", "RUN", "--classes", "1", "--out", "FILE"),
+    "weights": ("extend", TINY, "--weights", "RUN/initial", "--classes", "1", "--out", "FILE"),
     "export": ("export", "RUN", "--to", "python", "--out", "FILE"),
     "grow": ("grow", "RUN", *SHORT, "--out", "FILE"),
     "grow it again": (*GROW, "--out", "RUN", "--force"),

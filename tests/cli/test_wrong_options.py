@@ -141,6 +141,8 @@ def test_wrong_values_of_options(
     monkeypatch.chdir(tmp_path / "work")
     base = COMMANDS[command]
     for word in WORDS[:1] if is_flag else WORDS:
+        if (command, option, word) == ("schema", "--out", "/"):
+            continue  # which writes there, where the tests may
         given = (option,) if is_flag else (option, word)
         require_a_sentence(run(*base, *given))
 

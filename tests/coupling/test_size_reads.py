@@ -226,6 +226,32 @@ def test_a_model_that_computes_otherwise_at_every_call_still_grows() -> None:
     assert couple(sized(counting), INPUT).by_name["a"].growable
 
 
+def _as_scale(net: Net, x: Tensor) -> Tensor:
+    return net.b(torch.relu(net.a(x))) * net.scale.exp()
+
+
+def _as_column(net: Net, x: Tensor) -> Tensor:
+    return net.b(torch.relu(net.a(x)) * (2 * net.scale).sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("forward", "shape", "is_buffer"),
+    [(_as_scale, (), False), (_as_scale, (), True), (_as_scale, (1,), False), (_as_column, (4,), True),
+     (_as_column, (4,), False)],
+)  # fmt: skip
+def test_parameters_and_buffers_of_one_number_are_no_sizes(
+    forward: Any, shape: tuple[int, ...], is_buffer: bool
+) -> None:
+    """The scale of the logits of CLIP, or a gain that nobody has trained yet."""
+    model = Net(forward, a=nn.Linear(5, 4), b=nn.Linear(4, 3)).double().eval()
+    number = torch.full(shape, 0.3, dtype=torch.float64)
+    if is_buffer:
+        model.register_buffer("scale", number)
+    else:
+        model.scale = nn.Parameter(number)
+    assert couple(model, INPUT.double()).by_name["a"].growable
+
+
 @pytest.mark.parametrize("scale", POWERS)
 def test_random_formulas_are_refused_unless_they_do_not_change(scale: int) -> None:
     """``h`` times a random formula of its size: refused, or the formula is the same for all sizes."""

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fxgrow.data.sets import DataSet, RawSplits, batches, fit_images, make_splits
-from fxgrow.errors import DataError
+from fxgrow.errors import ArgumentError, DataError
 
 
 def numbered(count: int) -> DataSet:
@@ -116,3 +116,15 @@ def test_finish_normalises_with_the_training_images_alone() -> None:
     mean, std = (torch.tensor(values)[:, None, None] for values in (splits.mean, splits.std))
     assert torch.allclose(splits.test.images * std + mean, test, atol=1e-5)
     assert splits.shape == (3, 4, 4)
+
+
+def test_images_that_are_not_there_cannot_be_picked() -> None:
+    data = numbered(4)
+    assert len(data.pick([])) == 0
+    assert data.pick([3, 3]).labels.tolist() == [3, 3]
+    with pytest.raises(ArgumentError, match="indices with 4, for there are 4 images; give numbers"):
+        data.pick([0, 4])
+    with pytest.raises(ArgumentError, match=r"indices\[0\]=-1; give a whole number from 0"):
+        data.pick([-1])
+    with pytest.raises(ArgumentError, match="count=-1; give a whole number from 0"):
+        data.first(-1)

@@ -380,6 +380,16 @@ def test_settings_that_cannot_work_are_refused_where_a_trainer_is_made(
     assert trainer.state.global_step == 0
 
 
+def test_a_process_group_is_refused(tmp_path: Path) -> None:
+    """Under ``torchrun`` the trainer wraps the model even of one process, and its buckets do not grow."""
+    arguments = transformers.TrainingArguments(tmp_path / "out", use_cpu=True, report_to=[])
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    with pytest.raises(TrainingError, match="keep the sizes of before growth") as caught:
+        transformers.Trainer(model(1), arguments, callbacks=[callback()])
+    assert caught.value.code == "distributed"
+
+
 @pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
 def test_shards_are_refused(name: str, tmp_path: Path) -> None:
     # Neither can be asked for in one process without the library and its devices.

@@ -81,3 +81,22 @@ def test_growths_have_a_table_of_their_own(tmp_path: Path) -> None:
     text = (tmp_path / "growth.md").read_text()
     assert "1 of 2 models grow." in text and "| late | 2 | not / done |" in text
     assert "| net |" not in text
+
+
+def test_models_that_were_not_run_again_keep_their_lines(tmp_path: Path) -> None:
+    """A part of a zoo may be swept on a later commit; each line says on which one it was."""
+    first = [sweep.Result("timm", name, "test", message="bad", state="abc") for name in ("a", "b")]
+    other = sweep.Result("hf", "c", "test", status="ok", state="abc")
+    for zoo, results in (("timm", first), ("hf", [other])):
+        lines = "".join(json.dumps(asdict(one)) + "\n" for one in results)
+        (tmp_path / f"{zoo}-grow.jsonl").write_text(lines)
+    coverage.write(tmp_path, tmp_path)
+    again = sweep.Result("timm", "b", "test", status="ok", state="def")
+    (tmp_path / "hf-grow.jsonl").unlink()
+    (tmp_path / "timm-grow.jsonl").write_text(json.dumps(asdict(again)) + "\n")
+    coverage.write(tmp_path, tmp_path)
+    records = json.loads((tmp_path / "growth.json").read_text())
+    found = [(one["name"], one["status"], one["state"]) for one in records["timm"]]
+    assert found == [("a", "fails", "abc"), ("b", "ok", "def")]
+    assert [one["name"] for one in records["hf"]] == ["c"]
+    assert "1 of 2 models grow. Run on abc (1), def (1)." in (tmp_path / "growth.md").read_text()

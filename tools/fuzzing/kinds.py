@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tools.fuzzing import genotypes, histories, masters, pictures, recipes, specs
+from tools.fuzzing import genotypes, histories, masters, pictures, recipes, runs, specs
 from tools.fuzzing.bases import bases as spec_bases
 from tools.fuzzing.mutations import mutant
 from tools.fuzzing.verdicts import Verdict
@@ -33,6 +33,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "recipes": Kind(recipes.bases, recipes.mutate, recipes.judge, recipes.furnish),
         "histories": Kind(histories.bases, histories.mutate, histories.judge),
         "masters": Kind(masters.bases, masters.mutate, masters.judge),
+        "runs": Kind(runs.bases, runs.mutate, runs.judge, runs.furnish),
         "genotypes": Kind(genotypes.bases, genotypes.mutate, genotypes.judge),
         "pictures": Kind(pictures.bases, pictures.mutate, pictures.judge, pictures.furnish),
         "archives": Kind(

@@ -58,7 +58,7 @@ def mutate(base: Saved, rng: random.Random) -> Damaged:
     if kind == "record":
         record, done = values_damaged(record, rng)
     elif kind == "tensors":
-        tensors, done = _tensors_damaged(tensors, rng)
+        tensors, done = tensors_damaged(tensors, rng)
     elif rng.random() < 0.5:
         tensors, what = bytes_damaged(tensors, rng, HEADER)
         done = (what,)
@@ -71,7 +71,7 @@ def mutate(base: Saved, rng: random.Random) -> Damaged:
     return Damaged({RECORD: json.dumps(record).encode(), TENSORS: tensors}, done)
 
 
-def _tensors_damaged(data: bytes, rng: random.Random) -> tuple[bytes, tuple[str, ...]]:
+def tensors_damaged(data: bytes, rng: random.Random) -> tuple[bytes, tuple[str, ...]]:
     held = load(data)
     name = rng.choice(sorted(held))
     kind = rng.choice(list(TENSOR_CHANGES))

@@ -25,7 +25,7 @@ TABLE = """
     cspnet                       cs3darknet_focus_s                     64
     cspnext                      cspnext_tiny                           64
     davit                        davit_tiny                             64
-    deepseek_vit                 deepseek_vit_412m                     224
+    deepseek_vit                 deepseek_vit_412m                     224   4
     deit                         deit_tiny_patch16_224                 224
     densenet                     densenet121                            64
     dla                          dla46x_c                               64
@@ -110,18 +110,21 @@ TABLE = """
     xception_aligned             xception41p                            64
     xcit                         xcit_nano_12_p8_224                    64
 """
-"""Family, variant, side of the images."""
+"""Family, variant, side of the images; a number of blocks where the whole does not grow in 24 GiB of memory."""
 
 
-def _build(name: str) -> nn.Module:
+def _build(name: str, **options: int) -> nn.Module:
     import timm
 
-    model: nn.Module = timm.create_model(name)
+    model: nn.Module = timm.create_model(name, **options)
     return model
 
 
-def _row(family: str, name: str, side: str) -> Row:
-    return Row(name, family, partial(_build, name), images(int(side)))
+def _row(family: str, name: str, side: str, depth: str = "") -> Row:
+    if not depth:
+        return Row(name, family, partial(_build, name), images(int(side)))
+    factory = partial(_build, name, depth=int(depth))
+    return Row(name, family, factory, images(int(side)), note=f"{depth} blocks")
 
 
 ROWS: tuple[Row, ...] = tuple(_row(*line.split()) for line in TABLE.strip().splitlines())

@@ -12,7 +12,6 @@ from fxgrow.coupling.rules.movement import (
     expand,
     flip,
     repeat,
-    reshape,
     roll,
     same,
     stack,
@@ -26,6 +25,7 @@ from fxgrow.coupling.rules.normalization import (
     space,
 )
 from fxgrow.coupling.rules.registry import RuleHandle, register_rule, rule_for
+from fxgrow.coupling.rules.reshaping import reshape
 from fxgrow.coupling.rules.table import FAMILIES, RULES, Rule, no_effect
 from fxgrow.coupling.values import Context
 

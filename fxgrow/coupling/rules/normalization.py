@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fxgrow.coupling.fields import lines_speak_for, place_field
 from fxgrow.coupling.rules.elementwise import along_channels, combine, results_of
-from fxgrow.coupling.rules.movement import record_grid
+from fxgrow.coupling.rules.reshaping import record_grid
 from fxgrow.coupling.values import Context, line, placed_fields
 
 NORMALIZED_REASON = "normalised over, so adding a neuron changes all the others"

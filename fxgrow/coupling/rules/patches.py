@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fxgrow.coupling.fields import field_core, field_support, spread_field
-from fxgrow.coupling.rules.movement import reshape, view
+from fxgrow.coupling.rules.movement import view
+from fxgrow.coupling.rules.reshaping import reshape
 from fxgrow.coupling.values import Context, placed_fields
 
 SPACE = "patches are cut out of it as out of space"

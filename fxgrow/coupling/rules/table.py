@@ -13,6 +13,7 @@ import torch
 from fxgrow.coupling.rules import contraction, movement, normalization, patches, selection
 from fxgrow.coupling.rules.einsum import einsum
 from fxgrow.coupling.rules.elementwise import pointwise
+from fxgrow.coupling.rules.reshaping import reshape
 from fxgrow.coupling.values import Context
 
 Rule = Callable[[Context, Sequence[Any], Any], None]
@@ -66,7 +67,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     ),
     (normalization.weight_norm, "_weight_norm_interface"),
     # Movement: the elements stay what they are.
-    (movement.reshape, "view _unsafe_view _reshape_alias unsqueeze squeeze"),
+    (reshape, "view _unsafe_view _reshape_alias unsqueeze squeeze"),
     (movement.view(aten.permute.default), "permute"),
     (movement.view(aten.transpose.int), "transpose"),
     (movement.view(aten.t.default), "t"),

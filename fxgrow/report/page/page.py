@@ -10,6 +10,7 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+from fxgrow.argument_checks import checked
 from fxgrow.report.page.union import CHANGE_KINDS, merge_graphs
 from fxgrow.spec import ArchitectureSpec, align, diff
 
@@ -20,6 +21,7 @@ SCRIPTS = ("layout.js", "view.js", "panel.js", "main.js")
 _CYTOSCAPE_STYLE = ".__________cytoscape_container { position: relative; }"
 
 
+@checked
 def diff_page(a: ArchitectureSpec, b: ArchitectureSpec, names: tuple[str, str] = ("A", "B")) -> str:
     """Write a self-contained HTML page that shows what changed.
 
