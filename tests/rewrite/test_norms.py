@@ -140,7 +140,9 @@ def test_an_exported_global_response_norm(norm: str) -> None:
 def test_group_norms(norm: str, keep: Callable[[Tensor], Tensor], how: Any) -> None:
     model = group_norms.made(norm).requires_grad_(False)
     captured = how(model, (group_norms.images(),))
-    check(captured, couple(captured), keep)
+    coupling = couple(captured)
+    assert over_grown(captured, coupling).candidates.new
+    check(captured, coupling, keep)
 
 
 def streams_only(network: Stream, new: int = 3) -> OverGrown:
