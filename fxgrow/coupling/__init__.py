@@ -6,7 +6,7 @@ from fxgrow.coupling.fixed_axes import FixedAxis
 from fxgrow.coupling.grown import grown_widths
 from fxgrow.coupling.keys import AxisKey, WidthId
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
-from fxgrow.coupling.norm_rules import UNDER_NORMS
+from fxgrow.coupling.norm_rules import NO_RULE, UNDER_NORMS
 from fxgrow.coupling.rules import register_rule
 from fxgrow.coupling.site_rules import WRITTEN_FILLS, Fill, SiteRule
 from fxgrow.coupling.under_norms import (
@@ -20,6 +20,7 @@ from fxgrow.coupling.values import Role
 from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, Unreached, Width
 
 __all__ = [
+    "NO_RULE",
     "UNDER_NORMS",
     "WRITTEN_FILLS",
     "AxisKey",

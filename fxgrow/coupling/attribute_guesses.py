@@ -35,7 +35,7 @@ _MAX_TOGETHER = 6
 _MAX_DEPTH = 3
 """How deep in tuples, lists and dicts an integer may be."""
 
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_NORMS = (nn.LayerNorm, nn.RMSNorm)
 """Layers that check their sizes against their parameters, or must not change them."""
 
 _CONTAINERS = (tuple, list, dict, torch.Size)

@@ -11,10 +11,19 @@ norm notices, whatever its eps and wherever that is written down, and what it gi
 large as before, which gamma / s takes back. Behind the norm a new neuron is 0, so that weights that
 read it are free.
 
+A global response norm (ConvNeXt-V2) divides a number g for each neuron, the norm of its map, by the
+mean of all of them:
+
+    response norm:    y = gamma x g / (mean(g) + eps) + beta + x
+
+What writes x stays as it is, since a nonlinear function lies between, and a new neuron is 0. So the
+mean is d / d' = s^-2 times the old one, eps has to follow, and gamma / s^2 takes back the rest.
+
 Every axis that holds neurons of the stream gets a power of s, and a rule for its new entries. The
 powers are the solution of one equation per use (``deg``: the power of s that an activation has):
 
     a norm:                deg(before) = 1, deg(inside) = 1
+    a response norm:       deg(before) = 0, deg(inside) = 2, power of eps = -2
     a parameter is added:  power = deg
     a weight writes:       power = deg
     a weight reads:        power = -deg
@@ -26,17 +35,65 @@ al., "LEMON: Lossless Model Expansion" (ICLR 2024), for layer norm. How we diffe
 writers are scaled; and no model family is known by name.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.norm_uses import NoRuleError, Place, Uses, uses_of
+from fxgrow.coupling.open_norms import NormKind, OpenNorms
 from fxgrow.coupling.site_rules import Fill, SiteRule
 from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 
 UNDER_NORMS = frozenset({"normalised", "reduced"})
 """The refusals of widths that norms run over."""
+
+NO_RULE = UNDER_NORMS | {"fixed-eps"}
+"""The codes with which new neurons under norms are refused; splits in whole multiples may do."""
+
+
+@dataclass(frozen=True)
+class NormForm:
+    """What a kind of norm asks of the neurons before and inside it.
+
+    Args:
+        before: the power of s of what it normalizes.
+        inside: the power of s of what it gives.
+        fill: what a new neuron is before it.
+        eps: the power of s of its eps, which stays where that is 0.
+    """
+
+    before: int
+    inside: int
+    fill: Fill
+    eps: int = 0
+
+
+NORM_FORMS = {
+    # A mean over one neuron more stays what it is if that neuron is the mean.
+    NormKind.LAYER: NormForm(before=1, inside=1, fill=Fill.MEAN),
+    NormKind.ROOT_MEAN_SQUARE: NormForm(before=1, inside=1, fill=Fill.ZERO),
+    NormKind.RESPONSE: NormForm(before=0, inside=2, fill=Fill.ZERO, eps=-2),
+}
+"""How neurons grow before and inside each kind of norm."""
+
+
+@dataclass(frozen=True)
+class EpsUse:
+    """An eps that has to follow a width.
+
+    Args:
+        value: what it is; None if that is no number of Python.
+        module: the path of the module in which it is added.
+        power: it is multiplied by s to this power.
+        is_shared: whether norms of other widths in the module may use it as well.
+    """
+
+    value: float | None
+    module: str
+    power: int
+    is_shared: bool
 
 
 @dataclass(frozen=True)
@@ -47,11 +104,13 @@ class NormRule:
         sites: how each of its axes grows.
         modules: the paths of the modules that normalize it.
         nodes: the nodes of a graph that do.
+        eps: what of its norms has to follow.
     """
 
     sites: tuple[SiteRule, ...]
     modules: frozenset[str]
     nodes: frozenset[str] = frozenset()
+    eps: tuple[EpsUse, ...] = ()
 
 
 def norm_rule(coupling: Coupling, width: Width, opened: Context) -> NormRule:
@@ -79,7 +138,22 @@ def norm_rule(coupling: Coupling, width: Width, opened: Context) -> NormRule:
         rules.append(SiteRule(key, powers[key], fill, weights, offset))
     modules = frozenset(norm.module for norm in uses.norms)
     nodes = frozenset(norm.node for norm in uses.norms if norm.node)
-    return NormRule(tuple(rules), modules, nodes)
+    return NormRule(tuple(rules), modules, nodes, tuple(_eps_uses(uses, opened)))
+
+
+def _eps_uses(uses: Uses, opened: Context) -> Iterator[EpsUse]:
+    """The eps that have to follow, one for each module and value."""
+    recorded = Counter(norm.module for norm in (opened.open_norms or OpenNorms()).norms)
+    own = Counter(norm.module for norm in uses.norms)
+    # The run of a graph knows no modules; that of the model does, if that is no graph itself.
+    by_model = [norm for norm in uses.norms if not norm.node] or uses.norms
+    seen: set[tuple[str, float | None]] = set()
+    for norm in by_model:
+        power = NORM_FORMS[norm.kind].eps
+        if power and norm.eps != 0 and (norm.module, norm.eps) not in seen:
+            seen.add((norm.module, norm.eps))
+            is_shared = recorded[norm.module] != own[norm.module]
+            yield EpsUse(norm.eps, norm.module, power, is_shared)
 
 
 _Unknown = tuple[str, Place | AxisKey]
@@ -101,7 +175,10 @@ def _powers(uses: Uses) -> dict[AxisKey, int]:
     """The power of s of each axis, by the equations above."""
     known: dict[_Unknown, int] = {}
     for norm in uses.norms:
-        known |= {_degree(norm.before): 1, _degree(norm.inside): 1}
+        form = NORM_FORMS[norm.kind]
+        for place, degree in ((norm.before, form.before), (norm.inside, form.inside)):
+            if known.setdefault(_degree(place), degree) != degree:
+                raise NoRuleError("two kinds of norms ask different things of it")
     equations = _equations(uses)
     _propagate(equations, known)
     # What the equations leave open is free: each choice may settle more.
@@ -162,8 +239,7 @@ def _fills(uses: Uses) -> dict[Place, Fill]:
     """What a new neuron is in each place; not in those that no norm says anything of."""
     fills: dict[Place, Fill] = {}
     for norm in uses.norms:
-        # A mean over one neuron more stays what it is if that neuron is the mean.
-        _set_fill(fills, norm.before, Fill.MEAN if norm.is_centered else Fill.ZERO)
+        _set_fill(fills, norm.before, NORM_FORMS[norm.kind].fill)
         _set_fill(fills, norm.inside, Fill.ZERO)
     for _ in uses.scales:  # as many rounds as the longest chain of products can have
         for scale in uses.scales:

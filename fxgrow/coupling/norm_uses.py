@@ -11,7 +11,7 @@ import numpy as np
 
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.labels import Ints, components, touching_fixed
-from fxgrow.coupling.open_norms import OpenNorms
+from fxgrow.coupling.open_norms import NormKind, OpenNorms
 from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 
@@ -20,7 +20,16 @@ Place = int
 
 
 class NoRuleError(Exception):
-    """A width cannot grow under its norms by just any number; the message says why."""
+    """A width cannot grow under its norms by just any number; the message says why.
+
+    Args:
+        message: why.
+        own_code: of the refusal; "" for that which the width has anyway.
+    """
+
+    def __init__(self, message: str, own_code: str = "") -> None:
+        super().__init__(message)
+        self.own_code = own_code
 
 
 @dataclass(frozen=True)
@@ -35,13 +44,14 @@ class ScaleUse:
 
 @dataclass(frozen=True)
 class NormUse:
-    """A norm without its gain, in the module of this path, at this node of a graph."""
+    """A norm without its gain, as in ``Norm``."""
 
     before: Place
     inside: Place
-    is_centered: bool
+    kind: NormKind
     module: str
     node: str = ""
+    eps: float | None = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,10 @@ def uses_of(coupling: Coupling, width: Width, opened: Context) -> Uses:
     # Dimensions are told apart by labels, so equal sizes do no harm.
     norms = tuple(_norms(record, touched, places))
     if not norms:
-        raise NoRuleError("what normalizes it is no layer norm and no root mean square norm")
+        raise NoRuleError(
+            "what normalizes it is no layer norm, no root mean square norm and no global response "
+            "norm by torch.linalg.vector_norm"
+        )
     uses = Uses(tuple(runs), norms, scales, reads)
     seen = set(uses.places())
     direct = []
@@ -178,7 +191,7 @@ def _norms(record: OpenNorms, touched: set[Place | None], places: _Places) -> It
     for norm in record.norms:
         before, inside = places.number(norm.before), places.number(norm.inside)
         if before is not None and inside is not None and not touched.isdisjoint({before, inside}):
-            yield NormUse(before, inside, norm.is_centered, norm.module, norm.node)
+            yield NormUse(before, inside, norm.kind, norm.module, norm.node, norm.eps)
 
 
 def _require_known(uses: Uses) -> None:

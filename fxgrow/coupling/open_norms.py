@@ -13,13 +13,24 @@ from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.labels import Ints
 
 
+class NormKind(StrEnum):
+    """What a norm divides by."""
+
+    LAYER = "layer norm"
+    ROOT_MEAN_SQUARE = "root mean square norm"
+    RESPONSE = "global response norm"
+
+
 class Moment(StrEnum):
-    """What a tensor holds on the way to a root mean square norm that is written out."""
+    """What a tensor holds on the way to a norm that is written out."""
 
     SQUARE = "x^2"
     MEAN_SQUARE = "mean(x^2)"
     ROOT = "sqrt(mean(x^2))"
     INVERSE_ROOT = "1 / sqrt(mean(x^2))"
+    SPREAD = "|x| of each neuron by itself"
+    MEAN_SPREAD = "mean(|x|)"
+    RELATIVE_SPREAD = "|x| / mean(|x|)"
 
 
 class Statistic(NamedTuple):
@@ -29,10 +40,12 @@ class Statistic(NamedTuple):
         moment: which.
         labels: those of x, by the dimension along which they lie, counted from the last one (-1);
             of a mean those along its dimension only.
+        eps: what was added to a mean; None if that is no number of Python.
     """
 
     moment: Moment
     labels: Mapping[int, Ints]
+    eps: float | None = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +55,18 @@ class Norm:
     Args:
         before: the labels of what it normalizes.
         inside: those of what it gives.
-        is_centered: whether it subtracts the mean (layer norm), or not (root mean square).
+        kind: which norm it is.
         module: the path of the module in which it runs.
         node: the node of the graph that runs it; "" where the model itself runs.
+        eps: what it adds to a mean, if that is written out; None if that is no number of Python.
     """
 
     before: Ints
     inside: Ints
-    is_centered: bool
+    kind: NormKind
     module: str
     node: str = ""
+    eps: float | None = 0.0
 
 
 @dataclass(frozen=True, eq=False)

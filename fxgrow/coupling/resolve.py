@@ -6,7 +6,7 @@ follow the neurons, and neurons whose copies arrive elsewhere get their order fr
 grown model. A workaround is kept if the next trial no longer fails because of the same neurons.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -152,7 +152,7 @@ def resolve_coupling(
     _free_of_norms(ctx, under_norms.keys)
     followed = follow_siblings(ctx, subjects[0].model)
     setting = _Setting(ctx, examples, subjects, patterns, followed)
-    shapes = _shapes_of_norms(ctx, under_norms)
+    shapes = (*_shapes_of_norms(ctx, under_norms), *_sizes_of_group_norms(ctx, subjects[0].model))
     tied = frozenset(under_norms.keys if under_norms.ties else ())
     workarounds = Workarounds(attributes=shapes, tied=tied)
     attempt = _attempt(setting, _Assumptions(workarounds=workarounds))
@@ -172,6 +172,16 @@ def _shapes_of_norms(ctx: Context, under_norms: UnderNorms) -> tuple[SizeAttribu
     for path, key in under_norms.bare.items():
         shapes.append(SizeAttributeGuess(path, "normalized_shape", (0,), labels[key]))
     return tuple(shapes)
+
+
+def _sizes_of_group_norms(ctx: Context, model: nn.Module) -> Iterator[SizeAttributeGuess]:
+    """The sizes that torch's group norms keep: channels come in whole groups."""
+    modules, seen = dict(model.named_modules()), set()
+    for grid in ctx.grids:
+        if isinstance(modules.get(grid.module), nn.GroupNorm) and grid.module not in seen:
+            seen.add(grid.module)
+            yield SizeAttributeGuess(grid.module, "num_groups", (), grid.factors[0])
+            yield SizeAttributeGuess(grid.module, "num_channels", (), grid.joint.reshape(-1))
 
 
 def _free_of_norms(ctx: Context, under_norms: Collection[AxisKey]) -> None:

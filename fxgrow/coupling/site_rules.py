@@ -1,4 +1,4 @@
-"""How the axes of a width under norms grow: what ``norm_rules`` finds, and growth carries out."""
+"""How a width under norms grows, by axis and number: ``norm_rules`` finds it, growth does it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +17,21 @@ class Fill(StrEnum):
     RANDOM = "random, since what they read is 0"
     ONE = "1, since the mean of the old ones is in what it scales"
     TYPICAL = "as large as the old entries, since what they scale is 0"
+
+
+@dataclass(frozen=True)
+class ScaledNumber:
+    """A number that a module holds, and that follows a width under norms: the eps of a norm.
+
+    Args:
+        module: the path of the module.
+        name: the attribute.
+        power: it is multiplied by sqrt(d' / d) to this power.
+    """
+
+    module: str
+    name: str
+    power: int
 
 
 WRITTEN_FILLS = frozenset({Fill.ZERO, Fill.MEAN, Fill.WEIGHTED_MEAN})

@@ -271,10 +271,11 @@ def _follow_size_attributes(modules: Sequence[tuple[str, nn.Module]]) -> None:
     """
     for _, module in modules:
         if has_size_attributes(type(module)):
-            groups = vars(module).get("groups")
+            held = vars(module)
+            names = [name for name in ("groups", "num_groups") if name in held]
+            groups = [(name, held[name]) for name in names]
             sync_size_attributes(module)
-            if groups is not None:
-                module.groups = groups
+            held.update(groups)
 
 
 def _follow_guesses(

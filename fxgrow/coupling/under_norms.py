@@ -9,10 +9,11 @@ from torch import nn
 from fxgrow.capture import Captured, preserve_attributes
 from fxgrow.coupling.couple import subjects_of
 from fxgrow.coupling.keys import AxisKey
-from fxgrow.coupling.norm_rules import NormRule, norm_rule
+from fxgrow.coupling.norm_rules import EpsUse, NormRule, norm_rule
 from fxgrow.coupling.norm_uses import NoRuleError
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import UnderNorms, resolve_coupling
+from fxgrow.coupling.site_rules import ScaledNumber
 from fxgrow.coupling.size_records import size_records
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.values import Context
@@ -57,10 +58,10 @@ def free_for_new_neurons(
     """
     found = _found_rules(model_or_captured, coupling, names, examples)
     for name, reason in found.reasons.items():
-        raise _cannot_grow(coupling.by_name[name], reason)
+        raise _cannot_grow(coupling.by_name[name], reason.message, reason.code)
     freed = _freed(model_or_captured, examples, found.rules, EVERYWHERE)
     for rule in found.rules:
-        _name_of(freed, rule.sites[0].key)
+        _name_of(freed, rule.norms.sites[0].key)
     return freed
 
 
@@ -93,17 +94,32 @@ def free_if_possible(
     for width in freed.widths:
         reason = found.reasons.get(width.name)
         if reason is not None and width.refusal is not None:
-            told = f"{width.refusal.reason}; {reason}"
-            width = replace(width, refusal=replace(width.refusal, reason=told))
+            told = f"{width.refusal.reason}; {reason.message}"
+            code = reason.code or width.refusal.code
+            width = replace(width, refusal=replace(width.refusal, code=code, reason=told))
         widths.append(width)
     return replace(freed, widths=tuple(widths))
+
+
+class _Reason(NamedTuple):
+    """Why there is no rule; ``code``: of the refusal, "" for the one that the width has."""
+
+    message: str
+    code: str
+
+
+class _Rule(NamedTuple):
+    """How a width grows under its norms, and the numbers of modules that follow it."""
+
+    norms: NormRule
+    numbers: tuple[ScaledNumber, ...]
 
 
 class _FoundRules(NamedTuple):
     """The rules that there are, and by the names of the other widths why there is none."""
 
-    rules: Sequence[NormRule]
-    reasons: Mapping[str, str]
+    rules: Sequence[_Rule]
+    reasons: Mapping[str, _Reason]
 
 
 def _found_rules(
@@ -113,33 +129,58 @@ def _found_rules(
     examples: Sequence[Any],
 ) -> _FoundRules:
     # Three runs more than couple makes, and only for who asks for such a width.
-    opened = _observed(model_or_captured, examples)
+    opened, model = _observed(model_or_captured, examples), _model_of(model_or_captured)
     rules, reasons = [], {}
     for name in names:
         width = coupling.by_name[name]
         try:
-            rules.append(norm_rule(coupling, width, opened))
+            rule = norm_rule(coupling, width, opened)
+            numbers = tuple(_attribute_of(model, eps) for eps in rule.eps)
+            rules.append(_Rule(rule, numbers))
         except NoRuleError as error:
             splits = f"fxgrow.widen with how='split', {_multiples(width)}"
-            reasons[name] = f"{error}; splitting every neuron alike ({splits}) may do"
+            message = f"{error}; splitting every neuron alike ({splits}) may do"
+            reasons[name] = _Reason(message, error.own_code)
     return _FoundRules(rules, reasons)
+
+
+def _attribute_of(model: nn.Module, eps: EpsUse) -> ScaledNumber:
+    """The attribute that holds the eps of a norm.
+
+    Raises:
+        NoRuleError: ``fixed-eps``, if there is none, or another norm may use it as well.
+    """
+    module, names = model.get_submodule(eps.module), []
+    for name, value in vars(module).items():
+        if type(value) is float and value == eps.value:
+            names.append(name)
+    if len(names) != 1 or eps.is_shared:
+        number = "a number" if eps.value is None else f"{eps.value:g}"
+        raise NoRuleError(
+            f"a norm adds {number} to a mean over it, which has to follow its size and is no "
+            f"attribute of {eps.module or type(model).__name__} that this norm alone uses",
+            "fixed-eps",
+        )
+    return ScaledNumber(eps.module, names[0], eps.power)
 
 
 def _freed(
     model_or_captured: nn.Module | Captured,
     examples: Sequence[Any],
-    rules: Sequence[NormRule],
+    rules: Sequence[_Rule],
     within: CouplingLimits,
 ) -> Coupling:
     """A coupling in which the widths of these rules can grow, if nothing else is in their way."""
     model = _model_of(model_or_captured)
-    freed = _coupled(model_or_captured, examples, _under_norms(model, rules), within)
-    sites, nodes = {}, {}
+    of_norms = _under_norms(model, [rule.norms for rule in rules])
+    freed = _coupled(model_or_captured, examples, of_norms, within)
+    sites, nodes, numbers = {}, {}, {}
     for rule in rules:
-        (number,) = freed.widths_along(*rule.sites[0].key)  # its axes hold nothing else
+        (number,) = freed.widths_along(*rule.norms.sites[0].key)  # its axes hold nothing else
         if freed.widths[number].growable:
-            sites[number], nodes[number] = rule.sites, rule.nodes
-    return replace(freed, under_norms=sites, norm_nodes=nodes)
+            sites[number], nodes[number] = rule.norms.sites, rule.norms.nodes
+            numbers[number] = rule.numbers
+    return replace(freed, under_norms=sites, norm_nodes=nodes, norm_numbers=numbers)
 
 
 def free_for_multiples(
@@ -242,9 +283,11 @@ def _model_of(model_or_captured: nn.Module | Captured) -> nn.Module:
     return model_or_captured
 
 
-def _cannot_grow(width: Width, why: str) -> GrowthError:
+def _cannot_grow(width: Width, why: str, own_code: str = "") -> GrowthError:
+    """The error of a width; ``own_code``: of the reason, else it is that of the refusal."""
     code, reason = "normalised", ""
     if width.refusal is not None:
         code, reason = width.refusal.code, width.refusal.reason
+    code = own_code or code
     reasons = "; ".join(filter(None, (reason, why)))
     return GrowthError(code, f"width {width.name!r} cannot grow: {reasons}")

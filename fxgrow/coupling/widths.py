@@ -12,7 +12,7 @@ from fxgrow.coupling.keys import AnyAxisKey, AxisKey, WidthId
 from fxgrow.coupling.labels import (
     Ints,
 )
-from fxgrow.coupling.site_rules import SiteRule
+from fxgrow.coupling.site_rules import ScaledNumber, SiteRule
 from fxgrow.coupling.values import Role
 from fxgrow.errors import Refusal
 
@@ -157,6 +157,7 @@ class Coupling:
         under_norms: of each width that may gain new neurons although norms run over it, how each
             of its axes does.
         norm_nodes: of an fx graph, the nodes that normalize each of these.
+        norm_numbers: the numbers of modules that follow each of these.
 
     Example:
         >>> coupling = fxgrow.couple(model, (images,))
@@ -176,6 +177,7 @@ class Coupling:
     unreached: tuple[Unreached, ...] = ()
     under_norms: Mapping[WidthId, tuple[SiteRule, ...]] = field(default_factory=dict)
     norm_nodes: Mapping[WidthId, frozenset[str]] = field(default_factory=dict)
+    norm_numbers: Mapping[WidthId, tuple[ScaledNumber, ...]] = field(default_factory=dict)
 
     @cached_property
     def site_rules(self) -> dict[AnyAxisKey, SiteRule]:

@@ -19,7 +19,7 @@ from torch import nn
 from fxgrow.argument_checks import Seed, checked
 from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_module
-from fxgrow.coupling import UNDER_NORMS, AxisKey, Coupling, couple
+from fxgrow.coupling import NO_RULE, UNDER_NORMS, AxisKey, Coupling, couple
 from fxgrow.errors import GrowthError
 from fxgrow.growth.block_lists import is_block_list
 from fxgrow.growth.deepen import Deepened, deepen
@@ -165,7 +165,7 @@ def _widened(
             is_under_norm = width.refusal is not None and width.refusal.code in UNDER_NORMS
             if is_under_norm and count % width.size == 0:
                 multiples[name] = count
-        if error.code not in UNDER_NORMS or not multiples:
+        if error.code not in NO_RULE or not multiples:
             raise
     split = widened(start, multiples, "split")
     others = {name: count for name, count in amounts.items() if name not in multiples}

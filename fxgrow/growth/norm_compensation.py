@@ -5,7 +5,8 @@ knows that they are not counted: RMS norm divides by sqrt(sum(x^2) / d). That is
 graph (``rewrite.norms``), and what updates of parameters are made for. A model has no such norm:
 every axis of the stream is multiplied by a power of s, old entries and new ones alike, with
 s^2 d the size of the grown stream. Then new entries get what a rule adds to them: the mean of the
-old ones, of which they are so far what they are beyond it.
+old ones, of which they are so far what they are beyond it. An eps that a norm adds to a mean of
+what its writers gave is multiplied likewise.
 """
 
 import math
@@ -74,6 +75,17 @@ def compensate_norms(
         if rule.fill in (*_MEANS, Fill.TYPICAL, Fill.ONE):
             old = _old_entries(tensor, rule, index_map)
             _fill(tensor, rule, index_map.new, _added(old, rule, tensors, maps))
+    for number, numbers in coupling.norm_numbers.items():
+        if number in changes:
+            for one in numbers:
+                holder = module.get_submodule(one.module)
+                value = getattr(holder, one.name) * _growth(changes[number]) ** one.power
+                setattr(holder, one.name, value)
+
+
+def _growth(change: Change) -> float:
+    """The s of s^2 d neurons instead of d."""
+    return math.sqrt(change.size / len(change.times))
 
 
 def _rules(
@@ -83,8 +95,7 @@ def _rules(
     for number, rules in coupling.under_norms.items():
         if number not in changes:
             continue
-        change = changes[number]
-        growth = math.sqrt(change.size / len(change.times))
+        growth = _growth(changes[number])
         for rule in rules:
             if rule.key in maps:  # a tied parameter is there under another name
                 yield rule, growth**rule.power

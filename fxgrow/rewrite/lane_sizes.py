@@ -1,6 +1,7 @@
 """Sizes in a lane: where the old neurons have 12 places, 2 new ones have 2."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, fx
@@ -41,19 +42,35 @@ def lane_size(context: RewriteContext, node: fx.Node, width: int, dim: int) -> i
     return int(per_neuron * (places.stop - places.start))
 
 
-def lane_shape(x: Tensor, shape: Any, dim: int, size: int) -> Any:
+def kept_sizes(context: RewriteContext, node: fx.Node, dim: int) -> dict[int, int]:
+    """The sizes that a lane has like the old neurons, of dimensions along which others lie.
+
+    Args:
+        context: the graph being rewritten.
+        node: a node of the old graph.
+        dim: the dimension of the lane's neurons.
+    """
+    shape = context.coupling.shapes[node.name]
+    return {other: shape.size[other] for other in sorted(shape.dims) if other != dim}
+
+
+def lane_shape(x: Tensor, shape: Any, dim: int, size: int, kept: Mapping[int, int]) -> Any:
     """The shape that a lane takes where the old neurons take ``shape``.
 
     Args:
         x: the lane.
-        shape: a shape in which other sizes than that of the neurons are right for the lane.
+        shape: a shape in which other sizes than that of the neurons are right for the lane, unless
+            the model's code computes them of both (``c // self.groups``).
         dim: the dimension of the neurons.
         size: that of the lane in ``dim``.
+        kept: sizes that are known to be the same in the lane, by their dimension.
 
     Returns:
         ``shape`` if it holds as many elements as the lane; else it follows in ``dim``.
     """
     sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]
+    for other, known in kept.items():
+        sizes[other] = sizes[other] if sizes[other] == -1 else known
     if sizes[dim] == -1 or math.prod(sizes) == x.numel():
         return sizes
     # Another dimension may follow from the rest (-1), so this one cannot.

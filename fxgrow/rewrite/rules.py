@@ -29,7 +29,7 @@ from fxgrow.rewrite.constants import (
 )
 from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.entries import layer_entries, times_eps
-from fxgrow.rewrite.lane_sizes import dims_of_neurons, lane_shape, lane_size
+from fxgrow.rewrite.lane_sizes import dims_of_neurons, kept_sizes, lane_shape, lane_size
 from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at
@@ -484,6 +484,55 @@ _GROUPS = 6
 """The position of ``groups`` among the arguments of these."""
 
 
+class GroupNormRule:
+    """A group norm: a lane has groups of its own, as large as the old ones."""
+
+    def match(self, context: RewriteContext, node: fx.Node) -> bool:
+        # The carrier of a module with a weight has that of the lane, which tells it its groups.
+        return node.target in _GROUP_NORMS or _bare_group_norm(context, node) is not None
+
+    def check(self, context: RewriteContext, node: fx.Node) -> Refusal | None:
+        return None
+
+    def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:
+        lanes, made = PathRule().rewrite(context, node), {}
+        module = _bare_group_norm(context, node)
+        for width, new in lanes.new.items():
+            made[width] = new
+            given = new.args[1] if len(new.args) > 1 else new.kwargs.get("num_groups")
+            groups = given if module is None else module.num_groups
+            if not isinstance(groups, int):
+                continue  # read off the lane itself
+            x: Any = new.args[0] if new.args else new.kwargs["input"]
+            channels_of_each = context.coupling.shapes[node.name].size[1] // groups
+            with context.rewriter.graph.inserting_before(new):
+                channels = context.rewriter.graph.call_method("size", (x, 1))
+                own = context.rewriter.graph.call_function(
+                    operator.floordiv, (channels, channels_of_each)
+                )
+            if module is not None:
+                provenance = Provenance("path", context.coupling.widths[width].name, NEW)
+                call = context.rewriter.call_function
+                made[width] = call(F.group_norm, (x, own, None, None, module.eps), provenance)
+            elif len(new.args) > 1:
+                new.update_arg(1, own)
+            else:
+                new.update_kwarg("num_groups", own)
+        return replace(lanes, new=made)
+
+
+_GROUP_NORMS = (F.group_norm, torch.group_norm, torch.ops.aten.group_norm.default)
+
+
+def _bare_group_norm(context: RewriteContext, node: fx.Node) -> nn.GroupNorm | None:
+    """The group norm without a weight that a node calls, if it does: nothing tells it its size."""
+    if node.op != "call_module":
+        return None
+    module = context.old.get_submodule(str(node.target))
+    is_bare = isinstance(module, nn.GroupNorm) and getattr(module, "weight", None) is None
+    return module if is_bare and type(module) is nn.GroupNorm else None
+
+
 class ReshapeRule:
     """A reshape whose code holds the number of neurons: a lane has its own."""
 
@@ -506,7 +555,8 @@ class ReshapeRule:
             with context.rewriter.graph.inserting_before(new):
                 function = context.rewriter.graph.call_function
                 size = lane_size(context, node, width, dims[0])
-                new.args = (x, function(lane_shape, (x, shape, dims[0], size)))
+                kept: Any = kept_sizes(context, node, dims[0])
+                new.args = (x, function(lane_shape, (x, shape, dims[0], size, kept)))
         return lanes
 
 
@@ -639,6 +689,7 @@ REWRITE_RULES: tuple[RewriteRule, ...] = (
     ParameterRule(),
     ConcatRule(),
     DepthwiseRule(),
+    GroupNormRule(),
     ReshapeRule(),
     SplitRule(),
     PathRule(),

@@ -82,6 +82,17 @@ def _prelu(module: nn.PReLU) -> dict[str, int]:
     return {"num_parameters": module.weight.shape[0]}
 
 
+def _group_norm(module: nn.GroupNorm) -> dict[str, int]:
+    # Without a weight nothing tells the size: then the coupling does.
+    weight: Tensor | None = module.weight
+    if weight is None:
+        return {}
+    channels, groups = weight.shape[0], module.num_groups
+    if groups > 1:  # groups keep their size; one group of all channels stays one
+        groups = channels // (module.num_channels // groups)
+    return {"num_channels": channels, "num_groups": groups}
+
+
 # Transposed convolutions first: they are convolutions too, and the first row that fits counts.
 SIZE_ATTRIBUTES: dict[type[nn.Module], SizeAttributes] = {
     _ConvTransposeNd: _transposed,
@@ -92,6 +103,7 @@ SIZE_ATTRIBUTES: dict[type[nn.Module], SizeAttributes] = {
     nn.RNNBase: _recurrent,
     nn.RNNCellBase: _recurrent_cell,
     nn.PReLU: _prelu,
+    nn.GroupNorm: _group_norm,
 }
 
 NORM_TYPES = _NormBase

@@ -182,7 +182,10 @@ class ConfiguredModule:
         expected: list[Tensor] | None = None
         search = ConfigSearch(type(self.module), config, self.after)
         for changes in search.solutions(sizes, frozenset(known)):
-            expected = expected or model_outputs(self.root, example_inputs)
+            try:
+                expected = expected or model_outputs(self.root, example_inputs)
+            except Exception:  # noqa: BLE001 - the check of the growth says why it does not run
+                return None
             if self.can_load(changes) and self.computes_the_same(changes, expected, example_inputs):
                 return changes
         return None

@@ -290,3 +290,19 @@ def test_operators_that_take_functions_are_named() -> None:
     with pytest.raises(ModelError, match="cond takes functions") as caught:
         couple(Net(forward, **PAIR), (VECTOR,))
     assert caught.value.code == "does-not-run"
+
+
+def test_a_graph_that_asserts_its_device_is_followed_to_its_end() -> None:
+    def forward(net: Any, x: Tensor) -> Tensor:
+        h: Tensor = net.a(x)
+        # Neurons are observed without numbers, on a device of its own.
+        h = h.relu() if x.device.type == "cpu" else h
+        result: Tensor = net.b(h)
+        return result
+
+    model = Net(forward, a=nn.Linear(6, 4), b=nn.Linear(4, 2))
+    captured = capture(model, (torch.randn(3, 6),))
+    targets = [node.target for node in captured.graph_module.graph.nodes]
+    assert torch._assert in targets
+    coupling = couple(captured)
+    assert coupling.reads["b"] == {coupling.number_of["a"]}

@@ -48,6 +48,15 @@ def _shared_layer() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 4), shared, nn.ReLU(), shared, nn.Linear(4, 2))
 
 
+class _Experts(Net):
+    """Two experts, of which the first takes two tokens and the second four."""
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        super().__init__(forward)
+        self.experts = nn.Parameter(torch.randn(2, 8, 4))
+        self.register_buffer("ends", torch.tensor([2, 6], dtype=torch.int32))
+
+
 def _with_table() -> nn.Module:
     """A small network on a buffer, as in the position bias of Swin V2."""
     model = Net(
@@ -198,6 +207,16 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
         SEQUENCE,
         {"a": (4, 1, ""), "b": OUT},
     ),
+    "grouped product of tokens and experts": (
+        lambda: _Experts(lambda n, x: F.grouped_mm(x, n.experts, offs=n.ends)),
+        torch.randn(6, 8),
+        {"experts": (4, 1, "output")},
+    ),
+    "grouped product of two batches": (
+        lambda: _Experts(lambda n, x: F.grouped_mm(x, n.experts)),
+        torch.randn(2, 6, 8),
+        {},
+    ),
     "baddbmm": (
         lambda: Net(
             lambda n, x: torch.baddbmm(n.b.bias, n.a(x), n.b.weight.expand(2, -1, -1).mT),
@@ -225,7 +244,27 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, Found]] = {
     "group norm": (
         lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1)),
         IMAGE,
+        {"0": (2, 2, ""), "2": OUT},
+    ),
+    "group norm of one group": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(1, 4), nn.Conv2d(4, 2, 1)),
+        IMAGE,
         {"0": (4, 1, "normalised"), "2": OUT},
+    ),
+    "group norm of single channels": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(4, 4), nn.Conv2d(4, 2, 1)),
+        IMAGE,
+        {"0": FREE, "2": OUT},
+    ),
+    "group norm by function": (
+        lambda: linears(lambda h: F.group_norm(h, 2)),
+        VECTOR,
+        {"a": (4, 1, "grid"), "b": OUT},
+    ),
+    "reduction over neurons merged with space": (
+        lambda: convolutions(lambda h: h / h.reshape(len(h), 2, -1).amax(2)[:, :1, None, None]),
+        IMAGE,
+        {"a": (4, 1, "reduced"), "b": OUT},
     ),
     "softmax": (
         lambda: linears(lambda h: h.softmax(1)),

@@ -11,7 +11,9 @@ from torch import Tensor
 import fxgrow
 from fxgrow.capture import positional_inputs
 from fxgrow.coupling import couple
+from fxgrow.errors import GrowthError
 from fxgrow.growth.widen import widen
+from tests.networks import randomised
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("default")
@@ -206,3 +208,20 @@ def test_grown_within_what_the_config_says(name: str, tmp_path: Path) -> None:
     loaded = type(model).from_pretrained(tmp_path, dtype=torch.double).eval()
     found, expected = (one(**doubled(inputs)).logits for one in (loaded, grown.eval()))
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def test_a_stream_of_experts_that_a_grouped_product_applies() -> None:
+    """The kernel has no float64, and wants rows of a multiple of 16 bytes."""
+    config = {**LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2}
+    model = transformers.MixtralForCausalLM(transformers.MixtralConfig(**config))
+    model = randomised(model).float()
+    assert model.config._experts_implementation == "grouped_mm"
+    for amounts in ({"model.embed_tokens": 4}, {"model.layers.0.mlp.experts": 4}):
+        wider: Any = widen(model, amounts, WORDS, how="new")
+        assert wider.preservation_error < 1e-5
+        torch.testing.assert_close(wider.module(**WORDS).logits, model(**WORDS).logits, **CLOSE)
+    with pytest.raises(GrowthError, match="does not run: strides should be multiple of 16 bytes"):
+        widen(model, {"model.embed_tokens": 1}, WORDS, how="new")

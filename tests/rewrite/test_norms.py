@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from fxgrow.growth.materialize import parameter_updates, width_changes
 from fxgrow.growth.select import Selection
 from fxgrow.rewrite import OverGrown, overgrow
 from fxgrow.rewrite.norms import OvergrownNorm
+from tests.growth import group_norms, response_norms
 from tests.growth.streams import (
     NORMS,
     Both,
@@ -72,8 +74,9 @@ def check(captured: Captured, coupling: Coupling, keep: Callable[[Tensor], Tenso
     torch.testing.assert_close(still(x), before, rtol=1e-11, atol=1e-11)
     emit(module, coupling, changes, parameter_updates(coupling, grown, selection))
     torch.testing.assert_close(module(x), expected, rtol=1e-11, atol=1e-11)
-    (number,) = coupling.under_norms
-    assert module.words.weight.shape[1] == changes[number].size > 6
+    for number in coupling.under_norms:
+        writer, axis = coupling.widths[number].sites[0].key
+        assert module.get_parameter(writer).shape[axis] == changes[number].size > 6
 
 
 def all_new(numbers: Tensor) -> Tensor:
@@ -114,6 +117,32 @@ def test_an_exported_graph(norm: str, tied: bool) -> None:
     model = made(Stream(NORMS[norm], tied)).requires_grad_(False)
     captured = exported_capture(model, (words(),))
     check(captured, freed(captured), every_other)
+
+
+@pytest.mark.parametrize("keep", [all_new, every_other])
+@pytest.mark.parametrize("norm", response_norms.NORMS)
+def test_global_response_norms(norm: str, keep: Callable[[Tensor], Tensor]) -> None:
+    model = made(response_norms.Mlp(response_norms.NORMS[norm])).requires_grad_(False)
+    captured = capture(model, response_norms.images())
+    check(captured, freed(captured, "up"), keep)
+
+
+@pytest.mark.parametrize("norm", ["fused", "written out", "bare"])
+def test_an_exported_global_response_norm(norm: str) -> None:
+    model = made(response_norms.Mlp(response_norms.NORMS[norm])).requires_grad_(False)
+    captured = exported_capture(model, (response_norms.images(),))
+    check(captured, freed(captured, "up"), every_other)
+
+
+@pytest.mark.parametrize("keep", [all_new, every_other])
+@pytest.mark.parametrize("norm", ["module", "bare", "by function"])
+@pytest.mark.parametrize("how", [capture, exported_capture])
+def test_group_norms(norm: str, keep: Callable[[Tensor], Tensor], how: Any) -> None:
+    model = group_norms.made(norm).requires_grad_(False)
+    captured = how(model, (group_norms.images(),))
+    coupling = couple(captured)
+    assert over_grown(captured, coupling).candidates.new
+    check(captured, coupling, keep)
 
 
 def streams_only(network: Stream, new: int = 3) -> OverGrown:

@@ -69,10 +69,10 @@ def test_new_neurons_pass(model: nn.Module, width: str, size: int) -> None:
 def test_the_shape_of_a_lane() -> None:
     """Old neurons take 6 entries of the last dimension, the lane 2."""
     lane = torch.zeros(4, 5, 2)
-    assert lane_shape(lane, [4, 5, 6], 2, 2) == [4, 5, -1]
-    assert lane_shape(lane, (4, 5, 2), 2, 2) == [4, 5, 2]
-    assert lane_shape(lane, [20, -1], 1, 2) == [20, -1]
-    assert lane_shape(lane, [-1, 6], 1, 2) == [-1, 2]
+    assert lane_shape(lane, [4, 5, 6], 2, 2, {}) == [4, 5, -1]
+    assert lane_shape(lane, (4, 5, 2), 2, 2, {}) == [4, 5, 2]
+    assert lane_shape(lane, [20, -1], 1, 2, {}) == [20, -1]
+    assert lane_shape(lane, [-1, 6], 1, 2, {}) == [-1, 2]
 
 
 def test_along_which_dimension_heads_follow_each_other() -> None:

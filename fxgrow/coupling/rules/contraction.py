@@ -25,6 +25,7 @@ FIXED_INPUT = (
     " (a model input, a constant, positions in space or time)"
 )
 COMPUTED_KERNEL = "a grouped convolution reads it with kernels that the model computes"
+GROUPED_PRODUCT = "a grouped product other than of tokens and experts sums over a part of it"
 MIXED_SUM = "summed together with a dimension that is not part of the neuron"
 
 OperandSides = tuple[Tensor, Tensor]
@@ -242,6 +243,19 @@ def baddbmm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
 def _add_bias(ctx: Context, bias: Tensor, out: Tensor) -> None:
     # The product is in ``out`` already; the bias is broadcast over it.
     combine(ctx, [out, bias], out, Role.WRITES)
+
+
+def grouped_mm(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``[m, k] @ [experts, k, n]``: runs of rows, each with the weight of its own expert."""
+    x, weights = args[:2]
+    if (x.dim(), weights.dim()) != (2, 3):
+        for operand in (x, weights):
+            ctx.pin_fields(ctx.fields(operand).values(), "mixed-axis", GROUPED_PRODUCT)
+        return
+    for support, field in ctx.fields(weights).items():
+        if 0 in support:
+            ctx.pin(field, "indexed", "looked up by number")
+    product(ctx, (x, weights), ((1,), (1,)), ((0, None), (None, None, 1)), out)
 
 
 def convolution(ctx: Context, args: Sequence[Any], out: Tensor) -> None:

@@ -8,11 +8,16 @@ from torch import Tensor
 
 from fxgrow.coupling.fields import lines_speak_for, place_field
 from fxgrow.coupling.rules.elementwise import along_channels, combine, results_of
-from fxgrow.coupling.values import Context, placed_fields
+from fxgrow.coupling.rules.reshaping import record_grid
+from fxgrow.coupling.values import Context, line, placed_fields
 
 NORMALIZED_REASON = "normalised over, so adding a neuron changes all the others"
 
 REDUCED_REASON = "reduced over, so adding a neuron changes the result"
+
+PARTLY_REDUCED_REASON = (
+    "reduced over in parts, merged with other dimensions, so adding a neuron changes the result"
+)
 
 
 def _dims(dims: Any, rank: int) -> set[int]:
@@ -60,9 +65,24 @@ def layer_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None
 
 
 def group_norm(ctx: Context, args: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """``native_group_norm(x, weight, bias, N, C, HxW, groups, eps)``."""
+    """``native_group_norm(x, weight, bias, N, C, HxW, groups, eps)``.
+
+    Channels are a grid ``[groups, channels of each]`` that grows by whole groups, which have their
+    own statistics. One group of all channels has the same mean as a layer norm, and stays one.
+    """
     _combine_with_vectors(ctx, args[0], args[1:3], out)
-    _pin_normalized(ctx, out[0], {1})
+    groups = args[6]
+    channels = ctx.fields(out[0]).get((1,))
+    if groups == 1 or channels is None:
+        _pin_normalized(ctx, out[0], {1})
+        return
+    ctx.steady = False  # a trial has to see whether groups stay together
+    joint = line(channels).reshape(groups, -1)
+    # In a trial a group is one neuron, and looks like it unless it is torn.
+    if not (ctx.is_trial and (joint == joint[:, :1]).all()):
+        members = ctx.labels.new(joint.shape[1])
+        ctx.pin(members, "normalised", NORMALIZED_REASON)
+        record_grid(ctx, joint, (ctx.labels.new(groups), members))
 
 
 def softmax(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
@@ -117,6 +137,8 @@ def _reduce(ctx: Context, x: Tensor, dims: Any, out: Any) -> None:
         if reduced.issuperset(support):
             # Many models compute a sum over neurons that nothing uses: that refuses nothing.
             ctx.pin_when_read(results, field, "reduced", REDUCED_REASON)
+        elif not reduced.isdisjoint(support) and not lines_speak_for(ctx.fields(x), support):
+            ctx.pin_when_read(results, field, "reduced", PARTLY_REDUCED_REASON)
     for result in results:
         keepdim = result.dim() == x.dim()
         mapping = _after_reduction(x.dim(), reduced, keepdim)

@@ -1,7 +1,9 @@
 """The rules of a run with open norms, tried before the ordinary ones.
 
 A layer norm is one operator. A root mean square norm, torch's own included, is a chain of them: its
-tensors are followed by what they hold (``Moment``) until an activation is divided by its root.
+tensors are followed by what they hold (``Moment``) until an activation is divided by its root. A
+global response norm is one, too: it ends where an activation is multiplied by what its spread is
+relative to the mean of all.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from fxgrow.coupling.fields import axis_field, field_support, flat_labels
 from fxgrow.coupling.labels import Ints
-from fxgrow.coupling.open_norms import Moment, Norm, Reading, Scaling, Statistic
+from fxgrow.coupling.open_norms import Moment, Norm, NormKind, Reading, Scaling, Statistic
 from fxgrow.coupling.rules.elementwise import broadcast
 from fxgrow.coupling.values import Axis, Context
 
@@ -46,9 +49,9 @@ def follow(ctx: Context, func: Any, args: Sequence[Any], out: Any) -> bool:
     if rule is not None and rule(ctx, args, out):
         return True
     # A square by itself is an activation; a mean of squares is not, it must end in a norm.
-    for operand in args:
-        statistic = _statistic(operand)
-        if statistic is not None and statistic.moment is not Moment.SQUARE:
+    for operand in tree_leaves(args):
+        statistic = _statistic_of_a_norm(operand)
+        if statistic is not None:
             for labels in statistic.labels.values():
                 ctx.pin(labels, "reduced", _UNEXPLAINED)
     return False
@@ -77,8 +80,14 @@ def _statistic(x: Any) -> Statistic | None:
     return getattr(x, _STATISTIC, None) if isinstance(x, Tensor) else None
 
 
+def _statistic_of_a_norm(x: Any) -> Statistic | None:
+    """What a tensor holds that is no activation any more."""
+    statistic = _statistic(x)
+    return None if statistic is None or statistic.moment in _MEAN_OF else statistic
+
+
 def _mark(out: Tensor, moment: Moment, of: Statistic) -> None:
-    setattr(out, _STATISTIC, Statistic(moment, of.labels))
+    setattr(out, _STATISTIC, of._replace(moment=moment))
 
 
 def _along(ctx: Context, x: Any) -> dict[int, Ints]:
@@ -119,18 +128,37 @@ _POWERS = {0.5: Moment.ROOT, -0.5: Moment.INVERSE_ROOT}
 
 
 def _mean(_: Context, args: Sequence[Any], out: Any) -> bool:
-    statistic = _statistic(args[0])
-    if statistic is None or statistic.moment is not Moment.SQUARE or len(args) < 2:
+    """The mean of squares or, in a global response norm, of the spread of each neuron."""
+    x = args[0]
+    statistic = _statistic(x)
+    if statistic is None or statistic.moment not in _MEAN_OF or len(args) < 2:
         return False
+    moment, along = _MEAN_OF[statistic.moment], statistic.labels
     dims = [args[1]] if isinstance(args[1], int) else list(args[1] or ())
-    rank = args[0].dim()
+    rank = x.dim()
     summed = [dim % rank - rank for dim in dims]
-    if len(summed) != 1 or summed[0] not in statistic.labels or out.dim() != rank:
+    if len(summed) != 1 or summed[0] not in along or out.dim() != rank:
         return False
     # From here on only this dimension matters: the mean is over it.
-    labels = {summed[0]: statistic.labels[summed[0]]}
-    _mark(out, Moment.MEAN_SQUARE, Statistic(Moment.MEAN_SQUARE, labels))
+    _mark(out, moment, Statistic(moment, {summed[0]: along[summed[0]]}))
     return True
+
+
+_MEAN_OF = {Moment.SQUARE: Moment.MEAN_SQUARE, Moment.SPREAD: Moment.MEAN_SPREAD}
+
+
+def _vector_norm(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    """``linalg_vector_norm(x, ord, dims, keepdim)``: 0 where a neuron is, and with a slope there.
+
+    The square root of a sum of squares has none there.
+    """
+    x, dims = args[0], args[2] if len(args) > 2 else None
+    listed = [dims] if isinstance(dims, int) else list(dims or range(x.dim()))
+    reduced = {dim % x.dim() - x.dim() for dim in listed}
+    left = {dim: labels for dim, labels in _along(ctx, x).items() if dim not in reduced}
+    if left and out.dim() == x.dim():
+        _mark(out, Moment.SPREAD, Statistic(Moment.SPREAD, left))
+    return False  # it is an activation as well
 
 
 def _becomes(before: Moment, after: Moment) -> OpenRule:
@@ -152,7 +180,7 @@ def _same(_: Context, args: Sequence[Any], out: Any) -> bool:
     if statistic is None:
         return False
     _mark(out, statistic.moment, statistic)
-    return statistic.moment is not Moment.SQUARE
+    return statistic.moment not in _MEAN_OF
 
 
 def _add(ctx: Context, args: Sequence[Any], out: Any) -> bool:
@@ -163,8 +191,10 @@ def _add(ctx: Context, args: Sequence[Any], out: Any) -> bool:
             return False
         statistic = _statistic(one)
         is_number = not isinstance(other, Tensor) or other.numel() == 1
-        if statistic is not None and statistic.moment is Moment.MEAN_SQUARE and is_number:
-            _mark(out, Moment.MEAN_SQUARE, statistic)
+        if statistic is not None and statistic.moment in _MEAN_OF.values() and is_number:
+            is_known = statistic.eps == 0 and isinstance(other, int | float)
+            eps = float(other) if is_known else None
+            _mark(out, statistic.moment, statistic._replace(eps=eps))
             return True
     return False
 
@@ -173,21 +203,50 @@ def _mul(ctx: Context, args: Sequence[Any], out: Any) -> bool:
     if args[0] is args[1]:
         return _square(ctx, args, out)
     for x, factor in (args[:2], args[1::-1]):
-        dim = _normalized_dim(ctx, x, factor, Moment.INVERSE_ROOT)
-        if dim is not None:
-            _open(ctx, x, dim, is_centered=False, out=out)
-            return True
+        for moment, kind in _ENDS.items():
+            dim = _normalized_dim(ctx, x, factor, moment)
+            if dim is not None:
+                _open(ctx, x, dim, kind, out, factor)
+                return True
         if _scale(ctx, x, factor, out):
             return True
     return False
 
 
+_ENDS = {
+    Moment.INVERSE_ROOT: NormKind.ROOT_MEAN_SQUARE,
+    Moment.RELATIVE_SPREAD: NormKind.RESPONSE,
+}
+"""What an activation is multiplied by at the end of a norm."""
+
+
 def _div(ctx: Context, args: Sequence[Any], out: Any) -> bool:
-    dim = _normalized_dim(ctx, args[0], args[1], Moment.ROOT)
-    if dim is None:
+    x, factor = args[:2]
+    dim = _normalized_dim(ctx, x, factor, Moment.ROOT)
+    if dim is not None:
+        _open(ctx, x, dim, NormKind.ROOT_MEAN_SQUARE, out, factor)
+        return True
+    statistic = _statistic(factor)
+    if statistic is None or _normalized_dim(ctx, x, factor, Moment.MEAN_SPREAD) is None:
         return False
-    _open(ctx, args[0], dim, is_centered=False, out=out)
+    ctx.set_fields(out, ctx.fields(x).values())
+    _mark(out, Moment.RELATIVE_SPREAD, statistic)
     return True
+
+
+def _addcmul(ctx: Context, args: Sequence[Any], out: Any) -> bool:
+    """``addcmul(added, one, other)``: a shift and a gain at once."""
+    added, one, other = args[:3]
+    if _statistic_of_a_norm(added) is not None:
+        return False
+    for x, factor in ((one, other), (other, one)):
+        if _scale(ctx, x, factor, out):
+            behind = ctx.fields(out)
+            for support, labels in broadcast(ctx, added, out).items():
+                if support in behind:
+                    ctx.unite(behind[support], labels)
+            return True
+    return False
 
 
 def _normalized_dim(ctx: Context, x: Any, factor: Any, moment: Moment) -> int | None:
@@ -202,13 +261,17 @@ def _normalized_dim(ctx: Context, x: Any, factor: Any, moment: Moment) -> int | 
     return None
 
 
-def _open(ctx: Context, x: Tensor, dim: int, is_centered: bool, out: Tensor) -> None:
-    """What a norm gives has labels of its own."""
+def _open(
+    ctx: Context, x: Tensor, dim: int, kind: NormKind, out: Tensor, factor: Any = None
+) -> None:
+    """What a norm gives has labels of its own; ``factor``: what ``x`` is multiplied by, if seen."""
     before = _along(ctx, x)[dim]
     # New labels, else what reads behind the norm could not be told from what reads before it.
     inside = _relabel(ctx, x, dim, out)
     if ctx.open_norms is not None:
-        norm = Norm(before, inside, is_centered, ctx.modules[-1], ctx.graph_node)
+        statistic = _statistic(factor)
+        eps = 0.0 if statistic is None else statistic.eps
+        norm = Norm(before, inside, kind, ctx.modules[-1], ctx.graph_node, eps)
         ctx.open_norms.norms.append(norm)
 
 
@@ -230,10 +293,14 @@ def _scale(ctx: Context, x: Any, factor: Any, out: Tensor) -> bool:
     axes = ctx.value(factor).axes if isinstance(factor, Tensor) else ()
     if ctx.open_norms is None or not along or not axes or x.shape != out.shape:
         return False
+    if _statistic_of_a_norm(x) is not None:
+        return False
     of_factor = broadcast(ctx, factor, out)
     # Counted from the last dimension, as dimensions are when operands are broadcast.
     dims = [support[0] - out.dim() for support in of_factor if len(support) == 1]
-    if len(dims) != 1 or dims[0] not in along:
+    # A gain of shape [1, 1, 1, d] has four axes, of which one lies along neurons.
+    dims = [dim for dim in dims if dim in along]
+    if len(dims) != 1:
         return False
     (dim,) = dims
     behind = _relabel(ctx, x, dim, out)
@@ -253,7 +320,7 @@ def _layer_norm(ctx: Context, args: Sequence[Any], out: Any) -> bool:
     if len(shape) != 1 or -1 not in _along(ctx, x):
         return False
     result = out[0]
-    _open(ctx, x, -1, is_centered=True, out=result)
+    _open(ctx, x, -1, NormKind.LAYER, result)
     if isinstance(weight, Tensor):
         _scale(ctx, result, weight, result)
     # The shift is added behind the gain, where it is one of the neurons.
@@ -292,6 +359,8 @@ _RULES: dict[str, OpenRule] = {
     "add": _add,
     "mul": _mul,
     "div": _div,
+    "linalg_vector_norm": _vector_norm,
+    "addcmul": _addcmul,
     "native_layer_norm": _layer_norm,
     "native_batch_norm": _by_neuron,
     "convolution": _by_neuron,

@@ -107,7 +107,7 @@ def _merged(ctx: Context, x: Tensor, old: Sequence[int]) -> list[Tensor]:
         sizes = [len(factor) for factor in factors]
         cells = ctx.labels.new(math.prod(sizes)).reshape(sizes)
         ctx.merged.append(len(ctx.grids))
-        _record_grid(ctx, cells, factors)
+        record_grid(ctx, cells, factors)
     return [spread_field(torch.from_numpy(cells), dims, x.shape)]
 
 
@@ -202,10 +202,17 @@ def _grid(ctx: Context, field: Tensor, out: Tensor) -> list[Tensor]:
         factors.append(labels)
         line_fields.append(spread_field(torch.from_numpy(labels), (dim,), out.shape))
     joint = field_core(field).contiguous().numpy()  # the label of each cell
-    _record_grid(ctx, joint, factors)
+    record_grid(ctx, joint, factors)
     return line_fields
 
 
-def _record_grid(ctx: Context, joint: Ints, factors: Sequence[Ints]) -> None:
+def record_grid(ctx: Context, joint: Ints, factors: Sequence[Ints]) -> None:
+    """Record that labels are seen as a grid in the module that is running.
+
+    Args:
+        ctx: the context of the run.
+        joint: the label of each cell.
+        factors: the labels of the lines along each dimension.
+    """
     where = user_line(running_frames(), ctx.packages)
     ctx.grids.append(Grid(joint, tuple(factors), ctx.node(), ctx.modules[-1], where))

@@ -34,6 +34,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (contraction.bmm, "bmm"),
     (contraction.addmm, "addmm"),
     (contraction.baddbmm, "baddbmm"),
+    (contraction.grouped_mm, "_grouped_mm"),
     (einsum, "fxgrow::einsum"),
     # Statistics and pooling.
     (normalization.batch_norm, "native_batch_norm"),
