@@ -9,6 +9,7 @@ from fxgrow.growth.candidate_counts import with_candidates_for_budget
 from fxgrow.growth.classes import grow_classes
 from fxgrow.growth.companions import require_alike
 from fxgrow.growth.cost_models import UNITS
+from fxgrow.growth.data_parallel import unwrapped
 from fxgrow.growth.deepen import Deepened, deepen
 from fxgrow.growth.described import DescribedModel, described_model
 from fxgrow.growth.emit import ParameterUpdate, emit
@@ -116,6 +117,7 @@ __all__ = [
     "search",
     "select",
     "take_batches",
+    "unwrapped",
     "upcycle",
     "widen",
     "width_changes",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fxgrow.growth.budget import Budget
 from fxgrow.ranks import Ranks
 
 
@@ -51,29 +52,48 @@ def wrap_again(wrapped: DistributedDataParallel) -> None:
         wrapped.register_comm_hook(state, hook)
 
 
-def require_same_start(model: nn.Module, batches: int, seed: int, ranks: Ranks) -> None:
+def require_same_start(
+    model: nn.Module, batches: int, budget: Budget, seed: int, ranks: Ranks
+) -> None:
     """Check that all processes begin alike; buffers become those of the first one, as in training.
 
     Args:
         model: its buffers get new data.
         batches: how many growth batches this process has.
+        budget: what may be added; latency is measured, and so is another number everywhere.
         seed: of the first directions.
         ranks: the processes.
 
     Raises:
-        GrowthError: ``ranks-differ``.
+        GrowthError: ``ranks-differ``, ``one-process``.
     """
     if ranks.count == 1:
         return
+    if budget.latency is not None:
+        ranks.require_alone("A budget of measured latency")
     ranks.require_same("numbers of growth batches", str(batches).encode())
     ranks.require_same("seeds", str(seed).encode())
-    ranks.require_same("weights", weights_as_bytes(model))
+    ranks.require_same("weights", _weights_as_bytes(model))
     buffers = list(model.buffers())
     for buffer, first in zip(buffers, ranks.of_first(buffers), strict=True):
         buffer.data = first
 
 
-def weights_as_bytes(model: nn.Module) -> bytes:
+def require_same_end(model: nn.Module, ranks: Ranks) -> None:
+    """Check that all processes have come to the same weights.
+
+    Args:
+        model: as it has grown.
+        ranks: the processes.
+
+    Raises:
+        GrowthError: ``ranks-differ``.
+    """
+    if ranks.count > 1:
+        ranks.require_same("grown weights", _weights_as_bytes(model))
+
+
+def _weights_as_bytes(model: nn.Module) -> bytes:
     """The names and numbers of all parameters."""
     parts = []
     for name, parameter in model.named_parameters():

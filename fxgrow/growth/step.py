@@ -24,9 +24,9 @@ from fxgrow.growth.block_growth import (
 from fxgrow.growth.budget import Budget
 from fxgrow.growth.companions import grow_companion, require_alike
 from fxgrow.growth.data_parallel import (
+    require_same_end,
     require_same_start,
     unwrapped,
-    weights_as_bytes,
     wrap_again,
 )
 from fxgrow.growth.expressible import require_expressed
@@ -97,15 +97,12 @@ def grow_step(
     with exclusive_autograd(), plain_attention(), ranks.together():
         work, optimizers = _to_grow(bare, options)
         require_block_candidates(work, method, budget, options)
-        if budget.latency is not None:
-            ranks.require_alone("A budget of measured latency")
         with restore_on_failure(work, optimizers), _restored_on_failure(options.companions):
-            require_same_start(work, len(kept), options.seed, ranks)
+            require_same_start(work, len(kept), budget, options.seed, ranks)
             objective = Objective.of(kept, loss_fn, work, ranks)
             objective.require_gradient(work)
             growth = _grown(work, optimizers, objective, method, budget, options)
-            if ranks.count > 1:
-                ranks.require_same("grown weights", weights_as_bytes(growth.module))
+            require_same_end(growth.module, ranks)
     if isinstance(model, DistributedDataParallel) and growth.module is bare:
         wrap_again(model)
     return growth

@@ -25,9 +25,11 @@ from fxgrow.growth import (
     require_alike,
     require_block_candidates,
     take_batches,
+    unwrapped,
 )
 from fxgrow.methods import default_method
 from fxgrow.modes import without_autocast
+from fxgrow.ranks import Ranks
 from fxgrow.spec import ArchitectureSpec, history_of
 from fxgrow.surgery import (
     DEFAULT_STATE,
@@ -52,7 +54,12 @@ from fxgrow.training.grower_schedulers import rebind_schedulers, require_rebinda
 from fxgrow.training.grower_state import GrowerState, GrownParts, read_grower_state
 from fxgrow.training.growth_request import count_examples
 from fxgrow.training.history import Measurement, Promise, TrainingHistory
-from fxgrow.training.measure import activation_spectra, promise_of, require_gains_of
+from fxgrow.training.measure import (
+    activation_spectra,
+    mean_over_processes,
+    promise_of,
+    require_gains_of,
+)
 from fxgrow.training.triggers import Trigger
 
 _DEFAULT_BUDGET = Budget(neurons=0.3)
@@ -67,7 +74,7 @@ class Grower(WithOptimizers):
     or read, stay as they are unless ``grow_frozen`` is set.
 
     Args:
-        model: what is trained.
+        model: what is trained. In ``DistributedDataParallel`` what is inside grows.
         optimizer: of its parameters, and of whatever else; a list of those that share them out
             (Muon and AdamW, say); None if it is to be left alone.
         loss_fn: as for ``fxgrow.grow``.
@@ -143,7 +150,7 @@ class Grower(WithOptimizers):
         self._loss_fn, self._tell = loss_fn, combine_listeners(listeners)
         self._options = StepOptions(
             seed=seed,
-            history=history_of(model),
+            history=history_of(self._bare),
             inplace=inplace,
             memory_limit=memory_limit,
             scope=scope,
@@ -157,7 +164,7 @@ class Grower(WithOptimizers):
         require_reachable(when, epochs)
         self._require_possible()
         if example_inputs is not None:
-            positional_inputs(model, example_inputs)
+            positional_inputs(self._bare, example_inputs)
             if inplace:
                 self._require_no_layers(())
 
@@ -174,7 +181,7 @@ class Grower(WithOptimizers):
         Raises:
             GrowthError: ``unlike-models``: it has other tensors, or the model's own.
         """
-        require_alike([*self.companions, companion], self.model)
+        require_alike([*self.companions, companion], self._bare)
         self.companions.append(companion)
 
     @checked
@@ -191,7 +198,8 @@ class Grower(WithOptimizers):
     ) -> Growth | None:
         """Tell what was measured, and grow if the trigger says so.
 
-        Call it once per epoch, or as often as you measure.
+        Call it once per epoch, or as often as you measure; in all processes of a group, if there is
+        one. What is measured is then the mean over them.
 
         Args:
             batches: to grow on; looked at only if the model grows.
@@ -218,24 +226,26 @@ class Grower(WithOptimizers):
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
         )
+        measured = mean_over_processes(measured)
         require_forward(self.history, measured)
         measurements = (*self.history.measurements, measured)
         self.history = replace(self.history, measurements=measurements)
         self._tell_measured(measured)
         if len(self.history.growths) >= self.history.grow_steps:
             return None
-        with without_autocast(self.model):
+        with without_autocast(self._bare):
             return self._grown_if_due(batches)
 
     def _grown_if_due(self, batches: Iterable[Any]) -> Growth | None:
         """Grow if the trigger says so."""
         # Batches are taken only where they are needed: a loader may be long.
         asked = self.when.asks(self.history)
-        if asked is None:
-            return self._grown(batches) if self.when.should_grow(self.history) else None
-        kept = take_batches(batches, self.method)
-        self._measure(asked, kept)
-        return self._grown(kept) if self.when.should_grow(self.history) else None
+        if asked is not None:
+            batches = take_batches(batches, self.method)
+            self._measure(asked, batches)
+        # Of several processes the first decides: what they measured need not be the same.
+        is_due = Ranks.of_process().decided(self.when.should_grow(self.history))
+        return self._grown(batches) if is_due else None
 
     def state_dict(self) -> dict[str, Any]:
         """What this grower has measured, and how its model grew, as plain values (JSON).
@@ -259,6 +269,11 @@ class Grower(WithOptimizers):
         loaded = read_grower_state(state)
         self.history, self._grown_parts = loaded.history, loaded.grown
 
+    @property
+    def _bare(self) -> nn.Module:
+        """The model without ``DistributedDataParallel``."""
+        return unwrapped(self.model)
+
     def _tell_measured(self, measured: Measurement) -> None:
         rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         event = EpochDone(
@@ -278,7 +293,7 @@ class Grower(WithOptimizers):
         inputs = self._example_inputs(batches)
         if asked == "spectra":
             batch = self.inputs_of(batches[0])
-            values["spectra"] = activation_spectra(self.model, inputs, batch)
+            values["spectra"] = activation_spectra(self._bare, inputs, batch)
         else:
             values["promise"] = self._promise(batches, inputs)
         *earlier, now = self.history.measurements
@@ -341,15 +356,16 @@ class Grower(WithOptimizers):
     def _go_on_with(self, growth: Growth) -> None:
         if isinstance(growth.described, ArchitectureSpec):
             self._options = replace(self._options, history=growth.described.history)
-        self.model = growth.module
+        if growth.module is not self._bare:  # else a wrapper of it may go on
+            self.model = growth.module
         rebind_schedulers(self.schedulers, self.optimizers, growth.optimizers)
         self.optimizers = growth.optimizers
 
     def _require_possible(self) -> None:
         """Check what can be told of optimizers, schedulers and trigger, before anything changes."""
-        require_block_candidates(self.model, self.method, self.budget, self._options)
+        require_block_candidates(self._bare, self.method, self.budget, self._options)
         require_gains_of(self.method, self.when)
-        self._options.treatment.require(self.optimizers, self.model)
+        self._options.treatment.require(self.optimizers, self._bare)
         inplace = self._options.inplace
         require_rebindable(self.schedulers, self.optimizers, inplace=inplace)
 
@@ -357,7 +373,7 @@ class Grower(WithOptimizers):
         """Check that no layer would be inserted: the model would have to become a graph."""
         if not getattr(self.method, "layers", 0) and self.budget.layers is None:
             return
-        captured = capture(self.model, self._example_inputs(batches))
+        captured = capture(self._bare, self._example_inputs(batches))
         if self.method.propose(couple(captured)).layers is not None:
             raise GrowthError(
                 "companion-layers",
@@ -377,11 +393,11 @@ class Grower(WithOptimizers):
             DataError: ``bad-batch``: it is neither.
         """
         if isinstance(self._loss_fn, BatchLoss):
-            return record_calls(self.model, self._loss_fn, batch).arguments[0]
-        return positional_inputs(self.model, input_and_target(batch)[0])
+            return record_calls(self._bare, self._loss_fn, batch).arguments[0]
+        return positional_inputs(self._bare, input_and_target(batch)[0])
 
     def _example_inputs(self, batches: Sequence[Any]) -> tuple[Any, ...]:
         given = self._options.example_inputs
         if given is not None:
-            return positional_inputs(self.model, given)
+            return positional_inputs(self._bare, given)
         return self.inputs_of(batches[0])

@@ -17,7 +17,8 @@ from fxgrow.data import DataSet, Splits
 from fxgrow.errors import TrainingError
 from fxgrow.growth import GrowthReport, Method, predicts_gain
 from fxgrow.modes import evaluation_mode
-from fxgrow.training.history import Promise, Spectrum
+from fxgrow.ranks import Ranks
+from fxgrow.training.history import Measurement, Promise, Spectrum
 from fxgrow.training.triggers import Trigger
 
 PASSES = 3
@@ -202,3 +203,20 @@ def singular_values(value: Tensor, dim: int) -> tuple[float, ...]:
     # Ascending; of fewer positions than neurons the other eigenvalues are 0 by construction.
     eigenvalues = torch.linalg.eigvalsh(moments).flip(0)[: min(positions, neurons)]
     return tuple(math.sqrt(max(eigenvalue, 0.0)) for eigenvalue in eigenvalues.tolist())
+
+
+def mean_over_processes(measured: Measurement) -> Measurement:
+    """What was measured, in the mean over the processes of a group; alone it is what it was.
+
+    Args:
+        measured: by this process, on its own examples; all have measured the same things.
+    """
+    ranks = Ranks.of_process()
+    if ranks.count == 1:
+        return measured
+    values: dict[str, Any] = {}
+    for name in ("loss", "validation_loss", "validation_accuracy"):
+        value = getattr(measured, name)
+        if value is not None:
+            values[name] = ranks.total(value) / ranks.count
+    return replace(measured, **values)

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fxgrow import BatchLoss, Budget, Firefly, Growth, RandomGrowth, Splitting, grow
 from fxgrow.errors import FxgrowError
 from fxgrow.methods import NASH, GradientPool, GradMax, ZeroOutgoing
+from fxgrow.training import Grower, OnPlateau
 
 Batch = tuple[Tensor, Tensor]
 SHARDS = (slice(0, 3), slice(3, 10))
@@ -228,12 +229,38 @@ def killed(rank: int) -> dict[str, Any]:
     return {"code": ""}
 
 
+def in_a_loop(rank: int) -> dict[str, Any]:
+    """A grower of the wrapper, whose trigger decides by the mean of what the processes measure."""
+    wrapped = DistributedDataParallel(network())
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=1e-2)
+    grower = Grower(
+        wrapped,
+        optimizer,
+        loss_fn=F.cross_entropy,
+        when=OnPlateau(patience=1),
+        method=METHODS["ZeroOutgoing"],
+        budget=Budget(neurons=4),
+    )
+    # In the first process the loss falls, in the second it rises more: the mean does not fall.
+    losses = [(1.0, 1.0), (0.9, 1.5), (0.8, 2.0), (0.7, 2.5)]
+    steps = []
+    for by_rank in losses:
+        growth = grower.step(batches(SHARDS[rank]), loss=by_rank[rank])
+        steps.append(growth is not None)
+        for x, y in batches(EVEN[rank])[:1]:
+            _step(wrapped, optimizer, x, y)
+    measured = [one.loss for one in grower.history.measurements]
+    is_kept = grower.model is wrapped
+    return {"steps": steps, "losses": measured, "kept": is_kept, "state": wrapped.state_dict()}
+
+
 TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {
     **{name: partial(lambda name, rank: by_method(name, SHARDS[rank]), name) for name in METHODS},
     "opaque": lambda rank: opaque(SHARDS[rank]),
     "trained": lambda rank: trained(EVEN[rank], wrapped_with_a_hook),
     "other statistics": other_statistics,
     "copied": copied,
+    "in a loop": in_a_loop,
     "nash": lambda rank: refused(network(), method=NASH(), shard=SHARDS[rank]),
     "gradmax": lambda rank: refused(network(), method=GradMax(), shard=SHARDS[rank]),
     "latency": lambda rank: refused(network(), budget=Budget(latency=1.5)),

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
 
 from tests.growth import rank_cases
 
@@ -20,7 +21,7 @@ Results = dict[str, list[Any]]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """What each of the two processes said of every case."""
     folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(rank_cases.run_rank, (folder,), nprocs=2)
+    spawn(rank_cases.run_rank, (folder,), nprocs=2)  # type: ignore[no-untyped-call]  # torch has no types there
     return {name: _read(folder, name) for name in rank_cases.TOGETHER}
 
 
@@ -60,6 +61,16 @@ def test_running_statistics_are_those_of_the_first(results: Results) -> None:
 def test_a_copy_grows_and_the_wrapper_stays(results: Results) -> None:
     for one in results["copied"]:
         assert one["same"] and one["class"] == "Sequential"
+
+
+def test_a_grower_decides_by_the_mean_of_all(results: Results) -> None:
+    first, second = results["in a loop"]
+    assert first["steps"] == second["steps"] == [False, False, True, False]
+    assert first["losses"] == second["losses"] == [1.0, 1.2, 1.4, 1.6]
+    assert first["kept"] and second["kept"]
+    for name, tensor in first["state"].items():
+        # Batch norms see their own examples in training.
+        assert "running" in name or torch.equal(tensor, second["state"][name])
 
 
 @pytest.mark.parametrize(
