@@ -272,7 +272,9 @@ class _RoundedToFewerBits(_AllInFloat64):
                 if isinstance(leaf, Tensor) and leaf.dtype == torch.float64:
                     # Veltkamp's splitting: c x - (c x - x) with c = 2^bits + 1.
                     shifted = leaf * self.shift
-                    leaf.copy_(shifted - (shifted - leaf))
+                    rounded = shifted - (shifted - leaf)
+                    # Infinity has no digits: max pooling pads with it, masks add it.
+                    leaf.copy_(torch.where(shifted.isfinite(), rounded, leaf))
         return result
 
 

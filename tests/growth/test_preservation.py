@@ -11,6 +11,7 @@ import fxgrow
 from fxgrow.errors import GrowthError
 from fxgrow.growth.emit import emit as right_emit
 from fxgrow.growth.invariants import relative_error, require_close, rounding_tolerance
+from fxgrow.growth.preservation import amplified_rounding
 from fxgrow.growth.widen import widen
 
 # In so many numbers some digit is rounded in another way, whatever kernels a processor runs.
@@ -82,6 +83,14 @@ class Amplifies(Net):
         for _ in range(20):
             y = 4 * y * (1 - y)
         return y
+
+
+class AmplifiesBehindPadding(Amplifies):
+    """Max pooling of some cells pads with minus infinity, whose digits nothing takes away."""
+
+    def between(self, h: Tensor) -> Tensor:
+        padded = nn.functional.pad(h, (1, 1), value=-torch.inf)
+        return nn.functional.max_pool1d(padded, 3, 1)
 
 
 class AmplifiesMore(Net):
@@ -234,6 +243,13 @@ def test_rounding_is_told_of_a_model_that_runs_in_its_own_dtype_alone() -> None:
     with pytest.raises(RuntimeError, match="dtype"):
         KeepsATensor().float()(X.float())
     assert "it amplifies rounding" in widen(KeepsATensor(), {"a": 3, "b": 2}, X).unchecked
+
+
+def test_infinity_keeps_its_digits() -> None:
+    """Of a model with it, rounding was not a number, and excused nothing."""
+    model = AmplifiesBehindPadding()
+    allowed = amplified_rounding(model, (X,))
+    assert rounding_tolerance(X) < allowed < 1e-3
 
 
 @pytest.mark.parametrize("new", [2, 8])

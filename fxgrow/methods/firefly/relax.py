@@ -111,12 +111,9 @@ def relax(
         first_batch: how many batches earlier steps took.
     """
     neighborhood = Neighborhood.of(grown, eps)
-    eps_parameters = []
-    masks = []  # 1 where the candidate is on
-    for parameter in (grown.candidates.split_eps, grown.candidates.new_eps):
-        if len(parameter):
-            eps_parameters.append(parameter)
-            masks.append(parameter.detach() != 0)
+    every_eps = (grown.candidates.split_eps, grown.candidates.new_eps)
+    eps_parameters = [parameter for parameter in every_eps if len(parameter)]
+    masks = [parameter.detach() != 0 for parameter in eps_parameters]  # 1: the candidate is on
     groups: list[dict[str, Any]] = [
         {"params": candidate_directions(grown), "lr": lr},
         {"params": eps_parameters, "lr": lr * eps**optimizer_rule.power},
@@ -127,16 +124,15 @@ def relax(
         group["eps"] = max(_ADAM_EPS, torch.finfo(grown.candidates.new_eps.dtype).tiny)
     optimizer = optimizer_rule.make(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
-    sizes = objective.sizes
     for step in range(steps):
         objective.on_step(step + 1, steps)
         number = (first_batch + step) % len(objective.batches)
-        batch = objective.batches[number]
         optimizer.zero_grad(set_to_none=True)
-        loss = objective.on(grown.graph_module, batch) + constraint.added(neighborhood)
+        loss = objective.on(grown.graph_module, objective.batches[number])
+        loss = loss + constraint.added(neighborhood)
         # Not ``backward()``: it would leave gradients in the loss's own parameters and in inputs.
         own = gradients_of(loss, learning, allow_unused=True)
-        gradients = objective.ranks.mean_gradients(own, learning, sizes[number])
+        gradients = objective.ranks.mean_gradients(own, learning, objective.sizes[number])
         for parameter, gradient in zip(learning, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
