@@ -289,7 +289,8 @@ def _rounding(
 ) -> float:
     """How far rounding in float64 may move an output, told from what fewer digits move it.
 
-    Not every model runs in float32: tensors that it keeps to itself stay in float64.
+    Not every model runs in float32: tensors that it keeps to itself stay in float64. Where it does,
+    its sums are rounded inside, too, term by term, which tells of long ones with terms that cancel.
 
     Args:
         model: the model as it was, in float64.
@@ -297,6 +298,7 @@ def _rounding(
         expected: its outputs.
     """
     error = _error_of_fewer_bits(model, examples, expected, _BITS_BEYOND_FLOAT32)
+    error = max(error, _error_in_float32(model, examples, expected))
     allowed = _FINER * min(error, 1.0) if math.isfinite(error) else 0.0
     if error < _LOST:
         return allowed
@@ -327,6 +329,22 @@ def _error_of_fewer_bits(
     """How far the output moves if every operator gives that many bits less."""
     with _in_float64(_RoundedToFewerBits(spared)):
         return _error(_outputs(copy_module(model), examples), expected)
+
+
+def _error_in_float32(
+    model: nn.Module, examples: tuple[tuple[Any, ...], ...], expected: tuple[Tensor, ...]
+) -> float:
+    """How far the output moves in float32; 0 where the model does not run there."""
+    try:
+        coarse = _outputs(copy_module(model).float(), _in_dtype(examples, torch.float32))
+    except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
+        return 0.0
+    error = _error(tuple(map(_in_double, coarse)), expected)
+    return error if math.isfinite(error) else 0.0
+
+
+def _in_double(output: Tensor) -> Tensor:
+    return output.double() if output.is_floating_point() else output
 
 
 def _error(outputs: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:

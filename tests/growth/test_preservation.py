@@ -252,6 +252,19 @@ def test_infinity_keeps_its_digits() -> None:
     assert rounding_tolerance(X) < allowed < 1e-3
 
 
+def test_digits_that_cancel_inside_a_sum_are_counted() -> None:
+    """No operator gives a large number here, and yet the digits of float32 are lost in one."""
+
+    class Cancels(Net):
+        def between(self, h: Tensor) -> Tensor:
+            weight = torch.tensor([1e4, -1e4, 1.0], dtype=h.dtype).repeat_interleave(6)
+            every = torch.cat([h, h, h], 1) * weight.sign()
+            mixed = torch.eye(6, dtype=h.dtype).repeat(1, 3) * weight.abs()
+            return every @ (mixed + 0.3 * weight.abs()).t()
+
+    assert amplified_rounding(Cancels(), (X,)) > 10 * amplified_rounding(Net(), (X,))
+
+
 @pytest.mark.parametrize("new", [2, 8])
 def test_what_is_amplified_beside_the_graph_is_excused_by_itself(new: int) -> None:
     """More than at eps = 0, or where that has no error at all."""
