@@ -22,8 +22,6 @@ from torch import distributed as dist
 
 from fxgrow.errors import FxgrowError, GrowthError
 
-_FAILED = "rank-failed"
-
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
@@ -182,7 +180,7 @@ class Ranks:
             yield
             self._exchange_flag(failed=False)
         except BaseException as error:
-            if not (isinstance(error, FxgrowError) and error.code == _FAILED):
+            if not (isinstance(error, FxgrowError) and error.code == "rank-failed"):
                 self._tell_failure()
             raise
 
@@ -197,7 +195,7 @@ class Ranks:
         self._reduce(flag, dist.ReduceOp.SUM)
         if flag.item():
             raise GrowthError(
-                _FAILED,
+                "rank-failed",
                 "another process of the group failed in this growth step, and says why; nothing "
                 "was changed in this one",
             )
@@ -209,7 +207,7 @@ class Ranks:
             dist.all_reduce(sent, op=operation, group=self.group)
         except RuntimeError as error:
             raise GrowthError(
-                _FAILED,
+                "rank-failed",
                 f"another process of the group is gone ({str(error).splitlines()[0][:200]}); "
                 "nothing was changed in this one; start all of them again",
             ) from error

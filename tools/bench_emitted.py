@@ -203,7 +203,9 @@ def alive() -> int:
     storages = {}
     for thing in gc.get_objects():
         # By type: to ask some objects for their class runs code of theirs. Others have no bytes.
-        if type(thing) in (Tensor, nn.Parameter) and not thing.is_meta:
+        if type(thing) not in (Tensor, nn.Parameter) or thing.is_meta:
+            continue
+        if thing.layout is torch.strided:
             storage = thing.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())

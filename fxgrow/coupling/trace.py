@@ -198,7 +198,7 @@ def _attach(ctx: Context, tensor: Tensor, real: Tensor | None) -> None:
 
 
 def _holds_one_number(tensor: Tensor) -> bool:
-    if not tensor.numel() or tensor.is_meta:
+    if tensor.layout is not torch.strided or tensor.is_meta or not tensor.numel():
         return False
     return bool((tensor == tensor.flatten()[0]).all())
 

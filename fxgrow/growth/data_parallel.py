@@ -34,19 +34,20 @@ def wrap_again(wrapped: DistributedDataParallel) -> None:
         "device_ids": wrapped.device_ids,
         "output_device": wrapped.output_device,
         "dim": wrapped.dim,
-        "broadcast_buffers": wrapped.broadcast_buffers,
         "init_sync": False,  # all processes have grown alike
         "process_group": wrapped.process_group,
         "bucket_cap_mb": wrapped.bucket_bytes_cap / 2**20,
         "find_unused_parameters": wrapped.find_unused_parameters,
         "gradient_as_bucket_view": wrapped.gradient_as_bucket_view,
         "static_graph": wrapped.static_graph,
+        "mixed_precision": wrapped.mixed_precision,
     }
-    module = wrapped.module
+    module, broadcasts = wrapped.module, wrapped.broadcast_buffers
     # Gradients may be views into the old buckets.
     for parameter in module.parameters():
         parameter.grad = None
     DistributedDataParallel.__init__(wrapped, module, **settings)
+    wrapped.broadcast_buffers = broadcasts  # which some versions of torch call otherwise
     wrapped.train(training)
     for hook, state in hooks:
         wrapped.register_comm_hook(state, hook)

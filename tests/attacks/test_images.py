@@ -17,7 +17,7 @@ import torch
 from fxgrow.data import load_data, memory
 from fxgrow.data.files import shown_path
 from fxgrow.data.pictures import _MAX_PIXELS, PICTURE_BYTES, SCANS, read_picture
-from fxgrow.errors import DataError
+from fxgrow.errors import ArgumentError, DataError
 from tests.attacks.attacking import CANARY
 from tests.attacks.hostile_data import (
     COLOURS,
@@ -134,10 +134,15 @@ def test_the_root_itself_may_be_a_link(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["\0", "x" * 4000, "x" * 300, "nothing", "data/train/red/0.png", "\udcff", "\x1b[2J"]
+    "name", ["x" * 4000, "x" * 300, "nothing", "data/train/red/0.png", "\udcff", "\x1b[2J"]
 )
 def test_a_root_that_is_none(name: str, root: Path) -> None:
     assert_refused(Path(name), "missing-directory", "")
+
+
+def test_a_root_with_a_null_byte(root: Path) -> None:
+    with pytest.raises(ArgumentError, match="no null byte"):
+        loaded(Path("\0"))
 
 
 def test_a_pipe_that_is_no_picture_by_name_is_left_alone(root: Path) -> None:

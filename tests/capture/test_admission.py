@@ -123,11 +123,25 @@ def one_process() -> Iterator[None]:
 def test_distributed_models_are_refused() -> None:
     sharded = network()
     fully_shard(sharded, mesh=init_device_mesh("cpu", (1,)))
-    for model in (nn.parallel.DistributedDataParallel(network()), sharded):
-        for inplace in (False, True):
-            with pytest.raises(ModelError) as error:
-                fxgrow.grow(model, [(INPUTS, LABELS)], F.cross_entropy, inplace=inplace)
-            assert error.value.code == "wrapped-model"
+    for inplace in (False, True):
+        with pytest.raises(ModelError) as error:
+            fxgrow.grow(sharded, [(INPUTS, LABELS)], F.cross_entropy, inplace=inplace)
+        assert error.value.code == "wrapped-model"
+        wrapped = nn.parallel.DistributedDataParallel(network())
+        with pytest.raises(ModelError) as error:  # which only ``grow`` wraps again
+            fxgrow.widen(wrapped, {"0": 1}, INPUTS, inplace=inplace)
+        assert error.value.code == "wrapped-model"
+
+
+@pytest.mark.usefixtures("one_process")
+def test_what_is_inside_a_wrapper_of_one_process_grows() -> None:
+    wrapped = nn.parallel.DistributedDataParallel(network())
+    growth = fxgrow.grow(
+        wrapped, [(INPUTS, LABELS)], F.cross_entropy, inplace=True, accept_no_gain=True
+    )
+    assert growth.module is wrapped.module
+    F.cross_entropy(wrapped(INPUTS), LABELS).backward()
+    assert all(parameter.grad is not None for parameter in wrapped.parameters())
 
 
 def made_in_inference_mode() -> nn.Module:

@@ -226,7 +226,7 @@ def test_a_failure_in_place_leaves_the_model_as_it_was() -> None:
     model(VECTOR).sum().backward()
     before, objects = copy.deepcopy(model), [id(p) for p in model.parameters()]
     gradients = [p.grad.clone() for p in model.parameters()]
-    with pytest.raises(RuntimeError, match="no more than four"):
+    with pytest.raises(GrowthError, match="no more than four"):
         widen(model, {"a": 3}, VECTOR, inplace=True)
     assert (model.a.out_features, model.b.in_features, model.config.size, model.training) == (
         4,

@@ -19,16 +19,15 @@ def test_it_is_a_strategy() -> None:
 
 def test_the_fisher_information_of_logistic_regression_is_known() -> None:
     """p(1 - p) x^2 per weight, whichever class is drawn in the mean: two classes, one with scores 0."""
-    layer = nn.Linear(1, 2).double()
+    layer = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).double()
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[0.0], [0.8]]))
-        layer.bias.zero_()
-    data = DataSet(
-        torch.full((4000, 1), 1.5, dtype=torch.float64), torch.zeros(4000, dtype=torch.long)
-    )
+        layer[1].weight.copy_(torch.tensor([[0.0], [0.8]]))
+        layer[1].bias.zero_()
+    images = torch.full((4000, 1, 1, 1), 1.5, dtype=torch.float64)
+    data = DataSet(images, torch.zeros(4000, dtype=torch.long))
     found = fisher_information(
         layer, dict(layer.named_parameters()), data, torch.Generator().manual_seed(0)
-    )["weight"]
+    )["1.weight"]
     p = torch.sigmoid(torch.tensor(1.2, dtype=torch.float64))
     assert found.flatten().tolist() == pytest.approx([float(p * (1 - p)) * 1.5**2] * 2, rel=0.05)
 
