@@ -43,7 +43,7 @@ def wrap_again(wrapped: DistributedDataParallel) -> None:
         "mixed_precision": wrapped.mixed_precision,
     }
     module, broadcasts = wrapped.module, wrapped.broadcast_buffers
-    # Gradients may be views into the old buckets.
+    # Gradients may be views into the old buckets; one grows between two training steps.
     for parameter in module.parameters():
         parameter.grad = None
     DistributedDataParallel.__init__(wrapped, module, **settings)

@@ -43,16 +43,27 @@ class Whole(nn.Module):
         return self.norm(x) if float(x.detach().abs().sum()) >= 0 else x
 
 
-class SomeExperts(nn.Module):
-    """A layer that half of the processes do not reach with one batch: it has no gradient there."""
+class Head(nn.Module):
+    """From maps to four scores."""
 
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled: Tensor = self.b(torch.tanh(self.a(x.mean((2, 3)))))
-        return pooled
+        scores: Tensor = self.b(torch.tanh(self.a(x.mean((2, 3)))))
+        return scores
+
+
+class TwoHeads(nn.Module):
+    """Of the examples of the first process only one head is used, of those of the second the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Head(), Head()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.first(x), self.second(x)
 
 
 def network(part: Callable[[int], nn.Module] = nn.BatchNorm2d) -> nn.Module:
@@ -62,7 +73,7 @@ def network(part: Callable[[int], nn.Module] = nn.BatchNorm2d) -> nn.Module:
         nn.BatchNorm2d(6),
         nn.ReLU(),
         part(6),
-        SomeExperts(),
+        Head(),
     )
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -150,17 +161,21 @@ def other_statistics(rank: int) -> dict[str, Any]:
     return told(model, grown(model, method, SHARDS[rank], refresh_statistics=False))
 
 
-def refused(model: nn.Module, **options: Any) -> dict[str, Any]:
+def outcome(model: nn.Module, grow_it: Callable[[], object]) -> dict[str, Any]:
     """The code of the error, and whether the model is as it was."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    given = {"method": METHODS["ZeroOutgoing"], "shard": SHARDS[0], **options}
     try:
-        grown(model, given.pop("method"), given.pop("shard"), **given)
+        grow_it()
     except FxgrowError as error:
         after = model.state_dict()
         is_same = all(torch.equal(after[name], tensor) for name, tensor in before.items())
         return {"code": error.code, "message": str(error), "same": is_same}
-    return {"code": "", "same": False}
+    return {"code": "", "message": "", "same": False}
+
+
+def refused(rank: int, method: Any, **options: Any) -> dict[str, Any]:
+    model = network()
+    return outcome(model, lambda: grown(model, method, SHARDS[rank], **options))
 
 
 def failing(rank: int) -> dict[str, Any]:
@@ -173,31 +188,22 @@ def failing(rank: int) -> dict[str, Any]:
             raise ValueError("no more")
         return F.cross_entropy(output, target)
 
-    model = network()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    try:
-        grow(model, batches(SHARDS[rank]), loss, method=METHODS["Firefly"], inplace=True)
-    except FxgrowError as error:
-        after = model.state_dict()
-        is_same = all(torch.equal(after[name], tensor) for name, tensor in before.items())
-        return {"code": error.code, "message": str(error), "same": is_same}
-    return {"code": ""}
+    model, method = network(), METHODS["Firefly"]
+    kept = batches(SHARDS[rank])
+    return outcome(model, lambda: grow(model, kept, loss, method=method, inplace=True))
 
 
 def one_more_batch(rank: int) -> dict[str, Any]:
-    model, kept = network(), batches(SHARDS[rank], count=3 + rank)
-    try:
-        grow(model, kept, F.cross_entropy, method=METHODS["ZeroOutgoing"], inplace=True)
-    except FxgrowError as error:
-        return {"code": error.code, "message": str(error)}
-    return {"code": ""}
+    model, method = network(), METHODS["ZeroOutgoing"]
+    kept = batches(SHARDS[rank], count=3 + rank)
+    return outcome(model, lambda: grow(model, kept, F.cross_entropy, method=method, inplace=True))
 
 
 def other_weights(rank: int) -> dict[str, Any]:
-    model = network()
+    model, method = network(), METHODS["ZeroOutgoing"]
     with torch.no_grad():
         model[0].weight.add_(rank)  # type: ignore[operator]
-    return refused(model)
+    return outcome(model, lambda: grown(model, method, SHARDS[rank]))
 
 
 def killed(rank: int) -> dict[str, Any]:
@@ -211,22 +217,33 @@ def killed(rank: int) -> dict[str, Any]:
         return F.cross_entropy(model(batch[0]), batch[1])
 
     calls: list[int] = []
-    model = network()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    try:
-        grow(
-            model,
-            batches(SHARDS[rank]),
-            BatchLoss(loss),
-            example_inputs=batches(SHARDS[rank])[0][0],
-            method=METHODS["Firefly"],
-            inplace=True,
-        )
-    except FxgrowError as error:
-        after = model.state_dict()
-        is_same = all(torch.equal(after[name], tensor) for name, tensor in before.items())
-        return {"code": error.code, "message": str(error), "same": is_same}
-    return {"code": ""}
+    model, kept = network(), batches(SHARDS[rank])
+    options = {"example_inputs": kept[0][0], "method": METHODS["Firefly"], "inplace": True}
+    return outcome(model, lambda: grow(model, kept, BatchLoss(loss), **options))
+
+
+def one_head_each(shard: slice) -> dict[str, Any]:
+    """A candidate has no gradient where no example uses its head; in the mean it has one."""
+
+    def loss(scores: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
+        is_first, labels = target[:, 0] == 1, target[:, 1]
+        parts = []
+        for head, uses in zip(scores, (is_first, ~is_first), strict=True):
+            if uses.any():
+                parts.append(F.cross_entropy(head[uses], labels[uses], reduction="sum"))
+        return torch.stack(parts).sum() / len(target)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), TwoHeads()).double()
+    kept = []
+    for x, y in batches(slice(0, 10)):
+        flags = (torch.arange(len(y)) < SHARDS[0].stop).long()
+        kept.append((x[shard], torch.stack([flags, y], 1)[shard]))
+    growth = grow(
+        model, kept, loss, method=METHODS["Firefly"], budget=Budget(neurons=4), accept_no_gain=True,
+        inplace=True,
+    )  # fmt: skip
+    return told(model, growth)
 
 
 def in_a_loop(rank: int) -> dict[str, Any]:
@@ -261,9 +278,10 @@ TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {
     "other statistics": other_statistics,
     "copied": copied,
     "in a loop": in_a_loop,
-    "nash": lambda rank: refused(network(), method=NASH(), shard=SHARDS[rank]),
-    "gradmax": lambda rank: refused(network(), method=GradMax(), shard=SHARDS[rank]),
-    "latency": lambda rank: refused(network(), budget=Budget(latency=1.5)),
+    "one head each": lambda rank: one_head_each(SHARDS[rank]),
+    "nash": partial(refused, method=NASH()),
+    "gradmax": partial(refused, method=GradMax()),
+    "latency": partial(refused, method=METHODS["ZeroOutgoing"], budget=Budget(latency=1.5)),
     "failing": failing,
     "one more batch": one_more_batch,
     "other weights": other_weights,
@@ -292,4 +310,6 @@ def alone(name: str) -> dict[str, Any]:
     whole = slice(0, 10)
     if name in METHODS:
         return by_method(name, whole)
+    if name == "one head each":
+        return one_head_each(whole)
     return trained(whole, lambda model: model)

@@ -40,7 +40,7 @@ def require_equal(found: dict[str, Any], expected: dict[str, Any], bound: float)
         assert float(difference) <= bound, name
 
 
-@pytest.mark.parametrize("name", [*rank_cases.METHODS, "trained"])
+@pytest.mark.parametrize("name", [*rank_cases.METHODS, "trained", "one head each"])
 def test_they_grow_what_one_process_grows(name: str, results: Results) -> None:
     first, second = results[name]
     require_equal(first, rank_cases.alone(name), 1e-12)
@@ -81,16 +81,13 @@ def test_a_grower_decides_by_the_mean_of_all(results: Results) -> None:
         ("latency", ["one-process", "one-process"]),
         ("other weights", ["ranks-differ", "ranks-differ"]),
         ("failing", ["rank-failed", "bad-loss"]),
+        ("one more batch", ["ranks-differ", "ranks-differ"]),
         ("killed", ["rank-failed"]),
     ],
 )
 def test_what_one_cannot_none_does(name: str, codes: list[str], results: Results) -> None:
     assert [one["code"] for one in results[name]] == codes
     assert all(one["same"] for one in results[name])
-
-
-def test_numbers_of_batches_must_be_alike(results: Results) -> None:
-    assert [one["code"] for one in results["one more batch"]] == ["ranks-differ"] * 2
 
 
 def test_who_is_gone_is_told_from_who_failed(results: Results) -> None:
