@@ -246,9 +246,16 @@ def one_head_each(shard: slice) -> dict[str, Any]:
     return told(model, growth)
 
 
+def counted(calls: list[int], bucket: Any) -> Any:
+    """A hook of communication that says how often it was called."""
+    calls.append(1)
+    return allreduce_hook(None, bucket)
+
+
 def in_a_loop(rank: int) -> dict[str, Any]:
     """A grower of the wrapper, whose trigger decides by the mean of what the processes measure."""
-    wrapped = DistributedDataParallel(network())
+    wrapped, calls = DistributedDataParallel(network()), list[int]()
+    wrapped.register_comm_hook(calls, counted)
     optimizer = torch.optim.SGD(wrapped.parameters(), lr=1e-2)
     grower = Grower(
         wrapped,
@@ -268,7 +275,8 @@ def in_a_loop(rank: int) -> dict[str, Any]:
             _step(wrapped, optimizer, x, y)
     measured = [one.loss for one in grower.history.measurements]
     is_kept = grower.model is wrapped
-    return {"steps": steps, "losses": measured, "kept": is_kept, "state": wrapped.state_dict()}
+    told = {"steps": steps, "losses": measured, "kept": is_kept, "hooked": len(calls)}
+    return {**told, "state": wrapped.state_dict()}
 
 
 TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {

@@ -68,6 +68,7 @@ def test_a_grower_decides_by_the_mean_of_all(results: Results) -> None:
     assert first["steps"] == second["steps"] == [False, False, True, False]
     assert first["losses"] == second["losses"] == [1.0, 1.2, 1.4, 1.6]
     assert first["kept"] and second["kept"]
+    assert first["hooked"] >= len(first["steps"]), "once for each backward pass, grown or not"
     for name, tensor in first["state"].items():
         # Batch norms see their own examples in training.
         assert "running" in name or torch.equal(tensor, second["state"][name])
