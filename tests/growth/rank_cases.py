@@ -246,7 +246,7 @@ def one_head_each(shard: slice) -> dict[str, Any]:
     return told(model, growth)
 
 
-def counted(calls: list[int], bucket: Any) -> Any:
+def counted(calls: list[int], bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]  # torch does not say that it has it
     """A hook of communication that says how often it was called."""
     calls.append(1)
     return allreduce_hook(None, bucket)
