@@ -33,6 +33,7 @@ from fxgrow.rewrite.linear_op import LinearForm, LinearOp
 from fxgrow.rewrite.operators import aten
 from fxgrow.rewrite.overgrown_layer import CandidateBlocks, OvergrownLayer
 from fxgrow.rewrite.rewriter import Provenance
+from fxgrow.rewrite.rule import no_rewrite
 
 _SELECTED = "fxgrow_candidates.is_selected"
 
@@ -238,7 +239,7 @@ def refusals_of_hidden_norms(context: RewriteContext, node: fx.Node) -> dict[int
     if not normalized or is_seen or NormalizationRule().match(context, node):
         return {}
     reason = f"{node.target} normalizes it, and is no norm of torch and was not traced"
-    return dict.fromkeys(normalized, Refusal("no-rewrite", reason, (node.name,)))
+    return dict.fromkeys(normalized, no_rewrite(node, reason))
 
 
 class MeanSquareRule:
@@ -319,11 +320,11 @@ class TiedReaderRule:
         axes = {product.rows, product.columns}
         if product.is_computed or product.form.row_dim != -1 or axes != {0, 1}:
             reason = f"{product.weight} writes the width and reads it as no matrix"
-            return Refusal("no-rewrite", reason, (node.name,))
+            return no_rewrite(node, reason)
         written = context.widths_of(product.weight, product.rows)
         if any(context.coupling.widths[width].growable for width in written):
             reason = f"{product.weight} reads one width and writes another, and is tied"
-            return Refusal("no-rewrite", reason, (node.name,))
+            return no_rewrite(node, reason)
         return None
 
     def rewrite(self, context: RewriteContext, node: fx.Node) -> Lanes:

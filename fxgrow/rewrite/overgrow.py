@@ -23,8 +23,9 @@ from fxgrow.rewrite.frozen import freeze_norms
 from fxgrow.rewrite.lanes import Lanes
 from fxgrow.rewrite.norms import refusals_of_hidden_norms
 from fxgrow.rewrite.overgrown_layer import OvergrownLayer
+from fxgrow.rewrite.product_rules import refusals_of_other_axes
 from fxgrow.rewrite.rewriter import Provenance, Rewriter
-from fxgrow.rewrite.rules import EPS, SCALING, refusals_of_other_axes, rule_for
+from fxgrow.rewrite.rules import rule_for
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class OverGrown:
     coupling: Coupling
 
 
+_EPS = ("fxgrow_candidates.split_eps", "fxgrow_candidates.new_eps")
+_SCALING = "fxgrow_scaling"
 _REORDERED = Refusal(
     "no-lane", "new neurons alone are dealt out in another order than beside the old ones"
 )
@@ -241,17 +244,17 @@ def _build(
     for node in old.graph.nodes:
         # Placeholders come first in a graph, then what the graph reads of its own.
         if node.op != "placeholder" and not context.eps_nodes:
-            for target in EPS:
+            for target in _EPS:
                 context.eps_nodes.append(rewriter.get_attr(target, Provenance("layer")))
             args = tuple(context.eps_nodes)
             context.scaled_node = rewriter.call_module(
-                SCALING, args, "scaled_candidates", Provenance("layer")
+                _SCALING, args, "scaled_candidates", Provenance("layer")
             )
         if node.op == "output":
             context.env[node] = Lanes(rewriter.copy(node, lambda n: context.env[n].plus))
         else:
             context.env[node] = rule_for(context, node).rewrite(context, node)
-    root.add_module(SCALING, CandidateScaling(tuple(context.layers.values())))
+    root.add_module(_SCALING, CandidateScaling(tuple(context.layers.values())))
     if candidates.split or candidates.new:
         freeze_norms(rewriter.graph, root, INSERTED)
     # Before there is a module, whose code would be written anew.
@@ -273,7 +276,7 @@ def _root(old: fx.GraphModule, candidates: Candidates) -> nn.Module:
     for name, buffer in old.named_buffers(recurse=False):
         root.register_buffer(name, buffer)
     root.add_module(INSERTED, nn.Module())
-    root.add_module(EPS[0].partition(".")[0], candidates)
+    root.add_module(_EPS[0].partition(".")[0], candidates)
     return root
 
 
