@@ -4,7 +4,7 @@
 
 Writes ``rbf.json`` and ``rbf.png``. Every ground truth is a seed, and all methods start from the same trained network
 of one neuron; each growth adds one neuron by ``fxgrow.grow`` and is followed by the same training. Scratch trains each
-size from fresh weights with all the multiplications that Firefly (m' = 5) spent to get there, its search included. A
+size from fresh weights with all the multiplications that Firefly (m' = 20) spent to get there, its search included. A
 run that is in the file with the same settings is not done again. Float64, one thread per process.
 """
 
@@ -31,6 +31,7 @@ from fxgrow.methods import Firefly, RandomGrowth, Splitting, from_scratch
 SIZES = range(1, 11)
 RECIPE, TRUTH = Recipe(), Truth()
 EPS = 0.01
+NEW = 20  # m', the new neurons that a growth chooses from: fewer leave bad draws where they are
 
 
 def firefly(new: int) -> Firefly:
@@ -41,10 +42,11 @@ METHODS: dict[str, Method] = {
     "random (split)": RandomGrowth(new=0, eps=EPS, draws=3),
     "splitting": Splitting(eps=EPS),
     "firefly (split)": firefly(0),
-    "random (split+new)": RandomGrowth(new=5, eps=EPS, draws=3),
-    "firefly": firefly(5),
+    "random (split+new)": RandomGrowth(new=NEW, eps=EPS, draws=3),
+    "firefly": firefly(NEW),
     "m' = 1": firefly(1),
     "m' = 2": firefly(2),
+    "m' = 5": firefly(5),
     "m' = 10": firefly(10),
 }
 CURVES = (
@@ -55,15 +57,22 @@ CURVES = (
     "random (split+new)",
     "firefly",
 )
-M_PRIME = {"0": "firefly (split)", "1": "m' = 1", "2": "m' = 2", "5": "firefly", "10": "m' = 10"}
+M_PRIME = {
+    "0": "firefly (split)",
+    "1": "m' = 1",
+    "2": "m' = 2",
+    "5": "m' = 5",
+    "10": "m' = 10",
+    str(NEW): "firefly",
+}
 
 
 def scratch_steps(size: int) -> int:
-    """Steps at this size that multiply as often as training and growing by Firefly (m' = 5) up to it.
+    """Steps at this size that multiply as often as training and growing by Firefly (m' = 20) up to it.
 
     A step with k neurons multiplies 2k times (and as often for each gradient), one with all candidates 3k + 2m' times.
     """
-    method = firefly(5)
+    method = firefly(NEW)
     passes = (
         method.steps + method.points + method.refine_steps + 4
     )  # at most 11 forward passes check the descent
@@ -161,7 +170,7 @@ def summary(runs: dict[str, Any], seeds: int) -> dict[str, Any]:
                 mean[name][-1] for name in rivals if "split)" in name or name == "splitting"
             ),
             "m1_over_m0_at_10": mean["m' = 1"][-1] / mean["firefly (split)"][-1],
-            "m5_over_m10_at_10": mean["firefly"][-1] / mean["m' = 10"][-1],
+            "m5_over_m10_at_10": mean["m' = 5"][-1] / mean["m' = 10"][-1],
         },
     }
 

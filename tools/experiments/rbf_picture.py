@@ -37,7 +37,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
             i - (len(result["m_prime"]) - 1) / 2,
             style,
         )
-    left.set_title("methods (firefly: m' = 5)")
+    left.set_title("methods (firefly: m' = 20)")
     right.set_title("firefly with m' new-neuron candidates")
     left.set_ylabel("training loss (targets of variance 1)")
     for axes in (left, right):

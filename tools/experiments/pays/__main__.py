@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from tools.experiments.pays import __doc__ as description
-from tools.experiments.pays import tasks
+from tools.experiments.pays import data
 from tools.experiments.pays.files import read, write
 from tools.experiments.pays.picture import draw
-from tools.experiments.pays.runs import run_task
+from tools.experiments.pays.runs import errors_by_length, run_task
 from tools.experiments.pays.tables import markdown
 from tools.experiments.pays.tasks import TASKS
 
@@ -22,17 +22,29 @@ def main() -> None:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--task", choices=TASKS, action="append")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--data-root", type=Path, default=tasks.DATA_ROOT)
+    parser.add_argument("--seeds", type=int, help="by default as many as each task says")
+    parser.add_argument("--data-root", type=Path, default=data.DATA_ROOT)
     parser.add_argument("--parts", type=Path, default=Path("runs/pays"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/pays"))
     parser.add_argument(
         "--tables", action="store_true", help="only draw and write what the results say"
     )
+    parser.add_argument(
+        "--lengths",
+        action="store_true",
+        help="only see whether the tasks are long enough: errors after more and fewer steps",
+    )
     chosen = parser.parse_args()
-    tasks.DATA_ROOT = chosen.data_root
+    data.DATA_ROOT = chosen.data_root
+    if chosen.lengths:
+        path = chosen.out / "lengths.json"
+        known = read(path) if path.exists() else {}
+        for name in chosen.task or TASKS:
+            known[name] = errors_by_length(TASKS[name], chosen.parts)
+            write(path, known)
+        return
     for name in () if chosen.tables else chosen.task or TASKS:
-        arms = run_task(TASKS[name], chosen.seeds, chosen.parts)
+        arms = run_task(TASKS[name], chosen.seeds or TASKS[name].seeds, chosen.parts)
         write(chosen.out / f"{name}.json", {"torch": torch.__version__, "arms": arms})
         print_table(name, arms)
     found = {path.stem: read(path)["arms"] for path in results(chosen.out)}

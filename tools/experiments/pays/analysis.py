@@ -27,24 +27,52 @@ def compare(errors: Sequence[float], reference: Sequence[float]) -> Comparison:
     return Comparison(mean(ratios), spread / len(ratios) ** 0.5)
 
 
+class TunedRate(NamedTuple):
+    """The learning rate of an arm, and whether it is the largest or smallest that was tried."""
+
+    best: float
+    is_at_edge: bool
+
+
 def best_rate(errors: Mapping[float, Sequence[float]]) -> float:
-    """The learning rate of least mean log error."""
-    return min(errors, key=lambda rate: mean(map(math.log, errors[rate])))
+    """The learning rate of least mean log error; one at which a run diverges is worse than all."""
+
+    def mean_log(rate: float) -> float:
+        logs = [math.log(error) for error in errors[rate] if math.isfinite(error)]
+        return mean(logs) if len(logs) == len(errors[rate]) else math.inf
+
+    return min(errors, key=mean_log)
 
 
-def summary(
-    rate: float, rates: Sequence[float], runs: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def summary(rate: TunedRate, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One arm of one task in the result."""
     return {
-        "rate": rate,
-        "rate_at_edge": rate in (min(rates), max(rates)),
+        "rate": rate.best,
+        "rate_at_edge": rate.is_at_edge,
         "errors": [run["error"] for run in runs],
         "mean_error": mean(run["error"] for run in runs),
         "search_share": mean(run["search_flops"] / run["flops"] for run in runs),
         "cpu_seconds": mean(run["seconds"] for run in runs),
         "parameters": mean(run["parameters"] for run in runs),
+        "curves": [run["curve"] for run in runs],
     }
+
+
+def flops_saved(curves: Sequence[Sequence[tuple[float, float]]], goals: Sequence[float]) -> float:
+    """The share of the FLOPs that is left when a run first has an error that another ends with.
+
+    Args:
+        curves: of each seed, (share of the FLOPs, error) along the run.
+        goals: of each seed, the error to be reached.
+
+    Returns:
+        The mean over the seeds, of which those that never reach it count as 0.
+    """
+    saved = []
+    for curve, goal in zip(curves, goals, strict=True):
+        reached = [share for share, error in curve if error <= goal]
+        saved.append(max(0.0, 1 - min(reached)) if reached else 0.0)
+    return mean(saved)
 
 
 def compared(arms: Mapping[str, dict[str, Any]], reference_arm: str) -> dict[str, dict[str, Any]]:
@@ -55,4 +83,6 @@ def compared(arms: Mapping[str, dict[str, Any]], reference_arm: str) -> dict[str
         comparison = compare(arm["errors"], reference)
         against = {"mean": comparison.mean, "standard_error": comparison.standard_error}
         told[name] = {**arm, "log_ratio": against, "verdict": comparison.verdict}
+        if "scratch" in arms:
+            told[name]["flops_saved"] = flops_saved(arm["curves"], arms["scratch"]["errors"])
     return told

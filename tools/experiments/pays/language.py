@@ -105,4 +105,6 @@ TASK = Task(
     grown_widths=("*.up",),
     growth_ends=0.3,
     arms=(*(f"zero, {state}" for state in ARMS), "scratch", "narrow"),
+    tuning_steps=750,
+    seeds=8,
 )

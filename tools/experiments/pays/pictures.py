@@ -2,17 +2,17 @@
 
 import argparse
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
-from tools.experiments.pays.task import Batch, Problem, Task, cosine_of_stage, mean_loss
-from tools.experiments.pays.tasks import cifar, forever
+from tools.experiments.pays.data import cifar, flipped, forever, share_wrong
+from tools.experiments.pays.task import Problem, Task, cosine_of_stage, mean_loss
 
 BATCH = 64
 HELD_OUT = 5000
@@ -21,19 +21,6 @@ BRIEFLY = 2000
 """Images that are enough for a point of a curve."""
 STATISTICS = 16
 """Batches that statistics of batch norms are re-estimated on before a held-out loss."""
-
-
-def share_wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of the images that are not classified right."""
-    return (logits.argmax(1) != labels).float().mean()
-
-
-def flipped(batches: Iterator[Batch], seed: int) -> Iterator[Batch]:
-    """Every image left to right with probability 1/2."""
-    generator = torch.Generator().manual_seed(seed)
-    for images, labels in batches:
-        is_flipped = torch.rand(len(images), generator=generator) < 0.5
-        yield torch.where(is_flipped[:, None, None, None], images.flip(3), images), labels
 
 
 def classification(seed: int, size: int, is_tuning: bool) -> Problem:

@@ -25,7 +25,8 @@ from typing import Any
 
 import torch
 
-from tools.experiments.pays import tasks
+from tools.experiments.pays import data
+from tools.experiments.pays.analysis import TunedRate
 from tools.experiments.pays.arms import GROWN_ARMS
 from tools.experiments.pays.course import scratch_size
 from tools.experiments.pays.curves import (
@@ -69,17 +70,18 @@ def command(
     if models:
         parser.add_argument("--model", choices=models, default=models[0])
     chosen = parser.parse_args()
-    tasks.DATA_ROOT = chosen.data_root
+    data.DATA_ROOT = chosen.data_root
     task = make_task(chosen)
     if chosen.seed is not None:
         run_seed(task, chosen.seed, chosen.parts)
         return
     rates = tuned(task, chosen.parts)  # before the seeds, which would all do it at once
     in_processes(module, chosen.seeds, chosen.jobs)
+    best = {arm: found.best for arm, found in rates.items()}
     runs: Runs = {arm: [] for arm in task.arms}
     for arm, found in runs.items():
         for seed in range(chosen.seeds):
-            found.append(part(task, arm, seed, rates[arm], rates, chosen.parts))
+            found.append(part(task, arm, seed, best[arm], best, chosen.parts))
     record = {
         "torch": torch.__version__,
         "data": "CIFAR-10, JPEG copy",
@@ -103,7 +105,7 @@ def options(name: str, description: str, epochs: float) -> argparse.ArgumentPars
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--rate", type=float, help="of all arms, without tuning")
     parser.add_argument("--arms", nargs="*", help="only these; the reference first")
-    parser.add_argument("--data-root", type=Path, default=tasks.DATA_ROOT)
+    parser.add_argument("--data-root", type=Path, default=data.DATA_ROOT)
     parser.add_argument("--parts", type=Path, default=Path(f"runs/{name}"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/paper"))
     return parser
@@ -122,12 +124,12 @@ def in_processes(module: str, seeds: int, jobs: int) -> None:
 
 def run_seed(task: Task, seed: int, parts: Path) -> None:
     """All arms of one seed."""
-    rates = tuned(task, parts)
+    rates = {arm: found.best for arm, found in tuned(task, parts).items()}
     for arm in task.arms:
         part(task, arm, seed, rates[arm], rates, parts)
 
 
-def told(task: Task, rates: Mapping[str, float], runs: Runs) -> dict[str, Any]:
+def told(task: Task, rates: Mapping[str, TunedRate], runs: Runs) -> dict[str, Any]:
     """What the runs say: every arm, its comparison with the reference, and the full network."""
     reference = task.arms[0]
     curves: dict[str, Sequence[Mapping[str, Any]]] = {
@@ -140,8 +142,8 @@ def told(task: Task, rates: Mapping[str, float], runs: Runs) -> dict[str, Any]:
     arms: dict[str, Any] = {}
     for arm, found in runs.items():
         arms[arm] = {
-            "rate": rates[arm],
-            "rate_at_edge": rates[arm] in (min(task.rates), max(task.rates)),
+            "rate": rates[arm].best,
+            "rate_at_edge": rates[arm].is_at_edge,
             "final_accuracy": estimate([run["stages"][-1]["accuracy"] for run in found])._asdict(),
             "runs": found,
         }

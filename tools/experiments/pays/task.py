@@ -82,7 +82,7 @@ class Task:
         draw: the problem of a seed.
         widths: the sizes that a grown network passes.
         steps: plain training steps of the widest network that all the arms' FLOPs are worth.
-        rates: learning rates to tune over.
+        rates: learning rates to tune over, rising.
         optimizer: from parameters and a learning rate.
         grown_widths: patterns of the names of the widths that grow.
         growth_ends: the share of all FLOPs after which nothing grows any more.
@@ -93,6 +93,8 @@ class Task:
         neurons_per_unit: neurons that a growth may add for a difference of 1 in ``widths``; None:
             one for each width that grows.
         tuning_seeds: that choose the rates, and are not in the result.
+        extensions: how often ``rates`` is made longer while the best one is at its edge.
+        seeds: of the result, unless the command says how many.
     """
 
     name: str
@@ -110,6 +112,8 @@ class Task:
     tuning_steps: int | None = None
     neurons_per_unit: int | None = None
     tuning_seeds: tuple[int, ...] = (900, 901)
+    extensions: int = 3
+    seeds: int = 5
 
 
 @torch.no_grad()

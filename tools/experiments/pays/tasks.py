@@ -6,30 +6,16 @@ task, on the points themselves).
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fxgrow.data import load_data
-from tools.experiments.pays import language
+from tools.experiments.pays import convolutions, language
+from tools.experiments.pays.data import cifar, forever
 from tools.experiments.pays.task import Batch, LossFunction, Problem, Task, mean_loss
 from tools.experiments.rbf_network import RBFNetwork, Truth
-
-DATA_ROOT = Path("runs/data")
-"""Where ``cifar-10-batches-py`` lies."""
-
-
-def forever(inputs: Tensor, targets: Tensor, size: int, seed: int) -> Iterator[Batch]:
-    """Batches of ``size`` in a new random order in every epoch."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(len(inputs), generator=generator)
-        for start in range(0, len(inputs) - size + 1, size):
-            chosen = order[start : start + size]
-            yield inputs[chosen], targets[chosen]
 
 
 def _loss_on(loss_fn: LossFunction, inputs: Tensor, targets: Tensor) -> Callable[..., float]:
@@ -66,13 +52,6 @@ class Sine(nn.Module):
 def sine_network(width: int) -> nn.Module:
     """Coordinates to colors with one hidden layer of sines (Sitzmann et al. 2020, SIREN)."""
     return nn.Sequential(nn.Linear(2, width), Sine(10.0), nn.Linear(width, 3))
-
-
-@lru_cache
-def cifar(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """CIFAR-10 of ``size`` x ``size`` pixels: training images and labels, those for the test."""
-    split = load_data("cifar10", root=DATA_ROOT, size=size)
-    return split.train.images, split.train.labels, split.test.images, split.test.labels
 
 
 def _image(seed: int) -> Problem:
@@ -203,5 +182,7 @@ TASKS = {
             1500,
             (0.001, 0.003, 0.01, 0.03),
         ),
+        convolutions.PLAIN,
+        convolutions.RESIDUAL,
     )
 }
