@@ -31,12 +31,13 @@ from fxgrow.growth.budget import Budget
 from fxgrow.growth.companions import network_of
 from fxgrow.growth.deepen import Deepened, deepen_in_place
 from fxgrow.growth.expressible import require_expressed
-from fxgrow.growth.invariants import full_precision, require_close
+from fxgrow.growth.invariants import full_precision
 from fxgrow.growth.lineage import located
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import Objective
 from fxgrow.growth.plan import Plan, Spending
 from fxgrow.growth.result import GrowthReport
+from fxgrow.growth.rounding import Snapshot, require_same
 from fxgrow.growth.select import ranked_increments
 from fxgrow.growth.step_options import StepOptions
 from fxgrow.growth.step_search import Found, require_gain, search_model
@@ -236,13 +237,14 @@ def _deepen_companion(
 ) -> None:
     """Put the same blocks into a network like the model; its function stays, too."""
     with evaluation_mode(network), full_precision():
-        before = objective.output(network)
+        before, earlier = objective.output(network), Snapshot.of(network)
         # Copies of its own blocks, constant where those of the model are.
         insert_all(network, layouts, {})
         with torch.no_grad():
             for name, value in deepened.zeroed.items():
                 network.get_parameter(name).fill_(value)
-        require_close("what a companion was", objective.output(network), before)
+        compared, models = (objective.output(network), before), (Snapshot.live(network), earlier)
+        require_same("what a companion was", compared, models, objective.first_inputs)
 
 
 def search_beside(

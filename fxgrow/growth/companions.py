@@ -15,9 +15,10 @@ from torch.optim.swa_utils import AveragedModel
 from fxgrow.coupling import Coupling, Fill, Role
 from fxgrow.errors import GrowthError
 from fxgrow.growth.emit import emit
-from fxgrow.growth.invariants import full_precision, require_close
+from fxgrow.growth.invariants import full_precision
 from fxgrow.growth.objective import Objective
 from fxgrow.growth.prepare import PreparedModel
+from fxgrow.growth.rounding import Snapshot, require_same
 from fxgrow.modes import evaluation_mode
 from fxgrow.surgery import Change, Maps, named_tensors, parameter_shapes, update_config
 
@@ -105,11 +106,13 @@ def grow_companion(
     # It may be in training mode, in which a run would move its statistics.
     with evaluation_mode(network), full_precision():
         before, shapes = objective.output(network), parameter_shapes(network)
+        earlier = Snapshot.of(network)
         maps = emit(network, coupling, changes, {})
         _take_new_entries(network, prepared.captured.model, maps, coupling, changes)
         sizes = ((len(change.times), change.size) for change in changes.values())
         update_config(network, shapes, sizes, prepared.captured.example_inputs)
-        require_close("what a companion was", objective.output(network), before)
+        compared, models = (objective.output(network), before), (Snapshot.live(network), earlier)
+        require_same("what a companion was", compared, models, objective.first_inputs)
 
 
 def _reading(coupling: Coupling, changes: Mapping[int, Change]) -> set[tuple[str, int]]:

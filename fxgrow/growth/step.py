@@ -30,7 +30,7 @@ from fxgrow.growth.data_parallel import (
     wrap_again,
 )
 from fxgrow.growth.expressible import require_expressed
-from fxgrow.growth.invariants import full_precision, require_close
+from fxgrow.growth.invariants import full_precision
 from fxgrow.growth.method import Method
 from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.prepare import PreparedModel, remove_unused_layers
@@ -42,6 +42,7 @@ from fxgrow.growth.report import (
     growth_step,
 )
 from fxgrow.growth.result import Growth, graph_text
+from fxgrow.growth.rounding import Snapshot, require_same
 from fxgrow.growth.search import SearchLimits, SearchResult, require_searchable
 from fxgrow.growth.statistics import BatchNormGap, batch_statistics_gap
 from fxgrow.growth.step_options import DEFAULT_OPTIONS, StepOptions
@@ -259,6 +260,7 @@ def _capture_again(model: nn.Module, inputs: tuple[Any, ...], objective: Objecti
     """
     captured = capture(model, inputs)
     with evaluation_mode(model), full_precision():
-        from_graph = objective.output(captured.graph_module)
-        require_close("the same as its own graph", from_graph, objective.output(model))
+        compared = objective.output(captured.graph_module), objective.output(model)
+        models = Snapshot.live(captured.graph_module), Snapshot.live(model)
+        require_same("the same as its own graph", compared, models, objective.first_inputs)
     return captured

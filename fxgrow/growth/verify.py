@@ -16,19 +16,12 @@ from fxgrow.growth.invariants import (
     full_precision,
     relative_error,
     require_close,
-    rounding_tolerance,
 )
 from fxgrow.growth.materialize import parameter_updates
 from fxgrow.growth.objective import Objective
 from fxgrow.growth.prepare import PreparedModel
-from fxgrow.growth.preservation import (
-    MAX_NOISE_RATIO,
-    ROUNDING,
-    Preservation,
-    all_in_float64,
-    amplified_rounding,
-    excuse,
-)
+from fxgrow.growth.preservation import MAX_NOISE_RATIO, Preservation, excuse
+from fxgrow.growth.rounding import Snapshot, require_same
 from fxgrow.growth.search import SearchResult
 from fxgrow.growth.statistics import estimate_statistics
 from fxgrow.running import errors_as
@@ -89,7 +82,6 @@ def emit_and_verify(
         if not result.keeps_function:  # else they are those of the search still
             estimate_statistics(overgrown, objective, preserving=True)
         expected = objective.output(overgrown.graph_module)
-        finer = all_in_float64(objective.output, overgrown.graph_module)  # which emission changes
         output_before = objective.output(model)
         no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
         preservation_error, unchecked = _preservation(
@@ -100,8 +92,13 @@ def emit_and_verify(
         )
         # What amplifies rounding at eps = 0 does so beside the graph, too.
         allowed = _excused(preservation_error) if unchecked else 0.0
+        inputs = objective.first_inputs
+        graph = Snapshot.of(overgrown.graph_module)  # which emission changes
         if result.keeps_function:  # nothing was halved on the strength of that word
-            require_close("what its method promises to keep", expected, output_before, allowed)
+            promise = "what its method promises to keep"
+            pair = Snapshot.live(model), graph
+            _, amplifies = require_same(promise, (output_before, expected), pair, inputs, allowed)
+            unchecked = unchecked or amplifies
         shapes_before = parameter_shapes(model)
         updates = parameter_updates(coupling, overgrown, result.selection)
         emit(
@@ -114,36 +111,16 @@ def emit_and_verify(
             unlocked=unlocked,
             twin_noise=result.twin_noise,
         )
-        faithful_error, amplifies = _faithful(model, objective, expected, finer, allowed)
+        faithful = "faithful to the over-grown graph"
+        grown, output = Snapshot.live(model), _output(model, objective)
+        faithful_error, amplifies = require_same(
+            faithful, (output, expected), (grown, graph), inputs, allowed
+        )
         sizes = ((len(change.times), change.size) for change in changes.values())
         config = update_config(model, shapes_before, sizes, prepared.captured.example_inputs)
         loss_after = objective.scoring.mean(model)
     unchecked = unchecked or amplifies
     return Emission(faithful_error, preservation_error, loss_after, config, unchecked)
-
-
-def _faithful(
-    model: nn.Module, objective: Objective, expected: Any, finer: Any, allowed: float
-) -> tuple[float, str]:
-    """The relative error of the grown model against the graph, and what excuses it.
-
-    Args:
-        model: the grown model.
-        objective: holds the batch on which outputs are compared.
-        expected: the output of the over-grown graph.
-        finer: the same with every cast in float64; None if that is not known.
-        allowed: an error that was excused at eps = 0.
-    """
-    check, output = "faithful to the over-grown graph", _output(model, objective)
-    try:
-        return require_close(check, output, expected, allowed), ""
-    except GrowthError:
-        again = None if finer is None else all_in_float64(objective.output, model)
-        if again is not None and relative_error(again, finer) <= rounding_tolerance(finer):
-            return relative_error(output, expected), ROUNDING
-        # The graph adds up in another order, and the digits that this costs may be amplified.
-        allowed = max(allowed, amplified_rounding(model, objective.first_inputs))
-        return require_close(check, output, expected, allowed), ROUNDING
 
 
 def _excused(preservation_error: float) -> float:

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 import fxgrow
 from fxgrow.errors import GrowthError
+from fxgrow.growth import Scope
 from fxgrow.growth.emit import emit as right_emit
 from fxgrow.growth.invariants import relative_error, require_close, rounding_tolerance
-from fxgrow.growth.preservation import amplified_rounding
+from fxgrow.growth.rounding import amplified_rounding
 from fxgrow.growth.widen import widen
+from fxgrow.training import EveryEpochs, Grower
 
 # In so many numbers some digit is rounded in another way, whatever kernels a processor runs.
 X = torch.randn(256, 5, generator=torch.Generator().manual_seed(0), dtype=torch.double)
@@ -295,13 +298,80 @@ def test_a_wrong_emission_is_not_excused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_grow_excuses_nothing_where_all_digits_are_lost() -> None:
-    """Else a wrong emission would go unseen; ``widen``, which emits no updates, may excuse it."""
+    """Else a wrong emission would go unseen; ``widen``, which emits no updates, may excuse it.
+
+    What grew is rounded to float32 once, and that is amplified in float64, too.
+    """
     model, x, batches = amplifying(torch.float32)
     assert "it amplifies rounding" in widen(model, {"a": 3, "b": 2}, x).unchecked
     with pytest.raises(GrowthError, match="not faithful to the over-grown graph"):
         fxgrow.grow(
             model, batches, nn.functional.mse_loss, only=["a"], method=SPLITS, accept_no_gain=True
         )
+
+
+def normalized(dtype: torch.dtype) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
+    """Batch norms with the statistics of two images that are alike: variances far below eps."""
+    torch.manual_seed(1)
+    layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, padding=1)]
+    for _ in range(6):
+        layers += [nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1)]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32, 3)).to(dtype)
+    x = torch.rand(2, 3, 1, 1, dtype=dtype)
+    x[1] = x[0] * (1 + 1e-4)
+    return model, [(x, torch.zeros(2, 3, dtype=dtype))]
+
+
+@pytest.mark.parametrize("method", [fxgrow.ZeroOutgoing(), SPLITS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_batch_norms_of_two_alike_images_are_no_wrong_growth(
+    dtype: torch.dtype, method: fxgrow.Method
+) -> None:
+    model, batches = normalized(dtype)
+    growth = fxgrow.grow(
+        model, batches, nn.functional.mse_loss, method=method, budget=fxgrow.Budget(neurons=6),
+        accept_no_gain=True,
+    )  # fmt: skip
+    report = growth.report
+    assert max(report.faithful_error, report.preservation_error) > rounding_tolerance(batches[0][0])
+    assert "it amplifies rounding" in report.unchecked
+
+
+@pytest.mark.parametrize("method", [fxgrow.ZeroOutgoing(), SPLITS])
+def test_a_wrong_emission_is_seen_under_such_norms(
+    monkeypatch: pytest.MonkeyPatch, method: fxgrow.Method
+) -> None:
+    model, batches = normalized(torch.float32)
+
+    def wrong(module: nn.Module, *args: Any, **options: Any) -> Any:
+        maps = right_emit(module, *args, **options)
+        if "treatment" in options:  # at eps = 0 all is right
+            with torch.no_grad():
+                module.get_parameter("0.bias").mul_(1 + 1e-3)
+        return maps
+
+    monkeypatch.setattr("fxgrow.growth.verify.emit", wrong)
+    with pytest.raises(GrowthError, match="not faithful"):
+        fxgrow.grow(
+            model, batches, nn.functional.mse_loss, method=method, budget=fxgrow.Budget(neurons=6),
+            accept_no_gain=True,
+        )  # fmt: skip
+
+
+def test_a_companion_may_amplify_rounding() -> None:
+    model, _, batches = amplifying(torch.float64)
+    average = AveragedModel(model)
+    grower = Grower(
+        model, loss_fn=nn.functional.mse_loss, when=EveryEpochs(epochs=1), scope=Scope(only=("a",)),
+        method=fxgrow.Firefly(new=0, steps=2), budget=fxgrow.Budget(neurons=3), accept_no_gain=True,
+    )  # fmt: skip
+    grower.follow(average)
+    assert grower.step(batches, loss=1.0, epoch=1) is not None
+    assert shapes_of_parameters(average.module) == shapes_of_parameters(model)
+
+
+def shapes_of_parameters(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 @pytest.mark.parametrize("kind", [AmplifiesAndScales, ScaledByLength])
