@@ -47,6 +47,16 @@ class TensorSource:
                 found[path] = tensor
         return found
 
+    def buffers_of_its_shape(self, root: nn.Module) -> list[str]:
+        """The names of the buffers of the model that this tensor is computed of, row by row."""
+        tensors = dict(root.named_buffers())
+        found = []
+        for node in self.nodes:
+            tensor = tensors.get(str(node.target)) if node.op == "get_attr" else None
+            if tensor is not None and tensor.shape == self.tensor.shape:
+                found.append(str(node.target))
+        return found
+
 
 def module_sources(module: Any) -> tuple[TensorSource, TensorSource | None]:
     """Where the weight and the bias (None: there is none) of a module come from."""

@@ -18,6 +18,7 @@ from fxgrow.rewrite.lanes import MINUS, NEW, PLUS, Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import LinearUse, attribute_at
 from fxgrow.rewrite.overgrown_layer import Kept, OvergrownLayer
+from fxgrow.rewrite.parametrized import graph_source
 from fxgrow.rewrite.path_rules import PathRule
 from fxgrow.rewrite.rewriter import Provenance
 from fxgrow.rewrite.rule import copy_plus, kind_of, no_rewrite
@@ -82,6 +83,14 @@ def _unknown_use(root: nn.Module, node: fx.Node) -> str:
             return (
                 f"the weight of this {kind} is no parameter but computed, as by "
                 "torch.nn.utils.prune (whose remove makes it one)"
+            )
+    for argument in node.all_input_nodes:
+        source = graph_source(root, argument)
+        buffers = [] if source is None else source.buffers_of_its_shape(root)
+        if buffers:
+            return (
+                f"a weight of this {kind} is computed with the buffer {', '.join(buffers)} (a mask, "
+                "say), and no candidate can say what that is for a new neuron"
             )
     return f"there is no rewrite rule for {kind} as a reader or writer"
 

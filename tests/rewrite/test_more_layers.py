@@ -511,7 +511,8 @@ def _pruned() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("middle", "reason"), [(Masked, "no rewrite rule for linear"), (_pruned, "nn.utils.prune")]
+    ("middle", "reason"),
+    [(Masked, "computed with the buffer middle.mask (a mask, say)"), (_pruned, "nn.utils.prune")],
 )
 def test_a_weight_that_is_masked_is_refused(middle: Callable[[], nn.Module], reason: str) -> None:
     """What new rows of a mask are, no candidate says."""
