@@ -26,6 +26,7 @@ from fxgrow.coupling.size_numbers import (
 )
 from fxgrow.coupling.size_reads import SizeReads
 from fxgrow.coupling.size_records import SizeRecord, watch_sizes
+from fxgrow.coupling.training_code import reads_training_mode
 from fxgrow.coupling.values import Axis, Context, Observed, Value
 from fxgrow.coupling.view_log import ViewLog
 from fxgrow.errors import ModelError
@@ -53,7 +54,8 @@ def observe(
     """Run bare copies of one model's subjects and gather what the rules learn.
 
     Each is run in eval mode, the graph for what its nodes do, the model for what its modules do.
-    While some parameter was not met (an auxiliary head), it is run in train mode too.
+    While some parameter was not met (an auxiliary head), it is run in train mode too, and so is a
+    model whose own code asks for the mode.
     A model that cannot run on shapes alone is run with its numbers.
 
     Args:
@@ -108,10 +110,13 @@ def _run_until_all_met(
 ) -> list[Exception]:
     """Run the subjects, in both modes until every parameter was met; gives back what went wrong."""
     failures: list[Exception] = []
-    owned = _names_of(subjects[-1].model)
+    model = subjects[-1].model
+    owned = _names_of(model)
     for subject in subjects:
+        # A graph was captured in evaluation mode, and is the same in both.
+        differs = subject is subjects[-1] and reads_training_mode(model)
         for training in (False, True):
-            if ctx.passes.get(subject) and not _unmet(ctx, subjects[-1].model):
+            if ctx.passes.get(subject) and not differs and not _unmet(ctx, model):
                 break
             bare = meta_copy(subject.model)
             label_parameters(ctx, bare, owned)

@@ -88,9 +88,10 @@ def _unknown_use(root: nn.Module, node: fx.Node) -> str:
         source = graph_source(root, argument)
         buffers = [] if source is None else source.buffers_of_its_shape(root)
         if buffers:
+            names = ", ".join(buffers)
             return (
-                f"a weight of this {kind} is computed with the buffer {', '.join(buffers)} (a mask, "
-                "say), and no candidate can say what that is for a new neuron"
+                f"a weight of this {kind} is computed with the buffer {names} (a mask, say), and "
+                "no candidate can say what that is for a new neuron"
             )
     return f"there is no rewrite rule for {kind} as a reader or writer"
 

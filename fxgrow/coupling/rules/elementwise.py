@@ -53,7 +53,7 @@ def _is_masked(ctx: Context, operands: Sequence[Tensor]) -> bool:
 
 
 LINEAR_IN_FIRST = {"neg", "mul", "div"}
-LINEAR_IN_BOTH = {"add", "sub", "complex"}
+LINEAR_IN_BOTH = {"add", "sub", "complex", "lerp"}
 """Operators of ATen that are linear in these operands (a number that is added spoils it)."""
 
 
