@@ -1,6 +1,6 @@
 """Axes of parameters and buffers that are in no width, each with the reason: nothing is silent."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,6 +12,9 @@ from fxgrow.errors import Refusal
 
 UNSEEN = Refusal(
     "unseen", "no operator that the example reaches reads, writes or carries neurons along it"
+)
+UNWRITTEN = Refusal(
+    "unwritten", "a parameter that is taken as values begins it, and no layer writes it"
 )
 NOT_FOLLOWED = Refusal("unseen", "it holds whole numbers, and those are not followed")
 
@@ -43,6 +46,7 @@ def fixed_axes(
     owned: Mapping[AnyAxisKey, Bools],
     blamed: Callable[[Ints], Refusal | None],
     tensors: Mapping[str, Tensor],
+    met: Set[AnyAxisKey],
 ) -> tuple[FixedAxis, ...]:
     """List the axes that are not in widths from end to end.
 
@@ -52,6 +56,7 @@ def fixed_axes(
             missing.
         blamed: the first refusal of some labels, if they have one.
         tensors: the parameters and buffers of the model by name.
+        met: the axes that read or carry neurons, or write some.
 
     Returns:
         One entry per axis, in the order of ``axes``; then those that were not followed.
@@ -62,7 +67,7 @@ def fixed_axes(
         if axis.key in owned:
             labels = labels[~owned[axis.key]]
         if len(labels):
-            refusal = blamed(labels) or UNSEEN
+            refusal = blamed(labels) or (UNWRITTEN if axis.key in met else UNSEEN)
             listed.append(FixedAxis(axis.parameter, axis.axis, len(labels), refusal))
     followed = {axis.parameter for axis in axes}
     for name, tensor in tensors.items():

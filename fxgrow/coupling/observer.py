@@ -152,6 +152,8 @@ class Observer(TorchDispatchMode):
         self.ctx.mark_operands(tensors)
         self.ctx.steps += 1
         try:
+            if func in _VIEWS_IN_PLACE:
+                return self._shaped_in_place(func, args, kwargs)
             out = self._observed(func, args, kwargs, tensors)
             if func._schema.is_mutable:
                 self._tell_twins()
@@ -195,6 +197,16 @@ class Observer(TorchDispatchMode):
             for written in _written(func, args):
                 self.ctx.note_overwritten(written)
         return out
+
+    def _shaped_in_place(self, func: Any, args: Any, kwargs: Any) -> Tensor:
+        """A tensor that is given another shape in place, which is what a view of it is."""
+        shaped: Tensor = args[0]
+        earlier = shaped.detach()
+        self.ctx.set_value(earlier, self.ctx.value(shaped))
+        view = self._observed(_VIEWS_IN_PLACE[func], (earlier, *args[1:]), kwargs, [earlier])
+        func(*args, **kwargs)
+        self.ctx.set_value(shaped, self.ctx.value(view))
+        return shaped
 
     def _follow_neurons(self, func: Any, args: Any, tensors: Sequence[Tensor], out: Any) -> None:
         """Apply the rule of an operator that neurons reach."""
@@ -397,6 +409,17 @@ class Constants(TorchFunctionMode):
         with _disable_current_modes():
             self.ctx.pin_fields(self.ctx.fields(x).values(), "sliced", READ_OUT)
             return func(real.detach().clone(), *args[1:], **kwargs)
+
+
+_VIEWS_IN_PLACE = {
+    aten.squeeze_.default: aten.squeeze.default,
+    aten.squeeze_.dim: aten.squeeze.dim,
+    aten.squeeze_.dims: aten.squeeze.dims,
+    aten.unsqueeze_.default: aten.unsqueeze.default,
+    aten.t_.default: aten.t.default,
+    aten.transpose_.default: aten.transpose.int,
+}
+"""Operators that give their tensor another shape, and those that give a tensor of that shape."""
 
 
 def _is_steady(func: Any) -> bool:

@@ -112,7 +112,9 @@ def build_widths(
         attributes=size_attributes(numbering.width, widths, workarounds.attributes, classes),
         replay=_replay(ctx, numbering, subject, workarounds.mixed),
         shapes=shapes,
-        fixed_axes=fixed_axes(ctx.axes, owned, classes.refusal, named_tensors(subject.model)),
+        fixed_axes=fixed_axes(
+            ctx.axes, owned, classes.refusal, named_tensors(subject.model), set(ctx.roles)
+        ),
     )
 
 

@@ -65,3 +65,18 @@ def test_kernels_and_inputs_say_why() -> None:
     reasons = {axis.key: axis.refusal.code for axis in coupling.fixed_axes}
     assert reasons["0.weight", 2] == reasons["0.weight", 3] == "space"
     assert reasons["0.weight", 1] == "fixed-size"
+
+
+def test_neurons_that_begin_at_a_parameter_say_so() -> None:
+    class Centers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.centers, self.last = nn.Parameter(torch.randn(6, 5)), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.exp(-torch.cdist(x, self.centers)))
+
+    coupling = fxgrow.couple(Centers(), torch.randn(4, 5))
+    reasons = {axis.key: axis.refusal.code for axis in coupling.fixed_axes}
+    assert reasons["centers", 0] == reasons["last.weight", 1] == "unwritten"
+    assert reasons["centers", 1] == "fixed-size"

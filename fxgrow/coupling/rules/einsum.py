@@ -28,11 +28,12 @@ _LIBRARY.define("einsum(str equation, Tensor[] operands) -> Tensor")
 _LIBRARY.impl("einsum", torch.einsum, "CompositeExplicitAutograd")
 
 _EINSUMS = (torch.einsum, torch.ops.aten.einsum.default)
+_BILINEARS = (torch.bilinear, torch.ops.aten.bilinear.default)
 _TENSORDOTS = (torch.tensordot, torch.ops.aten.tensordot.default)
 
 
 class WholeEinsum(TorchFunctionMode):
-    """Calls ``fxgrow::einsum`` for ``torch.einsum`` and ``torch.tensordot``."""
+    """Calls ``fxgrow::einsum`` for ``torch.einsum``, ``torch.tensordot`` and ``torch.bilinear``."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -40,12 +41,20 @@ class WholeEinsum(TorchFunctionMode):
             found = einsum_arguments(args)
             if found is not None:
                 return torch.ops.fxgrow.einsum(*found)
+        if func in _BILINEARS:
+            return _bilinear(*args, **kwargs)
         if func in _TENSORDOTS and kwargs.pop("out", None) is None:
             given = [*args, *kwargs.values()]
             ranks = [operand.dim() for operand in given[:2]]
             equation = tensordot_equation(*ranks, *_as_numbers(given[2:]))
             return torch.ops.fxgrow.einsum(equation.text(), given[:2])
         return func(*args, **kwargs)
+
+
+def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.bilinear``: y_o = sum_ij x1_i W_oij x2_j + b_o."""
+    product: Tensor = torch.ops.fxgrow.einsum("...i,oij,...j->...o", [input1, weight, input2])
+    return product if bias is None else product + bias
 
 
 def _as_numbers(dims: Sequence[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fxgrow.coupling.fields import lines_speak_for, place_field
 from fxgrow.coupling.rules.elementwise import along_channels, combine, results_of
-from fxgrow.coupling.rules.reshaping import record_grid
+from fxgrow.coupling.rules.reshaping import record_grid, reshape
 from fxgrow.coupling.values import Context, line, placed_fields
 
 NORMALIZED_REASON = "normalised over, so adding a neuron changes all the others"
@@ -128,6 +128,17 @@ def reduction(ctx: Context, args: Sequence[Any], out: Any) -> None:
 def vector_norm(ctx: Context, args: Sequence[Any], out: Any) -> None:
     """``linalg_vector_norm(x, ord, dims, keepdim)``."""
     _reduce(ctx, args[0], args[2] if len(args) > 2 else None, out)
+
+
+def distances(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``cdist(x1 [..., P, M], x2 [..., R, M])``: the norms of all differences, over M."""
+    terms = []
+    for x, dim in zip(args[:2], (-2, -3), strict=True):
+        terms.append(x.unsqueeze(dim))
+        reshape(ctx, (x,), terms[-1])
+    difference = terms[0] - terms[1]  # [..., P, R, M]
+    combine(ctx, terms, difference)
+    _reduce(ctx, difference, -1, out)
 
 
 def _reduce(ctx: Context, x: Tensor, dims: Any, out: Any) -> None:

@@ -83,7 +83,7 @@ class RuleHandle:
     Example:
         >>> import torch
         >>> from fxgrow.coupling.rules import pointwise, register_rule
-        >>> with register_rule(torch.ops.aten._cdist_forward, pointwise):
+        >>> with register_rule(torch.ops.aten.rot90, pointwise):
         ...     pass  # couple and grow a model here
     """
 

@@ -48,6 +48,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     ),
     (normalization.vector_norm, "linalg_vector_norm kthvalue"),
     (normalization.dot, "dot vdot"),
+    (normalization.distances, "_cdist_forward _euclidean_dist"),
     (
         normalization.space,
         "max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d"
