@@ -1,7 +1,7 @@
 """Models that are no plain modules of torch: what can be grown of them, in one sentence."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -129,8 +129,19 @@ def require_growable_model(model: nn.Module, *, values: bool = False) -> None:
                 f"{part} of quantized weights, which are packed and cannot change their size; grow "
                 "the model in floating point and quantize it then",
             )
+    if _names(model.named_parameters()) != _names(nn.Module.named_parameters(model)):
+        kind = type(model).__name__
+        raise ModelError(
+            "wrapped-model",
+            f"the model is a {kind}, whose parameters have other names than where they are; grow "
+            "the module inside it and wrap the grown model",
+        )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         _require_growable_tensor(f"{name!r} of {type(model).__name__}", tensor, values)
+
+
+def _names(named: Iterable[tuple[str, Tensor]]) -> set[str]:
+    return {name for name, _ in named}
 
 
 def _require_growable_tensor(name: str, tensor: Tensor, values: bool) -> None:

@@ -18,6 +18,7 @@ from fxgrow.rewrite.operators import (
     LinearCall,
 )
 from fxgrow.rewrite.parametrized import TensorSource, computed_op, graph_source, module_sources
+from fxgrow.surgery import weight_norm_hooks
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _match_module(root: nn.Module, node: fx.Node, names: Mapping[int, str]) -> L
     call = _module_call(module, node)
     if call is None or not isinstance(call.input, fx.Node):
         return None
-    if parametrize.is_parametrized(module):
+    if parametrize.is_parametrized(module) or weight_norm_hooks(module):
         product = computed_op(*module_sources(module), names, call.form, call.swapped)
     else:
         parameter_names = [names.get(id(module.weight))]

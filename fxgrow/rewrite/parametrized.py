@@ -2,7 +2,8 @@
 
 A weight norm computes the weight g v / |v| of parameters g and v. Candidates are rows of these, so
 that what is emitted computes its weights as the model does. Weights are computed by
-``torch.nn.utils.parametrize``, or in the graph (``F.linear(x, self.weight * self.scale)``).
+``torch.nn.utils.parametrize``, by the hooks of ``torch.nn.utils.weight_norm``, or in the graph
+(``F.linear(x, self.weight * self.scale)``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.weight_norm import WeightNorm
 
 from fxgrow.rewrite.linear_op import LinearForm, LinearOp, Parametrization
+from fxgrow.surgery import weight_norm_hooks
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,25 @@ def module_sources(module: Any) -> tuple[TensorSource, TensorSource | None]:
 
 
 def _module_source(module: Any, kind: str) -> TensorSource:
-    is_computed = kind in getattr(module, "parametrizations", {})
-    source = module.get_submodule(f"parametrizations.{kind}") if is_computed else None
+    source: nn.Module | None = None
+    if kind in getattr(module, "parametrizations", {}):
+        source = module.get_submodule(f"parametrizations.{kind}")
+    for hook in weight_norm_hooks(module):
+        if hook.name == kind:
+            source = _NormalizedByHook(module, hook)
     return TensorSource(getattr(module, kind), source)
+
+
+class _NormalizedByHook(nn.Module):
+    """What the hook of ``torch.nn.utils.weight_norm`` computes: g v / |v|."""
+
+    def __init__(self, module: nn.Module, hook: WeightNorm) -> None:
+        super().__init__()
+        self.g, self.v = getattr(module, f"{hook.name}_g"), getattr(module, f"{hook.name}_v")
+        self.dim = hook.dim
+
+    def forward(self) -> Tensor:
+        return torch._weight_norm(self.v, self.g, self.dim)
 
 
 def graph_source(root: nn.Module, node: Any) -> TensorSource | None:

@@ -20,6 +20,7 @@ from fxgrow.surgery.attributes import (
     require_sizes_of_torch,
     set_integer,
     sync_size_attributes,
+    weight_norm_hooks,
 )
 from fxgrow.surgery.config import (
     ConfigUpdate,
@@ -117,4 +118,5 @@ __all__ = [
     "update_depth",
     "update_experts",
     "update_labels",
+    "weight_norm_hooks",
 ]

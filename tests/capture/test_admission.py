@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import HashStore
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
@@ -60,6 +61,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         lambda: nn.Sequential(compiled(nn.Linear(5, 3))),
         "wrapped-model",
         "'0' is a OptimizedModule",
+    ),
+    "checkpointed": (
+        lambda: checkpoint_wrapper(network()),
+        "wrapped-model",
+        "other names than where they are; grow the module inside it",
     ),
     "scripted": (lambda: scripted(network()), "wrapped-model", "TorchScript"),
     "scripted part": (

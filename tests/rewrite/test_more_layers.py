@@ -1,5 +1,6 @@
 """What widen grows, grow grows: grouped and transposed convolutions, deformable ones, computed weights, bags, conditions."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -282,6 +283,12 @@ def _mixed_over_time(by_layer: bool) -> nn.Module:
     return Net(forward, a=nn.Linear(6, 5), mix=nn.Linear(3, 3), b=_read(5))
 
 
+def _normalized_by_hook(layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch recommends the parametrization
+        return nn.utils.weight_norm(layer)  # type: ignore[no-untyped-call,no-any-return]
+
+
 SIGNALS = {1: _values(2, 3, 9), 2: IMAGE, 3: _values(2, 3, 4, 4, 4)}
 CASES: dict[str, Case] = {
     "weight norm": (
@@ -291,6 +298,16 @@ CASES: dict[str, Case] = {
     ),
     "weight norm, convolution": (
         lambda: _between(lambda: parametrizations.weight_norm(nn.Conv2d(4, 6, 3)), 6),
+        (IMAGE,),
+        {"a", "middle"},
+    ),
+    "weight norm by a hook": (
+        lambda: _linear(_normalized_by_hook(nn.Linear(4, 5))),
+        (VECTOR,),
+        {"a", "middle"},
+    ),
+    "weight norm by a hook, convolution": (
+        lambda: _between(lambda: _normalized_by_hook(nn.Conv2d(4, 6, 3)), 6),
         (IMAGE,),
         {"a", "middle"},
     ),
