@@ -4,6 +4,7 @@ Each construct maps ``[batch, time, d]`` to ``[batch, time, d']``. What a constr
 refused; it must not come out changed. ``tools/sweep.py --zoo random`` searches thousands of them.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -250,6 +251,67 @@ class MaskedLinear(nn.Linear):
         return F.linear(h, self.weight * self.mask, self.bias)
 
 
+class Momentum(nn.Module):
+    """A layer beside another one that follows it in training (a momentum encoder)."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(d, 4), nn.Linear(d, 4)
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.training:
+            pairs = zip(self.query.parameters(), self.key.parameters(), strict=True)
+            for query, key in pairs:
+                key.data = 0.9 * key.data + 0.1 * query.data
+        return self.query(h).tanh() - self.key(h)
+
+
+class Averaged(nn.Module):
+    """A layer that applies a moving average of its weight in evaluation mode."""
+
+    average: Tensor
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(d, 4)
+        self.register_buffer("average", torch.randn(4, d))
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.training:
+            self.average.lerp_(self.layer.weight.detach(), 0.1)
+            return self.layer(h)
+        return F.linear(h, self.average, self.layer.bias)
+
+
+class Distances(nn.Module):
+    """How far features are from learned centers."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.centers = nn.Parameter(torch.randn(4, d))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.cdist(h, self.centers)
+
+
+class WithItself(nn.Module):
+    """A bilinear layer of one input and a function of it."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.layer = nn.Bilinear(d, d, 4)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.layer(h, h.tanh())
+
+
+def normalized_by_hook(d: int) -> nn.Module:
+    """A linear layer under the older weight norm."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch recommends the parametrization
+        return nn.utils.weight_norm(nn.Linear(d, 4))  # type: ignore[no-untyped-call,no-any-return]
+
+
 class OverTime(nn.Module):
     """A layer of images or sequences, channels first."""
 
@@ -357,6 +419,16 @@ CONSTRUCTS: dict[str, Callable[[int], tuple[nn.Module, int]]] = {
     # attention
     "attention": lambda d: (Attention(d, 2, by_hand=False), d),
     "learned queries": lambda d: (LearnedQueries(d), d),
+    # what training mode alone combines
+    "momentum encoder": lambda d: (Momentum(d), 4),
+    "averaged weights": lambda d: (Averaged(d), 4),
+    # layers with other products than one
+    "bilinear": lambda d: (WithItself(d), 4),
+    "distances": lambda d: (Distances(d), 4),
+    "weight norm by a hook": lambda d: (normalized_by_hook(d), 4),
+    "shaped in place": _function(
+        lambda h: (2 * h).unsqueeze_(0).transpose_(-1, -2).squeeze_(0).transpose_(-1, -2)
+    ),
     # numbers that are expanded over features, weights that are computed
     "gathered": lambda d: (Grouped(gathers=True), d),
     "grouped": lambda d: (Grouped(gathers=False), d),
