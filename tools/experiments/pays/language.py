@@ -2,12 +2,13 @@
 
 The sizes are those of ALGORITHM, section 10: two blocks of 64 features, MLPs of 8 neurons that grow
 to 96 at 30 % of the FLOPs, AdamW. New neurons have outgoing weights of 0; the arms are the rules
-by which the optimizer goes on.
+by which the optimizer goes on. In ``lm-heads`` the heads grow from 2 to 6 instead.
 """
 
 import math
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tools.experiments.pays.task import Batch, Problem, Task, mean_loss
 
 CONTEXT = 64
 BATCH = 16
+HEAD_SIZE = 16
 REFERENCE = "reset-grown"
 ARMS = (REFERENCE, *(state for state in STATE_RULES if state != REFERENCE))
 
@@ -29,13 +31,14 @@ class Block(nn.Module):
 
     def __init__(self, size: int, heads: int, width: int) -> None:
         super().__init__()
-        self.heads = heads
+        inner = heads * HEAD_SIZE
         self.before_attention, self.before_mlp = nn.LayerNorm(size), nn.LayerNorm(size)
-        self.qkv, self.out = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.qkv, self.out = nn.Linear(size, 3 * inner), nn.Linear(inner, size)
         self.up, self.down = nn.Linear(size, width), nn.Linear(width, size)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.before_attention(x)).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        projected = self.qkv(self.before_attention(x))
+        q, k, v = projected.unflatten(-1, (3, -1, HEAD_SIZE)).unbind(-3)
         q, k, v = (one.transpose(1, 2) for one in (q, k, v))  # [batch, heads, time, size of a head]
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
@@ -45,11 +48,11 @@ class Block(nn.Module):
 class ByteModel(nn.Module):
     """From bytes to the logits of the next ones."""
 
-    def __init__(self, width: int, size: int = 64) -> None:
+    def __init__(self, width: int, heads: int = 4, size: int = 64) -> None:
         super().__init__()
         self.bytes = nn.Embedding(256, size)
         self.places = nn.Parameter(0.02 * torch.randn(CONTEXT, size))
-        self.blocks = nn.Sequential(*(Block(size, 4, width) for _ in range(2)))
+        self.blocks = nn.Sequential(*(Block(size, heads, width) for _ in range(2)))
         self.norm, self.head = nn.LayerNorm(size), nn.Linear(size, 256)
 
     def reset_parameters(self) -> None:
@@ -108,3 +111,10 @@ TASK = Task(
     tuning_steps=750,
     seeds=8,
 )
+
+
+def _with_heads(heads: int) -> ByteModel:
+    return ByteModel(96, heads)
+
+
+HEADS = replace(TASK, name="lm-heads", make=_with_heads, widths=(2, 6), grown_widths=("*.qkv",))
