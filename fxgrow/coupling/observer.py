@@ -7,8 +7,9 @@ a real one and is therefore tried only where shapes alone fail. Numbers share th
 model's own tensors do, so that writing into a view is seen in its base.
 """
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -102,6 +103,24 @@ def _record_view(ctx: Context, func: Any, args: Any, out: Any) -> None:
         ctx.view_log.record(args[0].shape, out.shape)
 
 
+Dispatch = Callable[..., Any]
+
+
+def _unwatched(dispatch: Dispatch) -> Dispatch:
+    """A ``__torch_dispatch__`` whose own reads of sizes nobody watches.
+
+    Operators in TorchScript or in C++ code arrive here without a torch function before them, while
+    modes for functions are on still.
+    """
+
+    @functools.wraps(dispatch)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            return dispatch(*args, **kwargs)
+
+    return wrapper
+
+
 class ShapeReads(TorchDispatchMode):
     """Runs operators on the meta device, without rules."""
 
@@ -111,6 +130,7 @@ class ShapeReads(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.ctx = ctx
 
+    @_unwatched
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         _refuse_higher_order(func)
         self.ctx.steps += 1
@@ -135,6 +155,7 @@ class Observer(TorchDispatchMode):
         # its id is not given to another one.
         self.twins: dict[int, tuple[Tensor, Tensor]] = {}
 
+    @_unwatched
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         _refuse_higher_order(func)
         kwargs, func = kwargs or {}, sparse.DENSE.get(func, func)
