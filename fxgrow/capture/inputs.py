@@ -1,7 +1,7 @@
 """Example inputs in any form that a user has them, as a tuple of positional arguments."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -69,11 +69,7 @@ def _bind(model: nn.Module, given: Mapping[str, Any]) -> tuple[Any, ...]:
     parameters = _positional_parameters(model)
     for name in given:
         if name not in parameters:
-            raise ModelError(
-                "bad-inputs",
-                f"{type(model).__name__}.forward takes no positional argument {name!r}, so the "
-                f"example inputs cannot be bound; it takes {', '.join(parameters) or 'none'}",
-            )
+            raise ModelError("bad-inputs", _not_bound(model, name, parameters))
     # Parameters before the last one that is given are filled with their defaults.
     arguments = []
     missing = set(given)
@@ -134,3 +130,18 @@ def argument_names(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[str, .
     for i in range(len(names), len(arguments)):
         names.append(f"argument_{i}")
     return tuple(names[: len(arguments)])
+
+
+def _not_bound(model: nn.Module, name: str, parameters: Collection[str]) -> str:
+    """Why an argument cannot be given by position, and what to do."""
+    forward = f"{type(model).__name__}.forward"
+    known = inspect.signature(model.forward).parameters.get(name)
+    if known is not None and known.kind is inspect.Parameter.KEYWORD_ONLY:
+        return (
+            f"{forward} takes {name!r} by keyword alone, and a graph's inputs have positions; take "
+            "the * out of its arguments, or wrap the model in a module without one"
+        )
+    return (
+        f"{forward} takes no positional argument {name!r}, so the example inputs cannot be bound; "
+        f"it takes {', '.join(parameters) or 'none'}"
+    )

@@ -328,3 +328,13 @@ def test_a_trace_that_answers_questions_views_as_the_model_does() -> None:
     captured = capture(model, (torch.randn(3, 6, 5),))
     assert captured.how is How.TRACED
     assert captured.traced_share == 1
+
+
+def test_arguments_by_keyword_alone_say_what_to_do() -> None:
+    class ByKeyword(nn.Linear):
+        def forward(self, *, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    with pytest.raises(ModelError, match=r"takes 'x' by keyword alone.*take the \* out") as caught:
+        capture(ByKeyword(2, 3), {"x": torch.randn(4, 2)})
+    assert caught.value.code == "bad-inputs"
