@@ -364,14 +364,19 @@ def batch_statistics_gap(
         running_loss: the loss with running statistics.
 
     Returns:
-        The gap; None if no batch norm keeps statistics, or if some batch has a single example.
+        The gap; None if no batch norm keeps statistics, or if some batch has a single example, in
+        any process.
     """
     norms: list[_BatchNorm] = []
     for module in model.modules():
         is_batch_norm = isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm)
         if is_batch_norm and module.track_running_stats:
             norms.append(module)  # type: ignore[arg-type]
-    if not norms or min(objective.sizes) < 2:
+    if not norms:
+        return None
+    # All processes have to come to the same, or some would wait for the others' losses.
+    least = objective.ranks.largest(-min(objective.sizes))
+    if least is None or least > -2:
         return None
     with _own_statistics(norms):
         return objective.mean(model) - running_loss

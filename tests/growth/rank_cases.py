@@ -23,6 +23,9 @@ Batch = tuple[Tensor, Tensor]
 SHARDS = (slice(0, 3), slice(3, 10))
 """Uneven: the first process has three examples of each batch, the second seven."""
 EVEN = (slice(0, 5), slice(5, 10))
+SINGLE = (slice(0, 1), slice(1, 10))
+"""A batch of one example has no variance of its own."""
+FOUR = (slice(0, 1), slice(1, 3), slice(3, 6), slice(6, 10))
 METHODS: dict[str, Any] = {
     "Firefly": Firefly(new=3, steps=4, refine_steps=2),
     "ZeroOutgoing": ZeroOutgoing(),
@@ -64,6 +67,70 @@ class TwoHeads(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.first(x), self.second(x)
+
+
+class Block(nn.Module):
+    """A transformer block with causal attention."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.before_attention, self.before_mlp = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.qkv, self.out = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.up, self.down = nn.Linear(size, 12), nn.Linear(12, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            self.qkv(self.before_attention(x)).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        return x + self.down(F.gelu(self.up(self.before_mlp(x))))
+
+
+class Transformer(nn.Module):
+    """From sequences of pixels to four scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(6, 8)
+        self.blocks = nn.ModuleList(Block(8) for _ in range(2))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x.flatten(1, 2))
+        for block in self.blocks:
+            h = block(h)
+        scores: Tensor = self.head(self.norm(h).mean(1))
+        return scores
+
+
+def transformer() -> nn.Module:
+    torch.manual_seed(0)
+    return Transformer().double()
+
+
+DEEPER = {
+    "method": Firefly(new=2, layers=2, steps=3, refine_steps=2),
+    "budget": Budget(neurons=4, layers=1),
+}
+BLOCKS = {
+    "method": Firefly(new=2, steps=3, refine_steps=2),
+    "budget": Budget(neurons=4, layers=1),
+    "layers": "block:blocks",
+}
+ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
+    "layers": (lambda: network(), DEEPER),
+    "transformer": (transformer, {"method": METHODS["Firefly"]}),
+    "transformer, layers": (transformer, DEEPER),
+    "transformer, blocks": (transformer, BLOCKS),
+}
+"""What else grows: a model, and how."""
+
+
+def by_architecture(name: str, shard: slice) -> dict[str, Any]:
+    make, options = ARCHITECTURES[name]
+    model = make()
+    return told(model, grown(model, shard=shard, **options))
 
 
 def network(part: Callable[[int], nn.Module] = nn.BatchNorm2d) -> nn.Module:
@@ -281,6 +348,11 @@ def in_a_loop(rank: int) -> dict[str, Any]:
 
 TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {
     **{name: partial(lambda name, rank: by_method(name, SHARDS[rank]), name) for name in METHODS},
+    **{
+        name: partial(lambda name, rank: by_architecture(name, SHARDS[rank]), name)
+        for name in ARCHITECTURES
+    },
+    "single example": lambda rank: by_method("Firefly", SINGLE[rank]),
     "opaque": lambda rank: opaque(SHARDS[rank]),
     "trained": lambda rank: trained(EVEN[rank], wrapped_with_a_hook),
     "other statistics": other_statistics,
@@ -298,19 +370,38 @@ TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    """Run every case in one of two processes, and write what came of it."""
+BY_FOUR: dict[str, Callable[[int], dict[str, Any]]] = {
+    "Firefly": lambda rank: by_method("Firefly", FOUR[rank]),
+    "transformer, blocks": lambda rank: by_architecture("transformer, blocks", FOUR[rank]),
+    "layers": lambda rank: by_architecture("layers", FOUR[rank]),
+}
+
+
+def run_rank(
+    rank: int, folder: Path, count: int, cases: dict[str, Callable[[int], dict[str, Any]]]
+) -> None:
+    """Run every case in one of some processes, and write what came of it."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder / 'store'}",
         rank=rank,
-        world_size=2,
+        world_size=count,
         timeout=timedelta(seconds=60),
     )
-    for name, case in TOGETHER.items():
+    for name, case in cases.items():
         torch.save(case(rank), folder / f"{name}-{rank}")
+
+
+def run_one_of_two(rank: int, folder: Path) -> None:
+    """A process beside another one."""
+    run_rank(rank, folder, 2, TOGETHER)
+
+
+def run_one_of_four(rank: int, folder: Path) -> None:
+    """A process beside three others."""
+    run_rank(rank, folder, 4, BY_FOUR)
 
 
 def alone(name: str) -> dict[str, Any]:
@@ -318,6 +409,10 @@ def alone(name: str) -> dict[str, Any]:
     whole = slice(0, 10)
     if name in METHODS:
         return by_method(name, whole)
+    if name in ARCHITECTURES:
+        return by_architecture(name, whole)
+    if name == "single example":
+        return by_method("Firefly", whole)
     if name == "one head each":
         return one_head_each(whole)
     return trained(whole, lambda model: model)

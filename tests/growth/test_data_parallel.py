@@ -21,12 +21,20 @@ Results = dict[str, list[Any]]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """What each of the two processes said of every case."""
     folder = tmp_path_factory.mktemp("ranks")
-    spawn(rank_cases.run_rank, (folder,), nprocs=2)  # type: ignore[no-untyped-call]  # torch has no types there
-    return {name: _read(folder, name) for name in rank_cases.TOGETHER}
+    spawn(rank_cases.run_one_of_two, (folder,), nprocs=2)  # type: ignore[no-untyped-call]  # torch has no types there
+    return {name: _read(folder, name, 2) for name in rank_cases.TOGETHER}
 
 
-def _read(folder: Path, name: str) -> list[Any]:
-    paths = [folder / f"{name}-{rank}" for rank in range(2)]
+@pytest.fixture(scope="module")
+def results_of_four(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What each of four processes said of some cases."""
+    folder = tmp_path_factory.mktemp("four")
+    spawn(rank_cases.run_one_of_four, (folder,), nprocs=4)  # type: ignore[no-untyped-call]
+    return {name: _read(folder, name, 4) for name in rank_cases.BY_FOUR}
+
+
+def _read(folder: Path, name: str, count: int) -> list[Any]:
+    paths = [folder / f"{name}-{rank}" for rank in range(count)]
     return [torch.load(path) for path in paths if path.exists()]
 
 
@@ -40,11 +48,29 @@ def require_equal(found: dict[str, Any], expected: dict[str, Any], bound: float)
         assert float(difference) <= bound, name
 
 
-@pytest.mark.parametrize("name", [*rank_cases.METHODS, "trained", "one head each"])
+SAME_AS_ONE = (
+    *rank_cases.METHODS,
+    *rank_cases.ARCHITECTURES,
+    "trained",
+    "one head each",
+    "single example",
+)
+
+
+@pytest.mark.parametrize("name", SAME_AS_ONE)
 def test_they_grow_what_one_process_grows(name: str, results: Results) -> None:
     first, second = results[name]
     require_equal(first, rank_cases.alone(name), 1e-12)
     require_equal(second, first, 0)
+
+
+@pytest.mark.parametrize("name", rank_cases.BY_FOUR)
+def test_four_grow_what_one_process_grows(name: str, results_of_four: Results) -> None:
+    first, *others = results_of_four[name]
+    require_equal(first, rank_cases.alone(name), 1e-12)
+    assert len(others) == 3
+    for other in others:
+        require_equal(other, first, 0)
 
 
 def test_statistics_inside_an_opaque_part_are_alike(results: Results) -> None:
