@@ -1,6 +1,6 @@
 """Emit what the search chose, and check that the result is what it has to be."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,22 +83,13 @@ def emit_and_verify(
             estimate_statistics(overgrown, objective, preserving=True)
         expected = objective.output(overgrown.graph_module)
         output_before = objective.output(model)
-        no_updates = parameter_updates(coupling, overgrown, result.selection, scale=0.0)
-        preservation_error, unchecked = _preservation(
-            model,
-            output_before,
-            objective,
-            lambda copied: emit(copied, coupling, changes, no_updates, unlocked=unlocked),
-        )
+        preservation_error, unchecked = _preservation(prepared, result, objective, output_before)
         # What amplifies rounding at eps = 0 does so beside the graph, too.
         allowed = _excused(preservation_error) if unchecked else 0.0
-        inputs = objective.first_inputs
-        graph = Snapshot.of(overgrown.graph_module)  # which emission changes
+        beside = _BesideGraph(overgrown.graph_module, expected, objective, allowed)
         if result.keeps_function:  # nothing was halved on the strength of that word
             promise = "what its method promises to keep"
-            pair = Snapshot.live(model), graph
-            _, amplifies = require_same(promise, (output_before, expected), pair, inputs, allowed)
-            unchecked = unchecked or amplifies
+            unchecked = beside.require(promise, model, output_before)[1] or unchecked
         shapes_before = parameter_shapes(model)
         updates = parameter_updates(coupling, overgrown, result.selection)
         emit(
@@ -111,16 +102,38 @@ def emit_and_verify(
             unlocked=unlocked,
             twin_noise=result.twin_noise,
         )
-        faithful = "faithful to the over-grown graph"
-        grown, output = Snapshot.live(model), _output(model, objective)
-        faithful_error, amplifies = require_same(
-            faithful, (output, expected), (grown, graph), inputs, allowed
+        output = _output(model, objective)
+        faithful_error, amplifies = beside.require(
+            "faithful to the over-grown graph", model, output
         )
         sizes = ((len(change.times), change.size) for change in changes.values())
         config = update_config(model, shapes_before, sizes, prepared.captured.example_inputs)
         loss_after = objective.scoring.mean(model)
     unchecked = unchecked or amplifies
     return Emission(faithful_error, preservation_error, loss_after, config, unchecked)
+
+
+class _BesideGraph:
+    """The over-grown graph as it was before emission changed it, to compare models with.
+
+    Args:
+        graph: the over-grown graph.
+        expected: its output.
+        objective: holds the batch on which outputs are compared.
+        allowed: a relative error that is excused.
+    """
+
+    def __init__(
+        self, graph: nn.Module, expected: Any, objective: Objective, allowed: float
+    ) -> None:
+        self.graph, self.expected = Snapshot.of(graph), expected
+        self.inputs, self.allowed = objective.first_inputs, allowed
+
+    def require(self, check: str, model: nn.Module, output: Any) -> tuple[float, str]:
+        """The relative error of a model's output against that of the graph, and what excuses it."""
+        models = Snapshot.live(model), self.graph
+        compared = output, self.expected
+        return require_same(check, compared, models, self.inputs, self.allowed)
 
 
 def _excused(preservation_error: float) -> float:
@@ -133,16 +146,22 @@ def _excused(preservation_error: float) -> float:
 
 
 def _preservation(
-    model: nn.Module, output_before: Any, objective: Objective, grow: Callable[[nn.Module], object]
+    prepared: PreparedModel, result: SearchResult, objective: Objective, output_before: Any
 ) -> tuple[float, str]:
     """The relative error of a growth with every eps at 0, and what excuses it.
 
     Args:
-        model: the model before.
-        output_before: its output.
+        prepared: holds the model before.
+        result: what the search chose.
         objective: holds the batch on which outputs are compared.
-        grow: grows a copy of the model in place, with every eps at 0.
+        output_before: the output of the model before.
     """
+    coupling, model = prepared.coupling, prepared.captured.model
+    no_updates = parameter_updates(coupling, result.overgrown, result.selection, scale=0.0)
+
+    def grow(copied: nn.Module) -> None:
+        emit(copied, coupling, result.width_changes, no_updates, unlocked=not prepared.halves)
+
     # A model of its own: updates cannot be taken back to the bit.
     unchanged = copy_module(model)
     grow(unchanged)

@@ -70,7 +70,7 @@ class LinearRule:
         args = (source.plus, source.minus, lanes_read, blocks, *more)
         call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
         has_halves = split is not None and context.candidates.halves
-        return unpack(context, call, [slots.width for slots in rows], has_halves)
+        return unpack_lanes(context, call, [slots.width for slots in rows], has_halves)
 
 
 def _unknown_use(root: nn.Module, node: fx.Node) -> str:
@@ -238,7 +238,7 @@ def _gain_place(context: RewriteContext, product: LinearOp) -> int | None:
     return product.names.index(gain) if gain in product.names else None
 
 
-def unpack(
+def unpack_lanes(
     context: RewriteContext, call: fx.Node, widths: Sequence[int], has_halves: bool
 ) -> Lanes:
     """The lanes that a layer opens: one node for each value of the list that it gives."""

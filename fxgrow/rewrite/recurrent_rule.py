@@ -12,7 +12,7 @@ from fxgrow.rewrite.context import RewriteContext
 from fxgrow.rewrite.lanes import Lanes, pick_lane
 from fxgrow.rewrite.linear_op import LinearOp
 from fxgrow.rewrite.linear_use import attribute_at
-from fxgrow.rewrite.product_rules import insert_layer, new_slots, split_index_of, unpack
+from fxgrow.rewrite.product_rules import insert_layer, new_slots, split_index_of, unpack_lanes
 from fxgrow.rewrite.recurrent import OvergrownRecurrent, recurrent_module
 from fxgrow.rewrite.rewriter import Provenance
 from fxgrow.rewrite.rule import copy_plus, kind_of, no_rewrite
@@ -57,7 +57,7 @@ class RecurrentRule:
         read = [lanes.new[width] for width in layer.input_widths]
         args = (lanes.plus, lanes.minus, read, states, *context.eps_nodes)
         call = context.rewriter.call_module(target, args, node.name, Provenance("layer"))
-        return unpack(context, call, layer.new_widths, layer.has_halves)
+        return unpack_lanes(context, call, layer.new_widths, layer.has_halves)
 
 
 def _new_lane(context: RewriteContext, width: int, node: fx.Node) -> fx.Node | None:
