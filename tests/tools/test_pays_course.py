@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from tools.experiments.pays.arms import GROWN_ARMS
 from tools.experiments.pays.course import Course, run, scratch_size, stage_ends
+from tools.experiments.pays.runs import LENGTHS, errors_by_length
 from tools.experiments.pays.task import (
     Problem,
     Progress,
@@ -82,6 +84,20 @@ def test_the_full_network() -> None:
     assert (full.parameters, len(full.stages)) == (101, 1)
     with pytest.raises(ValueError, match="no network of full size"):
         run(TASK, "full", 0, 0.01)
+
+
+def test_lengths_tell_what_more_steps_would_do(tmp_path: Path) -> None:
+    """Of the widest and of the narrow network, each from its file if it is there."""
+    task = replace(TASK, steps=40, rates=(0.003, 0.01))
+    found = errors_by_length(task, tmp_path)
+    assert list(found) == list(LENGTHS)
+    for errors in found.values():
+        assert set(errors) == {"scratch", "narrow"}
+    assert found[2.0]["scratch"] < found[0.25]["scratch"]
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    assert len(written) == 2 * len(LENGTHS) * len(task.rates)
+    assert errors_by_length(task, tmp_path) == found
+    assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
 def test_names_of_structures_from_scratch() -> None:
