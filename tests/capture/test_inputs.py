@@ -38,7 +38,7 @@ def test_forms(given: Any, bound: Any) -> None:
     ("given", "words"),
     [
         ({"x": X, "y": X}, "no positional argument 'y'.*x, mask, scale"),
-        ({"x": X, "late": 1}, "no positional argument 'late'"),
+        ({"x": X, "late": 1}, "takes 'late' by keyword alone"),
         ({"mask": X}, "needs 'x'"),
         (3, "are a int"),
     ],

@@ -216,7 +216,7 @@ def test_a_failure_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -
     def fails(*_: Any) -> None:
         raise GrowthError("broken-promise", "on purpose")
 
-    monkeypatch.setattr("fxgrow.growth.step.require_close", fails)
+    monkeypatch.setattr("fxgrow.growth.step.require_same", fails)
     with pytest.raises(GrowthError, match="on purpose"):
         grown(model, Budget(parameters=90), inplace=True, optimizer=optimizer)
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
