@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 _ONE_AT_A_TIME = threading.RLock()
 """Held while models are captured, coupled or grown: torch.fx patches torch for all threads."""
@@ -31,6 +32,40 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in was_training.items():
             module.training = training
+
+
+def clear_caches(model: nn.Module) -> None:
+    """Have modules forget what they computed of their parameters, as they do in ``train()``.
+
+    Some keep that for evaluation mode (LeViT its attention biases), and clear it in a ``train`` of
+    their own: the parameters may change from then on.
+
+    Args:
+        model: a model whose parameters have changed; every module stays in its mode.
+
+    Example:
+        >>> clear_caches(model)
+    """
+    was_training = {module: module.training for module in model.modules()}
+    for module, training in was_training.items():
+        if type(module).train is nn.Module.train or not _keeps_tensors(module):
+            continue
+        try:
+            module.train()
+            module.train(training)
+        except Exception:  # noqa: BLE001 - a model's own code may raise anything, and keeps its cache
+            continue
+    for module, training in was_training.items():
+        module.training = training
+
+
+def _keeps_tensors(module: nn.Module) -> bool:
+    """Whether a module holds tensors beside its parameters, buffers and modules."""
+    own = {name: value for name, value in vars(module).items() if name not in _REGISTRIES}
+    return any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(own))
+
+
+_REGISTRIES = {"_parameters", "_buffers", "_modules"}
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from fxgrow.coupling import Coupling, change_maps, set_attributes
 from fxgrow.growth.norm_compensation import compensate_norms, scaled_maps
+from fxgrow.modes import clear_caches
 from fxgrow.surgery import (
     DEFAULT_TREATMENT,
     Change,
@@ -101,6 +102,7 @@ def emit(
         part_twins(module, maps, twin_noise)
     # After the updates: new entries lengthen a row as well as copies do.
     norms.restore(module)
+    clear_caches(module)
     return maps
 
 
