@@ -116,8 +116,11 @@ def _run_until_all_met(
         # A graph was captured in evaluation mode, and is the same in both.
         differs = subject is subjects[-1] and reads_training_mode(model)
         for training in (False, True):
-            if ctx.passes.get(subject) and not differs and not _unmet(ctx, model):
+            is_met = bool(ctx.passes.get(subject)) and not _unmet(ctx, model)
+            if is_met and not differs:
                 break
+            known: tuple[list[Any], ...] = (ctx.grids, ctx.merged, ctx.shape_events)
+            lengths = [len(seen) for seen in known]
             bare = meta_copy(subject.model)
             label_parameters(ctx, bare, owned)
             watch_sizes(ctx, bare, records)
@@ -127,6 +130,9 @@ def _run_until_all_met(
             error = run_once(ctx, bare, subject, training)
             if error is not None:
                 failures.append(error)
+            if is_met:  # once more the same grids, of which each would have to be given up
+                for seen, length in zip(known, lengths, strict=True):
+                    del seen[length:]
     return failures
 
 

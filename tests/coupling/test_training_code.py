@@ -152,3 +152,15 @@ def test_the_mode_is_found_wherever_it_is_named(where: str) -> None:
                 return module.training
 
     assert reads_training_mode(Asks(2, 3))
+
+
+def test_sizes_in_attributes_follow_as_they_do_in_one_mode() -> None:
+    """Once more the same grids and reshapes would make it unclear what an attribute counts."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.OpenAIGPTConfig(
+        vocab_size=20, n_positions=8, n_embd=16, n_layer=2, n_head=2
+    )
+    model = transformers.OpenAIGPTModel(config).eval()
+    widths = fxgrow.couple(model, torch.randint(20, (2, 7))).by_name
+    heads = [width for name, width in widths.items() if name.endswith("attn.c_attn")]
+    assert [(width.size, width.growable) for width in heads] == [(2, True), (2, True)]
