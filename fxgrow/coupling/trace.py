@@ -17,6 +17,7 @@ from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.number_log import NumberLog
 from fxgrow.coupling.observer import Composites, Constants, Observer, ShapeReads, WriteWatch
 from fxgrow.coupling.open_norms import OpenNorms
+from fxgrow.coupling.repeated import Recorded
 from fxgrow.coupling.rules.einsum import WholeEinsum
 from fxgrow.coupling.size_numbers import (
     SizeAttributeGuess,
@@ -116,11 +117,8 @@ def _run_until_all_met(
         # A graph was captured in evaluation mode, and is the same in both.
         differs = subject is subjects[-1] and reads_training_mode(model)
         for training in (False, True):
-            is_met = bool(ctx.passes.get(subject)) and not _unmet(ctx, model)
-            if is_met and not differs:
+            if ctx.passes.get(subject) and not differs and not _unmet(ctx, model):
                 break
-            known: tuple[list[Any], ...] = (ctx.grids, ctx.merged, ctx.shape_events)
-            lengths = [len(seen) for seen in known]
             bare = meta_copy(subject.model)
             label_parameters(ctx, bare, owned)
             watch_sizes(ctx, bare, records)
@@ -130,9 +128,6 @@ def _run_until_all_met(
             error = run_once(ctx, bare, subject, training)
             if error is not None:
                 failures.append(error)
-            if is_met:  # once more the same grids, of which each would have to be given up
-                for seen, length in zip(known, lengths, strict=True):
-                    del seen[length:]
     return failures
 
 
@@ -243,6 +238,7 @@ def run_once(
     Returns:
         The error of the model's own code, if it fails.
     """
+    recorded = Recorded.of(ctx)
     modules = list(bare.named_modules())
     for _, module in modules:
         module.training = training and not isinstance(module, _SAME_IN_BOTH_MODES)
@@ -266,6 +262,8 @@ def run_once(
         return error
     if not training:
         ctx.number_logs[subject] = ctx.number_log
+    elif False in ctx.passes.get(subject, {}):
+        recorded.drop_repeated(ctx)
     if not ctx.is_trial:
         ctx.views[subject, training] = ctx.view_log.seen
     shapes = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)]

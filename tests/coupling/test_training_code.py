@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow.coupling.training_code import reads_training_mode
+from tests.coupling.models import shuffled
 
 X = torch.randn(3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.double)
 
@@ -164,3 +165,44 @@ def test_sizes_in_attributes_follow_as_they_do_in_one_mode() -> None:
     widths = fxgrow.couple(model, torch.randint(20, (2, 7))).by_name
     heads = [width for name, width in widths.items() if name.endswith("attn.c_attn")]
     assert [(width.size, width.growable) for width in heads] == [(2, True), (2, True)]
+
+
+class Shuffled(nn.Module):
+    """Channels whose order is known from a run of the grown model alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(5, 4, 1), nn.Conv2d(5, 4, 1)
+        self.c, self.d = nn.Conv2d(8, 8, 1, groups=2), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.d(self.c(shuffled(torch.cat([self.a(x), self.b(x)], 1), 4)))
+
+
+class ShuffledOtherwiseInTraining(Shuffled):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (2.0 if self.training else 1.0)
+
+
+class ShuffledOnceMoreInTraining(Shuffled):
+    """The same line makes more grids in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out + super().forward(x.flip(0)) if self.training else out
+
+
+def test_shuffled_channels_grow_as_they_do_in_one_mode() -> None:
+    x = torch.randn(2, 5, 4, 4, dtype=torch.double)
+    found = []
+    for kind in (Shuffled, ShuffledOtherwiseInTraining, ShuffledOnceMoreInTraining):
+        model = kind().double()
+        widths = fxgrow.couple(model, x).widths
+        found.append([(width.name, width.size, width.growable) for width in widths])
+        amounts = {width.name: 2 for width in widths if width.growable}
+        wider = fxgrow.widen(model, amounts, x).module
+        for mode in (False, True):
+            expected = model.train(mode)(x)
+            torch.testing.assert_close(wider.train(mode)(x), expected, rtol=0, atol=1e-12)
+    assert found[0] == found[1] == found[2]
+    assert ("a", 1, True) in found[0]
