@@ -129,6 +129,7 @@ def require_growable_model(model: nn.Module, *, values: bool = False) -> None:
                 f"{part} of quantized weights, which are packed and cannot change their size; grow "
                 "the model in floating point and quantize it then",
             )
+    # Its graph has the names of attributes, and coupling would have others.
     if _names(model.named_parameters()) != _names(nn.Module.named_parameters(model)):
         kind = type(model).__name__
         raise ModelError(

@@ -222,6 +222,7 @@ class Observer(TorchDispatchMode):
     def _shaped_in_place(self, func: Any, args: Any, kwargs: Any) -> Tensor:
         """A tensor that is given another shape in place, which is what a view of it is."""
         shaped: Tensor = args[0]
+        # The rule needs the shape before, which the operator takes away.
         earlier = shaped.detach()
         self.ctx.set_value(earlier, self.ctx.value(shaped))
         view = self._observed(_VIEWS_IN_PLACE[func], (earlier, *args[1:]), kwargs, [earlier])

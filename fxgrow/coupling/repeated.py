@@ -31,6 +31,7 @@ class Recorded:
                 the code came there before.
         """
         new = _new(list(map(_place_of_grid, ctx.grids)), self.grids)
+        # Numbers of grids change, and ``merged`` holds some.
         numbers = {number: self.grids + place for place, number in enumerate(new)}
         ctx.grids[self.grids :] = [ctx.grids[number] for number in new]
         merged = [numbers[number] for number in ctx.merged[self.merged :] if number in numbers]

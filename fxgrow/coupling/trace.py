@@ -263,6 +263,7 @@ def run_once(
     if not training:
         ctx.number_logs[subject] = ctx.number_log
     elif False in ctx.passes.get(subject, {}):
+        # The run in evaluation mode recorded most of it already.
         recorded.drop_repeated(ctx)
     if not ctx.is_trial:
         ctx.views[subject, training] = ctx.view_log.seen

@@ -134,6 +134,7 @@ def _are_same_in_float64(model: Snapshot, other: Snapshot, inputs: tuple[Any, ..
     error = error_of(outputs, expected)
     if error <= rounding_tolerance(expected):
         return True
+    # In float64 rounding may still be amplified to more than a fixed tolerance.
     finer = copy_module(model.module).double()
     return error <= amplified_rounding(finer, in_dtype(inputs, torch.float64))
 

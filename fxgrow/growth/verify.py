@@ -86,6 +86,7 @@ def emit_and_verify(
         preservation_error, unchecked = _preservation(prepared, result, objective, output_before)
         # What amplifies rounding at eps = 0 does so beside the graph, too.
         allowed = _excused(preservation_error) if unchecked else 0.0
+        # Emission adds to parameters of the graph in place where neurons are unlocked.
         beside = _BesideGraph(overgrown.graph_module, expected, objective, allowed)
         if result.keeps_function:  # nothing was halved on the strength of that word
             promise = "what its method promises to keep"
