@@ -12,18 +12,19 @@ def _words(text: str) -> frozenset[str]:
 
 
 # operator.*, as fx emits for arithmetic on proxies. Without attrgetter, methodcaller, itemgetter
-# and call, which reach arbitrary attributes or functions, and without setitem.
+# and call, which reach arbitrary attributes or functions. setitem writes elements of the values of
+# nodes: tensors, and tuples, lists and dicts of them.
 OPERATOR = _words(
     """
     abs add and_ contains eq floordiv ge getitem gt iadd iand ifloordiv ilshift imatmul imod imul
     index inv invert ior ipow irshift is_ is_not isub itruediv ixor le lshift lt matmul mod mul ne
-    neg not_ or_ pos pow rshift sub truediv truth xor
+    neg not_ or_ pos pow rshift setitem sub truediv truth xor
     """
 )
 
 # The operators that overwrite their first operand; the fingerprint keeps their order.
 IN_PLACE_OPERATORS = _words(
-    "iadd iand ifloordiv ilshift imatmul imod imul ior ipow irshift isub itruediv ixor"
+    "iadd iand ifloordiv ilshift imatmul imod imul ior ipow irshift isub itruediv ixor setitem"
 )
 
 BUILTINS = _words("abs bool float getattr int len max min round sum")

@@ -217,7 +217,8 @@ def _check_call_function(node: NodeSpec, owners: _Owners, trust: Trust) -> None:
 
 # fx writes operators as Python syntax and drops operands that are too many, so their number has to
 # be checked here. All that are not listed take two.
-_ARITY = dict.fromkeys(("abs", "index", "inv", "invert", "neg", "not_", "pos", "truth"), 1)
+_UNARY = ("abs", "index", "inv", "invert", "neg", "not_", "pos", "truth")
+_ARITY = {**dict.fromkeys(_UNARY, 1), "setitem": 3}
 
 
 def _check_getattr(node: NodeSpec) -> None:

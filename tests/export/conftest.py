@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torchvision import models
 
 import fxgrow
+from fxgrow.capture import capture
 from fxgrow.spec import ArchitectureSpec, describe, save
 from tests.networks import randomised
 from tests.spec.conftest import Net
@@ -66,6 +67,25 @@ class Odd(nn.Module):
         return self.out(self.act(y))
 
 
+class Filled(nn.Module):
+    """Elements of a tensor that are assigned by numbers, slices and by tensors that choose them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.out = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+        h = self.first(x)
+        mask = torch.zeros_like(h)
+        mask[:, 1:4] = 1.0
+        mask[..., 0] = h[..., 5].sigmoid()
+        h = h * mask
+        h[places] = 2 * h[places]
+        y = self.out(h)
+        y[:, -1] = y[:, 0] + 1
+        return y
+
+
 ZOO: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "resnet": (
         lambda: models.ResNet(
@@ -84,6 +104,7 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "net": (Net, (torch.empty(2, 3, 5, 5),)),
     "words": (Words, (torch.zeros(2, 3, dtype=torch.int64), torch.empty(2, 6))),
     "odd": (Odd, (torch.empty(2, 4),)),
+    "filled": (Filled, (torch.empty(3, 4), torch.tensor([2, 0]))),
 }
 
 
@@ -94,7 +115,8 @@ def made(name: str) -> tuple[fx.GraphModule, ArchitectureSpec]:
     model = randomised(factory()).float()
     if name == "odd":
         model.wide.double()
-    graph_module = fx.symbolic_trace(model)
+    # torch.fx alone does not trace assignments to elements.
+    graph_module = capture(model, example).graph_module
     return graph_module, describe(graph_module, example)
 
 

@@ -61,7 +61,7 @@ def test_functions_are_named_as_users_write_them(function: object, name: str) ->
         "os.system", "builtins.eval", "builtins.exec", "builtins.__import__", "builtins.setattr", "builtins.open",
         "torch.load", "torch.save", "torch.hub.load", "torch.from_file", "torch.compile", "torch.set_num_threads",
         "torch.manual_seed", "torch.os.system", "torch.nn.functional.torch", "operator.methodcaller", "operator.call",
-        "operator.attrgetter", "operator.setitem", "math.__loader__", "add", "", ".", "torch.", "torch.__dict__",
+        "operator.attrgetter", "operator.delitem", "math.__loader__", "add", "", ".", "torch.", "torch.__dict__",
         "torch.ops.aten.from_file.default", "torch.ops.aten.set_.source_Storage", "torch.ops.aten.add.__class__",
         "torch.ops.aten.add.op", "torch.ops.aten.add", "torch.ops.load_library", "subprocess.Popen",
     ],

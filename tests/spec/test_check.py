@@ -69,6 +69,8 @@ CASES: dict[str, tuple[Any, str, str]] = {
     "getattr with default": (call("builtins.getattr", X, "shape", 1), "bad-call", "nodes[flatten]"),
     "getattr of a literal": (call("builtins.getattr", "text", "shape"), "bad-call", "nodes[flatten]"),
     "operator short of an operand": (call("operator.add", X), "bad-call", "nodes[flatten]"),
+    "assignment short of a value": (call("operator.setitem", X, 0), "bad-call", "nodes[flatten]"),
+    "elements of a literal assigned": (call("operator.setitem", 1, 0, X), "bad-call", "nodes[flatten]"),
     "literal written in place": (call("operator.iadd", 1, X), "bad-call", "nodes[flatten]"),
     "module not there": (call("nothing", X, op="call_module"), "unknown-target", "nodes[flatten]"),
     "module is a container": (call("inner", X, op="call_module"), "unknown-target", "nodes[flatten]"),

@@ -1,5 +1,6 @@
 """What the fingerprint must not see (names and order of nodes, weights) and what it must."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,23 @@ def test_order_matters_only_around_an_in_place_operation(method: str) -> None:
         return (a, b)
 
     assert (fingerprint(read_first) == fingerprint(write_first)) is (method == "relu")
+
+
+def test_order_matters_around_an_assignment_to_elements() -> None:
+    def read_first(graph: fx.Graph, x: fx.Node) -> object:
+        a = graph.call_method("abs", (x,))
+        graph.call_function(operator.setitem, (x, 0, 1.0))
+        return (a, x)
+
+    def write_first(graph: fx.Graph, x: fx.Node) -> object:
+        graph.call_function(operator.setitem, (x, 0, 1.0))
+        return (graph.call_method("abs", (x,)), x)
+
+    def never_written(graph: fx.Graph, x: fx.Node) -> object:
+        return (graph.call_method("abs", (x,)), x)
+
+    prints = {fingerprint(made) for made in (read_first, write_first, never_written)}
+    assert len(prints) == 3
 
 
 def linear(graph: fx.Graph, x: fx.Node) -> object:

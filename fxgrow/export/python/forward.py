@@ -12,7 +12,7 @@ from fxgrow.export.python.layout import (
     single_line,
 )
 from fxgrow.export.python.names import Names
-from fxgrow.export.python.operators import IN_PLACE, operator_code
+from fxgrow.export.python.operators import IN_PLACE, item_assignment, operator_code
 from fxgrow.export.python.structure import PathStep, Structure
 from fxgrow.export.python.values import arguments_code, value_code
 from fxgrow.export.python.variables import ELEMENT, Variables, is_element, name_stem
@@ -83,6 +83,9 @@ class Forward:
         if step.op == "output":
             return _returned(value_code(step.args[0], self.look_up))
         gives = (step.name,) if step.name in self.last_use else ()
+        assignment = item_assignment(step, self.look_up)
+        if assignment is not None and not gives:
+            return code_lines(assignment, _BODY)
         return self._assigned(number, step, self._expression(step), gives)
 
     def _expression(self, node: NodeSpec) -> Code:

@@ -54,6 +54,13 @@ def operator_code(node: NodeSpec, names: Names, look_up: ValueLookup) -> Code:
     return call_code(names.public(node.target), arguments_code(node.args, node.kwargs, look_up))
 
 
+def item_assignment(node: NodeSpec, look_up: ValueLookup) -> str | None:
+    """``x[index] = value`` for ``operator.setitem``; None for other nodes."""
+    if node.target != "operator.setitem":
+        return None
+    return f"{_element('', node, look_up)} = {_line(node.args[2], look_up)}"
+
+
 def _line(argument: Argument, look_up: ValueLookup) -> str:
     return single_line(value_code(argument, look_up))
 
