@@ -15,11 +15,13 @@ from tools.experiments.pays.runs import LENGTHS, errors_by_length
 from tools.experiments.pays.task import (
     Problem,
     Progress,
+    Shortened,
     Task,
     cosine_of_stage,
     late_decay,
     mean_loss,
 )
+from tools.experiments.pays.tasks import TASKS
 
 
 def network(width: int) -> nn.Module:
@@ -84,6 +86,63 @@ def test_the_full_network() -> None:
     assert (full.parameters, len(full.stages)) == (101, 1)
     with pytest.raises(ValueError, match="no network of full size"):
         run(TASK, "full", 0, 0.01)
+
+
+class Residual(nn.Module):
+    """``x + down(tanh(up(x)))``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(3, width), nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = x + self.down(torch.tanh(self.up(x)))
+        return residual
+
+
+class Deep(nn.Module):
+    """As many blocks as neurons in each of them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Residual(size) for _ in range(size)))
+        self.out = nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.blocks(x))
+        return y
+
+
+DEEP = replace(
+    TASK, make=Deep, widths=(1, 2, 4), blocks=(1, 2, 4), grown_widths=("*.up",), steps=60
+)
+
+
+@pytest.mark.parametrize("arm", ["blocks, new", "blocks, copied", "blocks, stack"])
+def test_networks_grow_in_depth_and_width_together(arm: str) -> None:
+    deeper = run(DEEP, arm, 0, 0.003)
+    sizes = [sum(p.numel() for p in Deep(size).parameters()) for size in DEEP.widths]
+    assert [stage.parameters for stage in deeper.stages] == sizes
+    assert deeper.parameters == run(DEEP, "scratch", 0, 0.003).parameters
+    for growth in deeper.growths:
+        assert growth.loss_before is not None
+        kept = growth.loss_after == pytest.approx(growth.loss_before, rel=1e-5)
+        assert kept == (arm != "blocks, stack")
+
+
+def test_a_shortened_arm_is_the_other_one_with_fewer_flops() -> None:
+    shorter = replace(DEEP, shortened={"half": Shortened("blocks, new", 0.5)})
+    whole, half = run(DEEP, "blocks, new", 0, 0.003), run(shorter, "half", 0, 0.003)
+    assert half.flops == pytest.approx(0.5 * whole.flops, rel=0.05)
+    assert half.parameters == whole.parameters
+    assert half.curve[-1][0] == pytest.approx(0.5, rel=0.05)
+    assert max(along for along, _ in half.curve) == half.curve[-1][0]
+
+
+def test_the_language_model_grows_to_the_network_that_scratch_trains() -> None:
+    task = replace(TASKS["lm-deep"], steps=3)
+    grown, scratch = run(task, "blocks, new", 0, 0.004), run(task, "scratch", 0, 0.004)
+    assert (len(grown.stages), grown.parameters) == (2, scratch.parameters)
 
 
 def test_lengths_tell_what_more_steps_would_do(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 import fxgrow
 from fxgrow.growth import Budget, Method
+from fxgrow.growth.deepen import HowToDeepen
 from fxgrow.methods import (
     NASH,
     AutoGrow,
@@ -23,9 +24,12 @@ from fxgrow.methods import (
     Splitting,
     ZeroOutgoing,
 )
-from fxgrow.surgery import STATE_RULES, StateRuleName
+from fxgrow.surgery import DEFAULT_STATE, STATE_RULES, StateRuleName
 from tools.experiments.pays.flops import FlopCounter
 from tools.experiments.pays.task import Batch, Problem
+
+BLOCKS = "blocks"
+"""The path of the list of residual blocks, in networks that get deeper."""
 
 Allocation = Mapping[str, int]
 """Neurons that each width gains."""
@@ -53,6 +57,7 @@ class Moment:
         problem: gives the growth batches and the loss.
         widths: the names of the widths that may grow.
         neurons: how many to add to all of them together.
+        blocks: how many residual blocks to add.
         allocation: the neurons that the reference arm gave to each width; none: as many to each.
         optimizer: of the model.
         seed: of random choices.
@@ -61,6 +66,7 @@ class Moment:
     problem: Problem
     widths: Sequence[str]
     neurons: int
+    blocks: int
     allocation: Allocation
     optimizer: Optimizer
     seed: int
@@ -78,18 +84,25 @@ class Moment:
 Grow = Callable[[nn.Module, Moment], Grown]
 
 
-def by_method(method: Method, num_batches: int, layers: int | None = None) -> Grow:
+def by_method(
+    method: Method,
+    num_batches: int,
+    layers: int | None = None,
+    state: StateRuleName | None = None,
+) -> Grow:
     """Growth that chooses its own allocation.
 
     Args:
         method: chooses what grows.
         num_batches: growth batches.
         layers: how many it may insert; None: as many as the method proposes.
+        state: the rule by which the optimizer goes on; None: it begins anew.
     """
 
     def grow(model: nn.Module, moment: Moment) -> Grown:
         batches = moment.batches(num_batches)
         clock, started = time.perf_counter(), time.process_time()
+        kept = {} if state is None else {"optimizer": moment.optimizer, "state": state}
         with FlopCounter() as counter:
             growth = fxgrow.grow(
                 model,
@@ -100,12 +113,13 @@ def by_method(method: Method, num_batches: int, layers: int | None = None) -> Gr
                 budget=Budget(neurons=moment.neurons, layers=layers),
                 seed=moment.seed,
                 accept_no_gain=True,
+                **kept,
             )
         seconds, wall = time.process_time() - started, time.perf_counter() - clock
         allocation: dict[str, int] = {}
         for change in growth.report.widths:
             allocation[change.width] = change.after - change.before
-        return Grown(growth.module, allocation, counter.total, seconds, wall)
+        return Grown(growth.module, allocation, counter.total, seconds, wall, growth.optimizer)
 
     return grow
 
@@ -130,6 +144,35 @@ def by_widening(how: Literal["split", "new"], state: StateRuleName | None = None
     return grow
 
 
+def by_deepening(how: HowToDeepen) -> Grow:
+    """Growth in depth, and in width where the task says so: zero-outgoing neurons, then blocks.
+
+    The optimizer goes on; what is new in it begins from nothing.
+
+    Args:
+        how: what new blocks are.
+    """
+
+    def grow(model: nn.Module, moment: Moment) -> Grown:
+        (batch,) = moment.batches(1)
+        clock, started = time.perf_counter(), time.process_time()
+        optimizer: Optimizer | None = moment.optimizer
+        with FlopCounter() as counter:
+            if moment.neurons > 0:
+                kept = {"optimizer": optimizer, "state": "reset-grown"}
+                wider = fxgrow.widen(model, moment.amounts, batch[0], "new", moment.seed, **kept)
+                model, optimizer = wider.module, wider.optimizer
+            more = {BLOCKS: moment.blocks}
+            deeper = fxgrow.deepen(
+                model, more, batch[0], how, seed=moment.seed, optimizer=optimizer
+            )
+        seconds, wall = time.process_time() - started, time.perf_counter() - clock
+        # No allocation of widths describes a deeper network: scratch is what the task makes.
+        return Grown(deeper.module, {}, counter.total, seconds, wall, deeper.optimizer)
+
+    return grow
+
+
 SMALL: dict[str, Grow] = {
     "firefly": by_method(Firefly(new=20), 4),
     # As many candidates as the results in docs/results were made with.
@@ -139,6 +182,8 @@ SMALL: dict[str, Grow] = {
     "zero": by_widening("new"),
     "net2net": by_widening("split"),
     **{f"zero, {state}": by_widening("new", state) for state in STATE_RULES},
+    # What fxgrow.grow does with an optimizer when nothing else is said.
+    "default": by_method(GradientPool(), 4, state=DEFAULT_STATE),
 }
 """For networks of a few neurons: few growth batches."""
 
@@ -168,4 +213,8 @@ DEPTH: dict[str, Grow] = {
 }
 """Layers: one at a time."""
 
-GROWN_ARMS: dict[str, Grow] = {**SMALL, **PAPER, **DEPTH}
+WAYS_TO_DEEPEN: tuple[HowToDeepen, ...] = ("new", "copied", "stack")
+DEEPER: dict[str, Grow] = {f"blocks, {how}": by_deepening(how) for how in WAYS_TO_DEEPEN}
+"""Blocks of the network's own kind."""
+
+GROWN_ARMS: dict[str, Grow] = {**SMALL, **PAPER, **DEPTH, **DEEPER}

@@ -14,7 +14,7 @@ from fxgrow.coupling import couple
 from fxgrow.methods import from_scratch
 from tools.experiments.pays.arms import GROWN_ARMS, Allocation, Grow, Grown, Moment
 from tools.experiments.pays.flops import FlopCounter
-from tools.experiments.pays.task import Problem, Progress, Task
+from tools.experiments.pays.task import Problem, Progress, Shortened, Task
 
 NUM_POINTS = 20
 
@@ -65,7 +65,7 @@ class Course:
 
     Args:
         error: at the end.
-        curve: (share of the FLOPs, error) along the way.
+        curve: (share of the FLOPs that the task allows, error) along the way.
         flops: of the whole run.
         search_flops: the part that growth spent.
         seconds: of processor time, and the part that growth spent.
@@ -132,7 +132,8 @@ def run(
 
     Args:
         task: the family of problems.
-        arm: a key of ``GROWN_ARMS``, ``scratch`` (``scratch_size``), ``narrow`` or ``full``.
+        arm: a key of ``GROWN_ARMS`` or ``Task.shortened``, ``scratch`` (``scratch_size``),
+            ``narrow`` or ``full``.
         seed: of the problem, the first weights and all choices.
         rate: the largest learning rate.
         allocations: what the reference arm's widths gained at each growth, with the same seed; arms
@@ -144,7 +145,9 @@ def run(
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     problem = task.draw(seed)
-    ends = stage_ends(task, total_flops(task, problem))
+    arm, share = task.shortened.get(arm, Shortened(arm, 1.0))
+    allowed = total_flops(task, problem)
+    ends = stage_ends(task, int(share * allowed))
     model = task.make(task.widths[0])  # the same trunk for all arms of a seed
     course, started = Course(), time.process_time()
     training = Training(task, problem, course, ends[-1], rate, started)
@@ -161,6 +164,7 @@ def run(
     course.seconds = time.process_time() - started
     course.error = course.stages[-1].error
     course.curve.append((course.flops / training.limit, course.error))
+    course.curve = [(share * along, error) for along, error in course.curve]
     course.parameters = _count(model)
     return course
 
@@ -255,11 +259,16 @@ def _grown(
     names = _growing(task, model, problem)
     for number, end in enumerate(ends[:-1]):
         training.until(model, optimizer, end)
+        if task.blocks:  # the blocks of the last growth have widths of their own
+            names = _growing(task, model, problem)
         difference = task.widths[number + 1] - task.widths[number]
         neurons = difference * (task.neurons_per_unit or len(names))
+        blocks = task.blocks[number + 1] - task.blocks[number] if task.blocks else 0
         wanted = allocations[number] if allocations else {}
         before = training.held_out(model)
-        grown = grow(model, Moment(problem, names, neurons, wanted, optimizer, seed + number))
+        grown = grow(
+            model, Moment(problem, names, neurons, blocks, wanted, optimizer, seed + number)
+        )
         training.charge(grown, before)
         model = grown.model
         optimizer = grown.optimizer or task.optimizer(model.parameters(), training.rate)

@@ -3,6 +3,10 @@
 The sizes are those of ALGORITHM, section 10: two blocks of 64 features, MLPs of 8 neurons that grow
 to 96 at 30 % of the FLOPs, AdamW. New neurons have outgoing weights of 0; the arms are the rules
 by which the optimizer goes on. In ``lm-heads`` the heads grow from 2 to 6 instead.
+
+In ``lm-deep`` one block with an MLP of 16 neurons grows to four blocks of 96 at 30 % of the FLOPs, by
+new blocks that start as the identity, by copies that do, and by copies that do not (G_stack, Du et al.
+2024). Two more arms do the first with a share of the FLOPs, which says what share growth saves.
 """
 
 import math
@@ -17,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fxgrow.surgery import STATE_RULES
-from tools.experiments.pays.task import Batch, Problem, Task, mean_loss
+from tools.experiments.pays.task import Batch, Problem, Shortened, Task, mean_loss
 
 CONTEXT = 64
 BATCH = 16
@@ -48,11 +52,11 @@ class Block(nn.Module):
 class ByteModel(nn.Module):
     """From bytes to the logits of the next ones."""
 
-    def __init__(self, width: int, heads: int = 4, size: int = 64) -> None:
+    def __init__(self, width: int, heads: int = 4, depth: int = 2, size: int = 64) -> None:
         super().__init__()
         self.bytes = nn.Embedding(256, size)
         self.places = nn.Parameter(0.02 * torch.randn(CONTEXT, size))
-        self.blocks = nn.Sequential(*(Block(size, heads, width) for _ in range(2)))
+        self.blocks = nn.Sequential(*(Block(size, heads, width) for _ in range(depth)))
         self.norm, self.head = nn.LayerNorm(size), nn.Linear(size, 256)
 
     def reset_parameters(self) -> None:
@@ -118,3 +122,34 @@ def _with_heads(heads: int) -> ByteModel:
 
 
 HEADS = replace(TASK, name="lm-heads", make=_with_heads, widths=(2, 6), grown_widths=("*.qkv",))
+
+
+DEPTHS = {16: 1, 96: 4}
+"""Blocks by the neurons of their MLPs."""
+
+
+def _deep(width: int) -> ByteModel:
+    return ByteModel(width, depth=DEPTHS[width])
+
+
+DEEP = replace(
+    TASK,
+    name="lm-deep",
+    make=_deep,
+    widths=tuple(DEPTHS),
+    blocks=tuple(DEPTHS.values()),
+    rates=(0.004, 0.008, 0.016),
+    arms=(
+        "blocks, new",
+        "blocks, copied",
+        "blocks, stack",
+        "with 80 % of the FLOPs",
+        "with 70 % of the FLOPs",
+        "scratch",
+        "narrow",
+    ),
+    shortened={
+        "with 80 % of the FLOPs": Shortened("blocks, new", 0.8),
+        "with 70 % of the FLOPs": Shortened("blocks, new", 0.7),
+    },
+)

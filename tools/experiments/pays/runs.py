@@ -61,7 +61,9 @@ def tuned(task: Task, parts: Path) -> dict[str, TunedRate]:
     if task.tuning_steps is not None:
         briefly = replace(task, name=f"{task.name}/tuning", steps=task.tuning_steps)
     for arm in task.arms:
-        if scratch_size(arm) is not None and "scratch" in found:
+        if arm in task.shortened:
+            found[arm] = found[task.shortened[arm].arm]
+        elif scratch_size(arm) is not None and "scratch" in found:
             found[arm] = found["scratch"]
         else:
             errors_at = partial(_tuning_errors, briefly, arm, best, parts)

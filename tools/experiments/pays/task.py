@@ -1,8 +1,8 @@
 """What a task of the experiment is."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +22,8 @@ SMALL_ARMS = (
     "net2net",
     "scratch",
     "narrow",
-    # "zero" begins the optimizer anew; these go on with it.
+    # These go on with their optimizer; the others begin it anew after every growth.
+    "default",
     "zero, padded",
     "zero, scaled",
     "zero, own-age",
@@ -38,6 +39,13 @@ class Progress(NamedTuple):
 
     run: float
     stage: float
+
+
+class Shortened(NamedTuple):
+    """An arm that gets a share of the FLOPs: does it end as low as scratch that gets all of them?"""
+
+    arm: str
+    share: float
 
 
 DECAY_STARTS = 0.7
@@ -85,8 +93,10 @@ class Task:
         rates: learning rates to tune over, rising.
         optimizer: from parameters and a learning rate.
         grown_widths: patterns of the names of the widths that grow.
+        blocks: how many residual blocks the network has at each size; empty: its depth stays.
         growth_ends: the share of all FLOPs after which nothing grows any more.
         arms: what is compared, the reference first: others follow its allocation.
+        shortened: arms that are another one with a share of the FLOPs, and its learning rate.
         rate_at: the learning rate along the run, as a share of the largest.
         full: a network of full size, for the arm ``full``.
         tuning_steps: like ``steps``, for the runs that choose the rates; None: as many.
@@ -105,8 +115,10 @@ class Task:
     rates: tuple[float, ...]
     optimizer: Callable[..., Optimizer] = FUSED_ADAM
     grown_widths: tuple[str, ...] = ("*",)
+    blocks: tuple[int, ...] = ()
     growth_ends: float = 0.6
     arms: tuple[str, ...] = SMALL_ARMS
+    shortened: Mapping[str, Shortened] = field(default_factory=dict)
     rate_at: Callable[[Progress], float] = late_decay
     full: Callable[[], nn.Module] | None = None
     tuning_steps: int | None = None

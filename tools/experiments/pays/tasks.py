@@ -167,6 +167,7 @@ TASKS = {
     for task in (
         language.TASK,
         language.HEADS,
+        language.DEEP,
         Task("rbf", RBFNetwork, _rbf, tuple(range(1, 11)), 4000, (0.01, 0.02, 0.05, 0.1)),
         Task("image", sine_network, _image, (2, 4, 6, 8, 10, 12), 3000, (0.001, 0.003, 0.01, 0.03)),
         Task(
