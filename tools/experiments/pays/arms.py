@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 from torch.optim import Optimizer
@@ -76,6 +76,10 @@ class Moment:
         """How many neurons each width gains where the arm does not choose."""
         return self.allocation or dict.fromkeys(self.widths, self.neurons // len(self.widths))
 
+    def goes_on(self, state: StateRuleName | None) -> dict[str, Any]:
+        """The optimizer and the rule by which it goes on; nothing if there is none."""
+        return {} if state is None else {"optimizer": self.optimizer, "state": state}
+
     def batches(self, count: int) -> list[Batch]:
         """Take batches off the stream, so that none is used twice."""
         return [next(self.problem.train) for _ in range(count)]
@@ -102,7 +106,6 @@ def by_method(
     def grow(model: nn.Module, moment: Moment) -> Grown:
         batches = moment.batches(num_batches)
         clock, started = time.perf_counter(), time.process_time()
-        kept = {} if state is None else {"optimizer": moment.optimizer, "state": state}
         with FlopCounter() as counter:
             growth = fxgrow.grow(
                 model,
@@ -113,7 +116,7 @@ def by_method(
                 budget=Budget(neurons=moment.neurons, layers=layers),
                 seed=moment.seed,
                 accept_no_gain=True,
-                **kept,
+                **moment.goes_on(state),
             )
         seconds, wall = time.process_time() - started, time.perf_counter() - clock
         allocation: dict[str, int] = {}
@@ -135,8 +138,8 @@ def by_widening(how: Literal["split", "new"], state: StateRuleName | None = None
     def grow(model: nn.Module, moment: Moment) -> Grown:
         (batch,) = moment.batches(1)
         clock, started = time.perf_counter(), time.process_time()
-        kept = {} if state is None else {"optimizer": moment.optimizer, "state": state}
         with FlopCounter() as counter:
+            kept = moment.goes_on(state)
             wider = fxgrow.widen(model, moment.amounts, batch[0], how, moment.seed, **kept)
         seconds, wall = time.process_time() - started, time.perf_counter() - clock
         return Grown(wider.module, moment.amounts, counter.total, seconds, wall, wider.optimizer)
@@ -159,7 +162,7 @@ def by_deepening(how: HowToDeepen) -> Grow:
         optimizer: Optimizer | None = moment.optimizer
         with FlopCounter() as counter:
             if moment.neurons > 0:
-                kept = {"optimizer": optimizer, "state": "reset-grown"}
+                kept = moment.goes_on("reset-grown")
                 wider = fxgrow.widen(model, moment.amounts, batch[0], "new", moment.seed, **kept)
                 model, optimizer = wider.module, wider.optimizer
             more = {BLOCKS: moment.blocks}
