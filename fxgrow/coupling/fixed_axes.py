@@ -14,7 +14,7 @@ UNSEEN = Refusal(
     "unseen", "no operator that the example reaches reads, writes or carries neurons along it"
 )
 UNWRITTEN = Refusal(
-    "unwritten", "a parameter that is taken as values begins it, and no layer writes it"
+    "unwritten", "constants begin it, and no layer and no learned parameter writes it"
 )
 NOT_FOLLOWED = Refusal("unseen", "it holds whole numbers, and those are not followed")
 

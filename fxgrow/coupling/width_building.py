@@ -264,18 +264,35 @@ class WidthDraft:
 def _drafts(
     ctx: Context, axes: Sequence[Axis], classes: NeuronClasses, groups: Ints
 ) -> list[WidthDraft]:
-    """One draft per group that some parameter writes, in the order of their first writers.
+    """One draft per group that some parameter writes or begins, in the order of the first of these.
 
     First is what runs first: so a model and its graph, which hold their parts in another order,
     agree on the names.
     """
+    # What begins neurons comes behind what writes some, in the order in which it is met.
+    order = {
+        **{key: len(ctx.writers) + place for place, key in enumerate(ctx.roles)},
+        **ctx.writers,
+    }
     drafts = []
     for group, group_axes in _axes_by_group(axes, classes, groups).items():
-        writers = [axis for axis in group_axes if axis.key in ctx.writers]
-        if writers:
-            writer = min(writers, key=lambda axis: ctx.writers[axis.key])
-            drafts.append(_draft(ctx, writer, group_axes, classes, groups, group))
+        sources = [axis for axis in group_axes if axis.key in ctx.writers]
+        sources = sources or _beginners(ctx, group_axes)
+        if sources:
+            source = min(sources, key=lambda axis: order[axis.key])
+            drafts.append(
+                _draft(ctx, source, order[source.key], group_axes, classes, groups, group)
+            )
     return sorted(drafts, key=lambda draft: draft.first)
+
+
+def _beginners(ctx: Context, axes: Sequence[Axis]) -> list[Axis]:
+    """The learned parameters that neurons begin at which no layer writes: centers, frequencies."""
+    roles = [ctx.roles.get(axis.key, set()) for axis in axes]
+    if not any(Role.READS in one for one in roles):
+        return []
+    pairs = zip(axes, roles, strict=True)
+    return [axis for axis, one in pairs if one == {Role.CARRIES} and not axis.constant]
 
 
 def _axes_by_group(
@@ -290,14 +307,15 @@ def _axes_by_group(
 
 def _draft(
     ctx: Context,
-    writer: Axis,
+    source: Axis,
+    place: int,
     axes: Sequence[Axis],
     classes: NeuronClasses,
     groups: Ints,
     group: int,
 ) -> WidthDraft:
-    """The draft of one group, in the order in which its neurons first occur at the writer."""
-    along = classes.of[writer.labels]
+    """The draft of one group, in the order in which its neurons first occur at their source."""
+    along = classes.of[source.labels]
     rows = np.flatnonzero(groups[along] == group)
     _, first_occurrence = np.unique(along[rows], return_index=True)
     neurons = along[rows[np.sort(first_occurrence)]]  # in the order of rows, not of classes
@@ -307,9 +325,9 @@ def _draft(
         sites.append(Site(axis.parameter, axis.axis, _role(roles)))
         if {Role.READS, Role.WRITES} <= roles:
             both.append(axis.parameter)
-    first = (ctx.writers[writer.key], int(rows[0]))
+    first = (place, int(rows[0]))
     granule = len(rows) // len(neurons)
-    stem = _stem(writer.parameter)
+    stem = _stem(source.parameter)
     return WidthDraft(stem, neurons, tuple(sites), granule, first, tuple(both))
 
 

@@ -67,6 +67,11 @@ class Width:
         """Whether neurons can be added to it."""
         return self.refusal is None
 
+    @property
+    def begun(self) -> bool:
+        """Whether no layer writes it: its neurons begin at parameters, such as centers."""
+        return all(site.role is not Role.WRITES for site in self.sites)
+
 
 @dataclass(frozen=True, eq=False)
 class Owners:

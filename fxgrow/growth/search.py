@@ -283,8 +283,14 @@ def _require_candidates(prepared: PreparedModel, overgrown: OverGrown) -> None:
     reasons = []
     for width, refusal in list(overgrown.refusals.items())[:5]:
         reasons.append(f"{prepared.coupling.widths[width].name}: {refusal.reason}")
-    listed = "; ".join(reasons) or "the method proposes none"
+    listed = "; ".join(reasons) or _NONE_PROPOSED
     raise GrowthError("no-candidates", f"no candidate could be inserted ({listed})")
+
+
+_NONE_PROPOSED = (
+    "the method proposes none that fit; widths under norms, and those that begin at a parameter, "
+    "take new neurons but no splits"
+)
 
 
 def search_candidates(

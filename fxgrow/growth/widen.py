@@ -402,10 +402,12 @@ def new_neuron_updates(
     tensors = named_tensors(module)
     new: dict[str, dict[int, Tensor]] = {}
     for number, change in changes.items():
-        for site in coupling.widths[number].sites:
+        width = coupling.widths[number]
+        for site in width.sites:
             if change.new and site.role is not Role.READS:
                 count = _num_new_entries(coupling, site.key, changes)
-                values = _new_entries(module, tensors[site.parameter], site, count, generator)
+                tensor = tensors[site.parameter]
+                values = _new_entries(module, tensor, site, count, generator, width.begun)
                 new.setdefault(site.parameter, {})[site.axis] = values
     return {name: ParameterUpdate(new=values) for name, values in new.items()}
 
@@ -424,9 +426,14 @@ def _num_new_entries(
 
 
 def _new_entries(
-    module: nn.Module, tensor: Tensor, site: Site, count: int, generator: torch.Generator
+    module: nn.Module,
+    tensor: Tensor,
+    site: Site,
+    count: int,
+    generator: torch.Generator,
+    begun: bool,
 ) -> Tensor:
     if site.role is Role.WRITES and tensor.dim() > 1:
         return random_entries(tensor, site.axis, count, generator)
     owner = module.get_submodule(site.parameter.rpartition(".")[0])
-    return carrier_entries(owner, site.parameter, tensor, site.axis, count, generator)
+    return carrier_entries(owner, site.parameter, tensor, site.axis, count, generator, begun)

@@ -248,7 +248,8 @@ class RewriteContext:
                 target = self.insert(key, stem, values, learned=is_learned)
                 attribute_at(self.rewriter.root, target).requires_grad_(requires_grad=False)
                 return target
-            values = carrier_entries(owner, name, tensor, axis, count, self.generator)
+            begun = self.coupling.widths[width].begun
+            values = carrier_entries(owner, name, tensor, axis, count, self.generator, begun)
             target = self.insert(key, stem, values, learned=is_learned)
             inserted = attribute_at(self.rewriter.root, target)
             self.entries.append(Entry(name, axis, slots, None, partial(_itself, inserted)))

@@ -122,8 +122,13 @@ def overgrow(
 
 
 def _split_counts(coupling: Coupling, split: Iterable[int], able: Set[int]) -> dict[int, int]:
-    """How many neurons of each width can split; under norms there are rules for new ones only."""
-    may_split = able - coupling.under_norms.keys()
+    """How many neurons of each width can split.
+
+    Under norms, and where neurons begin at parameters that no halves move apart, there are rules
+    for new ones only.
+    """
+    begun = {number for number in able if coupling.widths[number].begun}
+    may_split = able - coupling.under_norms.keys() - begun
     return {width: coupling.widths[width].size for width in split if width in may_split}
 
 

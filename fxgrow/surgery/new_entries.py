@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from fxgrow.surgery.attributes import new_entry_value
+from fxgrow.surgery.attributes import NORM_TYPES, new_entry_value
 
 
 def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Generator) -> Tensor:
@@ -34,9 +34,18 @@ def random_entries(tensor: Tensor, axis: int, count: int, generator: torch.Gener
 
 
 def carrier_entries(
-    owner: nn.Module, name: str, tensor: Tensor, axis: int, count: int, generator: torch.Generator
+    owner: nn.Module,
+    name: str,
+    tensor: Tensor,
+    axis: int,
+    count: int,
+    generator: torch.Generator,
+    begun: bool = False,
 ) -> Tensor:
     """Entries of a carrier: random kernels, else the neutral value of their module.
+
+    Neurons that no layer writes begin at their carriers, and would all be alike by neutral values:
+    these entries are drawn with the mean and the spread of the existing ones.
 
     Args:
         owner: the module that holds the carrier.
@@ -45,6 +54,7 @@ def carrier_entries(
         axis: the axis that gains entries.
         count: how many.
         generator: draws random ones.
+        begun: whether its neurons begin at their carriers.
 
     Returns:
         A tensor with ``count`` entries along ``axis``, else of the carrier's shape.
@@ -54,4 +64,14 @@ def carrier_entries(
         return random_entries(tensor, axis, count, generator)
     shape = list(tensor.shape)
     shape[axis] = count
+    if begun and _has_values_of_its_own(owner, tensor):
+        mean = tensor.detach().mean()
+        return mean + random_entries(tensor, axis, count, generator)
     return torch.full(shape, new_entry_value(owner, name.rpartition(".")[2], tensor)).to(tensor)
+
+
+def _has_values_of_its_own(owner: nn.Module, tensor: Tensor) -> bool:
+    """Whether a carrier is learned, and not what scales or shifts all neurons alike."""
+    if isinstance(owner, NORM_TYPES) or not isinstance(tensor, nn.Parameter) or tensor.is_meta:
+        return False
+    return tensor.dim() > 1 or bool((tensor != tensor[:1]).any())

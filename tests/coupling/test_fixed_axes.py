@@ -67,16 +67,32 @@ def test_kernels_and_inputs_say_why() -> None:
     assert reasons["0.weight", 1] == "fixed-size"
 
 
-def test_neurons_that_begin_at_a_parameter_say_so() -> None:
-    class Centers(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.centers, self.last = nn.Parameter(torch.randn(6, 5)), nn.Linear(6, 3)
+class Centers(nn.Module):
+    """Distances from centers, which are learned or given."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.last(torch.exp(-torch.cdist(x, self.centers)))
+    def __init__(self, *, learned: bool) -> None:
+        super().__init__()
+        self.centers, self.last = nn.Parameter(torch.randn(6, 5)), nn.Linear(6, 3)
+        if not learned:
+            centers = self.centers.detach()
+            del self.centers
+            self.register_buffer("centers", centers)
 
-    coupling = fxgrow.couple(Centers(), torch.randn(4, 5))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.exp(-torch.cdist(x, self.centers)))
+
+
+def test_neurons_that_begin_at_a_parameter_are_a_width() -> None:
+    coupling = fxgrow.couple(Centers(learned=True), torch.randn(4, 5))
+    centers = coupling.widths[-1]
+    assert (centers.name, centers.size, centers.growable, centers.begun) == ("centers", 6, True, True)  # fmt: skip
+    roles = {site.key: site.role for site in centers.sites}
+    assert roles == {("centers", 0): "carries", ("last.weight", 1): "reads"}
+    assert not coupling.widths[0].begun
+
+
+def test_neurons_that_begin_at_constants_say_so() -> None:
+    coupling = fxgrow.couple(Centers(learned=False), torch.randn(4, 5))
     reasons = {axis.key: axis.refusal.code for axis in coupling.fixed_axes}
     assert reasons["centers", 0] == reasons["last.weight", 1] == "unwritten"
     assert reasons["centers", 1] == "fixed-size"
