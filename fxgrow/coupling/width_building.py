@@ -276,13 +276,15 @@ def _drafts(
     }
     drafts = []
     for group, group_axes in _axes_by_group(axes, classes, groups).items():
-        sources = [axis for axis in group_axes if axis.key in ctx.writers]
-        sources = sources or _beginners(ctx, group_axes)
-        if sources:
-            source = min(sources, key=lambda axis: order[axis.key])
-            drafts.append(
-                _draft(ctx, source, order[source.key], group_axes, classes, groups, group)
-            )
+        writers = [axis for axis in group_axes if axis.key in ctx.writers]
+        sources = writers or _beginners(ctx, group_axes)
+        if not sources:
+            continue
+        source = min(sources, key=lambda axis: order[axis.key])
+        draft = _draft(ctx, source, order[source.key], group_axes, classes, groups, group)
+        # A norm of the inputs begins neurons as well, but those are listed as axes in no width.
+        if writers or not (classes.blame[draft.neurons] >= 0).any():
+            drafts.append(draft)
     return sorted(drafts, key=lambda draft: draft.first)
 
 

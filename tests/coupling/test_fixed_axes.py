@@ -91,6 +91,14 @@ def test_neurons_that_begin_at_a_parameter_are_a_width() -> None:
     assert not coupling.widths[0].begun
 
 
+def test_a_norm_of_the_inputs_begins_no_width() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    coupling = fxgrow.couple(model, torch.randn(5, 3))
+    assert [width.name for width in coupling.widths] == ["1", "3"]
+    reasons = {axis.key: axis.refusal.code for axis in coupling.fixed_axes}
+    assert reasons["0.weight", 0] == reasons["1.weight", 1] == "fixed-size"
+
+
 def test_neurons_that_begin_at_constants_say_so() -> None:
     coupling = fxgrow.couple(Centers(learned=False), torch.randn(4, 5))
     reasons = {axis.key: axis.refusal.code for axis in coupling.fixed_axes}
