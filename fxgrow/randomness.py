@@ -102,3 +102,23 @@ def kept_random_states() -> Iterator[None]:
         yield
     finally:
         set_random_states(states)
+
+
+@contextmanager
+def drawing_apart(seed: int) -> Iterator[None]:
+    """Let all generators draw from a seed inside the context, and from where they were after it.
+
+    Args:
+        seed: the seed for every generator.
+
+    Example:
+        >>> with drawing_apart(rank):
+        ...     model(inputs)  # in each process another dropout
+    """
+    with kept_random_states():
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        yield

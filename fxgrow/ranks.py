@@ -11,7 +11,8 @@ of them raise, each inside its own ``restore_on_failure``.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,10 @@ from torch import Tensor
 from torch import distributed as dist
 
 from fxgrow.errors import FxgrowError, GrowthError
+
+
+_PAUSE = 0.02
+"""Seconds between two looks at whether the first process is done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,16 @@ class Ranks:
     def count(self) -> int:
         """How many processes there are."""
         return 1 if self.group is None else int(dist.get_world_size(self.group))
+
+    @property
+    def number(self) -> int:
+        """Which of them this one is, from 0."""
+        return 0 if self.group is None else int(dist.get_rank(self.group))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and prints."""
+        return self.number == 0
 
     def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The sum over all processes of each of some tensors, which all of them have alike.
@@ -73,6 +88,12 @@ class Ranks:
     def total(self, number: float) -> float:
         """The sum of a number over all processes."""
         (total,) = self.sums([torch.tensor([number], dtype=torch.float64)])
+        return float(total)
+
+    def total_of_step(self, number: float) -> float:
+        """The sum of a number, without a flag before it: a process that fails in training ends."""
+        total = torch.tensor([number], dtype=torch.float64)
+        self._reduce(total, dist.ReduceOp.SUM)
         return float(total)
 
     def largest(self, number: float | None) -> float | None:
@@ -122,6 +143,35 @@ class Ranks:
             dist.broadcast(sent, src=dist.get_global_rank(self.group, 0), group=self.group)
             found.append(sent.to(tensor.device))
         return found
+
+    def after_first(self, work: Callable[[], object]) -> None:
+        """Let the first process do something, while the others wait for it, however long it takes.
+
+        Exchanges end with an error after the timeout of the group, and a checkpoint on a slow disk
+        may take longer. So the others look again and again, and may be interrupted in between.
+
+        Args:
+            work: what it does.
+
+        Raises:
+            GrowthError: ``rank-failed``, where the first process failed or is gone.
+        """
+        if self.group is None:
+            work()
+            return
+        # torch has no public name for the store that its processes met at.
+        store = dist.distributed_c10d._get_default_store()
+        calls = store.add(f"fxgrow/calls/{self.number}", 1)
+        done, failed = f"fxgrow/done/{calls}", f"fxgrow/failed/{calls}"
+        if not self.is_first:
+            _wait_for(store, done, failed)
+            return
+        try:
+            work()
+        except BaseException:
+            store.set(failed, "")
+            raise
+        store.set(done, "")
 
     def decided(self, decision: bool) -> bool:
         """What the first process decides."""
@@ -196,8 +246,7 @@ class Ranks:
         if flag.item():
             raise GrowthError(
                 "rank-failed",
-                "another process of the group failed in this growth step, and says why; nothing "
-                "was changed in this one",
+                "another process of the group failed, and says why, so this one stops too",
             )
 
     def _reduce(self, tensor: Tensor, operation: Any) -> None:
@@ -208,8 +257,8 @@ class Ranks:
         except RuntimeError as error:
             raise GrowthError(
                 "rank-failed",
-                f"another process of the group is gone ({str(error).splitlines()[0][:200]}); "
-                "nothing was changed in this one; start all of them again",
+                f"another process of the group is gone ({str(error).splitlines()[0][:200]}), so this "
+                "one stops too; start all of them again",
             ) from error
         if sent is not tensor:
             tensor.copy_(sent)
@@ -218,6 +267,28 @@ class Ranks:
     def _device(self) -> torch.device:
         is_nccl = dist.get_backend(self.group) == "nccl"
         return torch.device("cuda", torch.cuda.current_device()) if is_nccl else torch.device("cpu")
+
+
+def _wait_for(store: dist.Store, done: str, failed: str) -> None:
+    """Wait until one of two keys is there.
+
+    Raises:
+        GrowthError: ``rank-failed``: it is the second one, or the store is gone.
+    """
+    try:
+        while not store.check([done]):
+            if store.check([failed]):
+                raise GrowthError(
+                    "rank-failed",
+                    "the first process of the group failed, and says why, so this one stops too",
+                )
+            time.sleep(_PAUSE)
+    except RuntimeError as error:
+        raise GrowthError(
+            "rank-failed",
+            "the first process of the group is gone, so this one stops too; start all of them "
+            "again",
+        ) from error
 
 
 ALONE = Ranks()

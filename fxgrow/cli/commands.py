@@ -14,9 +14,11 @@ from types import FrameType
 from typing import Any
 
 import typer
+from click import UsageError
 
 from fxgrow.cli.console import any_character, notes_of, plain_warnings, print_error
 from fxgrow.cli.lazy_group import LazyGroup
+from fxgrow.cli.processes import ending_in_peace, tells
 from fxgrow.errors import FxgrowError
 
 WRONG_INPUT = 2
@@ -36,13 +38,20 @@ class ErrorHandlingGroup(LazyGroup):
         try:
             with _termination_raises(), plain_warnings(), any_character():
                 return super().invoke(ctx)
+        except UsageError as error:
+            # Click itself prints it, in each of several processes.
+            if not tells(error):
+                raise typer.Exit(WRONG_INPUT) from error
+            raise
         except FxgrowError as error:
-            print_error(error)
+            if tells(error):
+                print_error(error)
             raise typer.Exit(WRONG_INPUT) from error
         except KeyboardInterrupt as error:
             is_terminated = isinstance(error, Terminated)
             word = "terminated" if is_terminated else "interrupted"
-            _say(f"{word}; {_what_is_left(error, 'nothing was written')}")
+            if tells(error):
+                _say(f"{word}; {_what_is_left(error, 'nothing was written')}")
             raise typer.Exit(TERMINATED if is_terminated else INTERRUPTED) from error
         except BrokenPipeError as error:
             # Of ``| head``, say: no failure of ours, and nothing to be loud about.
@@ -64,9 +73,12 @@ def _termination_raises() -> Iterator[None]:
     # Only the main thread may set a handler, and only it gets the exception.
     before = signal.signal(signal.SIGTERM, terminate)
     try:
-        yield
+        with ending_in_peace():
+            yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # What several processes end with is told outside, and they are told to end.
+        if signal.getsignal(signal.SIGTERM) is terminate:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _what_is_left(error: BaseException, otherwise: str) -> str:

@@ -32,9 +32,11 @@ from fxgrow.cli.arguments import (
 )
 from fxgrow.cli.console import console, print_line, print_parts, print_text
 from fxgrow.cli.model_and_data import ModelAndData, load_model_and_data, lower_model
+from fxgrow.cli.processes import device_name, ending_in_peace, launcher, process_group
 from fxgrow.cli.progress import progress_display
 from fxgrow.cli.resolve import PYTHON, read_reference, split_reference
 from fxgrow.cli.trust import Trust, trust_modules
+from fxgrow.data import Splits
 from fxgrow.documents import (
     GRAPH_DUMP_DIRECTORY,
     RUN_OUTPUT,
@@ -43,11 +45,13 @@ from fxgrow.documents import (
     resolve_target,
 )
 from fxgrow.errors import RunError
+from fxgrow.ranks import Ranks
 from fxgrow.report import read_story, run_sentence, run_table
 from fxgrow.training import (
     LOG,
     LOGGERS,
     JsonlLog,
+    Listener,
     LoggerEntry,
     LogPlace,
     Recipe,
@@ -57,6 +61,7 @@ from fxgrow.training import (
     StepRecord,
     UnfinishedRun,
     changed_recipe,
+    followed_run,
     new_run,
     read_recipe,
     resume_command,
@@ -148,23 +153,32 @@ def run_recipe(
     """
     # All checks come first, before anything is loaded or written.
     read_reference(recipe.model, trust)
-    torch_device = arguments.resolve_device(device)
+    own_device = device_name(device)
+    torch_device = arguments.resolve_device(own_device)
     loggers = _find_loggers(output.loggers)
     go_on = _how_to_go_on(output, recipe.model)
-    # The graphs are the outer context: if moving them into place fails, the run is already there.
-    with (
-        _graphs_directory(output) as graphs,
-        new_run(output.directory, force=output.force, go_on=go_on) as unfinished,
-    ):
-        unfinished.begin(recipe, _notes(output, device))
-        done = _train(unfinished, recipe, announce, torch_device, trust, loggers)
-        _publish(unfinished, done, recipe, output.force, graphs)
+    with process_group(own_device) as is_first:
+        if not is_first:
+            with followed_run(output.directory, go_on=go_on) as followed:
+                Ranks.of_process().decided(True)
+                _train_along(followed, recipe, torch_device, trust)
+            return
+        # The graphs are outside: if moving them into place fails, the run is already there.
+        with (
+            _graphs_directory(output) as graphs,
+            new_run(output.directory, force=output.force, go_on=go_on) as unfinished,
+        ):
+            unfinished.begin(recipe, _notes(output, device))
+            Ranks.of_process().decided(True)  # now the others may look there
+            done = _train(unfinished, recipe, announce, torch_device, trust, loggers)
+            _publish(unfinished, done, recipe, output.force, graphs)
     print_result(done.result, output)
 
 
 def _how_to_go_on(output: OutputOptions, model: str) -> str:
     """The command that resumes a run; it reads files, so it must say what they may ask for."""
-    words, (scheme, rest) = [resume_command(output.directory)], split_reference(model)
+    words = [launcher() + resume_command(output.directory)]
+    scheme, rest = split_reference(model)
     if scheme == PYTHON:
         words.append(f"--trust {rest.partition(':')[0]}")
     if output.graphs is not None:
@@ -208,13 +222,22 @@ def continue_run(unfinished: UnfinishedRun, output: OutputOptions, trust: Trust)
     recipe, notes = unfinished.recipe(), unfinished.notes()
     read_reference(recipe.model, trust)
     _require_named(notes.graphs, output.graphs)
-    device, loggers = arguments.resolve_device(notes.device), _find_loggers(notes.loggers)
+    device = arguments.resolve_device(device_name(notes.device))
+    loggers = _find_loggers(notes.loggers)
     torch.set_num_threads(notes.threads)  # sums are split among threads, and round accordingly
     output = replace(output, force=notes.force)
     with _graphs_directory(output) as graphs:
         done = _train(unfinished, recipe, _announce_nothing, device, trust, loggers)
         _publish(unfinished, done, recipe, notes.force, graphs)
     print_result(done.result, output)
+
+
+def continue_along(followed: UnfinishedRun, trust: Trust) -> None:
+    """Take part in what another process does by ``continue_run``."""
+    notes = followed.notes()
+    device = arguments.resolve_device(device_name(notes.device))
+    torch.set_num_threads(notes.threads)
+    _train_along(followed, followed.recipe(), device, trust)
 
 
 def _require_named(graphs: str | None, named: Path | None) -> None:
@@ -244,17 +267,40 @@ def _train(
     loggers: Mapping[str, LoggerEntry],
 ) -> _Done:
     """Train to the end; from the last checkpoint on, if there is one."""
-    loaded, splits = load_model_and_data(
-        recipe.model, recipe.data, seed=recipe.settings.seed, trust=trust
-    )
-    if recipe.lower:
-        loaded = lower_model(loaded)
+    loaded, splits = _loaded(recipe, trust)
     announce(loaded)
-    loaded, splits = loaded.to(device), splits.to(device)
     place = LogPlace(unfinished.path, unfinished.target.name)
     others = [one.make(place) for one in loggers.values()]
     with progress_display(console(stderr=True)) as draw, run_writing_errors(unfinished.target):
-        run = train_and_grow(
+        listeners = (draw, JsonlLog(unfinished.log), *others)
+        run = _trained(unfinished, recipe, loaded.to(device), splits.to(device), listeners)
+    return _Done(run, run_result(run, recipe.settings, model=loaded.label, data=recipe.data.name))
+
+
+def _train_along(
+    followed: UnfinishedRun, recipe: Recipe, device: torch.device, trust: Trust
+) -> None:
+    """Take part in the training of another process, which alone keeps and tells of anything."""
+    loaded, splits = _loaded(recipe, trust)
+    _trained(followed, recipe, loaded.to(device), splits.to(device), ())
+
+
+def _loaded(recipe: Recipe, trust: Trust) -> tuple[ModelAndData, Splits]:
+    loaded, splits = load_model_and_data(
+        recipe.model, recipe.data, seed=recipe.settings.seed, trust=trust
+    )
+    return lower_model(loaded) if recipe.lower else loaded, splits
+
+
+def _trained(
+    unfinished: UnfinishedRun,
+    recipe: Recipe,
+    loaded: ModelAndData,
+    splits: Splits,
+    listeners: Sequence[Listener],
+) -> Run:
+    with ending_in_peace():
+        return train_and_grow(
             loaded.model,
             splits,
             recipe.settings,
@@ -263,10 +309,9 @@ def _train(
             budget=recipe.budget,
             history=loaded.history,
             scope=recipe.scope,
-            listeners=(draw, JsonlLog(unfinished.log), *others),
+            listeners=listeners,
             checkpoints=unfinished.checkpoints,
         )
-    return _Done(run, run_result(run, recipe.settings, model=loaded.label, data=recipe.data.name))
 
 
 def _publish(

@@ -23,6 +23,7 @@ from fxgrow.growth.method import (
     Proposal,
     Scores,
     SelectFunction,
+    needs_one_process,
     predicts_gain,
 )
 from fxgrow.growth.mixture import MixtureOfExperts
@@ -101,6 +102,7 @@ __all__ = [
     "grow_to",
     "grow_vocabulary",
     "input_and_target",
+    "needs_one_process",
     "new_neuron_updates",
     "parameter_updates",
     "predicts_gain",

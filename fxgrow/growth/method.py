@@ -68,7 +68,8 @@ class Method(Protocol):
     says that it knows of new neurons whose eps multiply what writes them (``Slots.by_writers``);
     without it, widths that norms run over get none of its candidates. A property ``predicts_gain``
     that is true says that scores are in units of the loss, so that their sum is what a growth
-    promises. A method ``pick`` from the number of neurons that there are after growth to a
+    promises. A property ``needs_one_process`` that is true says that ``search`` is not computed over
+    several processes. A method ``pick`` from the number of neurons that there are after growth to a
     ``Picked`` lets it stand for several others.
 
     Example:
@@ -155,6 +156,11 @@ def search_steps(method: object) -> int:
 def predicts_gain(method: Method) -> bool:
     """Whether a method says that its scores are decreases of the loss, in its units."""
     return bool(getattr(method, "predicts_gain", False))
+
+
+def needs_one_process(method: Method) -> bool:
+    """Whether a method says that it does not search over the processes of a group."""
+    return bool(getattr(method, "needs_one_process", False))
 
 
 def proposal_of(method: Method, coupling: Coupling) -> Proposal:

@@ -68,6 +68,11 @@ class GradMax(Settings):
     iterations: int = Field(default=3, ge=1, le=limits.STEPS)
 
     @property
+    def needs_one_process(self) -> bool:
+        """Its search is not computed over several processes."""
+        return True
+
+    @property
     def keeps_function(self) -> bool:
         """The loss stays what it is."""
         return True

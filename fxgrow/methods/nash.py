@@ -82,6 +82,11 @@ class NASH(NetworkMorphism):
     momentum: float = Field(default=0.9, ge=0, lt=1)
 
     @property
+    def needs_one_process(self) -> bool:
+        """Its search is not computed over several processes."""
+        return True
+
+    @property
     def search_steps(self) -> int:
         """How many growth batches the search steps over; all children see the same ones."""
         return self.steps

@@ -82,6 +82,11 @@ class TINY(Settings):
     step: float = Field(default=1.0, gt=0, le=limits.RATE)
     iterations: int = Field(default=3, ge=1, le=limits.STEPS)
 
+    @property
+    def needs_one_process(self) -> bool:
+        """Its search is not computed over several processes."""
+        return True
+
     def propose(self, coupling: Coupling) -> Proposal:
         """Propose ``new`` neurons per width that one plain layer writes, and no splits."""
         everywhere = propose_everywhere(coupling, self.new, split=False)

@@ -110,6 +110,28 @@ class Checkpoints:
             )
         return None
 
+    @property
+    def number(self) -> int:
+        """That of the checkpoint which was saved or read last; -1 before there is one."""
+        return self._last
+
+    def read(self, number: int) -> Checkpoint:
+        """One of the checkpoints, by its number.
+
+        Raises:
+            RunError: ``damaged-checkpoint``: it is damaged, or not there.
+        """
+        try:
+            checkpoint = read_checkpoint(self._place(number))
+        except SpecError as error:
+            raise RunError(
+                "damaged-checkpoint",
+                f"{self._place(number)}, which the first process goes on from, cannot be read in "
+                f"another one ({error}); give all processes the same directory",
+            ) from error
+        self._last = number
+        return checkpoint
+
     def first(self) -> Checkpoint | None:
         """The one from before the first epoch; None, with a warning, if it is lost."""
         try:

@@ -14,8 +14,9 @@ from fxgrow.errors import TrainingError
 from fxgrow.growth import Batch, LossFunction, Objective, frozen_statistics, refresh_statistics
 from fxgrow.modes import evaluation_mode
 from fxgrow.training.epoch import train_epoch
-from fxgrow.training.evaluate import cross_entropy, evaluate
+from fxgrow.training.evaluate import cross_entropy
 from fxgrow.training.precision import Precision
+from fxgrow.training.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def control(
     trained_loss: LossFunction = cross_entropy,
     clip: float | None = None,
     precision: Precision | None = None,
+    shards: Shards | None = None,
 ) -> Control:
     """Train a copy of a model for as long as its growth took, and compare.
 
@@ -68,18 +70,23 @@ def control(
         trained_loss: what is trained; all losses of the result are cross entropies.
         clip: gradients whose total norm is larger are scaled down to this norm.
         precision: of the passes of training; None: full.
+        shards: how batches are divided among processes; None: they are not. The first process
+            decides when the time is over.
 
     Returns:
         The losses.
     """
+    shards = shards or Shards()
     copied, (its_optimizer,) = copy_with_optimizers(model, [optimizer])
     graph_module = capture(copied, (statistics[0][0],)).graph_module  # of the modules of the copy
-    objective, frozen = Objective(list(statistics), cross_entropy), frozen_statistics(copied)
+    objective = Objective(list(statistics), cross_entropy, ranks=shards.ranks)
+    frozen = frozen_statistics(copied)
 
     def test_loss() -> float:
+        shards.share_buffers(copied)
         with evaluation_mode(copied):
             refresh_statistics(graph_module, objective, frozen)
-        return evaluate(copied, test).loss
+        return shards.evaluate(copied, test).loss
 
     before, steps = test_loss(), 0
 
@@ -89,13 +96,14 @@ def control(
 
     try:
         train_epoch(
-            copied,
-            _for_seconds(train, seconds),
+            shards.wrapped(copied),
+            _for_seconds(train, seconds, shards),
             trained_loss,
             its_optimizer,
             count,
             clip,
             precision,
+            shards,
         )
         trained = test_loss()
     except TrainingError:
@@ -103,11 +111,11 @@ def control(
     return Control(steps, before, loss_grown, trained)
 
 
-def _for_seconds(batches: Iterable[Batch], seconds: float) -> Iterator[Batch]:
+def _for_seconds(batches: Iterable[Batch], seconds: float, shards: Shards) -> Iterator[Batch]:
     """Batches without end until the time is over, but one at least."""
     end = time.perf_counter() + seconds
     while True:
         for batch in batches:
             yield batch
-            if time.perf_counter() >= end:
+            if shards.ranks.decided(time.perf_counter() >= end):
                 return

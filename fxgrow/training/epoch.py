@@ -15,6 +15,7 @@ from fxgrow.running import errors_as, input_target_pairs
 from fxgrow.training.compiled import CompiledModel
 from fxgrow.training.evaluate import loss_of, run_on_batch
 from fxgrow.training.precision import Precision, precision_of
+from fxgrow.training.shards import Shards
 
 _ADVICE = "give a loss that depends on the parameters of the model"
 
@@ -35,6 +36,8 @@ def train_epoch(
     on_step: OnStep = _no_callback,
     clip: Positive | None = None,
     precision: Precision | None = None,
+    shards: Shards | None = None,
+    first_step: int = 0,
 ) -> float:
     """Train a model on every batch once.
 
@@ -46,6 +49,8 @@ def train_epoch(
         on_step: called after every step with the number of the batch, from 0, and its loss.
         clip: gradients whose total norm is larger are scaled down to this norm; None: never.
         precision: of the passes; None: full, or whatever autocast the caller is in.
+        shards: how each batch is divided among processes, all of which train; None: it is not.
+        first_step: how many steps were done before, for what the passes draw in each process.
 
     Returns:
         The mean loss per batch, each taken before its step.
@@ -62,24 +67,25 @@ def train_epoch(
         2.31
     """
     model.train()
-    passes = precision or precision_of("float32", model)
+    passes, shards = precision or precision_of("float32", model), shards or Shards()
+    # A compiled pass cannot be watched: the model was looked at before it was compiled.
+    is_compiled = any(isinstance(part, CompiledModel) for part in model.modules())
     losses: list[float] = []
     for batch, (inputs, target) in enumerate(input_target_pairs(batches)):
+        shard = shards.of(inputs, target)
         # Looks at the shapes of this forward pass, as an unsafe backward pass cannot be undone.
-        # A compiled pass cannot be watched: the model was looked at before it was compiled.
-        is_compiled = isinstance(model, CompiledModel)
         guard = nullcontext() if is_compiled else guard_unsafe_kernel(model)
-        with guard, passes.autocast():
-            output = run_on_batch(model, inputs)
-            value = loss_of(loss, output, target)
-        losses.append(float(value.detach()))
+        with guard, passes.autocast(), shards.drawing(first_step + batch):
+            output = run_on_batch(model, shard.inputs)
+            value = loss_of(loss, output, shard.target)
+        losses.append(shards.mean(float(value.detach()), shard.weight))
         # Checked before the backward pass: one infinite gradient would spoil every weight.
         if not math.isfinite(losses[-1]):
             raise _not_finite(losses[-1], batch, optimizer)
         # None instead of zero: parameters without a gradient are not even decayed.
         optimizer.zero_grad(set_to_none=True)
         with errors_as(TrainingError, "bad-loss", "the loss has no gradient", _ADVICE):
-            passes.backward(value)
+            passes.backward(value if shards.is_alone else value * shard.weight)
         passes.step(optimizer, clip)
         on_step(batch, losses[-1])
     if not losses:

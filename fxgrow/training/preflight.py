@@ -21,6 +21,7 @@ from fxgrow.training.precision import require_precision
 from fxgrow.training.run_state import RunState
 from fxgrow.training.schedules import require_short_warmup
 from fxgrow.training.settings import RunSettings
+from fxgrow.training.shards import require_method, require_shards
 from fxgrow.training.step_memory import require_step_memory
 from fxgrow.training.triggers import AtSteps, ByPromise, OnFullRank, first_epoch
 
@@ -62,17 +63,30 @@ def require_possible_run(state: RunState, checkpoints: Path | None) -> None:
     Raises:
         FxgrowError: what a growth step would raise; ``disk-full`` (``RunError``);
             ``no-promise``, ``no-activations``, ``bad-setting`` for a warm-up as long as the run,
-            and for a trigger that waits until it is over (``TrainingError``).
+            and for a trigger that waits until it is over (``TrainingError``);
+            ``one-process``, and ``bad-setting`` for batches that are smaller than a process group.
     """
     # One in epochs is compared with the run where the settings are made.
     steps = state.settings.epochs * len(state.train)
     require_short_warmup(state.settings.schedule.warmup_steps, steps, "steps")
+    _require_processes(state)
     _require_time_to_grow(state.settings, len(state.train))
-    if checkpoints is not None:
+    # Of several processes one writes.
+    if checkpoints is not None and state.shards.ranks.is_first:
         _require_disk(state, checkpoints)
     if state.settings.grow_steps:
         with kept_random_states():  # the same run with and without this check
             _require_growth(state)
+
+
+def _require_processes(state: RunState) -> None:
+    """Check what the processes of a group cannot do together."""
+    settings, images, has_growth = state.settings, len(state.data.train), state.settings.grow_steps
+    batch, growth_batch = min(settings.batch_size, images), min(settings.growth_batch_size, images)
+    module = state.network.module
+    require_shards(state.shards, module, batch, growth_batch, has_growth=bool(has_growth))
+    if has_growth:
+        require_method(state.shards, state.request.method, state.request.budget)
 
 
 def _require_time_to_grow(settings: RunSettings, batches_per_epoch: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from fxgrow.argument_checks import checked
@@ -23,7 +24,9 @@ from fxgrow.growth import (
     Scope,
 )
 from fxgrow.randomness import seeded
+from fxgrow.ranks import Ranks
 from fxgrow.spec import GrowthStep
+from fxgrow.training.checkpoint import Checkpoint
 from fxgrow.training.checkpoints import Checkpoints
 from fxgrow.training.control import Control
 from fxgrow.training.events import (
@@ -105,6 +108,10 @@ def train_and_grow(
     The same settings give the same result; the state of torch's generators is restored. A run that
     was stopped goes on from its last checkpoint, and on the CPU ends with the same bits.
 
+    In a process group of several it is a collective call: each process trains on its part of every
+    batch, and the first one alone writes checkpoints and calls listeners
+    (``docs/data-parallel.md``).
+
     Args:
         model: a classifier; it is not changed.
         data: training images, and test images that nothing is decided by.
@@ -122,7 +129,8 @@ def train_and_grow(
 
     Raises:
         TrainingError: the loss is not a finite number (``nan-loss``), or the trigger needs what
-            the method does not give (``no-promise``) or the model (``no-activations``).
+            the method does not give (``no-promise``) or the model (``no-activations``);
+            ``rank-failed``: another process of the group failed, or is gone.
         FxgrowError: the model cannot be captured, or grown as it is asked for.
         RunError: checkpoints have no room (``disk-full``), are of an ``other-run``, or damaged.
 
@@ -139,11 +147,12 @@ def train_and_grow(
     require_possible_training(model, data, settings)
     initial = capture_network(model, example_inputs, history)
     request = GrowthRequest(example_inputs, method, budget, scope)
-    tell = combine_listeners(listeners)
+    is_first = Ranks.of_process().is_first
+    tell = combine_listeners(listeners if is_first else ())
     # Module and graph are copied together, so that they go on sharing their parameters.
     state = RunState.start(copy.deepcopy(initial), data, settings, request, tell)
     require_gains(state)
-    with stops_told_to(tell), seeded(settings.seed):
+    with stops_told_to(tell), state.shards.losses_told(), seeded(settings.seed):
         return _finished(*_carried_out(initial, state, checkpoints))
 
 
@@ -163,9 +172,16 @@ def _carried_out(
         return _kept_to_the_end(initial, state, checkpoints)
     _announce(state)
     require_possible_run(state, None)
+    _require_same_request(state, request_digest(state, initial))
+    state = state.begun()
     while not state.is_done:
         state = state.after_next()
     return initial, state
+
+
+def _require_same_request(state: RunState, request: str) -> None:
+    """Check that all processes of a group were asked for the same run."""
+    state.shards.ranks.require_same("settings, data or networks", request.encode())
 
 
 def _announce(state: RunState) -> None:
@@ -188,14 +204,17 @@ def _kept_to_the_end(
         The network that the run started from, and the run at its end.
     """
     request = request_digest(state, initial)
-    last = checkpoints.last()
+    last = _last(state.shards.ranks, checkpoints)
     if last is None:
         _announce(state)
         require_possible_run(state, checkpoints.directory)
+        _require_same_request(state, request)
+        state = state.begun()
         _keep(state, checkpoints, request)
     else:
+        _require_same_request(state, request)
         state = restored(state, last, request)
-        first = checkpoints.first()
+        first = checkpoints.first() if state.shards.ranks.is_first else None
         initial = initial if first is None else network_at(initial, first)
         done = len(state.seconds)
         state.callback(RunResumed(state.settings, len(state.train), done, state.undecided))
@@ -210,6 +229,18 @@ def _kept_to_the_end(
     return initial, state
 
 
+def _last(ranks: Ranks, checkpoints: Checkpoints) -> Checkpoint | None:
+    """The last checkpoint, which all processes read where the first one finds it."""
+    if ranks.count == 1:
+        return checkpoints.last()
+    last = checkpoints.last() if ranks.is_first else None
+    number = -1 if last is None else checkpoints.number
+    (found,) = ranks.of_first([torch.tensor([number])])
+    if ranks.is_first or int(found) < 0:
+        return last
+    return checkpoints.read(int(found))
+
+
 def _keep(state: RunState, checkpoints: Checkpoints, request: str) -> None:
-    checkpoints.save(checkpoint_of(state, request))
+    state.shards.ranks.after_first(lambda: checkpoints.save(checkpoint_of(state, request)))
     state.callback(CheckpointSaved(len(state.seconds), checkpoints.directory))

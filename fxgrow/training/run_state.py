@@ -32,7 +32,7 @@ from fxgrow.training.compiled import training_model
 from fxgrow.training.control import Control, control
 from fxgrow.training.early_stop import growth_steps_left
 from fxgrow.training.epoch import train_epoch
-from fxgrow.training.evaluate import EVALUATION_BATCH, Evaluation, cross_entropy, evaluate
+from fxgrow.training.evaluate import EVALUATION_BATCH, Evaluation, cross_entropy
 from fxgrow.training.events import (
     BatchDone,
     EpochDone,
@@ -56,6 +56,7 @@ from fxgrow.training.network import Evaluations, Network
 from fxgrow.training.precision import Precision, copy_precision, precision_of
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import set_rate, training_batches
+from fxgrow.training.shards import Shards
 from fxgrow.training.step_result import StepRecord, step_record
 
 
@@ -95,6 +96,7 @@ class RunState:
     """What training steps run: the network's module, or that compiled."""
     precision: Precision
     average: AveragedModel | None
+    shards: Shards = Shards()
     before: Evaluations | None = None
     growths: tuple[Growth, ...] = ()
     records: tuple[StepRecord, ...] = ()
@@ -136,12 +138,20 @@ class RunState:
             trained=training_model(model, settings.compile),
             precision=precision_of(settings.precision, model),
             average=None if ema is None else new_average(model, ema.decay),
+            shards=Shards.of_process(model, settings.seed),
         )
 
     def with_network(self, network: Network, average: AveragedModel | None) -> "RunState":
         """The run with another network, and with its moving average if there is one."""
-        trained = training_model(network.module, self.settings.compile)
+        trained = self.shards.wrapped(training_model(network.module, self.settings.compile))
         return replace(self, network=network, trained=trained, average=average)
+
+    def begun(self) -> "RunState":
+        """The run just before its first step; of several processes, with the weights of the first.
+
+        Not at ``start``: what follows it may refuse the run, and put other weights in.
+        """
+        return self if self.shards.is_alone else self.with_network(self.network, self.average)
 
     @property
     def shuffling(self) -> torch.Generator:
@@ -193,7 +203,7 @@ class RunState:
     def evaluations(self) -> Evaluations:
         """Evaluate what is published on the training and test images, in evaluation mode."""
         network = self.published
-        train = evaluate(network.module, batches(self.data.train, EVALUATION_BATCH))
+        train = self.shards.evaluate(network.module, batches(self.data.train, EVALUATION_BATCH))
         if not math.isfinite(train.loss):
             raise TrainingError(
                 "nan-loss",
@@ -201,7 +211,7 @@ class RunState:
                 f"{len(self.seconds)}, so the run is worthless; lower the learning rate (it starts "
                 f"at {self.settings.lr:g})",
             )
-        test = evaluate(network.module, self.test)
+        test = self.shards.evaluate(network.module, self.test)
         return Evaluations(network.spec.cost.parameters, train, test)
 
     def _after_epoch(self) -> "RunState":
@@ -220,8 +230,17 @@ class RunState:
         self._set_rate(epoch)
         images, clip = self._augmented(self.train), self.settings.clip
         loss = train_epoch(
-            self.trained, images, self.loss, self.optimizer, on_step, clip, self.precision
+            self.trained,
+            images,
+            self.loss,
+            self.optimizer,
+            on_step,
+            clip,
+            self.precision,
+            self.shards,
+            first_step=epoch * len(self.train),
         )
+        self._share_buffers()
         seconds = time.perf_counter() - start
         now = self._measurement(epoch + 1, loss)
         self._announce_epoch(now, seconds)
@@ -231,12 +250,18 @@ class RunState:
         seconds_so_far, undecided = (*self.seconds, seconds), self._may_grow(epoch + 1)
         return replace(self, seconds=seconds_so_far, history=history, undecided=undecided)
 
+    def _share_buffers(self) -> None:
+        """What is evaluated and grown is the same in all processes, the average too."""
+        self.shards.share_buffers(self.network.module)
+        if self.average is not None:
+            self.shards.share_buffers(self.average.module)
+
     def _augmented(self, train: Batches) -> Iterable[Batch]:
         return augmented(train, self.settings.augmentation, self.data)
 
     def _announce_epoch(self, now: Measurement, seconds: float) -> None:
         """Evaluate on the test images, which decide nothing, and tell of the epoch."""
-        tested = evaluate(self.network.module, self.test)
+        tested = self.shards.evaluate(self.network.module, self.test)
         averaged = self._evaluated_average(self.average)
         event = EpochDone(
             epoch=now.epoch,
@@ -256,7 +281,7 @@ class RunState:
 
     def _evaluated_average(self, average: AveragedModel | None) -> Evaluation | None:
         """A moving average on the test images; None if there is none."""
-        return None if average is None else evaluate(average.module, self.test)
+        return None if average is None else self.shards.evaluate(average.module, self.test)
 
     def _measurement(self, epoch: int, loss: float) -> Measurement:
         """What is known at the end of an epoch."""
@@ -270,7 +295,7 @@ class RunState:
         )
         if self.validation is None:
             return measurement
-        result = evaluate(self.network.module, self.validation)
+        result = self.shards.evaluate(self.network.module, self.validation)
         return replace(
             measurement, validation_loss=result.loss, validation_accuracy=result.accuracy
         )
@@ -291,7 +316,7 @@ class RunState:
         if asked == "promise":
             return self._after_trial()
         state = self._measured(spectra=self._spectra()) if asked == "spectra" else self
-        if not trigger.should_grow(state.history):
+        if not state._is_asked_to_grow():
             return state
         # First, since a loss that is no number is to be told of as one of training.
         before = state._evaluated_before()
@@ -302,15 +327,20 @@ class RunState:
         attempt = self._attempt()
         promise = Promise(0.0, 0.0)  # of a growth step that gained nothing
         if attempt.growth is not None:
-            size = len(attempt.batches[0][1])
+            size = int(self.shards.ranks.total(len(attempt.batches[0][1])))
             promise = promise_of(attempt.growth.report, self.request.examples, size)
         state = self._measured(promise=promise)
-        if self.settings.grow_when.should_grow(state.history):
+        if state._is_asked_to_grow():
             # The network is what it was before the trial, which worked on copies.
             return state._after_attempt(attempt, state._evaluated_before())
         reason = attempt.reason or "it promises less per multiply-add than training delivers"
         self.callback(GrowthSkipped(self._next_step, len(self.seconds), reason))
         return state
+
+    def _is_asked_to_grow(self) -> bool:
+        """What the trigger says; that of the first process, should rounding set them apart."""
+        asked = self.settings.grow_when.should_grow(self.history)
+        return self.shards.ranks.decided(asked)
 
     def _measured(self, **values: Any) -> "RunState":
         """The run with more in its last measurement."""
@@ -334,7 +364,7 @@ class RunState:
     def _attempt(self) -> Attempt:
         """Do a growth step on copies, so that one that gains nothing leaves no trace."""
         drawn = growth_batches(self.settings, self.data.train, self.growth_rng)
-        kept = take_batches(drawn, self.request.method)
+        kept = self.shards.of_all(take_batches(drawn, self.request.method))
         self.callback(GrowthStarted(self._next_step, len(self.seconds)))
         # Companions grow in place, and this step may be thrown away.
         average = copy.deepcopy(self.average)
@@ -364,7 +394,7 @@ class RunState:
             # It is none that the run could be compared around, so ``before`` is dropped.
             self.callback(GrowthSkipped(step, epoch, attempt.reason))
             return replace(self, history=history)
-        tested = evaluate(growth.module, self.test)
+        tested = self.shards.evaluate(growth.module, self.test)
         # It takes as long as the growth did, so whoever waits is told.
         self.callback(GrowthPhase(step, "compare with training"))
         against = self._control(growth.report, tested.loss, attempt.batches)
@@ -410,6 +440,7 @@ class RunState:
                 trained_loss=self.loss,
                 clip=self.settings.clip,
                 precision=copy_precision(self.precision),
+                shards=self.shards,
             )
 
     def growth_options(

@@ -227,6 +227,31 @@ def stopped_run(target: Path, *, go_on: str | None = None) -> Iterator[Unfinishe
         run.remove()
 
 
+@checked
+@contextmanager
+def followed_run(target: Path, *, go_on: str | None = None) -> Iterator[UnfinishedRun]:
+    """Take part in a run that another process of a group makes; nothing is written or removed.
+
+    Args:
+        target: the directory that it becomes.
+        go_on: as for ``new_run``.
+
+    Returns:
+        A context manager that gives the run.
+
+    Example:
+        >>> with followed_run(Path("runs/mine")) as run:
+        ...     train_and_grow(model, data, settings, **growth, checkpoints=run.checkpoints)
+    """
+    resolved = resolve_target(target, RUN_OUTPUT)
+    run = UnfinishedRun(resolved, unfinished_path(resolved))
+    try:
+        yield run
+    except BaseException as error:
+        _note_epochs(error, run.epochs(), go_on or resume_command(target))
+        raise
+
+
 def unfinished_path(target: Path) -> Path:
     """Where a run lies that is to become ``target``."""
     return target.parent / f".{target.name}.unfinished"
@@ -330,12 +355,16 @@ def _kept_on_failure(run: UnfinishedRun, go_on: str) -> Iterator[None]:
         yield
     except BaseException as error:
         epochs = run.epochs()
-        # A note goes with the error to whoever prints it, and changes neither class nor code.
-        if epochs:
-            error.add_note(f"{_counted(epochs)} kept; {go_on} goes on from there")
-        else:
+        _note_epochs(error, epochs, go_on)
+        if not epochs:
             run.remove()
         raise
+
+
+def _note_epochs(error: BaseException, epochs: int, go_on: str) -> None:
+    """Let an error say how to go on, to whoever prints it; its class and code stay."""
+    if epochs:
+        error.add_note(f"{_counted(epochs)} kept; {go_on} goes on from there")
 
 
 def resume_command(target: Path) -> str:
