@@ -11,6 +11,7 @@ of them raise, each inside its own ``restore_on_failure``.
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from torch import distributed as dist
 from fxgrow.errors import FxgrowError, GrowthError
 
 
+_PLACE = re.compile(r"\[[^\[\]]*\.(cc|cpp|h):\d+\] *")
+"""Where in torch's own code an error was raised."""
 _PAUSE = 0.02
 """Seconds between two looks at whether the first process is done."""
 
@@ -257,8 +260,8 @@ class Ranks:
         except RuntimeError as error:
             raise GrowthError(
                 "rank-failed",
-                f"another process of the group is gone ({str(error).splitlines()[0][:200]}), so this "
-                "one stops too; start all of them again",
+                f"another process of the group is gone ({reason_of_loss(error)}), so this one stops "
+                "too; start all of them again",
             ) from error
         if sent is not tensor:
             tensor.copy_(sent)
@@ -267,6 +270,17 @@ class Ranks:
     def _device(self) -> torch.device:
         is_nccl = dist.get_backend(self.group) == "nccl"
         return torch.device("cuda", torch.cuda.current_device()) if is_nccl else torch.device("cpu")
+
+
+def reason_of_loss(error: BaseException) -> str:
+    """The first words of torch's error about a process that is gone, without places in its code.
+
+    Example:
+        >>> reason_of_loss(RuntimeError("[pair.cc:561] Connection closed by peer. Check ..."))
+        'Connection closed by peer'
+    """
+    words = _PLACE.sub("", " ".join(str(error).split()))
+    return words.partition(". ")[0][:200]
 
 
 def _wait_for(store: dist.Store, done: str, failed: str) -> None:

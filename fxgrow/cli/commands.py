@@ -14,7 +14,6 @@ from types import FrameType
 from typing import Any
 
 import typer
-from click import UsageError
 
 from fxgrow.cli.console import any_character, notes_of, plain_warnings, print_error
 from fxgrow.cli.lazy_group import LazyGroup
@@ -24,6 +23,8 @@ from fxgrow.errors import FxgrowError
 WRONG_INPUT = 2
 # 128 + the number of the signal, as shells report it.
 INTERRUPTED, TERMINATED, PIPE_CLOSED = 130, 143, 141
+# Newer versions of typer have a copy of click of their own.
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class Terminated(KeyboardInterrupt):
@@ -38,8 +39,8 @@ class ErrorHandlingGroup(LazyGroup):
         try:
             with _termination_raises(), plain_warnings(), any_character():
                 return super().invoke(ctx)
-        except UsageError as error:
-            # Click itself prints it, in each of several processes.
+        except _UsageError as error:
+            # Typer itself prints it, in each of several processes.
             if not tells(error):
                 raise typer.Exit(WRONG_INPUT) from error
             raise

@@ -21,11 +21,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
 
-from fxgrow.errors import DataError, FxgrowError, GrowthError, TrainingError
+from fxgrow.errors import DataError, FxgrowError, TrainingError
 from fxgrow.growth import Batch, Budget, Method, needs_one_process
 from fxgrow.memory import device_of
 from fxgrow.randomness import drawing_apart
-from fxgrow.ranks import ALONE, Ranks
+from fxgrow.ranks import ALONE, Ranks, reason_of_loss
 from fxgrow.running import CALLED_CODE_ERRORS, input_target_pairs
 from fxgrow.training.evaluate import Evaluation, evaluate
 
@@ -186,14 +186,14 @@ class Shards:
         try:
             yield
         except (FxgrowError, *CALLED_CODE_ERRORS) as error:
-            if self.is_alone or not _tells_of_loss(error):
+            lost = None if self.is_alone else _loss_in(error)
+            if lost is None:
                 raise
-            sentence = str(error)
-            if not (isinstance(error, GrowthError) and error.code == "rank-failed"):
-                reason = " ".join(sentence.split())[:200]
+            sentence = str(lost)
+            if not isinstance(lost, FxgrowError):
                 sentence = (
-                    f"another process of the group is gone ({reason}), so this one stops too; start "
-                    "all of them again"
+                    f"another process of the group is gone ({reason_of_loss(lost)}), so this one "
+                    "stops too; start all of them again"
                 )
             raise TrainingError("rank-failed", sentence) from error
 
@@ -233,19 +233,20 @@ def _cut(inputs: Any, part: slice) -> Any:
     return tree_map(cut, inputs)
 
 
-def _tells_of_loss(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is that of an exchange with a process that is gone."""
+def _loss_in(error: BaseException) -> BaseException | None:
+    """The error of an exchange with a process that is gone, or failed: this one or its cause."""
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, FxgrowError) and cause.code == "rank-failed":
-            return True
-        if isinstance(cause, dist.DistError):
-            return True
-        if isinstance(cause, RuntimeError) and not isinstance(cause, FxgrowError):
-            if any(word in str(cause).lower() for word in _LOST):
-                return True
+    while cause is not None and not _is_loss(cause):
         cause = cause.__cause__
-    return False
+    return cause
+
+
+def _is_loss(error: BaseException) -> bool:
+    if isinstance(error, FxgrowError):
+        return error.code == "rank-failed"
+    # Those of gloo have no class of their own.
+    told = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _LOST)
+    return told or isinstance(error, dist.DistError)
 
 
 def require_shards(
