@@ -1,6 +1,5 @@
 """``python -m fxgrow`` is ``fxgrow``, for launchers that take a module (``torchrun -m fxgrow``)."""
 
-from fxgrow.cli.main import app
+import runpy
 
-# Without a name, messages would call the program ``__main__.py``.
-app(prog_name="fxgrow")
+runpy.run_module("fxgrow.cli", run_name="__main__")

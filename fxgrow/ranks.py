@@ -24,7 +24,6 @@ from torch import distributed as dist
 
 from fxgrow.errors import FxgrowError, GrowthError
 
-
 _PLACE = re.compile(r"\[[^\[\]]*\.(cc|cpp|h):\d+\] *")
 """Where in torch's own code an error was raised."""
 _PAUSE = 0.02
@@ -260,8 +259,8 @@ class Ranks:
         except RuntimeError as error:
             raise GrowthError(
                 "rank-failed",
-                f"another process of the group is gone ({reason_of_loss(error)}), so this one stops "
-                "too; start all of them again",
+                f"another process of the group is gone ({reason_of_loss(error)}), so this one "
+                "stops too; start all of them again",
             ) from error
         if sent is not tensor:
             tensor.copy_(sent)
@@ -283,7 +282,7 @@ def reason_of_loss(error: BaseException) -> str:
     return words.partition(". ")[0][:200]
 
 
-def _wait_for(store: dist.Store, done: str, failed: str) -> None:
+def _wait_for(store: Any, done: str, failed: str) -> None:
     """Wait until one of two keys is there.
 
     Raises:

@@ -731,7 +731,7 @@ ROWS = {
 CALLED_BY_FXGROW = {
     *(f"{name}.{verb}" for name in methods.METHODS for verb in ("propose", "refine", "search")),
     "Auto.pick", "Firefly.begin",
-    "Checkpoints.save", "ScoredExpansion.expand", "CellModule.forward", "EvaluationNetwork.forward",
+    "Checkpoints.save", "Checkpoints.read", "ScoredExpansion.expand", "CellModule.forward", "EvaluationNetwork.forward",
 }  # fmt: skip
 """Methods of the protocols of growth and of modules: fxgrow or torch calls them, with what it made itself."""
 

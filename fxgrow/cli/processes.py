@@ -85,9 +85,7 @@ def process_group(device: str) -> Iterator[bool]:
     if is_cuda:
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group(
-            "nccl" if is_cuda else "gloo", timeout=timedelta(seconds=TIMEOUT)
-        )
+        dist.init_process_group("nccl" if is_cuda else "gloo", timeout=timedelta(seconds=TIMEOUT))
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
@@ -158,9 +156,9 @@ def _wait_for_a_reason(store: Any) -> None:
 
 def _store() -> Any:
     """The store of ``torchrun``, which outlives its processes."""
-    from torch.distributed import TCPStore
+    import torch.distributed as dist
 
-    return TCPStore(
+    return dist.TCPStore(  # type: ignore[attr-defined]  # torch does not say that it has it
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=False,

@@ -35,7 +35,10 @@ def resume_run(
     and --dump-graphs says again where graphs go, if it was started with that.
     """
     trusted = trust_modules(trust or ())
-    words = [launcher() + resume_command(directory), *(f"--trust {module}" for module in trust or ())]
+    words = [
+        launcher() + resume_command(directory),
+        *(f"--trust {module}" for module in trust or ()),
+    ]
     if dump_graphs is not None:
         words.append(f"--dump-graphs {shlex.quote(str(dump_graphs))}")
     go_on = " ".join(words)
@@ -65,7 +68,7 @@ def resume_run(
 def _follow(directory: Path, trust: Trust, go_on: str) -> None:
     """Take part in the run, if the first process has found something to go on with."""
     with followed_run(directory, go_on=go_on) as followed:
-        if Ranks.of_process().decided(False):
+        if Ranks.of_process().decided(decision=False):
             continue_along(followed, trust)
 
 

@@ -160,7 +160,7 @@ def run_recipe(
     with process_group(own_device) as is_first:
         if not is_first:
             with followed_run(output.directory, go_on=go_on) as followed:
-                Ranks.of_process().decided(True)
+                Ranks.of_process().decided(decision=True)
                 _train_along(followed, recipe, torch_device, trust)
             return
         # The graphs are outside: if moving them into place fails, the run is already there.
@@ -169,7 +169,7 @@ def run_recipe(
             new_run(output.directory, force=output.force, go_on=go_on) as unfinished,
         ):
             unfinished.begin(recipe, _notes(output, device))
-            Ranks.of_process().decided(True)  # now the others may look there
+            Ranks.of_process().decided(decision=True)  # now the others may look there
             done = _train(unfinished, recipe, announce, torch_device, trust, loggers)
             _publish(unfinished, done, recipe, output.force, graphs)
     print_result(done.result, output)

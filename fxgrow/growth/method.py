@@ -68,9 +68,9 @@ class Method(Protocol):
     says that it knows of new neurons whose eps multiply what writes them (``Slots.by_writers``);
     without it, widths that norms run over get none of its candidates. A property ``predicts_gain``
     that is true says that scores are in units of the loss, so that their sum is what a growth
-    promises. A property ``needs_one_process`` that is true says that ``search`` is not computed over
-    several processes. A method ``pick`` from the number of neurons that there are after growth to a
-    ``Picked`` lets it stand for several others.
+    promises. A property ``needs_one_process`` that is true says that ``search`` is not computed
+    over several processes. A method ``pick`` from the number of neurons that there are after growth
+    to a ``Picked`` lets it stand for several others.
 
     Example:
         A method in one file, registered in ``fxgrow.methods.registry`` or by an entry point of the

@@ -114,8 +114,8 @@ from fxgrow.training.triggers import (
 from fxgrow.training.unfinished import RunNotes as RunNotes
 from fxgrow.training.unfinished import UnfinishedRun as UnfinishedRun
 from fxgrow.training.unfinished import find_log as find_log
-from fxgrow.training.unfinished import new_run as new_run
 from fxgrow.training.unfinished import followed_run as followed_run
+from fxgrow.training.unfinished import new_run as new_run
 from fxgrow.training.unfinished import resume_command as resume_command
 from fxgrow.training.unfinished import stopped_run as stopped_run
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fxgrow.argument_checks import Positive, checked
@@ -15,7 +15,7 @@ from fxgrow.running import errors_as, input_target_pairs
 from fxgrow.training.compiled import CompiledModel
 from fxgrow.training.evaluate import loss_of, run_on_batch
 from fxgrow.training.precision import Precision, precision_of
-from fxgrow.training.shards import Shards
+from fxgrow.training.shards import Shard, Shards
 
 _ADVICE = "give a loss that depends on the parameters of the model"
 
@@ -68,16 +68,13 @@ def train_epoch(
     """
     model.train()
     passes, shards = precision or precision_of("float32", model), shards or Shards()
-    # A compiled pass cannot be watched: the model was looked at before it was compiled.
     is_compiled = any(isinstance(part, CompiledModel) for part in model.modules())
     losses: list[float] = []
     for batch, (inputs, target) in enumerate(input_target_pairs(batches)):
         shard = shards.of(inputs, target)
-        # Looks at the shapes of this forward pass, as an unsafe backward pass cannot be undone.
-        guard = nullcontext() if is_compiled else guard_unsafe_kernel(model)
-        with guard, passes.autocast(), shards.drawing(first_step + batch):
-            output = run_on_batch(model, shard.inputs)
-            value = loss_of(loss, output, shard.target)
+        with shards.drawing(first_step + batch):
+            value = _forward(model, shard, loss, passes, is_compiled=is_compiled)
+        # The loss of the whole batch: all processes go on, or none.
         losses.append(shards.mean(float(value.detach()), shard.weight))
         # Checked before the backward pass: one infinite gradient would spoil every weight.
         if not math.isfinite(losses[-1]):
@@ -91,6 +88,18 @@ def train_epoch(
     if not losses:
         raise DataError("no-batches", "there is no image to train on; give at least one")
     return sum(losses) / len(losses)
+
+
+def _forward(
+    model: nn.Module, shard: Shard, loss: LossFunction, passes: Precision, *, is_compiled: bool
+) -> Tensor:
+    """The loss of a batch, or of a part of it."""
+    # Looks at the shapes of this forward pass, as an unsafe backward pass cannot be undone.
+    # A compiled pass cannot be watched: the model was looked at before it was compiled.
+    guard = nullcontext() if is_compiled else guard_unsafe_kernel(model)
+    with guard, passes.autocast():
+        output = run_on_batch(model, shard.inputs)
+        return loss_of(loss, output, shard.target)
 
 
 def _not_finite(value: float, batch: int, optimizer: Optimizer) -> TrainingError:

@@ -56,7 +56,7 @@ from fxgrow.training.network import Evaluations, Network
 from fxgrow.training.precision import Precision, copy_precision, precision_of
 from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import set_rate, training_batches
-from fxgrow.training.shards import Shards
+from fxgrow.training.shards import UNDIVIDED, Shards
 from fxgrow.training.step_result import StepRecord, step_record
 
 
@@ -96,7 +96,7 @@ class RunState:
     """What training steps run: the network's module, or that compiled."""
     precision: Precision
     average: AveragedModel | None
-    shards: Shards = Shards()
+    shards: Shards = UNDIVIDED
     before: Evaluations | None = None
     growths: tuple[Growth, ...] = ()
     records: tuple[StepRecord, ...] = ()

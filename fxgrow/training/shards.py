@@ -5,8 +5,8 @@ VLDB 2020. ``DistributedDataParallel`` averages the gradients; buffers are those
 process.
 
 How we differ: every process takes the same batches in the same order, as one process would, and
-then its part of each. So the parts may be uneven, and count by their images, augmentation draws what
-it draws in one process, and a run may go on with another number of processes.
+then its part of each. So the parts may be uneven, and count by their images; augmentation draws
+what it draws in one process; and a run may go on with another number of processes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -196,6 +196,10 @@ class Shards:
                     "stops too; start all of them again"
                 )
             raise TrainingError("rank-failed", sentence) from error
+
+
+UNDIVIDED = Shards()
+"""One process."""
 
 
 class _WithUnused(nn.Module):

@@ -104,7 +104,7 @@ class Started:
 @contextmanager
 def started(*words: Word, folder: Path, count: int = 2) -> Iterator[Started]:
     """Start a command as torchrun does, whose store outlives the processes."""
-    store = distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    store = distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]  # torch does not say that it has it
     folder.mkdir(exist_ok=True)
     yield Started(words, count, folder, store.port)
 
@@ -163,7 +163,9 @@ def test_a_killed_one_ends_all_and_the_run_goes_on(
     # It notices by itself, or is told to end: what comes first.
     assert codes[victim] == -signal.SIGKILL and codes[1 - victim] in (2, 143), run.texts()
     sentence = run.texts()[1 - victim].splitlines()[-1]
-    assert sentence.startswith(("fxgrow: another process of the group is gone", "fxgrow: terminated"))
+    assert sentence.startswith(
+        ("fxgrow: another process of the group is gone", "fxgrow: terminated")
+    )
     resume = f"torchrun --nproc-per-node=2 -m fxgrow resume {out}"
     assert f"kept; {resume} --trust tests.cli.models goes on from there" in sentence
     with started("resume", out, *TRUST, folder=tmp_path / "again", count=2 + victim) as again:
@@ -178,7 +180,9 @@ def test_a_run_of_several_goes_on_alone(recipe: Path, whole: Path, tmp_path: Pat
         wait_for(tmp_path / "runs" / ".run.unfinished" / "checkpoint-2")
         run.terminate(run.children)  # as torchrun does when it is told to end
         assert all(code in (2, 143) for code in run.codes())
-    told = [line for text in run.texts() for line in text.splitlines() if line.startswith("fxgrow:")]
+    told = [
+        line for text in run.texts() for line in text.splitlines() if line.startswith("fxgrow:")
+    ]
     assert len(told) == 1 and "goes on from there" in told[0], run.texts()
     done = CliRunner().invoke(app, ["resume", str(out), *TRUST])
     assert done.exit_code == 0, done.output
@@ -211,10 +215,26 @@ def test_what_is_wrong_is_said_once(recipe: Path, whole: Path, tmp_path: Path) -
 
 def test_torchrun_itself(recipe: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "run"
-    words = ("-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "fxgrow", "run", recipe, "--out", out, *TRUST)
+    words = (
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "-m",
+        "fxgrow",
+        "run",
+        recipe,
+        "--out",
+        out,
+        *TRUST,
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *map(str, words)], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *map(str, words)],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     require_close(out, whole)

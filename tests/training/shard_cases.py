@@ -121,7 +121,9 @@ def trained(
     run = train_and_grow(
         model().double(), splits, asked, example_inputs=(splits.train.images[:1],), **given
     )
-    measured = [(e.loss, e.test_loss, e.validation_loss) for e in events if isinstance(e, EpochDone)]
+    measured = [
+        (e.loss, e.test_loss, e.validation_loss) for e in events if isinstance(e, EpochDone)
+    ]
     return {
         "state": {name: tensor.clone() for name, tensor in run.final.module.state_dict().items()},
         "measured": measured,
@@ -156,10 +158,17 @@ def resumed(folder: Path, name: str, model: Callable[[], nn.Module] = Network) -
     return trained(model, asked, checkpoints=Checkpoints(folder / f"{name}.middle"))
 
 
-def refused(asked: dict[str, Any], model: Callable[[], nn.Module] = Network, **options: Any) -> dict[str, Any]:
+def refused(
+    asked: dict[str, Any], model: Callable[[], nn.Module] = Network, **options: Any
+) -> dict[str, Any]:
     events: list[Event] = []
     try:
-        trained(model, RunSettings.model_validate({**BASE, **asked}), listeners=[events.append], **options)
+        trained(
+            model,
+            RunSettings.model_validate({**BASE, **asked}),
+            listeners=[events.append],
+            **options,
+        )
     except FxgrowError as error:
         stepped = any(isinstance(event, BatchDone) for event in events)
         return {"code": error.code, "message": str(error), "stepped": stepped}
@@ -209,7 +218,9 @@ def replace_growth() -> RunSettings:
 
 
 TOGETHER: dict[str, Case] = {
-    **{name: partial(lambda case, rank, folder: case(), case) for name, case in SAME_AS_ONE.items()},
+    **{
+        name: partial(lambda case, rank, folder: case(), case) for name, case in SAME_AS_ONE.items()
+    },
     **{name: partial(lambda case, rank, folder: case(), case) for name, case in REFUSED.items()},
     "other seed": lambda rank, folder: other_seed(rank),
     "norms": lambda rank, folder: trained(NORMED, settings("averaged")),
@@ -221,7 +232,10 @@ TOGETHER: dict[str, Case] = {
     "killed": lambda rank, folder: refused({}, Dies),
 }
 BY_FOUR: dict[str, Case] = {
-    **{name: partial(lambda case, rank, folder: case(), SAME_AS_ONE[name]) for name in ("plain", "few", "experts")},
+    **{
+        name: partial(lambda case, rank, folder: case(), SAME_AS_ONE[name])
+        for name in ("plain", "few", "experts")
+    },
     "resumed from two": lambda rank, folder: resumed(folder, "kept"),
 }
 

@@ -98,10 +98,16 @@ def test_runs_go_on_with_another_number_of_processes(
     folder: Path, results: Results, results_of_four: Results
 ) -> None:
     whole = shard_cases.trained(shard_cases.Network, shard_cases.settings("augmented"))
-    for first in (results["kept"][0], results["resumed from one"][0], results_of_four["resumed from two"][0]):
+    for first in (
+        results["kept"][0],
+        results["resumed from one"][0],
+        results_of_four["resumed from two"][0],
+    ):
         require_same_weights(first, whole, 1e-9)
     for others in (results["resumed from one"], results_of_four["resumed from two"]):
-        assert all(len(one["batches"]) == (4 if not number else 0) for number, one in enumerate(others))
+        assert all(
+            len(one["batches"]) == (4 if not number else 0) for number, one in enumerate(others)
+        )
     require_same_weights(shard_cases.resumed(folder, "dropping", shard_cases.DROPPING), whole, 10)
 
 
