@@ -26,8 +26,9 @@ from fxgrow.errors import FxgrowError, GrowthError
 
 _PLACE = re.compile(r"\[[^\[\]]*\.(cc|cpp|h):\d+\] *")
 """Where in torch's own code an error was raised."""
+_FAILED = "fxgrow/failed"
 _PAUSE = 0.02
-"""Seconds between two looks at whether the first process is done."""
+"""Seconds between two looks at whether all have come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,31 +150,50 @@ class Ranks:
     def after_first(self, work: Callable[[], object]) -> None:
         """Let the first process do something, while the others wait for it, however long it takes.
 
-        Exchanges end with an error after the timeout of the group, and a checkpoint on a slow disk
-        may take longer. So the others look again and again, and may be interrupted in between.
-
         Args:
             work: what it does.
 
         Raises:
             GrowthError: ``rank-failed``, where the first process failed or is gone.
         """
+        if self.is_first:
+            try:
+                work()
+            except BaseException:
+                if self.group is not None:
+                    self._store.set(_FAILED, "")
+                raise
+        self.meet()
+
+    def meet(self) -> None:
+        """Wait until all processes have come here, however long they take.
+
+        Exchanges end with an error after the timeout of the group, and to read a model or to write
+        a checkpoint on a slow disk may take longer. So they look again and again whether all are
+        there, and may be interrupted in between.
+
+        Raises:
+            GrowthError: ``rank-failed``: another process failed, or the store is gone.
+        """
         if self.group is None:
-            work()
             return
-        # torch has no public name for the store that its processes met at.
-        store = dist.distributed_c10d._get_default_store()
-        calls = store.add(f"fxgrow/calls/{self.number}", 1)
-        done, failed = f"fxgrow/done/{calls}", f"fxgrow/failed/{calls}"
-        if not self.is_first:
-            _wait_for(store, done, failed)
-            return
+        store = self._store
         try:
-            work()
-        except BaseException:
-            store.set(failed, "")
-            raise
-        store.set(done, "")
+            # Each counts its own meetings, and all have as many.
+            number = store.add(f"fxgrow/meetings/{self.number}", 1)
+            meeting = f"fxgrow/meeting/{number}"
+            come = store.add(meeting, 1)
+            while come < self.count:
+                if store.check([_FAILED]):
+                    raise _failed()
+                time.sleep(_PAUSE)
+                come = store.add(meeting, 0)
+        except RuntimeError as error:
+            raise GrowthError(
+                "rank-failed",
+                f"the processes of the group lost each other ({reason_of_loss(error)}), so this "
+                "one stops; start all of them again",
+            ) from error
 
     def decided(self, decision: bool) -> bool:
         """What the first process decides."""
@@ -246,10 +266,7 @@ class Ranks:
         flag = torch.tensor([float(failed)], dtype=torch.float64)
         self._reduce(flag, dist.ReduceOp.SUM)
         if flag.item():
-            raise GrowthError(
-                "rank-failed",
-                "another process of the group failed, and says why, so this one stops too",
-            )
+            raise _failed()
 
     def _reduce(self, tensor: Tensor, operation: Any) -> None:
         """Reduce a tensor over the processes, in place, on the device that the group works on."""
@@ -264,6 +281,11 @@ class Ranks:
             ) from error
         if sent is not tensor:
             tensor.copy_(sent)
+
+    @property
+    def _store(self) -> Any:
+        """What the processes met at; torch has no public name for it."""
+        return dist.distributed_c10d._get_default_store()
 
     @property
     def _device(self) -> torch.device:
@@ -282,26 +304,11 @@ def reason_of_loss(error: BaseException) -> str:
     return words.partition(". ")[0][:200]
 
 
-def _wait_for(store: Any, done: str, failed: str) -> None:
-    """Wait until one of two keys is there.
-
-    Raises:
-        GrowthError: ``rank-failed``: it is the second one, or the store is gone.
-    """
-    try:
-        while not store.check([done]):
-            if store.check([failed]):
-                raise GrowthError(
-                    "rank-failed",
-                    "the first process of the group failed, and says why, so this one stops too",
-                )
-            time.sleep(_PAUSE)
-    except RuntimeError as error:
-        raise GrowthError(
-            "rank-failed",
-            "the first process of the group is gone, so this one stops too; start all of them "
-            "again",
-        ) from error
+def _failed() -> GrowthError:
+    return GrowthError(
+        "rank-failed",
+        "another process of the group failed, and says why, so this one stops too",
+    )
 
 
 ALONE = Ranks()

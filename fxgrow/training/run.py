@@ -235,10 +235,12 @@ def _last(ranks: Ranks, checkpoints: Checkpoints) -> Checkpoint | None:
         return checkpoints.last()
     last = checkpoints.last() if ranks.is_first else None
     number = -1 if last is None else checkpoints.number
+    ranks.meet()
     (found,) = ranks.of_first([torch.tensor([number])])
-    if ranks.is_first or int(found) < 0:
-        return last
-    return checkpoints.read(int(found))
+    if not ranks.is_first and int(found) >= 0:
+        last = checkpoints.read(int(found))
+    ranks.meet()
+    return last
 
 
 def _keep(state: RunState, checkpoints: Checkpoints, request: str) -> None:
