@@ -4,13 +4,14 @@ All of them run the same command. What is wrong with it, all of them find; and w
 others notice. So an error is told by whoever meets it first, and by nobody else.
 """
 
+import gc
 import os
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,10 @@ def process_group(device: str) -> Iterator[bool]:
     import torch
     import torch.distributed as dist
 
+    from fxgrow.ranks import Ranks
+
     is_cuda = device.startswith("cuda")
+    # Messages of nccl go by the current device.
     if is_cuda:
         torch.cuda.set_device(device)
     try:
@@ -93,13 +97,17 @@ def process_group(device: str) -> Iterator[bool]:
             f"the {num_processes()} processes that torchrun has started did not find each other "
             f"({reason}); start all of them again",
         ) from error
+    ranks = Ranks.of_process()
     try:
-        if dist.get_rank() == 0:
-            yield True
-            return
-        with _silence():
-            yield False
+        with nullcontext() if ranks.is_first else _silence():
+            yield ranks.is_first
+        # None leaves before the run is in its place: torchrun would end the others if one went
+        # wrong on its way out.
+        ranks.meet()
     finally:
+        # Wrappers of the model hold the group, in cycles. Its threads would go on while Python
+        # ends, and a tensor that one of them drops then could abort the process.
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -88,6 +88,7 @@ class Shards:
         if self.is_alone:
             return Shard(inputs, target, 1.0)
         size, number = len(target), self.ranks.number
+        # As many as there are examples for, so that no part is too small.
         parts = min(self.ranks.count, max(1, size // self.least))
         part = _bounds(size, parts, number if number < parts else 0)
         share = (part.stop - part.start) / size if number < parts else 0.0
@@ -154,9 +155,11 @@ class Shards:
                 parts.append((_cut(inputs, part), target[part]))
                 images += part.stop - part.start
         sums = torch.zeros(3, dtype=torch.float64)
+        # A process may have nothing to evaluate, and takes part in the sum all the same.
         if parts:
             with drawing_apart(self.seed):
                 own = evaluate(model, parts)
+            # Counts again, of the share that they gave.
             correct = round(own.accuracy * images)
             sums = torch.tensor([own.loss * images, correct, images], dtype=torch.float64)
         (sums,) = self.ranks.sums([sums])
@@ -271,6 +274,7 @@ def require_shards(
     if shards.is_alone:
         return
     count, least = shards.ranks.count, shards.least
+    # A last batch may be smaller, the others not.
     if batch < count * least:
         why = "the two that a batch norm needs" if least == 2 else "one"
         raise TrainingError(
