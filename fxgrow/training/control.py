@@ -70,8 +70,7 @@ def control(
         trained_loss: what is trained; all losses of the result are cross entropies.
         clip: gradients whose total norm is larger are scaled down to this norm.
         precision: of the passes of training; None: full.
-        shards: how batches are divided among processes; None: they are not. The first process
-            decides when the time is over.
+        shards: how batches are divided among processes, the first of which has the clock.
 
     Returns:
         The losses.
@@ -94,17 +93,9 @@ def control(
         nonlocal steps
         steps = batch + 1
 
+    wrapped, limited = shards.wrapped(copied), _for_seconds(train, seconds, shards)
     try:
-        train_epoch(
-            shards.wrapped(copied),
-            _for_seconds(train, seconds, shards),
-            trained_loss,
-            its_optimizer,
-            count,
-            clip,
-            precision,
-            shards,
-        )
+        train_epoch(wrapped, limited, trained_loss, its_optimizer, count, clip, precision, shards)
         trained = test_loss()
     except TrainingError:
         trained = math.nan

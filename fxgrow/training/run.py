@@ -106,11 +106,8 @@ def train_and_grow(
     """Train a copy of a model, and grow it between epochs, when the trigger says so.
 
     The same settings give the same result; the state of torch's generators is restored. A run that
-    was stopped goes on from its last checkpoint, and on the CPU ends with the same bits.
-
-    In a process group of several it is a collective call: each process trains on its part of every
-    batch, and the first one alone writes checkpoints and calls listeners
-    (``docs/data-parallel.md``).
+    was stopped goes on from its last checkpoint, and on the CPU ends with the same bits. In a group
+    each process trains on its part of every batch, and the first alone writes and tells.
 
     Args:
         model: a classifier; it is not changed.
@@ -129,8 +126,8 @@ def train_and_grow(
 
     Raises:
         TrainingError: the loss is not a finite number (``nan-loss``), or the trigger needs what
-            the method does not give (``no-promise``) or the model (``no-activations``);
-            ``rank-failed``: another process of the group failed, or is gone.
+            the method does not give (``no-promise``) or the model (``no-activations``), or another
+            process of the group is gone (``rank-failed``).
         FxgrowError: the model cannot be captured, or grown as it is asked for.
         RunError: checkpoints have no room (``disk-full``), are of an ``other-run``, or damaged.
 
@@ -147,8 +144,7 @@ def train_and_grow(
     require_possible_training(model, data, settings)
     initial = capture_network(model, example_inputs, history)
     request = GrowthRequest(example_inputs, method, budget, scope)
-    is_first = Ranks.of_process().is_first
-    tell = combine_listeners(listeners if is_first else ())
+    tell = combine_listeners(listeners if Ranks.of_process().is_first else ())
     # Module and graph are copied together, so that they go on sharing their parameters.
     state = RunState.start(copy.deepcopy(initial), data, settings, request, tell)
     require_gains(state)

@@ -26,6 +26,7 @@ from fxgrow.growth import (
 )
 from fxgrow.randomness import kept_random_states, seeded
 from fxgrow.surgery import StateTreatment
+from fxgrow.training.attempt import Attempt
 from fxgrow.training.augmentation import augmented
 from fxgrow.training.average import averaged_network, new_average
 from fxgrow.training.compiled import training_model
@@ -58,23 +59,6 @@ from fxgrow.training.settings import RunSettings
 from fxgrow.training.sgd import set_rate, training_batches
 from fxgrow.training.shards import UNDIVIDED, Shards
 from fxgrow.training.step_result import StepRecord, step_record
-
-
-@dataclass(frozen=True, eq=False)
-class Attempt:
-    """A growth step that has been tried on copies.
-
-    Args:
-        batches: the growth batches.
-        growth: what came of it; None if it gained nothing.
-        average: the moving average, grown along; None if there is none.
-        reason: why it is left out, if it is.
-    """
-
-    batches: Sequence[Batch]
-    growth: Growth | None
-    average: AveragedModel | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +224,8 @@ class RunState:
             self.shards,
             first_step=epoch * len(self.train),
         )
-        self._share_buffers()
+        # What is evaluated and grown is the same in all processes.
+        self.shards.share_buffers(self.network.module, self.average)
         seconds = time.perf_counter() - start
         now = self._measurement(epoch + 1, loss)
         self._announce_epoch(now, seconds)
@@ -249,12 +234,6 @@ class RunState:
         self.optimizer.zero_grad(set_to_none=True)
         seconds_so_far, undecided = (*self.seconds, seconds), self._may_grow(epoch + 1)
         return replace(self, seconds=seconds_so_far, history=history, undecided=undecided)
-
-    def _share_buffers(self) -> None:
-        """What is evaluated and grown is the same in all processes, the average too."""
-        self.shards.share_buffers(self.network.module)
-        if self.average is not None:
-            self.shards.share_buffers(self.average.module)
 
     def _augmented(self, train: Batches) -> Iterable[Batch]:
         return augmented(train, self.settings.augmentation, self.data)

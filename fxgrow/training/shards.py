@@ -171,11 +171,13 @@ class Shards:
         return Evaluation(loss / total, correct / total)
 
     @torch.no_grad()
-    def share_buffers(self, model: nn.Module) -> None:
-        """Let the buffers of a model be those of the first process, as they are in each step."""
+    def share_buffers(self, *models: nn.Module | None) -> None:
+        """Let the buffers of models be those of the first process, as they are in each step."""
         if self.is_alone:
             return
-        buffers = list(model.buffers())
+        buffers: list[Tensor] = []
+        for model in models:
+            buffers.extend(() if model is None else model.buffers())
         for buffer, first in zip(buffers, self.ranks.of_first(buffers), strict=True):
             buffer.copy_(first)
 
