@@ -78,6 +78,7 @@ def test_the_example_of_two_processes_runs(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=110,
     )
     assert result.returncode == 0, result.stderr
     require_printed(LAUNCHED, result.stdout)
