@@ -11,7 +11,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests examples $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test test-avx2 check format release-check docs bench rbf pays width depth mobile step-time figure4 steady emitted soak fuzz random sweep cells continual specs clean
+.PHONY: help venv demo chromium test test-avx2 check format release-check docs bench rbf pays width depth mobile step-time figure4 steady allocation emitted soak fuzz random sweep cells continual specs clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -109,6 +109,9 @@ figure4: $(STAMP)  ## Figure 4 redrawn from the results that are there
 
 steady: $(STAMP)  ## 100 random models, moments and budgets: does training go on steadily after growth? (ten minutes)
 	$(BIN)/python -W ignore -m tools.experiments.steady --draws 100 --out docs/results/steady.json
+
+allocation: $(STAMP)  ## where neurons go in networks with a width that is too narrow (five minutes)
+	$(BIN)/python -W ignore -m tools.experiments.allocation --out docs/results/allocation.json
 
 emitted: $(STAMP)  ## training steps of grown models beside those written by hand, eager and compiled; memory over 50 growth steps (half an hour)
 	$(BIN)/python -W ignore -m tools.bench_emitted --out docs/results/emitted.json
