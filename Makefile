@@ -5,11 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ZOO    := $(VENV)/.installed-zoo
+RELEASE := $(VENV)/.installed-release
+DOCS    := $(VENV)/.installed-docs
 DEMO   := runs/demo
 SOURCES := fxgrow tests examples $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test test-avx2 check format bench rbf pays width depth mobile step-time figure4 steady emitted soak fuzz random sweep cells continual specs clean
+.PHONY: help venv demo chromium test test-avx2 check format release-check docs bench rbf pays width depth mobile step-time figure4 steady allocation emitted soak fuzz random sweep cells continual specs clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -49,6 +51,21 @@ check: $(STAMP)  ## lint, format, types and the figures of the house, changing n
 format: $(STAMP)  ## rewrite the sources in house style
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+# What builds and checks distributions has a stamp of its own: only a release needs it.
+$(RELEASE): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[release]'
+	touch $@
+
+release-check: $(RELEASE)  ## build sdist and wheel into dist/, check them, and try the wheel as a user would (two minutes)
+	$(BIN)/python tools/release_check.py
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
+docs: $(DOCS)  ## the documentation as a site in build/site; a link to what is not there is an error (a quarter of a minute)
+	$(BIN)/python -m mkdocs build --strict
 
 bench: $(ZOO)  ## what imports, growth and coupling cost (half an hour)
 	$(BIN)/python tools/bench_imports.py --out docs/results/bench_imports.json
@@ -92,6 +109,9 @@ figure4: $(STAMP)  ## Figure 4 redrawn from the results that are there
 
 steady: $(STAMP)  ## 100 random models, moments and budgets: does training go on steadily after growth? (ten minutes)
 	$(BIN)/python -W ignore -m tools.experiments.steady --draws 100 --out docs/results/steady.json
+
+allocation: $(STAMP)  ## where neurons go in networks with a width that is too narrow (five minutes)
+	$(BIN)/python -W ignore -m tools.experiments.allocation --out docs/results/allocation.json
 
 emitted: $(STAMP)  ## training steps of grown models beside those written by hand, eager and compiled; memory over 50 growth steps (half an hour)
 	$(BIN)/python -W ignore -m tools.bench_emitted --out docs/results/emitted.json

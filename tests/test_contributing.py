@@ -15,5 +15,5 @@ def test_the_files_exist() -> None:
 
 def test_the_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"make ([a-z]+)", TEXT)):
+    for target in set(re.findall(r"make ([a-z-]+)", TEXT)):
         assert f"\n{target}:" in makefile, target

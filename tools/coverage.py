@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.sweep import BOUND, LOGS, NOT_HIDDEN, logged
+import torch
+
+from tools.sweep import BOUND, BOUNDS, LOGS, NOT_HIDDEN, logged
 
 OUT = Path("specs")
 ZOOS = ("torchvision", "lowered", "timm", "hf", "random")
@@ -157,6 +159,7 @@ def write(logs: Path, out: Path) -> None:
         "",
         "Written by `make sweep`. Every growable width widened at once, by split and by new neurons, random weights in",
         f"float64: *ok* means that the output is kept to {BOUND:g} relative, and that modules know their new sizes.",
+        f"Models that run in float32 alone (their notes say so) are tried in that: kept to {BOUNDS[torch.float32]:g}.",
         f"*hidden*: growable widths among those not refused for {', '.join(sorted(NOT_HIDDEN))}.",
         "",
     ]

@@ -7,11 +7,12 @@
     python -m tools.sweep --zoo timm --check rewrite            # what widen grows and grow does not, and why
     python -m tools.coverage                                    # the table of all lines: specs/coverage.{json,md}
 
-Every model is built in float64 with nothing constant left in it, coupled, and widened in every growable width at
-once, by split and by new neurons. ``ok``: the output is kept to 1e-9 relative and the sizes that modules keep agree
-with their parameters; ``differs``: it is not; ``silent``: it is, but some axis of a parameter is in no width and listed
-with no reason; ``refuses``: nothing can grow; ``fails``: an exception, or the time limit. Each model runs in a process
-of its own, on one thread; the random networks share one.
+Every model is built in float64 with nothing constant left in it (two of torchvision in float32, their own code makes
+tensors of that), coupled, and widened in every growable width at once, by split and by new neurons. ``ok``: the output
+is kept to 1e-9 relative (in float32 to 1e-4) and the sizes that modules keep agree with their parameters; ``differs``:
+it is not; ``silent``: it is, but some axis of a parameter is in no width and listed with no reason; ``refuses``:
+nothing can grow; ``fails``: an exception, or the time limit. Each model runs in a process of its own, on one thread;
+the random networks share one.
 
 ``--check grow`` grows each model once instead (of large models three widths): what ``fxgrow.grow`` promises
 it checks itself. ``--check rewrite`` asks for candidates in every growable width, and counts what is refused by code,
@@ -51,6 +52,8 @@ from tools import random_search
 from tools.zoo import Row
 
 BOUND = 1e-9
+BOUNDS = {torch.float64: BOUND, torch.float32: 1e-4}
+"""The relative change of the output that counts as rounding, by the dtype that a model is tried in."""
 BLIND = 1e-6  # a smaller relative change of the output between two inputs means that comparing says little
 LOGS = Path("runs/sweep")
 MODULES = {"torchvision": "torchvision_zoo", "timm": "timm_zoo", "hf": "hf_zoo"}
@@ -211,9 +214,9 @@ def _relative(a: Tensor, b: Tensor) -> float:
 def measure(row: Row, result: Result) -> None:
     """Fill in ``result``; what is known when an exception passes through stays in it."""
     torch.manual_seed(0)
-    model = randomise(row.factory().double()).eval()
-    inputs = row.inputs(torch.float64)
-    calibrate(model, row.inputs(torch.float64))
+    model = randomise(row.factory().to(row.dtype)).eval()
+    inputs = row.inputs(row.dtype)
+    calibrate(model, row.inputs(row.dtype))
     result.parameters = sum(p.numel() for p in model.parameters())
     before = time.perf_counter()
     coupling = fxgrow.couple(model, inputs)
@@ -228,7 +231,7 @@ def measure(row: Row, result: Result) -> None:
     }
     result.note = "; ".join(filter(None, (row.note, "two more neurons per width" if few else "")))
     with torch.no_grad():
-        expected = call(model.eval(), row.inputs(torch.float64))
+        expected = call(model.eval(), row.inputs(row.dtype))
         result.signal = change(call(model, shifted(inputs)), expected)
         if result.signal < BLIND:
             result.note = "; ".join(
@@ -236,19 +239,19 @@ def measure(row: Row, result: Result) -> None:
             )
         for how in ("split", "new") if amounts else ():
             wider = fxgrow.widen(model, amounts, inputs, how=how).module.eval()  # type: ignore[arg-type]
-            result.errors[how] = change(call(wider, row.inputs(torch.float64)), expected)
+            result.errors[how] = change(call(wider, row.inputs(row.dtype)), expected)
             result.sizes_agree &= sizes_agree(wider)
             del wider
-    kept = max(result.errors.values(), default=0.0) < BOUND and result.sizes_agree
+    kept = max(result.errors.values(), default=0.0) < BOUNDS[row.dtype] and result.sizes_agree
     result.status = ("silent" if result.silent else "ok") if kept else "differs"
 
 
 def measure_grow(row: Row, result: Result) -> None:
     """Grow the model once, as cheaply as that can be done; ``grow`` raises what is wrong."""
     torch.manual_seed(0)
-    model = randomise(row.factory().double()).eval()
-    inputs = row.inputs(torch.float64)
-    calibrate(model, row.inputs(torch.float64))
+    model = randomise(row.factory().to(row.dtype)).eval()
+    inputs = row.inputs(row.dtype)
+    calibrate(model, row.inputs(row.dtype))
     result.parameters = sum(p.numel() for p in model.parameters())
     coupling = fxgrow.couple(model, inputs)
     describe(coupling, result)
@@ -270,7 +273,7 @@ def measure_grow(row: Row, result: Result) -> None:
         # With random weights some channels are constant, which their own statistics blow up.
         result.note = "; ".join(filter(None, (result.note, "statistics as they were")))
         growth = _grown_cheaply(model, inputs, budget, only, refresh_statistics=False)
-    call(growth.module.eval(), row.inputs(torch.float64))
+    call(growth.module.eval(), row.inputs(row.dtype))
     grown = sum(p.numel() for p in growth.module.parameters()) > result.parameters
     result.status = "ok" if grown else "refuses"
 

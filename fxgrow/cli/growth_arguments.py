@@ -6,7 +6,7 @@ import typer
 
 from fxgrow.cli.arguments import DEFAULT_NEURONS
 from fxgrow.methods import METHODS
-from fxgrow.surgery import STATE_RULES
+from fxgrow.surgery import STATE_NAMES
 from fxgrow.training import TRIGGERS
 
 EpochsOption = Annotated[int, typer.Option(help="epochs of training in all")]
@@ -89,7 +89,7 @@ StateOption = Annotated[
     typer.Option(
         metavar="RULE",
         help="what becomes of the optimizer's moments when the model grows: "
-        f"{', '.join(STATE_RULES)}",
+        f"{', '.join(STATE_NAMES)}",
     ),
 ]
 StepMemoryOption = Annotated[

@@ -92,7 +92,8 @@ def emit(
             maps[key] = index_map
     maps = scaled_maps(coupling, changes, maps)
     norms = KeptNorms.of(module, maps)
-    resize(module, maps, optimizers, treatment)
+    neurons = sum(change.size for change in changes.values())
+    resize(module, maps, optimizers, treatment.picked(neurons))
     set_attributes(module, coupling, changes)
     require_sizes_of_torch(module)
     known = {name: update for name, update in updates.items() if name in present}

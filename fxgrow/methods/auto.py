@@ -14,9 +14,7 @@ included, which moves candidates before it scores them.
 from fxgrow.growth import Picked
 from fxgrow.methods.pool import GradientPool
 from fxgrow.methods.zero_outgoing import ZeroOutgoing
-
-SCARCE = 64
-"""Neurons, of all widths that may grow together, up to which it pays to choose them."""
+from fxgrow.surgery import SCARCE
 
 
 class Auto(ZeroOutgoing):

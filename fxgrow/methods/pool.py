@@ -9,22 +9,23 @@ did. With z = W x + c_j h_j the output of a layer that reads it, one backward pa
 
     G_j = dL/dc_j = E[dL/dz h_j]     of every candidate at once.
 
-A least-squares step along c_j lowers the loss by |G_j|^2 / (2 kappa E[h_j^2]), where kappa is the
-curvature of the loss in z. Neither kappa nor G_j is free of the units of z, but E[z^2] |G_j|^2 /
-E[h_j^2] is, so that widths can be compared. Neurons that say the same lower the loss only once:
-after j is chosen, the others count by what they hold beyond j,
+The score is |G_j|^2 / (kappa E[h_j^2]), kappa being the curvature of the loss in z
+(``methods.gains``).
+
+Neurons that say the same lower the loss only once: after j is chosen, the others count by what they
+hold beyond j,
 
     h_i <- h_i - h_j E[h_i h_j] / E[h_j^2],    G_i <- G_i - G_j E[h_i h_j] / E[h_j^2],
 
-and what the neurons of the layer's own input compute is taken out of all of them first (their G is
-about 0 in a trained model).
+and what the layer's own input x tells is taken out of all of them first, with G_x = dL/dW.
 
 How we differ from Firefly: no step along the candidates is taken, so a pool many times the budget
 costs one backward pass over the growth batches, and the next training steps move the chosen ones.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.methods.firefly.neighborhood import initialize, overgrown_layers
+from fxgrow.methods.gains import Seen, beyond_noise, largest_noise
 from fxgrow.methods.gradients import mean_gradients
 from fxgrow.methods.proposals import growable_widths
 from fxgrow.methods.writer_scores import Writing, scores_by_writers, watched_layers
@@ -113,19 +115,20 @@ class GradientPool(Settings):
         if outgoing or incoming:  # a width may be read by no layer at all
             with watched_layers([*readings, *writings]):
                 gradients = mean_gradients(grown, objective, [*outgoing, *incoming])
-            for reading in readings:
-                reading.add_up(objective.ranks)
+            for one in (*readings, *writings):
+                one.add_up(objective.ranks)
+        seen = Seen.of(objective)
         candidates = grown.candidates
-        new = scores_by_writers(grown, writings, gradients[len(outgoing) :])
+        new = scores_by_writers(grown, writings, gradients[len(outgoing) :], seen)
         gradients = gradients[: len(outgoing)]
         for width, places in candidates.new.items():
             features = [
-                reading.features(gradient)
+                reading.features(gradient, seen)
                 for reading, gradient in zip(readings, gradients, strict=True)
                 if reading.slots.width == width
             ]
             if features:
-                new[places] = pursue(features)
+                new[places] = pursue(features, len(new[places]))
         return Scores(torch.zeros(len(candidates.split_eps)), new)
 
     def refine(self, grown: OverGrown, objective: Objective) -> None:
@@ -137,31 +140,40 @@ class Features:
     """What the candidates of a width say to one layer that reads them.
 
     Args:
-        gradient: G, one column per candidate.
-        moments: E[h_i h_j] of the layer's own inputs, and of the candidates behind them.
-        scale: E[z^2] of the layer.
+        gradient: G of the layer's own inputs and of the candidates, which are its last columns.
+        moments: E[h_i h_j] of the same.
+        curvature: the mean of E[(dl/dz)^2] over the outputs of the layer.
+        noise: the score of a candidate that says nothing.
 
     Shapes:
-        gradient: [outgoing weights of a candidate, candidates].
+        gradient: [outgoing weights of a candidate, inputs + candidates].
         moments: [inputs + candidates, inputs + candidates].
     """
 
     gradient: Tensor
     moments: Tensor
-    scale: float
+    curvature: float
+    noise: float = 0.0
+
+    @property
+    def gains(self) -> Tensor:
+        """What each of them adds by itself."""
+        variance = self.moments.diag().clamp(min=1e-300)
+        gain = self.gradient.square().sum(0) / (variance * max(self.curvature, 1e-300))
+        return beyond_noise(gain, self.noise)
 
 
-def pursue(features: Sequence[Features]) -> Tensor:
+def pursue(features: Sequence[Features], count: int) -> Tensor:
     """Score the candidates of a width in the order in which matching pursuit would take them.
 
     Args:
         features: of each layer that reads them.
+        count: the number of candidates.
 
     Returns:
         One score per candidate: what it adds to those with larger scores.
     """
-    count = features[0].gradient.shape[1]
-    left = [_without_inputs(one) for one in features]
+    left = [_without_inputs(one, count) for one in features]
     smallest = [_EXPLAINED * one.moments.diag()[-count:] for one in features]
     scores = torch.zeros(count, dtype=torch.float64)
     is_open = torch.ones(count, dtype=torch.bool)
@@ -170,9 +182,7 @@ def pursue(features: Sequence[Features]) -> Tensor:
         gains = torch.zeros(count, dtype=torch.float64)
         for one, bound in zip(left, smallest, strict=True):
             # What is explained already gains nothing, and rounding must not say otherwise.
-            variance = one.moments.diag()
-            gain = one.scale * one.gradient.square().sum(0) / variance.clamp(min=1e-300)
-            gains += torch.where(variance > bound, gain, 0.0)
+            gains += torch.where(one.moments.diag() > bound, one.gains, 0.0)
         best = int(gains.masked_fill(~is_open, -1.0).argmax())
         # The order is the pursuit's, also where a later candidate gains more beside this one.
         last = min(last * _LATER, float(gains[best]))
@@ -182,15 +192,15 @@ def pursue(features: Sequence[Features]) -> Tensor:
     return scores
 
 
-def _without_inputs(one: Features) -> Features:
+def _without_inputs(one: Features, count: int) -> Features:
     """The candidates, less what a linear function of the layer's inputs tells of them."""
-    count = one.gradient.shape[1]
     inputs = len(one.moments) - count
     own, cross = one.moments[:inputs, :inputs], one.moments[:inputs, inputs:]
-    # Schur complement: E[h h'] - E[h x'] E[x x']^-1 E[x h'], by the pseudo-inverse, since inputs
-    # may be 0 or alike.
-    explained = cross.T @ torch.linalg.pinv(own, hermitian=True, rtol=1e-6) @ cross
-    return Features(one.gradient, one.moments[inputs:, inputs:] - explained, one.scale)
+    # E[x x']^-1 E[x h'], by the pseudo-inverse, since inputs may be 0 or alike.
+    share = torch.linalg.pinv(own, hermitian=True, rtol=1e-6) @ cross
+    gradient = one.gradient[:, inputs:] - one.gradient[:, :inputs] @ share
+    moments = one.moments[inputs:, inputs:] - cross.T @ share
+    return replace(one, gradient=gradient, moments=moments)
 
 
 def _without(one: Features, chosen: int) -> Features:
@@ -200,7 +210,8 @@ def _without(one: Features, chosen: int) -> Features:
         return one
     share = one.moments[chosen] / variance
     gradient = one.gradient - torch.outer(one.gradient[:, chosen], share)
-    return Features(gradient, one.moments - torch.outer(one.moments[chosen], share), one.scale)
+    moments = one.moments - torch.outer(one.moments[chosen], share)
+    return replace(one, gradient=gradient, moments=moments)
 
 
 @dataclass
@@ -210,14 +221,18 @@ class _Reading:
     Args:
         layer: the layer.
         number: which of its ``columns``.
+        count: positions that second moments were taken over.
+        moments: the sum over them of products of inputs and candidates.
+        square: the sum of (dL/dz)^2 over all batches.
+        own: the sum of dL/dW over them.
     """
 
     layer: OvergrownLayer
     number: int
-    count: int = 0
-    outputs: int = 0
+    count: float = 0
+    moments: Tensor | None = None
     square: float = 0.0
-    products: list[Tensor] = field(default_factory=list)
+    own: Tensor | None = None
 
     @property
     def slots(self) -> Slots:
@@ -229,37 +244,76 @@ class _Reading:
         """Their outgoing weights: [out, candidates, ...]."""
         return self.layer.outgoing[self.number]
 
+    @property
+    def _candidates(self) -> int:
+        return len(self.slots.candidate.unique())
+
+    @property
+    def _inputs(self) -> int:
+        """The inputs that candidates are compared with, which have one column each as they do.
+
+        None of a grouped layer, whose groups read inputs of their own.
+        """
+        form = self.layer.product.form
+        is_comparable = form.groups == 1 and form.additive
+        has_one_each = len(self.slots.candidate) == self._candidates
+        return self.layer.base().weight.shape[1] if is_comparable and has_one_each else 0
+
     def watch(self, _: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
-        """Add what one pass shows to the second moments."""
-        plus, _, lanes = inputs[:3]
+        """Add what one pass shows to the second moments, and what goes back to the gradients."""
+        plus, _, lanes, _, *more = inputs
         with torch.no_grad():
             h = self._by_candidate(self._positions(lanes[self.number]), 1)
-            # Neurons with several columns have several inputs each: no order but the same one.
-            x = self._positions(plus)
-            x = x if len(x) == len(h) else h[:, :0]
+            x = self._positions(plus) if self._inputs else h[:, :0]
             joined = _some(torch.cat([x, h], 1)).double()
-            self.products.append(joined.T @ joined)
+            self.moments = _sum_of(self.moments, joined.T @ joined)
             self.count += len(joined)
-            self.square += float(output[0].double().square().sum())
-            self.outputs += output[0].numel()
+        if output[0].requires_grad:
+            output[0].register_hook(partial(self._add_gradients, plus.detach(), more))
+
+    def _add_gradients(self, x: Tensor, more: Sequence[Any], gradient: Tensor) -> None:
+        """Add dL/dz, and dL/dW = (dL/dz) x' by what the layer does with a weight."""
+        self.square += float(gradient.abs().double().square().sum())
+        if self._inputs:
+            base = self.layer.base().weight
+            # A product is linear in its weight, so that any weight has the same gradient.
+            weight = torch.zeros_like(base, dtype=x.dtype).requires_grad_()
+            with torch.enable_grad():
+                z = self.layer.product.form(x, weight, None, more)
+            (own,) = torch.autograd.grad(z, weight, gradient.to(z.dtype))
+            self.own = _sum_of(self.own, own.double())
 
     def add_up(self, ranks: Ranks) -> None:
-        """Add what the other processes have seen."""
-        if ranks.count == 1 or not self.products:
+        """Add what the other processes have seen, which may be nothing."""
+        if ranks.count == 1:
             return
-        numbers = torch.tensor([self.count, self.square, self.outputs], dtype=torch.float64)
-        products, numbers = ranks.sums([torch.stack(self.products).sum(0), numbers])
-        self.products = [products]
-        self.count, self.square, self.outputs = int(numbers[0]), float(numbers[1]), int(numbers[2])
+        size = self._inputs + self._candidates
+        weight = self.layer.base().weight
+        mine = torch.zeros(size, size) if self.moments is None else self.moments
+        own = torch.zeros(weight.shape) if self.own is None else self.own
+        numbers = torch.tensor([self.count, self.square], dtype=torch.float64)
+        self.moments, self.own, numbers = ranks.sums([mine.double(), own.double(), numbers])
+        self.count, self.square = numbers.tolist()
 
-    def features(self, gradient: Tensor) -> Features:
-        """What was seen, with the gradient of the outgoing weights."""
-        columns = gradient.double().movedim(1, -1)  # [out, ..., columns]
+    def features(self, gradient: Tensor, seen: Seen) -> Features:
+        """What was seen, with the gradient of the outgoing weights.
+
+        Args:
+            gradient: of ``outgoing``, which are multiplied by the layer's unit.
+            seen: how much. Batches are taken as equally large.
+        """
+        columns = (gradient.double() / self.layer.unit_column).movedim(1, -1)  # [out, ..., columns]
         by_candidate = self._by_candidate(columns.flatten(0, -2), 1)
-        if not self.products:  # a layer inside a recurrent one, which computes by its weights
-            return Features(by_candidate.cpu(), torch.eye(by_candidate.shape[1]).double(), 1.0)
-        moments = torch.stack(self.products).sum(0) / self.count
-        return Features(by_candidate.cpu(), moments.cpu(), self.square / self.outputs)
+        noise = largest_noise(len(by_candidate), self._candidates) / seen.examples
+        if self.moments is None or not self.count:  # a layer inside a recurrent one: its weights
+            return Features(by_candidate.cpu(), torch.eye(self._candidates).double(), 1.0)
+        curvature = seen.curvature(self.square, len(gradient))
+        gradients = [by_candidate]
+        if self._inputs:
+            own = torch.zeros_like(self.layer.base().weight) if self.own is None else self.own
+            gradients.insert(0, own.movedim(1, -1).flatten(0, -2) / seen.batches)
+        moments = self.moments / self.count
+        return Features(torch.cat(gradients, 1).cpu(), moments.cpu(), curvature, noise)
 
     def _positions(self, x: Tensor) -> Tensor:
         """From an input of the layer to [positions, columns of the weight]."""
@@ -272,9 +326,8 @@ class _Reading:
     def _by_candidate(self, x: Tensor, axis: int) -> Tensor:
         """From [..., columns] to [... times columns of a candidate, candidates]."""
         order = self.slots.candidate.argsort(stable=True).to(x.device)
-        candidates = len(self.slots.candidate.unique())
         ordered = x.index_select(axis, order)
-        by_candidate: Tensor = ordered.unflatten(axis, (candidates, -1))
+        by_candidate: Tensor = ordered.unflatten(axis, (self._candidates, -1))
         return by_candidate.transpose(1, 2).flatten(0, 1)
 
 
@@ -282,3 +335,7 @@ def _some(rows: Tensor) -> Tensor:
     """At most ``_MAX_POSITIONS`` rows, spread evenly."""
     step = -(-len(rows) // _MAX_POSITIONS)
     return rows[::step]
+
+
+def _sum_of(total: Tensor | None, more: Tensor) -> Tensor:
+    return more if total is None else total + more

@@ -7,7 +7,8 @@ that writes the width, with input x and output z = W x, the gradient of the row 
 
 and a least-squares step along it lowers the loss by |G_jl|^2 / (2 kappa E[x_i^2]), as one along the
 outgoing weights of any other neuron does (``methods.pool``): there h_j is what is read, here the
-inputs are. So E[z^2] |G_jl|^2 / E[x_i^2], summed over the layers, compares with the scores there.
+inputs are. So with the same kappa, the mean of E[(dl/dz)^2] over the outputs of the layer, its
+scores, summed over the layers, compare with those there.
 Outgoing weights of hundreds of numbers are nearly orthogonal, so that no candidate says what
 another one does.
 """
@@ -21,6 +22,8 @@ import torch
 from torch import Tensor
 
 from fxgrow.methods.firefly.neighborhood import overgrown_layers
+from fxgrow.methods.gains import Seen, beyond_noise, largest_noise
+from fxgrow.ranks import Ranks
 from fxgrow.rewrite import OverGrown, OvergrownLayer
 
 
@@ -33,10 +36,10 @@ class Writing:
     """
 
     layer: OvergrownLayer
-    inputs: int = 0
+    inputs: float = 0
     input_square: float = 0.0
     outputs: int = 0
-    output_square: float = 0.0
+    square: float = 0.0
 
     @staticmethod
     def all_of(grown: OverGrown) -> "list[Writing]":
@@ -51,15 +54,26 @@ class Writing:
 
     def watch(self, _: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
         """Add what one pass shows to the second moments."""
-        x, z = inputs[0].detach(), output[0].detach()
+        x, z = inputs[0].detach(), output[0]
         if x.is_floating_point():
             self.inputs += x.numel()
             self.input_square += float(x.double().square().sum())
-        self.outputs += z.numel()
-        self.output_square += float(z.double().square().sum())
+        self.outputs = len(self.layer.base().weight)
+        if z.requires_grad:
+            z.register_hook(self._add_square)
 
-    def score(self, gradients: Sequence[Tensor]) -> Tensor:
-        """The score of each row, of the gradients of ``rows``."""
+    def _add_square(self, gradient: Tensor) -> None:
+        self.square += float(gradient.abs().double().square().sum())
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Add what the other processes have seen."""
+        mine = [self.inputs, self.input_square, self.outputs, self.square]
+        (numbers,) = ranks.sums([torch.tensor(mine, dtype=torch.float64)])
+        self.inputs, self.input_square, outputs, self.square = numbers.tolist()
+        self.outputs = len(self.layer.base().weight) if outputs else 0
+
+    def score(self, gradients: Sequence[Tensor], seen: Seen) -> Tensor:
+        """The score of each row, of the gradients of ``rows``, which are multiplied by a unit."""
         if not self.outputs:
             return torch.zeros(self.layer.num_new_rows, dtype=torch.float64)
         # An embedding reads words, each one entry of 1 among zeros.
@@ -72,11 +86,15 @@ class Writing:
         total = squares[0] / max(mean_square, torch.finfo(torch.float64).tiny)
         for of_bias in squares[1:]:  # it reads a constant of 1
             total = total + of_bias
-        return total * self.output_square / self.outputs
+        unit = float(self.layer.unit_row)
+        curvature = seen.curvature(self.square, self.outputs)
+        gain = total / unit**2 / max(curvature, torch.finfo(torch.float64).tiny)
+        weights = sum(gradient[0].numel() for gradient in gradients)
+        return beyond_noise(gain, largest_noise(weights, len(gain)) / seen.examples)
 
 
 def scores_by_writers(
-    grown: OverGrown, writings: Sequence[Writing], gradients: Sequence[Tensor]
+    grown: OverGrown, writings: Sequence[Writing], gradients: Sequence[Tensor], seen: Seen
 ) -> Tensor:
     """The scores of the candidates of widths under norms; 0 for all others.
 
@@ -84,6 +102,7 @@ def scores_by_writers(
         grown: the over-grown graph.
         writings: what was watched.
         gradients: of all their ``rows``, one after the other.
+        seen: how much was seen.
     """
     scores = torch.zeros(len(grown.candidates.new_eps), dtype=torch.float64)
     left = list(gradients)
@@ -91,7 +110,7 @@ def scores_by_writers(
         own, left = left[: len(writing.rows)], left[len(writing.rows) :]
         place: Tensor = writing.layer.eps_of_rows.cpu()  # type: ignore[union-attr]
         is_candidate = place >= 0
-        scores.index_add_(0, place[is_candidate], writing.score(own)[is_candidate])
+        scores.index_add_(0, place[is_candidate], writing.score(own, seen)[is_candidate])
     return scores
 
 

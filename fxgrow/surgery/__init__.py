@@ -60,6 +60,8 @@ from fxgrow.surgery.several_optimizers import (
 from fxgrow.surgery.state_rules import (
     DEFAULT_STATE,
     DEFAULT_TREATMENT,
+    SCARCE,
+    STATE_NAMES,
     STATE_RULES,
     StateRuleName,
     StateTreatment,
@@ -72,6 +74,8 @@ __all__ = [
     "NEW_INDEX",
     "NORM_TYPES",
     "ROW_NORM_TYPES",
+    "SCARCE",
+    "STATE_NAMES",
     "STATE_RULES",
     "Change",
     "ConfigUpdate",

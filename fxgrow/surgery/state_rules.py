@@ -7,8 +7,8 @@ rule decides how fast what is new learns, and none is best for every task: ``doc
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,16 @@ from fxgrow.surgery.several_optimizers import require_shared_out
 Axes = Mapping[int, IndexMap]
 """The map of each axis of a parameter that changes."""
 
-StateRuleName = Literal["padded", "own-age", "scaled", "reset-grown", "reset"]
-"""The names of the rules."""
+StateRuleName = Literal["auto", "padded", "own-age", "scaled", "reset-grown", "reset"]
+"""The names of the rules; ``"auto"`` picks one of the others (``StateTreatment.picked``)."""
 
-DEFAULT_STATE: StateRuleName = "padded"
+STATE_NAMES: tuple[StateRuleName, ...] = get_args(StateRuleName)
+
+DEFAULT_STATE: StateRuleName = "auto"
 """The rule where none is named. The only place that says so."""
+
+SCARCE = 64
+"""Neurons, of all widths that grow together, up to which each one counts."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +130,30 @@ class StateTreatment:
     state: StateRuleName = DEFAULT_STATE
     new_entry_rate: NewEntryRate | None = None
 
+    def picked(self, neurons: int) -> "StateTreatment":
+        """The treatment itself, but for ``"auto"``, which the number of neurons decides.
+
+        Few neurons have to move far, and the large steps of ``"padded"`` take them there; among
+        many the same steps disturb what has been learned, which ``"reset-grown"`` avoids.
+
+        Args:
+            neurons: how many the widths that grow have afterwards.
+        """
+        if self.state != "auto":
+            return self
+        return replace(self, state="padded" if neurons <= SCARCE else "reset-grown")
+
     @property
     def rule(self) -> StateRule:
-        """The rule of that name.
+        """The rule of that name; of ``"auto"`` that for few neurons, which asks for more.
 
         Raises:
             GrowthError: ``unknown-state``.
         """
+        if self.state == "auto":
+            return self.picked(0).rule
         if self.state not in STATE_RULES:
-            known = ", ".join(map(repr, STATE_RULES))
+            known = ", ".join(map(repr, STATE_NAMES))
             raise GrowthError(
                 "unknown-state",
                 f"state={self.state!r} is no rule for an optimizer; say one of {known}",

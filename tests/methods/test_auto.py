@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import fxgrow
 from fxgrow import Auto, Budget
 from fxgrow.methods import GradientPool
-from fxgrow.methods.auto import SCARCE
+from fxgrow.surgery import SCARCE
 
 
 def mlp(*sizes: int) -> nn.Sequential:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import fxgrow
 from fxgrow import Budget
+from fxgrow.data import batches, load_data
 from fxgrow.growth import Objective, Scores, Selection
 from fxgrow.methods import GradientPool
 from fxgrow.methods.pool import Features, pursue
@@ -70,7 +71,7 @@ def test_the_order_is_that_of_orthogonal_matching_pursuit() -> None:
     )
     residual = torch.randn(50, 1, generator=generator, dtype=torch.float64)
     gradient = residual.T @ h / 50  # of 1/2 |z - y|^2 at c = 0, but for its sign
-    scores = pursue([Features(gradient, h.T @ h / 50, 1.0)])
+    scores = pursue([Features(gradient, h.T @ h / 50, 1.0)], 8)
     expected: list[int] = []
     for _ in range(4):
         q = torch.linalg.qr(h[:, expected]).Q if expected else h[:, :0]
@@ -91,10 +92,62 @@ def test_what_is_said_already_gains_nothing() -> None:
     h = torch.cat([h, h[:, :1], x[:, :1] - 2 * x[:, 1:2]], 1)
     everything = torch.cat([x, h], 1)
     residual = torch.randn(60, 2, generator=generator, dtype=torch.float64)
-    residual -= x @ torch.linalg.lstsq(x, residual).solution  # trained: x has nothing left to say
-    scores = pursue([Features(residual.T @ h / 60, everything.T @ everything / 60, 1.0)])
+    gradient = residual.T @ everything / 60  # not trained: x has something left to say
+    scores = pursue([Features(gradient, everything.T @ everything / 60, 1.0)], 4)
     assert min(scores[0], scores[2]) < 1e-9 * max(scores[0], scores[2])
     assert scores[3] < 1e-9 * scores.max() and scores[1] > 1e-6 * scores.max()
+
+
+def rectified(factors: tuple[float, float]) -> nn.Sequential:
+    """Two hidden layers, multiplied by the factors; what reads them is divided, so it is one function."""
+    torch.manual_seed(0)
+    first, second, last = (nn.Linear(*size, bias=False) for size in ((3, 5), (5, 4), (4, 2)))
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last).double()
+    with torch.no_grad():
+        first.weight *= factors[0]
+        second.weight *= factors[1] / factors[0]
+        last.weight /= factors[1]
+    return model
+
+
+def test_scores_do_not_depend_on_the_units_of_layers() -> None:
+    x, y = torch.randn(40, 3).double(), torch.randn(40, 2).double()
+    _, expected = scored(rectified((1, 1)), x, y, new=6)
+    _, rescaled = scored(rectified((100, 0.01)), x, y, new=6)
+    torch.testing.assert_close(rescaled.new, expected.new, rtol=1e-6, atol=0)
+
+
+def test_a_convolution_is_scored_as_the_linear_layer_that_it_is() -> None:
+    """One pixel, one tap; then every weight lies on one pixel of an image that is 0 elsewhere."""
+    torch.manual_seed(0)
+    linear = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)).double()
+    convolution = nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(), nn.Conv2d(5, 2, 1)).double()
+    with torch.no_grad():
+        for one, other in ((linear[0], convolution[0]), (linear[2], convolution[2])):
+            other.weight.copy_(one.weight[..., None, None])
+            other.bias.copy_(one.bias)
+    x, y = torch.randn(40, 3).double(), torch.randn(40, 2).double()
+    _, expected = scored(linear, x, y, new=6)
+    _, found = scored(convolution, x[..., None, None], y[..., None, None], new=6)
+    torch.testing.assert_close(found.new, expected.new, rtol=1e-9, atol=0)
+
+
+def test_a_bottleneck_gets_most_neurons() -> None:
+    """Three neurons lie before sixteen: what is lost there is lost."""
+    torch.manual_seed(0)
+    digits = load_data("digits", channels=1, size=8)
+    layers = nn.Linear(64, 3), nn.ReLU(), nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 10)
+    model = nn.Sequential(nn.Flatten(), *layers)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(6):
+        for images_, labels in batches(digits.train, 32, shuffle=True):
+            optimizer.zero_grad()
+            F.cross_entropy(model(images_), labels).backward()
+            optimizer.step()
+    growth = fxgrow.grow(
+        model, batches(digits.train, 64), F.cross_entropy, method=GradientPool(), budget=Budget(neurons=12)
+    )  # fmt: skip
+    assert growth.module[1].out_features >= 8
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow import ArgumentError, Firefly, GrowthError
 from fxgrow.surgery import (
+    DEFAULT_STATE,
+    SCARCE,
+    STATE_NAMES,
     STATE_RULES,
     Change,
     IndexMap,
@@ -162,7 +165,39 @@ def test_gradients_of_copies_are_what_scaled_takes_them_for() -> None:
 
 
 def test_the_table_and_the_names_agree() -> None:
-    assert set(get_args(StateRuleName)) == set(STATE_RULES)
+    assert set(get_args(StateRuleName)) == {"auto", *STATE_RULES}
+    assert STATE_NAMES[0] == DEFAULT_STATE == "auto"
+
+
+@pytest.mark.parametrize(
+    ("neurons", "state"), [(1, "padded"), (SCARCE, "padded"), (SCARCE + 1, "reset-grown")]
+)
+def test_the_number_of_neurons_picks_a_rule(neurons: int, state: StateRuleName) -> None:
+    rate = fxgrow.NewEntryRate(multiplier=2.0)
+    picked = StateTreatment("auto", rate).picked(neurons)
+    assert picked == StateTreatment(state, rate)
+    for named in STATE_RULES:
+        assert StateTreatment(named).picked(neurons).state == named
+
+
+@pytest.mark.parametrize("width", [SCARCE - 2, SCARCE - 1])
+def test_moments_go_on_where_few_neurons_grow(width: int) -> None:
+    """Two are added: 64 are few, 65 are not. What does not grow goes on in any case."""
+    torch.manual_seed(0)
+    layers = nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 2)
+    model = nn.Sequential(*layers).double()
+    optimizer = torch.optim.Adam(model.parameters(), LR)
+    nn.functional.mse_loss(model(INPUTS), TARGETS).backward()
+    optimizer.step()
+    wider = fxgrow.widen(model, {"0": 2}, INPUTS, "new", optimizer=optimizer)
+    assert wider.optimizer is not None
+    moments = wider.optimizer.state[wider.module[0].weight]
+    if width + 2 > SCARCE:
+        assert not moments
+    else:
+        assert torch.equal(moments["exp_avg"][:-2], optimizer.state[model[0].weight]["exp_avg"])
+    kept = wider.optimizer.state[wider.module[2].bias]["exp_avg"]
+    assert torch.equal(kept, optimizer.state[model[2].bias]["exp_avg"])
 
 
 def grow(model: nn.Module, optimizer: Any, **options: Any) -> fxgrow.Growth:
@@ -263,6 +298,6 @@ def test_a_name_that_is_none() -> None:
     model = network()
     with pytest.raises(ArgumentError, match="own-age"):
         grow(model, torch.optim.Adam(model.parameters()), state="old-age")
-    with pytest.raises(GrowthError, match="say one of 'padded'") as error:
+    with pytest.raises(GrowthError, match="say one of 'auto', 'padded'") as error:
         StateTreatment("old-age").rule  # type: ignore[arg-type]  # noqa: B018
     assert error.value.code == "unknown-state"

@@ -13,13 +13,18 @@ Inputs = Callable[[torch.dtype], tuple[Any, ...] | dict[str, Any]]
 
 @dataclass(frozen=True)
 class Row:
-    """``factory()`` builds the model, weights random; ``inputs(dtype)`` are the (keyword) arguments of one call."""
+    """One model.
+
+    ``factory()`` builds it, weights random; ``inputs(dtype)`` are the (keyword) arguments of one call; ``dtype`` is that
+    which it is tried in: float32 where its own code makes tensors of float32, so that it does not run in float64.
+    """
 
     name: str
     family: str
     factory: Callable[[], nn.Module]
     inputs: Inputs
     note: str = ""
+    dtype: torch.dtype = torch.float64
 
 
 def noise(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:

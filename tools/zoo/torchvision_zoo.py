@@ -3,6 +3,7 @@ quantised), segmentation, detection, video and optical flow. Inputs are as small
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -121,5 +122,9 @@ ROWS: tuple[Row, ...] = (
     *_rows(SINGLE_SHOT, "detection", SCENE, **BARE, score_thresh=0.0, detections_per_img=10),
     *_rows(VIDEO, "video", partial(_clip, 4, 64)),
     *_rows(LONG_VIDEO, "video", partial(_clip, 16, 224)),
-    *_rows(FLOW, "optical flow", _pair),
+    # Their grids of coordinates are float32.
+    *(
+        replace(row, dtype=torch.float32)
+        for row in _rows(FLOW, "optical flow", _pair, "in float32")
+    ),
 )

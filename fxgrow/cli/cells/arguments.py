@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fxgrow.cells import GENOTYPES, SEARCHES
-from fxgrow.surgery import DEFAULT_STATE, STATE_RULES
+from fxgrow.surgery import DEFAULT_STATE, STATE_NAMES
 
 GenotypeArgument = Annotated[
     str,
@@ -34,7 +34,7 @@ SearchStateOption = Annotated[
         "--state",
         metavar="RULE",
         help="what becomes of SGD's momentum when the network grows (firefly only): "
-        f"{', '.join(STATE_RULES)}",
+        f"{', '.join(STATE_NAMES)}",
         show_default=DEFAULT_STATE,
     ),
 ]

@@ -1,6 +1,6 @@
 """The tables of all tasks as Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tools.experiments.pays.analysis import compare
@@ -8,14 +8,17 @@ from tools.experiments.pays.analysis import compare
 HEAD = """# Does growth, and the choice of neurons, pay?
 
 Written by `python -m tools.experiments.pays` (`make pays`), which says how. CIFAR-10 is a copy that went through JPEG once. Every arm
-spends the same FLOPs; its search is among them. *Rate*: the learning rate that was best on other seeds, with ! where that is
-the largest or smallest that was tried. *Against*: the mean over the seeds of log(error / error of the first arm), and its standard
-error; *worse* and *better* are beyond two of these. *Against the pool*: the same against that arm, a comparison that was added after
+spends the same FLOPs, but where its name says less; its search is among them. *Rate*: the learning rate that was best on other seeds, with ! where that is
+the largest or smallest that was tried. *Against*: the mean over the seeds of log(error / error of an arm), and its standard
+error; *worse* and *better* than the first arm are beyond two of these. The comparison with the pool was added after
 the runs. *Search*: its share of the FLOPs. *Saved*: the share of the FLOPs that is left when an arm first has the error that `scratch`
-ends with, the mean over seeds of which those that never have it count as 0 (errors are looked at 20 times along a run).
+ends with, the mean over seeds of which those that never have it count as 0 (errors are looked at 20 times along a run). Rates fall late in a run, so
+that counts little; arms with a share of the FLOPs, whose rates fall earlier, say it better.
 
 ![all tasks](pays.png)
 """
+REFERENCES = ("pool", "scratch")
+"""Arms that all others are compared with, beside the first one."""
 
 
 def markdown(tasks: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
@@ -23,22 +26,24 @@ def markdown(tasks: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     parts = [HEAD]
     for name, arms in tasks.items():
         seeds = len(next(iter(arms.values()))["errors"])
-        head = "| arm | rate | mean error | against | | against the pool | search | saved |"
-        rows = [f"## {name}, {seeds} seeds", "", head, "|---|---|---|---|---|---|---|---|"]
+        references = [arm for arm in REFERENCES if arm in arms]
+        against = [f"against {arm}" for arm in (next(iter(arms)), *references)]
+        head = ["arm", "rate", "mean error", against[0], "", *against[1:], "search", "saved"]
+        rows = [f"## {name}, {seeds} seeds", "", _row(head), "|---" * len(head) + "|"]
         for arm, told in arms.items():
             edge = "!" if told["rate_at_edge"] else ""
-            against = _ratio(**told["log_ratio"])
-            pooled = ""
-            if "pool" in arms:
-                pooled = _ratio(*compare(told["errors"], arms["pool"]["errors"]))
-            share = f"{100 * told['search_share']:.1f} %"
+            ratios = [_ratio(*compare(told["errors"], arms[one]["errors"])) for one in references]
             saved = f"{100 * told['flops_saved']:.0f} %" if "flops_saved" in told else ""
-            rows.append(
-                f"| {arm} | {told['rate']}{edge} | {told['mean_error']:.3g} | {against} "
-                f"| {told['verdict']} | {pooled} | {share} | {saved} |"
-            )
+            cells = [arm, f"{told['rate']}{edge}", f"{told['mean_error']:.3g}"]
+            cells += [_ratio(**told["log_ratio"]), told["verdict"], *ratios]
+            cells += [f"{100 * told['search_share']:.1f} %", saved]
+            rows.append(_row(cells))
         parts.append("\n".join([*rows, ""]))
     return "\n".join(parts)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _ratio(mean: float, standard_error: float) -> str:
