@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow import cells, continual, data, lowering, methods, report, spec, training
+from fxgrow import cells, continual, data, growth, lowering, methods, report, spec, training
 from fxgrow.cells import result as cell_results
 from fxgrow.cells.cell import known_operation
 from fxgrow.cells.template import OperationSite
@@ -34,6 +34,7 @@ EXPORT = importlib.import_module("fxgrow.export")
 PACKAGES = (fxgrow, cells, continual, training, EXPORT, methods, data, lowering)
 DOCUMENTED = {
     "spec": (spec, ("describe", "save", "read_spec")), "report": (report, ("diff_page",)),
+    "growth": (growth, ("Proposal", "Scores")),
 }  # fmt: skip
 """What the documentation calls of packages that fxgrow's own code calls, otherwise."""
 CLASSES = 4
@@ -692,6 +693,11 @@ ROWS: Mapping[str, Row] = {
     },
     "spec.read_spec": lambda r: {"directory": r.saved, "trust": frozenset()},
     "report.diff_page": lambda r: {"a": r.spec, "b": r.spec, "names": ("A", "B")},
+    "growth.Proposal": lambda r: {
+        "split": frozenset({0}), "new": {0: 2}, "layers": None, "follows_budget": False,
+        "in_proportion": False, "refusals": {},
+    },
+    "growth.Scores": lambda r: {"split": torch.ones(2), "new": torch.ones(2), "per_cost": True},
     # fxgrow.lowering
     "can_be_lowered": lambda r: {"model": r.model},
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from fxgrow.argument_checks import checked_class
 from fxgrow.coupling import Coupling
 from fxgrow.errors import Refusal
 from fxgrow.growth.objective import Objective
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fxgrow.growth.select import Selection
 
 
+@checked_class
 @dataclass(frozen=True)
 class Proposal:
     """Which candidates there are.
@@ -37,6 +39,7 @@ class Proposal:
     refusals: Mapping[int, Refusal] = field(default_factory=dict)
 
 
+@checked_class
 @dataclass(frozen=True)
 class Scores:
     """How much each candidate is expected to lower the loss; higher is better.

@@ -85,7 +85,8 @@ CATALOG: tuple[MethodRow, ...] = (
         "GradientPool",
         "fxgrow; scores of Firefly at outgoing weights of 0, chosen by orthogonal matching "
         "pursuit (Pati, Rezaiifar, Krishnaprasad 1993)",
-        "|G_j|^2 / (E[dl/dz^2] E[h_j^2]), G_j = E[dl/dz h_j], less what inputs and chosen ones explain",
+        "|G_j|^2 / (E[dl/dz^2] E[h_j^2]), G_j = E[dl/dz h_j], less what inputs and chosen ones "
+        "explain",
         "1 forward + 1 backward per batch to search on, with all candidates of the pool",
         "where neurons are scarce: tens, in a small network",
         "yes: outgoing weights are 0",

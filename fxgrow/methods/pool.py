@@ -115,8 +115,10 @@ class GradientPool(Settings):
         if outgoing or incoming:  # a width may be read by no layer at all
             with watched_layers([*readings, *writings]):
                 gradients = mean_gradients(grown, objective, [*outgoing, *incoming])
-            for one in (*readings, *writings):
-                one.add_up(objective.ranks)
+            for reading in readings:
+                reading.add_up(objective.ranks)
+            for writing in writings:
+                writing.add_up(objective.ranks)
         seen = Seen.of(objective)
         candidates = grown.candidates
         new = scores_by_writers(grown, writings, gradients[len(outgoing) :], seen)

@@ -18,7 +18,7 @@ def test_the_curvature_is_that_of_single_examples() -> None:
         square += float(gradient.square().sum())
     batches = [(torch.zeros(6, 3), torch.zeros(6, 3))] * 2
     seen = Seen.of(Objective(batches, F.mse_loss))
-    assert seen == (12, 2)
+    assert (seen.examples, seen.batches) == (12, 2)
     expected = float((z - y).detach().square().mean())
     assert seen.curvature(square, 3) == pytest.approx(expected, rel=1e-12)
 
