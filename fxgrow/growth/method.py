@@ -1,6 +1,6 @@
 """The Method protocol: all that the pipeline knows of a growth method."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,8 +31,8 @@ class Proposal:
         refusals: why the method has no candidates for a width that may grow, for the report.
     """
 
-    split: frozenset[int]
-    new: dict[int, int]
+    split: Set[int]
+    new: Mapping[int, int]
     layers: DepthProposal | None = None
     follows_budget: bool = False
     in_proportion: bool = False

@@ -13,38 +13,39 @@ a number and the next one divided by it, so layers can be compared.
 """
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-
-from fxgrow.growth import Objective
 
 _REST = 1e-6
 """The share of a gain that counts below the noise: candidates that say nothing keep an order."""
 
 
-class Seen(NamedTuple):
-    """How much the passes of a search have seen, over all processes."""
+@dataclass
+class OutputGradients:
+    """What backward passes show of dl/dz, the derivative of single examples' losses.
 
-    examples: float
-    batches: float
+    Args:
+        batch: how many examples the batch has that is running, of whose losses L is the mean; set
+            by who runs it.
+        square: the sum of (dl/dz)^2 over all examples.
+    """
 
-    @staticmethod
-    def of(objective: Objective) -> "Seen":
-        """The examples and batches of an objective."""
-        sizes = torch.tensor([sum(objective.sizes), len(objective.sizes)], dtype=torch.float64)
-        return Seen(*objective.ranks.sums([sizes])[0].tolist())
+    batch: int = 0
+    square: float = 0.0
 
-    def curvature(self, square: float, outputs: int) -> float:
-        """The mean of E[(dl/dz)^2] over the outputs of a layer.
+    def watch(self, z: Tensor) -> None:
+        """Add what the backward pass of this batch will bring to an output."""
+        if z.requires_grad:
+            z.register_hook(self.add)
 
-        Args:
-            square: the sum of (dL/dz)^2 over all batches, of which L is the mean: dL/dz = dl/dz / B
-                in a batch of B examples. Batches are taken as equally large.
-            outputs: how many outputs the layer has at each position.
-        """
-        return square * self.examples / self.batches**2 / outputs
+    def add(self, gradient: Tensor) -> None:
+        """Add dL/dz, which is dl/dz by the number of examples."""
+        self.square += self.batch**2 * float(gradient.abs().double().square().sum())
+
+    def curvature(self, examples: float, outputs: int) -> float:
+        """The mean of E[(dl/dz)^2] over the outputs of a layer."""
+        return self.square / examples / outputs
 
 
 def beyond_noise(gains: Tensor, noise: float) -> Tensor:

@@ -23,8 +23,8 @@ How we differ from Firefly: no step along the candidates is taken, so a pool man
 costs one backward pass over the growth batches, and the next training steps move the chosen ones.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,7 @@ from fxgrow.coupling import Coupling
 from fxgrow.documents import Settings, limits
 from fxgrow.growth import Objective, Proposal, Scores, SelectFunction, estimate_statistics
 from fxgrow.methods.firefly.neighborhood import initialize, overgrown_layers
-from fxgrow.methods.gains import Seen, beyond_noise, largest_noise
+from fxgrow.methods.gains import OutputGradients, beyond_noise, largest_noise
 from fxgrow.methods.gradients import mean_gradients
 from fxgrow.methods.proposals import growable_widths
 from fxgrow.methods.writer_scores import Writing, scores_by_writers, watched_layers
@@ -114,18 +114,20 @@ class GradientPool(Settings):
         gradients: list[Tensor] = []
         if outgoing or incoming:  # a width may be read by no layer at all
             with watched_layers([*readings, *writings]):
-                gradients = mean_gradients(grown, objective, [*outgoing, *incoming])
+                gradients = mean_gradients(
+                    grown, objective, [*outgoing, *incoming], _told_to([*readings, *writings])
+                )
             for reading in readings:
                 reading.add_up(objective.ranks)
             for writing in writings:
                 writing.add_up(objective.ranks)
-        seen = Seen.of(objective)
+        examples = objective.ranks.total(sum(objective.sizes))
         candidates = grown.candidates
-        new = scores_by_writers(grown, writings, gradients[len(outgoing) :], seen)
+        new = scores_by_writers(grown, writings, gradients[len(outgoing) :], examples)
         gradients = gradients[: len(outgoing)]
         for width, places in candidates.new.items():
             features = [
-                reading.features(gradient, seen)
+                reading.features(gradient, examples)
                 for reading, gradient in zip(readings, gradients, strict=True)
                 if reading.slots.width == width
             ]
@@ -225,15 +227,15 @@ class _Reading:
         number: which of its ``columns``.
         count: positions that second moments were taken over.
         moments: the sum over them of products of inputs and candidates.
-        square: the sum of (dL/dz)^2 over all batches.
-        own: the sum of dL/dW over them.
+        seen: what was seen of dl/dz.
+        own: the sum of dl/dW over all examples.
     """
 
     layer: OvergrownLayer
     number: int
     count: float = 0
     moments: Tensor | None = None
-    square: float = 0.0
+    seen: OutputGradients = field(default_factory=OutputGradients)
     own: Tensor | None = None
 
     @property
@@ -274,8 +276,8 @@ class _Reading:
             output[0].register_hook(partial(self._add_gradients, plus.detach(), more))
 
     def _add_gradients(self, x: Tensor, more: Sequence[Any], gradient: Tensor) -> None:
-        """Add dL/dz, and dL/dW = (dL/dz) x' by what the layer does with a weight."""
-        self.square += float(gradient.abs().double().square().sum())
+        """Add dl/dz, and dl/dW = (dl/dz) x' by what the layer does with a weight."""
+        self.seen.add(gradient)
         if self._inputs:
             base = self.layer.base().weight
             # A product is linear in its weight, so that any weight has the same gradient.
@@ -283,7 +285,7 @@ class _Reading:
             with torch.enable_grad():
                 z = self.layer.product.form(x, weight, None, more)
             (own,) = torch.autograd.grad(z, weight, gradient.to(z.dtype))
-            self.own = _sum_of(self.own, own.double())
+            self.own = _sum_of(self.own, self.seen.batch * own.double())
 
     def add_up(self, ranks: Ranks) -> None:
         """Add what the other processes have seen, which may be nothing."""
@@ -293,27 +295,27 @@ class _Reading:
         weight = self.layer.base().weight
         mine = torch.zeros(size, size) if self.moments is None else self.moments
         own = torch.zeros(weight.shape) if self.own is None else self.own
-        numbers = torch.tensor([self.count, self.square], dtype=torch.float64)
+        numbers = torch.tensor([self.count, self.seen.square], dtype=torch.float64)
         self.moments, self.own, numbers = ranks.sums([mine.double(), own.double(), numbers])
-        self.count, self.square = numbers.tolist()
+        self.count, self.seen.square = numbers.tolist()
 
-    def features(self, gradient: Tensor, seen: Seen) -> Features:
+    def features(self, gradient: Tensor, examples: float) -> Features:
         """What was seen, with the gradient of the outgoing weights.
 
         Args:
             gradient: of ``outgoing``, which are multiplied by the layer's unit.
-            seen: how much. Batches are taken as equally large.
+            examples: how many were seen.
         """
         columns = (gradient.double() / self.layer.unit_column).movedim(1, -1)  # [out, ..., columns]
         by_candidate = self._by_candidate(columns.flatten(0, -2), 1)
-        noise = largest_noise(len(by_candidate), self._candidates) / seen.examples
+        noise = largest_noise(len(by_candidate), self._candidates) / examples
         if self.moments is None or not self.count:  # a layer inside a recurrent one: its weights
             return Features(by_candidate.cpu(), torch.eye(self._candidates).double(), 1.0)
-        curvature = seen.curvature(self.square, len(gradient))
+        curvature = self.seen.curvature(examples, len(gradient))
         gradients = [by_candidate]
         if self._inputs:
             own = torch.zeros_like(self.layer.base().weight) if self.own is None else self.own
-            gradients.insert(0, own.movedim(1, -1).flatten(0, -2) / seen.batches)
+            gradients.insert(0, own.movedim(1, -1).flatten(0, -2) / examples)
         moments = self.moments / self.count
         return Features(torch.cat(gradients, 1).cpu(), moments.cpu(), curvature, noise)
 
@@ -337,6 +339,16 @@ def _some(rows: Tensor) -> Tensor:
     """At most ``_MAX_POSITIONS`` rows, spread evenly."""
     step = -(-len(rows) // _MAX_POSITIONS)
     return rows[::step]
+
+
+def _told_to(watching: Sequence[_Reading | Writing]) -> Callable[[int], None]:
+    """Tell those that watch how many examples the next batch has."""
+
+    def tell(size: int) -> None:
+        for one in watching:
+            one.seen.batch = size
+
+    return tell
 
 
 def _sum_of(total: Tensor | None, more: Tensor) -> Tensor:

@@ -15,14 +15,14 @@ another one does.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fxgrow.methods.firefly.neighborhood import overgrown_layers
-from fxgrow.methods.gains import Seen, beyond_noise, largest_noise
+from fxgrow.methods.gains import OutputGradients, beyond_noise, largest_noise
 from fxgrow.ranks import Ranks
 from fxgrow.rewrite import OverGrown, OvergrownLayer
 
@@ -39,7 +39,7 @@ class Writing:
     inputs: float = 0
     input_square: float = 0.0
     outputs: int = 0
-    square: float = 0.0
+    seen: OutputGradients = field(default_factory=OutputGradients)
 
     @staticmethod
     def all_of(grown: OverGrown) -> "list[Writing]":
@@ -59,20 +59,16 @@ class Writing:
             self.inputs += x.numel()
             self.input_square += float(x.double().square().sum())
         self.outputs = len(self.layer.base().weight)
-        if z.requires_grad:
-            z.register_hook(self._add_square)
-
-    def _add_square(self, gradient: Tensor) -> None:
-        self.square += float(gradient.abs().double().square().sum())
+        self.seen.watch(z)
 
     def add_up(self, ranks: Ranks) -> None:
         """Add what the other processes have seen."""
-        mine = [self.inputs, self.input_square, self.outputs, self.square]
+        mine = [self.inputs, self.input_square, self.outputs, self.seen.square]
         (numbers,) = ranks.sums([torch.tensor(mine, dtype=torch.float64)])
-        self.inputs, self.input_square, outputs, self.square = numbers.tolist()
+        self.inputs, self.input_square, outputs, self.seen.square = numbers.tolist()
         self.outputs = len(self.layer.base().weight) if outputs else 0
 
-    def score(self, gradients: Sequence[Tensor], seen: Seen) -> Tensor:
+    def score(self, gradients: Sequence[Tensor], examples: float) -> Tensor:
         """The score of each row, of the gradients of ``rows``, which are multiplied by a unit."""
         if not self.outputs:
             return torch.zeros(self.layer.num_new_rows, dtype=torch.float64)
@@ -87,14 +83,14 @@ class Writing:
         for of_bias in squares[1:]:  # it reads a constant of 1
             total = total + of_bias
         unit = float(self.layer.unit_row)
-        curvature = seen.curvature(self.square, self.outputs)
+        curvature = self.seen.curvature(examples, self.outputs)
         gain = total / unit**2 / max(curvature, torch.finfo(torch.float64).tiny)
         weights = sum(gradient[0].numel() for gradient in gradients)
-        return beyond_noise(gain, largest_noise(weights, len(gain)) / seen.examples)
+        return beyond_noise(gain, largest_noise(weights, len(gain)) / examples)
 
 
 def scores_by_writers(
-    grown: OverGrown, writings: Sequence[Writing], gradients: Sequence[Tensor], seen: Seen
+    grown: OverGrown, writings: Sequence[Writing], gradients: Sequence[Tensor], examples: float
 ) -> Tensor:
     """The scores of the candidates of widths under norms; 0 for all others.
 
@@ -102,7 +98,7 @@ def scores_by_writers(
         grown: the over-grown graph.
         writings: what was watched.
         gradients: of all their ``rows``, one after the other.
-        seen: how much was seen.
+        examples: how many were seen.
     """
     scores = torch.zeros(len(grown.candidates.new_eps), dtype=torch.float64)
     left = list(gradients)
@@ -110,7 +106,7 @@ def scores_by_writers(
         own, left = left[: len(writing.rows)], left[len(writing.rows) :]
         place: Tensor = writing.layer.eps_of_rows.cpu()  # type: ignore[union-attr]
         is_candidate = place >= 0
-        scores.index_add_(0, place[is_candidate], writing.score(own, seen)[is_candidate])
+        scores.index_add_(0, place[is_candidate], writing.score(own, examples)[is_candidate])
     return scores
 
 

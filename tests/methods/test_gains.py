@@ -2,25 +2,21 @@
 
 import pytest
 import torch
-from torch.nn import functional as F
 
-from fxgrow.growth import Objective
-from fxgrow.methods.gains import Seen, beyond_noise, largest_noise
+from fxgrow.methods.gains import OutputGradients, beyond_noise, largest_noise
 
 
 def test_the_curvature_is_that_of_single_examples() -> None:
-    """Of 1/2 |z - y|^2, whose derivative by z is z - y, in two batches."""
-    z, y = torch.randn(2, 6, 3).double().requires_grad_(), torch.randn(2, 6, 3).double()
-    square = 0.0
-    for one, target in zip(z, y, strict=True):
-        loss = 0.5 * (one - target).square().sum(1).mean()
-        (gradient,) = torch.autograd.grad(loss, one)
-        square += float(gradient.square().sum())
-    batches = [(torch.zeros(6, 3), torch.zeros(6, 3))] * 2
-    seen = Seen.of(Objective(batches, F.mse_loss))
-    assert (seen.examples, seen.batches) == (12, 2)
+    """Of 1/2 |z - y|^2, whose derivative by z is z - y, in batches of 2 and 6."""
+    z, y = torch.randn(8, 3).double().requires_grad_(), torch.randn(8, 3).double()
+    seen = OutputGradients()
+    for part in (slice(0, 2), slice(2, 8)):
+        output = z[part] * 1
+        seen.batch = len(output)
+        seen.watch(output)
+        (0.5 * (output - y[part]).square().sum(1).mean()).backward()
     expected = float((z - y).detach().square().mean())
-    assert seen.curvature(square, 3) == pytest.approx(expected, rel=1e-12)
+    assert seen.curvature(8, 3) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("weights", "candidates"), [(1, 8), (10, 32), (100, 32), (16, 1)])
