@@ -50,7 +50,9 @@ class ExportSource:
     @torch.no_grad()
     def run(self, inputs: tuple[Tensor, ...]) -> Any:
         """The output for ``inputs``, which stay as they are even if the model writes in place."""
-        return self.graph_module(*cloned(inputs))
+        # Not the module itself: torch.fx prints what a call of it raises, and the range of integers
+        # is found by what does not run.
+        return self.graph_module.forward(*cloned(inputs))
 
     def resized(self, batch: int) -> tuple[Tensor, ...]:
         """The example inputs with ``batch`` entries along their first axis.

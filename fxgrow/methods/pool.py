@@ -292,11 +292,15 @@ class _Reading:
         if ranks.count == 1:
             return
         size = self._inputs + self._candidates
-        weight = self.layer.base().weight
-        mine = torch.zeros(size, size) if self.moments is None else self.moments
-        own = torch.zeros(weight.shape) if self.own is None else self.own
+        moments = torch.zeros(size, size) if self.moments is None else self.moments
         numbers = torch.tensor([self.count, self.seen.square], dtype=torch.float64)
-        self.moments, self.own, numbers = ranks.sums([mine.double(), own.double(), numbers])
+        mine = [moments.double().cpu(), numbers]
+        if self._inputs:
+            weight = self.layer.base().weight
+            own = torch.zeros(weight.shape) if self.own is None else self.own
+            mine.append(own.double().cpu())
+        self.moments, numbers, *own_sum = ranks.sums(mine)
+        self.own = own_sum[0] if own_sum else None
         self.count, self.seen.square = numbers.tolist()
 
     def features(self, gradient: Tensor, examples: float) -> Features:
@@ -312,12 +316,12 @@ class _Reading:
         if self.moments is None or not self.count:  # a layer inside a recurrent one: its weights
             return Features(by_candidate.cpu(), torch.eye(self._candidates).double(), 1.0)
         curvature = self.seen.curvature(examples, len(gradient))
-        gradients = [by_candidate]
+        gradients = [by_candidate.cpu()]
         if self._inputs:
             own = torch.zeros_like(self.layer.base().weight) if self.own is None else self.own
-            gradients.insert(0, own.movedim(1, -1).flatten(0, -2) / examples)
-        moments = self.moments / self.count
-        return Features(torch.cat(gradients, 1).cpu(), moments.cpu(), curvature, noise)
+            gradients.insert(0, own.double().cpu().movedim(1, -1).flatten(0, -2) / examples)
+        moments = self.moments.cpu() / self.count
+        return Features(torch.cat(gradients, 1), moments, curvature, noise)
 
     def _positions(self, x: Tensor) -> Tensor:
         """From an input of the layer to [positions, columns of the weight]."""

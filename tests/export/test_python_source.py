@@ -92,6 +92,17 @@ def test_the_source_is_clean_for_ruff(saved: Saved, growth: fxgrow.Growth, tmp_p
         assert done.returncode == 0, done.stdout
 
 
+def test_assignments_to_elements_are_written_as_such(
+    saved: Saved, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is printed while the range of its indices is looked for."""
+    export(saved("filled"), "python", tmp_path / "filled.py")
+    source = (tmp_path / "filled.py").read_text()
+    assert "y[:, 1:4] = 1.0\n" in source and "x[places] = y\n" in source
+    assert "setitem" not in source
+    assert capfd.readouterr() == ("", "")
+
+
 def test_frozen_parameters_and_ties_come_back(saved: Saved, tmp_path: Path) -> None:
     for name in ("odd", "words", "net"):
         export(saved(name), "python", tmp_path / f"{name}.py")

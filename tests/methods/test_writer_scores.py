@@ -10,6 +10,7 @@ from fxgrow.growth import Objective
 from fxgrow.methods import Firefly, GradientPool
 from fxgrow.methods.firefly.importance import joint_scores, single_scores
 from fxgrow.methods.firefly.neighborhood import initialize, overgrown_layers
+from fxgrow.methods.writer_scores import Writing
 from fxgrow.rewrite import OverGrown, overgrow
 from tests.growth.streams import NORMS, Stream, made, words
 
@@ -110,6 +111,20 @@ def test_the_pool_scores_by_the_gradient_of_what_writes() -> None:
     gains = -torch.tensor(losses)
     assert gains.argmax() in scores.topk(2).indices
     assert gains.argmin() in (-scores).topk(2).indices
+
+
+def test_scores_do_not_depend_on_the_unit_of_a_layer() -> None:
+    """Rows are multiplied by it, so their gradients are, too."""
+    _, grown = over_grown("RMS norm", 3)
+    writing = Writing.all_of(grown)[0]
+    rows = [torch.randn(tensor.shape).double() for tensor in writing.rows]
+    writing.inputs, writing.input_square, writing.outputs = 10, 20.0, 4
+    writing.seen.square = 1e-3
+    expected = writing.score(rows, examples=5.0)
+    writing.layer.unit_row *= 10
+    found = writing.score([10 * tensor for tensor in rows], examples=5.0)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    assert expected.min() > 1.0  # beyond the noise
 
 
 def _mean(objective: Objective, grown: OverGrown) -> Tensor:
