@@ -88,6 +88,15 @@ class Ranks:
                 summed[place] = part.reshape(tensors[place].shape)
         return summed
 
+    def require_all(self) -> None:
+        """Check that no process has failed, before an exchange that torch makes.
+
+        Raises:
+            GrowthError: ``rank-failed``.
+        """
+        if self.group is not None:
+            self._exchange_flag(failed=False)
+
     def total(self, number: float) -> float:
         """The sum of a number over all processes."""
         (total,) = self.sums([torch.tensor([number], dtype=torch.float64)])

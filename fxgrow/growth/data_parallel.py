@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fxgrow.growth.budget import Budget
 from fxgrow.ranks import Ranks
+from fxgrow.sharding import is_gathered_on_use
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -98,6 +99,8 @@ def _weights_as_bytes(model: nn.Module) -> bytes:
     """The names and numbers of all parameters."""
     parts = []
     for name, parameter in model.named_parameters():
+        if is_gathered_on_use(parameter):
+            continue  # there is one of it, and each process has a part
         parts.append(name.encode() + str(tuple(parameter.shape)).encode())
         parts.append(_as_bytes(parameter.detach()))
     return b"".join(parts)

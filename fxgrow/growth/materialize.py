@@ -68,7 +68,8 @@ def parameter_updates(
     for (name, axis), parts in by_width.items():
         new[name][axis] = _in_axis_order(coupling, (name, axis), parts, overgrown, selection)
     updates = {}
-    for name in {*delta, *new}:
+    # In the same order in all processes, whatever the hashes of names: some must gather together.
+    for name in dict.fromkeys((*delta, *new)):
         updates[name] = ParameterUpdate(delta.get(name, {}), new.get(name, {}))
     return updates
 

@@ -4,7 +4,7 @@ Reference: Wu, Liu, Stone, Liu, "Firefly Neural Architecture Descent", NeurIPS 2
 steps 2 and 3.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -63,6 +63,7 @@ from fxgrow.modes import (
     plain_attention,
 )
 from fxgrow.ranks import Ranks
+from fxgrow.sharding import plain_inside
 from fxgrow.surgery import Optimizers, StateTreatment, restore_on_failure
 
 
@@ -92,11 +93,32 @@ def grow_step(
 
     The arguments are those of ``fxgrow.grow``, and so is what is returned and raised.
     """
-    kept = take_batches(batches, method)
-    ranks, bare = Ranks.of_process(), unwrapped(model)
+    kept, bare = take_batches(batches, method), unwrapped(model)
+    with ExitStack() as stack:
+        sharded = stack.enter_context(plain_inside(bare, options.optimizers))
+        for companion in options.companions:
+            stack.enter_context(plain_inside(companion))
+        growth = _grow_together(bare, kept, loss_fn, method, budget, options)
+        if sharded is not None:
+            sharded.becomes(growth.module, growth.optimizers, inplace=options.inplace)
+    if isinstance(model, DistributedDataParallel) and growth.module is bare:
+        wrap_again(model)
+    return growth
+
+
+def _grow_together(
+    model: nn.Module,
+    kept: Sequence[Any],
+    loss_fn: LossFunction,
+    method: Method,
+    budget: Budget,
+    options: StepOptions,
+) -> Growth:
+    """Grow a plain model, in all processes of a group, if there is one."""
+    ranks = Ranks.of_process()
     # Fused attention cuts padding out, so what it gives there is not what the graph gives.
     with exclusive_autograd(), plain_attention(), ranks.together():
-        work, optimizers = _to_grow(bare, options)
+        work, optimizers = _to_grow(model, options)
         require_block_candidates(work, method, budget, options)
         with restore_on_failure(work, optimizers), _restored_on_failure(options.companions):
             require_same_start(work, len(kept), budget, options.seed, ranks)
@@ -104,8 +126,6 @@ def grow_step(
             objective.require_gradient(work)
             growth = _grown(work, optimizers, objective, method, budget, options)
             require_same_end(growth.module, ranks)
-    if isinstance(model, DistributedDataParallel) and growth.module is bare:
-        wrap_again(model)
     return growth
 
 
@@ -206,7 +226,7 @@ def check_step(
         FxgrowError: what ``grow_step`` raises before it searches.
     """
     kept = take_batches(batches, method)
-    with exclusive_autograd(), plain_attention():
+    with plain_inside(model), exclusive_autograd(), plain_attention():
         work, _ = _to_grow(model, replace(options, inplace=False))
         require_block_candidates(work, method, budget, options)
         objective = Objective.of(kept, loss_fn, work)

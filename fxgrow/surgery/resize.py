@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fxgrow.sharding import keep_sharded
 from fxgrow.surgery.attributes import sync_size_attributes
 from fxgrow.surgery.index_map import IndexMap
 from fxgrow.surgery.memory_format import memory_format_of
@@ -48,6 +49,8 @@ def resize(
         for optimizer in optimizers:
             treatment.carry(optimizer, tensor, axes)
         replace_data(tensor, apply_maps(tensor.data, axes), gradient)
+        for optimizer in optimizers:
+            keep_sharded(tensor, optimizer.state.get(tensor, {}))
     resized_ids = {id(tensors[name]) for name in maps_by_name}
     owner_paths = {_owner(name) for name in maps_by_name}
     for path, owner in module.named_modules():

@@ -1,0 +1,82 @@
+"""Models to which ``torch.distributed.fsdp.fully_shard`` was applied (FSDP2).
+
+``plain_inside`` makes such a model plain for a while; of other models it does nothing. Public is
+what ``__all__`` lists. The rest of the package is imported where there is such a model: torch's
+distributed tensors take time to import.
+"""
+
+import sys
+from collections.abc import MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fxgrow.ranks import ALONE, Ranks
+
+__all__ = ["is_gathered_on_use", "is_sharded", "keep_sharded", "plain_inside", "sharing_ranks"]
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether ``fully_shard`` was applied to a model or a part of it."""
+    loaded = sys.modules.get("torch.distributed.fsdp")
+    kind: Any = getattr(loaded, "FSDPModule", None)
+    return kind is not None and any(isinstance(module, kind) for module in model.modules())
+
+
+def plain_inside(
+    model: nn.Module, optimizers: Sequence[Optimizer] = ()
+) -> AbstractContextManager[Any]:
+    """Let a sharded model be plain inside, its parameters gathered where they are used.
+
+    Args:
+        model: any model.
+        optimizers: its optimizers.
+
+    Returns:
+        A context manager that gives a ``ShardedModel``; None of a model that is not sharded.
+    """
+    if not is_sharded(model):
+        return nullcontext()
+    from fxgrow.sharding.sharded_model import taken_off  # torch's distributed tensors are slow
+
+    return taken_off(model, optimizers)
+
+
+def is_gathered_on_use(tensor: Tensor) -> bool:
+    """Whether a tensor is one of a sharded model that is plain for a while."""
+    loaded = sys.modules.get("fxgrow.sharding.gathering")
+    return loaded is not None and isinstance(tensor, loaded.GatheringTensor)
+
+
+def keep_sharded(parameter: Any, values: MutableMapping[str, Any]) -> None:
+    """Cut what an optimizer keeps of a parameter that is gathered on use, as that is cut.
+
+    Args:
+        parameter: any parameter.
+        values: what is kept of it; tensors of its shape are cut.
+    """
+    if not is_gathered_on_use(parameter):
+        return
+    for name, value in values.items():
+        is_whole = isinstance(value, Tensor) and not is_gathered_on_use(value)
+        if is_whole and value.shape == parameter.shape:
+            values[name] = type(parameter)(parameter.parts.layout.cut(value))
+
+
+def sharing_ranks(*modules: nn.Module) -> Ranks:
+    """The processes that must run modules together, since each has parts of their parameters.
+
+    Args:
+        modules: any modules.
+
+    Returns:
+        This process alone where no parameter is gathered on use.
+    """
+    for module in modules:
+        for parameter in module.parameters():
+            if is_gathered_on_use(parameter):
+                found: Ranks = parameter.parts.layout.ranks
+                return found
+    return ALONE
