@@ -25,6 +25,7 @@ from fxgrow.coupling.size_records import size_records
 from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import Coupling
 from fxgrow.modes import exclusive_autograd, garbage_collection_off
+from fxgrow.sharding import plain_inside
 
 
 @checked
@@ -71,6 +72,21 @@ def couple(
         0 4 True
         2 2 False
     """
+    if isinstance(model_or_captured, nn.Module):
+        with plain_inside(model_or_captured):
+            return _couple(model_or_captured, example_inputs, examples, ignore, only, frozen)
+    return _couple(model_or_captured, example_inputs, examples, ignore, only, frozen)
+
+
+def _couple(
+    model_or_captured: nn.Module | Captured,
+    example_inputs: Any,
+    examples: Sequence[Any],
+    ignore: Sequence[str],
+    only: Sequence[str],
+    frozen: Sequence[str],
+) -> Coupling:
+    """Couple a model that is made of plain modules."""
     subjects = subjects_of(model_or_captured, example_inputs, examples)
     models = [of_example[-1] for of_example in subjects]
     patterns = Patterns.of(models[0].model, ignore, only, frozen)

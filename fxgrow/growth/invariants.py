@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from fxgrow.errors import GrowthError
 from fxgrow.growth.objective import Objective
+from fxgrow.ranks import ALONE, Ranks
 from fxgrow.rewrite import OverGrown
 
 MAX_ROUNDINGS = 2.0**12
@@ -89,7 +90,24 @@ def rounding_tolerance(output: Any) -> float:
     return MAX_ROUNDINGS * max(epsilons, default=torch.finfo(torch.float32).eps)
 
 
-def require_close(check: str, output: Any, expected: Any, allowed: float = 0.0) -> float:
+def agreed_error(error: float, ranks: Ranks) -> float:
+    """The largest error of all processes that must go the same way.
+
+    What is computed next differs by the error, and where parameters are sharded all must compute.
+
+    Args:
+        error: of this process.
+        ranks: those that have parts of the model.
+    """
+    if ranks.count == 1:
+        return error
+    largest = ranks.largest(None if math.isnan(error) else error)
+    return math.inf if largest is None else largest
+
+
+def require_close(
+    check: str, output: Any, expected: Any, allowed: float = 0.0, ranks: Ranks = ALONE
+) -> float:
     """Compare two outputs.
 
     Args:
@@ -97,6 +115,7 @@ def require_close(check: str, output: Any, expected: Any, allowed: float = 0.0) 
         output: of the grown model.
         expected: the output that it must have.
         allowed: a relative error that is excused, where that is more than rounding.
+        ranks: the processes that have parts of the model.
 
     Returns:
         The relative error.
@@ -104,7 +123,7 @@ def require_close(check: str, output: Any, expected: Any, allowed: float = 0.0) 
     Raises:
         GrowthError: ``broken-promise``, if the error is more than rounding.
     """
-    error = relative_error(output, expected)
+    error = agreed_error(relative_error(output, expected), ranks)
     tolerance = max(rounding_tolerance(expected), allowed)
     if not error <= tolerance:
         raise GrowthError(

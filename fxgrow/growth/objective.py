@@ -26,6 +26,7 @@ from fxgrow.modes import evaluation_mode, frozen_parameters
 from fxgrow.randomness import seeded
 from fxgrow.ranks import ALONE, Ranks
 from fxgrow.running import errors_as
+from fxgrow.sharding import is_gathered_on_use, sharing_ranks
 
 Batch = tuple[Any, Any]
 """An input (a tensor, a tuple of arguments or a dict of keyword arguments) and its target."""
@@ -232,10 +233,11 @@ class Objective:
             ModelError: ``unsafe-convolution``.
         """
         if has_unsafe_kernel():
-            one_of_each = {self._shapes(batch): batch for batch in self.decisive_batches}
+            batches = {self._shapes(batch): batch for batch in self.decisive_batches}.values()
+            is_alone = sharing_ranks(module).count == 1  # else all run it equally often
             # The parameters ask for gradients as in a step: frozen ones are no danger.
             with guard_unsafe_kernel(module), preserve_attributes(module), torch.enable_grad():
-                for batch in one_of_each.values():
+                for batch in batches if is_alone else self.decisive_batches:
                     self.on(module, batch)
 
     def _shapes(self, batch: Batch) -> tuple[Any, ...]:
@@ -270,15 +272,36 @@ class Objective:
             with guard_unsafe_kernel(model):
                 loss = self.on(model, self.batches[0])
             learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            if learning and loss.requires_grad:
-                gradients = gradients_of(loss, learning, allow_unused=True)
-                if any(gradient is not None for gradient in gradients):
-                    return
+            if learning and loss.requires_grad and _reaches_any(loss, learning):
+                return
         raise GrowthError(
             "no-gradient",
             f"the loss has no gradient with respect to {type(model).__name__}, so no candidate can "
             "be scored; give a differentiable loss (an accuracy, argmax or detach() is none)",
         )
+
+
+def _reaches_any(loss: Tensor, learning: Sequence[nn.Parameter]) -> bool:
+    """Whether a loss has a gradient with respect to any of some parameters."""
+    if not any(map(is_gathered_on_use, learning)):
+        gradients = gradients_of(loss, learning, allow_unused=True)
+        return any(gradient is not None for gradient in gradients)
+    reached = []
+
+    def let_go(parameter: Tensor) -> None:
+        reached.append(parameter.grad is not None)
+        parameter.grad = None
+
+    # The gradients of a model whose weights are sharded may not fit beside each other.
+    handles = [one.register_post_accumulate_grad_hook(let_go) for one in learning]
+    what = "the loss of a growth batch cannot be differentiated"
+    try:
+        with errors_as(GrowthError, "bad-loss", what, _FITTING):
+            loss.backward(inputs=list(learning))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return any(reached)
 
 
 @contextmanager

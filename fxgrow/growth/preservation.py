@@ -16,7 +16,12 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import first_line, output_leaves
 from fxgrow.copying import copy_module
 from fxgrow.errors import GrowthError
-from fxgrow.growth.invariants import is_inexact, require_close, rounding_tolerance
+from fxgrow.growth.invariants import (
+    agreed_error,
+    is_inexact,
+    require_close,
+    rounding_tolerance,
+)
 from fxgrow.growth.rounding import (
     ROUNDING,
     AllInFloat64,
@@ -28,6 +33,7 @@ from fxgrow.growth.rounding import (
     rounding_in_float64,
     shapes_of,
 )
+from fxgrow.sharding import sharing_ranks
 
 Grow = Callable[[nn.Module, Sequence[str]], object]
 """Widens a model in place by the widths of these names, as they were asked for."""
@@ -100,7 +106,8 @@ class Preservation:
         if shapes_of(outputs) != shapes_of(self.expected):
             message = f"the grown model's output has the shapes {shapes_of(outputs)}"
             raise GrowthError("broken-promise", message)
-        return require_close("what it was before", outputs, self.expected)
+        ranks = sharing_ranks(module)
+        return require_close("what it was before", outputs, self.expected, ranks=ranks)
 
     def outputs(self, module: nn.Module) -> tuple[Tensor, ...]:
         """What a model gives of what is compared, for all examples; it is left as it was."""
@@ -138,11 +145,14 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
     if before.skipped:
         return ""
     tolerance = rounding_tolerance(before.expected)
+    ranks = sharing_ranks(model)
     noise = error_of(outputs_of(model, before.examples, seed=1), before.expected)
+    noise = agreed_error(noise, ranks)
     if noise > tolerance:
         wider = copy_module(model)
         grow(wider)
         error = error_of(outputs_of(wider, before.examples), before.expected)
+        error = agreed_error(error, ranks)
         return _RANDOM if error <= MAX_NOISE_RATIO * noise else ""
     finer = copy_module(model).double()
     wider = copy_module(finer)
@@ -151,7 +161,7 @@ def excuse(before: Preservation, model: nn.Module, grow: Callable[[nn.Module], o
         with in_float64(AllInFloat64()):  # type: ignore[no-untyped-call]
             examples = in_dtype(before.examples, torch.float64)
             expected = outputs_of(finer, examples)
-            error = error_of(outputs_of(wider, examples), expected)
+            error = agreed_error(error_of(outputs_of(wider, examples), expected), ranks)
         allowed = max(tolerance, rounding_in_float64(finer, examples, expected))
     except GrowthError:  # nothing can be told of this model
         raise

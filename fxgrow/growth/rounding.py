@@ -23,12 +23,14 @@ from fxgrow.copying import copy_module
 from fxgrow.errors import GrowthError
 from fxgrow.growth.invariants import (
     MAX_ROUNDINGS,
+    agreed_error,
     full_precision,
     relative_error,
     require_close,
     rounding_tolerance,
 )
 from fxgrow.randomness import seeded
+from fxgrow.sharding import sharing_ranks
 
 Leaves = Callable[[Any, nn.Module], list[Any]]
 """Gives what of the output of a model is compared."""
@@ -117,12 +119,13 @@ def require_same(
         GrowthError: ``broken-promise``; ``unstable-model``.
     """
     output, expected = compared
+    ranks = sharing_ranks(*(model.module for model in models))
     try:
-        return require_close(check, output, expected, allowed), ""
+        return require_close(check, output, expected, allowed, ranks), ""
     except GrowthError:
         if not _are_same_in_float64(*models, inputs):
             raise
-        return relative_error(output, expected), ROUNDING
+        return agreed_error(relative_error(output, expected), ranks), ROUNDING
 
 
 def _are_same_in_float64(model: Snapshot, other: Snapshot, inputs: tuple[Any, ...]) -> bool:
@@ -131,7 +134,7 @@ def _are_same_in_float64(model: Snapshot, other: Snapshot, inputs: tuple[Any, ..
         outputs, expected = model.outputs_in_float64(inputs), other.outputs_in_float64(inputs)
     except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
         return False
-    error = error_of(outputs, expected)
+    error = agreed_error(error_of(outputs, expected), sharing_ranks(model.module, other.module))
     if error <= rounding_tolerance(expected):
         return True
     # In float64 rounding may still be amplified to more than a fixed tolerance.
@@ -211,7 +214,8 @@ def _error_of_fewer_bits(
 ) -> float:
     """How far the output moves if every operator gives that many bits less."""
     with in_float64(_RoundedToFewerBits(spared)):
-        return error_of(outputs_of(copy_module(model), examples), expected)
+        error = error_of(outputs_of(copy_module(model), examples), expected)
+    return agreed_error(error, sharing_ranks(model))
 
 
 def _error_in_float32(
@@ -223,6 +227,7 @@ def _error_in_float32(
     except Exception:  # noqa: BLE001 - a model with other dtypes may fail anywhere
         return 0.0
     error = error_of(tuple(map(_in_double, coarse)), expected)
+    error = agreed_error(error, sharing_ranks(model))
     return error if math.isfinite(error) else 0.0
 
 

@@ -13,6 +13,7 @@ from fxgrow.errors import GrowthError
 from fxgrow.growth.emit import emit
 from fxgrow.growth.invariants import (
     MAX_ROUNDINGS,
+    agreed_error,
     full_precision,
     relative_error,
     require_close,
@@ -25,6 +26,7 @@ from fxgrow.growth.rounding import Snapshot, require_same
 from fxgrow.growth.search import SearchResult
 from fxgrow.growth.statistics import estimate_statistics
 from fxgrow.running import errors_as
+from fxgrow.sharding import sharing_ranks
 from fxgrow.surgery import (
     DEFAULT_TREATMENT,
     ConfigUpdate,
@@ -166,14 +168,15 @@ def _preservation(
     # A model of its own: updates cannot be taken back to the bit.
     unchanged = copy_module(model)
     grow(unchanged)
-    output = _output(unchanged, objective)
+    output, ranks = _output(unchanged, objective), sharing_ranks(model)
     try:
-        return require_close("function-preserving at eps = 0", output, output_before), ""
+        check = "function-preserving at eps = 0"
+        return require_close(check, output, output_before, ranks=ranks), ""
     except GrowthError:
         reason = excuse(Preservation.of(model, objective.first_inputs), model, grow)
         if not reason:
             raise
-        return relative_error(output, output_before), reason
+        return agreed_error(relative_error(output, output_before), ranks), reason
 
 
 def _output(grown: nn.Module, objective: Objective) -> Any:

@@ -46,6 +46,7 @@ from fxgrow.growth.norm_compensation import random_readers
 from fxgrow.growth.preservation import Preservation, culprits, excuse
 from fxgrow.growth.size_guard import require_growth_memory
 from fxgrow.modes import exclusive_autograd, plain_attention
+from fxgrow.sharding import plain_inside, sharing_ranks
 from fxgrow.spec import GrowthStep
 from fxgrow.surgery import (
     DEFAULT_STATE,
@@ -153,14 +154,20 @@ def widen(
     model, given = model_and_examples(model_or_captured, example_inputs, examples)
     growing = _Growing(listed_optimizers(optimizer), StateTreatment(state, new_entry_rate))
     growing.require(model)
-    with exclusive_autograd():
-        coupling = _coupling_for(model_or_captured, given, amounts, how, round_to)
-        counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
-        require_some(counts, amounts)
-        changes = _changes(coupling, counts, rule, random.Random(seed))
-        lineage = Lineage.of(model, history)
-        widening = _Widening(coupling, changes, given, seed, growing, how, lineage)
-        return _checked(widening, model, inplace)
+    with plain_inside(model, growing.optimizers) as sharded, exclusive_autograd():
+        ranks = sharing_ranks(model)
+        with ranks.together():
+            coupling = _coupling_for(model_or_captured, given, amounts, how, round_to)
+            counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
+            require_some(counts, amounts)
+            changes = _changes(coupling, counts, rule, random.Random(seed))
+            ranks.require_same("widths to widen", repr((changes, seed)).encode())
+            lineage = Lineage.of(model, history)
+            widening = _Widening(coupling, changes, given, seed, growing, how, lineage)
+            widened = _checked(widening, model, inplace)
+        if sharded is not None:
+            sharded.becomes(widened.module, widened.optimizers, inplace=inplace)
+        return widened
 
 
 @dataclass(frozen=True)

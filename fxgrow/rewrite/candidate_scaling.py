@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fxgrow.rewrite.overgrown_layer import CandidateBlocks, OvergrownLayer, WeightBlock
+from fxgrow.sharding import is_gathered_on_use
 
 _SMALL, _AT_ONCE = 2**14, 2**18
 """Entries of a weight whose operators cost more than its numbers, and of those put side by side."""
@@ -150,7 +151,9 @@ class _AlikeRows(nn.Module):
         # By name, because a list for each layer in each pass takes time.
         self._delta, self._new = first.names_of("delta"), first.names_of("new")
         self._has_bias = first.bias is not None
-        self._joins = join and len(layers) > 1 and first.is_plain
+        # Rows of which this process has a part are not put together for a whole pass.
+        is_whole = not is_gathered_on_use(first.weight)
+        self._joins = join and len(layers) > 1 and first.is_plain and is_whole
         unit = torch.stack([layer.unit_row for layer in layers])  # [layers]
         self.register_buffer("unit", unit, persistent=False)
         splits = [layer.split for layer in layers if layer.split is not None]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fxgrow.errors import InternalError
+from fxgrow.sharding import is_gathered_on_use
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,10 @@ def blockwise_apply(
     Returns:
         The product with ``frozen`` and with each block.
     """
+    if is_gathered_on_use(frozen[0]) and form.row_dim is not None:
+        # A larger weight with the frozen rows in it would be kept for the backward pass.
+        own = form(x, frozen[0].detach(), None if frozen[1] is None else frozen[1].detach(), more)
+        return [own, *(form(x, weight, bias, more) for weight, bias in blocks)]
     weights = [frozen[0].detach()]
     biases = []
     for weight, bias in blocks:

@@ -74,6 +74,8 @@ def sharing_ranks(*modules: nn.Module) -> Ranks:
     Returns:
         This process alone where no parameter is gathered on use.
     """
+    if "fxgrow.sharding.gathering" not in sys.modules:
+        return ALONE
     for module in modules:
         for parameter in module.parameters():
             if is_gathered_on_use(parameter):

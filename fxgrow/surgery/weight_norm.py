@@ -119,7 +119,7 @@ class KeptNorms:
             factor = torch.where(before > 0, _norms(direction, weight.dim) / before, 1.0)
             # New data and not the old in place, which is what the module is put back to on failure.
             gain.data = gain.data * factor.reshape(gain.shape)
-        for path in {weight.gain.rpartition(".")[0] for weight in self.lost}:
+        for path in sorted({weight.gain.rpartition(".")[0] for weight in self.lost}):
             refresh_weights(module.get_submodule(path))
 
 
