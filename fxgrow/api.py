@@ -26,6 +26,7 @@ from fxgrow.growth import (
     grow_step,
 )
 from fxgrow.methods import default_method
+from fxgrow.sharding import require_whole
 from fxgrow.spec import ArchitectureSpec, GrowthStep, history_of
 from fxgrow.surgery import (
     DEFAULT_STATE,
@@ -171,6 +172,8 @@ def save(
         >>> fxgrow.save(growth, "runs/grown")
         >>> model = fxgrow.load("runs/grown")
     """
+    saved = growth_or_model
+    require_whole(saved if isinstance(saved, nn.Module) else saved.module)
     if isinstance(growth_or_model, Growth):
         return specs.save(growth_or_model.graph_module, directory, growth_or_model.spec)
     described = described_model(growth_or_model, example_inputs)

@@ -88,14 +88,19 @@ class Ranks:
                 summed[place] = part.reshape(tensors[place].shape)
         return summed
 
-    def require_all(self) -> None:
-        """Check that no process has failed, before an exchange that torch makes.
+    @contextmanager
+    def exchange(self) -> Iterator[None]:
+        """Make an exchange of torch's own inside, after a flag.
 
         Raises:
-            GrowthError: ``rank-failed``.
+            GrowthError: ``rank-failed``: another process failed, or is gone.
         """
-        if self.group is not None:
-            self._exchange_flag(failed=False)
+        if self.group is None:
+            yield
+            return
+        self._exchange_flag(failed=False)
+        with _losses_told():
+            yield
 
     def total(self, number: float) -> float:
         """The sum of a number over all processes."""
@@ -280,14 +285,8 @@ class Ranks:
     def _reduce(self, tensor: Tensor, operation: Any) -> None:
         """Reduce a tensor over the processes, in place, on the device that the group works on."""
         sent = tensor.to(self._device)
-        try:
+        with _losses_told():
             dist.all_reduce(sent, op=operation, group=self.group)
-        except RuntimeError as error:
-            raise GrowthError(
-                "rank-failed",
-                f"another process of the group is gone ({reason_of_loss(error)}), so this one "
-                "stops too; start all of them again",
-            ) from error
         if sent is not tensor:
             tensor.copy_(sent)
 
@@ -300,6 +299,19 @@ class Ranks:
     def _device(self) -> torch.device:
         is_nccl = dist.get_backend(self.group) == "nccl"
         return torch.device("cuda", torch.cuda.current_device()) if is_nccl else torch.device("cpu")
+
+
+@contextmanager
+def _losses_told() -> Iterator[None]:
+    """Say in one sentence that another process is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise GrowthError(
+            "rank-failed",
+            f"another process of the group is gone ({reason_of_loss(error)}), so this one "
+            "stops too; start all of them again",
+        ) from error
 
 
 def reason_of_loss(error: BaseException) -> str:

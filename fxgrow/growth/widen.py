@@ -153,10 +153,10 @@ def widen(
     rule = _widening_rule(how)
     model, given = model_and_examples(model_or_captured, example_inputs, examples)
     growing = _Growing(listed_optimizers(optimizer), StateTreatment(state, new_entry_rate))
-    growing.require(model)
     with plain_inside(model, growing.optimizers) as sharded, exclusive_autograd():
         ranks = sharing_ranks(model)
         with ranks.together():
+            growing.require(model)
             coupling = _coupling_for(model_or_captured, given, amounts, how, round_to)
             counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
             require_some(counts, amounts)

@@ -13,9 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fxgrow.errors import ModelError
 from fxgrow.ranks import ALONE, Ranks
 
-__all__ = ["is_gathered_on_use", "is_sharded", "keep_sharded", "plain_inside", "sharing_ranks"]
+__all__ = ["is_gathered_on_use", "is_sharded", "keep_sharded", "plain_inside", "require_whole", "sharing_ranks"]
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -82,3 +83,21 @@ def sharing_ranks(*modules: nn.Module) -> Ranks:
                 found: Ranks = parameter.parts.layout.ranks
                 return found
     return ALONE
+
+
+def require_whole(model: nn.Module) -> None:
+    """Check that this process has all weights of a model, to write them into a file.
+
+    Args:
+        model: any model.
+
+    Raises:
+        ModelError: ``wrapped-model``.
+    """
+    if is_sharded(model):
+        raise ModelError(
+            "wrapped-model",
+            f"the weights of the {type(model).__name__} are sharded, and a file takes whole ones; "
+            "save a checkpoint of all processes by torch.distributed.checkpoint, or load the "
+            "weights of get_model_state_dict(full_state_dict=True) into an unsharded model",
+        )

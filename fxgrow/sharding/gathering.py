@@ -85,8 +85,8 @@ class Parts:
         """Gather all parts; nobody else holds what is given."""
         if self.local.is_meta:
             return torch.empty(self.shape, dtype=self.local.dtype, device="meta")
-        self.layout.ranks.require_all()
-        gathered = self.layout.sharded(self.local, self.shape).full_tensor()
+        with self.layout.ranks.exchange():
+            gathered = self.layout.sharded(self.local, self.shape).full_tensor()
         is_own = gathered.untyped_storage().data_ptr() == self.local.untyped_storage().data_ptr()
         return gathered.clone() if is_own else gathered
 

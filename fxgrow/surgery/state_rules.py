@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from fxgrow.errors import ArgumentError, GrowthError
+from fxgrow.sharding import is_gathered_on_use
 from fxgrow.surgery.entry_ages import NewEntryRate, add_cohort, forget_own_steps, resize_cohorts
 from fxgrow.surgery.entrywise import ENTRYWISE, ENTRYWISE_NAMES, entrywise
 from fxgrow.surgery.index_map import IndexMap, reshape_along
@@ -190,9 +191,21 @@ class StateTreatment:
                 ``state-rule`` if it cannot follow the rule, ``unknown-state`` for no rule;
                 ``shared-parameter`` and ``missing-optimizer`` if several are not all of them.
         """
+        self._require_whole(model)
         for optimizer in optimizers:
             self._require_one(optimizer, model)
         require_shared_out(optimizers, model)
+
+    def _require_whole(self, model: nn.Module) -> None:
+        """Check that no entries would be counted apart in parameters that are sharded."""
+        is_apart = self.rule.own_steps or self.new_entry_rate is not None
+        if is_apart and any(map(is_gathered_on_use, model.parameters())):
+            raise GrowthError(
+                "state-rule",
+                "the entries of sharded parameters are not stepped apart from each other, so a "
+                "model after fully_shard cannot grow with state='own-age' or new_entry_rate=; "
+                "leave these out",
+            )
 
     def _require_one(self, optimizer: Optimizer, model: nn.Module) -> None:
         rule = self.rule

@@ -30,6 +30,7 @@ from fxgrow.growth import (
 from fxgrow.methods import default_method
 from fxgrow.modes import without_autocast
 from fxgrow.ranks import Ranks
+from fxgrow.sharding import plain_inside
 from fxgrow.spec import ArchitectureSpec, history_of
 from fxgrow.surgery import (
     DEFAULT_STATE,
@@ -74,7 +75,8 @@ class Grower(WithOptimizers):
     or read, stay as they are unless ``grow_frozen`` is set.
 
     Args:
-        model: what is trained. In ``DistributedDataParallel`` what is inside grows.
+        model: what is trained. In ``DistributedDataParallel`` what is inside grows; what
+            ``fully_shard`` was applied to stays sharded.
         optimizer: of its parameters, and of whatever else; a list of those that share them out
             (Muon and AdamW, say); None if it is to be left alone.
         loss_fn: as for ``fxgrow.grow``.
@@ -363,9 +365,10 @@ class Grower(WithOptimizers):
 
     def _require_possible(self) -> None:
         """Check what can be told of optimizers, schedulers and trigger, before anything changes."""
-        require_block_candidates(self._bare, self.method, self.budget, self._options)
+        with plain_inside(self._bare, self.optimizers):
+            require_block_candidates(self._bare, self.method, self.budget, self._options)
+            self._options.treatment.require(self.optimizers, self._bare)
         require_gains_of(self.method, self.when)
-        self._options.treatment.require(self.optimizers, self._bare)
         inplace = self._options.inplace
         require_rebindable(self.schedulers, self.optimizers, inplace=inplace)
 
@@ -373,8 +376,10 @@ class Grower(WithOptimizers):
         """Check that no layer would be inserted: the model would have to become a graph."""
         if not getattr(self.method, "layers", 0) and self.budget.layers is None:
             return
-        captured = capture(self._bare, self._example_inputs(batches))
-        if self.method.propose(couple(captured)).layers is not None:
+        inputs = self._example_inputs(batches)
+        with plain_inside(self._bare):
+            proposal = self.method.propose(couple(capture(self._bare, inputs)))
+        if proposal.layers is not None:
             raise GrowthError(
                 "companion-layers",
                 f"{type(self.method).__name__} inserts layers, which makes another module of the "

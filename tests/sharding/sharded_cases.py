@@ -1,0 +1,283 @@
+"""What processes do together with sharded models, and one alone. Run by ``test_sharded_model.py``."""
+
+import os
+import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn import functional as F
+
+from fxgrow import Budget, Firefly, couple, grow, widen
+from fxgrow.errors import FxgrowError
+from fxgrow.methods import GradientPool
+from fxgrow.sharding.gathering import Parts
+from tests.growth import rank_cases
+from tests.growth.rank_cases import DEEPER, EVEN, FOUR, METHODS, SHARDS, Block, grown
+
+Batch = tuple[Tensor, Tensor]
+Wrap = Callable[[nn.Module], nn.Module]
+WHOLE = slice(0, 10)
+DEEP_BLOCKS = {**rank_cases.BLOCKS, "budget": Budget(neurons=40, layers=2)}
+
+
+class Gpt(nn.Module):
+    """From tokens to the next ones, with one matrix to look up and to tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(11, 8), nn.Parameter(torch.randn(6, 8))
+        self.blocks = nn.ModuleList(Block(8) for _ in range(2))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 11, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.tokens(x) + self.places
+        for block in self.blocks:
+            h = block(h)
+        scores: Tensor = self.head(self.norm(h))
+        return scores.flatten(0, 1)
+
+
+def gpt() -> nn.Module:
+    torch.manual_seed(0)
+    return Gpt()
+
+
+def tokens(shard: slice) -> list[Batch]:
+    generator = torch.Generator().manual_seed(1)
+    texts = [torch.randint(11, (10, 7), generator=generator) for _ in range(6)]
+    return [(text[shard, :-1], text[shard, 1:].flatten()) for text in texts]
+
+
+def sharded(model: nn.Module, **options: Any) -> nn.Module:
+    """Units are the blocks or the first layers, and the rest."""
+    parts: Any = getattr(model, "blocks", None) or [model[0], model[-1]]  # type: ignore[index]
+    for part in parts:
+        fully_shard(part, **options)
+    return fully_shard(model, **options)  # type: ignore[return-value]
+
+
+def hybrid(model: nn.Module) -> nn.Module:
+    """Two replicas of two shards."""
+    return sharded(model, mesh=init_device_mesh("cpu", (2, 2), mesh_dim_names=("replica", "shard")))
+
+
+def unsharded(model: nn.Module) -> nn.Module:
+    return model
+
+
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    state = {}
+    for name, tensor in model.state_dict().items():
+        state[name] = (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).clone()
+    return state
+
+
+def told(model: nn.Module, growth: Any) -> dict[str, Any]:
+    """What has to be the same."""
+    return {**rank_cases.told(nn.Module(), growth), "state": whole_state(model)}
+
+
+def by_method(
+    shard: slice, wrap: Wrap, make: Callable[[], nn.Module], **options: Any
+) -> dict[str, Any]:
+    model = wrap(make())
+    growth = grown(model, shard=shard, **options)
+    units = [isinstance(one, FSDPModule) for one in growth.module.modules() if isinstance(one, Block)]
+    return {**told(growth.module, growth), "units": units}
+
+
+def language(shard: slice, wrap: Wrap) -> dict[str, Any]:
+    model = wrap(gpt())
+    # By text, of which there may be more in one process than in the other.
+    kept = [(x, y.unflatten(0, (len(x), -1))) for x, y in tokens(shard)]
+    growth = grow(
+        model,
+        kept,
+        lambda scores, y: F.cross_entropy(scores, y.flatten()),
+        method=GradientPool(),
+        budget=Budget(neurons=4),
+        accept_no_gain=True,
+        inplace=True,
+    )
+    return told(model, growth)
+
+
+def trained(shard: slice, wrap: Wrap) -> dict[str, Any]:
+    """Train, grow in place with the optimizer, and train on."""
+    model = wrap(rank_cases.transformer())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for x, y in rank_cases.batches(shard)[:2]:
+        rank_cases._step(model, optimizer, x, y)
+    growth = grown(model, METHODS["Firefly"], shard, optimizer=optimizer)
+    for x, y in rank_cases.batches(shard)[2:]:
+        rank_cases._step(model, optimizer, x, y)
+    return told(model, growth)
+
+
+def widened(shard: slice, wrap: Wrap) -> dict[str, Any]:
+    """A copy is widened; what a coupling says needs no exchange."""
+    model = wrap(rank_cases.transformer())
+    x = rank_cases.batches(shard)[0][0]
+    gathered = Gathered()
+    with gathered:
+        names = {width.name: 3 for width in couple(model, x).widths if width.growable}
+    before = whole_state(model)
+    wider = widen(model, names, x)
+    after = whole_state(model)
+    return {
+        "state": whole_state(wider.module),
+        "names": sorted(names),
+        "gathered": gathered.count,
+        "same": all(torch.equal(after[name], one) for name, one in before.items()),
+    }
+
+
+class Gathered:
+    """Counts what is gathered, and the most bytes of it that there are at once."""
+
+    def __init__(self) -> None:
+        self.count, self.bytes, self.now, self.most = 0, 0, 0, 0
+
+    def __enter__(self) -> "Gathered":
+        self.whole = Parts.whole
+        Parts.whole = self._counted()  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Parts.whole = self.whole  # type: ignore[method-assign]
+
+    def _counted(self) -> Callable[[Parts], Tensor]:
+        def whole(parts: Parts) -> Tensor:
+            tensor = self.whole(parts)
+            size = tensor.untyped_storage().nbytes()
+            self.count, self.bytes = self.count + 1, self.bytes + size
+            self.now += size
+            self.most = max(self.most, self.now)
+            weakref.finalize(tensor.untyped_storage(), self._let_go, size)
+            return tensor
+
+        return whole
+
+    def _let_go(self, size: int) -> None:
+        self.now -= size
+
+
+def memory(rank: int) -> dict[str, Any]:
+    """How much is gathered at once while a model grows."""
+    model = sharded(rank_cases.transformer())
+    sizes = [one.numel() * one.element_size() for one in model.parameters()]
+    with Gathered() as gathered:
+        grown(model, METHODS["Firefly"], SHARDS[rank])
+    return {"most": gathered.most, "largest": max(sizes), "left": gathered.now}
+
+
+def local_parts(model: nn.Module) -> dict[str, Tensor]:
+    return {name: one.to_local().clone() for name, one in model.named_parameters()}  # type: ignore[attr-defined]
+
+
+def outcome(model: nn.Module, work: Callable[[], object]) -> dict[str, Any]:
+    """The code of the error, and whether the model is as it was: the same objects and numbers."""
+    before, parameters = local_parts(model), list(model.parameters())
+    try:
+        work()
+    except FxgrowError as error:
+        after = local_parts(model)
+        is_same = all(torch.equal(after[name], one) for name, one in before.items())
+        is_same &= all(one is other for one, other in zip(parameters, model.parameters()))
+        return {"code": error.code, "message": str(error), "same": is_same}
+    return {"code": "", "message": "", "same": False}
+
+
+def failing(rank: int) -> dict[str, Any]:
+    """The second process fails in the middle of the search; then both of them train on."""
+    left = [8]
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        left[0] -= 1
+        if rank == 1 and left[0] < 0:
+            raise ValueError("no more")
+        return F.cross_entropy(output, target)
+
+    model, kept = sharded(rank_cases.transformer()), rank_cases.batches(SHARDS[rank])
+    method = METHODS["Firefly"]
+    found = outcome(model, lambda: grow(model, kept, loss, method=method, inplace=True))
+    F.cross_entropy(model(kept[0][0]), kept[0][1]).backward()
+    return found
+
+
+def other_widths(rank: int) -> dict[str, Any]:
+    model, x = sharded(rank_cases.transformer()), rank_cases.batches(WHOLE)[0][0]
+    return outcome(model, lambda: widen(model, {"blocks.0.up": 1 + rank}, x))
+
+
+def killed(rank: int) -> dict[str, Any]:
+    """The second process is gone in the middle of the search."""
+    calls: list[int] = []
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        calls.append(1)
+        if rank == 1 and len(calls) > 12:
+            os._exit(0)
+        return F.cross_entropy(output, target)
+
+    model, kept = sharded(rank_cases.transformer()), rank_cases.batches(SHARDS[rank])
+    method = METHODS["Firefly"]
+    return outcome(model, lambda: grow(model, kept, loss, method=method, inplace=True))
+
+
+Case = Callable[[slice, Wrap], dict[str, Any]]
+SAME_AS_ONE: dict[str, Case] = {
+    "convolutions": partial(by_method, make=rank_cases.network, method=METHODS["Firefly"]),
+    "layers": partial(by_method, make=rank_cases.transformer, **DEEPER),
+    "language": language,
+    "trained": trained,
+    "widened": widened,
+}
+"""What is done with a shard of each batch, and a model that is wrapped."""
+
+FOUR_SAME_AS_ONE: dict[str, tuple[Case, Wrap]] = {
+    "convolutions": (SAME_AS_ONE["convolutions"], sharded),
+    "blocks": (partial(by_method, make=rank_cases.transformer, **DEEP_BLOCKS), sharded),
+    "hybrid": (partial(by_method, make=rank_cases.transformer, method=Firefly(new=2, steps=2)), hybrid),
+}
+
+
+def of_two(name: str, rank: int) -> dict[str, Any]:
+    if name == "widened":  # what both compare must be the same
+        return SAME_AS_ONE[name](WHOLE, sharded)
+    return SAME_AS_ONE[name](EVEN[rank] if name == "trained" else SHARDS[rank], sharded)
+
+
+def of_four(name: str, rank: int) -> dict[str, Any]:
+    case, wrap = FOUR_SAME_AS_ONE[name]
+    return case(FOUR[rank], wrap)
+
+
+TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {
+    **{name: partial(of_two, name) for name in SAME_AS_ONE},
+    "memory": memory,
+    "failing": failing,
+    "other widths": other_widths,
+    # Last: the group cannot be used after it.
+    "killed": killed,
+}
+BY_FOUR: dict[str, Callable[[int], dict[str, Any]]] = {
+    name: partial(of_four, name) for name in FOUR_SAME_AS_ONE
+}
+
+
+def run_one_of_two(rank: int, folder: Path) -> None:
+    """A process beside another one."""
+    rank_cases.run_rank(rank, folder, 2, TOGETHER)
+
+
+def run_one_of_four(rank: int, folder: Path) -> None:
+    """A process beside three others."""
+    rank_cases.run_rank(rank, folder, 4, BY_FOUR)
