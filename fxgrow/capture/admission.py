@@ -60,7 +60,8 @@ _WRAPPERS: tuple[tuple[ModuleCheck, str], ...] = (
     ),
     (
         _has_class("torch.distributed.fsdp", "FSDPModule"),
-        "its parameters are shards; grow the model before fully_shard",
+        "its parameters are shards; couple, widen, grow and Grower take it as it is, anything else "
+        "the model before fully_shard",
     ),
     (
         _has_class("torch._dynamo.eval_frame", "OptimizedModule"),

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fxgrow.growth.budget import Budget
 from fxgrow.ranks import Ranks
-from fxgrow.sharding import is_gathered_on_use
+from fxgrow.sharding import record_of
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -99,10 +99,10 @@ def _weights_as_bytes(model: nn.Module) -> bytes:
     """The names and numbers of all parameters."""
     parts = []
     for name, parameter in model.named_parameters():
-        if is_gathered_on_use(parameter):
-            continue  # there is one of it, and each process has a part
         parts.append(name.encode() + str(tuple(parameter.shape)).encode())
-        parts.append(_as_bytes(parameter.detach()))
+        # There is one of what is sharded; what each process has put in its part must be alike.
+        record = record_of(parameter)
+        parts.append(_as_bytes(parameter.detach()) if record is None else record)
     return b"".join(parts)
 
 

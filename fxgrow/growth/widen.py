@@ -34,6 +34,7 @@ from fxgrow.growth.amounts import (
     require_some,
     round_amounts,
 )
+from fxgrow.growth.data_parallel import require_same_end
 from fxgrow.growth.emit import ParameterUpdate, emit
 from fxgrow.growth.lineage import (
     Lineage,
@@ -165,6 +166,7 @@ def widen(
             lineage = Lineage.of(model, history)
             widening = _Widening(coupling, changes, given, seed, growing, how, lineage)
             widened = _checked(widening, model, inplace)
+            require_same_end(widened.module, ranks)
         if sharded is not None:
             sharded.becomes(widened.module, widened.optimizers, inplace=inplace)
         return widened

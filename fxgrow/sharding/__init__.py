@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from fxgrow.errors import ModelError
 from fxgrow.ranks import ALONE, Ranks
 
-__all__ = ["is_gathered_on_use", "is_sharded", "keep_sharded", "plain_inside", "require_whole", "sharing_ranks"]
+__all__ = ["is_gathered_on_use", "is_sharded", "keep_sharded", "plain_inside", "record_of", "require_whole", "sharing_ranks"]
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -49,6 +49,18 @@ def is_gathered_on_use(tensor: Tensor) -> bool:
     """Whether a tensor is one of a sharded model that is plain for a while."""
     loaded = sys.modules.get("fxgrow.sharding.gathering")
     return loaded is not None and isinstance(tensor, loaded.GatheringTensor)
+
+
+def record_of(tensor: Any) -> bytes | None:
+    """What was written into the tensors of a sharded model so far, as a hash.
+
+    Args:
+        tensor: one of them; any other tensor has no record.
+    """
+    if not is_gathered_on_use(tensor):
+        return None
+    digest: bytes = tensor.parts.layout.written.digest()
+    return digest
 
 
 def keep_sharded(parameter: Any, values: MutableMapping[str, Any]) -> None:

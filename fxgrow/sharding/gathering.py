@@ -49,14 +49,16 @@ class Layout:
         Args:
             whole: a plain tensor of at least one dimension.
         """
-        dim = next(i for i, one in enumerate(self.placements) if isinstance(one, Shard))
-        count, number = self.mesh.size(dim), self.mesh.get_local_rank(dim)
-        chunks = whole.detach().chunk(count)
-        # There may be fewer rows than processes: then the last ones have none.
-        own = chunks[number] if number < len(chunks) else whole[:0]
+        own = whole.detach()
+        for dim, placement in enumerate(self.placements):
+            if isinstance(placement, Shard):
+                chunks = own.chunk(self.mesh.size(dim))
+                number = self.mesh.get_local_rank(dim)
+                # There may be fewer rows than processes: then the last ones have none.
+                own = chunks[number] if number < len(chunks) else own[:0]
         if not whole.is_meta:
             self.written.update(_as_bytes(whole))
-        return Parts(own.detach().clone(memory_format=torch.contiguous_format), whole.shape, self)
+        return Parts(own.clone(memory_format=torch.contiguous_format), whole.shape, self)
 
     def sharded(self, local: Tensor, shape: torch.Size) -> DTensor:
         """The distributed tensor of torch that a part belongs to."""

@@ -64,14 +64,6 @@ class ShardedModel:
         """
         self.grown, self.inplace = (module, tuple(optimizers)), inplace
 
-    def require_same(self) -> None:
-        """Check that all processes have written the same into the tensors.
-
-        Raises:
-            GrowthError: ``ranks-differ``.
-        """
-        self.ranks.require_same("grown weights", self.record.digest())
-
     def gathering(self, tensor: Any) -> Any:
         """The same shard as a tensor that looks whole; what is no ``DTensor`` itself."""
         if not isinstance(tensor, DTensor):

@@ -95,6 +95,7 @@ from fxgrow.training.sgd import (
     shuffled,
     training_batches,
 )
+from fxgrow.training.sharded_checkpoint import load_sharded, read_sharded_state, save_sharded
 from fxgrow.training.step_memory import require_step_memory as require_step_memory
 from fxgrow.training.step_result import StepRecord, StepResult
 from fxgrow.training.triggers import (
@@ -188,15 +189,18 @@ __all__ = [
     "cross_entropy",
     "endless",
     "evaluate",
+    "load_sharded",
     "logits",
     "read_log",
     "read_recipe",
     "read_result",
+    "read_sharded_state",
     "recipe_text",
     "regrow_from_state",
     "run_directory",
     "run_result",
     "run_writing_errors",
+    "save_sharded",
     "seeded",
     "set_rate",
     "sgd_step",

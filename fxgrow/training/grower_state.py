@@ -51,7 +51,7 @@ class GrowerState(StrictModel):
     grown: tuple[GrownParts, ...] = ()
 
 
-def _parse(text: str) -> Any:
+def parse_constants(text: str) -> Any:
     """JSON with NaN and infinities."""
     try:
         return json.loads(text)
@@ -60,7 +60,7 @@ def _parse(text: str) -> Any:
 
 
 # Its own version, so that states that were saved can be migrated.
-_DOCUMENT = Document("state of a grower", GrowerState, 1, parse=_parse)
+_DOCUMENT = Document("state of a grower", GrowerState, 1, parse=parse_constants)
 
 
 def read_grower_state(state: Mapping[str, Any]) -> GrowerState:

@@ -129,10 +129,10 @@ def one_process() -> Iterator[None]:
 def test_distributed_models_are_refused() -> None:
     sharded = network()
     fully_shard(sharded, mesh=init_device_mesh("cpu", (1,)))
+    with pytest.raises(ModelError, match="couple, widen, grow and Grower take it") as error:
+        fxgrow.capture(sharded, INPUTS)
+    assert error.value.code == "wrapped-model"
     for inplace in (False, True):
-        with pytest.raises(ModelError) as error:
-            fxgrow.grow(sharded, [(INPUTS, LABELS)], F.cross_entropy, inplace=inplace)
-        assert error.value.code == "wrapped-model"
         wrapped = nn.parallel.DistributedDataParallel(network())
         with pytest.raises(ModelError) as error:  # which only ``grow`` wraps again
             fxgrow.widen(wrapped, {"0": 1}, INPUTS, inplace=inplace)

@@ -17,6 +17,14 @@ from fxgrow import Budget, Firefly, couple, grow, widen
 from fxgrow.errors import FxgrowError
 from fxgrow.methods import GradientPool
 from fxgrow.sharding.gathering import Parts
+from fxgrow.training import (
+    AtEpochs,
+    Grower,
+    load_sharded,
+    read_sharded_state,
+    regrow_from_state,
+    save_sharded,
+)
 from tests.growth import rank_cases
 from tests.growth.rank_cases import DEEPER, EVEN, FOUR, METHODS, SHARDS, Block, grown
 
@@ -232,6 +240,50 @@ def killed(rank: int) -> dict[str, Any]:
     return outcome(model, lambda: grow(model, kept, loss, method=method, inplace=True))
 
 
+def grower_of(model: nn.Module) -> Grower:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.8, 0.9))
+    return Grower(
+        model,
+        optimizer,
+        loss_fn=F.cross_entropy,
+        when=AtEpochs(epochs=(1,)),
+        method=METHODS["ZeroOutgoing"],
+        budget=Budget(neurons=4),
+        grow_steps=1,
+    )
+
+
+def end_of(grower: Grower, shard: slice) -> dict[str, Any]:
+    """One step more, and what it leads to."""
+    rank_cases._step(grower.model, grower.optimizers[0], *rank_cases.batches(shard)[1])
+    rate = grower.optimizers[0].param_groups[0]["lr"]
+    return {"state": whole_state(grower.model), "history": len(grower.history.growths), "lr": rate}
+
+
+def saved(rank: int, folder: Path) -> dict[str, Any]:
+    """Train, grow, train, save, and train on."""
+    grower = grower_of(sharded(rank_cases.transformer()))
+    step = partial(rank_cases._step, grower.model, grower.optimizers[0])
+    step(*rank_cases.batches(EVEN[rank])[0])
+    assert grower.step(rank_cases.batches(EVEN[rank]), loss=1.0) is not None
+    grower.optimizers[0].param_groups[0]["lr"] = 5e-3
+    step(*rank_cases.batches(EVEN[rank])[0])
+    save_sharded(grower, folder / "checkpoint")
+    return end_of(grower, EVEN[rank])
+
+
+def resumed(shard: slice, folder: Path, wrap: Wrap) -> dict[str, Any]:
+    """Grow again without numbers, shard, and load."""
+    with torch.device("meta"):
+        model = rank_cases.transformer()
+    inputs = rank_cases.batches(slice(0, 1))[0][0].to("meta")
+    regrow_from_state(model, read_sharded_state(folder / "checkpoint"), inputs)
+    model = wrap(model).to_empty(device="cpu")
+    grower = grower_of(model)
+    load_sharded(grower, folder / "checkpoint")
+    return end_of(grower, shard)
+
+
 Case = Callable[[slice, Wrap], dict[str, Any]]
 SAME_AS_ONE: dict[str, Case] = {
     "convolutions": partial(by_method, make=rank_cases.network, method=METHODS["Firefly"]),
@@ -275,9 +327,13 @@ BY_FOUR: dict[str, Callable[[int], dict[str, Any]]] = {
 
 def run_one_of_two(rank: int, folder: Path) -> None:
     """A process beside another one."""
-    rank_cases.run_rank(rank, folder, 2, TOGETHER)
+    rank_cases.run_rank(rank, folder, 2, {"saved": partial(saved, folder=folder), **TOGETHER})
 
 
-def run_one_of_four(rank: int, folder: Path) -> None:
+def run_one_of_four(rank: int, folder: Path, of_two: Path) -> None:
     """A process beside three others."""
-    rank_cases.run_rank(rank, folder, 4, BY_FOUR)
+    # All see the whole batch: the mean of the means of uneven parts would be another one.
+    def case(_: int) -> dict[str, Any]:
+        return resumed(WHOLE, of_two, hybrid)
+
+    rank_cases.run_rank(rank, folder, 4, {"resumed": case, **BY_FOUR})

@@ -25,15 +25,17 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """What each of the two processes said of every case."""
     folder = tmp_path_factory.mktemp("two")
     spawn(sharded_cases.run_one_of_two, (folder,), nprocs=2)  # type: ignore[no-untyped-call]  # torch has no types there
-    return {name: _read(folder, name, 2) for name in sharded_cases.TOGETHER}
+    found = {name: _read(folder, name, 2) for name in ("saved", *sharded_cases.TOGETHER)}
+    return {**found, "folder": [folder]}
 
 
 @pytest.fixture(scope="module")
-def results_of_four(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results_of_four(tmp_path_factory: pytest.TempPathFactory, results: Results) -> Results:
     """What each of four processes said of some cases."""
     folder = tmp_path_factory.mktemp("four")
-    spawn(sharded_cases.run_one_of_four, (folder,), nprocs=4)  # type: ignore[no-untyped-call]
-    return {name: _read(folder, name, 4) for name in sharded_cases.BY_FOUR}
+    given = folder, *results["folder"]
+    spawn(sharded_cases.run_one_of_four, given, nprocs=4)  # type: ignore[no-untyped-call]
+    return {name: _read(folder, name, 4) for name in ("resumed", *sharded_cases.BY_FOUR)}
 
 
 def _read(folder: Path, name: str, count: int) -> list[Any]:
@@ -96,3 +98,16 @@ def test_weights_are_gathered_one_by_one(results: Results) -> None:
 def test_what_one_cannot_none_does(name: str, codes: list[str], results: Results) -> None:
     assert [one["code"] for one in results[name]] == codes
     assert all(one["same"] for one in results[name])
+
+
+def test_what_two_saved_goes_on_with_four_and_with_one(
+    results: Results, results_of_four: Results, mesh: Any
+) -> None:
+    (folder,), ended = results["folder"], results["saved"][0]
+    one = sharded_cases.resumed(sharded_cases.WHOLE, folder, sharded_cases.sharded)
+    for resumed in (one, *results_of_four["resumed"]):
+        require_equal(resumed, ended, 1e-9)
+        assert resumed["history"] == ended["history"] == 1
+        assert resumed["lr"] == ended["lr"] == 5e-3
+    names = [path.name for path in (folder / "checkpoint").iterdir()]
+    assert all(name.endswith((".safetensors", ".json")) for name in names), "nothing is pickled"
