@@ -9,7 +9,7 @@ operators a process holds its part alone. Whatever is written into the tensor is
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,13 +82,17 @@ class Parts:
     shape: torch.Size
     layout: Layout
 
-    @torch.no_grad()
     def whole(self) -> Tensor:
         """Gather all parts; nobody else holds what is given."""
+        (whole,) = gathered([self])
+        return whole
+
+    @torch.no_grad()
+    def gathered(self) -> Tensor:
+        """The same after a flag; see ``Ranks``."""
         if self.local.is_meta:
-            return torch.empty(self.shape, dtype=self.local.dtype, device="meta")
-        with self.layout.ranks.exchange():
-            gathered = self.layout.sharded(self.local, self.shape).full_tensor()
+            return self.empty()
+        gathered = self.layout.sharded(self.local, self.shape).full_tensor()
         is_own = gathered.untyped_storage().data_ptr() == self.local.untyped_storage().data_ptr()
         return gathered.clone() if is_own else gathered
 
@@ -108,6 +112,14 @@ class Parts:
         """The same numbers elsewhere, part by part."""
         local = self.local.detach().clone() if dtype is None else self.local.detach().to(dtype)
         return Parts(local, self.shape, self.layout)
+
+
+def gathered(several: Sequence[Parts]) -> list[Tensor]:
+    """The whole of each of some tensors, with one flag for all of them."""
+    if not several:
+        return []
+    with several[0].layout.ranks.exchange():
+        return [parts.gathered() for parts in several]
 
 
 class GatheringTensor(Tensor):
@@ -235,39 +247,40 @@ def _copy_of(tensor: GatheringTensor, named: Mapping[str, Any]) -> Tensor:
 
 def _gathered_call(func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """Call an operator with whole tensors, and cut what it writes into them."""
-    find = _finder((args, named))
-    whole: dict[int, tuple[Tensor, Tensor]] = {}
+    tensors: dict[int, GatheringTensor] = {}
+    for leaf in tree_leaves((args, named)):
+        if isinstance(leaf, GatheringTensor):
+            tensors[id(leaf)] = leaf
+    several = [tensor.parts for tensor in tensors.values()]
+    bases = dict(zip(tensors, _finder((args, named))(several), strict=True))
+    whole: dict[int, Tensor] = {}
+    for key, seen in bases.items():
+        for view in tensors[key].views:
+            seen = view(seen)
+        whole[key] = seen
 
     def plain(leaf: Any) -> Any:
-        if not isinstance(leaf, GatheringTensor):
-            return leaf
-        if id(leaf) not in whole:
-            base = seen = find(leaf.parts)
-            for view in leaf.views:
-                seen = view(seen)
-            whole[id(leaf)] = base, seen
-        return whole[id(leaf)][1]
+        return whole.get(id(leaf), leaf) if isinstance(leaf, GatheringTensor) else leaf
 
     result = func(*tree_map(plain, args), **tree_map(plain, named))
     for leaf in _written(func, args, named):
         if not isinstance(leaf, GatheringTensor):
             continue
-        base, seen = whole[id(leaf)]
-        leaf.parts.local = leaf.parts.layout.cut(base).local
-        if result is seen:
+        leaf.parts.local = leaf.parts.layout.cut(bases[id(leaf)]).local
+        if result is whole[id(leaf)]:
             result = leaf
     return result
 
 
-def _finder(given: Any) -> Callable[[Parts], Tensor]:
+def _finder(given: Any) -> Callable[[Sequence[Parts]], list[Tensor]]:
     """How the operator gets its tensors: gathered, unless nobody could read their numbers."""
     leaves = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
     if any(isinstance(leaf, FakeTensor) for leaf in leaves):
-        return Parts.empty
+        return lambda several: [parts.empty() for parts in several]
     others = [leaf for leaf in leaves if not isinstance(leaf, GatheringTensor)]
     if any(leaf.is_meta and leaf.dim() for leaf in others):
-        return lambda parts: parts.empty("meta")
-    return Parts.whole
+        return lambda several: [parts.empty("meta") for parts in several]
+    return gathered
 
 
 def _written(func: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Iterator[Any]:

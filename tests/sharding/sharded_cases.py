@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn import functional as F
 
-from fxgrow import Budget, Firefly, couple, grow, widen
+from fxgrow import Budget, Firefly, Growth, couple, grow, widen
 from fxgrow.errors import FxgrowError
 from fxgrow.methods import GradientPool
 from fxgrow.sharding.gathering import Parts
@@ -26,12 +26,19 @@ from fxgrow.training import (
     save_sharded,
 )
 from tests.growth import rank_cases
-from tests.growth.rank_cases import DEEPER, EVEN, FOUR, METHODS, SHARDS, Block, grown
+from tests.growth.rank_cases import EVEN, FOUR, METHODS, SHARDS, Block, batches
 
 Batch = tuple[Tensor, Tensor]
 Wrap = Callable[[nn.Module], nn.Module]
 WHOLE = slice(0, 10)
-DEEP_BLOCKS = {**rank_cases.BLOCKS, "budget": Budget(neurons=40, layers=2)}
+QUICK = Firefly(new=2, steps=1, refine_steps=1)
+DEEPER = {**rank_cases.DEEPER, "method": Firefly(new=2, layers=2, steps=1, refine_steps=1)}
+BLOCKS = {"method": QUICK, "budget": Budget(neurons=40, layers=1), "layers": "block:blocks"}
+
+
+def grown(model: nn.Module, method: Any, shard: slice, **options: Any) -> Growth:
+    given = {"budget": Budget(neurons=4), "accept_no_gain": True, "inplace": True, **options}
+    return grow(model, batches(shard, count=3), F.cross_entropy, method=method, **given)
 
 
 class Gpt(nn.Module):
@@ -121,10 +128,10 @@ def trained(shard: slice, wrap: Wrap) -> dict[str, Any]:
     """Train, grow in place with the optimizer, and train on."""
     model = wrap(rank_cases.transformer())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for x, y in rank_cases.batches(shard)[:2]:
+    for x, y in batches(shard)[:2]:
         rank_cases._step(model, optimizer, x, y)
-    growth = grown(model, METHODS["Firefly"], shard, optimizer=optimizer)
-    for x, y in rank_cases.batches(shard)[2:]:
+    growth = grown(model, QUICK, shard, optimizer=optimizer)
+    for x, y in batches(shard)[2:]:
         rank_cases._step(model, optimizer, x, y)
     return told(model, growth)
 
@@ -132,7 +139,7 @@ def trained(shard: slice, wrap: Wrap) -> dict[str, Any]:
 def widened(shard: slice, wrap: Wrap) -> dict[str, Any]:
     """A copy is widened; what a coupling says needs no exchange."""
     model = wrap(rank_cases.transformer())
-    x = rank_cases.batches(shard)[0][0]
+    x = batches(shard)[0][0]
     gathered = Gathered()
     with gathered:
         names = {width.name: 3 for width in couple(model, x).widths if width.growable}
@@ -154,16 +161,16 @@ class Gathered:
         self.count, self.bytes, self.now, self.most = 0, 0, 0, 0
 
     def __enter__(self) -> "Gathered":
-        self.whole = Parts.whole
-        Parts.whole = self._counted()  # type: ignore[method-assign]
+        self.gathered = Parts.gathered
+        Parts.gathered = self._counted()  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:
-        Parts.whole = self.whole  # type: ignore[method-assign]
+        Parts.gathered = self.gathered  # type: ignore[method-assign]
 
     def _counted(self) -> Callable[[Parts], Tensor]:
-        def whole(parts: Parts) -> Tensor:
-            tensor = self.whole(parts)
+        def counted(parts: Parts) -> Tensor:
+            tensor = self.gathered(parts)
             size = tensor.untyped_storage().nbytes()
             self.count, self.bytes = self.count + 1, self.bytes + size
             self.now += size
@@ -171,7 +178,7 @@ class Gathered:
             weakref.finalize(tensor.untyped_storage(), self._let_go, size)
             return tensor
 
-        return whole
+        return counted
 
     def _let_go(self, size: int) -> None:
         self.now -= size
@@ -182,7 +189,7 @@ def memory(rank: int) -> dict[str, Any]:
     model = sharded(rank_cases.transformer())
     sizes = [one.numel() * one.element_size() for one in model.parameters()]
     with Gathered() as gathered:
-        grown(model, METHODS["Firefly"], SHARDS[rank])
+        grown(model, QUICK, SHARDS[rank])
     return {"most": gathered.most, "largest": max(sizes), "left": gathered.now}
 
 
@@ -205,7 +212,7 @@ def outcome(model: nn.Module, work: Callable[[], object]) -> dict[str, Any]:
 
 def failing(rank: int) -> dict[str, Any]:
     """The second process fails in the middle of the search; then both of them train on."""
-    left = [8]
+    left = [6]
 
     def loss(output: Tensor, target: Tensor) -> Tensor:
         left[0] -= 1
@@ -213,15 +220,15 @@ def failing(rank: int) -> dict[str, Any]:
             raise ValueError("no more")
         return F.cross_entropy(output, target)
 
-    model, kept = sharded(rank_cases.transformer()), rank_cases.batches(SHARDS[rank])
-    method = METHODS["Firefly"]
+    model, kept = sharded(rank_cases.transformer()), batches(SHARDS[rank])
+    method = QUICK
     found = outcome(model, lambda: grow(model, kept, loss, method=method, inplace=True))
     F.cross_entropy(model(kept[0][0]), kept[0][1]).backward()
     return found
 
 
 def other_widths(rank: int) -> dict[str, Any]:
-    model, x = sharded(rank_cases.transformer()), rank_cases.batches(WHOLE)[0][0]
+    model, x = sharded(rank_cases.transformer()), batches(WHOLE)[0][0]
     return outcome(model, lambda: widen(model, {"blocks.0.up": 1 + rank}, x))
 
 
@@ -235,8 +242,8 @@ def killed(rank: int) -> dict[str, Any]:
             os._exit(0)
         return F.cross_entropy(output, target)
 
-    model, kept = sharded(rank_cases.transformer()), rank_cases.batches(SHARDS[rank])
-    method = METHODS["Firefly"]
+    model, kept = sharded(rank_cases.transformer()), batches(SHARDS[rank])
+    method = QUICK
     return outcome(model, lambda: grow(model, kept, loss, method=method, inplace=True))
 
 
@@ -255,7 +262,7 @@ def grower_of(model: nn.Module) -> Grower:
 
 def end_of(grower: Grower, shard: slice) -> dict[str, Any]:
     """One step more, and what it leads to."""
-    rank_cases._step(grower.model, grower.optimizers[0], *rank_cases.batches(shard)[1])
+    rank_cases._step(grower.model, grower.optimizers[0], *batches(shard)[1])
     rate = grower.optimizers[0].param_groups[0]["lr"]
     return {"state": whole_state(grower.model), "history": len(grower.history.growths), "lr": rate}
 
@@ -264,10 +271,10 @@ def saved(rank: int, folder: Path) -> dict[str, Any]:
     """Train, grow, train, save, and train on."""
     grower = grower_of(sharded(rank_cases.transformer()))
     step = partial(rank_cases._step, grower.model, grower.optimizers[0])
-    step(*rank_cases.batches(EVEN[rank])[0])
-    assert grower.step(rank_cases.batches(EVEN[rank]), loss=1.0) is not None
+    step(*batches(EVEN[rank])[0])
+    assert grower.step(batches(EVEN[rank]), loss=1.0) is not None
     grower.optimizers[0].param_groups[0]["lr"] = 5e-3
-    step(*rank_cases.batches(EVEN[rank])[0])
+    step(*batches(EVEN[rank])[0])
     save_sharded(grower, folder / "checkpoint")
     return end_of(grower, EVEN[rank])
 
@@ -276,7 +283,7 @@ def resumed(shard: slice, folder: Path, wrap: Wrap) -> dict[str, Any]:
     """Grow again without numbers, shard, and load."""
     with torch.device("meta"):
         model = rank_cases.transformer()
-    inputs = rank_cases.batches(slice(0, 1))[0][0].to("meta")
+    inputs = batches(slice(0, 1))[0][0].to("meta")
     regrow_from_state(model, read_sharded_state(folder / "checkpoint"), inputs)
     model = wrap(model).to_empty(device="cpu")
     grower = grower_of(model)
@@ -286,7 +293,7 @@ def resumed(shard: slice, folder: Path, wrap: Wrap) -> dict[str, Any]:
 
 Case = Callable[[slice, Wrap], dict[str, Any]]
 SAME_AS_ONE: dict[str, Case] = {
-    "convolutions": partial(by_method, make=rank_cases.network, method=METHODS["Firefly"]),
+    "convolutions": partial(by_method, make=rank_cases.network, method=QUICK),
     "layers": partial(by_method, make=rank_cases.transformer, **DEEPER),
     "language": language,
     "trained": trained,
@@ -295,9 +302,8 @@ SAME_AS_ONE: dict[str, Case] = {
 """What is done with a shard of each batch, and a model that is wrapped."""
 
 FOUR_SAME_AS_ONE: dict[str, tuple[Case, Wrap]] = {
-    "convolutions": (SAME_AS_ONE["convolutions"], sharded),
-    "blocks": (partial(by_method, make=rank_cases.transformer, **DEEP_BLOCKS), sharded),
-    "hybrid": (partial(by_method, make=rank_cases.transformer, method=Firefly(new=2, steps=2)), hybrid),
+    "blocks": (partial(by_method, make=rank_cases.transformer, **BLOCKS), sharded),
+    "hybrid": (partial(by_method, make=rank_cases.transformer, method=QUICK), hybrid),
 }
 
 

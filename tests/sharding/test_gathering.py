@@ -90,7 +90,7 @@ def test_copies_have_parts_of_their_own(layout: Layout) -> None:
 
 def test_shapes_need_no_numbers(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     parameter = gathering(torch.zeros(4, 3), layout)
-    monkeypatch.setattr(type(parameter.parts), "whole", None)
+    monkeypatch.setattr(type(parameter.parts), "gathered", None)
     made = [torch.zeros_like(parameter), parameter.new_ones(4, 3), torch.empty_like(parameter.t())]
     for one in made:
         assert type(one) is Tensor and one.device == parameter.device
