@@ -97,10 +97,9 @@ def grow_step(
     with ExitStack() as stack:
         sharded = stack.enter_context(plain_inside(bare, options.optimizers))
         for companion in options.companions:
-            stack.enter_context(plain_inside(companion))
+            stack.enter_context(plain_inside(companion)).becomes(companion)
         growth = _grow_together(bare, kept, loss_fn, method, budget, options)
-        if sharded is not None:
-            sharded.becomes(growth.module, growth.optimizers, inplace=options.inplace)
+        sharded.becomes(growth.module, growth.optimizers, inplace=options.inplace)
     if isinstance(model, DistributedDataParallel) and growth.module is bare:
         wrap_again(model)
     return growth

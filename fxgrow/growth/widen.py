@@ -120,8 +120,8 @@ def widen(
     """Add neurons to some widths; the function stays the same to rounding.
 
     A width under layer norms or RMS norms grows if asked for by its own name: by any number of new
-    neurons, or by splits in whole multiples. Both models are run on the example inputs in
-    evaluation mode and compared; if they differ, nothing has changed. A ``config`` follows.
+    neurons, or by splits in whole multiples. Both models are run on the example inputs and
+    compared; if they differ, nothing has changed. A ``config`` follows.
 
     Args:
         model_or_captured: the model, or what ``fxgrow.capture`` gave for it.
@@ -143,8 +143,7 @@ def widen(
 
     Raises:
         GrowthError: ``unknown-width``, the refusal code of a width that cannot grow, or
-            ``unknown-plan`` for another ``how``; ``broken-promise`` if the wider model computes
-            something else.
+            ``unknown-plan`` for another ``how``; ``broken-promise`` if the function would change.
         BudgetError: ``empty-budget`` if no neuron is asked for, ``bad-budget`` for ``round_to``.
         ModelError: the model does not run on its example inputs.
 
@@ -154,22 +153,16 @@ def widen(
     rule = _widening_rule(how)
     model, given = model_and_examples(model_or_captured, example_inputs, examples)
     growing = _Growing(listed_optimizers(optimizer), StateTreatment(state, new_entry_rate))
-    with plain_inside(model, growing.optimizers) as sharded, exclusive_autograd():
-        ranks = sharing_ranks(model)
-        with ranks.together():
-            growing.require(model)
-            coupling = _coupling_for(model_or_captured, given, amounts, how, round_to)
-            counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
-            require_some(counts, amounts)
-            changes = _changes(coupling, counts, rule, random.Random(seed))
-            ranks.require_same("widths to widen", repr((changes, seed)).encode())
-            lineage = Lineage.of(model, history)
-            widening = _Widening(coupling, changes, given, seed, growing, how, lineage)
-            widened = _checked(widening, model, inplace)
-            require_same_end(widened.module, ranks)
-        if sharded is not None:
-            sharded.becomes(widened.module, widened.optimizers, inplace=inplace)
-        return widened
+    inside = plain_inside(model, growing.optimizers)
+    with inside as sharded, exclusive_autograd(), sharing_ranks(model).together():
+        growing.require(model)
+        coupling = _coupling_for(model_or_captured, given, amounts, how, round_to)
+        changes = _changes(coupling, _counts(coupling, amounts, round_to), rule, seed)
+        lineage = Lineage.of(model, history)
+        widening = _Widening(coupling, changes, given, seed, growing, how, lineage)
+        widened = _checked(widening, model, inplace)
+        sharded.becomes(widened.module, widened.optimizers, inplace=inplace)
+    return widened
 
 
 @dataclass(frozen=True)
@@ -249,6 +242,7 @@ class _Widening:
         sizes = ((len(change.times), change.size) for change in self.changes.values())
         with restore_on_failure(module, optimizers):
             maps = self.carry_out(module, tuple(self.changes), optimizers)
+            require_same_end(module, sharing_ranks(module))
             config = update_config(module, shapes_before, sizes, self.examples[0])
             error = before.require(module)
         lineage = self.lineage.then(self._step(parent, error))
@@ -269,6 +263,8 @@ class _Widening:
 @plain_attention()
 def _checked(widening: _Widening, model: nn.Module, inplace: bool) -> Widened:
     """Widen a model or a copy of it, and compare it with what it was."""
+    ranks = sharing_ranks(model)
+    ranks.require_same("widths to widen", repr((widening.changes, widening.seed)).encode())
     widening.require_memory(model)
     before = Preservation.of(model, *widening.examples)
     module, optimizers = model, widening.growing.optimizers
@@ -357,14 +353,22 @@ def _coupling_for(
     return free_for_multiples(model_or_captured, coupling, names, examples)
 
 
+def _counts(coupling: Coupling, amounts: Mapping[str, int], round_to: int | None) -> dict[str, int]:
+    """How many neurons each width gets; some must get any."""
+    counts = round_amounts(coupling, requested_amounts(coupling, amounts), round_to)
+    require_some(counts, amounts)
+    return counts
+
+
 WideningRule = Callable[[Width, int, random.Random], Change]
 """What happens to a width that gets so many neurons more."""
 
 
 def _changes(
-    coupling: Coupling, amounts: Mapping[str, int], rule: WideningRule, rng: random.Random
+    coupling: Coupling, amounts: Mapping[str, int], rule: WideningRule, seed: int
 ) -> dict[str, Change]:
     changes: dict[str, Change] = {}
+    rng = random.Random(seed)
     for name, count in amounts.items():
         if count:
             changes[name] = rule(coupling.by_name[name], count, rng)

@@ -16,7 +16,15 @@ from torch.optim import Optimizer
 from fxgrow.errors import ModelError
 from fxgrow.ranks import ALONE, Ranks
 
-__all__ = ["is_gathered_on_use", "is_sharded", "keep_sharded", "plain_inside", "record_of", "require_whole", "sharing_ranks"]
+__all__ = [
+    "is_gathered_on_use",
+    "is_sharded",
+    "keep_sharded",
+    "plain_inside",
+    "record_of",
+    "require_whole",
+    "sharing_ranks",
+]
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -24,6 +32,15 @@ def is_sharded(model: nn.Module) -> bool:
     loaded = sys.modules.get("torch.distributed.fsdp")
     kind: Any = getattr(loaded, "FSDPModule", None)
     return kind is not None and any(isinstance(module, kind) for module in model.modules())
+
+
+class _PlainModel:
+    """What has nothing to be put back, nor sharded."""
+
+    def becomes(
+        self, module: nn.Module, optimizers: Sequence[Optimizer] = (), *, inplace: bool = True
+    ) -> None:
+        """Do nothing."""
 
 
 def plain_inside(
@@ -36,10 +53,10 @@ def plain_inside(
         optimizers: its optimizers.
 
     Returns:
-        A context manager that gives a ``ShardedModel``; None of a model that is not sharded.
+        A context manager that gives a ``ShardedModel``, or what stands for one of a plain model.
     """
     if not is_sharded(model):
-        return nullcontext()
+        return nullcontext(_PlainModel())
     from fxgrow.sharding.sharded_model import taken_off  # torch's distributed tensors are slow
 
     return taken_off(model, optimizers)
@@ -91,8 +108,9 @@ def sharing_ranks(*modules: nn.Module) -> Ranks:
         return ALONE
     for module in modules:
         for parameter in module.parameters():
-            if is_gathered_on_use(parameter):
-                found: Ranks = parameter.parts.layout.ranks
+            tensor: Any = parameter
+            if is_gathered_on_use(tensor):
+                found: Ranks = tensor.parts.layout.ranks
                 return found
     return ALONE
 

@@ -78,7 +78,7 @@ _PARAMETER_RULES: tuple[tuple[Callable[[DTensor], bool], str], ...] = (
 """What a parameter may not be: how to know it, and the end of the sentence."""
 
 
-def require_supported(model: nn.Module) -> None:
+def require_growable_shards(model: nn.Module) -> None:
     """Check that a model to which ``fully_shard`` was applied can grow.
 
     Args:

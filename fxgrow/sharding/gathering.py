@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor import DTensor, Shard
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.ranks import Ranks
@@ -28,7 +28,7 @@ View = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class ShardLayout:
     """How the parts of tensors lie on the processes.
 
     Args:
@@ -80,7 +80,7 @@ class Parts:
 
     local: Tensor
     shape: torch.Size
-    layout: Layout
+    layout: ShardLayout
 
     def whole(self) -> Tensor:
         """Gather all parts; nobody else holds what is given."""
@@ -149,7 +149,7 @@ class GatheringTensor(Tensor):
     def __init__(self, parts: Parts, views: tuple[View, ...] = ()) -> None:
         super().__init__()
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]  # untyped there
         return f"GatheringTensor({tuple(self.shape)}, {self.dtype})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "GatheringTensor":
@@ -163,9 +163,7 @@ class GatheringTensor(Tensor):
         return copied
 
     @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(not issubclass(kind, Tensor) for kind in types):
             return NotImplemented  # a symbolic value, which records what is done with it
         with torch._C.DisableTorchFunctionSubclass():
@@ -174,7 +172,7 @@ class GatheringTensor(Tensor):
             return func(*args, **(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # a class method, as torch says elsewhere
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         named = dict(kwargs or {})
@@ -247,29 +245,35 @@ def _copy_of(tensor: GatheringTensor, named: Mapping[str, Any]) -> Tensor:
 
 def _gathered_call(func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """Call an operator with whole tensors, and cut what it writes into them."""
-    tensors: dict[int, GatheringTensor] = {}
-    for leaf in tree_leaves((args, named)):
-        if isinstance(leaf, GatheringTensor):
-            tensors[id(leaf)] = leaf
-    several = [tensor.parts for tensor in tensors.values()]
-    bases = dict(zip(tensors, _finder((args, named))(several), strict=True))
-    whole: dict[int, Tensor] = {}
-    for key, seen in bases.items():
-        for view in tensors[key].views:
-            seen = view(seen)
-        whole[key] = seen
+    whole = _whole_arguments((args, named))
 
     def plain(leaf: Any) -> Any:
-        return whole.get(id(leaf), leaf) if isinstance(leaf, GatheringTensor) else leaf
+        return whole[id(leaf)][1] if isinstance(leaf, GatheringTensor) else leaf
 
     result = func(*tree_map(plain, args), **tree_map(plain, named))
     for leaf in _written(func, args, named):
-        if not isinstance(leaf, GatheringTensor):
-            continue
-        leaf.parts.local = leaf.parts.layout.cut(bases[id(leaf)]).local
-        if result is whole[id(leaf)]:
-            result = leaf
+        if isinstance(leaf, GatheringTensor):
+            base, seen = whole[id(leaf)]
+            leaf.parts.local = leaf.parts.layout.cut(base).local
+            # An operator that works in place gives the tensor that it was given.
+            result = leaf if result is seen else result
     return result
+
+
+def _whole_arguments(given: Any) -> dict[int, tuple[Tensor, Tensor]]:
+    """The whole of each gathering tensor among some arguments, and what its views see of that."""
+    tensors = {}
+    for leaf in tree_leaves(given):
+        if isinstance(leaf, GatheringTensor):
+            tensors[id(leaf)] = leaf
+    bases = _finder(given)([tensor.parts for tensor in tensors.values()])
+    whole = {}
+    for (key, tensor), base in zip(tensors.items(), bases, strict=True):
+        seen = base
+        for view in tensor.views:
+            seen = view(seen)
+        whole[key] = base, seen
+    return whole
 
 
 def _finder(given: Any) -> Callable[[Sequence[Parts]], list[Tensor]]:

@@ -1,4 +1,4 @@
-"""A model to which ``fully_shard`` was applied, as a plain one whose parameters are gathered on use.
+"""A model to which ``fully_shard`` was applied, as a plain one: parameters are gathered on use.
 
 Growth works on plain modules and tensors. So the units are taken off, each parameter and each part
 of an optimizer's state becomes a ``GatheringTensor`` of the same shard, and when all is done
@@ -18,8 +18,8 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.optim import Optimizer
 
 from fxgrow.ranks import Ranks
-from fxgrow.sharding.admission import require_supported
-from fxgrow.sharding.gathering import GatheringTensor, Layout, Parts, new_record
+from fxgrow.sharding.admission import require_growable_shards
+from fxgrow.sharding.gathering import GatheringTensor, Parts, ShardLayout, new_record
 from fxgrow.sharding.units import Unit, apply_again, mark_units, move_marks, take_off
 
 Grown = tuple[nn.Module, tuple[Optimizer, ...]]
@@ -46,7 +46,7 @@ class ShardedModel:
     ranks: Ranks
     names: frozenset[str]
     whole: frozenset[str]
-    layouts: dict[Any, Layout] = field(default_factory=dict)
+    layouts: dict[Any, ShardLayout] = field(default_factory=dict)
     record: Any = field(default_factory=new_record)
     unit: Unit | None = None
     grown: Grown | None = None
@@ -71,7 +71,7 @@ class ShardedModel:
         if any(isinstance(one, Partial) for one in tensor.placements):
             tensor = tensor.redistribute(placements=[Replicate()] * tensor.device_mesh.ndim)
         key = tensor.device_mesh, tensor.placements
-        layout = self.layouts.setdefault(key, Layout(*key, self.ranks, self.record))
+        layout = self.layouts.setdefault(key, ShardLayout(*key, self.ranks, self.record))
         return GatheringTensor(Parts(tensor._local_tensor.detach(), tensor.shape, layout))
 
 
@@ -90,7 +90,7 @@ def taken_off(model: nn.Module, optimizers: Sequence[Optimizer]) -> Iterator[Sha
         if isinstance(module, FSDPModule):
             # After a pass the weights of the root are gathered still.
             module.reshard()
-    require_supported(model)
+    require_growable_shards(model)
     named = dict(model.named_parameters())
     whole = frozenset(name for name, one in named.items() if not isinstance(one, DTensor))
     sharded = ShardedModel(model, Ranks.of_process(), frozenset(named), whole)
@@ -148,6 +148,7 @@ def _replace_in(
 ) -> None:
     for group in optimizer.param_groups:
         group["params"][:] = [parameters.get(one, one) for one in group["params"]]
+    # In the old order, and in the same table, which others may hold.
     states = list(optimizer.state.items())
     optimizer.state.clear()
     for parameter, values in states:
@@ -189,6 +190,7 @@ def _shard_again(sharded: ShardedModel, model: nn.Module, optimizers: Sequence[O
     made: dict[Tensor, nn.Parameter] = {}
     in_place: dict[Tensor, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
+        # By names: the objects are others, and what they stood for is known under the old ones.
         old = named[name]
         if isinstance(old, GatheringTensor):
             made[old] = nn.Parameter(_distributed(old), old.requires_grad)
@@ -198,6 +200,7 @@ def _shard_again(sharded: ShardedModel, model: nn.Module, optimizers: Sequence[O
     _replace(model, (), in_place, _same)
     if sharded.inplace:  # what a graph was made of holds the same parameters
         _replace(sharded.model, (), made, _same)
+    # What an optimizer keeps of a parameter it finds by the object.
     for optimizer in optimizers:
         _replace_in(optimizer, made, _distributed)
         _cut_new_state(optimizer)
@@ -220,5 +223,7 @@ def _cut_new_state(optimizer: Optimizer) -> None:
         for name, value in values.items():
             is_whole = isinstance(value, Tensor) and not isinstance(value, DTensor)
             if isinstance(parameter, DTensor) and is_whole and value.shape == parameter.shape:
-                layout = Layout(parameter.device_mesh, parameter.placements, Ranks(), new_record())
+                layout = ShardLayout(
+                    parameter.device_mesh, parameter.placements, Ranks(), new_record()
+                )
                 values[name] = layout.sharded(layout.cut(value).local, value.shape)

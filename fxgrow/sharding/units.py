@@ -5,7 +5,7 @@ So a unit's hooks, state and class are put aside, and ``fully_shard`` is called 
 modules. Names with an underscore are torch's own: there are no public ones for them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +105,7 @@ def _unit_of(state: Any) -> Unit:
 
 def _reshard_after_forward(state: Any) -> bool | int | None:
     """What was said, or None if that was left to torch."""
+    # Of the root torch decides in the first pass, unless it was told.
     groups = state._fsdp_param_groups
     if state._auto_reshard_after_forward or not groups:
         return None
@@ -139,6 +140,7 @@ def take_off(model: nn.Module) -> Callable[[], None]:
         Makes the model what it was: the same parameters, hooks and states.
     """
     put_back = [_put_back(module) for module in model.modules()]
+    # One of several modules has the state of all of them.
     states = {id(state): state for state in map(state_of, model.modules()) if state is not None}
     for module in model.modules():
         for name in _ON_MANAGED:
@@ -147,17 +149,23 @@ def take_off(model: nn.Module) -> Callable[[], None]:
         for handle in _handles(state):
             handle.remove()
         for module in state._modules:
-            _composable_state._module_state_mapping.pop(module)
-            for key in (STATE_KEY, REGISTRY_KEY):
-                vars(module).pop(key)
-            kind: Any = type(module)
-            module.__class__ = kind.__mro__[kind._orig_cls_mro_index]
+            _forget_state(module)
 
     def undo() -> None:
         for one in put_back:
             one()
 
     return undo
+
+
+def _forget_state(module: nn.Module) -> None:
+    """Give a module its own class again, and let torch forget that it is a unit."""
+    # Else torch would say that ``fully_shard`` was applied twice.
+    _composable_state._module_state_mapping.pop(module)
+    for key in (STATE_KEY, REGISTRY_KEY):
+        vars(module).pop(key)
+    kind: Any = type(module)
+    module.__class__ = kind.__mro__[kind._orig_cls_mro_index]
 
 
 def _handles(state: Any) -> list[Any]:
@@ -206,19 +214,7 @@ def apply_again(model: nn.Module, ignored: set[nn.Parameter]) -> None:
         model: a model, which may have grown; copies of units are units, too.
         ignored: parameters that stay as they are in all processes.
     """
-    by_unit: dict[int, tuple[Unit, list[nn.Module]]] = {}
-    calls: list[tuple[Unit, list[nn.Module]]] = []
-    # Parts before the whole, as torch wants it.
-    for module in reversed(list(model.modules())):
-        unit = vars(module).pop(_MARK, None)
-        if unit is None:
-            continue
-        _, modules = by_unit.setdefault(id(unit), (unit, []))
-        modules.append(module)
-        if unit.members == 1:
-            calls.append((unit, [module]))
-        elif len(modules) == unit.members:
-            calls.append((unit, modules[::-1]))
+    calls = _marked(model)
     for unit, modules in calls:
         given = {name: value for name, value in unit.options.items() if value is not None}
         what: Any = modules[0] if unit.members == 1 else modules
@@ -226,16 +222,30 @@ def apply_again(model: nn.Module, ignored: set[nn.Parameter]) -> None:
         for group in groups_of(modules[0]):
             for name, value in unit.kept.items():
                 setattr(group, name, value)
+    # A unit may gather another one early that is sharded after it.
+    first = {id(unit): modules[0] for unit, modules in calls}
     for unit, modules in calls:
-        _prefetch_again(unit, modules, by_unit)
+        for method, others in unit.prefetched.items():
+            found = [first[id(other)] for other in others if id(other) in first]
+            getattr(modules[0], method)(found)
 
 
-def _prefetch_again(
-    unit: Unit, modules: Sequence[Any], by_unit: dict[int, tuple[Unit, list[nn.Module]]]
-) -> None:
-    for method, others in unit.prefetched.items():
-        found = [by_unit[id(other)][1][0] for other in others if id(other) in by_unit]
-        getattr(modules[0], method)(found)
+def _marked(model: nn.Module) -> list[tuple[Unit, list[nn.Module]]]:
+    """The units of a model with their modules, parts before the whole; their marks are removed."""
+    calls: list[tuple[Unit, list[nn.Module]]] = []
+    several: dict[int, list[nn.Module]] = {}
+    for module in reversed(list(model.modules())):
+        unit: Unit | None = vars(module).pop(_MARK, None)
+        if unit is None:
+            continue
+        modules = several.setdefault(id(unit), [])
+        modules.insert(0, module)
+        # A copy of a block is a unit of its own.
+        if unit.members == 1:
+            calls.append((unit, [module]))
+        elif len(modules) == unit.members:
+            calls.append((unit, modules))
+    return calls
 
 
 def move_marks(grown: nn.Module, of_model: Unit | None) -> None:

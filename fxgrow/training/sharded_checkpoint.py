@@ -6,7 +6,6 @@ for an index. What is no tensor is JSON, written last: without it there is no ch
 """
 
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from fxgrow.running import errors_as
 from fxgrow.training.grower import Grower
 from fxgrow.training.grower_state import GrowerState, parse_constants
 
-STATE_FILE = "grower.json"
+_GROWER_FILE = "grower.json"
 """What is written last."""
 
 _STATE_BYTES = 2**28
@@ -53,7 +52,7 @@ class ShardedCheckpoint(StrictModel):
 
     schema_version: Literal[1]
     grower: GrowerState
-    options: dict[str, JsonValue] = {}
+    options: dict[str, JsonValue]
 
 
 _DOCUMENT = Document("checkpoint", ShardedCheckpoint, 1, parse=parse_constants)
@@ -74,7 +73,7 @@ def save_sharded(grower: Grower, directory: str | Path) -> None:
     Example:
         >>> save_sharded(grower, f"checkpoints/{epoch}")
     """
-    from torch.distributed.checkpoint import HuggingFaceStorageWriter  # slow to import
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter  # slow to import
 
     target, ranks = resolve_target(directory, RUN_OUTPUT), Ranks.of_process()
     with ranks.together(), os_errors_as(target, RUN_OUTPUT):
@@ -96,10 +95,11 @@ def _make_empty(target: Path) -> None:
 
 
 def _write_state(target: Path, content: dict[str, Any]) -> None:
-    partial = target / f"{STATE_FILE}.partial"
+    # By one rename: a checkpoint is there as a whole or not at all.
+    partial = target / f"{_GROWER_FILE}.partial"
     partial.write_text(json.dumps({"schema_version": 1, **content}, sort_keys=True))
     sync(partial)
-    os.replace(partial, target / STATE_FILE)
+    partial.replace(target / _GROWER_FILE)
     sync(target)
 
 
@@ -125,7 +125,7 @@ def read_sharded_state(directory: str | Path) -> dict[str, Any]:
 
 
 def _read(directory: str | Path) -> ShardedCheckpoint:
-    path = Path(directory) / STATE_FILE
+    path = Path(directory) / _GROWER_FILE
     return _DOCUMENT.read(read_text(path, _STATE_BYTES), str(path))
 
 
@@ -146,7 +146,7 @@ def load_sharded(grower: Grower, directory: str | Path) -> None:
     Example:
         >>> load_sharded(grower, "checkpoints/8")
     """
-    from torch.distributed.checkpoint import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict import set_state_dict
 
     ranks, path = Ranks.of_process(), Path(directory)
@@ -188,11 +188,12 @@ def _state_of(grower: Grower) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors of a model and its optimizers, and the options of these."""
     from torch.distributed.checkpoint.state_dict import get_state_dict
 
-    of_model, of_optimizers = get_state_dict(grower._bare, grower.optimizers, options=_options())
+    found: tuple[Any, Any] = get_state_dict(grower._bare, grower.optimizers, options=_options())
+    of_model, of_optimizers = found
     tensors: dict[str, Tensor] = {}
     options: dict[str, Any] = {}
-    for name, value in of_model.items():
-        tensors[_MODEL + name] = value
+    for name, tensor in of_model.items():
+        tensors[_MODEL + name] = tensor
     for name, value in of_optimizers.items():
         if isinstance(value, Tensor):
             tensors[_OPTIMIZERS + name] = value
@@ -235,7 +236,7 @@ def _exchanges_of_torch() -> Iterator[Any]:
 @contextmanager
 def _misfits_told(path: Path) -> Iterator[None]:
     """Say in one sentence what does not fit."""
-    from torch.distributed.checkpoint import CheckpointException
+    from torch.distributed.checkpoint.api import CheckpointException
 
     what = "the checkpoint is not of this model and these optimizers"
     advice = "let a model of the start grow again by regrow_from_state, and load then"

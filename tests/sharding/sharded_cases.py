@@ -104,7 +104,9 @@ def by_method(
 ) -> dict[str, Any]:
     model = wrap(make())
     growth = grown(model, shard=shard, **options)
-    units = [isinstance(one, FSDPModule) for one in growth.module.modules() if isinstance(one, Block)]
+    units = [
+        isinstance(one, FSDPModule) for one in growth.module.modules() if isinstance(one, Block)
+    ]
     return {**told(growth.module, growth), "units": units}
 
 
@@ -162,7 +164,7 @@ class Gathered:
 
     def __enter__(self) -> "Gathered":
         self.gathered = Parts.gathered
-        Parts.gathered = self._counted()  # type: ignore[method-assign]
+        Parts.gathered = self._counted()  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -205,7 +207,9 @@ def outcome(model: nn.Module, work: Callable[[], object]) -> dict[str, Any]:
     except FxgrowError as error:
         after = local_parts(model)
         is_same = all(torch.equal(after[name], one) for name, one in before.items())
-        is_same &= all(one is other for one, other in zip(parameters, model.parameters()))
+        is_same &= all(
+            one is other for one, other in zip(parameters, model.parameters(), strict=True)
+        )
         return {"code": error.code, "message": str(error), "same": is_same}
     return {"code": "", "message": "", "same": False}
 
@@ -338,6 +342,7 @@ def run_one_of_two(rank: int, folder: Path) -> None:
 
 def run_one_of_four(rank: int, folder: Path, of_two: Path) -> None:
     """A process beside three others."""
+
     # All see the whole batch: the mean of the means of uneven parts would be another one.
     def case(_: int) -> dict[str, Any]:
         return resumed(WHOLE, of_two, hybrid)

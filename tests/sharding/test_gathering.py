@@ -9,25 +9,31 @@ from torch import Tensor, nn
 from torch.distributed.tensor import Replicate, Shard
 
 from fxgrow.ranks import ALONE
-from fxgrow.sharding.gathering import GatheringTensor, Layout, new_record
+from fxgrow.sharding.gathering import GatheringTensor, ShardLayout, new_record
 
 
 @pytest.fixture
-def layout(mesh: Any) -> Layout:
-    return Layout(mesh, (Shard(0),), ALONE, new_record())
+def layout(mesh: Any) -> ShardLayout:
+    return ShardLayout(mesh, (Shard(0),), ALONE, new_record())
 
 
-def gathering(tensor: Tensor, layout: Layout) -> Any:
+def gathering(tensor: Tensor, layout: ShardLayout) -> Any:
     return nn.Parameter(GatheringTensor(layout.cut(tensor)))
 
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    parts = [nn.Linear(4, 6), nn.ReLU(), nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 2, 3), nn.LayerNorm(4)]
+    parts = [
+        nn.Linear(4, 6),
+        nn.ReLU(),
+        nn.Unflatten(1, (1, 6)),
+        nn.Conv1d(1, 2, 3),
+        nn.LayerNorm(4),
+    ]
     return nn.Sequential(*parts)
 
 
-def test_a_model_computes_the_same_and_keeps_nothing_that_was_gathered(layout: Layout) -> None:
+def test_a_model_computes_the_same_and_keeps_nothing_that_was_gathered(layout: ShardLayout) -> None:
     plain = network()
     model = copy.deepcopy(plain)
     for module in model.modules():
@@ -54,7 +60,7 @@ def test_a_model_computes_the_same_and_keeps_nothing_that_was_gathered(layout: L
     assert not any(tuple(one.shape) == (4, 6) and type(one) is Tensor for one in kept)
 
 
-def test_what_is_written_is_cut_and_the_old_part_is_left_alone(layout: Layout) -> None:
+def test_what_is_written_is_cut_and_the_old_part_is_left_alone(layout: ShardLayout) -> None:
     parameter = gathering(torch.zeros(4, 3), layout)
     local, before = parameter.parts.local, parameter.data
     with torch.no_grad():
@@ -68,7 +74,7 @@ def test_what_is_written_is_cut_and_the_old_part_is_left_alone(layout: Layout) -
     assert torch.equal(before.parts.whole(), expected), "data is a view"
 
 
-def test_data_of_another_shape_takes_the_place_of_the_old(layout: Layout) -> None:
+def test_data_of_another_shape_takes_the_place_of_the_old(layout: ShardLayout) -> None:
     parameter = gathering(torch.zeros(4, 3), layout)
     before = parameter.data
     parameter.data = torch.ones(6, 3)
@@ -78,7 +84,7 @@ def test_data_of_another_shape_takes_the_place_of_the_old(layout: Layout) -> Non
     assert parameter.shape == (4, 3) and not parameter.parts.whole().any()
 
 
-def test_copies_have_parts_of_their_own(layout: Layout) -> None:
+def test_copies_have_parts_of_their_own(layout: ShardLayout) -> None:
     parameter = gathering(torch.zeros(4, 3), layout)
     copies = [copy.deepcopy(parameter), parameter.detach().clone(), parameter.double().detach()]
     with torch.no_grad():
@@ -88,7 +94,7 @@ def test_copies_have_parts_of_their_own(layout: Layout) -> None:
     assert copies[2].dtype is torch.float64
 
 
-def test_shapes_need_no_numbers(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shapes_need_no_numbers(layout: ShardLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     parameter = gathering(torch.zeros(4, 3), layout)
     monkeypatch.setattr(type(parameter.parts), "gathered", None)
     made = [torch.zeros_like(parameter), parameter.new_ones(4, 3), torch.empty_like(parameter.t())]
@@ -101,12 +107,12 @@ def test_shapes_need_no_numbers(layout: Layout, monkeypatch: pytest.MonkeyPatch)
 def test_what_was_written_differs_in_the_record(mesh: Any) -> None:
     digests = set()
     for value in (1.0, 1.0, 2.0):
-        layout = Layout(mesh, (Shard(0),), ALONE, new_record())
+        layout = ShardLayout(mesh, (Shard(0),), ALONE, new_record())
         gathering(torch.full((2, 2), value), layout)
         digests.add(layout.written.digest())
     assert len(digests) == 2
 
 
 def test_what_is_alike_everywhere_is_not_cut(mesh: Any) -> None:
-    layout = Layout(mesh, (Replicate(),), ALONE, new_record())
+    layout = ShardLayout(mesh, (Replicate(),), ALONE, new_record())
     assert torch.equal(gathering(torch.ones(2, 2), layout).parts.whole(), torch.ones(2, 2))

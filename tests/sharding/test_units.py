@@ -193,7 +193,7 @@ def test_other_shards_are_refused_by_name(name: str, mesh: Any) -> None:
 def test_a_parameter_with_hooks_is_refused(mesh: Any) -> None:
     model = sharded(mesh)
     model.head.weight.register_hook(lambda gradient: gradient)
-    with pytest.raises(ModelError, match="'head.weight' has hooks"):
+    with pytest.raises(ModelError, match=r"'head\.weight' has hooks"):
         widened(model)
 
 
