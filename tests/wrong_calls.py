@@ -562,6 +562,9 @@ ROWS: Mapping[str, Row] = {
     "regrow_from_state": lambda r: {
         "model": Convolutional(), "state": r.grower.state_dict(), "example_inputs": r.batches[0][0],
     },
+    "save_sharded": lambda r: {"grower": r.grower, "directory": r.new_path},
+    "read_sharded_state": lambda r: {"directory": r.new_path},
+    "load_sharded": lambda r: {"grower": r.grower, "directory": r.new_path},
     "StepRecord": lambda r: {
         "result": training.StepResult(loss_before=1.0, loss_after=1.0, params=1, split=1, new=1, seconds=1.0),
         "control": Control(1, 1.0, 1.0, 1.0), "epoch": 1, "faithful_error": 0.0, "backtracks": 0, "graphs": {},

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, JsonValue
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fxgrow.argument_checks import checked
@@ -25,9 +26,9 @@ from fxgrow.documents import (
     resolve_target,
     sync,
 )
-from fxgrow.errors import SpecError
+from fxgrow.errors import FxgrowError, SpecError
 from fxgrow.ranks import Ranks
-from fxgrow.running import errors_as
+from fxgrow.running import CALLED_CODE_ERRORS
 from fxgrow.training.grower import Grower
 from fxgrow.training.grower_state import GrowerState, parse_constants
 
@@ -82,7 +83,7 @@ def save_sharded(grower: Grower, directory: str | Path) -> None:
         ranks.decided(decision=True)  # the directory is there
         tensors, options = _state_of(grower)
         writer = HuggingFaceStorageWriter(str(target), save_distributed=True)
-        with _exchanges_of_torch() as checkpoint:
+        with _failures_told(target), _exchanges_of_torch() as checkpoint:
             checkpoint.save(tensors, storage_writer=writer, no_dist=ranks.count == 1)
         if ranks.is_first:
             _write_state(target, {"grower": grower.state_dict(), "options": options})
@@ -238,13 +239,39 @@ def _misfits_told(path: Path) -> Iterator[None]:
     """Say in one sentence what does not fit."""
     from torch.distributed.checkpoint.api import CheckpointException
 
-    what = "the checkpoint is not of this model and these optimizers"
-    advice = "let a model of the start grow again by regrow_from_state, and load then"
     try:
-        with errors_as(SpecError, "tensor-mismatch", what, advice):
-            yield
+        yield
+    except FxgrowError:
+        raise
     except CheckpointException as error:
-        reasons = sorted({str(cause[0]) for cause in error.failures.values()})
-        raise SpecError(
-            "tensor-mismatch", f"{what} ({reasons[0][:300]}); {advice}", str(path)
+        raise _misfit(_reason(error), path) from error
+    except (SafetensorError, *CALLED_CODE_ERRORS) as error:
+        raise _misfit(str(error), path) from error
+
+
+@contextmanager
+def _failures_told(target: Path) -> Iterator[None]:
+    """Say in one sentence why nothing could be written, in this process or in another one."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        yield
+    except CheckpointException as error:
+        raise RUN_OUTPUT.unwritable(
+            f"{target} cannot be written ({_reason(error)}); choose a place that can"
         ) from error
+
+
+def _reason(error: Any) -> str:
+    """Why it failed in the first process, by name, that failed."""
+    return min(str(cause[0]) for cause in error.failures.values())
+
+
+def _misfit(reason: str, path: Path) -> SpecError:
+    told = " ".join(reason.split())[:300].removesuffix(".")
+    return SpecError(
+        "tensor-mismatch",
+        f"the checkpoint is not of this model and these optimizers ({told}); let a model of the "
+        "start grow again by regrow_from_state, and load then",
+        str(path),
+    )
