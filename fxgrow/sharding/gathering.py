@@ -109,8 +109,8 @@ class Parts:
         return seen
 
     def copy(self, dtype: torch.dtype | None = None) -> "Parts":
-        """The same numbers elsewhere, part by part."""
-        local = self.local.detach().clone() if dtype is None else self.local.detach().to(dtype)
+        """The same numbers, which are elsewhere as soon as one of the two is written into."""
+        local = self.local if dtype is None else self.local.to(dtype)
         return Parts(local, self.shape, self.layout)
 
 

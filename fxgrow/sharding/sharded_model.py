@@ -189,11 +189,15 @@ def _shard_again(sharded: ShardedModel, model: nn.Module, optimizers: Sequence[O
     apply_again(model, ignored)
     made: dict[Tensor, nn.Parameter] = {}
     in_place: dict[Tensor, nn.Parameter] = {}
+
+    def distributed(value: Any) -> Any:
+        return _distributed(value, apart=not sharded.inplace)
+
     for name, parameter in model.named_parameters():
         # By names: the objects are others, and what they stood for is known under the old ones.
         old = named[name]
         if isinstance(old, GatheringTensor):
-            made[old] = nn.Parameter(_distributed(old), old.requires_grad)
+            made[old] = nn.Parameter(distributed(old), old.requires_grad)
             in_place[parameter] = made[old]
         elif parameter is not old:  # of a new layer, which torch has cut
             made[old] = parameter
@@ -202,7 +206,7 @@ def _shard_again(sharded: ShardedModel, model: nn.Module, optimizers: Sequence[O
         _replace(sharded.model, (), made, _same)
     # What an optimizer keeps of a parameter it finds by the object.
     for optimizer in optimizers:
-        _replace_in(optimizer, made, _distributed)
+        _replace_in(optimizer, made, distributed)
         _cut_new_state(optimizer)
 
 
@@ -210,11 +214,17 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _distributed(value: Any) -> Any:
-    """The distributed tensor that a gathering one stands for; any other value itself."""
+def _distributed(value: Any, *, apart: bool) -> Any:
+    """The distributed tensor that a gathering one stands for; any other value itself.
+
+    Args:
+        value: anything.
+        apart: the part may be another model's, too, which goes on training.
+    """
     if not isinstance(value, GatheringTensor):
         return value
-    return value.parts.layout.sharded(value.parts.local, value.parts.shape)
+    local = value.parts.local.clone() if apart else value.parts.local
+    return value.parts.layout.sharded(local, value.parts.shape)
 
 
 def _cut_new_state(optimizer: Optimizer) -> None:
