@@ -6,7 +6,7 @@ of an optimizer's state becomes a ``GatheringTensor`` of the same shard, and whe
 more than its shards and what one operator needs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -180,19 +180,14 @@ def _shard_again(sharded: ShardedModel, model: nn.Module, optimizers: Sequence[O
     move_marks(model, sharded.unit)
     named = dict(model.named_parameters())
     ignored = {named[name] for name in sharded.whole & named.keys()}
-    blank: dict[Tensor, nn.Parameter] = {}
-    for parameter in named.values():
-        if isinstance(parameter, GatheringTensor):
-            empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
-            blank[parameter] = nn.Parameter(empty, parameter.requires_grad)
-    _replace(model, (), blank, _same)
+    _replace(model, (), _blank(named.values()), _same)
     apply_again(model, ignored)
-    made: dict[Tensor, nn.Parameter] = {}
-    in_place: dict[Tensor, nn.Parameter] = {}
 
     def distributed(value: Any) -> Any:
         return _distributed(value, apart=not sharded.inplace)
 
+    made: dict[Tensor, nn.Parameter] = {}
+    in_place: dict[Tensor, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         # By names: the objects are others, and what they stood for is known under the old ones.
         old = named[name]
@@ -208,6 +203,16 @@ def _shard_again(sharded: ShardedModel, model: nn.Module, optimizers: Sequence[O
     for optimizer in optimizers:
         _replace_in(optimizer, made, distributed)
         _cut_new_state(optimizer)
+
+
+def _blank(parameters: Iterable[nn.Parameter]) -> dict[Tensor, nn.Parameter]:
+    """For each that is gathered on use one without numbers, which torch cuts without memory."""
+    blank: dict[Tensor, nn.Parameter] = {}
+    for parameter in parameters:
+        if isinstance(parameter, GatheringTensor):
+            empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+            blank[parameter] = nn.Parameter(empty, parameter.requires_grad)
+    return blank
 
 
 def _same(value: Any) -> Any:

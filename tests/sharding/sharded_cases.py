@@ -13,9 +13,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn import functional as F
 
-from fxgrow import Budget, Firefly, Growth, couple, grow, widen
+from fxgrow import Budget, Firefly, Growth, capture, couple, grow, widen
 from fxgrow.errors import FxgrowError
 from fxgrow.methods import GradientPool
+from fxgrow.methods.firefly.neighborhood import candidate_directions
+from fxgrow.ranks import Ranks
+from fxgrow.rewrite import overgrow
 from fxgrow.sharding.gathering import Parts
 from fxgrow.training import (
     AtEpochs,
@@ -195,6 +198,52 @@ def memory(rank: int) -> dict[str, Any]:
     return {"most": gathered.most, "largest": max(sizes), "left": gathered.now}
 
 
+class Sent:
+    """The sizes of the messages that are summed over the processes."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def __enter__(self) -> "Sent":
+        self.reduce = reduce = Ranks._reduce
+
+        def counted(ranks: Ranks, tensor: Tensor, operation: Any) -> None:
+            self.sizes.append(tensor.numel())
+            reduce(ranks, tensor, operation)
+
+        Ranks._reduce = counted  # type: ignore[method-assign, assignment]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Ranks._reduce = self.reduce  # type: ignore[method-assign]
+
+
+def traffic(rank: int) -> dict[str, Any]:
+    """What is sent for growth of a replicated model, and for more steps of a sharded one."""
+    told: dict[str, Any] = {
+        "weights": sum(one.nbytes for one in rank_cases.transformer().parameters())
+    }
+    for name, wrap, steps in (("plain", unsharded, 1), ("short", sharded, 1), ("long", sharded, 3)):
+        method = Firefly(new=2, steps=steps, refine_steps=2)
+        with Sent() as sent, Gathered() as gathered:
+            grown(wrap(rank_cases.transformer()), method, SHARDS[rank])
+        told[name] = {"sizes": sent.sizes, "gathered": gathered.bytes}
+    return told
+
+
+def candidates() -> tuple[int, int]:
+    """How many numbers a search step needs of each process, and how many candidates there are."""
+    model = rank_cases.transformer().requires_grad_(requires_grad=False)
+    captured = capture(model, batches(WHOLE)[0][0])
+    coupling = couple(captured)
+    proposal = Firefly(new=2).propose(coupling)
+    grown = overgrow(captured, coupling, proposal.split, proposal.new, torch.Generator())
+    every_eps = [grown.candidates.split_eps, grown.candidates.new_eps]
+    learning = [*candidate_directions(grown), *every_eps]
+    # A gradient of each, a flag whether there is one, and the number of examples.
+    return sum(one.numel() + 1 for one in learning) + 1, sum(map(len, every_eps))
+
+
 def local_parts(model: nn.Module) -> dict[str, Tensor]:
     return {name: one.to_local().clone() for name, one in model.named_parameters()}  # type: ignore[attr-defined]
 
@@ -325,6 +374,7 @@ def of_four(name: str, rank: int) -> dict[str, Any]:
 TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {
     **{name: partial(of_two, name) for name in SAME_AS_ONE},
     "memory": memory,
+    "traffic": traffic,
     "failing": failing,
     "other widths": other_widths,
     # Last: the group cannot be used after it.

@@ -87,6 +87,21 @@ def test_weights_are_gathered_one_by_one(results: Results) -> None:
         assert 0 < one["most"] <= 3 * one["largest"]
 
 
+def test_gradients_of_candidates_are_sent_in_each_step_and_little_else(results: Results) -> None:
+    step, count = sharded_cases.candidates()
+    for told in results["traffic"]:
+        for name, steps in (("plain", 1), ("short", 1), ("long", 3)):
+            sizes = told[name]["sizes"]
+            assert sizes.count(step) == steps + 2, "two more refine"
+            others = [size for size in sizes if size != step]
+            # Scores, and a number for each loss; a flag with every exchange.
+            assert sum(size for size in others if size > 1) <= 4 * count
+        assert len(told["plain"]["sizes"]) < 10 * count
+        # A step gathers each weight for the forward pass, and some for the backward pass.
+        more = told["long"]["gathered"] - told["short"]["gathered"]
+        assert 2 * told["weights"] <= more <= 2 * 2 * told["weights"]
+
+
 @pytest.mark.parametrize(
     ("name", "codes"),
     [
