@@ -40,6 +40,7 @@ from fxgrow.growth.objective import LossFunction, Objective
 from fxgrow.growth.preservation import Preservation
 from fxgrow.growth.widen import model_and_examples
 from fxgrow.modes import exclusive_autograd, plain_attention
+from fxgrow.sharding import require_unsharded
 from fxgrow.spec import BlockInsertion, GrowthStep
 from fxgrow.surgery import (
     DEFAULT_TREATMENT,
@@ -157,8 +158,7 @@ def deepen(
     _, given = model_and_examples(model, example_inputs, examples)
     _require_scorable(how, by_gain := where == "gain", loss_fn, budget)
     placement = BlockPlaces(()) if by_gain else longer_lists(model, blocks, how, where)
-    optimizers = listed_optimizers(optimizer)
-    DEFAULT_TREATMENT.require(optimizers, model)
+    optimizers = _whole_with(model, optimizer)
     with exclusive_autograd(), plain_attention():
         losses = _Losses.of(model, batches, loss_fn)
         if by_gain and losses.objective is not None:
@@ -166,6 +166,14 @@ def deepen(
         lineage = Lineage.of(model, history)
         deepening = _Deepening(placement, how, seed, given, lineage, budget)
         return deepening.carried_out(model, optimizers, inplace, losses)
+
+
+def _whole_with(model: nn.Module, optimizer: GivenOptimizers) -> Optimizers:
+    """The optimizers, which can grow along with the model, which is not sharded."""
+    require_unsharded(model)
+    optimizers = listed_optimizers(optimizer)
+    DEFAULT_TREATMENT.require(optimizers, model)
+    return optimizers
 
 
 def _require_scorable(

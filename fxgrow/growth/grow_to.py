@@ -26,6 +26,7 @@ from fxgrow.growth.deepen import Deepened, deepen
 from fxgrow.growth.lineage import Lineage
 from fxgrow.growth.preservation import Preservation
 from fxgrow.growth.widen import Widened, model_and_examples, widen
+from fxgrow.sharding import require_unsharded
 from fxgrow.spec import GrowthStep
 from fxgrow.surgery import parameter_shapes
 
@@ -88,6 +89,7 @@ def grow_to(
     Example:
         >>> bigger = fxgrow.grow_to(small, like=GPT(size=160, blocks=8), example_inputs=words)
     """
+    require_unsharded(model, like)
     _, given = model_and_examples(model, example_inputs, examples)
     start = Deepened(model, {}, lineage=Lineage.of(model, history))
     deeper = _as_deep(start, like, given)

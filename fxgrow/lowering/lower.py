@@ -19,6 +19,7 @@ from fxgrow.lowering.multihead import lower_multihead
 from fxgrow.lowering.timm_vit import lower_timm
 from fxgrow.lowering.transformer import PLAIN_LAYERS
 from fxgrow.lowering.windows import lower_windows
+from fxgrow.sharding import require_unsharded
 
 Lowering = Callable[[Any, Pieces], nn.Module]
 """From a fused module to its lowered form, which holds the same parameters."""
@@ -71,6 +72,7 @@ def lower(model: nn.Module) -> nn.Module:
         >>> lower(encoder).self_attn.q
         Linear(in_features=64, out_features=64, bias=True)
     """
+    require_unsharded(model)
     copied = copy.deepcopy(model)
     fused = _modules_to_lower(copied)
     pieces: Pieces = {}

@@ -22,6 +22,7 @@ __all__ = [
     "keep_sharded",
     "plain_inside",
     "record_of",
+    "require_unsharded",
     "require_whole",
     "sharing_ranks",
 ]
@@ -119,15 +120,40 @@ def require_whole(model: nn.Module) -> None:
     """Check that this process has all weights of a model, to write them into a file.
 
     Args:
-        model: any model.
+        model: any model, or a graph of its parts.
 
     Raises:
         ModelError: ``wrapped-model``.
     """
-    if is_sharded(model):
+    if any(map(_is_shard, model.parameters())):
         raise ModelError(
             "wrapped-model",
             f"the weights of the {type(model).__name__} are sharded, and a file takes whole ones; "
-            "save a checkpoint of all processes by torch.distributed.checkpoint, or load the "
-            "weights of get_model_state_dict(full_state_dict=True) into an unsharded model",
+            "save a checkpoint of all processes by save_sharded, or load the weights of "
+            "get_model_state_dict(full_state_dict=True) into an unsharded model",
         )
+
+
+def _is_shard(tensor: Tensor) -> bool:
+    loaded = sys.modules.get("torch.distributed.tensor")
+    is_distributed = loaded is not None and isinstance(tensor, loaded.DTensor)
+    return is_distributed or is_gathered_on_use(tensor)
+
+
+def require_unsharded(*models: nn.Module) -> None:
+    """Check that models are whole, for what does not keep them sharded.
+
+    Args:
+        models: any models.
+
+    Raises:
+        ModelError: ``wrapped-model``.
+    """
+    for model in models:
+        if is_sharded(model):
+            raise ModelError(
+                "wrapped-model",
+                f"the model is a {type(model).__name__}, whose parameters are shards; couple, "
+                "widen, grow and Grower take it as it is, anything else the model before "
+                "fully_shard",
+            )

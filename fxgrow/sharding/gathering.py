@@ -178,6 +178,7 @@ class GatheringTensor(Tensor):
         named = dict(kwargs or {})
         if func in _LAZY_VIEWS:
             return _view_of(func, args, named)
+        # Part by part: nobody reads a number here.
         if func in _COPIES and not args[0].views:
             return _copy_of(args[0], named)
         if func in _WITHOUT_VALUES:
@@ -301,6 +302,7 @@ def _set_data(tensor: GatheringTensor, data: Tensor) -> None:
     """``tensor.data = data``: whole data is cut, the parts of other data are taken over."""
     if not isinstance(data, GatheringTensor):
         data = GatheringTensor(tensor.parts.layout.cut(data))
+    # torch takes shape and dtype over, and knows nothing of what Python adds.
     _SET_DATA(tensor, data)
     tensor.parts, tensor.views = data.parts, data.views
 

@@ -18,6 +18,7 @@ from fxgrow.documents import (
     staged_directory,
 )
 from fxgrow.errors import SpecError
+from fxgrow.sharding import require_whole
 from fxgrow.spec.allowlist import Trust
 from fxgrow.spec.arguments import DTYPES
 from fxgrow.spec.build import fingerprint_of
@@ -98,7 +99,9 @@ def state_tensors(graph_module: fx.GraphModule, spec: ArchitectureSpec) -> dict[
 
     Raises:
         SpecError: ``missing-tensor`` if the module lacks one.
+        ModelError: ``wrapped-model`` if this process has shards of them.
     """
+    require_whole(graph_module)
     tensors = {
         **dict(graph_module.named_parameters(remove_duplicate=False)),
         **dict(graph_module.named_buffers(remove_duplicate=False)),

@@ -16,6 +16,7 @@ from fxgrow.capture import positional_inputs
 from fxgrow.documents import Document, StrictModel
 from fxgrow.errors import SpecError
 from fxgrow.growth import regrow
+from fxgrow.sharding import require_unsharded
 from fxgrow.spec import BlockInsertion, LayerInsertion, WidthChange
 from fxgrow.training.history import TrainingHistory
 
@@ -113,4 +114,5 @@ def regrow_from_state(model: nn.Module, state: Mapping[str, Any], example_inputs
         >>> model = regrow_from_state(Net(), state["grower"], inputs)
         >>> model.load_state_dict(state["model"])
     """
+    require_unsharded(model)
     return regrow(model, positional_inputs(model, example_inputs), read_grower_state(state).grown)

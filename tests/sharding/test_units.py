@@ -1,5 +1,6 @@
 """What ``fully_shard`` was told stays so across growth, and a model that did not grow is as it was."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 import fxgrow
 from fxgrow import Budget, Firefly, GrowthError, ModelError
 from fxgrow.methods import ZeroOutgoing
-from fxgrow.training import Grower, OnPlateau
+from fxgrow.training import Grower, OnPlateau, regrow_from_state
 from tests.growth.rank_cases import DEEPER, _step, batches, transformer
 
 KEPT = batches(slice(0, 10))
@@ -209,8 +210,36 @@ def test_steps_of_entries_are_refused(options: dict[str, Any], mesh: Any) -> Non
         assert error.value.code == "state-rule"
 
 
+WHOLE_ONLY: dict[str, Callable[[Any], object]] = {
+    "capture": lambda model: fxgrow.capture(model, X),
+    "deepen": lambda model: fxgrow.deepen(model, {"blocks": 1}, X),
+    "grow_to": lambda model: fxgrow.grow_to(model, transformer(), X),
+    "grow_to, like": lambda model: fxgrow.grow_to(transformer(), model, X),
+    "grow_classes": lambda model: fxgrow.grow_classes(model, 6, X),
+    "grow_vocabulary": lambda model: fxgrow.grow_vocabulary(model, 6, X),
+    "grow_experts": lambda model: fxgrow.grow_experts(model, 2, X),
+    "upcycle": lambda model: fxgrow.upcycle(model, {"blocks.*": 2}, X),
+    "lower": fxgrow.lower,
+    "save": lambda model: fxgrow.save(model, "nowhere", X),
+    "regrow": lambda model: regrow_from_state(model, {}, X),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_ONLY)
+def test_what_takes_whole_models_says_so(name: str, mesh: Any) -> None:
+    with pytest.raises(ModelError, match="shard") as error:
+        WHOLE_ONLY[name](sharded(mesh))
+    assert error.value.code == "wrapped-model"
+
+
 def test_a_file_of_whole_weights_is_refused(mesh: Any, tmp_path: Any) -> None:
     wider = widened(sharded(mesh))
-    with pytest.raises(ModelError, match="sharded") as error:
-        fxgrow.save(wider, tmp_path / "wider")
-    assert error.value.code == "wrapped-model" and not (tmp_path / "wider").exists()
+    growth = grown(sharded(mesh))
+    for write in (
+        lambda: fxgrow.save(wider, tmp_path / "file"),
+        lambda: fxgrow.save(growth, tmp_path / "file"),
+        lambda: fxgrow.export(growth, "pt2", tmp_path / "file"),
+    ):
+        with pytest.raises(ModelError, match="sharded") as error:
+            write()
+        assert error.value.code == "wrapped-model" and not (tmp_path / "file").exists()
