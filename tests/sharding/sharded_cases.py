@@ -1,5 +1,7 @@
 """What processes do together with sharded models, and one alone. Run by ``test_sharded_model.py``."""
 
+import importlib
+import math
 import os
 import weakref
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 
 from fxgrow import Budget, Firefly, Growth, capture, couple, grow, widen
 from fxgrow.errors import FxgrowError
+from fxgrow.growth.invariants import agreed_error
 from fxgrow.methods import GradientPool
 from fxgrow.methods.firefly.neighborhood import candidate_directions
 from fxgrow.ranks import Ranks
@@ -31,6 +34,7 @@ from fxgrow.training import (
 from tests.growth import rank_cases
 from tests.growth.rank_cases import EVEN, FOUR, METHODS, SHARDS, Block, batches
 
+widening: Any = importlib.import_module("fxgrow.growth.widen")  # the function has its name
 Batch = tuple[Tensor, Tensor]
 Wrap = Callable[[nn.Module], nn.Module]
 WHOLE = slice(0, 10)
@@ -285,6 +289,32 @@ def other_widths(rank: int) -> dict[str, Any]:
     return outcome(model, lambda: widen(model, {"blocks.0.up": 1 + rank}, x))
 
 
+def other_numbers(rank: int) -> dict[str, Any]:
+    """The second process writes something else into its shards, which no exchange shows."""
+    model, x = sharded(rank_cases.transformer()), batches(WHOLE)[0][0]
+    drawn = widening.new_neuron_updates
+
+    def twice_as_large(*given: Any) -> Any:
+        updates = drawn(*given)
+        for update in updates.values():
+            for entries in update.new.values():
+                entries.mul_(1 + rank)
+        return updates
+
+    widening.new_neuron_updates = twice_as_large
+    try:
+        return outcome(model, lambda: widen(model, {"blocks.0.up": 2}, x, how="new"))
+    finally:
+        widening.new_neuron_updates = drawn
+
+
+def agreement(rank: int) -> dict[str, Any]:
+    """The largest error decides."""
+    ranks = Ranks.of_process()
+    errors = ((0.25 + rank, 1.25), (math.nan if rank else 0.0, math.inf))
+    return {"agreed": [agreed_error(error, ranks) == expected for error, expected in errors]}
+
+
 def killed(rank: int) -> dict[str, Any]:
     """The second process is gone in the middle of the search."""
     calls: list[int] = []
@@ -377,6 +407,8 @@ TOGETHER: dict[str, Callable[[int], dict[str, Any]]] = {
     "traffic": traffic,
     "failing": failing,
     "other widths": other_widths,
+    "other numbers": other_numbers,
+    "agreement": agreement,
     # Last: the group cannot be used after it.
     "killed": killed,
 }

@@ -102,11 +102,16 @@ def test_gradients_of_candidates_are_sent_in_each_step_and_little_else(results: 
         assert 2 * told["weights"] <= more <= 2 * 2 * told["weights"]
 
 
+def test_the_largest_error_decides(results: Results) -> None:
+    assert [one["agreed"] for one in results["agreement"]] == [[True, True]] * 2
+
+
 @pytest.mark.parametrize(
     ("name", "codes"),
     [
         ("failing", ["rank-failed", "bad-loss"]),
         ("other widths", ["ranks-differ", "ranks-differ"]),
+        ("other numbers", ["ranks-differ", "ranks-differ"]),
         ("killed", ["rank-failed"]),
     ],
 )

@@ -16,8 +16,12 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn import functional as F
 
 import fxgrow
-from fxgrow import Budget, Firefly, GrowthError, ModelError
+from fxgrow import Budget, Firefly, GrowthError, ModelError, capture, couple
 from fxgrow.methods import ZeroOutgoing
+from fxgrow.modes import frozen_parameters
+from fxgrow.rewrite import overgrow
+from fxgrow.sharding import plain_inside
+from fxgrow.sharding.gathering import GatheringTensor
 from fxgrow.training import Grower, OnPlateau, regrow_from_state
 from tests.growth.rank_cases import DEEPER, _step, batches, transformer
 
@@ -93,9 +97,34 @@ def test_a_copy_grows_and_the_model_trains_on(mesh: Any) -> None:
     before, state = list(model.parameters()), dict(optimizer.state)
     growth = grown(model, optimizer=optimizer)
     assert all(one is other for one, other in zip(before, model.parameters(), strict=True))
-    assert optimizer.state == state and isinstance(model, FSDPModule)
-    for module, own in ((model, optimizer), (growth.module, growth.optimizer)):
-        _step(module, own, *KEPT[1])
+    assert optimizer.state == state and group_of(model)
+    numbers = [one.to_local().clone() for one in model.parameters()]
+    _step(growth.module, growth.optimizer, *KEPT[1])
+    for one, number in zip(model.parameters(), numbers, strict=True):
+        assert torch.equal(one.to_local(), number), "what did not grow is shared no longer"
+    _step(model, optimizer, *KEPT[1])
+
+
+def test_autograd_keeps_no_weights_with_candidates_below(mesh: Any) -> None:
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    inside = sharded(mesh)
+    with plain_inside(inside), frozen_parameters(inside):
+        coupling = couple(captured := capture(inside, X))
+        proposal = Firefly(new=2).propose(coupling)
+        given = proposal.split, proposal.new, torch.Generator()
+        graph = overgrow(captured, coupling, *given).graph_module
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            graph(X)
+    rows = {
+        size for tensor in kept if not isinstance(tensor, GatheringTensor) for size in tensor.shape
+    }
+    # 12 rows, as many that split and two new ones.
+    assert any(isinstance(tensor, GatheringTensor) for tensor in kept) and 26 not in rows
 
 
 def test_tied_and_ignored_parameters_stay_so(mesh: Any) -> None:
