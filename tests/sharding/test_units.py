@@ -22,6 +22,7 @@ from fxgrow.modes import frozen_parameters
 from fxgrow.rewrite import overgrow
 from fxgrow.sharding import plain_inside
 from fxgrow.sharding.gathering import GatheringTensor
+from fxgrow.surgery import IndexMap, resize
 from fxgrow.training import Grower, OnPlateau, regrow_from_state
 from tests.growth.rank_cases import DEEPER, _step, batches, transformer
 
@@ -88,6 +89,27 @@ def test_the_optimizer_has_the_new_shards(mesh: Any) -> None:
         moment = optimizer.state[parameter]["exp_avg"]
         assert isinstance(moment, DTensor) and moment.shape == parameter.shape
     _step(model, optimizer, *KEPT[1])
+
+
+def test_moments_are_cut_as_soon_as_they_have_grown(mesh: Any) -> None:
+    model = sharded(mesh)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    _step(model, optimizer, *KEPT[0])
+    with plain_inside(model, [optimizer]):
+        weight = model.head.weight
+        resize(model, {("head.weight", 1): IndexMap.identity(8)}, [optimizer])
+        moments = [optimizer.state[weight][name] for name in ("exp_avg", "exp_avg_sq")]
+        assert all(isinstance(moment, GatheringTensor) for moment in moments)
+
+
+def test_what_an_optimizer_begins_anew_is_cut(mesh: Any) -> None:
+    model = sharded(mesh)
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=1e-2)
+    _step(model, optimizer, *KEPT[0])
+    growth = grown(model, optimizer=optimizer, state="reset")
+    for parameter in growth.module.parameters():
+        assert isinstance(growth.optimizer.state[parameter]["sum"], DTensor)
+    _step(growth.module, growth.optimizer, *KEPT[1])
 
 
 def test_a_copy_grows_and_the_model_trains_on(mesh: Any) -> None:

@@ -46,7 +46,11 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "words"),
-    [((5, 2), "Size mismatch"), ((4, 2, 2), "has nothing of"), ((4,), "which is not there")],
+    [
+        ((5, 2), "Size mismatch"),
+        ((4, 2, 2), "has nothing of"),
+        ((4,), r"it has model\.2\.bias, which is not there"),
+    ],
 )
 def test_another_model_is_refused_by_what_differs(
     sizes: Sequence[int], words: str, tmp_path: Path
