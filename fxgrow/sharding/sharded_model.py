@@ -33,7 +33,6 @@ class ShardedModel:
     Args:
         model: the model.
         ranks: the processes.
-        names: names of its parameters.
         whole: names of those that were no shards.
         layouts: how parts lie, by mesh and placements.
         record: of what was written into its tensors.
@@ -44,7 +43,6 @@ class ShardedModel:
 
     model: nn.Module
     ranks: Ranks
-    names: frozenset[str]
     whole: frozenset[str]
     layouts: dict[Any, ShardLayout] = field(default_factory=dict)
     record: Any = field(default_factory=new_record)
@@ -93,21 +91,25 @@ def taken_off(model: nn.Module, optimizers: Sequence[Optimizer]) -> Iterator[Sha
     require_growable_shards(model)
     named = dict(model.named_parameters())
     whole = frozenset(name for name, one in named.items() if not isinstance(one, DTensor))
-    sharded = ShardedModel(model, Ranks.of_process(), frozenset(named), whole)
+    sharded = ShardedModel(model, Ranks.of_process(), whole)
     sharded.unit = mark_units(model)
-    undo = [take_off(model), *map(_put_back, optimizers)]
+    # Shards are not written into, so what is put back is what there was.
+    put_back = [take_off(model), *map(_put_back, optimizers)]
     try:
         _replace(model, optimizers, _gathering_parameters(model, sharded), sharded.gathering)
         yield sharded
-    except BaseException:
-        sharded.grown = None
-        raise
-    finally:
         if sharded.grown is None or not sharded.inplace:
-            for one in undo:
-                one()
+            _call_all(put_back)
         if sharded.grown is not None:
             _shard_again(sharded, *sharded.grown)
+    except BaseException:
+        _call_all(put_back)
+        raise
+
+
+def _call_all(functions: Iterable[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
 
 
 def _gathering_parameters(model: nn.Module, sharded: ShardedModel) -> dict[Tensor, nn.Parameter]:
