@@ -11,7 +11,7 @@ DEMO   := runs/demo
 SOURCES := fxgrow tests examples $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chromium test test-avx2 check format release-check docs bench rbf pays width depth mobile step-time figure4 steady allocation emitted soak fuzz random sweep cells continual specs clean
+.PHONY: help venv demo chromium test test-avx2 check format release-check docs notebook bench rbf pays width depth mobile step-time figure4 steady allocation emitted soak fuzz random sweep cells continual specs clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -66,6 +66,9 @@ $(DOCS): $(STAMP)
 
 docs: $(DOCS)  ## the documentation as a site in build/site; a link to what is not there is an error (a quarter of a minute)
 	$(BIN)/python -m mkdocs build --strict
+
+notebook: $(STAMP)  ## run docs/tutorial.ipynb, and keep what its cells print
+	$(BIN)/python -m tools.docs_site.notebook docs/tutorial.ipynb
 
 bench: $(ZOO)  ## what imports, growth and coupling cost (half an hour)
 	$(BIN)/python tools/bench_imports.py --out docs/results/bench_imports.json

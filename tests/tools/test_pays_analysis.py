@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tools.experiments.pays.analysis import best_rate, flops_saved
+from tools.experiments.pays.analysis import best_value, flops_saved
 from tools.experiments.pays.runs import search_rate
 
 
@@ -34,7 +34,7 @@ def test_a_rate_that_is_at_the_edge_still_is_marked() -> None:
 
 
 def test_a_rate_that_diverges_is_never_the_best() -> None:
-    assert best_rate({0.1: [2.0, 3.0], 1.0: [1.0, math.nan], 10.0: [math.inf, 0.1]}) == 0.1
+    assert best_value({0.1: [2.0, 3.0], 1.0: [1.0, math.nan], 10.0: [math.inf, 0.1]}) == 0.1
 
 
 def test_flops_are_saved_from_the_first_time_that_a_run_is_as_good() -> None:

@@ -1,5 +1,6 @@
 """Runs of the experiments: where they grow, what they charge, what they note."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from tools.experiments.pays.arms import GROWN_ARMS
 from tools.experiments.pays.course import Course, run, scratch_size, stage_ends
-from tools.experiments.pays.runs import LENGTHS, errors_by_length
+from tools.experiments.pays.runs import LENGTHS, errors_by_length, tuned
 from tools.experiments.pays.task import (
     Problem,
     Progress,
@@ -157,6 +158,26 @@ def test_lengths_tell_what_more_steps_would_do(tmp_path: Path) -> None:
     assert len(written) == 2 * len(LENGTHS) * len(task.rates)
     assert errors_by_length(task, tmp_path) == found
     assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_arms_that_grow_choose_when(tmp_path: Path) -> None:
+    """At their own rate, by the seeds that are not in the result; others have nothing to choose."""
+    task = replace(
+        TASK, steps=60, rates=(0.003, 0.01, 0.03), arms=("zero", "scratch"), extensions=0
+    )
+    settings = tuned(replace(task, moments=(0.2, 0.8)), tmp_path)
+    assert settings["scratch"].growth_ends is None
+    assert settings["zero"].growth_ends is not None
+    assert settings["zero"].growth_ends.is_at_edge
+    errors = {}
+    for moment in (0.2, 0.8):
+        found = [
+            run(replace(task, growth_ends=moment), "zero", seed, settings["zero"].rate.best).error
+            for seed in task.tuning_seeds
+        ]
+        errors[moment] = math.prod(found)
+    assert settings["zero"].growth_ends.best == min(errors, key=lambda moment: errors[moment])
+    assert not {path.name.split("-")[1] for path in tmp_path.rglob("*.json")} & {"0", "1"}
 
 
 def test_names_of_structures_from_scratch() -> None:

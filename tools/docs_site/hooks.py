@@ -14,7 +14,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tools.docs_site import links, reference  # noqa: E402  # MkDocs runs this file by its path
+from tools.docs_site import links, notebook, reference  # noqa: E402  # MkDocs runs this file by its path
 
 log = logging.getLogger("mkdocs.hooks.docs_site")
 DECISIONS = "decisions"
@@ -73,13 +73,17 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def _read(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
+    """The Markdown of a page."""
+    path = ROOT / page
+    if path.suffix == ".ipynb":
+        return notebook.markdown(notebook.read(path))
+    return path.read_text(encoding="utf-8")
 
 
 def _add_sources(files: Files, config: Any, pages: dict[str, Path]) -> None:
     """Add the files that pages link to and that are no pages."""
     for page, path in pages.items():
-        for target in links.targets(path.read_text(encoding="utf-8"), page):
+        for target in links.targets(_read(str(path.relative_to(ROOT))), page):
             where = links.site_path(target)
             if not where.startswith("source/") or files.get_file_from_path(where):
                 continue

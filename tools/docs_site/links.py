@@ -15,10 +15,11 @@ PAGES = {
     "CHANGELOG.md": "project/changelog.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "SECURITY.md": "project/security.md",
+    "docs/tutorial.ipynb": "tutorial.md",
     "specs/coverage.md": "project/coverage.md",
     "specs/growth.md": "project/growth.md",
 }
-"""Pages that lie outside docs/, and where they are in the site."""
+"""Pages that lie outside docs/ or are no Markdown, and where they are in the site."""
 
 FOLDERS = {
     "docs/decisions": "decisions/index.md",

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from tools.experiments.pays import __doc__ as description
-from tools.experiments.pays import data
+from tools.experiments.pays import data, language
 from tools.experiments.pays.files import read, write
+from tools.experiments.pays.gain_picture import draw_gain
 from tools.experiments.pays.picture import draw
 from tools.experiments.pays.runs import errors_by_length, run_task
 from tools.experiments.pays.tables import markdown
@@ -49,6 +50,8 @@ def main() -> None:
         print_table(name, arms)
     found = {path.stem: read(path)["arms"] for path in results(chosen.out)}
     draw({"tasks": found}, chosen.out / "pays.png")
+    if language.DEEP.name in found:
+        draw_gain(found[language.DEEP.name], chosen.out / "gain.png")
     (chosen.out / "README.md").write_text(markdown(found))
 
 

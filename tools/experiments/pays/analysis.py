@@ -27,28 +27,39 @@ def compare(errors: Sequence[float], reference: Sequence[float]) -> Comparison:
     return Comparison(mean(ratios), spread / len(ratios) ** 0.5)
 
 
-class TunedRate(NamedTuple):
-    """The learning rate of an arm, and whether it is the largest or smallest that was tried."""
+class Tuned(NamedTuple):
+    """A setting of an arm, and whether it is the largest or smallest that was tried."""
 
     best: float
     is_at_edge: bool
 
 
-def best_rate(errors: Mapping[float, Sequence[float]]) -> float:
-    """The learning rate of least mean log error; one at which a run diverges is worse than all."""
+class Setting(NamedTuple):
+    """What is tuned for each arm: its learning rate, and when it grows (``Task.growth_ends``).
 
-    def mean_log(rate: float) -> float:
-        logs = [math.log(error) for error in errors[rate] if math.isfinite(error)]
-        return mean(logs) if len(logs) == len(errors[rate]) else math.inf
+    Of arms that do not grow ``growth_ends`` is None.
+    """
+
+    rate: Tuned
+    growth_ends: Tuned | None
+
+
+def best_value(errors: Mapping[float, Sequence[float]]) -> float:
+    """The value of least mean log error; one at which a run diverges is worse than all."""
+
+    def mean_log(value: float) -> float:
+        logs = [math.log(error) for error in errors[value] if math.isfinite(error)]
+        return mean(logs) if len(logs) == len(errors[value]) else math.inf
 
     return min(errors, key=mean_log)
 
 
-def summary(rate: TunedRate, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary(setting: Setting, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One arm of one task in the result."""
     return {
-        "rate": rate.best,
-        "rate_at_edge": rate.is_at_edge,
+        "rate": setting.rate.best,
+        "rate_at_edge": setting.rate.is_at_edge,
+        "growth_ends": setting.growth_ends and setting.growth_ends.best,
         "errors": [run["error"] for run in runs],
         "mean_error": mean(run["error"] for run in runs),
         "search_share": mean(run["search_flops"] / run["flops"] for run in runs),

@@ -13,10 +13,10 @@ from fxgrow.growth import Budget, Method
 from fxgrow.growth.deepen import HowToDeepen
 from fxgrow.methods import (
     NASH,
+    Auto,
     AutoGrow,
     FastSplitting,
     Firefly,
-    GradientPool,
     GradMax,
     Net2Deeper,
     Net2Wider,
@@ -177,16 +177,14 @@ def by_deepening(how: HowToDeepen) -> Grow:
 
 
 SMALL: dict[str, Grow] = {
-    "firefly": by_method(Firefly(new=20), 4),
-    # As many candidates as the results in docs/results were made with.
-    "pool": by_method(GradientPool(new=64), 4),
-    "random": by_method(RandomGrowth(new=20), 4),
-    "splitting": by_method(Splitting(), 4),
-    "zero": by_widening("new"),
-    "net2net": by_widening("split"),
+    # What fxgrow.grow does when nothing else is said.
+    "default": by_method(Auto(), 4, state=DEFAULT_STATE),
+    "firefly": by_method(Firefly(new=20), 4, state=DEFAULT_STATE),
+    "random": by_method(RandomGrowth(new=20), 4, state=DEFAULT_STATE),
+    "splitting": by_method(Splitting(), 4, state=DEFAULT_STATE),
+    "zero": by_widening("new", DEFAULT_STATE),
+    "net2net": by_widening("split", DEFAULT_STATE),
     **{f"zero, {state}": by_widening("new", state) for state in STATE_RULES},
-    # What fxgrow.grow does with an optimizer when nothing else is said.
-    "default": by_method(GradientPool(), 4, state=DEFAULT_STATE),
 }
 """For networks of a few neurons: few growth batches."""
 

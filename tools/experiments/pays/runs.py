@@ -1,25 +1,28 @@
 """The runs of a task, each from its file if it is there: tuned on some seeds, then run on others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools.experiments.pays.analysis import TunedRate, best_rate, compared, summary
+from tools.experiments.pays.analysis import Setting, Tuned, best_value, compared, summary
+from tools.experiments.pays.arms import GROWN_ARMS
 from tools.experiments.pays.course import run, scratch_size
 from tools.experiments.pays.files import read, write
 from tools.experiments.pays.task import Task
 
+Settings = Mapping[str, Setting]
+"""What was tuned, by arm."""
+
 
 def run_task(task: Task, num_seeds: int, parts: Path) -> dict[str, dict[str, Any]]:
     """All arms of one task: tuned on other seeds, then run on those of the result."""
-    rates = tuned(task, parts)
-    best = {arm: found.best for arm, found in rates.items()}
+    settings = tuned(task, parts)
     arms: dict[str, dict[str, Any]] = {}
     for arm in task.arms:
-        runs = [part(task, arm, seed, rates[arm].best, best, parts) for seed in range(num_seeds)]
-        arms[arm] = summary(rates[arm], runs)
+        runs = [part(task, arm, seed, settings, parts) for seed in range(num_seeds)]
+        arms[arm] = summary(settings[arm], runs)
     return compared(arms, task.arms[0])
 
 
@@ -51,12 +54,9 @@ def errors_by_length(task: Task, parts: Path) -> dict[float, dict[str, float]]:
     return found
 
 
-def tuned(task: Task, parts: Path) -> dict[str, TunedRate]:
-    """The best rate of every arm on the tuning seeds; all sizes from scratch share one."""
-    if len(task.rates) == 1:
-        return dict.fromkeys(task.arms, TunedRate(task.rates[0], is_at_edge=True))
-    found: dict[str, TunedRate] = {}
-    best: dict[str, float] = {}
+def tuned(task: Task, parts: Path) -> dict[str, Setting]:
+    """The settings of every arm that are best on the tuning seeds; sizes from scratch share one."""
+    found: dict[str, Setting] = {}
     briefly = task
     if task.tuning_steps is not None:
         briefly = replace(task, name=f"{task.name}/tuning", steps=task.tuning_steps)
@@ -66,23 +66,34 @@ def tuned(task: Task, parts: Path) -> dict[str, TunedRate]:
         elif scratch_size(arm) is not None and "scratch" in found:
             found[arm] = found["scratch"]
         else:
-            errors_at = partial(_tuning_errors, briefly, arm, best, parts)
-            found[arm] = search_rate(task.rates, errors_at, task.extensions)
-        best[arm] = found[arm].best
+            found[arm] = _tuned_arm(briefly, arm, found, parts)
     return found
 
 
-def _tuning_errors(
-    task: Task, arm: str, best: dict[str, float], parts: Path, rate: float
-) -> list[float]:
-    """The errors of the seeds that choose the rates."""
-    runs = [part(task, arm, seed, rate, best, parts) for seed in task.tuning_seeds]
-    return [run["error"] for run in runs]
+def _tuned_arm(task: Task, arm: str, found: Settings, parts: Path) -> Setting:
+    """First the rate, at the task's own moments of growth, then the moments at that rate."""
+    at_own = Tuned(task.growth_ends, is_at_edge=False) if arm in GROWN_ARMS else None
+
+    def errors_with(rate: float, moment: Tuned | None) -> list[float]:
+        setting = Setting(Tuned(rate, is_at_edge=False), moment)
+        settings = {**found, arm: setting}
+        return [part(task, arm, seed, settings, parts)["error"] for seed in task.tuning_seeds]
+
+    rate = Tuned(task.rates[0], is_at_edge=True)
+    if len(task.rates) > 1:
+        rate = search_rate(task.rates, partial(errors_with, moment=at_own), task.extensions)
+    if at_own is None or not task.moments:
+        return Setting(rate, at_own)
+    errors = {}
+    for moment in task.moments:
+        errors[moment] = errors_with(rate.best, Tuned(moment, is_at_edge=False))
+    best = best_value(errors)
+    return Setting(rate, Tuned(best, is_at_edge=best in (min(errors), max(errors))))
 
 
 def search_rate(
     rates: Sequence[float], errors_at: Callable[[float], Sequence[float]], extensions: int
-) -> TunedRate:
+) -> Tuned:
     """The rate of least error: a grid, which is made longer while the best one is at its edge.
 
     Args:
@@ -95,7 +106,7 @@ def search_rate(
     """
     errors = {rate: errors_at(rate) for rate in rates}
     for _ in range(extensions):
-        tried, best = sorted(errors), best_rate(errors)
+        tried, best = sorted(errors), best_value(errors)
         if best == tried[-1]:
             rate = rounded(best * best / tried[-2])  # as far beyond as the last step of the grid
         elif best == tried[0]:
@@ -103,8 +114,8 @@ def search_rate(
         else:
             break
         errors[rate] = errors_at(rate)
-    best = best_rate(errors)
-    return TunedRate(best, is_at_edge=best in (min(errors), max(errors)))
+    best = best_value(errors)
+    return Tuned(best, is_at_edge=best in (min(errors), max(errors)))
 
 
 def rounded(rate: float) -> float:
@@ -112,15 +123,18 @@ def rounded(rate: float) -> float:
     return float(f"{rate:.2g}")
 
 
-def part(
-    task: Task, arm: str, seed: int, rate: float, rates: dict[str, float], parts: Path
-) -> dict[str, Any]:
+def part(task: Task, arm: str, seed: int, settings: Settings, parts: Path) -> dict[str, Any]:
     """One run, from its file if it is there; with the allocation of the reference."""
-    path = parts / task.name / f"{arm}-{seed}-{rate}.json"
+    rate, moment = settings[arm].rate.best, settings[arm].growth_ends
+    name = f"{arm}-{seed}-{rate}"
+    if moment is not None:
+        task = replace(task, growth_ends=moment.best)
+        name = f"{name}-{moment.best}"
+    path = parts / task.name / f"{name}.json"
     if not path.exists():
         allocations: Sequence[Any] = ()
         if arm != task.arms[0]:
-            reference = part(task, task.arms[0], seed, rates[task.arms[0]], rates, parts)
+            reference = part(task, task.arms[0], seed, settings, parts)
             allocations = reference["allocations"]
         write(path, run(task, arm, seed, rate, allocations).as_json())
         print(task.name, path.stem, read(path)["error"], flush=True)

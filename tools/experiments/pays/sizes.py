@@ -26,7 +26,6 @@ from typing import Any
 import torch
 
 from tools.experiments.pays import data
-from tools.experiments.pays.analysis import TunedRate
 from tools.experiments.pays.arms import GROWN_ARMS
 from tools.experiments.pays.course import scratch_size
 from tools.experiments.pays.curves import (
@@ -38,7 +37,7 @@ from tools.experiments.pays.curves import (
     paired,
 )
 from tools.experiments.pays.files import write
-from tools.experiments.pays.runs import part, tuned
+from tools.experiments.pays.runs import Settings, part, tuned
 from tools.experiments.pays.sizes_picture import draw_sizes
 from tools.experiments.pays.task import Task
 
@@ -75,18 +74,17 @@ def command(
     if chosen.seed is not None:
         run_seed(task, chosen.seed, chosen.parts)
         return
-    rates = tuned(task, chosen.parts)  # before the seeds, which would all do it at once
+    settings = tuned(task, chosen.parts)  # before the seeds, which would all do it at once
     in_processes(module, chosen.seeds, chosen.jobs)
-    best = {arm: found.best for arm, found in rates.items()}
     runs: Runs = {arm: [] for arm in task.arms}
     for arm, found in runs.items():
         for seed in range(chosen.seeds):
-            found.append(part(task, arm, seed, best[arm], best, chosen.parts))
+            found.append(part(task, arm, seed, settings, chosen.parts))
     record = {
         "torch": torch.__version__,
         "data": "CIFAR-10, JPEG copy",
         "settings": {"epochs": chosen.epochs, "size": chosen.size, "seeds": chosen.seeds},
-        **told(task, rates, runs),
+        **told(task, settings, runs),
     }
     write(chosen.out / f"{task.name}.json", record)
     (chosen.out / f"{task.name}.md").write_text(markdown(name, record, task.name))
@@ -124,12 +122,12 @@ def in_processes(module: str, seeds: int, jobs: int) -> None:
 
 def run_seed(task: Task, seed: int, parts: Path) -> None:
     """All arms of one seed."""
-    rates = {arm: found.best for arm, found in tuned(task, parts).items()}
+    settings = tuned(task, parts)
     for arm in task.arms:
-        part(task, arm, seed, rates[arm], rates, parts)
+        part(task, arm, seed, settings, parts)
 
 
-def told(task: Task, rates: Mapping[str, TunedRate], runs: Runs) -> dict[str, Any]:
+def told(task: Task, settings: Settings, runs: Runs) -> dict[str, Any]:
     """What the runs say: every arm, its comparison with the reference, and the full network."""
     reference = task.arms[0]
     curves: dict[str, Sequence[Mapping[str, Any]]] = {
@@ -142,8 +140,8 @@ def told(task: Task, rates: Mapping[str, TunedRate], runs: Runs) -> dict[str, An
     arms: dict[str, Any] = {}
     for arm, found in runs.items():
         arms[arm] = {
-            "rate": rates[arm].best,
-            "rate_at_edge": rates[arm].is_at_edge,
+            "rate": settings[arm].rate.best,
+            "rate_at_edge": settings[arm].rate.is_at_edge,
             "final_accuracy": estimate([run["stages"][-1]["accuracy"] for run in found])._asdict(),
             "runs": found,
         }

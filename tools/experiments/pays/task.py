@@ -14,20 +14,19 @@ Batch = tuple[Tensor, Any]
 LossFunction = Callable[[Any, Any], Tensor]
 
 SMALL_ARMS = (
+    "default",
     "firefly",
-    "pool",
     "random",
     "splitting",
     "zero",
     "net2net",
     "scratch",
     "narrow",
-    # These go on with their optimizer; the others begin it anew after every growth.
-    "default",
     "zero, padded",
     "zero, scaled",
     "zero, own-age",
     "zero, reset-grown",
+    "zero, reset",
 )
 
 
@@ -95,6 +94,7 @@ class Task:
         grown_widths: patterns of the names of the widths that grow.
         blocks: how many residual blocks the network has at each size; empty: its depth stays.
         growth_ends: the share of all FLOPs after which nothing grows any more.
+        moments: values of ``growth_ends`` to tune over; empty: it is as it is.
         arms: what is compared, the reference first: others follow its allocation.
         shortened: arms that are another one with a share of the FLOPs, and its learning rate.
         rate_at: the learning rate along the run, as a share of the largest.
@@ -117,6 +117,7 @@ class Task:
     grown_widths: tuple[str, ...] = ("*",)
     blocks: tuple[int, ...] = ()
     growth_ends: float = 0.6
+    moments: tuple[float, ...] = ()
     arms: tuple[str, ...] = SMALL_ARMS
     shortened: Mapping[str, Shortened] = field(default_factory=dict)
     rate_at: Callable[[Progress], float] = late_decay

@@ -6,6 +6,7 @@ task, on the points themselves).
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -162,28 +163,23 @@ def _small_images(seed: int) -> Problem:
     return Problem(forever(images, labels, 64, seed), F.cross_entropy, error)
 
 
+RATES = (0.001, 0.003, 0.01, 0.03)
+SMALL = partial(Task, growth_ends=0.2, moments=(0.1, 0.2, 0.4), seeds=10)
+SIZES = (2, 4, 6, 8, 10, 12)
+
 TASKS = {
     task.name: task
     for task in (
         language.TASK,
         language.HEADS,
         language.DEEP,
-        Task("rbf", RBFNetwork, _rbf, tuple(range(1, 11)), 4000, (0.01, 0.02, 0.05, 0.1)),
-        Task("image", sine_network, _image, (2, 4, 6, 8, 10, 12), 3000, (0.001, 0.003, 0.01, 0.03)),
-        Task(
-            "burgers", tanh_network, _burgers, (4, 6, 8, 10, 12), 3000, (0.001, 0.003, 0.01, 0.03)
+        SMALL(
+            "rbf", RBFNetwork, _rbf, tuple(range(1, 11)), 4000, (0.01, 0.02, 0.05, 0.1), seeds=20
         ),
-        Task(
-            "digits", digit_network, _digits, (2, 4, 6, 8, 10, 12), 1500, (0.001, 0.003, 0.01, 0.03)
-        ),
-        Task(
-            "cifar",
-            small_convolutions,
-            _small_images,
-            (6, 9, 12, 16),
-            1500,
-            (0.001, 0.003, 0.01, 0.03),
-        ),
+        SMALL("image", sine_network, _image, SIZES, 3000, RATES),
+        SMALL("burgers", tanh_network, _burgers, (4, 6, 8, 10, 12), 3000, RATES),
+        SMALL("digits", digit_network, _digits, SIZES, 1500, RATES, seeds=20),
+        SMALL("cifar", small_convolutions, _small_images, (6, 9, 12, 16), 1500, RATES),
         convolutions.PLAIN,
         convolutions.RESIDUAL,
     )
