@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from fxgrow.ranks import Ranks
 from fxgrow.sharding.admission import require_growable_shards
 from fxgrow.sharding.gathering import GatheringTensor, Parts, ShardLayout, new_record
-from fxgrow.sharding.units import Unit, apply_again, mark_units, move_marks, take_off
+from fxgrow.sharding.units import Unit, apply_again, mark_units, move_marks, remove_marks, take_off
 
 Grown = tuple[nn.Module, tuple[Optimizer, ...]]
 """What became of a model and its optimizers."""
@@ -201,6 +201,7 @@ def _shard_again(sharded: ShardedModel, model: nn.Module, optimizers: Sequence[O
     _replace(model, (), in_place, _same)
     if sharded.inplace:  # what a graph was made of holds the same parameters
         _replace(sharded.model, (), made, _same)
+        remove_marks(sharded.model)
     # What an optimizer keeps of a parameter it finds by the object.
     for optimizer in optimizers:
         _replace_in(optimizer, made, distributed)

@@ -5,6 +5,7 @@ So a unit's hooks, state and class are put aside, and ``fully_shard`` is called 
 modules. Names with an underscore are torch's own: there are no public ones for them.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 from torch import fx, nn
 from torch.distributed import _composable_state
 from torch.distributed._composable.contract import REGISTRY_KEY, STATE_KEY
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 _MARK = "_fxgrow_sharded_unit"
 """Where a module says that it is a unit; copies of it say so, too."""
+
+_METHODS = "_fxgrow_gathering_methods"
+"""Where it says which of its methods gather, as ``forward`` does."""
 
 _ON_MANAGED = ("_is_fsdp_managed_module", "_fsdp_use_orig_params")
 """Attributes that ``fully_shard`` gives to every module that it looks after."""
@@ -83,12 +87,23 @@ def mark_units(model: nn.Module) -> Unit | None:
         state = state_of(module)
         if state is not None:
             unit = units.setdefault(id(state), _unit_of(state))
-            vars(module)[_MARK] = unit
+            vars(module).update({_MARK: unit, _METHODS: _methods_that_gather(module)})
     for module in model.modules():
         state = state_of(module)
         if state is not None:
             units[id(state)].prefetched = _prefetched(state, units)
     return vars(model).get(_MARK)
+
+
+def _methods_that_gather(module: nn.Module) -> tuple[str, ...]:
+    """The names of the methods of a module that ``register_fsdp_forward_method`` has wrapped."""
+    file = inspect.getfile(register_fsdp_forward_method)
+    names = []
+    for name, value in vars(module).items():
+        code = getattr(getattr(value, "__func__", None), "__code__", None)
+        if code is not None and code.co_filename == file:
+            names.append(name)
+    return tuple(names)
 
 
 def _unit_of(state: Any) -> Unit:
@@ -164,6 +179,8 @@ def _forget_state(module: nn.Module) -> None:
     _composable_state._module_state_mapping.pop(module)
     for key in (STATE_KEY, REGISTRY_KEY):
         vars(module).pop(key)
+    for name in _methods_that_gather(module):
+        vars(module).pop(name)  # that of the class is below
     kind: Any = type(module)
     module.__class__ = kind.__mro__[kind._orig_cls_mro_index]
 
@@ -183,7 +200,8 @@ def _handles(state: Any) -> list[Any]:
 def _put_back(module: nn.Module) -> Callable[[], None]:
     """Puts back the class, the attributes, and what is in their tables (parameters, hooks)."""
     kind, attributes = type(module), dict(vars(module))
-    attributes.pop(_MARK, None)
+    for mark in (_MARK, _METHODS):
+        attributes.pop(mark, None)
     tables = [(value, value.copy()) for value in attributes.values() if isinstance(value, dict)]
     state = _composable_state._module_state_mapping.get(module)
 
@@ -222,6 +240,9 @@ def apply_again(model: nn.Module, ignored: set[nn.Parameter]) -> None:
         for group in groups_of(modules[0]):
             for name, value in unit.kept.items():
                 setattr(group, name, value)
+        for module in modules:
+            for name in vars(module).pop(_METHODS, ()):
+                register_fsdp_forward_method(module, name)
     # A unit may gather another one early that is sharded after it.
     first = {id(unit): modules[0] for unit, modules in calls}
     for unit, modules in calls:
@@ -246,6 +267,17 @@ def _marked(model: nn.Module) -> list[tuple[Unit, list[nn.Module]]]:
         elif len(modules) == unit.members:
             calls.append((unit, modules))
     return calls
+
+
+def remove_marks(model: nn.Module) -> None:
+    """Leave nothing on the modules of a model that says that they were units.
+
+    Args:
+        model: a model whose parts another one has by now.
+    """
+    for module in model.modules():
+        for mark in (_MARK, _METHODS):
+            vars(module).pop(mark, None)
 
 
 def move_marks(grown: nn.Module, of_model: Unit | None) -> None:

@@ -11,6 +11,7 @@ from torch.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
     fully_shard,
+    register_fsdp_forward_method,
 )
 from torch.distributed.tensor import DTensor, Shard
 from torch.nn import functional as F
@@ -149,6 +150,26 @@ def test_autograd_keeps_no_weights_with_candidates_below(mesh: Any) -> None:
     assert any(isinstance(tensor, GatheringTensor) for tensor in kept) and 26 not in rows
 
 
+def test_methods_that_gather_go_on_gathering(mesh: Any) -> None:
+    class Scored(nn.Sequential):
+        def scores(self, x: Tensor) -> Tensor:
+            found: Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch has no types there
+            return found
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scores(x)
+
+    model: Any = fully_shard(Scored(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), mesh=mesh)
+    register_fsdp_forward_method(model, "scores")
+    x = torch.randn(5, 3)
+    before = model.scores(x)
+    for inplace in (False, True):
+        wider = fxgrow.widen(model, {"0": 2}, x, inplace=inplace).module
+        for module in (wider, model):
+            torch.testing.assert_close(module.scores(x), before)  # type: ignore[operator]
+            torch.testing.assert_close(module(x), before)
+
+
 def test_tied_and_ignored_parameters_stay_so(mesh: Any) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
@@ -175,7 +196,9 @@ def test_tied_and_ignored_parameters_stay_so(mesh: Any) -> None:
 
 
 def test_layers_of_a_graph_are_units(mesh: Any) -> None:
-    growth = grown(sharded(mesh), **DEEPER)
+    growth = grown(model := sharded(mesh), inplace=True, **DEEPER)
+    marked = [name for one in model.modules() for name in vars(one) if name.startswith("_fxgrow")]
+    assert growth.module is not model and not marked
     assert growth.report.layers, "layers were inserted"
     F.cross_entropy(growth.module(X), KEPT[0][1]).backward()
     for name, parameter in growth.module.named_parameters():
