@@ -10,6 +10,7 @@ model's own tensors do, so that writing into a view is seen in its base.
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -207,6 +208,7 @@ class Observer(TorchDispatchMode):
         _record_view(self.ctx, func, args, out)
         if numbers is not None:
             self._attach_numbers(out, numbers)
+            self._note_sources(func, tensors, out)
             if tensors and not self.ctx.numbers:
                 self._note_constant(func, numbers)
         self.ctx.operator = str(func)
@@ -342,8 +344,18 @@ class Observer(TorchDispatchMode):
     def _attach_numbers(self, out: Any, numbers: Any) -> None:
         for bare, real in zip(tree_leaves(out), tree_leaves(numbers), strict=True):
             if isinstance(bare, Tensor) and isinstance(real, Tensor):
-                known = self.ctx.value(bare)
-                self.ctx.set_value(bare, Value(known.fields, known.axes, real))
+                self.ctx.set_value(bare, replace(self.ctx.value(bare), real=real))
+
+    def _note_sources(self, func: Any, tensors: Sequence[Tensor], out: Any) -> None:
+        """Note of which constants a constant is computed element by element."""
+        keeps_places = torch.Tag.pointwise in func.tags or func in _COPIES
+        if keeps_places and isinstance(out, Tensor) and not self.ctx.fields(out):
+            sources = tuple(tensor for tensor in tensors if tensor is not out)
+            self.ctx.set_value(out, replace(self.ctx.value(out), made_of=sources))
+
+
+_COPIES = {aten.clone.default, aten._to_copy.default}
+"""Operators beside the pointwise ones that leave every element where it is."""
 
 
 def _expanded_numbers(func: Any, args: Any, kwargs: Any) -> Tensor | None:

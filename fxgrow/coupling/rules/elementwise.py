@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxgrow.coupling.constant_neurons import adopt
 from fxgrow.coupling.fields import Fields, field_core, field_support, place_field, spread_field
-from fxgrow.coupling.values import Context, Role, joint_axes
+from fxgrow.coupling.values import Context, Role, joint_axes, line
 
 
 def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
@@ -151,8 +152,11 @@ def pin_against(
         dim = support[0] - labels.dim()
         # What is expanded (``index[:, None].expand_as(h)``) repeats one number, whatever it is: a
         # trial growth shows whether its size follows.
-        is_expanded = operand.stride(dim) == 0
-        if not is_expanded and not ctx.is_uniform(operand, [dim]):
+        if operand.stride(dim) == 0:
+            continue
+        if ctx.is_uniform(operand, [dim]):
+            adopt(ctx, operand, dim + operand.dim(), line(labels))
+        else:
             ctx.pin(labels, "fixed-size", "combined with a value whose size there is fixed")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fxgrow.coupling.constant_neurons import of_constants
 from fxgrow.coupling.fields import (
     field_core,
     field_support,
@@ -30,13 +31,14 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     if not out.numel():
         return  # without elements there are no neurons
     groups = reshape_groups(x.shape, out.shape)
-    known = list(ctx.fields(x).values())
+    known: Sequence[Tensor] = list(ctx.fields(x).values())
     for old, _ in groups:
-        known += _merged(ctx, x, old)
+        known = _without_constants(ctx, known, old)
+    cells = [field for old, _ in groups for field in _merged(ctx, x, known, old)]
     # Where dimensions are merged, a grid's joint field tells more than its factors: it goes first.
-    known.sort(key=lambda field: -len(field_support(field)))
+    ordered = sorted([*known, *cells], key=lambda field: -len(field_support(field)))
     fields = []
-    for field in known:
+    for field in ordered:
         moved = _reshaped(field, groups, out.shape)
         if not field_support(moved):
             ctx.pin(field, "squeezed", "a dimension of size 1 is dropped")
@@ -80,8 +82,32 @@ def reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[ReshapeGroup]
     return groups
 
 
-def _merged(ctx: Context, x: Tensor, old: Sequence[int]) -> list[Tensor]:
+def _without_constants(
+    ctx: Context, fields: Sequence[Tensor], old: Sequence[int]
+) -> Sequence[Tensor]:
+    """The fields without those of constants (a mask for each window), if a merge mixes both.
+
+    What only a constant holds grows nowhere, and neurons that lie beside it may all the same.
+    """
+    inside = [field for field in fields if not set(field_support(field)).isdisjoint(old)]
+    labeled = {dim for field in inside for dim in field_support(field)} & set(old)
+    if len(labeled) < 2:
+        return fields
+    dropped = [id(field) for field in of_constants(ctx, inside)]
+    # Constants alone stay what they are: what refuses them is told of them.
+    if len(dropped) == len(inside):
+        return fields
+    return [field for field in fields if id(field) not in dropped]
+
+
+def _merged(ctx: Context, x: Tensor, fields: Sequence[Tensor], old: Sequence[int]) -> list[Tensor]:
     """Two independent sets of neurons that become one dimension are the lines of a grid there.
+
+    Args:
+        ctx: the context of the run.
+        x: what is reshaped.
+        fields: its fields.
+        old: its dimensions that become one.
 
     Returns:
         The field of its cells, if that is not known yet. Where there is more to it than lines, the
@@ -89,10 +115,13 @@ def _merged(ctx: Context, x: Tensor, old: Sequence[int]) -> list[Tensor]:
     """
     inside = []
     labeled: set[int] = set()
-    for support, field in ctx.fields(x).items():
+    lines = {}
+    for field in fields:
+        support = field_support(field)
         if not set(support).isdisjoint(old):
             inside.append(field)
             labeled.update(set(support) & set(old))
+            lines[support] = field
     has_joint_field = any(labeled.issubset(field_support(field)) for field in inside)
     if len(labeled) < 2 or has_joint_field:
         return []
@@ -101,7 +130,7 @@ def _merged(ctx: Context, x: Tensor, old: Sequence[int]) -> list[Tensor]:
         ctx.pin_fields(inside, "merged", reason)
         return []
     dims = sorted(labeled)
-    factors = [line(ctx.fields(x)[dim,]) for dim in dims]
+    factors = [line(lines[dim,]) for dim in dims]
     cells = _cells_of_trial(ctx, factors)
     if cells is None:
         sizes = [len(factor) for factor in factors]
