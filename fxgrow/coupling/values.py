@@ -95,6 +95,7 @@ class Value:
         adopted: whether it is a constant of one number whose fields are those of neurons that it
             was combined with: of others that it is combined with there are as many.
         made_of: the constants that a constant was computed of, element by element.
+        repeats: the dimensions along which it repeats one number, having been expanded there.
     """
 
     fields: Fields = field(default_factory=dict)
@@ -102,6 +103,7 @@ class Value:
     real: Tensor | None = None
     adopted: bool = False
     made_of: tuple[Tensor, ...] = ()
+    repeats: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)

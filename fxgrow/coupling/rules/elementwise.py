@@ -93,6 +93,32 @@ def combine(
     for operand, fields in zip(operands, broadcasts, strict=True):
         pin_against(ctx, united, operand, fields, fixed_dims(operand, out))
     ctx.set_fields(out, united.values(), joint_axes(ctx, operands, role))
+    # What all operands repeat, or are broadcast along, the result repeats.
+    varying = [_varying_dims(ctx, operand, out) for operand in operands]
+    ctx.value(out).repeats = frozenset(range(out.dim())).difference(*varying)
+
+
+def _varying_dims(ctx: Context, operand: Tensor, out: Tensor) -> set[int]:
+    """Dimensions of the result along which an operand is known to repeat nothing."""
+    offset = out.dim() - operand.dim()
+    repeated = {dim + offset for dim in repeated_dims(ctx, operand)}
+    return fixed_dims(operand, out) - repeated
+
+
+def repeated_dims(ctx: Context, x: Tensor) -> set[int]:
+    """Dimensions along which a value repeats one number, having been expanded there.
+
+    A copy has strides of its own, and repeats what the expanded value did.
+
+    Args:
+        ctx: the context of the run.
+        x: the value.
+
+    Returns:
+        The dimensions.
+    """
+    expanded = {dim for dim in range(x.dim()) if x.stride(dim) == 0}
+    return expanded | ctx.value(x).repeats
 
 
 def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
@@ -152,7 +178,7 @@ def pin_against(
         dim = support[0] - labels.dim()
         # What is expanded (``index[:, None].expand_as(h)``) repeats one number, whatever it is: a
         # trial growth shows whether its size follows.
-        if operand.stride(dim) == 0:
+        if dim + operand.dim() in repeated_dims(ctx, operand):
             continue
         if ctx.is_uniform(operand, [dim]):
             adopt(ctx, operand, dim + operand.dim(), line(labels))

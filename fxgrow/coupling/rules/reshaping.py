@@ -18,6 +18,7 @@ from fxgrow.coupling.fields import (
     squash,
 )
 from fxgrow.coupling.labels import FIXED, Ints
+from fxgrow.coupling.rules.elementwise import repeated_dims
 from fxgrow.coupling.values import Context, Grid, line
 from fxgrow.user_lines import running_frames, user_line
 
@@ -50,6 +51,9 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
         for old, new in groups:
             ctx.steady &= _is_vector(x.shape, old) and _is_vector(out.shape, new)
     ctx.set_fields(out, fields, ctx.value(x).axes)
+    repeated = repeated_dims(ctx, x)
+    kept = [(old[0], new[0]) for old, new in groups if len(old) == len(new) == 1]
+    ctx.value(out).repeats = frozenset(to for dim, to in kept if dim in repeated)
 
 
 def _is_vector(shape: Sequence[int], dims: Sequence[int]) -> bool:
