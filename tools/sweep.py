@@ -66,8 +66,9 @@ LIBRARIES = {
 }
 FORK = multiprocessing.get_context("fork")  # libraries are imported once, for all models
 LARGE = 50_000_000  # parameters: from here on a width gets two neurons more, not a third more
-NOT_HIDDEN = {"output", "fixed-size", "normalised", "reduced"}
-"""Refusals of widths that are not hidden: outputs, what meets an input or a constant, and normalised streams."""
+NOT_HIDDEN = {"output", "vocabulary", "fixed-size", "normalised", "reduced"}
+"""Refusals of widths that are not hidden: outputs, words that are both input and output, what meets an input or a
+constant, and normalised streams."""
 
 
 @dataclass
