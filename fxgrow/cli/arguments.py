@@ -50,7 +50,7 @@ SetOption = Annotated[
 LowerOption = Annotated[
     bool,
     typer.Option(
-        "--lower", help="first split fused attention into single layers, so that heads can grow"
+        "--lower", help="first bring attention whose heads are fixed into a form whose heads can grow"
     ),
 ]
 LoggersOption = Annotated[
