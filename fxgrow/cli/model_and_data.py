@@ -114,9 +114,9 @@ def lower_model(loaded: ModelAndData) -> ModelAndData:
     if [type(part) for part in lowered.modules()] == [type(p) for p in loaded.model.modules()]:
         raise ModelError(
             "nothing-to-lower",
-            f"{loaded.label} has no fused attention that could be lowered, and no heads fixed by the "
-            "code of a module, so that would change nothing; leave --lower (lower: true in a recipe) "
-            "out",
+            f"{loaded.label} has no fused attention that could be lowered, and no heads fixed by "
+            "the code of a module, so that would change nothing; leave --lower (lower: true in a "
+            "recipe) out",
         )
     return replace(loaded, model=lowered)
 

@@ -48,6 +48,7 @@ def _tied_words() -> nn.Module:
     model.last.weight = model.words.weight
     return model
 
+
 MORE: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, tuple[int, int, str]]]] = {
     "tied words": (
         _tied_words,

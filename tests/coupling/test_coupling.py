@@ -312,7 +312,11 @@ def test_the_words_of_a_tied_embedding_are_a_vocabulary() -> None:
     class Tied(nn.Module):
         def __init__(self, tied: bool) -> None:
             super().__init__()
-            self.words, self.middle, self.last = nn.Embedding(7, 4), nn.Linear(4, 4), nn.Linear(4, 7)
+            self.words, self.middle, self.last = (
+                nn.Embedding(7, 4),
+                nn.Linear(4, 4),
+                nn.Linear(4, 7),
+            )
             if tied:
                 self.last.weight = self.words.weight
 

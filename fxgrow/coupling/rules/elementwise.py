@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from fxgrow.coupling.constant_neurons import adopt
-from fxgrow.coupling.fields import Fields, field_core, field_support, place_field, spread_field
+from fxgrow.coupling.fields import (
+    Fields,
+    field_core,
+    field_support,
+    lines_speak_for,
+    place_field,
+    spread_field,
+    without_single_lines,
+)
 from fxgrow.coupling.values import Context, Role, joint_axes, line
 
 
@@ -139,6 +147,12 @@ def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
         moved_support = () if moved is None else field_support(moved)
         if moved is not None and moved_support == tuple(dim + offset for dim in support):
             result[moved_support] = moved
+            continue
+        if lines_speak_for(ctx.fields(operand), support):
+            reduced = without_single_lines(ctx.fields(operand), support)
+            if reduced is not None:
+                left = place_field(reduced, range(offset, out.dim()), out.shape)
+                result.setdefault(field_support(left), left)
             continue
         reason = "a dimension of size 1 is broadcast, it cannot have another size"
         ctx.pin(labels, "broadcast", reason)

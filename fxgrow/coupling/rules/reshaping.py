@@ -10,12 +10,15 @@ from torch import Tensor
 
 from fxgrow.coupling.constant_neurons import of_constants
 from fxgrow.coupling.fields import (
+    by_support,
     field_core,
     field_support,
+    lines_speak_for,
     place_field,
     select_dims,
     spread_field,
     squash,
+    without_single_lines,
 )
 from fxgrow.coupling.labels import FIXED, Ints
 from fxgrow.coupling.rules.elementwise import repeated_dims
@@ -38,12 +41,7 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     cells = [field for old, _ in groups for field in _merged(ctx, x, known, old)]
     # Where dimensions are merged, a grid's joint field tells more than its factors: it goes first.
     ordered = sorted([*known, *cells], key=lambda field: -len(field_support(field)))
-    fields = []
-    for field in ordered:
-        moved = _reshaped(field, groups, out.shape)
-        if not field_support(moved):
-            ctx.pin(field, "squeezed", "a dimension of size 1 is dropped")
-        fields.append(moved)
+    fields = _moved_fields(ctx, ordered, groups, out.shape)
     for old, new in groups:
         fields += _lines_of_new_grid(ctx, x, old, new, fields, out)
     if any(len(old) > 1 or len(new) > 1 for old, new in groups):
@@ -54,6 +52,28 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     repeated = repeated_dims(ctx, x)
     kept = [(old[0], new[0]) for old, new in groups if len(old) == len(new) == 1]
     ctx.value(out).repeats = frozenset(to for dim, to in kept if dim in repeated)
+
+
+def _moved_fields(
+    ctx: Context, ordered: Sequence[Tensor], groups: Sequence[ReshapeGroup], shape: Sequence[int]
+) -> list[Tensor]:
+    """Fields after a reshape; neurons that lose their dimension are refused.
+
+    A grid that loses the dimension of its only line is refused along that one alone.
+    """
+    known = by_support(ordered)
+    fields = []
+    for field in ordered:
+        moved = _reshaped(field, groups, shape)
+        if field_support(moved):
+            fields.append(moved)
+        elif lines_speak_for(known, field_support(field)):
+            reduced = without_single_lines(known, field_support(field))
+            fields += [] if reduced is None else [_reshaped(reduced, groups, shape)]
+        else:
+            ctx.pin(field, "squeezed", "a dimension of size 1 is dropped")
+            fields.append(moved)
+    return fields
 
 
 def _is_vector(shape: Sequence[int], dims: Sequence[int]) -> bool:
