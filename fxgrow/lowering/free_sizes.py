@@ -26,9 +26,9 @@ from fxgrow.coupling import Coupling, couple
 from fxgrow.errors import FxgrowError, Refusal
 from fxgrow.lowering.own_forward import (
     PLAIN,
+    ForwardCode,
     Free,
     OwnForward,
-    Source,
     default_arguments,
     with_own_forward,
 )
@@ -150,7 +150,7 @@ def _arguments(module: nn.Module, call: Call) -> tuple[tuple[str, Any], ...] | N
     names = list(default_arguments(type(module)))
     if not call or len(call) > len(names):
         return None
-    arguments = []
+    arguments: list[tuple[str, Any]] = []
     for name, value in zip(names, call, strict=False):
         if is_symbolic(value):
             arguments.append((name, Free.ARGUMENT))
@@ -203,10 +203,12 @@ def _num_growable(coupling: Coupling) -> int:
     return sum(int(np.isin(owned.width, growable).sum()) for owned in owners)
 
 
-def _source(module: nn.Module, inputs: Call, training: bool, free_part: FreePart) -> Source | None:
+def _source(
+    module: nn.Module, inputs: Call, training: bool, free_part: FreePart
+) -> ForwardCode | None:
     """The code in one mode; None if no size in it is to be computed."""
     graph_module = own_code_graph(module, inputs, training=training)
     shapes = couple(graph_module, inputs).shapes
     if not compute_sizes(graph_module, shapes, free_part):
         return None
-    return Source.of(graph_module.graph)
+    return ForwardCode.of(graph_module.graph)

@@ -26,7 +26,7 @@ class Free(Enum):
 
 
 @dataclass(frozen=True)
-class Source:
+class ForwardCode:
     """The code of a forward.
 
     Args:
@@ -40,7 +40,7 @@ class Source:
     modules: tuple[tuple[str, str], ...]
 
     @staticmethod
-    def of(graph: fx.Graph) -> "Source":
+    def of(graph: fx.Graph) -> "ForwardCode":
         """The code of a graph over the children and parameters of a module."""
         code = graph.python_code("self")
         names, modules = [], []
@@ -51,7 +51,7 @@ class Source:
                 modules.append((name, value.__name__))
             else:
                 names.append((name, value))
-        return Source(code.src, tuple(names), tuple(modules))
+        return ForwardCode(code.src, tuple(names), tuple(modules))
 
     def compiled(self) -> Callable[..., Any]:
         """The function."""
@@ -75,12 +75,12 @@ class OwnForward:
             is fixed in the code (None, a flag), or ``Free.ARGUMENT``.
     """
 
-    evaluating: Source
-    training: Source
+    evaluating: ForwardCode
+    training: ForwardCode
     arguments: tuple[tuple[str, Any], ...]
 
 
-def with_own_forward(module: nn.Module, own: OwnForward) -> None:
+def with_own_forward(module: Any, own: OwnForward) -> None:
     """Give a module a forward of its own, in place.
 
     Args:
@@ -91,7 +91,7 @@ def with_own_forward(module: nn.Module, own: OwnForward) -> None:
 
 
 @cache
-def _subclass(base: type[nn.Module], own: OwnForward) -> type[nn.Module]:
+def _subclass(base: Any, own: OwnForward) -> type[nn.Module]:
     """The subclass of a module's class that has this forward; for equal code always the same."""
     modes = {True: own.training.compiled(), False: own.evaluating.compiled()}
     defaults = default_arguments(base)
@@ -150,10 +150,11 @@ def default_arguments(kind: type[nn.Module]) -> Mapping[str, Any]:
     return defaults
 
 
-def _bare_instance(base: type[nn.Module], own: OwnForward) -> nn.Module:
+def _bare_instance(base: Any, own: OwnForward) -> nn.Module:
     """A module without attributes, which are about to be read from a file."""
-    kind = _subclass(base, own)
-    return kind.__new__(kind)
+    kind: Any = _subclass(base, own)
+    instance: nn.Module = kind.__new__(kind)
+    return instance
 
 
 def _deep_copy(self: nn.Module, memo: dict[int, Any]) -> nn.Module:

@@ -24,7 +24,7 @@ from torch import fx
 from fxgrow.capture import drop_unused
 from fxgrow.coupling import NodeShape
 
-Size = int | fx.Node
+GraphSize = int | fx.Node
 """A size in a graph: a number, or the node that computes it."""
 
 FreePart = Callable[[Sequence[int]], int]
@@ -184,8 +184,8 @@ class _Sizes:
 
     def _part_sizes(
         self, source: fx.Node, parts: Sequence[_Part], labeled: frozenset[int]
-    ) -> dict[_Part, Size]:
-        sizes: dict[_Part, Size] = {}
+    ) -> dict[_Part, GraphSize]:
+        sizes: dict[_Part, GraphSize] = {}
         for i in sorted({part.old for part in parts}):
             of_old = [part for part in parts if part.old == i]
             whole = self._call("call_method", "size", source, i)
@@ -203,8 +203,8 @@ class _Sizes:
                         self.free.setdefault(part.size, sizes[part])  # type: ignore[arg-type]
         return sizes
 
-    def _product(self, factors: Sequence[Size]) -> Size:
-        product: Size = factors[0]
+    def _product(self, factors: Sequence[GraphSize]) -> GraphSize:
+        product: GraphSize = factors[0]
         for factor in factors[1:]:
             product = self._call("call_function", operator.mul, product, factor)
         return product
@@ -240,7 +240,7 @@ def size_arguments(node: fx.Node, rank: int) -> list[Any] | None:
         rank: how many dimensions its result has.
 
     Returns:
-        Numbers and nodes; None for other forms (a ``torch.Size`` that is computed, a dtype).
+        Numbers and nodes; None for other forms (a ``torch.GraphSize`` that is computed, a dtype).
     """
     given: Any = () if node.kwargs else node.args[1:]
     if len(given) == 1 and isinstance(given[0], (tuple, list)):

@@ -141,17 +141,18 @@ def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
         The fields in the shape of the result, by their support there.
     """
     offset = out.dim() - operand.dim()
+    dims = range(offset, out.dim())
     result: Fields = {}
     for support, labels in ctx.fields(operand).items():
-        moved = place_field(labels, range(offset, out.dim()), out.shape)
+        moved = place_field(labels, dims, out.shape)
         moved_support = () if moved is None else field_support(moved)
         if moved is not None and moved_support == tuple(dim + offset for dim in support):
             result[moved_support] = moved
             continue
         if lines_speak_for(ctx.fields(operand), support):
             reduced = without_single_lines(ctx.fields(operand), support)
-            if reduced is not None:
-                left = place_field(reduced, range(offset, out.dim()), out.shape)
+            left = None if reduced is None else place_field(reduced, dims, out.shape)
+            if left is not None:
                 result.setdefault(field_support(left), left)
             continue
         reason = "a dimension of size 1 is broadcast, it cannot have another size"
