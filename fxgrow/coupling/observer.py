@@ -423,6 +423,8 @@ class Constants(TorchFunctionMode):
         if func in _MAKE_CONSTANTS and args and not isinstance(args[0], Tensor):
             kwargs.pop("device", None)
             self.ctx.number_log.record_constant(args[0], self.ctx)
+        if func is Tensor.__getitem__:
+            args = (args[0], _known_indices(args[1]))
         if func in _GIVE_NUMBERS and args[0].is_meta:
             return self._numbers_of(func, args, kwargs)
         if func is torch._weight_norm and not self.ctx.numbers:
@@ -443,6 +445,17 @@ class Constants(TorchFunctionMode):
         with _disable_current_modes():
             self.ctx.pin_fields(self.ctx.fields(x).values(), "sliced", READ_OUT)
             return func(real.detach().clone(), *args[1:], **kwargs)
+
+
+def _known_indices(index: Any) -> Any:
+    """An index with tensors for lists of numbers (``x[:, [-2]]``), of which torch makes meta ones."""
+    if not isinstance(index, tuple):
+        return index
+    return tuple(torch.tensor(entry) if _is_list_of_numbers(entry) else entry for entry in index)
+
+
+def _is_list_of_numbers(entry: Any) -> bool:
+    return isinstance(entry, list) and bool(entry) and all(type(number) is int for number in entry)
 
 
 _VIEWS_IN_PLACE = {

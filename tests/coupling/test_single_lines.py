@@ -58,3 +58,26 @@ def test_heads_grow_beside_a_dimension_of_one_line(name: str, how: Any) -> None:
         torch.testing.assert_close(
             wider.train(training)(x), model.train(training)(x), rtol=1e-12, atol=1e-12
         )
+
+
+def picked(number: int) -> Callable[[Tensor], Tensor]:
+    """Queries, keys or values of all heads, by a list of one number (Falcon)."""
+    return lambda h: h[:, :, :, [number]].flatten(3).transpose(1, 2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("how", ["split", "new"])
+def test_heads_grow_whose_queries_are_picked_by_a_list_of_numbers(how: Any) -> None:
+    def forward(net: Any, x: Tensor) -> Tensor:
+        h = net.qkv(x).view(*x.shape[:2], -1, 3, 4)
+        q, k, v = (picked(number)(h) for number in (0, 1, -1))
+        scores = (q @ k.transpose(-1, -2)).softmax(-1)
+        out: Tensor = net.o((scores @ v).transpose(1, 2).flatten(2))
+        return out
+
+    torch.manual_seed(0)
+    model, x = Net(forward, qkv=nn.Linear(6, 24), o=nn.Linear(8, 2)).double(), SEQUENCE.double()
+    amounts = {width.name: 1 for width in couple(model, (x,)).widths if width.growable}
+    wider = widen(model, amounts, (x,), how=how).module
+    assert wider.qkv.out_features == 36
+    torch.testing.assert_close(wider(x), model(x), rtol=1e-12, atol=1e-12)
