@@ -448,7 +448,7 @@ class Constants(TorchFunctionMode):
 
 
 def _known_indices(index: Any) -> Any:
-    """An index with tensors for lists of numbers (``x[:, [-2]]``), of which torch makes meta ones."""
+    """An index with tensors for lists of numbers (``[-2]``), of which torch makes meta ones."""
     if not isinstance(index, tuple):
         return index
     return tuple(torch.tensor(entry) if _is_list_of_numbers(entry) else entry for entry in index)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fxgrow import Budget, Firefly, couple, grow, load, lower, save, widen
+from fxgrow.cli.model_and_data import ModelAndData, lower_model
+from fxgrow.errors import ModelError
 from tests.lowering.models import difference, in_train_mode, noise, randomised
 
 DIM, HEADS, SIZE = 12, 3, 4
@@ -248,3 +250,14 @@ def test_lowered_heads_are_grown_scored_and_saved(tmp_path: Any) -> None:
     save(growth, tmp_path / "grown")
     loaded = load(tmp_path / "grown")
     torch.testing.assert_close(loaded(x), growth.module.eval()(x))
+
+
+def test_the_command_line_lowers_modules_of_any_class() -> None:
+    loaded = ModelAndData(Model(Packed()), (TOKENS.float(),), "mine")
+    assert isinstance(lower_model(loaded).model.attention, Packed)
+    assert type(lower_model(loaded).model.attention) is not Packed
+    plain = ModelAndData(
+        nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2)), (TOKENS.float(),), "plain"
+    )
+    with pytest.raises(ModelError, match="no heads fixed by the code of a module"):
+        lower_model(plain)
