@@ -60,17 +60,21 @@ def test_heads_grow_beside_a_dimension_of_one_line(name: str, how: Any) -> None:
         )
 
 
-def picked(number: int) -> Callable[[Tensor], Tensor]:
-    """Queries, keys or values of all heads, by a list of one number (Falcon)."""
-    return lambda h: h[:, :, :, [number]].flatten(3).transpose(1, 2)
+PICKED: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "a list of numbers": lambda h, number: h[:, :, :, [number]].flatten(3),
+    "a piece": lambda h, number: h[:, :, :, number : number + 1].flatten(3),
+    "a number": lambda h, number: h[:, :, :, number],
+}
+"""Queries, keys or values of all heads, out of what one layer gives (the list: Falcon)."""
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("how", ["split", "new"])
-def test_heads_grow_whose_queries_are_picked_by_a_list_of_numbers(how: Any) -> None:
+@pytest.mark.parametrize("by", PICKED)
+def test_heads_grow_whose_queries_are_picked_by_number(by: str, how: Any) -> None:
     def forward(net: Any, x: Tensor) -> Tensor:
         h = net.qkv(x).view(*x.shape[:2], -1, 3, 4)
-        q, k, v = (picked(number)(h) for number in (0, 1, -1))
+        q, k, v = (PICKED[by](h, number).transpose(1, 2) for number in (0, 1, 2))
         scores = (q @ k.transpose(-1, -2)).softmax(-1)
         out: Tensor = net.o((scores @ v).transpose(1, 2).flatten(2))
         return out

@@ -174,14 +174,29 @@ def test_the_module_stays_of_its_class_with_its_parameters() -> None:
 def test_dropout_follows_the_mode() -> None:
     model = randomised(Model(Packed(dropout=0.5)))
     lowered = lower(model, (TOKENS,))
+    assert type(lowered.attention) is not Packed
     assert difference(model, lowered, TOKENS) == 0
     assert difference(in_train_mode(model), in_train_mode(lowered), TOKENS) == 0
     assert difference(in_train_mode(lowered), lowered, TOKENS) > 1e-3
 
 
-def test_another_kind_of_call_is_computed_by_the_class() -> None:
-    model = randomised(Model(Packed()))
-    lowered, x, mask = lower(model, (TOKENS,)), noise(2, 8, DIM), noise(8, 8)
+class WithoutMask(nn.Module):
+    """It says that there is no mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.last = Packed(), nn.Linear(DIM, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.attention(x, None))
+        return out
+
+
+@pytest.mark.parametrize("make", [lambda: Model(Packed()), WithoutMask], ids=["default", "given"])
+def test_another_kind_of_call_is_computed_by_the_class(make: Callable[[], nn.Module]) -> None:
+    model, x, mask = randomised(make()), noise(2, 8, DIM), noise(8, 8)
+    lowered = lower(model, (TOKENS if isinstance(model, Model) else x,))
+    assert type(lowered.attention) is not Packed
     assert difference(model.attention, lowered.attention, x, mask) == 0
     assert difference(model.attention, lowered.attention, x, mask=mask) == 0
     assert difference(model.attention, lowered.attention, x=x) == 0
