@@ -185,26 +185,6 @@ def lines_speak_for(fields: Fields, support: Support) -> bool:
     return len(support) > 1 and all((dim,) in fields for dim in support)
 
 
-def without_single_lines(fields: Fields, support: Support) -> Tensor | None:
-    """The field of a grid without the dimensions along which it has one line.
-
-    That line may be dropped or broadcast: then it cannot get a neighbor, which its own field says,
-    and the grid can grow along its other dimensions.
-
-    Args:
-        fields: all fields of a value.
-        support: that of the grid.
-
-    Returns:
-        The field, if the lines of the grid speak for it; None for a single dimension, and for a
-        grid of which no more than one dimension would be left.
-    """
-    if not lines_speak_for(fields, support):
-        return None
-    reduced = squash(fields[support])
-    return reduced if 1 < len(field_support(reduced)) < len(support) else None
-
-
 def flat_labels(labels: Tensor) -> Ints:
     """The labels of a field as a flat array, constant dimensions left out."""
     array: Ints = np.asarray(field_core(labels).reshape(-1).numpy())

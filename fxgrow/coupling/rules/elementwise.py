@@ -15,7 +15,6 @@ from fxgrow.coupling.fields import (
     lines_speak_for,
     place_field,
     spread_field,
-    without_single_lines,
 )
 from fxgrow.coupling.values import Context, Role, joint_axes, line
 
@@ -150,11 +149,7 @@ def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
             result[moved_support] = moved
             continue
         if lines_speak_for(ctx.fields(operand), support):
-            reduced = without_single_lines(ctx.fields(operand), support)
-            left = None if reduced is None else place_field(reduced, dims, out.shape)
-            if left is not None:
-                result.setdefault(field_support(left), left)
-            continue
+            continue  # the line that is broadcast has a field of its own, which is refused
         reason = "a dimension of size 1 is broadcast, it cannot have another size"
         ctx.pin(labels, "broadcast", reason)
         if moved is not None and moved_support:

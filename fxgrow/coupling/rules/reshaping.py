@@ -18,7 +18,6 @@ from fxgrow.coupling.fields import (
     select_dims,
     spread_field,
     squash,
-    without_single_lines,
 )
 from fxgrow.coupling.labels import FIXED, Ints
 from fxgrow.coupling.rules.elementwise import repeated_dims
@@ -67,10 +66,8 @@ def _moved_fields(
         moved = _reshaped(field, groups, shape)
         if field_support(moved):
             fields.append(moved)
-        elif lines_speak_for(known, field_support(field)):
-            reduced = without_single_lines(known, field_support(field))
-            fields += [] if reduced is None else [_reshaped(reduced, groups, shape)]
-        else:
+        # Where lines speak, that of the dropped dimension is refused, and the others go on.
+        elif not lines_speak_for(known, field_support(field)):
             ctx.pin(field, "squeezed", "a dimension of size 1 is dropped")
             fields.append(moved)
     return fields
