@@ -87,7 +87,8 @@ def with_own_forward(module: Any, own: OwnForward) -> None:
         module: the module; its type becomes a subclass of what it is.
         own: the code of the forward.
     """
-    module.__class__ = _subclass(type(module), own)
+    base: Any = type(module)
+    module.__class__ = _subclass(base, own)
 
 
 @cache
