@@ -16,6 +16,7 @@ from torch import nn
 
 from fxgrow.capture import (
     bind_call,
+    first_line,
     is_symbolic,
     own_code_graph,
     preserve_state,
@@ -23,7 +24,7 @@ from fxgrow.capture import (
     same_outputs,
 )
 from fxgrow.coupling import Coupling, couple
-from fxgrow.errors import FxgrowError, Refusal
+from fxgrow.errors import FxgrowError, ModelError, Refusal
 from fxgrow.lowering.own_forward import (
     PLAIN,
     ForwardCode,
@@ -52,14 +53,14 @@ def free_sizes(model: nn.Module, inputs: tuple[Any, ...]) -> None:
     tried: set[str] = set()
     for _ in range(_MAX_ROUNDS):
         paths = _blamed_modules(model, couple(model, inputs)) - tried
+        if not paths:
+            return
         calls = _recorded_calls(model, inputs, paths)
         for path in sorted(paths):
             own = trials.own_forward(model.get_submodule(path), calls.get(path, ()))
             if own is not None:
                 with_own_forward(model.get_submodule(path), own)
         tried |= paths
-        if not paths:
-            return
 
 
 def _blamed_modules(model: nn.Module, coupling: Coupling) -> set[str]:
@@ -105,7 +106,12 @@ def _recorded_calls(
         for path in paths:
             module = model.get_submodule(path)
             module.register_forward_pre_hook(recorder(path), with_kwargs=True)
-        run_model(model, inputs)
+        try:
+            run_model(model, inputs)
+        except Exception as error:
+            kind = type(model).__name__
+            message = f"{kind} does not run on its example inputs: {first_line(error)}"
+            raise ModelError("does-not-run", message) from error
     return calls
 
 

@@ -276,3 +276,10 @@ def test_the_command_line_lowers_modules_of_any_class() -> None:
     )
     with pytest.raises(ModelError, match="no heads fixed by the code of a module"):
         lower_model(plain)
+
+
+def test_a_model_that_does_not_run_is_told_so() -> None:
+    model = Model(Packed()).to("meta")
+    with pytest.raises(ModelError, match="does not run on its example inputs") as error:
+        lower(model, (TOKENS.float(),))
+    assert error.value.code == "does-not-run"
