@@ -369,7 +369,7 @@ ROWS: Mapping[str, Row] = {
         "model": r.growth, "to": "dot", "path": r.new_path, "force": False, "options": None, "trust": frozenset(),
         "example_inputs": None,
     },
-    "lower": lambda r: {"model": r.model},
+    "lower": lambda r: {"model": r.model, "example_inputs": r.inputs},
     "register_rule": lambda r: {"op": "aten::relu", "rule": pointwise, "replace": False},
     "grow_to": lambda r: {
         "model": r.model, "like": r.widened.module, "example_inputs": r.inputs, "seed": 0, "examples": (),

@@ -2,6 +2,7 @@
 
     python -m tools.sweep --zoo torchvision --zoo timm          # one line of JSON per model into runs/sweep/
     python -m tools.sweep --zoo torchvision --only 'swin*' --resume
+    python -m tools.sweep --zoo timm-lowered --only 'beit*'     # lowered on their inputs (fxgrow.lower) first
     python -m tools.sweep --zoo random --random 2000            # networks of constructs (tools.random_search)
     python -m tools.sweep --zoo timm --check grow               # one cheap growth of each
     python -m tools.sweep --zoo timm --check rewrite            # what widen grows and grow does not, and why
@@ -65,8 +66,9 @@ LIBRARIES = {
 }
 FORK = multiprocessing.get_context("fork")  # libraries are imported once, for all models
 LARGE = 50_000_000  # parameters: from here on a width gets two neurons more, not a third more
-NOT_HIDDEN = {"output", "fixed-size", "normalised", "reduced"}
-"""Refusals of widths that are not hidden: outputs, what meets an input or a constant, and normalised streams."""
+NOT_HIDDEN = {"output", "vocabulary", "fixed-size", "normalised", "reduced"}
+"""Refusals of widths that are not hidden: outputs, words that are both input and output, what meets an input or a
+constant, and normalised streams."""
 
 
 @dataclass
@@ -120,10 +122,30 @@ def _lowered(row: Row) -> nn.Module:
     return fxgrow.lower(row.factory())
 
 
+LOWERED_ZOOS = {f"{zoo}-lowered": zoo for zoo in MODULES}
+"""Zoos whose models ``fxgrow.lower`` takes apart by what their example inputs show."""
+
+
+def lowered_zoo(zoo: str) -> tuple[Row, ...]:
+    """All models of a zoo, each lowered on the inputs that it is widened with."""
+    lowered = []
+    for row in rows(zoo):
+        factory = partial(_lowered_on_inputs, row)
+        lowered.append(replace(row, name=f"{row.name} lowered", factory=factory))
+    return tuple(lowered)
+
+
+def _lowered_on_inputs(row: Row) -> nn.Module:
+    model = row.factory().to(row.dtype).eval()
+    return fxgrow.lower(model, row.inputs(row.dtype))
+
+
 def rows(zoo: str) -> tuple[Row, ...]:
     """The table of a zoo."""
     if zoo == "lowered":
         return lowered_rows()
+    if zoo in LOWERED_ZOOS:
+        return lowered_zoo(LOWERED_ZOOS[zoo])
     table: tuple[Row, ...] = import_module(f"tools.zoo.{MODULES[zoo]}").ROWS
     return table
 
@@ -503,7 +525,7 @@ def results(
         for number in range(args.random):
             yield str(number), asdict(random_result(number))
         return
-    import_module(LIBRARIES[zoo])
+    import_module(LIBRARIES[LOWERED_ZOOS.get(zoo, zoo)])
     for row in rows(zoo):
         if row.name not in done and (
             not args.only or any(fnmatch(row.name, one) for one in args.only)
@@ -516,7 +538,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--zoo", action="append", choices=[*MODULES, "lowered", "random"], required=True
+        "--zoo",
+        action="append",
+        choices=[*MODULES, "lowered", *LOWERED_ZOOS, "random"],
+        required=True,
     )
     parser.add_argument(
         "--only", action="append", metavar="PATTERN", help="only models whose name matches"

@@ -8,8 +8,10 @@ from fxgrow.capture.inputs import bind_call, move_to, positional_inputs
 from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.method_parts import MethodPart
 from fxgrow.capture.outputs import direct_tensors, output_leaves
+from fxgrow.capture.own_code import is_symbolic, own_code_graph
 from fxgrow.capture.parts import Captured, How, PartReport, first_line
-from fxgrow.capture.running import preserve_attributes, preserve_state
+from fxgrow.capture.running import preserve_attributes, preserve_state, run_model, same_outputs
+from fxgrow.capture.tracer import drop_unused
 from fxgrow.deprecation import renamed_attributes
 
 __all__ = [
@@ -23,13 +25,18 @@ __all__ = [
     "bind_call",
     "capture",
     "direct_tensors",
+    "drop_unused",
     "first_line",
+    "is_symbolic",
     "move_to",
     "output_leaves",
+    "own_code_graph",
     "positional_inputs",
     "preserve_attributes",
     "preserve_state",
     "require_growable_model",
+    "run_model",
+    "same_outputs",
     "verify_capture",
     "writes_in_place",
 ]

@@ -50,7 +50,8 @@ SetOption = Annotated[
 LowerOption = Annotated[
     bool,
     typer.Option(
-        "--lower", help="first split fused attention into single layers, so that heads can grow"
+        "--lower",
+        help="first bring attention into a form whose heads can grow",
     ),
 ]
 LoggersOption = Annotated[

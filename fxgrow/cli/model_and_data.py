@@ -14,7 +14,7 @@ from fxgrow.cli.trust import Trust
 from fxgrow.data import Splits
 from fxgrow.errors import ModelError
 from fxgrow.growth import scale_widths
-from fxgrow.lowering import can_be_lowered, lower
+from fxgrow.lowering import lower
 from fxgrow.memory import require_memory
 from fxgrow.modes import evaluation_mode
 from fxgrow.randomness import seeded
@@ -105,18 +105,20 @@ def load_model_and_data(
 
 
 def lower_model(loaded: ModelAndData) -> ModelAndData:
-    """The same with its fused attention split into single layers, so that heads can grow.
+    """The same with its attention in a form whose heads can grow.
 
     Raises:
         ModelError: ``nothing-to-lower`` if there is none.
     """
-    if not can_be_lowered(loaded.model):
+    lowered = lower(loaded.model, loaded.example_inputs)
+    if [type(part) for part in lowered.modules()] == [type(p) for p in loaded.model.modules()]:
         raise ModelError(
             "nothing-to-lower",
-            f"{loaded.label} has no fused attention that could be lowered, so that would change "
-            "nothing; leave --lower (lower: true in a recipe) out",
+            f"{loaded.label} has no fused attention that could be lowered, and no heads fixed by "
+            "the code of a module, so that would change nothing; leave --lower (lower: true in a "
+            "recipe) out",
         )
-    return replace(loaded, model=lower(loaded.model))
+    return replace(loaded, model=lowered)
 
 
 def _scale(resolved: ResolvedModel, example_inputs: tuple[Any, ...], seed: int) -> ModelAndData:

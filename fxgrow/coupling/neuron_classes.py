@@ -18,6 +18,10 @@ from fxgrow.coupling.values import Context
 from fxgrow.errors import Refusal
 
 GRID = "seen as a grid that cannot grow along this direction"
+WORDS = (
+    "looked up by number and part of the model's output, as the words of a tied embedding are; "
+    "fxgrow.grow_vocabulary adds words"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,14 @@ def classify(ctx: Context, banned: Set[Direction], extra: Sequence[Pin]) -> Neur
     for number in reversed(range(len(refused))):
         blame[refused[number][0]] = number
     refusals = [_refusal_of(pin) for _, pin in refused]
+    is_output = np.zeros(len(blame), bool)
+    for classes, pin in refused:
+        is_output[classes] |= pin.code == "output"
+    for number, refusal in list(enumerate(refusals)):
+        words = is_output & (blame == number)
+        if refusal.code == "indexed" and words.any():
+            blame[words] = len(refusals)
+            refusals.append(Refusal("vocabulary", WORDS, refusal.nodes))
     return NeuronClasses(final[base], blame, tuple(refusals), decision)
 
 

@@ -10,6 +10,7 @@ model's own tensors do, so that writing into a view is seen in its base.
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -207,6 +208,7 @@ class Observer(TorchDispatchMode):
         _record_view(self.ctx, func, args, out)
         if numbers is not None:
             self._attach_numbers(out, numbers)
+            self._note_sources(func, tensors, out)
             if tensors and not self.ctx.numbers:
                 self._note_constant(func, numbers)
         self.ctx.operator = str(func)
@@ -342,8 +344,18 @@ class Observer(TorchDispatchMode):
     def _attach_numbers(self, out: Any, numbers: Any) -> None:
         for bare, real in zip(tree_leaves(out), tree_leaves(numbers), strict=True):
             if isinstance(bare, Tensor) and isinstance(real, Tensor):
-                known = self.ctx.value(bare)
-                self.ctx.set_value(bare, Value(known.fields, known.axes, real))
+                self.ctx.set_value(bare, replace(self.ctx.value(bare), real=real))
+
+    def _note_sources(self, func: Any, tensors: Sequence[Tensor], out: Any) -> None:
+        """Note of which constants a constant is computed element by element."""
+        keeps_places = torch.Tag.pointwise in func.tags or func in _COPIES
+        if keeps_places and isinstance(out, Tensor) and not self.ctx.fields(out):
+            sources = tuple(tensor for tensor in tensors if tensor is not out)
+            self.ctx.set_value(out, replace(self.ctx.value(out), made_of=sources))
+
+
+_COPIES = {aten.clone.default, aten._to_copy.default}
+"""Operators beside the pointwise ones that leave every element where it is."""
 
 
 def _expanded_numbers(func: Any, args: Any, kwargs: Any) -> Tensor | None:
@@ -411,6 +423,8 @@ class Constants(TorchFunctionMode):
         if func in _MAKE_CONSTANTS and args and not isinstance(args[0], Tensor):
             kwargs.pop("device", None)
             self.ctx.number_log.record_constant(args[0], self.ctx)
+        if func is Tensor.__getitem__:
+            args = (args[0], _known_indices(args[1]))
         if func in _GIVE_NUMBERS and args[0].is_meta:
             return self._numbers_of(func, args, kwargs)
         if func is torch._weight_norm and not self.ctx.numbers:
@@ -431,6 +445,17 @@ class Constants(TorchFunctionMode):
         with _disable_current_modes():
             self.ctx.pin_fields(self.ctx.fields(x).values(), "sliced", READ_OUT)
             return func(real.detach().clone(), *args[1:], **kwargs)
+
+
+def _known_indices(index: Any) -> Any:
+    """An index with tensors for lists of numbers (``[-2]``), of which torch makes meta ones."""
+    if not isinstance(index, tuple):
+        return index
+    return tuple(torch.tensor(entry) if _is_list_of_numbers(entry) else entry for entry in index)
+
+
+def _is_list_of_numbers(entry: Any) -> bool:
+    return isinstance(entry, list) and bool(entry) and all(type(number) is int for number in entry)
 
 
 _VIEWS_IN_PLACE = {

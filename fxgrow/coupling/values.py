@@ -92,11 +92,18 @@ class Value:
         fields: its label fields.
         axes: the axes of the parameters that it is made of, while it is made of nothing else.
         real: its numbers, where they are known.
+        adopted: whether it is a constant of one number whose fields are those of neurons that it
+            was combined with: of others that it is combined with there are as many.
+        made_of: the constants that a constant was computed of, element by element.
+        repeats: the dimensions along which it repeats one number, having been expanded there.
     """
 
     fields: Fields = field(default_factory=dict)
     axes: tuple[Axis, ...] = ()
     real: Tensor | None = None
+    adopted: bool = False
+    made_of: tuple[Tensor, ...] = ()
+    repeats: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,7 +337,7 @@ class Context:
         value = self.value(tensor)
         # What lives elsewhere than the run does is a constant.
         real = value.real if tensor.is_meta else tensor
-        if value.fields or real is None or not real.numel():
+        if (value.fields and not value.adopted) or real is None or not real.numel():
             return False
         if real.untyped_storage().data_ptr() in self.overwritten:
             return False

@@ -3,6 +3,9 @@
 A fused module (``nn.MultiheadAttention``, torchvision's window attention) keeps the number of heads
 in an attribute, so coupling must refuse to grow it. Its lowered form has as many heads as its
 projections write. To add one: a row in ``LOWERINGS`` and a file for its family.
+
+Modules of any other class, whose own code says how many heads there are, compute that from what
+they reshape (``free_sizes``), if example inputs tell what they do.
 """
 
 import copy
@@ -13,6 +16,8 @@ from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from fxgrow.argument_checks import checked
+from fxgrow.capture import positional_inputs
+from fxgrow.lowering.free_sizes import free_sizes
 from fxgrow.lowering.heads import Pieces
 from fxgrow.lowering.maxvit import lower_relative
 from fxgrow.lowering.multihead import lower_multihead
@@ -50,7 +55,7 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 
 
 @checked
-def lower(model: nn.Module) -> nn.Module:
+def lower(model: nn.Module, example_inputs: Any = None) -> nn.Module:
     """A copy of a model in which known attention has explicit projections.
 
     The projections are ``q``, ``k``, ``v`` and ``out``. The function is the same in training and
@@ -59,13 +64,22 @@ def lower(model: nn.Module) -> nn.Module:
     change, and with them the keys of the state dict: load a checkpoint first, then lower.
 
     A module without a row stays as it is; so does one that has hooks or parts that its class did
-    not make, or that shares a parameter with what stays.
+    not make, or that shares a parameter with what stays. With example inputs such modules are
+    looked at, too, where their own code fixes how many heads there are (``reshape(b, n, self.heads,
+    c // self.heads)``, ``reshape(b, n, c)``): they keep their parameters, whose names stay, and
+    become instances of a subclass of their class, whose ``forward`` takes these sizes from what it
+    reshapes. Which modules that helps, and that they compute the same, is found by running them.
 
     Args:
         model: the model; it stays as it is.
+        example_inputs: a tuple of arguments, a tensor, or a dict of keyword arguments.
 
     Returns:
         The copy.
+
+    Raises:
+        ModelError: ``does-not-run``, if the model does not run on its example inputs;
+            ``bad-inputs`` if they are none.
 
     Example:
         >>> encoder = nn.TransformerEncoderLayer(64, nhead=4)
@@ -84,8 +98,10 @@ def lower(model: nn.Module) -> nn.Module:
     for parent in list(copied.modules()):
         for name, child in parent._modules.items():
             parent._modules[name] = lowered_by_id.get(id(child), child)
-    lowered = lowered_by_id.get(id(copied), copied)
-    return _use_plain_layers(lowered)
+    lowered = _use_plain_layers(lowered_by_id.get(id(copied), copied))
+    if example_inputs is not None:
+        free_sizes(lowered, positional_inputs(lowered, example_inputs))
+    return lowered
 
 
 @checked

@@ -35,7 +35,26 @@ def refused(code: str) -> dict[str, tuple[int, int, str]]:
 
 GROWS = {"a": FREE, "b": OUT}
 
+
+def _tied_words() -> nn.Module:
+    """A model of 7 words whose last layer shares the weight of the first."""
+    model = Net(
+        lambda n, x: n.last(n.b(n.a(n.words(x)).relu())),
+        words=nn.Embedding(7, 5),
+        a=nn.Linear(5, 4),
+        b=nn.Linear(4, 5),
+        last=nn.Linear(5, 7),
+    )
+    model.last.weight = model.words.weight
+    return model
+
+
 MORE: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, tuple[int, int, str]]]] = {
+    "tied words": (
+        _tied_words,
+        torch.tensor([[1, 2, 0]]),
+        {"words": (5, 1, "tied-role"), "words#2": (7, 1, "vocabulary"), "a": FREE},
+    ),
     "log sigmoid": (lambda: linears(F.logsigmoid), VECTOR, GROWS),
     "standardised kernels": (
         lambda: Net(

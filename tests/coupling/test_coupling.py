@@ -306,3 +306,28 @@ def test_a_graph_that_asserts_its_device_is_followed_to_its_end() -> None:
     assert torch._assert in targets
     coupling = couple(captured)
     assert coupling.reads["b"] == {coupling.number_of["a"]}
+
+
+def test_the_words_of_a_tied_embedding_are_a_vocabulary() -> None:
+    class Tied(nn.Module):
+        def __init__(self, tied: bool) -> None:
+            super().__init__()
+            self.words, self.middle, self.last = (
+                nn.Embedding(7, 4),
+                nn.Linear(4, 4),
+                nn.Linear(4, 7),
+            )
+            if tied:
+                self.last.weight = self.words.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.last(self.middle(self.words(x)).relu())
+            return out
+
+    tied, free = (couple(Tied(tied), (torch.tensor([[1, 2]]),)) for tied in (True, False))
+    refusal = tied.by_name["words#2"].refusal
+    assert refusal is not None
+    assert refusal.code == "vocabulary"
+    assert "grow_vocabulary" in refusal.reason
+    refused = {width.name: width.refusal.code for width in free.widths if width.refusal}
+    assert refused == {"last": "output"}

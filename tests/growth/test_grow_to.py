@@ -193,7 +193,7 @@ def test_what_is_no_width_at_all_is_refused_with_the_reason_of_its_axis() -> Non
 def test_what_is_no_hidden_width_is_refused_by_its_own_reason() -> None:
     with pytest.raises(GrowthError, match="looked up by number") as refusal:
         fxgrow.grow_to(randomised(GPT()), GPT(words=12), words())
-    assert refusal.value.code == "indexed"
+    assert refusal.value.code == "vocabulary"
 
 
 class Scaled(GPT):

@@ -7,8 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxgrow.coupling.fields import Fields, field_core, field_support, place_field, spread_field
-from fxgrow.coupling.values import Context, Role, joint_axes
+from fxgrow.coupling.constant_neurons import adopt
+from fxgrow.coupling.fields import (
+    Fields,
+    field_core,
+    field_support,
+    lines_speak_for,
+    place_field,
+    spread_field,
+)
+from fxgrow.coupling.values import Context, Role, joint_axes, line
 
 
 def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:
@@ -92,6 +100,32 @@ def combine(
     for operand, fields in zip(operands, broadcasts, strict=True):
         pin_against(ctx, united, operand, fields, fixed_dims(operand, out))
     ctx.set_fields(out, united.values(), joint_axes(ctx, operands, role))
+    # What all operands repeat, or are broadcast along, the result repeats.
+    varying = [_varying_dims(ctx, operand, out) for operand in operands]
+    ctx.value(out).repeats = frozenset(range(out.dim())).difference(*varying)
+
+
+def _varying_dims(ctx: Context, operand: Tensor, out: Tensor) -> set[int]:
+    """Dimensions of the result along which an operand is known to repeat nothing."""
+    offset = out.dim() - operand.dim()
+    repeated = {dim + offset for dim in repeated_dims(ctx, operand)}
+    return fixed_dims(operand, out) - repeated
+
+
+def repeated_dims(ctx: Context, x: Tensor) -> set[int]:
+    """Dimensions along which a value repeats one number, having been expanded there.
+
+    A copy has strides of its own, and repeats what the expanded value did.
+
+    Args:
+        ctx: the context of the run.
+        x: the value.
+
+    Returns:
+        The dimensions.
+    """
+    expanded = {dim for dim in range(x.dim()) if x.stride(dim) == 0}
+    return expanded | ctx.value(x).repeats
 
 
 def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
@@ -106,13 +140,16 @@ def broadcast(ctx: Context, operand: Tensor, out: Tensor) -> Fields:
         The fields in the shape of the result, by their support there.
     """
     offset = out.dim() - operand.dim()
+    dims = range(offset, out.dim())
     result: Fields = {}
     for support, labels in ctx.fields(operand).items():
-        moved = place_field(labels, range(offset, out.dim()), out.shape)
+        moved = place_field(labels, dims, out.shape)
         moved_support = () if moved is None else field_support(moved)
         if moved is not None and moved_support == tuple(dim + offset for dim in support):
             result[moved_support] = moved
             continue
+        if lines_speak_for(ctx.fields(operand), support):
+            continue  # the line that is broadcast has a field of its own, which is refused
         reason = "a dimension of size 1 is broadcast, it cannot have another size"
         ctx.pin(labels, "broadcast", reason)
         if moved is not None and moved_support:
@@ -151,8 +188,11 @@ def pin_against(
         dim = support[0] - labels.dim()
         # What is expanded (``index[:, None].expand_as(h)``) repeats one number, whatever it is: a
         # trial growth shows whether its size follows.
-        is_expanded = operand.stride(dim) == 0
-        if not is_expanded and not ctx.is_uniform(operand, [dim]):
+        if dim + operand.dim() in repeated_dims(ctx, operand):
+            continue
+        if ctx.is_uniform(operand, [dim]):
+            adopt(ctx, operand, dim + operand.dim(), line(labels))
+        else:
             ctx.pin(labels, "fixed-size", "combined with a value whose size there is fixed")
 
 

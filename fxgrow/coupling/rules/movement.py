@@ -19,7 +19,7 @@ from fxgrow.coupling.fields import (
     spread_field,
 )
 from fxgrow.coupling.labels import FIXED
-from fxgrow.coupling.rules.elementwise import combine, results_of
+from fxgrow.coupling.rules.elementwise import combine, repeated_dims, results_of
 from fxgrow.coupling.values import Context, Role, joint_axes, placed_fields
 
 aten = torch.ops.aten
@@ -44,12 +44,18 @@ def view(operator: Callable[..., Any]) -> Callable[[Context, Sequence[Any], Any]
 
 
 def same(ctx: Context, args: Sequence[Any], out: Any) -> None:
-    """The result has the elements of the first argument where they were.
+    """The result has a place for each element of the first argument where it was.
 
-    So do clones, dropout, and random noise that is written into a value.
+    So do dropout, and random noise that is written into a value.
     """
     x = args[0]
     ctx.set_fields(results_of(out)[0], ctx.fields(x).values(), ctx.value(x).axes)
+
+
+def copied(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
+    """``clone(x)``, ``detach(x)``: the very elements of a value."""
+    same(ctx, args, out)
+    ctx.value(out).repeats = frozenset(repeated_dims(ctx, args[0]))
 
 
 def like(ctx: Context, args: Sequence[Any], out: Tensor) -> None:

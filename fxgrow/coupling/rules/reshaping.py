@@ -8,15 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fxgrow.coupling.constant_neurons import of_constants
 from fxgrow.coupling.fields import (
+    by_support,
     field_core,
     field_support,
+    lines_speak_for,
     place_field,
     select_dims,
     spread_field,
     squash,
 )
 from fxgrow.coupling.labels import FIXED, Ints
+from fxgrow.coupling.rules.elementwise import repeated_dims
 from fxgrow.coupling.values import Context, Grid, line
 from fxgrow.user_lines import running_frames, user_line
 
@@ -30,17 +34,13 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     if not out.numel():
         return  # without elements there are no neurons
     groups = reshape_groups(x.shape, out.shape)
-    known = list(ctx.fields(x).values())
+    known: Sequence[Tensor] = list(ctx.fields(x).values())
     for old, _ in groups:
-        known += _merged(ctx, x, old)
+        known = _without_constants(ctx, known, old)
+    cells = [field for old, _ in groups for field in _merged(ctx, x, known, old)]
     # Where dimensions are merged, a grid's joint field tells more than its factors: it goes first.
-    known.sort(key=lambda field: -len(field_support(field)))
-    fields = []
-    for field in known:
-        moved = _reshaped(field, groups, out.shape)
-        if not field_support(moved):
-            ctx.pin(field, "squeezed", "a dimension of size 1 is dropped")
-        fields.append(moved)
+    ordered = sorted([*known, *cells], key=lambda field: -len(field_support(field)))
+    fields = _moved_fields(ctx, ordered, groups, out.shape)
     for old, new in groups:
         fields += _lines_of_new_grid(ctx, x, old, new, fields, out)
     if any(len(old) > 1 or len(new) > 1 for old, new in groups):
@@ -48,6 +48,29 @@ def reshape(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
         for old, new in groups:
             ctx.steady &= _is_vector(x.shape, old) and _is_vector(out.shape, new)
     ctx.set_fields(out, fields, ctx.value(x).axes)
+    repeated = repeated_dims(ctx, x)
+    kept = [(old[0], new[0]) for old, new in groups if len(old) == len(new) == 1]
+    ctx.value(out).repeats = frozenset(to for dim, to in kept if dim in repeated)
+
+
+def _moved_fields(
+    ctx: Context, ordered: Sequence[Tensor], groups: Sequence[ReshapeGroup], shape: Sequence[int]
+) -> list[Tensor]:
+    """Fields after a reshape; neurons that lose their dimension are refused.
+
+    A grid that loses the dimension of its only line is refused along that one alone.
+    """
+    known = by_support(ordered)
+    fields = []
+    for field in ordered:
+        moved = _reshaped(field, groups, shape)
+        if field_support(moved):
+            fields.append(moved)
+        # Where lines speak, that of the dropped dimension is refused, and the others go on.
+        elif not lines_speak_for(known, field_support(field)):
+            ctx.pin(field, "squeezed", "a dimension of size 1 is dropped")
+            fields.append(moved)
+    return fields
 
 
 def _is_vector(shape: Sequence[int], dims: Sequence[int]) -> bool:
@@ -80,8 +103,32 @@ def reshape_groups(old: Sequence[int], new: Sequence[int]) -> list[ReshapeGroup]
     return groups
 
 
-def _merged(ctx: Context, x: Tensor, old: Sequence[int]) -> list[Tensor]:
+def _without_constants(
+    ctx: Context, fields: Sequence[Tensor], old: Sequence[int]
+) -> Sequence[Tensor]:
+    """The fields without those of constants (a mask for each window), if a merge mixes both.
+
+    What only a constant holds grows nowhere, and neurons that lie beside it may all the same.
+    """
+    inside = [field for field in fields if not set(field_support(field)).isdisjoint(old)]
+    labeled = {dim for field in inside for dim in field_support(field)} & set(old)
+    if len(labeled) < 2:
+        return fields
+    dropped = [id(field) for field in of_constants(ctx, inside)]
+    # Constants alone stay what they are: what refuses them is told of them.
+    if len(dropped) == len(inside):
+        return fields
+    return [field for field in fields if id(field) not in dropped]
+
+
+def _merged(ctx: Context, x: Tensor, fields: Sequence[Tensor], old: Sequence[int]) -> list[Tensor]:
     """Two independent sets of neurons that become one dimension are the lines of a grid there.
+
+    Args:
+        ctx: the context of the run.
+        x: what is reshaped.
+        fields: its fields.
+        old: its dimensions that become one.
 
     Returns:
         The field of its cells, if that is not known yet. Where there is more to it than lines, the
@@ -89,10 +136,13 @@ def _merged(ctx: Context, x: Tensor, old: Sequence[int]) -> list[Tensor]:
     """
     inside = []
     labeled: set[int] = set()
-    for support, field in ctx.fields(x).items():
+    lines = {}
+    for field in fields:
+        support = field_support(field)
         if not set(support).isdisjoint(old):
             inside.append(field)
             labeled.update(set(support) & set(old))
+            lines[support] = field
     has_joint_field = any(labeled.issubset(field_support(field)) for field in inside)
     if len(labeled) < 2 or has_joint_field:
         return []
@@ -101,7 +151,7 @@ def _merged(ctx: Context, x: Tensor, old: Sequence[int]) -> list[Tensor]:
         ctx.pin_fields(inside, "merged", reason)
         return []
     dims = sorted(labeled)
-    factors = [line(ctx.fields(x)[dim,]) for dim in dims]
+    factors = [line(lines[dim,]) for dim in dims]
     cells = _cells_of_trial(ctx, factors)
     if cells is None:
         sizes = [len(factor) for factor in factors]

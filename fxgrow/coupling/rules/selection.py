@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxgrow.coupling.fields import lines_speak_for, squash
 from fxgrow.coupling.rules.elementwise import combine, results_of
 from fxgrow.coupling.rules.movement import embedding
 from fxgrow.coupling.rules.normalization import space
@@ -93,7 +94,33 @@ def index(ctx: Context, args: Sequence[Any], out: Tensor) -> None:
     x, indices = args[0], args[1]
     _pin_choosing(ctx, indices)
     mapping, _ = lookup(x.dim(), indices)
-    _carry_rest(ctx, x, mapping, out, "indexed", LOOKED_UP)
+    numbers = [_constant_numbers(ctx, one_index) for one_index in indices]
+    fields = ctx.fields(x)
+    grids = []
+    for support, field in fields.items():
+        if all(mapping[dim] is not None for dim in support):
+            continue
+        is_known = all(number is not None for number in numbers)
+        if is_known and lines_speak_for(fields, support):
+            # Keys of ``(group, queries + keys, size)``: which line of the grid they are is known.
+            looked_up = tuple(slice(None) if number is ALL else number for number in numbers)
+            grids.append(squash(field[looked_up]))
+        else:
+            ctx.pin(field, "indexed", LOOKED_UP)
+    rest = placed_fields(fields, mapping, out.shape)
+    ctx.set_fields(out, [*rest, *grids], ctx.value(x).axes)
+
+
+ALL = "all"
+"""Stands for an index that takes all of a dimension."""
+
+
+def _constant_numbers(ctx: Context, one_index: Any) -> Any:
+    """The numbers of an index that is a constant of the code; ``ALL`` for none, None if unknown."""
+    if not isinstance(one_index, Tensor):
+        return ALL
+    known = ctx.value(one_index).real if one_index.is_meta else one_index
+    return None if ctx.fields(one_index) or ctx.numbers else known
 
 
 def index_select(ctx: Context, args: Sequence[Any], out: Tensor) -> None:

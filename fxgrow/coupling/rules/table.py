@@ -72,7 +72,7 @@ FAMILIES: tuple[tuple[Rule, str], ...] = (
     (movement.view(aten.permute.default), "permute"),
     (movement.view(aten.transpose.int), "transpose"),
     (movement.view(aten.t.default), "t"),
-    (movement.same, "alias detach clone to _to_copy lift_fresh _conj _neg_view resolve_conj"),
+    (movement.copied, "alias detach clone to _to_copy lift_fresh _conj _neg_view resolve_conj"),
     (
         movement.same,
         "native_dropout bernoulli_ fill_ zero_ normal_ uniform_ exponential_ bernoulli",
