@@ -93,6 +93,7 @@ class Parts:
         if self.local.is_meta:
             return self.empty()
         gathered = self.layout.sharded(self.local, self.shape).full_tensor()
+        # Of one process torch gives the part itself, which nobody may write into.
         is_own = gathered.untyped_storage().data_ptr() == self.local.untyped_storage().data_ptr()
         return gathered.clone() if is_own else gathered
 
@@ -103,6 +104,7 @@ class Parts:
 
     def seen(self, views: tuple[View, ...]) -> Tensor:
         """What views see of a whole tensor, on the meta device."""
+        # Shape and strides are all that autograd asks for, so nothing is gathered.
         seen = self.empty("meta")
         for view in views:
             seen = view(seen)
@@ -156,6 +158,7 @@ class GatheringTensor(Tensor):
         if id(self) in memo:
             known: GatheringTensor = memo[id(self)]
             return known
+        # The part is shared until one of the two is written into.
         copied = GatheringTensor(self.parts.copy(), self.views)
         if isinstance(self, torch.nn.Parameter):
             copied = torch.nn.Parameter(copied, self.requires_grad)  # type: ignore[assignment]
@@ -229,6 +232,7 @@ def _view_of(func: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Gath
         found: Tensor = func(seen, *more, **named)
         return found
 
+    # These change nothing that is seen, and a view less is a call less for every later operator.
     is_same = func in (aten.detach.default, aten.alias.default)
     views = tensor.views if is_same else (*tensor.views, view)
     return GatheringTensor(tensor.parts, views)
@@ -246,6 +250,7 @@ def _copy_of(tensor: GatheringTensor, named: Mapping[str, Any]) -> Tensor:
 
 def _gathered_call(func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """Call an operator with whole tensors, and cut what it writes into them."""
+    # All tensors of one operator are gathered after one flag: fewer exchanges.
     whole = _whole_arguments((args, named))
 
     def plain(leaf: Any) -> Any:
@@ -280,6 +285,7 @@ def _whole_arguments(given: Any) -> dict[int, tuple[Tensor, Tensor]]:
 def _finder(given: Any) -> Callable[[Sequence[Parts]], list[Tensor]]:
     """How the operator gets its tensors: gathered, unless nobody could read their numbers."""
     leaves = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
+    # With fake and meta tensors only shapes are computed, and an exchange would be for nothing.
     if any(isinstance(leaf, FakeTensor) for leaf in leaves):
         return lambda several: [parts.empty() for parts in several]
     others = [leaf for leaf in leaves if not isinstance(leaf, GatheringTensor)]
