@@ -701,8 +701,6 @@ ROWS: Mapping[str, Row] = {
         "in_proportion": False, "refusals": {},
     },
     "growth.Scores": lambda r: {"split": torch.ones(2), "new": torch.ones(2), "per_cost": True},
-    # fxgrow.lowering
-    "can_be_lowered": lambda r: {"model": r.model},
 }
 # fmt: on
 

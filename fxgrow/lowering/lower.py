@@ -104,20 +104,6 @@ def lower(model: nn.Module, example_inputs: Any = None) -> nn.Module:
     return lowered
 
 
-@checked
-def can_be_lowered(model: nn.Module) -> bool:
-    """Whether lowering a model would change any of its modules.
-
-    Args:
-        model: the model.
-
-    Returns:
-        True if some attention has a row and can be taken apart, or a layer has a plain form.
-    """
-    has_layers = any(type(module) in PLAIN_LAYERS for module in model.modules())
-    return has_layers or bool(_modules_to_lower(model))
-
-
 def _modules_to_lower(model: nn.Module) -> list[nn.Module]:
     """All modules that have a row and can be taken apart."""
     chosen = []

@@ -240,7 +240,7 @@ def size_arguments(node: fx.Node, rank: int) -> list[Any] | None:
         rank: how many dimensions its result has.
 
     Returns:
-        Numbers and nodes; None for other forms (a ``torch.GraphSize`` that is computed, a dtype).
+        Numbers and nodes; None for other forms (a ``torch.Size`` that is computed, a dtype).
     """
     given: Any = () if node.kwargs else node.args[1:]
     if len(given) == 1 and isinstance(given[0], (tuple, list)):

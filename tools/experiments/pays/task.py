@@ -22,7 +22,6 @@ SMALL_ARMS = (
     "net2net",
     "scratch",
     "narrow",
-    "zero, padded",
     "zero, scaled",
     "zero, own-age",
     "zero, reset-grown",
