@@ -1,13 +1,15 @@
-"""Two processes train and grow one model, each with its own half of the images.
+"""Two processes train and grow one model, each with its own half of scikit-learn's digits.
 
     pip install 'fxgrow[data]'
     torchrun --nproc-per-node=2 examples/data_parallel.py
 
-Scikit-learn's digits, on CPUs. What grows is decided by all images.
+What grows is decided by all images.
 """
 
+import gc
+
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import fxgrow
@@ -29,15 +31,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, half: DataSet) -> 
     return f"{right.float().mean():.1%} of the test images"
 
 
-def all_have(weights: Tensor) -> bool:
-    """Whether every process has the same bits."""
-    others = [torch.empty_like(weights) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(others, weights)
-    return all(torch.equal(weights, other) for other in others)
-
-
-if __name__ == "__main__":
-    distributed.init_process_group("gloo")
+def main() -> None:
     rank, count = distributed.get_rank(), distributed.get_world_size()
     half = DataSet(digits.train.images[rank::count], digits.train.labels[rank::count])
     torch.manual_seed(0)
@@ -48,8 +42,18 @@ if __name__ == "__main__":
     data, budget = list(batches(half, 64)), fxgrow.Budget(neurons=12)
     fxgrow.grow(model, data, loss_fn, budget=budget, optimizer=optimizer, inplace=True)
     after = train(model, optimizer, half)
-    same = all_have(network[1].weight.detach())
+    weight = network[1].weight.detach()
+    weights = [torch.empty_like(weight) for _ in range(count)]
+    distributed.all_gather(weights, weight)
+    same = "the same" if all(torch.equal(weight, one) for one in weights) else "different"
     if rank == 0:
         print(f"4 neurons, 6 epochs: {before}; grown to {network[1].out_features}, 6 more: {after}")
-        print(f"the {count} processes have {'the same' if same else 'different'} weights")
+        print(f"the {count} processes have {same} weights")
+
+
+if __name__ == "__main__":
+    distributed.init_process_group("gloo")
+    main()
+    # Threads of a group that a wrapper in a cycle still holds could abort Python while it ends.
+    gc.collect()
     distributed.destroy_process_group()

@@ -1,5 +1,6 @@
 """What two processes do together, and one alone on the same examples. Run by ``test_data_parallel.py``."""
 
+import gc
 import os
 import warnings
 from collections.abc import Callable
@@ -392,6 +393,9 @@ def run_rank(
     )
     for name, case in cases.items():
         torch.save(case(rank), folder / f"{name}-{rank}")
+    # Threads of a group that wrappers in cycles still hold could abort Python while it ends.
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def run_one_of_two(rank: int, folder: Path) -> None:

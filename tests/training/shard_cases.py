@@ -1,5 +1,6 @@
 """Runs that two or four processes carry out together, and one alone. Run by ``test_shards.py``."""
 
+import gc
 import os
 import shutil
 import warnings
@@ -253,6 +254,9 @@ def run_rank(rank: int, folder: Path, count: int, cases: dict[str, Case]) -> Non
     )
     for name, case in cases.items():
         torch.save(case(rank, folder), folder / f"{name}-{rank}-of-{count}")
+    # Threads of a group that wrappers in cycles still hold could abort Python while it ends.
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def run_one_of_two(rank: int, folder: Path) -> None:
