@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.labels import Ints
 from fxgrow.coupling.neuron_classes import NeuronClasses
 from fxgrow.coupling.size_numbers import SizeAttributeGuess
 from fxgrow.coupling.size_records import SizeRecord
 from fxgrow.coupling.trial import TrialFailure
-from fxgrow.coupling.values import Context
 from fxgrow.surgery import has_size_attributes
 
 Keys = tuple[int | str, ...]

@@ -16,10 +16,10 @@ from functools import cache, cached_property
 import numpy as np
 from torch import nn
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import Ints
 from fxgrow.coupling.neuron_classes import NeuronClasses
-from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling
 from fxgrow.surgery import has_size_attributes
 

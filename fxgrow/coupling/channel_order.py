@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from fxgrow.coupling.context import Context, Observed
 from fxgrow.coupling.keys import AnyAxisKey, WidthId
 from fxgrow.coupling.labels import FIXED, Bools, Ints
 from fxgrow.coupling.meta_copy import meta_copy
 from fxgrow.coupling.trace import run_once
-from fxgrow.coupling.values import Axis, Context, Observed, Role
+from fxgrow.coupling.values import Axis, Role
 from fxgrow.errors import GrowthError
 from fxgrow.surgery import Change, IndexMap, Placement, named_tensors, placement, resize
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import axis_field, flat_labels
 from fxgrow.coupling.labels import Bools, Ints, components
-from fxgrow.coupling.values import Context
 
 
 def of_constants(ctx: Context, fields: Sequence[Tensor]) -> list[Tensor]:

@@ -18,11 +18,11 @@ from fxgrow.capture import (
     preserve_attributes,
     require_growable_model,
 )
+from fxgrow.coupling.context import Context, Observed
 from fxgrow.coupling.fields import flat_labels, unobserved
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.resolve import resolve_coupling
 from fxgrow.coupling.size_records import size_records
-from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.widths import Coupling
 from fxgrow.modes import exclusive_autograd, garbage_collection_off
 from fxgrow.sharding import plain_inside

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.grids import Decision, Direction, decide
 from fxgrow.coupling.labels import (
     FIXED,
@@ -14,7 +15,6 @@ from fxgrow.coupling.labels import (
     components,
     touching_fixed,
 )
-from fxgrow.coupling.values import Context
 from fxgrow.errors import Refusal
 
 GRID = "seen as a grid that cannot grow along this direction"

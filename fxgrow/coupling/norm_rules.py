@@ -39,11 +39,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.norm_uses import NoRuleError, Place, Uses, uses_of
 from fxgrow.coupling.open_norms import NormKind, OpenNorms
 from fxgrow.coupling.site_rules import Fill, SiteRule
-from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 
 UNDER_NORMS = frozenset({"normalised", "reduced"})

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.labels import Ints, components, touching_fixed
 from fxgrow.coupling.open_norms import NormKind, OpenNorms
-from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 
 Place = int

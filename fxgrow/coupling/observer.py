@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fxgrow.coupling import sparse
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.rules import rule_for
 from fxgrow.coupling.rules.movement import holds_new_neurons
 from fxgrow.coupling.rules.open_norms import follow
@@ -28,7 +29,7 @@ from fxgrow.coupling.rules.recurrent import COMPOSITES
 from fxgrow.coupling.rules.registry import REGISTRY
 from fxgrow.coupling.rules.unknown import refuse_unknown
 from fxgrow.coupling.size_reads import refuse_values
-from fxgrow.coupling.values import Context, Value
+from fxgrow.coupling.values import Value
 from fxgrow.coupling.view_log import VIEWS
 from fxgrow.coupling.written_views import carry_to_base
 from fxgrow.errors import ModelError

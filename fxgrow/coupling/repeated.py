@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from fxgrow.coupling.values import Context, Grid, ShapeEvent
+from fxgrow.coupling.context import Context
+from fxgrow.coupling.values import Grid, ShapeEvent
 
 
 @dataclass(frozen=True)

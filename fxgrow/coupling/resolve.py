@@ -20,6 +20,7 @@ from fxgrow.coupling.attribute_guesses import (
     failed_classes,
 )
 from fxgrow.coupling.blame import RunFailure, WidthLabels
+from fxgrow.coupling.context import Context, Observed
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.labels import Ints, Pin, components, concatenated
@@ -32,7 +33,6 @@ from fxgrow.coupling.size_records import SizeRecord
 from fxgrow.coupling.trace import observe
 from fxgrow.coupling.trial import Reach, Trial, TrialFailure
 from fxgrow.coupling.unreached import check_unreached, follow_siblings
-from fxgrow.coupling.values import Context, Observed
 from fxgrow.coupling.width_building import Workarounds, build_widths, size_attributes
 from fxgrow.coupling.widths import Coupling
 from fxgrow.errors import InternalError

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.labels import FIXED, Ints, Pin, concatenated
 from fxgrow.coupling.neuron_classes import NeuronClasses
 from fxgrow.coupling.number_log import NumberEntry
 from fxgrow.coupling.size_numbers import TRACKED, SizeUse, value_for
-from fxgrow.coupling.values import Context
 from fxgrow.coupling.width_building import width_of_class
 from fxgrow.coupling.widths import Coupling
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import flat_labels, unobserved
 from fxgrow.coupling.labels import FIXED, Ints
 from fxgrow.coupling.number_log import numbers_among_values
@@ -24,7 +25,6 @@ from fxgrow.coupling.size_numbers import (
     plain,
     size_number,
 )
-from fxgrow.coupling.values import Context
 
 SIZE_VALUE = "its size is used as a number among values, so one more neuron changes the result"
 SIZE_LENGTH = "its size is read by len(), which cannot be followed"

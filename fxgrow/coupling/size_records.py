@@ -15,8 +15,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import flat_labels, unobserved
-from fxgrow.coupling.values import Context, Passage, Side
+from fxgrow.coupling.values import Passage, Side
 
 NAMES: Mapping[str, tuple[Side, ...]] = {
     "in_channels": (Side.INPUT,),

@@ -12,6 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves
 
 from fxgrow.capture import first_line, output_leaves
+from fxgrow.coupling.context import Context, Observed
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.meta_copy import meta_copy, meta_inputs
 from fxgrow.coupling.number_log import NumberLog
@@ -28,7 +29,7 @@ from fxgrow.coupling.size_numbers import (
 from fxgrow.coupling.size_reads import SizeReads
 from fxgrow.coupling.size_records import SizeRecord, watch_sizes
 from fxgrow.coupling.training_code import reads_training_mode
-from fxgrow.coupling.values import Axis, Context, Observed, Value
+from fxgrow.coupling.values import Axis, Value
 from fxgrow.coupling.view_log import ViewLog
 from fxgrow.errors import ModelError
 from fxgrow.modes import plain_attention

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from fxgrow.capture import first_line
 from fxgrow.coupling.blame import Blame, RunFailure, WidthLabels
 from fxgrow.coupling.changes import change_maps, set_attributes
+from fxgrow.coupling.context import Context, Observed
 from fxgrow.coupling.grids import Direction
 from fxgrow.coupling.keys import AnyAxisKey
 from fxgrow.coupling.labels import FIXED, Bools, Ints, Pin, concatenated
@@ -28,7 +29,7 @@ from fxgrow.coupling.neuron_classes import NeuronClasses
 from fxgrow.coupling.number_log import NumberLog, first_difference
 from fxgrow.coupling.size_checks import blamed_for_numbers, growing_directions
 from fxgrow.coupling.trace import attach_values, run_once
-from fxgrow.coupling.values import Axis, Context, Observed
+from fxgrow.coupling.values import Axis
 from fxgrow.coupling.widths import Coupling
 from fxgrow.errors import GrowthError
 from fxgrow.surgery import (

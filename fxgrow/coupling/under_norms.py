@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from fxgrow.capture import Captured, preserve_attributes
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.couple import subjects_of
 from fxgrow.coupling.keys import AxisKey
 from fxgrow.coupling.norm_rules import EpsUse, NormRule, norm_rule
@@ -16,7 +17,6 @@ from fxgrow.coupling.resolve import UnderNorms, resolve_coupling
 from fxgrow.coupling.site_rules import ScaledNumber
 from fxgrow.coupling.size_records import size_records
 from fxgrow.coupling.trace import observe
-from fxgrow.coupling.values import Context
 from fxgrow.coupling.widths import Coupling, Width
 from fxgrow.errors import GrowthError
 from fxgrow.modes import exclusive_autograd, garbage_collection_off

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import flat_labels
 from fxgrow.coupling.labels import FIXED, Ints, Pin, components
 from fxgrow.coupling.neuron_classes import NeuronClasses
-from fxgrow.coupling.values import Axis, Context
+from fxgrow.coupling.values import Axis
 from fxgrow.coupling.width_building import width_of_class
 from fxgrow.coupling.widths import Coupling, Unreached
 

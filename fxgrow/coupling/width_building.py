@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fxgrow.coupling.channel_order import ChannelOrder, channel_order
+from fxgrow.coupling.context import Context, Observed
 from fxgrow.coupling.fixed_axes import fixed_axes
 from fxgrow.coupling.keys import AnyAxisKey, AxisKey, WidthId
 from fxgrow.coupling.labels import FIXED, Bools, Ints, concatenated
 from fxgrow.coupling.neuron_classes import NeuronClasses
 from fxgrow.coupling.patterns import Patterns
 from fxgrow.coupling.size_numbers import SizeAttributeGuess
-from fxgrow.coupling.values import Axis, Context, Observed, Role
+from fxgrow.coupling.values import Axis, Role
 from fxgrow.coupling.widths import Coupling, NodeShape, Owners, Site, SizeAttribute, Width
 from fxgrow.errors import Refusal
 from fxgrow.surgery import named_tensors

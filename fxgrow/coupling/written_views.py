@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import place_field
-from fxgrow.coupling.values import Context
 
 WRITTEN = "written into a part of another tensor"
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from fxgrow.capture import capture
 from fxgrow.coupling import Role, couple
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.observer import Observer, ShapeReads
-from fxgrow.coupling.values import Context
 from fxgrow.errors import ModelError
 from fxgrow.growth.widen import widen
 from tests.coupling.models import IMAGE, SEQUENCE, VECTOR, Net, linears

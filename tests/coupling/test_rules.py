@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from fxgrow.coupling import Coupling, couple
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.rules import table
-from fxgrow.coupling.values import Context
 from fxgrow.growth.widen import widen
 from tests.coupling.choice_cases import MORE
 from tests.coupling.models import (

@@ -4,6 +4,7 @@
 The functions exported here are the ready-made rules that such an operator can be given.
 """
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.rules.contraction import addmm, baddbmm, bmm, convolution, mm, mv
 from fxgrow.coupling.rules.elementwise import pointwise
 from fxgrow.coupling.rules.movement import (
@@ -27,7 +28,6 @@ from fxgrow.coupling.rules.normalization import (
 from fxgrow.coupling.rules.registry import RuleHandle, register_rule, rule_for
 from fxgrow.coupling.rules.reshaping import reshape
 from fxgrow.coupling.rules.table import FAMILIES, RULES, Rule, no_effect
-from fxgrow.coupling.values import Context
 
 __all__ = [
     "FAMILIES",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import (
     Fields,
     field_support,
@@ -18,7 +19,7 @@ from fxgrow.coupling.fields import (
 )
 from fxgrow.coupling.rules.elementwise import along_channels, combine
 from fxgrow.coupling.rules.open_norms import record_readings
-from fxgrow.coupling.values import Context, Role, line
+from fxgrow.coupling.values import Role, line
 
 FIXED_INPUT = (
     "reads a dimension that is not made of neurons"

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.rules.contraction import product
-from fxgrow.coupling.values import Context, placed_fields
+from fxgrow.coupling.values import placed_fields
 from fxgrow.equations import (
     Letters,
     contraction_order,

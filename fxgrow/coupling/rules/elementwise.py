@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fxgrow.coupling.constant_neurons import adopt
+from fxgrow.coupling.context import Context, joint_axes
 from fxgrow.coupling.fields import (
     Fields,
     field_core,
@@ -16,7 +17,7 @@ from fxgrow.coupling.fields import (
     place_field,
     spread_field,
 )
-from fxgrow.coupling.values import Context, Role, joint_axes, line
+from fxgrow.coupling.values import Role, line
 
 
 def pointwise(ctx: Context, args: Sequence[Any], out: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxgrow.coupling.context import Context, joint_axes
 from fxgrow.coupling.fields import (
     Support,
     axis_field,
@@ -20,7 +21,7 @@ from fxgrow.coupling.fields import (
 )
 from fxgrow.coupling.labels import FIXED
 from fxgrow.coupling.rules.elementwise import combine, repeated_dims, results_of
-from fxgrow.coupling.values import Context, Role, joint_axes, placed_fields
+from fxgrow.coupling.values import Role, placed_fields
 
 aten = torch.ops.aten
 

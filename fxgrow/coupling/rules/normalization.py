@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import lines_speak_for, place_field
 from fxgrow.coupling.rules.elementwise import along_channels, combine, results_of
 from fxgrow.coupling.rules.reshaping import record_grid, reshape
-from fxgrow.coupling.values import Context, line, placed_fields
+from fxgrow.coupling.values import line, placed_fields
 
 NORMALIZED_REASON = "normalised over, so adding a neuron changes all the others"
 

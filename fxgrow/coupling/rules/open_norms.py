@@ -13,11 +13,12 @@ import numpy as np
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import axis_field, field_support, flat_labels
 from fxgrow.coupling.labels import Ints
 from fxgrow.coupling.open_norms import Moment, Norm, NormKind, Reading, Scaling, Statistic
 from fxgrow.coupling.rules.elementwise import broadcast
-from fxgrow.coupling.values import Axis, Context
+from fxgrow.coupling.values import Axis
 
 _STATISTIC = "_fxgrow_statistic"
 """The attribute of a tensor that holds its ``Statistic``."""

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import field_core, field_support, spread_field
 from fxgrow.coupling.rules.movement import view
 from fxgrow.coupling.rules.reshaping import reshape
-from fxgrow.coupling.values import Context, placed_fields
+from fxgrow.coupling.values import placed_fields
 
 SPACE = "patches are cut out of it as out of space"
 

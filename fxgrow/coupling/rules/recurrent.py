@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import axis_field
-from fxgrow.coupling.values import Context, Value, placed_fields
+from fxgrow.coupling.values import Value, placed_fields
 
 Composite = Callable[[Any, Context | None, tuple[Any, ...]], Any]
 """``composite(function, context, args)`` stands for ``function(*args)``.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fxgrow.coupling.constant_neurons import of_constants
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import (
     by_support,
     field_core,
@@ -21,7 +22,7 @@ from fxgrow.coupling.fields import (
 )
 from fxgrow.coupling.labels import FIXED, Ints
 from fxgrow.coupling.rules.elementwise import repeated_dims
-from fxgrow.coupling.values import Context, Grid, line
+from fxgrow.coupling.values import Grid, line
 from fxgrow.user_lines import running_frames, user_line
 
 ReshapeGroup = tuple[list[int], list[int]]

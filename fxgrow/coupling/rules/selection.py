@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import lines_speak_for, squash
 from fxgrow.coupling.rules.elementwise import combine, results_of
 from fxgrow.coupling.rules.movement import embedding
 from fxgrow.coupling.rules.normalization import space
-from fxgrow.coupling.values import Context, placed_fields
+from fxgrow.coupling.values import placed_fields
 
 LOOKED_UP = "looked up by number"
 CHOOSES = "its values choose the elements of another tensor"

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.rules import contraction, movement, normalization, patches, selection
 from fxgrow.coupling.rules.einsum import einsum
 from fxgrow.coupling.rules.elementwise import pointwise
 from fxgrow.coupling.rules.reshaping import reshape
-from fxgrow.coupling.values import Context
 
 Rule = Callable[[Context, Sequence[Any], Any], None]
 

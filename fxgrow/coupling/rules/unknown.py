@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from fxgrow.coupling.context import Context
 from fxgrow.coupling.fields import field_core, spread_field
-from fxgrow.coupling.values import Context, Role
+from fxgrow.coupling.values import Role
 
 
 def refuse_unknown(ctx: Context, operator: Any, operands: Sequence[Tensor], out: Any) -> None:
