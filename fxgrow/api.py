@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from fxgrow import spec as specs
-from fxgrow.argument_checks import AboveZero, Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import AboveZero, Seed
 from fxgrow.deprecation import renamed_arguments
 from fxgrow.growth import (
     Budget,

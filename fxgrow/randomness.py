@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fxgrow.argument_checks import Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Seed
 
 
 @checked

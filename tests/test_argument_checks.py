@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxgrow.argument_checks import Count, Share, Within, checked, checked_class, find_misfit
+from fxgrow.argument_checks import checked, checked_class, find_misfit
+from fxgrow.argument_types import Count, Share, Within
 from fxgrow.errors import ArgumentError
 
 

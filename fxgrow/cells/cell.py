@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fxgrow.argument_checks import Images, Probability, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Images, Probability
 from fxgrow.cells.genotype import INPUT_STATES, Cell, Edge
 from fxgrow.cells.operations import OPERATIONS, add_all
 from fxgrow.cells.stack import CellPosition, preprocess

@@ -18,7 +18,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from fxgrow.argument_checks import Count, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Count
 from fxgrow.cells.genotype import GENOTYPE_VERSION, INPUT_STATES, Cell, Edge, Genotype, Operation
 from fxgrow.cells.space import EDGES_PER_NODE
 from fxgrow.cells.stack import CellKind

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fxgrow.argument_checks import Within, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Within
 from fxgrow.cells.genotype import INPUT_STATES, STATES, Cell, Edge, Genotype, Operation
 from fxgrow.documents import limits
 from fxgrow.spec import StrictModel

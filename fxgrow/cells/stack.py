@@ -11,7 +11,8 @@ from typing import Annotated
 import torch
 from torch import nn
 
-from fxgrow.argument_checks import Within, checked, checked_class, shown
+from fxgrow.argument_checks import checked, checked_class, shown
+from fxgrow.argument_types import Within
 from fxgrow.cells.genotype import INPUT_STATES, STATES, Cell, Genotype
 from fxgrow.cells.operations import FactorizedReduce, ReLUConvBN
 from fxgrow.documents import limits

@@ -19,7 +19,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from fxgrow.argument_checks import Device, Fraction, Name, Seed, Within, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Device, Fraction, Name, Seed, Within
 from fxgrow.capture import positional_inputs
 from fxgrow.continual.expansion import Expansion, ScoredExpansion
 from fxgrow.continual.outcome import TaskOutcome, task_outcome

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from fxgrow.argument_checks import Fraction, checked, checked_class
+from fxgrow.argument_checks import checked, checked_class
+from fxgrow.argument_types import Fraction
 from fxgrow.continual.baselines.compact_pick_grow import CompactPickGrow
 from fxgrow.continual.baselines.den import Den
 from fxgrow.continual.baselines.ewc import Ewc

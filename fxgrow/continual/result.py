@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from fxgrow.argument_checks import Device, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Device
 from fxgrow.continual.expansion import ScoredExpansion
 from fxgrow.continual.master import DEFAULT_BUDGET
 from fxgrow.continual.networks import vgg

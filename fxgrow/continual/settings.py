@@ -7,7 +7,8 @@ from typing import Protocol
 from pydantic import Field
 from torch.optim import SGD, Optimizer
 
-from fxgrow.argument_checks import Finite, Parameters, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Finite, Parameters
 from fxgrow.documents import limits
 from fxgrow.growth import Batch
 from fxgrow.spec import StrictModel

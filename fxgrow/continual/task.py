@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fxgrow.argument_checks import Name, Seed, Share, checked, checked_class
+from fxgrow.argument_checks import checked, checked_class
+from fxgrow.argument_types import Name, Seed, Share
 from fxgrow.data import DataSet, Splits
 from fxgrow.errors import DataError
 

@@ -8,17 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxgrow.argument_checks import (
-    Amount,
-    Count,
-    Finite,
-    Images,
-    Name,
-    Satisfies,
-    TensorDevice,
-    checked,
-    checked_class,
-)
+from fxgrow.argument_checks import checked, checked_class
+from fxgrow.argument_types import Amount, Count, Finite, Images, Name, Satisfies, TensorDevice
 from fxgrow.data.memory import check_memory
 from fxgrow.errors import ArgumentError, DataError
 

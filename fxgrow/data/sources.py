@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
-from fxgrow.argument_checks import Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Seed
 from fxgrow.data.digits import digits
 from fxgrow.data.folders import cifar10, cifar100, image_folder
 from fxgrow.data.request import Request

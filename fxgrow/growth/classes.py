@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from fxgrow.argument_checks import Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Seed
 from fxgrow.capture import capture, require_growable_model
 from fxgrow.copying import copy_with_optimizers
 from fxgrow.errors import GrowthError

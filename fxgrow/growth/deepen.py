@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from fxgrow.argument_checks import Amount, Seed, Within, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Amount, Seed, Within
 from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_with_optimizers
 from fxgrow.growth.block_gains import placed_by_gain

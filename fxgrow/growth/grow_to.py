@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from fxgrow.argument_checks import Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Seed
 from fxgrow.capture import direct_tensors
 from fxgrow.copying import copy_module
 from fxgrow.coupling import NO_RULE, UNDER_NORMS, AxisKey, Coupling, couple

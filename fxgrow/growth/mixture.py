@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fxgrow.argument_checks import Count, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Count
 from fxgrow.errors import GrowthError
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fxgrow.argument_checks import Within
+from fxgrow.argument_types import Within
 from fxgrow.errors import BudgetError, GrowthError, ModelError
 from fxgrow.growth.invariants import full_precision, require_close
 from fxgrow.memory import device_of, require_memory

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from fxgrow.argument_checks import Seed, Within, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Seed, Within
 from fxgrow.capture import direct_tensors, preserve_state, require_growable_model
 from fxgrow.copying import copy_module, copy_with_optimizers
 from fxgrow.errors import BudgetError, GrowthError, ModelError

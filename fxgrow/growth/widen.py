@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fxgrow.argument_checks import Amount, Count, Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Amount, Count, Seed
 from fxgrow.capture import Captured, positional_inputs
 from fxgrow.copying import copy_with_optimizers
 from fxgrow.coupling import (

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
-from fxgrow.argument_checks import Name, Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Name, Seed
 from fxgrow.errors import ModelError, SpecError, TrainingError
 from fxgrow.growth import LossFunction
 from fxgrow.integrations.loaders import growth_loader, own_randomness

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fxgrow.argument_checks import Amount, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Amount
 from fxgrow.errors import SpecError
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from fxgrow.argument_checks import Fraction, Name, Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Fraction, Name, Seed
 from fxgrow.documents import limits, read_text
 from fxgrow.errors import ArgumentError, SpecError, TrainingError
 from fxgrow.growth import BatchLoss, LossFunction, Scope

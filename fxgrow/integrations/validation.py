@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fxgrow.argument_checks import Name, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Name
 from fxgrow.errors import SpecError, TrainingError
 from fxgrow.training import Trigger
 

@@ -8,7 +8,8 @@ import copy
 
 from torch import nn
 
-from fxgrow.argument_checks import Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Seed
 from fxgrow.errors import GrowthError
 from fxgrow.growth import reinitialize
 

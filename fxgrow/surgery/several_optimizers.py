@@ -10,7 +10,7 @@ from typing import Annotated
 from torch import Tensor, nn
 from torch.optim import Muon, Optimizer
 
-from fxgrow.argument_checks import Satisfies
+from fxgrow.argument_types import Satisfies
 from fxgrow.errors import GrowthError
 from fxgrow.surgery.entry_ages import arrange_parameters
 from fxgrow.surgery.entrywise import OptimizerGroup

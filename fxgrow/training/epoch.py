@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fxgrow.argument_checks import Positive, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Positive
 from fxgrow.errors import DataError, TrainingError
 from fxgrow.growth import Batch, LossFunction
 from fxgrow.kernel_guard import guard_unsafe_kernel

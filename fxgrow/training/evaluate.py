@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fxgrow.argument_checks import Probability, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Probability
 from fxgrow.errors import DataError, ModelError, TrainingError
 from fxgrow.growth import Batch, LossFunction
 from fxgrow.modes import evaluation_mode

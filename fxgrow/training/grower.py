@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from fxgrow.argument_checks import AboveZero, Amount, Count, Fraction, NotNegative, Seed, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import AboveZero, Amount, Count, Fraction, NotNegative, Seed
 from fxgrow.capture import capture, positional_inputs
 from fxgrow.coupling import couple
 from fxgrow.errors import GrowthError

@@ -16,7 +16,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fxgrow.argument_checks import Count, Finite, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Count, Finite
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
 from fxgrow.training.sgd import cosine_rate

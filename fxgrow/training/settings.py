@@ -8,7 +8,8 @@ from typing import ClassVar
 from pydantic import ConfigDict, Field, model_validator
 from torch.optim import SGD, AdamW, Optimizer
 
-from fxgrow.argument_checks import Count, Finite, Trainable, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Count, Finite, Trainable
 from fxgrow.documents import Settings, limits
 from fxgrow.errors import TrainingError
 from fxgrow.surgery import DEFAULT_STATE, NewEntryRate, StateRuleName

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, Optimizer
 
-from fxgrow.argument_checks import Finite, Positive, ScalarLoss, Trainable, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Finite, Positive, ScalarLoss, Trainable
 from fxgrow.data import Batches, DataSet, batches
 from fxgrow.documents import limits
 from fxgrow.errors import DataError, TrainingError

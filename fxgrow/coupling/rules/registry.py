@@ -15,7 +15,8 @@ import torch
 from torch._library.custom_ops import CustomOpDef
 from torch._ops import OpOverload, OpOverloadPacket
 
-from fxgrow.argument_checks import UNCHECKED, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import UNCHECKED
 from fxgrow.coupling.rules import table
 from fxgrow.coupling.rules.table import Rule
 from fxgrow.errors import ModelError

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from fxgrow.argument_checks import Amount, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Amount
 from fxgrow.errors import RunError
 from fxgrow.optional import require
 from fxgrow.training.listeners.metrics import Metrics

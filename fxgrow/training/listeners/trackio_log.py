@@ -4,7 +4,8 @@ import sys
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any
 
-from fxgrow.argument_checks import Amount, Name, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Amount, Name
 from fxgrow.errors import RunError
 from fxgrow.optional import require
 from fxgrow.training.listeners.metrics import Metrics

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from fxgrow.argument_checks import Amount, Name, checked
+from fxgrow.argument_checks import checked
+from fxgrow.argument_types import Amount, Name
 from fxgrow.errors import RunError
 from fxgrow.optional import require
 from fxgrow.training.listeners.metrics import EPOCH_METRICS, GROWTH_METRICS, Metrics
