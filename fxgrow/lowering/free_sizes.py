@@ -171,7 +171,7 @@ def _best_forward(
     module: nn.Module, inputs: Call, arguments: tuple[tuple[str, Any], ...]
 ) -> OwnForward | None:
     """Of the codes with one part free or another, the one with which most can grow."""
-    best, most = None, _num_growable(couple(module, inputs))
+    best, most = None, _num_growable(couple(_FirstOutput(module), inputs))
     expected = _outputs(module, inputs)
     for free_part in FREE_PARTS:
         sources = [_source(module, inputs, mode, free_part) for mode in (False, True)]
@@ -181,13 +181,29 @@ def _best_forward(
         own = OwnForward(evaluating, training, arguments)
         lowered = copy.deepcopy(module)
         with_own_forward(lowered, own)
-        coupling = couple(lowered, inputs)
+        coupling = couple(_FirstOutput(lowered), inputs)
         count = _num_growable(coupling)
         if count > most and same_outputs(expected, _outputs(lowered, inputs)):
             best, most = own, count
             if not _refused(coupling):
                 break
     return best
+
+
+class _FirstOutput(nn.Module):
+    """A module without its outputs but the first: attention weights, say, which few models read.
+
+    All of them would be outputs of a module that is coupled alone, and fix its heads.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any) -> Any:
+        """What the module gives first."""
+        output = self.module(*args)
+        return output[0] if isinstance(output, tuple) else output
 
 
 def _outputs(module: nn.Module, inputs: Call) -> list[Any]:

@@ -132,7 +132,7 @@ class _Sizes:
         """Rewrite the sizes that a node takes, if it takes any."""
         name = node.target if node.op == "call_method" else _FUNCTIONS.get(node.target)
         rewrite = _REWRITES.get(str(name))
-        source = node.args[0] if node.args else None
+        source = _tensor_of(node.args[0]) if node.args else None
         if rewrite is None or not isinstance(source, fx.Node) or source.name not in self.shapes:
             return
         with self.graph.inserting_before(node):
@@ -143,17 +143,39 @@ class _Sizes:
         if node.name not in self.shapes:
             return
         old, new = self.shapes[source.name].size, self.shapes[node.name].size
-        sizes = size_arguments(node, len(new))
+        sizes = size_arguments(node, len(new)) or self._of_computed_shape(node, len(new))
         parts = shared_parts(old, new)
         if sizes is None or parts is None:
             return
         labeled = self.shapes[source.name].dims | self.expanded.get(source.name, set())
+        if all(part.old not in labeled for part in parts):
+            return
         part_sizes = self._part_sizes(source, parts, labeled)
         for j in range(len(new)):
             of_new = [part for part in parts if part.new == j]
             if any(part.old in labeled for part in of_new):
                 sizes[j] = self._product([part_sizes[part] for part in of_new])
         self._give(node, source, sizes)
+
+    def _of_computed_shape(self, node: fx.Node, rank: int) -> list[Any] | None:
+        """The sizes of ``reshape(shape)``, a shape that is computed; None for other forms."""
+        given = () if node.kwargs else node.args[1:]
+        if len(given) != 1 or not isinstance(given[0], fx.Node) or rank < 2:
+            return None
+        return [self._call("call_function", operator.getitem, given[0], j) for j in range(rank)]
+
+    def compare(self, node: fx.Node, source: fx.Node) -> None:
+        """A check of a whole shape: along dimensions that hold neurons it is as it is."""
+        shape, expected = node.args
+        dims = self.shapes[source.name].dims | self.expanded.get(source.name, set())
+        rank = len(self.shapes[source.name].size)
+        if not dims or not isinstance(expected, tuple) or len(expected) != rank:
+            return
+        sizes: list[Any] = list(expected)
+        for dim in dims:
+            sizes[dim] = self._call("call_method", "size", source, dim)
+        node.args = (shape, tuple(sizes))
+        self.changed = True
 
     def expand(self, node: fx.Node, source: fx.Node) -> None:
         """An expansion to as many as there are heads."""
@@ -214,10 +236,19 @@ class _Sizes:
 
     def _give(self, node: fx.Node, source: fx.Node, sizes: Sequence[Any]) -> None:
         before = size_arguments(node, len(sizes))
-        if before is not None and any(a is not b for a, b in zip(before, sizes, strict=True)):
+        if before is None or any(a is not b for a, b in zip(before, sizes, strict=True)):
             is_method = node.op == "call_method"
             node.args = (source, *sizes) if is_method else (source, tuple(sizes))
             self.changed = True
+
+
+def _tensor_of(value: Any) -> Any:
+    """The tensor whose whole shape a node is; any other argument itself."""
+    if not isinstance(value, fx.Node):
+        return value
+    is_size = value.op == "call_method" and value.target == "size" and len(value.args) == 1
+    is_shape = value.target is getattr and value.args[1:] == ("shape",)
+    return value.args[0] if is_size or is_shape else value
 
 
 def _split_arguments(node: fx.Node) -> tuple[list[int] | None, Any]:
@@ -252,12 +283,18 @@ def size_arguments(node: fx.Node, rank: int) -> list[Any] | None:
     return None if rank > 1 and len(given) == 1 else sizes
 
 
-_FUNCTIONS: Mapping[Any, str] = {torch.reshape: "reshape", torch.split: "split"}
+_FUNCTIONS: Mapping[Any, str] = {
+    torch.reshape: "reshape",
+    torch.split: "split",
+    operator.eq: "compare",
+    operator.ne: "compare",
+}
 _REWRITES: Mapping[str, Callable[[_Sizes, fx.Node, fx.Node], None]] = {
     "view": _Sizes.reshape,
     "reshape": _Sizes.reshape,
     "expand": _Sizes.expand,
     "split": _Sizes.split,
+    "compare": _Sizes.compare,
 }
 
 

@@ -102,6 +102,31 @@ class Talking(Packed):
         return out
 
 
+class Weighing(Packed):
+    """A shape that is computed by slices and sums; its weights are given, too (BLIP)."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Any:
+        b, n, c = x.size()
+        qkv = self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        weights = (qkv[0] @ qkv[1].transpose(-2, -1) / 2).softmax(-1)
+        y = (weights @ qkv[2]).permute(0, 2, 1, 3)
+        return self.out(y.reshape(y.size()[:-2] + (c,))), weights  # noqa: RUF005 - BLIP's spelling
+
+
+class Checking(Packed):
+    """It checks how many heads its scores have (ProphetNet)."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        b, n, c = x.shape
+        q, k, v = (part.view(b, n, HEADS, SIZE).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))
+        scores = torch.einsum("bhqd,bhkd->bhqk", q, k)
+        if scores.size() != (b, HEADS, n, n):
+            raise ValueError("wrong scores")
+        y = torch.einsum("bhqk,bhkd->bqhd", scores.softmax(-1), v)
+        out: Tensor = self.out(y.reshape(b, n, c))
+        return out
+
+
 class Model(nn.Module):
     """Attention on a normalized stream of tokens ``[batch, tokens, 5]`` or of pixels."""
 
@@ -118,6 +143,7 @@ class Model(nn.Module):
         x = self.norm(self.embed(x))
         is_map = x.dim() == 4
         y = self.attention(x.permute(0, 3, 1, 2) if is_map else x)
+        y = y[0] if isinstance(y, tuple) else y
         out: Tensor = self.head(x + (y.permute(0, 2, 3, 1) if is_map else y))
         return out
 
@@ -129,6 +155,8 @@ ATTENTION: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "maps": (Maps, PIXELS),
     "windows": (Windows, TOKENS),
     "talking": (Talking, TOKENS),
+    "weighing": (Weighing, TOKENS),
+    "checking": (Checking, TOKENS),
 }
 
 
@@ -159,6 +187,44 @@ def test_heads_grow_and_keep_the_function(name: str, how: Any) -> None:
     if name != "windows":
         other = noise(3, *(2 * size for size in x.shape[1:-1]), 5)
         assert difference(model, wider, other) < 1e-12
+
+
+class Readouts(nn.Module):
+    """What it computes of each of several maps gets the shape of the map again (DPT)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.ModuleList(nn.Linear(DIM, DIM) for _ in range(2))
+        self.out = nn.ModuleList(nn.Conv2d(DIM, DIM, 1) for _ in range(2))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        results = []
+        for each, mix, out in zip(maps, self.mix, self.out, strict=True):
+            mixed = torch.tanh(mix(each.flatten(2).permute(0, 2, 1)))
+            results.append(out(mixed.permute(0, 2, 1).reshape(each.shape)))
+        return results
+
+
+class TwoMaps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.readouts, self.head = nn.Conv2d(5, DIM, 1), Readouts(), nn.Linear(DIM, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x.permute(0, 3, 1, 2))
+        near, far = self.readouts([x, x.flip(-1)])
+        out: Tensor = self.head((near + far).mean((2, 3)))
+        return out
+
+
+def test_a_shape_of_another_tensor_gives_way() -> None:
+    model = randomised(TwoMaps())
+    lowered = lower(model, (PIXELS,))
+    amounts = {f"readouts.mix.{i}": 2 for i in range(2)}
+    assert not any(couple(model, (PIXELS,)).by_name[name].growable for name in amounts)
+    wider = widen(lowered, amounts, (PIXELS,)).module
+    assert wider.readouts.out[1].in_channels == DIM + 2
+    assert difference(model, wider, PIXELS) < 1e-12
 
 
 def test_the_module_stays_of_its_class_with_its_parameters() -> None:
