@@ -1,6 +1,7 @@
 """Nodes of an fx graph that write into a tensor."""
 
 import operator
+from types import FunctionType
 
 from torch import fx
 
@@ -27,4 +28,21 @@ def writes_in_place(node: fx.Node, graph_module: fx.GraphModule) -> bool:
         return True
     if node.op == "call_function" and name in _IN_PLACE_OPERATORS:
         return True
+    if is_wrapped_function(node) and not node.users:
+        return True  # what else would it be called for?
     return bool(node.kwargs.get("inplace"))
+
+
+def is_wrapped_function(node: fx.Node) -> bool:
+    """Whether a node calls a function of the user's, or of a library's, as a whole.
+
+    That is what ``torch.fx.wrap`` asks for. It may write into what it gets (torchvision's
+    ``_add_shortcut``), and nothing tells whether it does.
+
+    Args:
+        node: the node.
+    """
+    if node.op != "call_function" or not isinstance(node.target, FunctionType):
+        return False
+    package = (node.target.__module__ or "").partition(".")[0]
+    return package not in {"torch", "fxgrow"}

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from fxgrow.capture.einsums import split_einsums
 from fxgrow.capture.hooks import HOOKS_LEFT_OUT, hook_numbers, hookless_twin, tolerant_hooks
+from fxgrow.capture.in_place import is_wrapped_function
 from fxgrow.capture.interpreter import Interpreter
 from fxgrow.capture.method_parts import failing_method, put_in
 from fxgrow.capture.parts import first_line, why_untraced
@@ -70,6 +71,7 @@ def trace_model(
                 continue
             why = next(iter(methods.values()), why_untraced(error, tracer.packages))
             return TraceAttempt(None, tracer.opaque, why)
+        _drop_calls_without_result(graph_module, inputs)
         wrong = disagreement(graph_module, inputs, expected)
         if wrong is None:
             _leave_out_empty_entries(graph_module, expected)
@@ -139,6 +141,29 @@ def _take_hooks_off(graph_module: fx.GraphModule, model: nn.Module, tracer: Trac
         if path not in called and hook_numbers(module) - tracer.changing:
             left_out.append(path)
     graph_module.meta[HOOKS_LEFT_OUT] = left_out
+
+
+def _drop_calls_without_result(graph_module: fx.GraphModule, inputs: tuple[Any, ...]) -> None:
+    """Take calls of wrapped functions out whose result is nothing.
+
+    Neurons are followed by values, and such a call has none. If it writes into what it gets, the
+    graph is now wrong, and its part becomes opaque.
+    """
+    calls = []
+    for node in graph_module.graph.nodes:
+        if not node.users and is_wrapped_function(node):
+            calls.append(node)
+    if not calls:
+        return
+    run = _ResultKinds(graph_module)
+    try:
+        run_model(run.run, inputs)
+    except Exception:  # noqa: BLE001 - a wrong graph may raise anything; ``disagreement`` tells
+        return
+    for node in calls:
+        if node.name not in run.gives_tensors:
+            graph_module.graph.erase_node(node)
+    drop_unused(graph_module)
 
 
 def _leave_out_empty_entries(graph_module: fx.GraphModule, expected: Any) -> None:
@@ -237,6 +262,21 @@ def _results_by_call(model: nn.Module, inputs: tuple[Any, ...]) -> dict[tuple[st
         for handle in handles:
             handle.remove()
     return results
+
+
+class _ResultKinds(Interpreter):
+    """Runs a graph and notes which calls of functions give a tensor; values are not kept."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.gives_tensors: set[str] = set()
+
+    @torch.no_grad()
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function" and isinstance(result, Tensor):
+            self.gives_tensors.add(n.name)
+        return result
 
 
 class _Recorder(Interpreter):
