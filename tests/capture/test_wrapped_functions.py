@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 
 import fxgrow
 from fxgrow import Budget, Firefly, capture, grow
+from fxgrow.capture import How
 
 
 def _double(h: Tensor) -> None:
@@ -57,6 +58,7 @@ def test_what_is_written_is_in_the_graph(kind: type[Doubling]) -> None:
     model = kind().double().eval()
     captured = capture(model, (X,))
     assert captured.traced_share == 1
+    assert (captured.how is How.TRACED) == (kind is Adding)
     torch.testing.assert_close(captured.graph_module(X + 1), model(X + 1))
 
 
